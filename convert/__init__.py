@@ -1,0 +1,1 @@
+"""Run directory to bundle: exports, checks in a process without TensorFlow, and packs a model."""

@@ -1,0 +1,31 @@
+"""The part of edgekit that runs on the device, and the contract that training and conversion conform to.
+
+``from edge_runtime import Classifier; Classifier("bundle").classify("photo.jpg")`` gives predictions.
+Nothing here imports TensorFlow, Keras, JAX, onnx or tf2onnx.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_runtime.classifier import Classifier as Classifier
+    from edge_runtime.classifier import Prediction as Prediction
+
+__version__ = "0.1.0"
+__all__ = ["Classifier", "Prediction", "__version__"]
+
+# OpenCV reads these once, when it is first imported. A picture over the limit is refused after its header is
+# read and before its pixels are: 2^26 pixels are 200 MB, which a small board can still hold.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+
+
+def __getattr__(name: str) -> Any:
+    """Load the Python API late, so that ``--help`` and the contract cost no import of numpy or OpenCV."""
+    if name in ("Classifier", "Prediction"):
+        from edge_runtime import classifier
+
+        return getattr(classifier, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

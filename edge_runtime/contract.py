@@ -1,0 +1,313 @@
+"""The contract between training, conversion and the device, as data.
+
+A manifest says what goes into a model, what comes out, and what was measured. It is written by the producers and
+parsed strictly by everyone. This module uses the standard library only and imports nothing heavier.
+
+Every artifact that edgekit exports takes ``uint8 [1, H, W, 3]`` RGB pixels 0..255 and gives class probabilities
+``[1, N]``, or ``[1, 1]`` for a sigmoid head. What is left outside the graph is geometry, described by `InputSpec`
+and carried out by `edge_runtime.preprocess` alone.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+
+from edge_runtime.errors import ManifestError
+from edge_runtime.strict import from_mapping, to_mapping
+
+SCHEMA_VERSION = 1
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_SIDE_PX = 4096
+
+MANIFEST_FILE = "manifest.json"
+LABELS_FILE = "labels.txt"
+GOLDEN_FILE = "golden.npz"
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ColorOrder(str, enum.Enum):
+    """Order of the three channels of a picture."""
+
+    RGB = "rgb"
+
+
+class Crop(str, enum.Enum):
+    """What happens to a picture whose shape is not the model's."""
+
+    CENTER = "center"  # the largest centred region of the model's aspect ratio, times crop_fraction
+    STRETCH = "stretch"  # the whole picture, its aspect ratio given up
+    LETTERBOX = "letterbox"  # the whole picture, grey bars added
+
+
+class Resize(str, enum.Enum):
+    """How a picture is scaled; one way only, since it must be bit-identical on every machine."""
+
+    AREA_THEN_LINEAR_EXACT = "area-then-linear-exact"
+
+
+class Head(str, enum.Enum):
+    """What the last layer computes."""
+
+    SOFTMAX = "softmax"  # one probability a label
+    SIGMOID = "sigmoid"  # one neuron: the probability of the second label
+
+
+class Variant(str, enum.Enum):
+    """The exports, named as on the command line and in file names."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    DYNAMIC = "dynamic"
+    INT8 = "int8"
+    INT16X8 = "int16x8"
+    ONNX_FLOAT32 = "onnx-float32"
+    ONNX_INT8 = "onnx-int8"
+    EDGETPU = "edgetpu"
+
+    @property
+    def suffix(self) -> str:
+        """File name suffix, ``.onnx`` or ``.tflite``."""
+        return ".onnx" if self.value.startswith("onnx") else ".tflite"
+
+    def file_name(self, model_name: str) -> str:
+        """File name of this variant of a model, such as ``cats-int8.tflite``."""
+        return f"{model_name}-{self.value}{self.suffix}"
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Geometry that turns any picture into the model's input ``uint8 [1, height, width, 3]``.
+
+    Attributes:
+        height: Rows of the model's input, in pixels.
+        width: Columns of the model's input, in pixels.
+        crop: What happens to a picture of another shape.
+        crop_fraction: Share of the centred region that is kept, in (0, 1]; only with ``Crop.CENTER``.
+        resize: The scaling method.
+        color: Channel order of the input.
+    """
+
+    height: int
+    width: int
+    crop: Crop = Crop.CENTER
+    crop_fraction: float = 1.0
+    resize: Resize = Resize.AREA_THEN_LINEAR_EXACT
+    color: ColorOrder = ColorOrder.RGB
+
+    def __post_init__(self) -> None:
+        for name, value in (("height", self.height), ("width", self.width)):
+            if not 1 <= value <= MAX_SIDE_PX:
+                raise ValueError(f"{name} must be 1 to {MAX_SIDE_PX} pixels, got {value}")
+        if not 0.0 < self.crop_fraction <= 1.0:
+            raise ValueError(f"crop_fraction must be above 0 and at most 1, got {self.crop_fraction}")
+        if self.crop is not Crop.CENTER and self.crop_fraction != 1.0:
+            raise ValueError(f"crop_fraction goes with crop center only, got it with {self.crop.value}")
+
+    @property
+    def shape_hwc(self) -> tuple[int, int, int]:
+        """Shape of one prepared picture."""
+        return (self.height, self.width, 3)
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What the model's output means.
+
+    Attributes:
+        head: Softmax over all labels, or one sigmoid neuron for two labels.
+        decision_threshold: For a sigmoid head, the probability of the second label from which it is the answer.
+            For a softmax head, the score under which the answer counts as uncertain; 0 never does.
+    """
+
+    head: Head
+    decision_threshold: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.decision_threshold <= 1.0:
+            raise ValueError(f"decision_threshold must be 0 to 1, got {self.decision_threshold}")
+
+    def width(self, label_count: int) -> int:
+        """Number of output values for a number of labels."""
+        return 1 if self.head is Head.SIGMOID else label_count
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """Where the model came from.
+
+    Attributes:
+        recipe: Name of the recipe.
+        weights: What training started from: ``none``, ``imagenet`` or a weight file's name.
+        backend: Keras backend and version, such as ``tensorflow 2.21.0``.
+        seed: Seed of split, initialisation and shuffling.
+        data_name: Name of the data set.
+        data_sha256: Hash over the sorted hashes, labels and splits of all pictures.
+        images_per_split: Pictures used per split.
+        metrics: Figures such as ``test_accuracy``, as fractions 0..1.
+    """
+
+    recipe: str
+    weights: str
+    backend: str
+    seed: int
+    data_name: str
+    data_sha256: str
+    images_per_split: dict[str, int]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of an artifact, as the file declares it. ``scale`` is 0 where it is not quantized."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """What an artifact was seen to do, measured against Keras in a process without TensorFlow.
+
+    Attributes:
+        engine: Runtime and version, such as ``litert 2.3.0``.
+        split: Which pictures, such as ``validation``.
+        images: How many pictures.
+        accuracy: Top-1 of the artifact, 0..1.
+        keras_accuracy: Top-1 of the Keras model on the same pictures, 0..1.
+        agreement: Share of pictures with the same top-1 as Keras, 0..1.
+        max_probability_difference: Largest absolute difference of one probability, 0..1.
+        golden_max_difference: The same over the bundle's golden inputs.
+        max_drop_points: Loss of accuracy that was allowed, in percentage points.
+        passed: Whether the artifact stayed within it.
+    """
+
+    engine: str
+    split: str
+    images: int
+    accuracy: float
+    keras_accuracy: float
+    agreement: float
+    max_probability_difference: float
+    golden_max_difference: float
+    max_drop_points: float
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One exported model file.
+
+    Attributes:
+        variant: Which export.
+        file: Plain file name inside the bundle.
+        sha256: Of the whole file.
+        bytes: Size of the whole file.
+        input: The input tensor.
+        output: The output tensor.
+        minimum_runtime: Lowest runtime that opens it, such as ``tflite 2.4.0`` or ``onnx opset 18``.
+        check: The measurement, or None where the file was not measured.
+    """
+
+    variant: Variant
+    file: str
+    sha256: str
+    bytes: int
+    input: TensorSpec
+    output: TensorSpec
+    minimum_runtime: str
+    check: Check | None
+
+    def __post_init__(self) -> None:
+        if PurePosixPath(self.file).name != self.file or "\\" in self.file or self.file in ("", ".", ".."):
+            raise ValueError(f"artifact file must be a plain file name, got {self.file!r}")
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256 must be 64 lower-case hex digits, got {self.sha256!r}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a reader must know about a model.
+
+    Attributes:
+        model_name: Letters, digits, ``.``, ``_`` and ``-``; the stem of the artifacts' file names.
+        labels: In the order of the outputs.
+        input: Geometry of the input.
+        output: Meaning of the output.
+        training: Where it came from, or None for a model from elsewhere.
+        artifacts: The files of a bundle; empty in a run directory and inside an artifact.
+        schema_version: `SCHEMA_VERSION`.
+    """
+
+    model_name: str
+    labels: tuple[str, ...]
+    input: InputSpec
+    output: OutputSpec
+    training: TrainingSummary | None
+    artifacts: tuple[Artifact, ...] = field(default=())
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if not _MODEL_NAME.fullmatch(self.model_name):
+            raise ValueError(f"model_name must be up to 64 letters, digits, '.', '_' or '-', got {self.model_name!r}")
+        check_labels(self.labels)
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ from one another")
+        if self.output.head is Head.SIGMOID and len(self.labels) != 2:
+            raise ValueError(f"a sigmoid head has two labels, got {len(self.labels)}")
+
+    def without_artifacts(self) -> Manifest:
+        """The part that travels inside an artifact, which cannot hold its own hash."""
+        return replace(self, artifacts=())
+
+    def to_json(self) -> str:
+        """JSON text with a final newline; the same manifest gives the same bytes."""
+        return json.dumps(to_mapping(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str | bytes, where: str = "manifest") -> Manifest:
+        """Parse strictly.
+
+        Raises:
+            ManifestError: Not JSON, another schema version, or a field unknown, missing or out of range.
+        """
+        if len(text) > MAX_MANIFEST_BYTES:
+            raise ManifestError(f"{where}: expected at most {MAX_MANIFEST_BYTES} bytes, got {len(text)}")
+        try:
+            data = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"{where}: not valid JSON ({error})") from error
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if isinstance(version, int) and version != SCHEMA_VERSION:
+            raise ManifestError(
+                f"{where}.schema_version: expected {SCHEMA_VERSION}, got {version}; "
+                "use the edgekit release that wrote it, or convert the model again"
+            )
+        return from_mapping(Manifest, data, where)
+
+
+def check_labels(labels: tuple[str, ...]) -> None:
+    """Raise ValueError unless there are at least two labels, each one printable line of text."""
+    if len(labels) < 2:
+        raise ValueError(f"expected at least two labels, got {len(labels)}")
+    for index, label in enumerate(labels):
+        if not label.strip() or not label.isprintable():
+            raise ValueError(f"label {index} must be one printable line of text, got {label!r}")
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def points(fraction: float) -> float:
+    """A fraction 0..1 as percentage points, rounded so that 0.1 + 0.2 effects do not decide a gate."""
+    return math.floor(fraction * 1e6 + 0.5) / 1e4

@@ -1,0 +1,40 @@
+"""What every runtime looks like to the rest of the package."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from edge_runtime.tensors import TensorInfo
+
+
+class Engine(Protocol):
+    """One opened model with one input and one output. Not thread-safe: give each thread its own."""
+
+    name: str
+    """``litert``, ``tflite-runtime`` or ``onnxruntime``."""
+
+    version: str
+    """Version of the runtime, such as ``2.3.0``."""
+
+    input: TensorInfo
+    output: TensorInfo
+
+    def invoke(self, input_nhwc: NDArray[Any]) -> NDArray[Any]:
+        """Run one picture.
+
+        Args:
+            input_nhwc: An array of ``input.shape`` and ``input.dtype``.
+
+        Returns:
+            A fresh array of ``output.shape`` and ``output.dtype``.
+
+        Raises:
+            EngineError: The runtime refused the input or failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the model; calling it again does nothing."""
+        ...

@@ -1,0 +1,102 @@
+"""Every error that edgekit raises on purpose, and the exit code that each one becomes.
+
+    EdgeKitError                 1   base; also "some inputs failed, the others are done"
+    ├── UsageError               2   an option or argument that cannot be used
+    ├── DataError                3   pictures
+    │   ├── ImageError           3     one picture that cannot be decoded
+    │   └── DatasetError         3     a folder or set that cannot be trained or measured on
+    ├── ModelError               4   model files and bundles
+    │   ├── ManifestError        4     a manifest that does not follow the schema
+    │   ├── IntegrityError       4     a file whose SHA-256 or structure is not what it should be
+    │   └── CompatibilityError   4     labels, shapes or formats that do not fit together
+    ├── EngineError              5   a runtime that is missing or that failed
+    ├── SourceError              6   a camera or video that cannot be opened or read
+    ├── OutputError              7   a place that cannot be written, or that already holds something
+    ├── GateError                8   an export that lost more than allowed
+    └── MissingExtraError        1   a command whose optional packages are not installed
+
+A message says what was expected, what was found and what to do, in one sentence.
+Exit code 130 means interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+EXIT_INTERRUPTED = 130
+
+
+class EdgeKitError(Exception):
+    """Base of all errors that are the input's fault rather than a bug."""
+
+    exit_code = 1
+
+
+class UsageError(EdgeKitError):
+    """An option or argument that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(EdgeKitError):
+    """Pictures that cannot be used."""
+
+    exit_code = 3
+
+
+class ImageError(DataError):
+    """One picture that cannot be decoded."""
+
+
+class DatasetError(DataError):
+    """A folder or data set that cannot be trained or measured on."""
+
+
+class ModelError(EdgeKitError):
+    """A model file or bundle that cannot be used."""
+
+    exit_code = 4
+
+
+class ManifestError(ModelError):
+    """A manifest that does not follow the schema."""
+
+
+class IntegrityError(ModelError):
+    """A file whose SHA-256 or structure is not what it should be."""
+
+
+class CompatibilityError(ModelError):
+    """Labels, shapes or formats that do not fit together."""
+
+
+class EngineError(EdgeKitError):
+    """A runtime that is missing or that failed."""
+
+    exit_code = 5
+
+
+class SourceError(EdgeKitError):
+    """A camera or video that cannot be opened or read."""
+
+    exit_code = 6
+
+
+class OutputError(EdgeKitError):
+    """A place that cannot be written, or that already holds something."""
+
+    exit_code = 7
+
+
+class GateError(EdgeKitError):
+    """An export that lost more than allowed."""
+
+    exit_code = 8
+
+
+class MissingExtraError(EdgeKitError):
+    """A command whose optional packages are not installed."""
+
+    def __init__(self, command: str, extra: str, package: str) -> None:
+        super().__init__(
+            f"{command} needs the package {package}, which is not installed: run pip install 'edgekit[{extra}]' "
+            f"(in a checkout: pip install '.[{extra}]')"
+        )

@@ -1,0 +1,116 @@
+"""Strict conversion between frozen dataclasses and plain mappings (JSON, TOML).
+
+An unknown field, a missing field or a value of the wrong type is an error that names the field by its path,
+such as ``manifest.input.width``. Supported field types: str, bool, int, float, str enums, nested dataclasses,
+``X | None``, ``tuple[X, ...]`` and ``dict[str, X]``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from edge_runtime.errors import ManifestError
+
+T = TypeVar("T")
+
+
+def from_mapping(cls: type[T], data: object, where: str, *, require_all: bool = True) -> T:
+    """Build the dataclass ``cls`` from a mapping.
+
+    Args:
+        cls: A dataclass whose fields have supported types.
+        data: The mapping, as ``json.loads`` or ``tomllib.loads`` gives it.
+        where: Path shown in error messages, such as ``"manifest"``.
+        require_all: Whether fields with a default must be present too.
+
+    Returns:
+        An instance of ``cls``; its own ``__post_init__`` checks have passed.
+
+    Raises:
+        ManifestError: A field is unknown, missing, of the wrong type or out of range.
+    """
+    if not isinstance(data, Mapping):
+        raise ManifestError(f"{where}: expected a table of fields, got {_kind(data)}")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, cls))}
+    for name in data:
+        if name not in fields:
+            raise ManifestError(f"{where}.{name}: unknown field; known fields are {', '.join(fields)}")
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in data:
+            values[name] = _parse(hints[name], data[name], f"{where}.{name}", require_all)
+        elif require_all or _has_no_default(field):
+            raise ManifestError(f"{where}.{name}: missing field")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ManifestError(f"{where}: {error}") from error
+
+
+def to_mapping(value: Any) -> Any:
+    """Turn a dataclass tree into dicts, lists and scalars that JSON and TOML writers take."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_mapping(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (tuple, list)):
+        return [to_mapping(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_mapping(item) for key, item in value.items()}
+    return value
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _kind(value: object) -> str:
+    names = {
+        bool: "a boolean",
+        str: "text",
+        int: "an integer",
+        float: "a number",
+        list: "a list",
+        dict: "a table",
+    }
+    return names.get(type(value), "null" if value is None else type(value).__name__)
+
+
+def _parse(hint: Any, value: object, where: str, require_all: bool) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        inner = [arg for arg in args if arg is not type(None)]
+        return _parse(inner[0], value, where, require_all)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ManifestError(f"{where}: expected a list, got {_kind(value)}")
+        return tuple(_parse(args[0], item, f"{where}[{i}]", require_all) for i, item in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ManifestError(f"{where}: expected a table, got {_kind(value)}")
+        return {str(key): _parse(args[1], item, f"{where}.{key}", require_all) for key, item in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(typing.cast(Any, hint), value, where, require_all=require_all)
+    return _parse_scalar(hint, value, where)
+
+
+def _parse_scalar(hint: Any, value: object, where: str) -> Any:
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        choices = [member.value for member in hint]
+        if value not in choices:
+            raise ManifestError(f"{where}: expected one of {', '.join(choices)}, got {value!r}")
+        return hint(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is hint:
+        return value
+    expected = {str: "text", bool: "a boolean", int: "an integer", float: "a number"}[hint]
+    raise ManifestError(f"{where}: expected {expected}, got {_kind(value)} ({value!r})")

@@ -1,0 +1,1 @@
+"""Photos to run directory: trains a Keras 3 image classifier over the device's own preprocessing."""
