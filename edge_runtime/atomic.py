@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -66,7 +68,8 @@ def atomic_directory(path: Path, *, marker: str, overwrite: bool = False) -> Ite
     check_free(path, overwrite=overwrite, marker=marker)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.partial-", dir=path.parent))
+        _remove_abandoned(path)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_partial_prefix(path)}{os.getpid()}-", dir=path.parent))
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
     try:
@@ -89,6 +92,30 @@ def check_free(path: Path, *, overwrite: bool, marker: str | None = None) -> Non
         raise OutputError(f"{path}: already exists; choose another name or pass --overwrite")
     if marker is not None and not (path / marker).is_file():
         raise OutputError(f"{path}: holds no {marker}, so --overwrite will not replace it; choose another name")
+
+
+def _partial_prefix(path: Path) -> str:
+    # The host is part of the name because a process id means nothing to another machine on a shared disk.
+    return f".{path.name}.partial-{platform.node()}-"
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed processes of this machine left behind for the same destination."""
+    prefix = _partial_prefix(path)
+    for leftover in path.parent.glob(glob.escape(prefix) + "*"):
+        pid = leftover.name.removeprefix(prefix).partition("-")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _publish(temporary: Path, path: Path) -> None:

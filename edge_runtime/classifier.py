@@ -34,7 +34,7 @@ class Classifier:
     Args:
         model: A bundle directory, a ``.tflite`` or ``.onnx`` file, or an already found `ModelFile`.
         variant: Which artifact of a bundle; None takes what this device is presumed to run fastest.
-        engine: Which runtime; ``auto`` fits the file.
+        engine: Which runtime, ``auto`` fits the file; or one that is already open.
         threads: Threads inside one inference.
         foreign: What a model without a manifest needs to be told.
 
@@ -47,14 +47,16 @@ class Classifier:
         model: str | Path | ModelFile,
         *,
         variant: Variant | str | None = None,
-        engine: EngineName | str = EngineName.AUTO,
+        engine: EngineName | str | Engine = EngineName.AUTO,
         threads: int = 1,
         foreign: Foreign | None = None,
     ) -> None:
         if not isinstance(model, ModelFile):
             model = find_model(Path(model), Variant(variant) if variant else None, foreign)
         self.model = model
-        self.engine: Engine = open_engine(model.path, EngineName(engine), threads)
+        if isinstance(engine, str):
+            engine = open_engine(model.path, EngineName(engine), threads)
+        self.engine: Engine = engine
         self.input_spec: InputSpec = _input_spec(model, self.engine)
         self.labels: tuple[str, ...] = _labels(model, self.engine)
         self._sigmoid = model.output_spec is not None and model.output_spec.head is Head.SIGMOID

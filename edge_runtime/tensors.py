@@ -36,7 +36,8 @@ def dequantize(values: NDArray[Any], info: TensorInfo) -> NDArray[np.float32]:
     if info.scale == 0.0:
         return values.astype(np.float32)
     real: NDArray[np.float32] = (values.astype(np.int32) - info.zero_point).astype(np.float32)
-    return np.multiply(real, np.float32(info.scale), dtype=np.float32)
+    scaled: NDArray[np.float32] = np.multiply(real, np.float32(info.scale), dtype=np.float32)
+    return scaled
 
 
 def quantize(real: NDArray[Any], info: TensorInfo) -> NDArray[Any]:

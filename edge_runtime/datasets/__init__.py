@@ -1,0 +1,1 @@
+"""Labelled sets: folders, built-in drawings, splits."""

@@ -56,7 +56,7 @@ def draw_smiley(label: str, rng: np.random.Generator, size_px: int = 128) -> Ima
         raise ValueError(f"size_px is {size_px}: expected at least {MIN_SIZE_PX}")
     theme = str(rng.choice(_THEMES))
     on_sheet = theme in ("paper", "screen")
-    pose = random_pose(rng, size_px, max_scale=0.75 if on_sheet else 0.95)
+    pose = random_pose(rng, size_px, max_scale=0.8 if on_sheet else 0.95)
     style = _style(rng, theme)
     image = _background(rng, theme, size_px, pose, style)
     draw_face(Sketch(image, pose, style, rng), happy=label == "happy")
@@ -98,9 +98,9 @@ def _style(rng: np.random.Generator, theme: str) -> Style:
     else:
         ground = random_colour(rng)
         filled = rng.random() < 0.6
-    dark_pen = theme in ("emoji", "paper") and rng.random() < 0.6
+    dark_pen = theme in ("emoji", "paper") and rng.random() < 0.8
     pen = random_colour(rng, 0, 70) if dark_pen else contrasting(rng, ground)
-    return Style(pen, ground, filled, outlined, width=rng.uniform(0.05, 0.13), wobble=rng.uniform(0.0, 0.025))
+    return Style(pen, ground, filled, outlined, width=rng.uniform(0.08, 0.14), wobble=rng.uniform(0.0, 0.02))
 
 
 def _background(rng: np.random.Generator, theme: str, size_px: int, pose: Pose, style: Style) -> Image:

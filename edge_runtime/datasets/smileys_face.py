@@ -221,10 +221,8 @@ def draw_mouth(sketch: Sketch, happy: bool) -> None:
     their mouths fill the same rows on average, so that height alone tells nothing.
     """
     rng = sketch.rng
-    half_width = rng.uniform(0.34, 0.58)
-    depth = half_width * rng.uniform(0.55, 1.0)
-    if depth > 0.44:
-        depth = 0.44
+    half_width = rng.uniform(0.42, 0.58)
+    depth = min(0.46, half_width * rng.uniform(0.65, 1.0))
     lip = mouth_curve(rng, half_width, depth, happy)
     askew = rng.uniform(-0.12, 0.12)
     center = np.array([rng.uniform(-0.1, 0.1), rng.uniform(0.38, 0.5)])

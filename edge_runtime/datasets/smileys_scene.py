@@ -161,7 +161,7 @@ def camera(rng: np.random.Generator, image: Image, detail_px: float) -> Image:
     if rng.random() < 0.6:
         image = _tone(rng)[image]
     if rng.random() < 0.4:
-        noise = rng.normal(0.0, rng.uniform(2.0, 14.0), size=image.shape)
+        noise = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(2.0, 12.0))
         image = np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
     if rng.random() < 0.4:
         image = _compress(image, int(rng.integers(35, 90)))
@@ -178,7 +178,7 @@ def _tone(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
 
 def _blur(image: Image, times: int) -> Image:
     """About a Gaussian of variance times / 2, as [1, 2, 1] filters in whole numbers."""
-    wide = image.astype(np.uint16)
+    wide = image.astype(np.int32)
     for _ in range(times):
         for axis in (0, 1):
             before, after = np.roll(wide, 1, axis), np.roll(wide, -1, axis)

@@ -1,0 +1,92 @@
+# Every target can be the first command on a fresh clone: .venv is made when it is needed.
+# Variables: DATA (folder of class folders, or smileys), RECIPE, NAME, EPOCHS, MODEL (bundle or model file),
+# SOURCE (pictures for classify; camera index, device or video file for camera), OVERWRITE=1, PYTHON.
+
+PYTHON ?= python3
+DATA ?= smileys
+RECIPE ?= cnn-small
+NAME ?= $(notdir $(patsubst %/,%,$(DATA)))
+EPOCHS ?=
+MODEL ?= bundles/$(NAME)
+SOURCE ?=
+OVERWRITE ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.setup
+# tflite-runtime needs numpy 1, so it lives in a virtual environment of its own; its last release stops at Python 3.11.
+TFLITE_SETUP := .venv-tflite/.setup
+FORCE := $(if $(OVERWRITE),--overwrite)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo train tflite onnx bench classify camera lint test check test-arm64 clean
+
+help: ## List the targets
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@printf '\nVariables: DATA=%s RECIPE=%s NAME=%s EPOCHS=%s MODEL=%s SOURCE=%s OVERWRITE=%s\n' \
+		'$(DATA)' '$(RECIPE)' '$(NAME)' '$(EPOCHS)' '$(MODEL)' '$(SOURCE)' '$(OVERWRITE)'
+
+setup: $(SETUP) ## Make .venv with everything that training, conversion, benchmarks and tests need
+
+$(SETUP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,convert,bench,dev]'
+	touch $@
+
+$(TFLITE_SETUP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear .venv-tflite
+	.venv-tflite/bin/python -m pip install --quiet --disable-pip-version-check \
+		'tflite-runtime==2.14.0' 'numpy<2' 'opencv-python-headless<4.12' 'click>=8.1'
+	touch $@
+
+demo: $(SETUP) ## Train, convert, benchmark and classify on the built-in set; no network beyond package installs
+	$(BIN)/edge-train run --data smileys --recipe cnn-small --name smileys --out runs/demo --overwrite
+	$(BIN)/edge-convert run runs/demo --out bundles/demo --overwrite
+	$(BIN)/edge-bench run bundles/demo --keras runs/demo --out reports/demo --overwrite
+	$(BIN)/python -m edge_runtime.datasets.smileys demo-photos
+	$(BIN)/edge-run classify bundles/demo demo-photos
+	@printf '\nThe bundle is bundles/demo, the training report runs/demo/report.html, the benchmark reports/demo/report.md.\n'
+	@printf 'Hold a picture of demo-photos before a camera: make camera MODEL=bundles/demo\n'
+
+train: $(SETUP) ## Train RECIPE on DATA into runs/NAME
+	$(BIN)/edge-train run --data $(DATA) --recipe $(RECIPE) --name $(NAME) --out runs/$(NAME) \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(FORCE)
+
+tflite: $(SETUP) ## Convert runs/NAME to TFLite, float32 and int8, into bundles/NAME
+	$(BIN)/edge-convert run runs/$(NAME) --variant float32 --variant int8 --out bundles/$(NAME) $(FORCE)
+
+onnx: $(SETUP) ## Convert runs/NAME to ONNX into bundles/NAME-onnx
+	$(BIN)/edge-convert run runs/$(NAME) --variant onnx-float32 --out bundles/$(NAME)-onnx $(FORCE)
+
+bench: $(SETUP) ## Measure bundle MODEL against the Keras model of runs/NAME into reports/NAME
+	$(BIN)/edge-bench run $(MODEL) --keras runs/$(NAME) --out reports/$(NAME) $(FORCE)
+
+classify: $(SETUP) ## Classify the pictures of SOURCE with MODEL
+	@test -n '$(SOURCE)' || { echo 'say which pictures: make classify SOURCE=photos'; exit 2; }
+	$(BIN)/edge-run classify $(MODEL) $(SOURCE)
+
+camera: $(SETUP) ## Classify what the camera SOURCE sees (default 0) with MODEL, one line a result
+	$(BIN)/edge-run camera $(MODEL) --source $(or $(SOURCE),0)
+
+lint: $(SETUP) ## ruff, mypy and import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(SETUP) ## Run every test that this machine can; a skip says why
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))' && $(MAKE) --no-print-directory $(TFLITE_SETUP) \
+		|| echo 'tflite-runtime cannot be installed here; its tests will be skipped'
+	@tests/arm64_root.sh || echo 'no emulated arm64 here; its tests will be skipped'
+	$(BIN)/pytest
+
+check: lint test ## lint and test
+
+test-arm64: $(SETUP) ## Prepare an emulated arm64 system and prove that the answers are the same there
+	tests/arm64_root.sh
+	$(BIN)/pytest -m arm64
+
+clean: ## Remove virtual environments, caches and everything that was made
+	rm -rf $(VENV) .venv-tflite .arm64 build dist *.egg-info runs bundles reports demo-photos
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

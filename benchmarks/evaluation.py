@@ -1,0 +1,184 @@
+"""Which labelled pictures are measured on: choose them, check their labels, decode them once for all subjects."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.plan import BenchConfig
+from benchmarks.report import DataRecord, Unreadable
+from edge_runtime.cli_support import progress_bar
+from edge_runtime.contract import InputSpec
+from edge_runtime.datasets.builtin import BUILTIN_NAMES, SMILEYS_COUNT
+from edge_runtime.datasets.decode import decode_all
+from edge_runtime.datasets.resolve import resolve
+from edge_runtime.datasets.samples import SPLIT_FILE, Dataset, Sample, Split, fingerprint, read_split_csv
+from edge_runtime.errors import DatasetError, UsageError
+from edge_runtime.modelfile import file_sha256
+
+_LIMIT_SEED = 0
+_PREFERENCE = (Split.TEST, Split.VALIDATION)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Labelled pictures before they are opened.
+
+    Attributes:
+        source: As the user said it.
+        part: ``test``, ``validation``, ``train``, or ``all`` where the source has no parts.
+        samples: The pictures.
+        ignored: How many files are no pictures by their suffix.
+    """
+
+    source: str
+    part: str
+    samples: tuple[Sample, ...]
+    ignored: int
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Pictures that every subject is measured on.
+
+    Attributes:
+        images: ``.npy`` file, uint8 [N, H, W, 3] RGB.
+        samples: The N pictures, in the same order.
+        truth: Label index of each.
+        record: For the report.
+    """
+
+    images: Path
+    samples: tuple[Sample, ...]
+    truth: tuple[int, ...]
+    record: DataRecord
+
+
+def choose_pictures(config: BenchConfig) -> Chosen:
+    """Find the pictures that the command line asks for.
+
+    Raises:
+        UsageError: Neither ``--data`` nor ``--keras``, or a part that the source does not have.
+        DatasetError: The source cannot be used.
+    """
+    if config.data is not None:
+        dataset = _resolve(config.data)
+    elif config.keras is not None:
+        dataset = Dataset(str(config.keras), (), read_split_csv(config.keras / SPLIT_FILE))
+    else:
+        raise UsageError(
+            "no pictures to measure on: give --data FOLDER (one folder per class) or --data smileys, "
+            "or --keras RUN to take the test split of that run"
+        )
+    source = config.data or f"{SPLIT_FILE} of {config.keras}"
+    part, samples = choose_part(source, dataset.samples, config.split)
+    return Chosen(source, part, limit_samples(samples, config.limit), len(dataset.ignored))
+
+
+def choose_part(source: str, samples: Sequence[Sample], wanted: Split | None) -> tuple[str, tuple[Sample, ...]]:
+    """Take the wanted part, else test, else validation; everything where the source has no parts.
+
+    Raises:
+        UsageError: The source has no such part.
+    """
+    present = {sample.split for sample in samples if sample.split is not None}
+    if not present:
+        if wanted is not None:
+            raise UsageError(f"--split {wanted.value}: {source} is not divided into train, validation and test")
+        return "all", tuple(samples)
+    for part in [wanted] if wanted else _PREFERENCE:
+        if part in present:
+            return part.value, tuple(sample for sample in samples if sample.split is part)
+    asked = wanted.value if wanted else "test or validation"
+    found = ", ".join(sorted(split.value for split in present))
+    raise UsageError(f"{source}: holds no {asked} pictures, only {found}; choose with --split")
+
+
+def limit_samples(samples: tuple[Sample, ...], limit: int | None) -> tuple[Sample, ...]:
+    """At most ``limit`` pictures, drawn by chance with a fixed seed, in their old order."""
+    if limit is None or limit >= len(samples):
+        return samples
+    drawn = random.Random(_LIMIT_SEED).sample(range(len(samples)), limit)  # noqa: S311 - a sample, not a secret
+    return tuple(samples[index] for index in sorted(drawn))
+
+
+def check_labels_known(source: str, samples: Sequence[Sample], labels: Sequence[str]) -> None:
+    """Raise DatasetError unless the model knows the label of every picture."""
+    unknown = sorted({sample.label for sample in samples} - set(labels))
+    if unknown:
+        raise DatasetError(
+            f"{source}: holds the label {', '.join(map(repr, unknown))}, which the model does not know; "
+            f"expected only {', '.join(map(repr, labels))}"
+        )
+
+
+def prepare_pictures(
+    chosen: Chosen, labels: Sequence[str], spec: InputSpec, trained_on: frozenset[str] | None, folder: Path
+) -> EvaluationSet:
+    """Decode the pictures into ``folder``; unreadable ones are recorded.
+
+    Args:
+        chosen: The pictures.
+        labels: Of the model, in output order.
+        spec: Geometry of the model's input.
+        trained_on: SHA-256 of the pictures that the model was trained on, or None where that is not known.
+        folder: Where the array is written.
+
+    Raises:
+        DatasetError: An unknown label, or not one readable picture.
+    """
+    check_labels_known(chosen.source, chosen.samples, labels)
+    samples, unreadable = _hash_pictures(chosen.samples)
+    with progress_bar("decoding pictures", len(samples)) as progress:
+        decoded = decode_all([sample.path for sample in samples], spec, progress=progress)
+    unreadable += [Unreadable(str(samples[index].path), reason) for index, reason in decoded.failures]
+    kept = tuple(samples[index] for index in decoded.kept)
+    if not kept:
+        reason = f" ({unreadable[0].file}: {unreadable[0].reason})" if unreadable else ""
+        raise DatasetError(f"{chosen.source}: not one of {len(chosen.samples)} pictures can be read{reason}")
+    images = folder / "images.npy"
+    np.save(images, decoded.images_nhwc_rgb_u8)
+    record = DataRecord(
+        source=chosen.source,
+        part=chosen.part,
+        images=len(kept),
+        images_per_label={label: sum(sample.label == label for sample in kept) for label in labels},
+        sha256=fingerprint(kept),
+        unreadable=tuple(unreadable),
+        ignored_files=chosen.ignored,
+        trained_on=None if trained_on is None else sum(sample.sha256 in trained_on for sample in kept),
+    )
+    index_of = {label: index for index, label in enumerate(labels)}
+    return EvaluationSet(images, kept, tuple(index_of[sample.label] for sample in kept), record)
+
+
+def hashes_trained_on(run: Path) -> frozenset[str]:
+    """SHA-256 of the pictures in the training part of a run."""
+    return frozenset(sample.sha256 for sample in read_split_csv(run / SPLIT_FILE) if sample.split is Split.TRAIN)
+
+
+def _resolve(source: str) -> Dataset:
+    if source not in BUILTIN_NAMES or Path(source).is_dir():
+        return resolve(source)
+    with progress_bar(f"drawing {source}", SMILEYS_COUNT) as progress:
+        return resolve(source, progress)
+
+
+def _hash_pictures(samples: Sequence[Sample]) -> tuple[list[Sample], list[Unreadable]]:
+    """Give every picture its SHA-256; one that is missing or not what its run saw is unreadable."""
+    hashed, unreadable = [], []
+    for sample in samples:
+        try:
+            sha256 = file_sha256(sample.path)
+        except OSError as error:
+            unreadable.append(Unreadable(str(sample.path), f"cannot be read ({error.strerror})"))
+            continue
+        if sample.sha256 not in ("", sha256):
+            unreadable.append(Unreadable(str(sample.path), "was altered since the run recorded it (SHA-256 differs)"))
+            continue
+        hashed.append(replace(sample, sha256=sha256))
+    return hashed, unreadable

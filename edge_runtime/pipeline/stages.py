@@ -1,0 +1,37 @@
+"""One picture through the classifier's stages, each timed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_runtime.errors import DataError, EngineError
+from edge_runtime.preprocess import ImageU8, load_image
+from edge_runtime.results import Classified, Failed, LatencyMs, Result
+
+if TYPE_CHECKING:
+    from edge_runtime.classifier import Classifier, Prediction
+
+
+def classify_file(classifier: Classifier, path: Path, top_k: int) -> Result:
+    """Classify one picture file; what is wrong with the file becomes a `Failed`, never an exception."""
+    try:
+        started_s = time.perf_counter()
+        image_hwc_rgb_u8 = load_image(path)
+        decode_ms = (time.perf_counter() - started_s) * 1e3
+        top, preprocess_ms, invoke_ms = classify_image(classifier, image_hwc_rgb_u8, top_k)
+    except (DataError, EngineError) as error:
+        return Failed.of(str(path), error)
+    return Classified(str(path), top, LatencyMs(decode_ms, preprocess_ms, invoke_ms))
+
+
+def classify_image(
+    classifier: Classifier, image_hwc_rgb_u8: ImageU8, top_k: int
+) -> tuple[tuple[Prediction, ...], float, float]:
+    """Classify uint8 [height, width, 3] RGB: predictions, milliseconds of crop and resize, of run and rank."""
+    started_s = time.perf_counter()
+    prepared = classifier.prepare(image_hwc_rgb_u8)
+    prepared_s = time.perf_counter()
+    top = tuple(classifier.rank(classifier.probabilities(prepared), top_k))
+    return top, (prepared_s - started_s) * 1e3, (time.perf_counter() - prepared_s) * 1e3

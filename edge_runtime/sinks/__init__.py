@@ -1,0 +1,1 @@
+"""Where results go: small writers behind one protocol."""

@@ -1,0 +1,34 @@
+"""JSON Lines: one record a line, the exact format for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TextIO
+
+from edge_runtime.results import Result, to_record
+from edge_runtime.sinks.base import Sink
+
+
+class JsonlSink(Sink):
+    """Writes `edge_runtime.results.to_record`, one a line.
+
+    Readable text stays readable. A record with control characters, or with bytes that are not UTF-8 (as Python's
+    surrogates), is written in ASCII with JSON escapes: no raw byte reaches a terminal, and nothing is lost.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, result: Result) -> None:
+        """Write one line and flush it."""
+        self._stream.write(json_line(to_record(result)) + "\n")
+        self._stream.flush()
+
+
+def json_line(record: object) -> str:
+    """One line of JSON without control characters."""
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    if text.isprintable():
+        return text
+    # DEL is the one control character that json leaves as it is.
+    return json.dumps(record, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f")

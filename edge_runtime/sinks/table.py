@@ -1,0 +1,102 @@
+"""Aligned lines for a person, one a result, written as they come."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+from edge_runtime.results import Classified, Failed, FrameStamp, Result
+from edge_runtime.sinks.base import Sink
+from edge_runtime.sinks.text import columns, escape, fit, fit_path, pad
+
+_MAX_LABEL_WIDTH = 24
+_SOURCE_WIDTHS = (16, 48)
+_NUMBERS_HEADER = "score      ms"
+_WIDTH_WITHOUT_TERMINAL = 240
+
+
+class TableSink(Sink):
+    """One aligned line a picture: path, answer, score, milliseconds, runners-up; or path and reason.
+
+    Widths are fixed before the first row, because rows are not held back: labels take what the longest needs, up to a
+    limit, paths about a third of the terminal. Longer paths lose their middle, longer labels their end.
+    """
+
+    def __init__(self, stream: TextIO, labels: Sequence[str]) -> None:
+        self._stream = stream
+        self._label_width = _label_width(labels)
+        self._width = _terminal_width(stream)
+        low, high = _SOURCE_WIDTHS
+        self._source_width = min(high, max(low, self._width * 2 // 5))
+        self._line(pad("source", self._source_width), pad("label", self._label_width), _NUMBERS_HEADER)
+
+    def write(self, result: Result) -> None:
+        """Write one line and flush it."""
+        source = pad(fit_path(escape(result.source), self._source_width), self._source_width)
+        if isinstance(result, Failed):
+            # A reason is never cut: it says what to do.
+            self._stream.write(f"{source}  error: {escape(result.message)}\n")
+            self._stream.flush()
+        else:
+            self._line(source, answer(result, self._label_width), runners_up(result))
+
+    def _line(self, *parts: str) -> None:
+        self._stream.write(fit("  ".join(parts).rstrip(), self._width) + "\n")
+        self._stream.flush()
+
+
+class FrameSink(Sink):
+    """One aligned line a frame: time (of day when live, else in the video), number, answer, score, milliseconds."""
+
+    def __init__(self, stream: TextIO, labels: Sequence[str]) -> None:
+        self._stream = stream
+        self._label_width = _label_width(labels)
+        self._width = _terminal_width(stream)
+
+    def write(self, result: Result) -> None:
+        """Write one line and flush it."""
+        if isinstance(result, Failed):
+            line = f"error: {escape(result.message)}"
+        else:
+            frame = result.frame
+            where = f"{_clock(frame)}  frame {frame.number:>6}  " if frame else ""
+            line = fit(f"{where}{answer(result, self._label_width)}  {runners_up(result)}".rstrip(), self._width)
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+def answer(result: Classified, label_width: int) -> str:
+    """The answer, its score 0..1 and the milliseconds of all stages, in fixed columns."""
+    best = result.top[0]
+    label = pad(fit(escape(best.label), label_width), label_width)
+    return f"{label}  {best.score:.3f}  {result.latency_ms.total:6.1f}"
+
+
+def runners_up(result: Classified) -> str:
+    """The other predictions in one phrase, empty where there are none."""
+    return ", ".join(f"{escape(other.label)} {other.score:.3f}" for other in result.top[1:])
+
+
+def _clock(frame: FrameStamp) -> str:
+    seconds = frame.time_s
+    if frame.captured_at is not None:
+        local = time.localtime(frame.captured_at)
+        seconds = local.tm_hour * 3600 + local.tm_min * 60 + local.tm_sec + frame.captured_at % 1
+    minutes, rest_ms = divmod(int(seconds * 1000), 60_000)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{rest_ms // 1000:02}.{rest_ms % 1000:03}"
+
+
+def _label_width(labels: Sequence[str]) -> int:
+    return min(_MAX_LABEL_WIDTH, max(5, *(columns(escape(label)) for label in labels)))
+
+
+def _terminal_width(stream: TextIO) -> int:
+    # shutil.get_terminal_size would do, but its module costs 8 ms of a cold start.
+    if not stream.isatty():
+        return _WIDTH_WITHOUT_TERMINAL
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _WIDTH_WITHOUT_TERMINAL
+    except OSError:
+        return _WIDTH_WITHOUT_TERMINAL
