@@ -12,7 +12,15 @@ from benchmarks.evaluation import EvaluationSet, choose_pictures, hashes_trained
 from benchmarks.machine import describe_machine
 from benchmarks.markdown import render_markdown
 from benchmarks.measure import Measurement, measure_subject
-from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT, BenchConfig, SubjectPlan, check_run, plan_subjects
+from benchmarks.plan import (
+    KERAS_FUNCTION,
+    KERAS_PREDICT,
+    BenchConfig,
+    SubjectPlan,
+    check_run,
+    plan_subjects,
+    remarks_on_checks,
+)
 from benchmarks.report import (
     ANSWERS_FILE,
     LATENCIES_FILE,
@@ -40,7 +48,7 @@ def run_bench(config: BenchConfig) -> Report:
     manifest = read_bundle_manifest(config.bundle)
     plans = plan_subjects(config, manifest)
     check_free(config.out, overwrite=config.overwrite, marker=REPORT_FILE)
-    remark = check_run(config.keras, manifest) if config.keras else None
+    remarks = remarks_on_checks(manifest, plans) + (check_run(config.keras, manifest) if config.keras else ())
     trained_on = hashes_trained_on(config.keras) if config.keras else None
     chosen = choose_pictures(config)
     created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -61,7 +69,7 @@ def run_bench(config: BenchConfig) -> Report:
         machine=machine,
         data=pictures.record,
         subjects=compare(measurements, pictures.truth),
-        remarks=(remark,) if remark else (),
+        remarks=remarks,
     )
     _write(config, report, manifest, pictures, measurements)
     return report
@@ -93,6 +101,7 @@ def _row(
             accuracy=_matches(item.top1, truth),
             agreement=_matches(item.top1, reference.top1) if reference and reference is not item else None,
             latency=latency,
+            waiting=item.waiting,
             cold_start=item.cold_start,
             peak_memory_bytes=item.peak_memory_bytes,
             speedup=function_p50_ns / 1e6 / latency.p50_ms if function_p50_ns else None,

@@ -99,6 +99,17 @@ def peak_memory_bytes() -> int | None:
     return None
 
 
+def run_queue_wait_ns() -> int | None:
+    """Time that this process' threads were ready to run but had no processor; None where the kernel does not say.
+
+    It is the second field of ``schedstat`` (Linux, Documentation/scheduler/sched-stats.rst). Unlike the load average it
+    concerns these calls only, and unlike processor time it does not count waiting for an accelerator.
+    """
+    tasks = [task / "schedstat" for task in Path("/proc/self/task").glob("*")]
+    fields = [task.read_text().split() for task in tasks if task.exists()]
+    return sum(int(field[1]) for field in fields) if fields else None
+
+
 def is_training_loaded() -> bool:
     """Whether TensorFlow, Keras or JAX has been imported into this process."""
     return any(library in sys.modules for library in TRAINING_LIBRARIES)
@@ -128,8 +139,13 @@ def _measure_steady(spec: ChildSpec, images_file: str, subject: Subject) -> Meas
     images = np.load(images_file, mmap_mode="r")
     picture: ImageU8 = np.array(images[0])
     warm_up(lambda: subject.invoke(picture))
+    waited_before_ns = run_queue_wait_ns()
     latencies_ns = time_calls(lambda: subject.invoke(picture), spec.invocations)
+    waited_ns = run_queue_wait_ns()
+    waiting = None
+    if waited_ns is not None and waited_before_ns is not None:
+        waiting = max(0, waited_ns - waited_before_ns) / max(1, sum(latencies_ns))
     # Before the pictures are touched: they would count as memory of the process.
-    measured = Measured(latencies_ns, peak_memory_bytes())
+    measured = Measured(latencies_ns, waiting, peak_memory_bytes())
     np.save(spec.top1, subject.top1(images))
     return measured

@@ -111,7 +111,7 @@ def check_labels_known(source: str, samples: Sequence[Sample], labels: Sequence[
     unknown = sorted({sample.label for sample in samples} - set(labels))
     if unknown:
         raise DatasetError(
-            f"{source}: holds the label {', '.join(map(repr, unknown))}, which the model does not know; "
+            f"{source}: holds labels that the model does not know: {', '.join(map(repr, unknown))}; "
             f"expected only {', '.join(map(repr, labels))}"
         )
 

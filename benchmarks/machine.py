@@ -34,7 +34,7 @@ class MachineRecord:
         cores_total: Processors of the machine.
         governor: Frequency governor of the first core, or None where it cannot be read.
         memory_bytes: Memory of the machine, or None where it cannot be read.
-        load_average_1min: Load just before the measurement; above about 0.5 something else was running.
+        load_average_1min: Load of the minute before.
         kernel: Such as ``Linux 6.1.0``.
         python: Version.
         packages: Version of each installed package that bears on the figures.

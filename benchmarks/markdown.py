@@ -24,6 +24,8 @@ _HEADER = (
 _ABSENT = "–"
 _MARKDOWN_SPECIALS = re.compile(r"([\\`*_\[\]|])")
 _LISTED_PICTURES = 20
+_QUIET_WAITING = 0.05
+"""Share of the timed calls spent waiting for a processor up to which a machine counts as quiet."""
 
 
 def render_markdown(report: Report) -> str:
@@ -37,10 +39,14 @@ def render_table(report: Report) -> str:
     return _table(_HEADER, [_row(subject) for subject in report.subjects])
 
 
+def one_line(text: str) -> str:
+    """Text of a person or a file system without line breaks and control characters."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def escape(text: str) -> str:
-    """Text of a person or a file system as plain Markdown: one line, no markup, no HTML."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return _MARKDOWN_SPECIALS.sub(r"\\\1", html.escape(printable, quote=False))
+    """Such text as plain Markdown: one line, no markup, no HTML."""
+    return _MARKDOWN_SPECIALS.sub(r"\\\1", html.escape(one_line(text), quote=False))
 
 
 def megabytes(count: int) -> str:
@@ -99,7 +105,7 @@ def _notes(report: Report) -> list[str]:
     measured = [(subject.name, subject.performance) for subject in report.subjects if subject.performance]
     return [
         "## Not measured, or measured with a caveat",
-        _bullets(caveats(report) or ["Nothing: every model was measured on every picture."]),
+        _bullets(map(escape, caveats(report) or ["Nothing: every model was measured on every picture."])),
         "## Cold start, in ms",
         _table(
             ("model", "starts", "median", "interpreter", "import", "load", "first answer"),
@@ -115,14 +121,14 @@ def _notes(report: Report) -> list[str]:
 
 
 def caveats(report: Report) -> list[str]:
-    """What a reader must know before using the figures, one sentence each, escaped."""
+    """What a reader must know before using the figures, one plain sentence each."""
     data = report.data
     lines = [
-        f"{escape(subject.name)} was not measured: {escape(subject.error)}"
+        f"{subject.name} was not measured: {one_line(subject.error)}"
         for subject in report.subjects
         if subject.error is not None
     ]
-    lines += [escape(remark) for remark in report.remarks]
+    lines += report.remarks
     if report.keras_run is None:
         lines.append("Agreement and speed-up were not measured: no Keras model was given (--keras RUN).")
     if data.unreadable:
@@ -139,12 +145,16 @@ def caveats(report: Report) -> list[str]:
             f"{data.trained_on} of {data.images} pictures were in the training part of the run: "
             "the accuracy says little about new pictures."
         )
-    machine = report.machine
-    if machine.load_average_1min > machine.cores_usable / 2:
+    if data.part == "validation":
         lines.append(
-            f"The machine was busy before measuring (load average {machine.load_average_1min:.2f} on "
-            f"{machine.cores_usable} cores): latencies and cold starts may be too long."
+            "The validation part was used, which chose among weights: the accuracy may flatter the model a little."
         )
+    for subject in report.subjects:
+        if subject.performance and (subject.performance.waiting or 0.0) > _QUIET_WAITING:
+            lines.append(
+                f"{subject.name} waited for the processor, which others used, for {subject.performance.waiting:.0%} of its "
+                "timed calls: its latencies and cold start are too long; measure again on a quiet machine."
+            )
     return lines
 
 

@@ -31,6 +31,7 @@ class Measurement:
         tensorflow_loaded: Whether TensorFlow, Keras or JAX was in the process.
         cold_start: Of fresh processes.
         latencies_ns: One per timed call.
+        waiting: Share of the timed calls spent waiting for a processor, None where unknown.
         peak_memory_bytes: Highest resident memory, None where unknown.
         top1: Label index of the answer for each picture.
     """
@@ -41,6 +42,7 @@ class Measurement:
     tensorflow_loaded: bool = False
     cold_start: ColdStart | None = None
     latencies_ns: tuple[int, ...] = ()
+    waiting: float | None = None
     peak_memory_bytes: int | None = None
     top1: tuple[int, ...] = ()
 
@@ -87,6 +89,7 @@ def measure_subject(
         tensorflow_loaded=answer.tensorflow_loaded,
         cold_start=summarize_starts(starts),
         latencies_ns=answer.measured.latencies_ns,
+        waiting=answer.measured.waiting,
         peak_memory_bytes=answer.measured.peak_memory_bytes,
         top1=tuple(int(label) for label in np.load(top1_file)),
     )

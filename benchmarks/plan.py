@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,11 +115,22 @@ def plan_subjects(config: BenchConfig, manifest: Manifest) -> tuple[SubjectPlan,
     return tuple(subjects)
 
 
-def check_run(run: Path, bundle_manifest: Manifest) -> str | None:
+def remarks_on_checks(manifest: Manifest, plans: Sequence[SubjectPlan]) -> tuple[str, ...]:
+    """A sentence for each planned artifact that lost more than allowed when it was converted."""
+    planned = {plan.name for plan in plans}
+    return tuple(
+        f"{artifact.variant.value} did not pass its check at conversion (accuracy {artifact.check.accuracy:.1%} "
+        f"against {artifact.check.keras_accuracy:.1%} of Keras on {artifact.check.images} pictures)."
+        for artifact in manifest.artifacts
+        if artifact.variant.value in planned and artifact.check is not None and not artifact.check.passed
+    )
+
+
+def check_run(run: Path, bundle_manifest: Manifest) -> tuple[str, ...]:
     """Check that a run's Keras model can be compared with a bundle.
 
     Returns:
-        A sentence for the report where the bundle may come from another run, else None.
+        A sentence for the report where the bundle may come from another run, else nothing.
 
     Raises:
         ModelError: Not a run directory.
@@ -139,9 +151,9 @@ def check_run(run: Path, bundle_manifest: Manifest) -> str | None:
     if manifest.training != bundle_manifest.training:
         return (
             "The training record of the run differs from the bundle's: the bundle may have been made from another run, "
-            "so the agreement may compare two different models."
+            "so the agreement may compare two different models.",
         )
-    return None
+    return ()
 
 
 def _keras_subjects(config: BenchConfig) -> list[SubjectPlan]:

@@ -57,10 +57,13 @@ class Measured:
 
     Attributes:
         latencies_ns: One per timed call, in order.
+        waiting: Time during the timed calls in which the process was ready to run but another had the processor,
+            divided by their time; None where the kernel does not say. Near 0 on a quiet machine.
         peak_memory_bytes: Highest resident memory of the process up to the last timed call; None where unknown.
     """
 
     latencies_ns: tuple[int, ...]
+    waiting: float | None
     peak_memory_bytes: int | None
 
 

@@ -82,6 +82,7 @@ class Performance:
         accuracy: Share of right answers.
         agreement: Share of pictures with the answer of the Keras reference; None without one and for itself.
         latency: Of one picture, prepared already.
+        waiting: Share of the timed calls in which another process had the processor; None where unknown.
         cold_start: Of a fresh process.
         peak_memory_bytes: Highest resident memory of the measuring process, None where unknown.
         speedup: p50 of ``keras-function`` divided by this p50; None where Keras was not measured.
@@ -92,6 +93,7 @@ class Performance:
     accuracy: Share
     agreement: Share | None
     latency: LatencySummary
+    waiting: float | None
     cold_start: ColdStart
     peak_memory_bytes: int | None
     speedup: float | None

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Classifier", "Prediction", "__version__"]
 
-# OpenCV reads these once, when it is first imported. A picture over the limit is refused after its header is
-# read and before its pixels are: 2^26 pixels are 200 MB, which a small board can still hold.
+# OpenCV reads these once, when it is first imported: the same pixel limit as in preprocess.py, for the formats whose
+# headers are not read there, and no log lines beside our own sentences.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 

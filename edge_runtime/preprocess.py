@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.errors import ImageError
+from edge_runtime.image_header import read_size_wh
 
 ImageU8: TypeAlias = NDArray[np.uint8]
 """uint8 [height, width, 3], RGB, 0..255."""
 
 MAX_FILE_BYTES = 128 << 20
+MAX_PIXELS = 1 << 26
+"""200 MB once decoded, which a small board can still hold."""
+
 _LETTERBOX_GREY = 128
 _PAPER_WHITE = 255
 _ALPHA_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8")
@@ -62,6 +66,9 @@ def decode_image(data: bytes) -> ImageU8:
         raise ImageError("expected a picture, got an empty file")
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(f"expected at most {MAX_FILE_BYTES >> 20} MiB, got more")
+    width, height = read_size_wh(data) or (0, 0)
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"expected at most {MAX_PIXELS / 1e6:.0f} million pixels, got {width}x{height}")
     buffer = np.frombuffer(data, np.uint8)
     try:
         if data.startswith(_ALPHA_SIGNATURES):
@@ -71,7 +78,7 @@ def decode_image(data: bytes) -> ImageU8:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         if "CV_IO_MAX_IMAGE" in str(error):
-            raise ImageError("has more pixels than allowed (OPENCV_IO_MAX_IMAGE_PIXELS)") from error
+            raise ImageError("has more pixels than OpenCV allows (OPENCV_IO_MAX_IMAGE_PIXELS)") from error
         raise ImageError(f"cannot be decoded ({error.err})") from error
     if image is None:
         raise ImageError("is not a picture that OpenCV can decode, or is truncated or damaged")

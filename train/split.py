@@ -102,9 +102,7 @@ def assign_splits(
     return result
 
 
-def _deal(
-    pool: Sequence[Sample], label: str, parts: dict[Split, float], rng: np.random.Generator
-) -> dict[str, Split]:
+def _deal(pool: Sequence[Sample], label: str, parts: dict[Split, float], rng: np.random.Generator) -> dict[str, Split]:
     """Pick hashes of one class for each part, about ``share`` of the pictures and at least one, leaving some."""
     copies: dict[str, int] = {}
     for sample in pool:

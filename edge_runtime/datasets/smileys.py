@@ -33,7 +33,7 @@ VERSION: Final[int] = 1
 MIN_SIZE_PX: Final = 32
 _YELLOW: Final[Colour] = (250, 205, 50)
 _PAPER: Final[Colour] = (240, 238, 230)
-_THEMES: Final = ("emoji", "emoji", "paper", "paper", "paper", "screen", "dark", "free", "free")
+_THEMES: Final = ("emoji", "emoji", "emoji", "paper", "paper", "paper", "paper", "screen", "dark", "free")
 
 
 def draw_smiley(label: str, rng: np.random.Generator, size_px: int = 128) -> Image:
@@ -60,9 +60,9 @@ def draw_smiley(label: str, rng: np.random.Generator, size_px: int = 128) -> Ima
     style = _style(rng, theme)
     image = _background(rng, theme, size_px, pose, style)
     draw_face(Sketch(image, pose, style, rng), happy=label == "happy")
-    if rng.random() < 0.12:
-        occlude(rng, image, pose)
     if rng.random() < 0.08:
+        occlude(rng, image, pose)
+    if rng.random() < 0.05:
         image = 255 - image
     return camera(rng, image, pose.radius_px * REFERENCE_SIZE_PX / size_px)
 

@@ -63,7 +63,7 @@ def random_pose(rng: np.random.Generator, size_px: int, min_scale: float = 0.35,
     Returns:
         A pose whose head lies inside the frame, or very nearly.
     """
-    scale = max_scale - (max_scale - min_scale) * rng.uniform() ** 2
+    scale = max_scale - (max_scale - min_scale) * rng.uniform() ** 3
     radius = size_px * scale / 2
     free = max(size_px / 2 - 0.95 * radius, 0.0)
     center_x, center_y = (size_px / 2 + rng.uniform(-free, free, size=2)).tolist()

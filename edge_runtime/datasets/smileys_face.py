@@ -209,7 +209,7 @@ def mouth_curve(rng: np.random.Generator, half_width: float, depth: float, happy
     pieces = int(rng.integers(2, 5)) if rng.random() < 0.2 else 24
     t = np.linspace(-1.0, 1.0, pieces + 1)
     profile = 1.0 - np.abs(t) ** rng.uniform(1.7, 2.8)
-    x = half_width * (t + rng.uniform(-0.25, 0.25) * (1.0 - t * t))
+    x = half_width * (t + rng.uniform(-0.2, 0.2) * (1.0 - t * t))
     y = depth * (profile - 0.5) / max(float(profile.max()), 0.5)
     return np.column_stack([x, y if happy else -y])
 
@@ -221,13 +221,13 @@ def draw_mouth(sketch: Sketch, happy: bool) -> None:
     their mouths fill the same rows on average, so that height alone tells nothing.
     """
     rng = sketch.rng
-    half_width = rng.uniform(0.42, 0.58)
-    depth = min(0.46, half_width * rng.uniform(0.65, 1.0))
+    half_width = rng.uniform(0.46, 0.6)
+    depth = min(0.5, half_width * rng.uniform(0.7, 1.0))
     lip = mouth_curve(rng, half_width, depth, happy)
-    askew = rng.uniform(-0.12, 0.12)
-    center = np.array([rng.uniform(-0.1, 0.1), rng.uniform(0.38, 0.5)])
+    askew = rng.uniform(-0.1, 0.1)
+    center = np.array([rng.uniform(-0.08, 0.08), rng.uniform(0.38, 0.46)])
     lean = np.array([[1.0, askew], [0.0, 1.0]])
-    if rng.random() < 0.55:
+    if rng.random() < 0.6:
         sketch.pen(lip @ lean + center, width=rng.uniform(1.0, 1.4))
         return
     chord = lip[::-1] * np.array([1.0, rng.uniform(-0.1, 0.35)])  # 0 is straight: an open D; more: a crescent

@@ -15,11 +15,13 @@ class Engine(Protocol):
     name: str
     """``litert``, ``tflite-runtime`` or ``onnxruntime``."""
 
-    version: str
-    """Version of the runtime, such as ``2.3.0``."""
-
     input: TensorInfo
     output: TensorInfo
+
+    @property
+    def version(self) -> str:
+        """Version of the runtime, such as ``2.3.0``."""
+        ...
 
     def invoke(self, input_nhwc: NDArray[Any]) -> NDArray[Any]:
         """Run one picture.

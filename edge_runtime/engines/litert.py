@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,7 +37,6 @@ class LiteRtEngine(Engine):
 
     def __init__(self, path: Path, threads: int = 1, runtime: str | None = None) -> None:
         self.name, module = _import_runtime(runtime)
-        self.version = importlib.metadata.version(_RUNTIMES[self.name][1])
         try:
             self._interpreter: Any = module.Interpreter(model_path=str(path), num_threads=threads)
         except ValueError as error:
@@ -56,6 +54,14 @@ class LiteRtEngine(Engine):
             )
         self.input, self.output = _tensor_info(inputs[0]), _tensor_info(outputs[0])
         self._input_index, self._output_index = inputs[0]["index"], outputs[0]["index"]
+
+    @property
+    def version(self) -> str:
+        """Version of the installed distribution."""
+        # Imported when asked for, because it costs a cold start 15 ms.
+        import importlib.metadata
+
+        return importlib.metadata.version(_RUNTIMES[self.name][1])
 
     def invoke(self, input_nhwc: NDArray[Any]) -> NDArray[Any]:
         """Run one picture; see `Engine.invoke`."""
@@ -93,7 +99,8 @@ def _refusal(path: Path, runtime: str, version: str, error: Exception) -> str:
             f"{path}: was compiled for the Edge TPU, and no Edge TPU delegate is in use; "
             "give the int8 variant of the same model instead"
         )
-    return f"{path}: {runtime} {version} cannot run this model ({text}); a newer runtime may"
+    reason = text.partition(" See instructions")[0].rstrip(".")
+    return f"{path}: uses what {runtime} {version} does not have ({reason}); a newer runtime may run it"
 
 
 def _tensor_info(detail: dict[str, Any]) -> TensorInfo:

@@ -38,7 +38,7 @@ class OnnxEngine(Engine):
             raise EngineError(
                 f"{path}: needs ONNX Runtime, which cannot be imported ({error}); run pip install 'edgekit[onnx]'"
             ) from error
-        self.version: str = onnxruntime.__version__
+        self._version: str = onnxruntime.__version__
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = _ERRORS_ONLY
@@ -55,6 +55,11 @@ class OnnxEngine(Engine):
                 "only image classifiers are supported"
             )
         self.input, self.output = _tensor_info(path, inputs[0]), _tensor_info(path, outputs[0])
+
+    @property
+    def version(self) -> str:
+        """Version of the installed package."""
+        return self._version
 
     def invoke(self, input_nhwc: NDArray[Any]) -> NDArray[Any]:
         """Run one picture; see `Engine.invoke`."""

@@ -7,7 +7,7 @@ Decoding, resizing and inference release the interpreter lock, so threads are en
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +31,8 @@ def classify_files(
     *,
     workers: int,
     top_k: int,
-) -> Iterator[Result]:
-    """Classify pictures and yield the results in the order of the inputs.
+) -> Generator[Result, None, None]:
+    """Classify pictures and yield the results in the order of the inputs; close it to stop early.
 
     Args:
         inputs: Picture files, taken lazily; a `Failed` among them is passed through in its place.
@@ -76,9 +76,7 @@ class _ClassifierPool:
             classifier.close()
 
 
-def _in_parallel(
-    inputs: Iterator[Path | Failed], pool: _ClassifierPool, workers: int, top_k: int
-) -> Iterator[Result]:
+def _in_parallel(inputs: Iterator[Path | Failed], pool: _ClassifierPool, workers: int, top_k: int) -> Iterator[Result]:
     # Imported here because one picture needs no pool and must not wait for this.
     from concurrent.futures import ThreadPoolExecutor
 

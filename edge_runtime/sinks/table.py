@@ -76,7 +76,7 @@ def answer(result: Classified, label_width: int) -> str:
 
 def runners_up(result: Classified) -> str:
     """The other predictions in one phrase, empty where there are none."""
-    return ", ".join(f"{escape(other.label)} {other.score:.3f}" for other in result.top[1:])
+    return ", ".join(f"{fit(escape(other.label), _MAX_LABEL_WIDTH)} {other.score:.3f}" for other in result.top[1:])
 
 
 def _clock(frame: FrameStamp) -> str:

@@ -32,16 +32,22 @@ def fit(text: str, width: int) -> str:
 
 
 def fit_path(path: str, width: int) -> str:
-    """Shorten a path in the middle to at most ``width`` columns; its end says most, so it gets two thirds."""
+    """Shorten a path to at most ``width`` columns: its last folders and name say most, its start is on every row.
+
+    Whole folders are left out in front (``…/cats/cat.1.jpg``); a name that is too long alone loses its middle.
+    """
     if columns(path) <= width:
         return path
-    tail_width = (width - 1) * 2 // 3
-    tail = _head(path[::-1], tail_width)[::-1]
-    # Start the tail at a folder's name where that costs less than half of it.
-    slash = tail.find("/")
-    if 0 <= slash < len(tail) // 2:
-        tail = tail[slash:]
-    return _head(path, width - 1 - columns(tail)) + ELLIPSIS + tail
+    start = path.find("/", 1)
+    while start >= 0:
+        tail = path[start:]
+        if columns(tail) < width:
+            return ELLIPSIS + tail
+        start = path.find("/", start + 1)
+    name = path.rpartition("/")[2]
+    head = _head(name, (width - 1) // 2)
+    tail_width = width - 1 - columns(head)
+    return head + ELLIPSIS + _head(name[::-1], tail_width)[::-1]
 
 
 def pad(text: str, width: int) -> str:

@@ -28,7 +28,7 @@ class VideoFile(FrameSource):
         self.name = str(path)
         if not path.exists():
             raise SourceError(
-                f"{path}: no such video file; give a file, a camera as 0 or /dev/video0, or an rtsp:// or http:// address"
+                f"{path}: no such video; give a file, a camera as 0 or /dev/video0, or an rtsp:// or http:// address"
             )
         if path.is_dir():
             raise SourceError(f"{path}: expected a video, got a folder; for pictures use edge-run classify")
@@ -45,7 +45,9 @@ class VideoFile(FrameSource):
         number = 0
         while True:
             started_s = time.perf_counter()
-            ok, frame_bgr = self._capture.retrieve() if self._capture.grab() else (False, None)
+            if not self._capture.grab():
+                break
+            ok, frame_bgr = self._capture.retrieve()
             if not ok:
                 break
             image = bgr_to_rgb(frame_bgr)

@@ -1,0 +1,168 @@
+"""What can be said about a model or bundle without a picture: contract, files, integrity, and what is left to say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_runtime.contract import Artifact, Check, Manifest, TensorSpec, Variant
+from edge_runtime.errors import CompatibilityError, EdgeKitError, EngineError, IntegrityError
+from edge_runtime.modelfile import ModelFile, check_artifact, file_sha256, find_model, read_bundle_manifest
+
+if TYPE_CHECKING:
+    from edge_runtime.engines.base import Engine
+    from edge_runtime.tensors import TensorInfo
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """One model file.
+
+    Attributes:
+        file: File name.
+        variant: Which export; None for a file that is looked at alone.
+        bytes: Size of the file as the manifest says; as found where none says.
+        sha256: As the manifest says; as found where none says.
+        integrity: ``intact`` or ``altered`` against a recorded SHA-256; ``unknown`` where none is recorded.
+        problem: Why it cannot be used here; None where nothing is wrong.
+        problem_exit_code: Exit code of that problem, 0 without one.
+        input: Input tensor, or None where it cannot be read here.
+        output: Output tensor, or None where it cannot be read here.
+        minimum_runtime: Lowest runtime that opens it; None where nothing says.
+        check: What it was measured to do; None where it was not.
+        is_default: Whether this device takes it when no variant is named.
+    """
+
+    file: str
+    variant: Variant | None
+    bytes: int
+    sha256: str
+    integrity: str
+    problem: str | None
+    problem_exit_code: int
+    input: TensorSpec | None
+    output: TensorSpec | None
+    minimum_runtime: str | None
+    check: Check | None
+    is_default: bool
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model or bundle.
+
+    Attributes:
+        path: What was looked at.
+        kind: ``bundle``, ``run directory`` (trained, not exported), ``file`` (with a manifest) or ``foreign file``.
+        manifest: The contract; None for a foreign file.
+        files: Its model files.
+        to_be_said: For a foreign file, the options without which it cannot be run.
+    """
+
+    path: str
+    kind: str
+    manifest: Manifest | None
+    files: tuple[FileReport, ...]
+    to_be_said: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or that of the first file with a problem."""
+        return next((file.problem_exit_code for file in self.files if file.problem), 0)
+
+
+def inspect_bundle(bundle: Path, variant: Variant | None) -> Inspection:
+    """Look at every artifact of a bundle, or at one.
+
+    Raises:
+        ModelError: Not a bundle, or a manifest that does not follow the schema.
+    """
+    manifest = read_bundle_manifest(bundle)
+    if variant is not None:
+        find_model(bundle, variant)  # refuses a variant that is not there, or was altered
+    default = _default_variant(bundle)
+    chosen = [artifact for artifact in manifest.artifacts if variant in (None, artifact.variant)]
+    files = tuple(_artifact_report(bundle, artifact, is_default=artifact.variant is default) for artifact in chosen)
+    kind = "bundle" if manifest.artifacts else "run directory"
+    return Inspection(str(bundle), kind, manifest, files, ())
+
+
+def inspect_file(model: ModelFile, engine_name: str) -> Inspection:
+    """Look at one model file by opening it.
+
+    Raises:
+        IntegrityError: The file is damaged.
+    """
+    from edge_runtime.engines.opening import EngineName, open_engine
+
+    engine, problem, code = None, None, 0
+    try:
+        engine = open_engine(model.path, EngineName(engine_name))
+    except (EngineError, CompatibilityError) as error:
+        problem, code = _without_path(error, model.path), error.exit_code
+    report = FileReport(
+        file=model.path.name,
+        variant=None,
+        bytes=model.path.stat().st_size,
+        sha256=file_sha256(model.path),
+        # find_model has compared the FlatBuffer with the checksum that an exported .tflite carries.
+        integrity="intact" if model.manifest and model.path.suffix == ".tflite" else "unknown",
+        problem=problem,
+        problem_exit_code=code,
+        input=_tensor(engine.input) if engine else None,
+        output=_tensor(engine.output) if engine else None,
+        minimum_runtime=None,
+        check=None,
+        is_default=False,
+    )
+    kind = "file" if model.manifest else "foreign file"
+    return Inspection(str(model.path), kind, model.manifest, (report,), _to_be_said(model, engine))
+
+
+def _artifact_report(bundle: Path, artifact: Artifact, *, is_default: bool) -> FileReport:
+    problem, code = None, 0
+    try:
+        check_artifact(bundle, artifact)
+    except IntegrityError as error:
+        problem, code = _without_path(error, bundle / artifact.file), error.exit_code
+    return FileReport(
+        file=artifact.file,
+        variant=artifact.variant,
+        bytes=artifact.bytes,
+        sha256=artifact.sha256,
+        integrity="altered" if problem else "intact",
+        problem=problem,
+        problem_exit_code=code,
+        input=artifact.input,
+        output=artifact.output,
+        minimum_runtime=artifact.minimum_runtime,
+        check=artifact.check,
+        is_default=is_default,
+    )
+
+
+def _default_variant(bundle: Path) -> Variant | None:
+    try:
+        artifact = find_model(bundle).artifact
+    except EdgeKitError:
+        return None  # none passed its check, or the one that would be taken was altered
+    return artifact.variant if artifact else None
+
+
+def _to_be_said(model: ModelFile, engine: Engine | None) -> tuple[str, ...]:
+    if model.manifest:
+        return ()
+    outputs = f" ({engine.output.shape[-1]} lines)" if engine else ""
+    needed = [f"--labels FILE, one label a line{outputs}", "--crop center|stretch|letterbox, as in its training"]
+    if engine and engine.input.dtype != "uint8":
+        needed.append(f"--input-range LOW,HIGH, what pixels 0 and 255 become ({engine.input.dtype} input)")
+    return tuple(needed)
+
+
+def _tensor(info: TensorInfo) -> TensorSpec:
+    return TensorSpec(info.name, info.dtype, info.shape, info.scale, info.zero_point)
+
+
+def _without_path(error: EdgeKitError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")

@@ -1,0 +1,95 @@
+"""Small data that the tests make themselves, and the real data beside the checkout where it is present."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+LABELS = ("blue", "red")
+
+
+RunProgram = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def run_program() -> RunProgram:
+    """Run one of the four programs in a process of its own: ``run_program("edge-run", "classify", ...)``."""
+
+    def run(*arguments: str | Path, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).with_name(str(arguments[0]))
+        return subprocess.run(
+            [program, *map(str, arguments[1:])], capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """Give a folder of the real photos beside the checkout, or skip."""
+    root = Path(os.environ.get("EDGEKIT_TEST_DATA", CHECKOUT.parent / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        if not (root / name).exists():
+            pytest.skip(f"real data {name} is not beside the checkout (EDGEKIT_TEST_DATA names another folder)")
+        return root / name
+
+    return find
+
+
+def write_colored_pictures(folder: Path, per_class: int = 30, seed: int = 0) -> Path:
+    """Write ``folder/{blue,red}/*.png``: noisy pictures of many sizes, told apart by their colour."""
+    rng = np.random.default_rng(seed)
+    for channel, label in ((0, "blue"), (2, "red")):
+        (folder / label).mkdir(parents=True)
+        for index in range(per_class):
+            height, width = rng.integers(40, 90, 2)
+            image_hwc_bgr_u8 = rng.integers(0, 120, (height, width, 3), np.uint8)
+            image_hwc_bgr_u8[:, :, channel] += 100
+            cv2.imwrite(str(folder / label / f"{label}{index:03d}.png"), image_hwc_bgr_u8)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colored_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two classes, 30 pictures each."""
+    return write_colored_pictures(tmp_path_factory.mktemp("data") / "colors")
+
+
+@pytest.fixture(scope="session")
+def small_run(run_program: RunProgram, colored_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory of a small model at 32 pixels, trained by ``edge-train run``."""
+    run = tmp_path_factory.mktemp("runs") / "colors"
+    arguments = [
+        "--recipe",
+        "cnn-small",
+        "--image-size",
+        "32",
+        "--epochs",
+        "3",
+        "--batch-size",
+        "8",
+        "--name",
+        "colors",
+    ]
+    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", run, *arguments)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_bundle(run_program: RunProgram, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of `small_run` with float32, int8 and onnx-float32 artifacts, made by ``edge-convert run``."""
+    bundle = tmp_path_factory.mktemp("bundles") / "colors"
+    # A validation split of a few pictures says nothing about a loss of 1 point, so the gate is opened wide.
+    done = run_program("edge-convert", "run", small_run, "--out", bundle, "--max-drop", "100")
+    assert done.returncode == 0, done.stderr
+    return bundle

@@ -1,0 +1,67 @@
+"""What a benchmark run shall do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.plan import BenchConfig, check_run, plan_subjects, remarks_on_checks
+from edge_runtime.contract import (
+    MANIFEST_FILE,
+    Artifact,
+    Check,
+    Head,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    TensorSpec,
+    TrainingSummary,
+    Variant,
+)
+from edge_runtime.errors import CompatibilityError
+
+TENSOR = TensorSpec("t", "uint8", (1, 8, 8, 3), 1.0, 0)
+CHECK = Check("litert 2", "validation", 50, 0.8, 0.9, 0.85, 0.5, 0.5, 1.0, passed=False)
+FLOAT32 = Artifact(Variant.FLOAT32, "m-float32.tflite", "0" * 64, 1, TENSOR, TENSOR, "any", replace(CHECK, passed=True))
+INT8 = Artifact(Variant.INT8, "m-int8.tflite", "0" * 64, 1, TENSOR, TENSOR, "any", CHECK)
+TRAINING = TrainingSummary("cnn-small", "none", "tensorflow", 0, "photos", "0" * 64, {}, {})
+MANIFEST = Manifest("m", ("a", "b"), InputSpec(8, 8), OutputSpec(Head.SOFTMAX, 0.0), TRAINING, (FLOAT32, INT8))
+CONFIG = BenchConfig(Path("bundle"), None, None, Path("run"), Path("out"), (), None, 200, 1, 60.0, False, "")
+
+
+def test_plan_measures_keras_first_and_calls_predict_less_often() -> None:
+    plans = plan_subjects(CONFIG, MANIFEST)
+    assert [plan.name for plan in plans] == ["keras-predict", "keras-function", "float32", "int8"]
+    assert [plan.invocations for plan in plans] == [40, 200, 200, 200]
+    assert [plan.starts for plan in plans] == [1, 1, 3, 3]
+    assert all(plan.model.is_absolute() for plan in plans)
+
+
+def test_plan_keeps_to_the_variants_asked_for_and_needs_no_keras() -> None:
+    plans = plan_subjects(replace(CONFIG, keras=None, variants=(Variant.INT8,), invocations=7), MANIFEST)
+    assert [(plan.name, plan.invocations) for plan in plans] == [("int8", 7)]
+
+
+def test_a_failed_check_of_a_planned_artifact_is_remarked() -> None:
+    plans = plan_subjects(CONFIG, MANIFEST)
+    (remark,) = remarks_on_checks(MANIFEST, plans)
+    assert remark.startswith("int8 did not pass its check at conversion (accuracy 80.0% against 90.0%")
+    assert remarks_on_checks(MANIFEST, plans[:3]) == ()
+
+
+def test_run_is_compared_with_the_bundle(tmp_path: Path) -> None:
+    (tmp_path / "model.keras").touch()
+
+    def write(manifest: Manifest) -> None:
+        (tmp_path / MANIFEST_FILE).write_text(manifest.without_artifacts().to_json())
+
+    write(MANIFEST)
+    assert check_run(tmp_path, MANIFEST) == ()
+    write(replace(MANIFEST, training=replace(TRAINING, seed=1)))
+    (remark,) = check_run(tmp_path, MANIFEST)
+    assert "another run" in remark
+    write(replace(MANIFEST, input=InputSpec(16, 16)))
+    with pytest.raises(CompatibilityError, match="its input"):
+        check_run(tmp_path, MANIFEST)

@@ -1,0 +1,108 @@
+"""``edge-run camera`` on video files: rows, limits, and a clean stop in the middle."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.testing import write_tiny_bundle
+
+CAMERA = [sys.executable, "-m", "edge_runtime.cli", "camera"]
+COLORS_BGR = {"red": (20, 20, 200), "green": (20, 200, 20), "blue": (200, 20, 20)}
+
+
+def write_video(path: Path, rounds: int, codec: str) -> Path:
+    """Write a video that is red, green, blue, and so on, one frame each."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25, (32, 32))
+    assert writer.isOpened()
+    for _ in range(rounds):
+        for color_bgr in COLORS_BGR.values():
+            writer.write(np.full((32, 32, 3), color_bgr, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the tiny model, which answers red, green or blue."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More frames than fit into a pipe as lines, so that a run is stopped in its middle."""
+    return write_video(tmp_path_factory.mktemp("videos") / "long.avi", 2000, "MJPG")
+
+
+def run_camera(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CAMERA, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("v.avi", "MJPG"), ("v.mp4", "mp4v")])
+def test_every_frame_of_a_file_is_a_line_until_its_end(tmp_path: Path, bundle: Path, name: str, codec: str) -> None:
+    video = write_video(tmp_path / name, 4, codec)
+    done = run_camera(bundle, "--source", video, "--format", "jsonl")
+    assert done.returncode == 0
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["frame"] for record in records] == list(range(12))
+    assert [record["label"] for record in records] == [*COLORS_BGR] * 4
+    assert records[5]["time_s"] == pytest.approx(0.2)
+    assert set(records[0]["latency_ms"]) == {"decode", "preprocess", "invoke"}
+    assert done.stderr.startswith("12 frames in ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_text_and_csv_stop_at_the_limit(bundle: Path, long_video: Path) -> None:
+    done = run_camera(bundle, "--source", long_video, "--max-frames", "2")
+    assert done.returncode == 0
+    first, second = done.stdout.splitlines()
+    assert first.startswith("00:00:00.000  frame      0  red ")
+    assert second.startswith("00:00:00.040  frame      1  green ")
+    done = run_camera(bundle, "--source", long_video, "--max-frames", "2", "--format", "csv", "--top-k", "9")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["label"] for row in rows] == ["red", "green"]
+    assert "label_3" in rows[0]
+    assert "label_4" not in rows[0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_in_the_middle_is_clean(bundle: Path, long_video: Path, number: signal.Signals) -> None:
+    program = [*CAMERA, str(bundle), "--source", str(long_video), "--format", "jsonl"]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    first = "".join(process.stdout.readline() for _ in range(3))
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    frames = [json.loads(line)["frame"] for line in (first + out).splitlines()]
+    assert frames == list(range(len(frames)))
+    assert 3 <= len(frames) < 6000
+    assert err.count("\n") == 1
+    assert "p50 latency" in err
+    assert err.endswith(", stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "says"),
+    [
+        ("none.mp4", 6, "no such video"),
+        ("99", 6, "check that it is plugged in"),
+        ("rtsp://me:secret@127.0.0.1:1/x", 6, "rtsp://me:***@127.0.0.1:1/x: cannot be opened"),
+        ("picamera", 2, "not supported yet"),
+    ],
+)
+def test_a_source_that_does_not_open_is_one_sentence(bundle: Path, source: str, code: int, says: str) -> None:
+    done = run_camera(bundle, "--source", source)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1

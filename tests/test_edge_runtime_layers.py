@@ -1,0 +1,51 @@
+"""edge_runtime runs on a device: no TensorFlow and nothing of the producers, and `--help` answers at once."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+import edge_runtime
+
+FORBIDDEN = ("tensorflow", "keras", "jax", "onnx", "tf2onnx", "tf_keras", "train", "convert", "benchmarks")
+HEAVY = ("numpy", "cv2", "tensorflow", "keras", "matplotlib", "onnxruntime", "ai_edge_litert")
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_every_module_of_edge_runtime_imports_without_the_producers():
+    found = [module.name for module in pkgutil.walk_packages(edge_runtime.__path__, "edge_runtime.")]
+    assert "edge_runtime.engines.litert" in found
+    importable = [name for name in found if not name.endswith("__main__")]
+    assert not modules_after("\n".join(f"import {name}" for name in importable)) & set(FORBIDDEN)
+
+
+@pytest.mark.parametrize("program", ["train", "convert", "edge_runtime", "benchmarks"])
+def test_the_command_lines_import_nothing_heavy(program):
+    assert not modules_after(f"import {program}.cli") & set(HEAVY)
+
+
+@pytest.mark.parametrize("program", ["edge-train", "edge-convert", "edge-run", "edge-bench"])
+def test_help_answers(program, run_program):
+    started = time.perf_counter()
+    done = run_program(program, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: ")
+    assert time.perf_counter() - started < 5  # a hang, not a measurement
+    for line in done.stdout.partition("Commands:")[2].splitlines():
+        if line.strip():
+            sub = run_program(program, line.split()[0], "--help")
+            assert sub.returncode == 0
+            assert "--help" in sub.stdout
+
+
+def test_the_contract_costs_no_numpy():
+    assert not modules_after("import edge_runtime, edge_runtime.contract, edge_runtime.errors") & set(HEAVY)

@@ -1,0 +1,196 @@
+"""Bundles and single files: integrity, self-description, and one clear sentence for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from edge_runtime.classifier import Classifier
+from edge_runtime.cli_support import read_labels_file
+from edge_runtime.contract import GOLDEN_FILE, Crop, Variant
+from edge_runtime.embedded import read_embedded
+from edge_runtime.errors import (
+    CompatibilityError,
+    EdgeKitError,
+    IntegrityError,
+    ManifestError,
+    ModelError,
+    UsageError,
+)
+from edge_runtime.modelfile import Foreign, find_model, read_bundle_manifest
+
+
+@pytest.fixture
+def bundle(small_bundle, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(small_bundle, tmp_path / "bundle")
+
+
+def edit_manifest(bundle, change):
+    data = json.loads((bundle / "manifest.json").read_text())
+    change(data)
+    (bundle / "manifest.json").write_text(json.dumps(data))
+
+
+def test_every_artifact_alone_knows_what_the_bundle_knows(small_bundle):
+    manifest = read_bundle_manifest(small_bundle)
+    assert [artifact.variant for artifact in manifest.artifacts] == [
+        Variant.FLOAT32,
+        Variant.INT8,
+        Variant.ONNX_FLOAT32,
+    ]
+    for artifact in manifest.artifacts:
+        model = find_model(small_bundle / artifact.file)
+        assert model.manifest == manifest.without_artifacts()
+
+
+def test_every_artifact_takes_uint8_pixels_as_they_are(small_bundle):
+    for artifact in read_bundle_manifest(small_bundle).artifacts:
+        assert artifact.input.dtype == "uint8"
+        assert artifact.input.shape == (1, 32, 32, 3)
+        if artifact.variant is Variant.INT8:
+            assert (artifact.input.scale, artifact.input.zero_point) == (1.0, 0)
+            assert artifact.output.scale == 1 / 256
+
+
+def test_golden_outputs_are_replayed_bit_for_bit(small_bundle):
+    with np.load(small_bundle / GOLDEN_FILE, allow_pickle=False) as golden:
+        for variant in ("float32", "int8", "onnx-float32"):
+            with Classifier(small_bundle, variant=variant) as classifier:
+                replayed = np.stack([classifier.probabilities(image) for image in golden["images_nhwc_rgb_u8"]])
+            assert np.array_equal(replayed, golden[variant])
+            assert np.abs(replayed - golden["keras"]).max() <= (0.2 if variant == "int8" else 1e-4)
+
+
+def test_the_default_of_a_bundle_passed_its_check(bundle):
+    def fail_all_but_onnx(data):
+        for artifact in data["artifacts"]:
+            artifact["check"]["passed"] = artifact["variant"] == "onnx-float32"
+
+    edit_manifest(bundle, fail_all_but_onnx)
+    assert find_model(bundle).artifact.variant is Variant.ONNX_FLOAT32
+    assert find_model(bundle, Variant.INT8).artifact.variant is Variant.INT8
+    edit_manifest(bundle, lambda data: [a["check"].update(passed=False) for a in data["artifacts"]])
+    with pytest.raises(ModelError, match="no artifact passed"):
+        find_model(bundle)
+
+
+@pytest.mark.parametrize("name", ["colors-float32.tflite", "colors-int8.tflite", "colors-onnx-float32.onnx"])
+def test_an_altered_file_of_a_bundle_is_refused(bundle, name):
+    data = bytearray((bundle / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle / name).write_bytes(data)
+    variant = Variant(name.partition("-")[2].rpartition(".")[0])
+    with pytest.raises(IntegrityError, match="was altered or damaged"):
+        find_model(bundle, variant)
+
+
+def test_an_altered_tflite_alone_is_refused(bundle):
+    path = bundle / "colors-int8.tflite"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(IntegrityError, match="was altered or damaged"):
+        find_model(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("name", ["colors-int8.tflite", "colors-onnx-float32.onnx"])
+def test_a_truncated_model_is_one_error(bundle, name, share):
+    data = (bundle / name).read_bytes()
+    path = bundle / f"cut{(bundle / name).suffix}"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises((ModelError, UsageError)):
+        Classifier(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world" * 99, b"\0" * 4096, b"PK\x05\x06" + b"\0" * 18])
+@pytest.mark.parametrize("suffix", [".tflite", ".onnx"])
+def test_what_is_no_model_is_one_error(tmp_path, content, suffix):
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ModelError):
+        Classifier(path, foreign=Foreign(labels=("a", "b")))
+
+
+def test_a_missing_artifact_manifest_or_path_is_one_error(bundle, tmp_path):
+    (bundle / "colors-int8.tflite").unlink()
+    with pytest.raises(IntegrityError, match="is missing"):
+        find_model(bundle, Variant.INT8)
+    with pytest.raises(UsageError, match="has no variant float16"):
+        find_model(bundle, Variant.FLOAT16)
+    with pytest.raises(ModelError, match="no such file"):
+        find_model(tmp_path / "nothing")
+    with pytest.raises(ModelError, match=r"expected a bundle, but manifest\.json"):
+        find_model(tmp_path)
+    (tmp_path / "model.pb").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"got 'model\.pb'"):
+        find_model(tmp_path / "model.pb")
+
+
+def test_labels_that_do_not_match_the_output_are_refused(bundle):
+    edit_manifest(bundle, lambda data: data.update(labels=["blue", "green", "red"]))
+    with pytest.raises(CompatibilityError, match="3 labels need 3 outputs, but the model has 2"):
+        Classifier(bundle)
+
+
+def test_geometry_that_does_not_match_the_input_is_refused(bundle):
+    edit_manifest(bundle, lambda data: data["input"].update(width=64))
+    with pytest.raises(CompatibilityError, match=r"manifest says input \[32, 64, 3\], the model \[32, 32, 3\]"):
+        Classifier(bundle)
+
+
+def rewrite_zip(path, **members):
+    """Replace members of the zip at the end of a TFLite file, keeping the FlatBuffer."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+        start = min(info.header_offset for info in archive.infolist())
+    contents.update({name.replace("__", "."): value for name, value in members.items()})
+    path.write_bytes(path.read_bytes()[:start])
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, value in contents.items():
+            archive.writestr(name, value)
+
+
+def test_embedded_parts_that_disagree_are_refused(bundle):
+    path = bundle / "colors-int8.tflite"
+    rewrite_zip(path, labels__txt=b"red\nblue\n")
+    with pytest.raises(IntegrityError, match="labels inside the file differ"):
+        find_model(path)
+    rewrite_zip(path, labels__txt=b"blue\nred\n", manifest__json=b"{}")
+    with pytest.raises(ManifestError, match="missing field"):
+        find_model(path)
+    rewrite_zip(path, manifest__json=b" " * (5 << 20))
+    with pytest.raises(IntegrityError, match="larger than"):
+        find_model(path)
+
+
+def test_a_foreign_model_asks_for_what_it_does_not_say(real_data):
+    path = real_data("coral/mobilenet_v1_0.25_128_quant.tflite")
+    assert read_embedded(path) is None
+    with pytest.raises(UsageError, match="--crop"):
+        Classifier(path)
+    with pytest.raises(UsageError, match="--labels"):
+        Classifier(path, foreign=Foreign(crop=Crop.CENTER))
+    with pytest.raises(CompatibilityError, match="2 labels need 2 outputs, but the model has 1001"):
+        Classifier(path, foreign=Foreign(labels=("a", "b"), crop=Crop.CENTER))
+    labels = read_labels_file(real_data("coral/imagenet_labels.txt"))
+    with Classifier(path, foreign=Foreign(labels=labels, crop=Crop.CENTER)) as classifier:
+        assert classifier.classify(real_data("coral/parrot.jpg"))[0].label == "macaw"
+
+
+def test_an_edge_tpu_model_without_a_delegate_says_so(real_data):
+    path = real_data("coral/mobilenet_v1_0.25_128_quant_edgetpu.tflite")
+    with pytest.raises(Exception, match="compiled for the Edge TPU"):
+        Classifier(path, foreign=Foreign(labels=("a",) * 1001, crop=Crop.CENTER))
+
+
+def test_the_invalid_models_of_the_wild_are_errors(real_data):
+    for path in sorted(real_data("coral/invalid_models").iterdir()):
+        if path.suffix == ".tflite":
+            with pytest.raises(EdgeKitError):
+                Classifier(path, foreign=Foreign(labels=("a", "b"), crop=Crop.CENTER, input_range=(0, 1)))

@@ -1,0 +1,89 @@
+"""MobileNetV2 weight files: check one before Keras reads it, and tell its width from the file.
+
+A weight file may come from anyone, so it is opened as plain HDF5 and its structure checked; a whole model is never
+loaded from it, because that could run code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.errors import IntegrityError, UsageError
+
+_MAX_BYTES = 256 << 20
+# Input channels of the last convolution, the only one whose width is the same function of alpha in every release:
+# 320 * alpha made divisible by 8, see keras.applications.mobilenet_v2.
+_ALPHA_BY_CHANNELS = {112: 0.35, 160: 0.5, 240: 0.75, 320: 1.0, 416: 1.3, 448: 1.4}
+
+
+def infer_alpha(path: Path) -> float:
+    """Check a no-top MobileNetV2 weight file and tell its width multiplier.
+
+    Args:
+        path: A Keras ``.h5`` weight file.
+
+    Returns:
+        0.35, 0.5, 0.75, 1.0, 1.3 or 1.4.
+
+    Raises:
+        UsageError: No such file.
+        IntegrityError: The file is not HDF5, or not such weights.
+    """
+    import h5py
+
+    if not path.is_file():
+        raise UsageError(f"{path}: no such weight file; expected imagenet, none or the path of a no-top .h5 file")
+    if path.suffix.lower() not in (".h5", ".hdf5"):
+        raise IntegrityError(f"{path}: expected a weight file that ends in .h5")
+    try:
+        with h5py.File(path, "r") as file:
+            _check_contained(file, path)
+            kernels = _find_kernels(file)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise IntegrityError(f"{path}: cannot be read as an HDF5 weight file ({error})") from error
+    channels = kernels[0][2] if len(kernels) == 1 and len(kernels[0]) == 4 else None
+    if channels not in _ALPHA_BY_CHANNELS:
+        raise IntegrityError(not_mobilenetv2(path, "its layers are others"))
+    return _ALPHA_BY_CHANNELS[channels]
+
+
+def not_mobilenetv2(path: Path, reason: str) -> str:
+    """The sentence that says what a weight file should have been."""
+    return (
+        f"{path}: expected the weights of a Keras MobileNetV2 without its top layer "
+        f"(include_top=False), but {reason}; give such a file, imagenet or none"
+    )
+
+
+def _find_kernels(file: Any) -> list[tuple[int, ...]]:
+    shapes: list[tuple[int, ...]] = []
+
+    def visit(name: str, item: Any) -> None:
+        # Keras 2 writes Conv_1/Conv_1/kernel:0, Keras 3 the same without ":0".
+        if name.split("/")[0] == "Conv_1" and name.split("/")[-1].split(":")[0] == "kernel":
+            shapes.append(tuple(item.shape))
+
+    file.visititems(visit)
+    return shapes
+
+
+def _check_contained(file: Any, path: Path) -> None:
+    """Refuse links and external storage, which would read other files, and data too large to be such weights."""
+    import h5py
+
+    total = 0
+
+    def visit_link(name: str, link: Any) -> None:
+        if not isinstance(link, h5py.HardLink):
+            raise IntegrityError(not_mobilenetv2(path, f"{name!r} is a link"))
+
+    def visit(name: str, item: Any) -> None:
+        nonlocal total
+        if isinstance(item, h5py.Dataset):
+            total += item.size * item.dtype.itemsize
+            if item.external or item.is_virtual or total > _MAX_BYTES:
+                raise IntegrityError(not_mobilenetv2(path, f"{name!r} is stored elsewhere or is too large"))
+
+    file.visititems_links(visit_link)
+    file.visititems(visit)
