@@ -149,12 +149,16 @@ def caveats(report: Report) -> list[str]:
         lines.append(
             "The validation part was used, which chose among weights: the accuracy may flatter the model a little."
         )
-    for subject in report.subjects:
-        if subject.performance and (subject.performance.waiting or 0.0) > _QUIET_WAITING:
-            lines.append(
-                f"{subject.name} waited for the processor, which others used, for {subject.performance.waiting:.0%} of its "
-                "timed calls: its latencies and cold start are too long; measure again on a quiet machine."
-            )
+    disturbed = [
+        f"{subject.name} {subject.performance.waiting:.0%}"
+        for subject in report.subjects
+        if subject.performance and (subject.performance.waiting or 0.0) > _QUIET_WAITING
+    ]
+    if disturbed:
+        lines.append(
+            f"Other programs had the processor for a part of the timed calls ({', '.join(disturbed)}): "
+            "latencies and cold starts are too long; measure again on a quiet machine."
+        )
     return lines
 
 

@@ -114,7 +114,7 @@ def test_caveats_say_what_was_not_measured() -> None:
     assert any("--keras RUN" in line for line in lines)
     assert any("1 of 5 pictures" in line for line in lines)
     busy = dataclasses.replace(measurement("int8"), waiting=0.4)
-    assert any("int8 waited for the processor, which others used, for 40%" in line for line in caveats(report(busy)))
+    assert any("Other programs had the processor" in line and "int8 40%" in line for line in caveats(report(busy)))
     leaking = dataclasses.replace(DATA, trained_on=3)
     assert any("3 of 4 pictures were in the training part" in line for line in caveats(report(data=leaking)))
 
