@@ -6,7 +6,7 @@ import contextlib
 from itertools import islice
 
 from edge_runtime.cli_model import ModelChoice, core_count
-from edge_runtime.cli_output import output_stream, sigterm_interrupts, write_each, write_errors
+from edge_runtime.cli_output import Interrupts, output_stream, write_errors
 from edge_runtime.cli_support import note
 from edge_runtime.pipeline.camera import FrameTally, classify_frames
 from edge_runtime.sinks.opening import open_sink
@@ -25,7 +25,7 @@ def run_camera(
         EdgeKitError: The model cannot be used.
     """
     tally = FrameTally()
-    with sigterm_interrupts():
+    with Interrupts() as interrupts:
         try:
             source = open_source(source_text)
             with (
@@ -35,10 +35,12 @@ def run_camera(
             ):
                 with write_errors():
                     sink = open_sink(format_name, stream, classifier.labels, top_k, frames=True)
-                answers = islice(classify_frames(source, classifier, top_k=top_k), max_frames)
-                for answer in write_each(answers, sink):
-                    if answer.frame is not None:
-                        tally.add(answer.frame)
+                for answer in islice(classify_frames(source, classifier, top_k=top_k), max_frames):
+                    with interrupts.held():
+                        with write_errors():
+                            sink.write(answer)
+                        if answer.frame is not None:
+                            tally.add(answer.frame)
         except KeyboardInterrupt:
             note(f"{tally}, stopped")
             return

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from edge_runtime.cli_model import ModelChoice, core_count
-from edge_runtime.cli_output import output_stream, sigterm_interrupts, write_each, write_errors
+from edge_runtime.cli_output import Interrupts, output_stream, write_errors
 from edge_runtime.cli_support import Progress, note, progress_bar
 from edge_runtime.errors import DataError
 from edge_runtime.results import Failed
@@ -65,7 +65,7 @@ def run_classify(choice: ModelChoice, job: ClassifyJob) -> int:
     tally = _Tally()
     summary = job.format == "table" or job.output is not None
     with (
-        sigterm_interrupts(),
+        Interrupts() as interrupts,
         output_stream(job.output, overwrite=job.overwrite, for_programs=job.format != "table") as stream,
         _progress(job) as advance,
     ):
@@ -75,8 +75,11 @@ def run_classify(choice: ModelChoice, job: ClassifyJob) -> int:
         results = classify_files(inputs, classifier, open_classifier, workers=workers, top_k=job.top_k)
         try:
             with contextlib.closing(results):
-                for result in write_each(results, sink):
-                    tally.add(failed=isinstance(result, Failed))
+                for result in results:
+                    with interrupts.held():
+                        with write_errors():
+                            sink.write(result)
+                        tally.add(failed=isinstance(result, Failed))
                     advance(1)
         except KeyboardInterrupt:
             if summary:

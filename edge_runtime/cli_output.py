@@ -7,16 +7,14 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn, TextIO, TypeVar
+from types import FrameType, TracebackType
+from typing import TextIO
 
 from edge_runtime.errors import OutputError
-from edge_runtime.results import Result
-from edge_runtime.sinks.base import Sink
 
-ResultT = TypeVar("ResultT", bound=Result)
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FORMATS_BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
@@ -52,14 +50,6 @@ def output_stream(output: Path | None, *, overwrite: bool, for_programs: bool) -
         yield stream
 
 
-def write_each(results: Iterable[ResultT], sink: Sink) -> Iterator[ResultT]:
-    """Write each result and then yield it for counting; raises what `write_errors` does."""
-    for result in results:
-        with write_errors():
-            sink.write(result)
-        yield result
-
-
 @contextlib.contextmanager
 def write_errors() -> Iterator[None]:
     """Around writing rows or their header.
@@ -77,18 +67,42 @@ def write_errors() -> Iterator[None]:
         raise OutputError(f"results cannot be written ({error.strerror}); free some space and run again") from error
 
 
-@contextlib.contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that what is open is closed and partial files are removed."""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+class Interrupts:
+    """Turns Ctrl-C and SIGTERM into KeyboardInterrupt, but not in the middle of a row.
 
+    An exception out of a half-done write would leave half a line. So the first signal waits for the end of a `held`
+    block; the second does not, since a write lasts for ever where the reader has stopped reading.
+    """
 
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    def __init__(self) -> None:
+        self._holding = self._waiting = False
+
+    def __enter__(self) -> Interrupts:
+        self._previous = [(number, signal.signal(number, self._on_signal)) for number in _STOP_SIGNALS]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, previous in self._previous:
+            signal.signal(number, previous)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let a first signal wait until the block has ended."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+        if self._waiting:
+            raise KeyboardInterrupt
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self._holding and not self._waiting:
+            self._waiting = True
+        else:
+            raise KeyboardInterrupt
 
 
 def _forget_stdout() -> None:

@@ -79,14 +79,17 @@ def test_a_stop_in_the_middle_is_clean(bundle: Path, long_video: Path, number: s
     program = [*CAMERA, str(bundle), "--source", str(long_video), "--format", "jsonl"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
+    assert process.stderr is not None
     first = "".join(process.stdout.readline() for _ in range(3))
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0
+    # Not communicate(), which would lose what readline has buffered.
+    out, err = process.stdout.read(), process.stderr.read()
+    assert process.wait(60) == 0
     frames = [json.loads(line)["frame"] for line in (first + out).splitlines()]
     assert frames == list(range(len(frames)))
     assert 3 <= len(frames) < 6000
     assert err.count("\n") == 1
+    assert err.startswith(f"{len(frames)} frames in ")
     assert "p50 latency" in err
     assert err.endswith(", stopped\n")
 

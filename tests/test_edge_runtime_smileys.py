@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.datasets.smileys import LABELS, draw_smiley, iter_smileys
 
-LINEAR_TRAIN = 1200
-LINEAR_TEST = 400
+LINEAR_TRAIN = 900
+LINEAR_TEST = 300
 LINEAR_SIZE_PX = 32
 RIDGES = (1e2, 1e3, 1e4, 1e5)
 
