@@ -103,7 +103,12 @@ def _run(
     fitted: Any, kept: Any, train: Batches, validation: Batches, settings: FitSettings, phase: str, logs: Path | None
 ) -> tuple[tuple[Epoch, ...], Epoch]:
     """Fit ``fitted`` and restore the best weights of ``kept``, which is a part of it."""
-    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, len(train) * settings.epochs)
+    steps = len(train) * settings.epochs
+    rising = round(settings.warmup * steps)
+    peak = settings.learning_rate
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.1 * peak if rising else peak, steps - rising, warmup_target=peak if rising else None, warmup_steps=rising
+    )
     fitted.compile(keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", metrics=["accuracy"])
     keeper = BestEpoch(kept, phase, settings)
     callbacks: list[Any] = [keeper, EpochLines(keeper.history, settings.epochs, sys.stderr.isatty())]

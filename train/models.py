@@ -30,6 +30,9 @@ _POOLS = {
     Pool.FLATTEN: keras.layers.Flatten,
 }
 
+# Keras' 0.99 forgets too slowly for the few hundred steps of a small set: validation would lag epochs behind.
+_MOMENTUM = 0.9
+
 
 @dataclass(frozen=True)
 class Network:
@@ -92,11 +95,15 @@ def augmented(model: Any, settings: AugmentSettings, seed: int) -> Any:
 def _cnn_features(scaled: Any, settings: CnnSettings) -> Any:
     x = scaled
     for block, filters in enumerate(settings.filters, start=1):
+        kernel, stride = (settings.first_kernel, 2) if block == 1 else (3, 1)
         # Batch normalisation brings its own offset, so the convolution needs no bias.
-        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"block{block}_conv")(x)
-        x = keras.layers.BatchNormalization(name=f"block{block}_bn")(x)
+        x = keras.layers.Conv2D(
+            filters, kernel, strides=stride, padding="same", use_bias=False, name=f"block{block}_conv"
+        )(x)
+        x = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=f"block{block}_bn")(x)
         x = keras.layers.ReLU(name=f"block{block}_relu")(x)
-        x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
+        if block > 1:
+            x = keras.layers.MaxPooling2D(name=f"block{block}_pool")(x)
     return _POOLS[settings.pool](name="features")(x)
 
 

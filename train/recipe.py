@@ -59,14 +59,18 @@ class InputSettings:
 class CnnSettings:
     """A stack of convolution blocks (3x3 convolution, batch normalisation, ReLU, 2x2 max pooling) and a dense head.
 
+    The first block halves the picture by a stride of 2 instead of pooling, since it is the most expensive one.
+
     Attributes:
         filters: Output channels of each block.
+        first_kernel: Side of the first block's convolution, odd, in pixels.
         pool: How the last feature map becomes a vector.
         dense_units: Width of the hidden layer; 0 leaves it out.
         dropout: Share of values dropped before each dense layer, in [0, 1).
     """
 
     filters: tuple[int, ...]
+    first_kernel: int
     pool: Pool
     dense_units: int
     dropout: float
@@ -74,6 +78,8 @@ class CnnSettings:
     def __post_init__(self) -> None:
         if not 1 <= len(self.filters) <= 8 or not all(1 <= count <= 4096 for count in self.filters):
             raise ValueError(f"filters must be 1 to 8 numbers from 1 to 4096, got {list(self.filters)}")
+        if self.first_kernel not in (1, 3, 5, 7, 9, 11):
+            raise ValueError(f"first_kernel must be an odd number from 1 to 11, got {self.first_kernel}")
         _check_head(self.dense_units, self.dropout)
 
 
@@ -132,18 +138,22 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class FitSettings:
-    """The optimisation: Adam, its learning rate falling to 0 along a cosine; the best epoch by validation is kept.
+    """The optimisation: Adam, the learning rate rising in a line and then falling to 0 along a cosine.
+
+    The best epoch by validation is kept.
 
     Attributes:
         epochs: At most so many passes over the training pictures.
         batch_size: Pictures per step.
-        learning_rate: At the start.
+        learning_rate: The highest.
+        warmup: Share of all steps over which the learning rate rises to it, in [0, 0.5].
         patience: Epochs without a better one after which training stops; 0 never stops early.
     """
 
     epochs: int
     batch_size: int
     learning_rate: float
+    warmup: float
     patience: int
 
     def __post_init__(self) -> None:
@@ -152,6 +162,8 @@ class FitSettings:
                 raise ValueError(f"{name} must be {least} to {most}, got {getattr(self, name)}")
         if not 0.0 < self.learning_rate <= 10.0:
             raise ValueError(f"learning_rate must be above 0 and at most 10, got {self.learning_rate}")
+        if not 0.0 <= self.warmup <= 0.5:
+            raise ValueError(f"warmup must be 0 to 0.5, got {self.warmup}")
 
 
 @dataclass(frozen=True)
