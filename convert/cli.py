@@ -33,7 +33,7 @@ def cli() -> None:
     metavar="SRC",
     help="Labelled pictures for calibration and checks, instead of the run's own.",
 )
-@click.option("--calibration-images", type=click.IntRange(1), default=200, show_default=True, metavar="N")
+@click.option("--calibration-images", type=click.IntRange(1), default=500, show_default=True, metavar="N")
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 100),

@@ -48,7 +48,7 @@ class Options:
 
     variants: tuple[Variant, ...]
     calibration: str | None = None
-    calibration_images: int = 200
+    calibration_images: int = 500
     max_drop_points: float = 1.0
     overwrite: bool = False
 

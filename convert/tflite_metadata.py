@@ -33,6 +33,9 @@ def embed(path: Path, manifest: Manifest) -> None:
         manifest: Its manifest; the artifacts are left out, since a file cannot hold its own hash.
     """
     model = unpack_model(path.read_bytes())
+    # The converter names the output after its last operator, such as Identity.
+    graph = model.subgraphs[0]
+    graph.tensors[graph.outputs[0]].name = "probabilities"
     _add_buffer(model, _METADATA_NAME, _metadata_flatbuffer(manifest))
     flatbuffer = pack_model(model)
     path.write_bytes(flatbuffer)

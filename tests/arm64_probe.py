@@ -4,7 +4,7 @@
 `edge_runtime` alone, as a device does.
 
 REQUEST holds ``pictures`` (paths), ``specs`` (input specs as in a manifest), ``smileys`` (how many to draw),
-``bundle`` (a path) and ``records`` (where to write what ``edge-run classify`` says).
+``bundle`` (a path), ``classify`` (paths for ``edge-run classify``) and ``records`` (where it writes what it says).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(request_path: Path, answer_path: Path) -> None:
         "pictures": {path: _picture(Path(path), specs) for path in request["pictures"]},
         "smileys": {stem: _sha256(image) for _, stem, image in iter_smileys(request["smileys"], seed=5)},
         "probabilities": _probabilities(bundle),
-        "records": _records(bundle, request["pictures"], Path(request["records"])),
+        "records": _records(bundle, request["classify"], Path(request["records"])),
     }
     answer_path.write_text(json.dumps(answer))
 

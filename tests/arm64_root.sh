@@ -15,7 +15,7 @@
 #
 # A second run does only what has changed. Killed at any moment, it leaves nothing that a test would take for whole.
 # Exit codes: 0 ready, 2 usage, 3 not Linux on x86-64, 4 a tool is missing, 5 the packages cannot be fetched,
-# 6 the emulated Python does not start, 7 the wheels cannot be installed.
+# 6 the emulated Python does not start, 7 the wheels cannot be installed, 8 the sources hold no arm64 packages.
 set -euo pipefail
 umask 022
 # What the caller set for its own Python or emulator must not reach the guest, nor its language apt's messages.
@@ -69,21 +69,29 @@ Dir::Etc::sourceparts "-";
 END
 }
 
-# apt's first complaint from log $1, for a sentence of our own.
-complaint() { grep -m1 -E '^(E|W|Err)' "$1" || echo "no reason given"; }
+own_apt() { (cd "$1" && apt-get -q -y -c "$1/apt.conf" "${@:2}" >>"$1/log" 2>&1); }
 
 fetch_packages() {
-    local apt="apt-get -q -y -c $1/apt.conf" log=$1/log
     # One broken source among several is no reason to stop: what counts is whether the packages are found.
-    $apt update >"$log" 2>&1 || true
-    $apt install --no-install-recommends --download-only python3-venv libstdc++6 >>"$log" 2>&1 ||
-        fail 5 "apt cannot fetch arm64 packages; is there a network, and do the sources carry arm64 \
-(else see EDGEKIT_ARM64_SOURCES in tests/arm64_root.sh)? apt says: $(complaint "$log")"
-    (cd "$1" && $apt download qemu-user-static:amd64 >>log 2>&1 && { $apt download qemu-user:amd64 >>log 2>&1 || true; }) ||
-        fail 5 "apt cannot fetch the emulator qemu-user-static; apt says: $(complaint "$log")"
+    own_apt "$1" update || true
+    own_apt "$1" install --no-install-recommends --download-only python3-venv libstdc++6 ||
+        fail_to_fetch "$1/log" "Python for arm64"
+    fetch_emulator "$1" qemu-user-static
+    # Newer releases keep the static emulator in qemu-user, and only a link to it in the other.
+    [ -e "$1/usr/bin/qemu-aarch64-static" ] || fetch_emulator "$1" qemu-user
 }
 
-unpack() { dpkg-deb --fsys-tarfile "$1" | tar -x -C "$2" --keep-directory-symlink --no-same-owner; }
+fetch_emulator() {
+    own_apt "$1" download "$2:amd64" || fail_to_fetch "$1/log" "$2"
+    dpkg-deb --fsys-tarfile "$1/$2"_*.deb | tar -x -C "$1" --wildcards './usr/bin/qemu-aarch64*'
+}
+
+fail_to_fetch() {
+    local failed
+    failed=$(grep -m1 -E '^(Err|W: Failed)' "$1") && fail 5 "apt cannot fetch packages; is there a network? ($failed)"
+    fail 8 "this machine's package sources do not hold $2; name a file that does in EDGEKIT_ARM64_SOURCES \
+($(grep -m1 '^E:' "$1" || echo "apt gives no reason"))"
+}
 
 # What a processor says of itself. Without it, runtimes that look would read the x86 machine's and crash.
 write_cpuinfo() {
@@ -98,16 +106,15 @@ write_cpuinfo() {
 
 build_system() {
     local apt=$1/apt system=$1/system package cpu
-    mkdir -p "$apt" "$system/usr/lib" "$1/qemu"
+    mkdir -p "$apt" "$system/usr/lib"
     ln -s usr/lib "$system/lib"
     say "fetching a Python for arm64 and the emulator from this machine's package sources (about 60 MB)"
     write_apt_conf "$apt"
     fetch_packages "$apt"
-    for package in "$apt"/cache/archives/*.deb; do unpack "$package" "$system"; done
-    for package in "$apt"/qemu-user*.deb; do unpack "$package" "$1/qemu"; done
-    # The static emulator is the first in older releases, the second, with a link, in newer ones.
-    cp -L "$1/qemu/usr/bin/qemu-aarch64-static" "$system/qemu-aarch64" 2>/dev/null ||
-        cp -L "$1/qemu/usr/bin/qemu-aarch64" "$system/qemu-aarch64"
+    for package in "$apt"/cache/archives/*.deb; do
+        dpkg-deb --fsys-tarfile "$package" | tar -x -C "$system" --keep-directory-symlink --no-same-owner
+    done
+    cp -L "$apt/usr/bin/qemu-aarch64-static" "$system/qemu-aarch64"
     for cpu in $CPUS; do
         mkdir "$system/$cpu"
         ln -s ../usr ../lib "$system/$cpu/"
@@ -128,7 +135,7 @@ python_of() {
 
 check_guest() {
     local machine
-    machine=$(python_of "$1" cortex-a72 -c 'import platform; print(platform.machine())' 2>&1) || true
+    machine=$(python_of "$1" cortex-a72 -c 'import platform; print(platform.machine())' 2>&1 | tail -n 1) || true
     [ "$machine" = aarch64 ] || fail 6 "the emulated Python does not start here: ${machine:-no output}"
 }
 
@@ -162,6 +169,7 @@ write_python() {
     cat >"$partial" <<END
 #!/bin/sh
 # Python on an emulated $cpu; written by tests/arm64_root.sh
+unset PYTHONHOME
 here=\$(cd "\$(dirname "\$0")" && pwd)
 export QEMU_CPU=$cpu PYTHONNOUSERSITE=1 PYTHONPYCACHEPREFIX="\$here/pycache"
 export PYTHONPATH="\${PYTHONPATH:+\$PYTHONPATH:}\$here/site-packages"
@@ -172,9 +180,10 @@ END
 
 stamped() { [ "$(cat "$1/.stamp" 2>/dev/null)" = "$2" ]; }
 
-# Put the finished $1 in place of $2.
+# The tests take DIR for whole when the commands are there, so these go before anything is replaced and come last.
+withdraw() { rm -f "$DIR"/python-*; }
+
 publish() {
-    rm -f "$DIR"/python-*
     rm -rf "$2"
     mv "$1" "$2"
 }
@@ -183,7 +192,8 @@ main() {
     [ $# -le 1 ] && [ "${1:-}" != --help ] || fail 2 "usage: tests/arm64_root.sh [DIR]"
     check_machine
     DIR=${1:-${EDGEKIT_ARM64_ROOT:-$CHECKOUT/.arm64}}
-    mkdir -p "$DIR"
+    mkdir -p "$DIR" 2>/dev/null && [ -w "$DIR" ] || fail 2 "$DIR: cannot be written; name another folder"
+    [ -r "${EDGEKIT_ARM64_SOURCES:-/dev/null}" ] || fail 2 "EDGEKIT_ARM64_SOURCES: cannot read $EDGEKIT_ARM64_SOURCES"
     DIR=$(realpath "$DIR")
     exec 9>"$DIR/.lock"
     flock 9
@@ -195,6 +205,7 @@ main() {
     local stamp cpu
     stamp=$(cat "$SCRIPT" ${EDGEKIT_ARM64_SOURCES:+"$EDGEKIT_ARM64_SOURCES"} | sha256sum)
     if ! stamped "$DIR/system" "$stamp"; then
+        withdraw
         build_system "$PARTIAL"
         check_guest "$PARTIAL/system"
         echo "$stamp" >"$PARTIAL/system/.stamp"
@@ -204,6 +215,7 @@ main() {
     cat "$CHECKOUT/constraints.txt" >"$PARTIAL/constraints.txt" 2>/dev/null || true
     stamp=$(echo "$stamp" | cat - "$PARTIAL/requirements.txt" "$PARTIAL/constraints.txt" | sha256sum)
     if ! stamped "$DIR/site-packages" "$stamp"; then
+        withdraw
         install_wheels "$DIR/system" "$PARTIAL"
         echo "$stamp" >"$PARTIAL/site-packages/.stamp"
         publish "$PARTIAL/site-packages" "$DIR/site-packages"

@@ -98,6 +98,7 @@ def request_file(
         "specs": [to_mapping(spec) for spec in SPECS],
         "smileys": SMILEYS,
         "bundle": str(small_bundle),
+        "classify": [str(picture) for picture in made_pictures],
         "records": str(path.with_name("records.jsonl")),
     }
     path.write_text(json.dumps(request))
@@ -156,8 +157,8 @@ def test_float32_probabilities_are_those_of_keras(small_bundle: Path, here: Answ
         np.testing.assert_allclose(device, golden["keras"], rtol=0, atol=KERAS_TOLERANCE)
 
 
-def test_edge_run_classify_says_the_same(here: Answer, there: Answer):
-    assert len(here["records"]) == len(here["pictures"])
+def test_edge_run_classify_says_the_same(made_pictures: list[Path], here: Answer, there: Answer):
+    assert len(here["records"]) == len(made_pictures)
     assert there["records"] == here["records"], _versions(here, there)
 
 

@@ -52,6 +52,7 @@ def test_every_artifact_takes_uint8_pixels_as_they_are(small_bundle):
     for artifact in read_bundle_manifest(small_bundle).artifacts:
         assert artifact.input.dtype == "uint8"
         assert artifact.input.shape == (1, 32, 32, 3)
+        assert (artifact.input.name, artifact.output.name) == ("image", "probabilities")
         if artifact.variant is Variant.INT8:
             assert (artifact.input.scale, artifact.input.zero_point) == (1.0, 0)
             assert artifact.output.scale == 1 / 256

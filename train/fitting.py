@@ -32,7 +32,8 @@ class Fitted:
         history: All epochs.
         best: The one whose weights the network holds now.
         seconds: Wall time of fitting, features included.
-        images_per_second: Training pictures seen per second of fitting an epoch, validation included.
+        images_per_second: Training pictures (or their features) seen per second of an epoch, validation included;
+            without the first epoch, which also compiles, where there are others.
         feature_images_per_second: Pictures per second through a frozen backbone; None where there is none.
     """
 
@@ -66,7 +67,8 @@ def fit(network: Network, pictures: Pictures, recipe: Recipe, log_folder: Path |
         validation = Batches(images, targets, size, rows=pictures.rows(Split.VALIDATION))
         wrapped = augmented(network.model, recipe.augment, recipe.seed)
         history, best = _run(wrapped, network.model, train, validation, recipe.fit, "all", log_folder)
-    rate = train.item_count * len(history) / max(sum(epoch.seconds for epoch in history), 1e-9)
+    timed = history[1:] or history
+    rate = train.item_count * len(timed) / max(sum(epoch.seconds for epoch in timed), 1e-9)
     return Fitted(history, best, time.perf_counter() - started, rate, feature_rate)
 
 

@@ -6,6 +6,8 @@ float32 [n, labels], a softmax. Augmentation is never part of it: `augmented` wr
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,7 @@ def build(recipe: Recipe, label_count: int) -> Network:
 
 
 def augmented(model: Any, settings: AugmentSettings, seed: int) -> Any:
-    """Put random layers before a model; they act while fitting and are transparent otherwise.
+    """Put random layers before a model; they act in ``fit`` and are transparent in validation.
 
     Args:
         model: ``image`` to ``probabilities``. Its weights are shared, so it is trained along.
@@ -155,9 +157,11 @@ def _load_weights(body: Any, settings: MobileNetV2Settings) -> None:
 def _imagenet(alpha: float) -> Any:
     """The published weights, which do not depend on the input's size, downloaded or from Keras' cache."""
     try:
-        return keras.applications.MobileNetV2(
-            input_shape=(224, 224, 3), alpha=alpha, include_top=False, weights=WEIGHTS_IMAGENET, pooling="avg"
-        )
+        # Keras shows the download on standard output, which is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            return keras.applications.MobileNetV2(
+                input_shape=(224, 224, 3), alpha=alpha, include_top=False, weights=WEIGHTS_IMAGENET, pooling="avg"
+            )
     except Exception as error:
         # keras.utils.get_file raises Exception itself when a download fails.
         if not isinstance(error, OSError) and not isinstance(error.__context__, OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from edge_runtime.atomic import check_free
-from edge_runtime.cli_support import note, progress_bar
+from edge_runtime.cli_support import Progress, note, progress_bar
 from edge_runtime.contract import MANIFEST_FILE
 from edge_runtime.datasets.builtin import SMILEYS_COUNT
 from edge_runtime.datasets.resolve import resolve
@@ -105,8 +106,16 @@ def _read(source: str, recipe: Recipe) -> Pictures:
 
 
 def _resolve(source: str) -> Dataset:
-    with progress_bar("drawing pictures", SMILEYS_COUNT) as progress:
-        return resolve(source, progress)
+    with contextlib.ExitStack() as stack:
+        bar: list[Progress] = []
+
+        def drawn(count: int) -> None:
+            # Only a built-in set that is not in the cache yet is drawn, so the bar appears with the first picture.
+            if not bar:
+                bar.append(stack.enter_context(progress_bar("drawing pictures", SMILEYS_COUNT)))
+            bar[0](count)
+
+        return resolve(source, drawn)
 
 
 def _note_left_out(left_out: Sequence[LeftOut]) -> None:

@@ -72,18 +72,25 @@ def _check_contained(file: Any, path: Path) -> None:
     """Refuse links and external storage, which would read other files, and data too large to be such weights."""
     import h5py
 
-    total = 0
+    links: list[str] = []
+    datasets: list[tuple[str, Any]] = []
 
+    # h5py loses an exception that is raised while links are visited, so the visitors only collect.
     def visit_link(name: str, link: Any) -> None:
         if not isinstance(link, h5py.HardLink):
-            raise IntegrityError(not_mobilenetv2(path, f"{name!r} is a link"))
+            links.append(name)
 
     def visit(name: str, item: Any) -> None:
-        nonlocal total
         if isinstance(item, h5py.Dataset):
-            total += item.size * item.dtype.itemsize
-            if item.external or item.is_virtual or total > _MAX_BYTES:
-                raise IntegrityError(not_mobilenetv2(path, f"{name!r} is stored elsewhere or is too large"))
+            datasets.append((name, item))
 
     file.visititems_links(visit_link)
+    if links:
+        raise IntegrityError(not_mobilenetv2(path, f"{links[0]!r} is a link"))
     file.visititems(visit)
+    for name, item in datasets:
+        if item.external or item.is_virtual:
+            raise IntegrityError(not_mobilenetv2(path, f"{name!r} is stored in another file"))
+    total = sum(item.size * item.dtype.itemsize for _, item in datasets)
+    if total > _MAX_BYTES:
+        raise IntegrityError(not_mobilenetv2(path, f"it holds {total >> 20} MiB"))

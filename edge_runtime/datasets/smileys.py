@@ -91,12 +91,12 @@ def _style(rng: np.random.Generator, theme: str) -> Style:
     elif theme == "paper":
         ground = shifted(rng, _PAPER, 15)
     elif theme == "screen":
-        ground = random_colour(rng)
+        ground = random_colour(rng, 70)
         filled, outlined = rng.random() < 0.4, True
     elif theme == "dark":
         ground = random_colour(rng, 0, 50)
     else:
-        ground = random_colour(rng)
+        ground = random_colour(rng, 70)
         filled = rng.random() < 0.6
     dark_pen = theme in ("emoji", "paper") and rng.random() < 0.8
     pen = random_colour(rng, 0, 70) if dark_pen else contrasting(rng, ground)

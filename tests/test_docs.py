@@ -1,0 +1,82 @@
+"""The commands of README and docs run as they are written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+PROGRAMS = ("edge-train", "edge-convert", "edge-run", "edge-bench")
+
+
+def commands(page: Path) -> list[str]:
+    """Lines of the ``sh`` blocks, without comments."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+ALL_COMMANDS = [(page.name, command) for page in PAGES for command in commands(page)]
+PROGRAM_COMMANDS = [item for item in ALL_COMMANDS if item[1].startswith(PROGRAMS)]
+MAKE_COMMANDS = [item for item in ALL_COMMANDS if item[1].startswith("make ")]
+
+
+def test_every_command_is_of_a_kind_that_is_tested():
+    others = [command for _, command in ALL_COMMANDS if (_, command) not in PROGRAM_COMMANDS + MAKE_COMMANDS]
+    assert {command.split()[0] for command in others} <= {"pip"}
+    assert len(PROGRAM_COMMANDS) > 8
+    assert len(MAKE_COMMANDS) > 5
+
+
+@pytest.mark.parametrize(("page", "command"), MAKE_COMMANDS)
+def test_make_knows_the_target_and_its_variables(page, command):
+    arguments = shlex.split(command)
+    done = subprocess.run(
+        ["make", "--dry-run", *arguments[1:]], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{page}: {command}: {done.stderr}"
+    makefile = (CHECKOUT / "Makefile").read_text()
+    for argument in arguments[1:]:
+        if "=" in argument:
+            assert f"$({argument.partition('=')[0]})" in makefile
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, small_run, small_bundle, colored_pictures):
+    """What the pages speak of: photos, a run, a bundle, and weights of a MobileNetV2."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(colored_pictures, folder / "photos")
+    shutil.copytree(colored_pictures / "red", folder / "new-photos")
+    shutil.copytree(small_run, folder / "runs/pets")
+    shutil.copytree(small_bundle, folder / "bundles/pets")
+    code = (
+        "import keras; keras.applications.MobileNetV2(alpha=0.35, input_shape=(96, 96, 3), include_top=False, "
+        "weights=None).save_weights('weights.weights.h5')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
+    (folder / "weights.weights.h5").rename(folder / "mobilenet_v2.h5")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "command"), [item for item in PROGRAM_COMMANDS if "--source 0" not in item[1]])
+def test_the_command_runs(page, command, workplace):
+    arguments = shlex.split(command)
+    if "--out" in arguments:
+        # The pages give the same names more than once; here each command starts from the same workplace.
+        arguments.append("--overwrite")
+    if arguments[0] == "edge-convert":
+        arguments += ["--max-drop", "100"]  # a handful of validation pictures say nothing about a loss of 1 point
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        arguments, cwd=workplace, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"

@@ -1,0 +1,226 @@
+"""``edge-train`` as its user meets it: a whole run, its files, its errors and its exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.contract import Manifest
+from edge_runtime.datasets.samples import count_per_split, fingerprint, read_split_csv
+from train.recipe import load_recipe
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+QUICK = ("--image-size", "32", "--epochs", "2", "--batch-size", "8")
+
+
+def test_a_run_directory_holds_what_it_should(small_run: Path) -> None:
+    names = {path.name for path in small_run.iterdir()} - {"tensorboard"}
+    assert names == {
+        "model.keras",
+        "manifest.json",
+        "recipe.toml",
+        "split.csv",
+        "history.csv",
+        "metrics.json",
+        "report.html",
+    }
+    manifest = Manifest.from_json((small_run / "manifest.json").read_text())
+    assert manifest.labels == ("blue", "red")
+    assert manifest.input.shape_hwc == (32, 32, 3)
+    assert manifest.artifacts == ()
+    assert manifest.training is not None
+    samples = read_split_csv(small_run / "split.csv")
+    assert manifest.training.data_sha256 == fingerprint(samples)
+    assert manifest.training.images_per_split == count_per_split(samples)
+    assert load_recipe(str(small_run / "recipe.toml")).input.image_size == 32
+    metrics = json.loads((small_run / "metrics.json").read_text())
+    test = metrics["splits"]["test"]
+    assert sum(map(sum, test["confusion"])) == test["images"] == manifest.training.images_per_split["test"]
+    assert test["accuracy"] == manifest.training.metrics["test_accuracy"]
+    with (small_run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    assert float(best["epoch"]) == manifest.training.metrics["best_epoch"]
+
+
+def test_the_report_is_one_file_that_needs_no_network(small_run: Path) -> None:
+    text = (small_run / "report.html").read_text()
+    assert "data:image/png;base64," in text
+    assert text.count("data:image/jpeg;base64,") > 4
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "<script" not in text
+
+
+def test_the_same_seed_gives_the_same_model_and_names_are_escaped(
+    run_program: Run, colored_pictures: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(colored_pictures, tmp_path / "data"))
+    (data / "red").rename(data / "<b>red & co")
+    (data / "blue" / "text.jpg").write_text("no picture")
+    histories = []
+    for out in (tmp_path / "1", tmp_path / "2"):
+        done = run_program("edge-train", "run", "--data", data, "--out", out, *QUICK, "--seed", "5")
+        assert done.returncode == 0, done.stderr
+        with (out / "history.csv").open() as file:
+            histories.append([{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)])
+    assert histories[0] == histories[1]
+    assert "text.jpg" in done.stderr
+    assert "\x1b" not in done.stderr + done.stdout
+    assert "\r" not in done.stderr + done.stdout
+    assert f"next                edge-convert run {tmp_path / '2'}" in done.stdout
+    report = (tmp_path / "2" / "report.html").read_text()
+    assert "&lt;b&gt;red &amp; co" in report
+    assert "<b>red" not in report
+    assert "text.jpg" in report
+    assert "text.jpg" in (tmp_path / "2" / "left_out.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_mobilenetv2_from_random_weights_trains_whole(
+    run_program: Run, colored_pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    options = ("--recipe", "mobilenetv2", "--weights", "none", "--image-size", "32", "--epochs", "1")
+    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", out, *options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "metrics.json").read_text())["feature_images_per_second"] is None
+    assert (out / "history.csv").read_text().splitlines()[1].startswith("all,1,")
+
+
+def one_class(folder: Path) -> None:
+    shutil.rmtree(folder / "red")
+
+
+def empty_class(folder: Path) -> None:
+    (folder / "green").mkdir()
+
+
+def unreadable_class(folder: Path) -> None:
+    for path in (folder / "red").iterdir():
+        path.write_text(path.name)
+
+
+def too_few(folder: Path) -> None:
+    for path in sorted((folder / "red").iterdir())[2:]:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (shutil.rmtree, "no such folder"),
+        (one_class, "expected at least two folders of pictures"),
+        (empty_class, "holds no pictures"),
+        (unreadable_class, "class 'red': none of its 30 pictures can be used"),
+        (too_few, "class 'red': expected at least 3 different readable pictures"),
+    ],
+)
+def test_a_set_that_cannot_be_trained_on_is_one_sentence_and_exit_3(
+    spoil: Callable[[Path], None], message: str, run_program: Run, colored_pictures: Path, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(colored_pictures, tmp_path / "data"))
+    spoil(data)
+    done = run_program("edge-train", "run", "--data", data, "--out", tmp_path / "run", *QUICK)
+    assert done.returncode == 3
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["data"], [])
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--recipe", "resnet"), 2, "expected one of cnn-small, mobilenetv2"),
+        (("--image-size", "8"), 2, "image_size must be 32 to 1024 pixels, got 8"),
+        (("--image-size", "4000"), 2, "image_size must be 32 to 1024 pixels, got 4000"),
+        (("--epochs", "0"), 2, "--epochs"),
+        (("--name", "a/b"), 2, "--name: expected up to 64 letters"),
+        (("--weights", "imagenet"), 2, "trains from scratch"),
+        (("--recipe", "mobilenetv2", "--weights", "absent.h5"), 2, "no such weight file"),
+        (("--out", "/proc/run"), 7, "cannot be written"),
+    ],
+)
+def test_a_bad_option_is_one_sentence(
+    options: tuple[str, ...], code: int, message: str, run_program: Run, colored_pictures: Path, tmp_path: Path
+) -> None:
+    out = () if "--out" in options else ("--out", tmp_path / "run")
+    done = run_program("edge-train", "run", "--data", colored_pictures, *out, *options)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_run_is_kept_and_a_foreign_folder_never_replaced(
+    run_program: Run, colored_pictures: Path, small_run: Path, tmp_path: Path
+) -> None:
+    before = (small_run / "manifest.json").read_bytes()
+    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", small_run, *QUICK)
+    assert done.returncode == 7
+    assert "already exists; choose another name or pass --overwrite" in done.stderr
+    assert (small_run / "manifest.json").read_bytes() == before
+    (tmp_path / "precious.txt").write_text("mine")
+    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", tmp_path, "--overwrite", *QUICK)
+    assert done.returncode == 7
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+
+
+def test_a_kill_during_training_leaves_nothing_behind(colored_pictures: Path, tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("edge-train")
+    options = ["--image-size", "32", "--batch-size", "8", "--epochs", "10000"]
+    command = [program, "run", "--data", colored_pictures, "--out", tmp_path / "runs" / "killed", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 1/"):
+                break
+        time.sleep(0.2)
+        os.kill(process.pid, signal.SIGKILL)
+        process.stderr.read()
+    assert process.returncode == -signal.SIGKILL
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_recipes_and_help_answer_without_loading_keras() -> None:
+    script = (
+        "import sys; from train.cli import cli; cli.main(sys.argv[1:], standalone_mode=False);"
+        "assert not {'keras', 'tensorflow', 'matplotlib', 'cv2'} & set(sys.modules), 'too much is loaded'"
+    )
+    for arguments in (["recipes"], ["--help"], ["run", "--help"]):
+        done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+        assert done.stdout
+    assert (
+        "cnn-small"
+        in subprocess.run(
+            [sys.executable, "-m", "train.cli", "recipes"], capture_output=True, text=True, check=True
+        ).stdout
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("weights", "least"), [("mobilenet_v2_0.35_224_no_top.h5", 0.92), ("mobilenet_v2_1.0_no_top_derived.h5", 0.96)]
+)
+def test_cats_and_dogs_reach_what_was_promised(
+    weights: str, least: float, run_program: Run, real_data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    options = ("--recipe", "mobilenetv2", "--weights", real_data("weights") / weights)
+    done = run_program(
+        "edge-train", "run", "--data", real_data("cats_and_dogs"), "--out", tmp_path / "run", *options, timeout_s=900
+    )
+    assert done.returncode == 0, done.stderr
+    splits = json.loads((tmp_path / "run" / "metrics.json").read_text())["splits"]
+    right = sum(splits[name]["accuracy"] * splits[name]["images"] for name in ("validation", "test"))
+    assert right / 250 >= least
