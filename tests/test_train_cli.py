@@ -17,7 +17,7 @@ import pytest
 
 from edge_runtime.contract import Manifest
 from edge_runtime.datasets.samples import count_per_split, fingerprint, read_split_csv
-from train.recipe import load_recipe
+from train.recipe_files import load_recipe
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 QUICK = ("--image-size", "32", "--epochs", "2", "--batch-size", "8")

@@ -13,7 +13,8 @@ import pytest
 from edge_runtime.errors import IntegrityError, UsageError
 from train.backend import load_keras
 from train.metrics import score, wilson_interval
-from train.recipe import Overrides, Recipe, load_recipe, override
+from train.recipe import Overrides, Recipe, override
+from train.recipe_files import load_recipe
 from train.run import with_alpha_of_file
 from train.weights import infer_alpha
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import UsageError
-from train.recipe import Overrides, load_recipe, override, recipe_names, to_toml
+from train.recipe import Overrides, override
+from train.recipe_files import load_recipe, recipe_names, to_toml
 
 
 def edited(tmp_path: Path, name: str, old: str, new: str) -> str:

@@ -23,7 +23,7 @@ def cli() -> None:
 @cli.command()
 def recipes() -> None:
     """List the built-in recipes, one line each."""
-    from train.recipe import load_recipe, recipe_names
+    from train.recipe_files import load_recipe, recipe_names
 
     names = recipe_names()
     for name in names:
@@ -68,7 +68,8 @@ def run(
     from train.backend import backend_package
 
     require_extra("edge-train run", "train", "keras", backend_package(), "h5py", "matplotlib", "jinja2", "tomli_w")
-    from train.recipe import Overrides, load_recipe, override
+    from train.recipe import Overrides, override
+    from train.recipe_files import load_recipe
     from train.run import train
 
     settings = override(load_recipe(recipe), Overrides(epochs, image_size, batch_size, weights, seed))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.datasets.samples import Split
 from train.callbacks import Epoch
 from train.metrics import Scores
-from train.recipe import to_toml
+from train.recipe_files import to_toml
 
 if TYPE_CHECKING:
     from train.rundir import Run

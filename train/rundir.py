@@ -19,7 +19,8 @@ from train.callbacks import Epoch
 from train.evaluation import Evaluation
 from train.fitting import Fitted
 from train.pictures import LEFT_OUT_FILE, Pictures, write_left_out_csv
-from train.recipe import RECIPE_FILE, WEIGHTS_IMAGENET, WEIGHTS_NONE, Recipe, to_toml
+from train.recipe import WEIGHTS_IMAGENET, WEIGHTS_NONE, Recipe
+from train.recipe_files import RECIPE_FILE, to_toml
 from train.report import REPORT_FILE, render_report
 
 MODEL_FILE = "model.keras"

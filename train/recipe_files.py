@@ -1,0 +1,71 @@
+"""Recipes as TOML files, parsed strictly.
+
+The built-in ones lie in ``train/recipes``; each begins with a comment that gives its command, the accuracy and the
+time to expect.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.errors import ManifestError, UsageError
+from edge_runtime.strict import from_mapping, to_mapping
+from train.recipe import Recipe
+
+RECIPE_FILE = "recipe.toml"
+_FOLDER = Path(__file__).parent / "recipes"
+_MAX_RECIPE_BYTES = 1 << 20
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the built-in recipes, sorted."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a built-in recipe by name, or a recipe file by a path that ends in ``.toml``.
+
+    Raises:
+        UsageError: No such recipe, or its TOML is not valid or not complete; the message names the field.
+    """
+    if name_or_path in recipe_names():
+        return _parse(_FOLDER / f"{name_or_path}.toml")
+    if not name_or_path.endswith(".toml"):
+        names = ", ".join(recipe_names())
+        raise UsageError(f"{name_or_path}: no such recipe; expected one of {names}, or a file that ends in .toml")
+    return _parse(Path(name_or_path))
+
+
+def to_toml(recipe: Recipe) -> str:
+    """TOML text that `load_recipe` reads back to the same recipe."""
+    import tomli_w
+
+    # TOML has no null: a table that is None is simply absent.
+    return tomli_w.dumps({key: value for key, value in to_mapping(recipe).items() if value is not None})
+
+
+def _parse(path: Path) -> Recipe:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_RECIPE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: recipe cannot be read ({error.strerror})") from error
+    if len(data) > _MAX_RECIPE_BYTES:
+        raise UsageError(f"{path}: expected a recipe of at most {_MAX_RECIPE_BYTES} bytes, got a larger file")
+    try:
+        # Required fields carry no default, so only the two architecture tables may be absent.
+        return from_mapping(Recipe, _loads(data), f"{path}: recipe", require_all=False)
+    except ManifestError as error:
+        raise UsageError(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: not valid TOML ({error})") from error
+
+
+def _loads(data: bytes) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    return tomllib.loads(data.decode())
