@@ -93,3 +93,24 @@ def small_bundle(run_program: RunProgram, small_run: Path, tmp_path_factory: pyt
     done = run_program("edge-convert", "run", small_run, "--out", bundle, "--max-drop", "100")
     assert done.returncode == 0, done.stderr
     return bundle
+
+
+@pytest.fixture(scope="session")
+def mobilenetv2_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A no-top weight file of MobileNetV2 alpha 0.35 with random weights, in the layout that Keras publishes."""
+    import h5py
+    import keras
+
+    path = tmp_path_factory.mktemp("weights") / "backbone.h5"
+    backbone = keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None, pooling="avg"
+    )
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in backbone.layers]
+        for layer in backbone.layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, weight in zip(names, layer.weights, strict=True):
+                group.create_dataset(name, data=np.asarray(weight))
+    return path

@@ -50,19 +50,14 @@ def test_make_knows_the_target_and_its_variables(page, command):
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, small_run, small_bundle, colored_pictures):
+def workplace(tmp_path_factory, small_run, small_bundle, colored_pictures, mobilenetv2_weights):
     """What the pages speak of: photos, a run, a bundle, and weights of a MobileNetV2."""
     folder = tmp_path_factory.mktemp("docs")
     shutil.copytree(colored_pictures, folder / "photos")
     shutil.copytree(colored_pictures / "red", folder / "new-photos")
     shutil.copytree(small_run, folder / "runs/pets")
     shutil.copytree(small_bundle, folder / "bundles/pets")
-    code = (
-        "import keras; keras.applications.MobileNetV2(alpha=0.35, input_shape=(96, 96, 3), include_top=False, "
-        "weights=None).save_weights('weights.weights.h5')"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
-    (folder / "weights.weights.h5").rename(folder / "mobilenet_v2.h5")
+    shutil.copy(mobilenetv2_weights, folder / "mobilenet_v2.h5")
     return folder
 
 

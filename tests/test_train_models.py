@@ -34,26 +34,6 @@ def mobilenetv2(weights: str) -> Recipe:
     return replace(recipe, mobilenetv2=replace(recipe.mobilenetv2, alpha=0.35))
 
 
-@pytest.fixture(scope="module")
-def weight_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A no-top weight file of alpha 0.35, with random weights."""
-    import keras
-
-    path = tmp_path_factory.mktemp("weights") / "backbone.h5"
-    backbone = keras.applications.MobileNetV2(
-        input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None, pooling="avg"
-    )
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [layer.name.encode() for layer in backbone.layers]
-        for layer in backbone.layers:
-            group = file.create_group(layer.name)
-            names = [f"{layer.name}/{weight.name}:0" for weight in layer.weights]
-            group.attrs["weight_names"] = [name.encode() for name in names]
-            for name, weight in zip(names, layer.weights, strict=True):
-                group.create_dataset(name, data=np.asarray(weight))
-    return path
-
-
 def test_cnn_small_has_exactly_these_parameters() -> None:
     from train.models import build
 
@@ -114,23 +94,23 @@ def test_augmentation_leaves_pictures_alone_outside_fitting() -> None:
     assert augmented(model, replace(cnn().augment, mirror=False), seed=1) is model
 
 
-def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(weight_file: Path) -> None:
+def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_weights: Path) -> None:
     from train.models import build
 
-    network = build(with_alpha_of_file(mobilenetv2(str(weight_file))), 3)
+    network = build(with_alpha_of_file(mobilenetv2(str(mobilenetv2_weights))), 3)
     assert network.backbone is not None
     assert network.head is not None
     assert len(network.model.trainable_weights) == len(network.head.trainable_weights) == 4
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
     halves = network.head(network.backbone(images))
     np.testing.assert_allclose(np.asarray(halves), np.asarray(network.model(images)), atol=1e-6)
-    with h5py.File(weight_file) as file:
+    with h5py.File(mobilenetv2_weights) as file:
         expected = file["Conv_1/Conv_1/kernel:0"][()]
     np.testing.assert_array_equal(network.model.get_layer("Conv_1").get_weights()[0], expected)
 
 
-def test_alpha_comes_from_the_file(real_data: Callable[[str], Path], weight_file: Path) -> None:
-    assert infer_alpha(weight_file) == 0.35
+def test_alpha_comes_from_the_file(real_data: Callable[[str], Path], mobilenetv2_weights: Path) -> None:
+    assert infer_alpha(mobilenetv2_weights) == 0.35
     weights = real_data("weights")
     assert infer_alpha(weights / "mobilenet_v2_0.35_224_no_top.h5") == 0.35
     assert infer_alpha(weights / "mobilenet_v2_1.0_no_top_derived.h5") == 1.0
@@ -138,7 +118,7 @@ def test_alpha_comes_from_the_file(real_data: Callable[[str], Path], weight_file
         infer_alpha(weights / "teachable_machine_keras_model.h5")
 
 
-def test_a_weight_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+def test_a_mobilenetv2_weights_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such weight file"):
         infer_alpha(tmp_path / "absent.h5")
     (tmp_path / "text.h5").write_text("hello")
@@ -147,7 +127,7 @@ def test_a_weight_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "external"])
-def test_a_weight_file_that_reaches_for_other_files_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_mobilenetv2_weights_that_reaches_for_other_files_is_refused(kind: str, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(bytes(4096))
     path = tmp_path / "hostile.h5"
     with h5py.File(path, "w") as file:

@@ -1,9 +1,9 @@
 """Built-in data set `smileys`: drawn happy and sad faces, made on the spot, so that nothing need be downloaded.
 
 The corners of the mouth tell the label and nothing else does: pose, colours, eyes, brows, background, light and noise
-are drawn from the same distributions for both. A linear model on the pixels therefore stays near chance, and a small
-convolutional network does not. A third of the faces are lines on a sheet of paper or on a screen within a busy
-picture, which is what a camera sees when someone holds one up.
+are drawn from the same distributions for both. A linear model on the pixels therefore does little better than chance,
+and a small convolutional network does far better. Half of the faces are on a sheet of paper or on a screen within a
+busy picture, which is what a camera sees when someone holds one up.
 """
 
 from __future__ import annotations
