@@ -43,7 +43,7 @@ demo: $(SETUP) ## Train, convert, benchmark and classify on the built-in set; no
 	$(BIN)/edge-train run --data smileys --recipe cnn-small --name smileys --out runs/demo --overwrite
 	$(BIN)/edge-convert run runs/demo --out bundles/demo --overwrite
 	$(BIN)/edge-bench run bundles/demo --keras runs/demo --out reports/demo --overwrite
-	$(BIN)/python -m edge_runtime.datasets.smileys demo-photos
+	$(BIN)/edge-train draw demo-photos
 	$(BIN)/edge-run classify bundles/demo demo-photos
 	@printf '\nThe bundle is bundles/demo, the training report runs/demo/report.html, the benchmark reports/demo/report.md.\n'
 	@printf 'Hold a picture of demo-photos before a camera: make camera MODEL=bundles/demo\n'

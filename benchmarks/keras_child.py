@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.child import Loader, Subject, run_child
 from benchmarks.plan import KERAS_MODEL_FILE, KERAS_PREDICT
 from benchmarks.protocol import ChildSpec
-from edge_runtime.contract import Head, Manifest, OutputSpec
+from edge_runtime.contract import Manifest, OutputSpec
 from edge_runtime.modelfile import read_bundle_manifest
 
 if TYPE_CHECKING:
@@ -94,21 +94,13 @@ class FunctionSubject(KerasSubject):
         return decide(np.concatenate(outputs), self._manifest.output)
 
 
-def decide(outputs: NDArray[np.float32], output_spec: OutputSpec) -> NDArray[np.int32]:
-    """Label index of each answer, by the rule of `Classifier.rank`.
-
-    Args:
-        outputs: float32 [N, labels] for a softmax head, [N, 1] for a sigmoid head.
-        output_spec: Head and threshold.
-
-    Returns:
-        int32 [N].
-    """
+def decide(outputs: NDArray[np.float32], output: OutputSpec) -> NDArray[np.int32]:
+    """Label index of each answer, int32 [n], for the model's raw outputs, [n, labels] or [n, 1]."""
     import numpy as np
 
-    if output_spec.head is Head.SIGMOID:
-        return (outputs[:, 0] >= output_spec.decision_threshold).astype(np.int32)
-    return np.argmax(outputs, axis=1).astype(np.int32)
+    from edge_runtime.decision import top1, widen
+
+    return top1(widen(outputs, output), output).astype(np.int32)
 
 
 def import_runtime() -> Loader:

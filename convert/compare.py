@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract import Check, Head, OutputSpec, Variant, points
+from edge_runtime.contract import Check, OutputSpec, Variant, points
+from edge_runtime.decision import top1
 
 # A float export differs from Keras by rounding only; more means that the export is wrong.
 FLOAT_TOLERANCE = 1e-4
@@ -29,20 +30,6 @@ class Reference:
     truth: NDArray[np.int64]
     check: NDArray[np.float32]
     golden: NDArray[np.float32]
-
-
-def widen(probabilities: NDArray[np.float32], output: OutputSpec) -> NDArray[np.float32]:
-    """Give a sigmoid head's [n, 1] its second column, as the runtime does: [n, 2]; others stay."""
-    if output.head is Head.SIGMOID:
-        return np.concatenate([1.0 - probabilities, probabilities], axis=1)
-    return probabilities
-
-
-def top1(probabilities: NDArray[np.float32], output: OutputSpec) -> NDArray[np.int64]:
-    """Index of the answer for each row of [n, labels], by the contract's rule."""
-    if output.head is Head.SIGMOID:
-        return (probabilities[:, 1] >= output.decision_threshold).astype(np.int64)
-    return np.argmax(probabilities, axis=1).astype(np.int64)
 
 
 def compare(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from convert import onnx_metadata, tflite_metadata, tflite_model
 from convert.bundle import write_bundle
-from convert.compare import Reference, compare, widen
+from convert.compare import Reference, compare
 from convert.job import (
     CHECK_FILE,
     GOLDEN_INPUT_FILE,
@@ -28,6 +28,7 @@ from edge_runtime.atomic import check_free
 from edge_runtime.contract import MANIFEST_FILE, Artifact, InputSpec, Manifest, Variant
 from edge_runtime.datasets.decode import decode_all
 from edge_runtime.datasets.samples import Sample, Split
+from edge_runtime.decision import widen
 from edge_runtime.errors import DatasetError
 from edge_runtime.modelfile import file_sha256
 
@@ -122,7 +123,7 @@ def _decode(samples: Sequence[Sample], spec: InputSpec, report: Report) -> tuple
 def _export(source: RunSource, variants: tuple[Variant, ...], work_dir: Path, report: Report) -> dict[Variant, Path]:
     """Export in a child process, then make each file self-describing."""
     manifest = source.manifest
-    job = ExportJob(str(source.model_path), manifest.input, variants, manifest.model_name, str(work_dir))
+    job = ExportJob(str(source.model_path.resolve()), manifest.input, variants, manifest.model_name, str(work_dir))
     run_child("convert.export_child", job, on_line=lambda line: report(f"exported {line}"))
     files = {variant: work_dir / variant.file_name(manifest.model_name) for variant in variants}
     for file in files.values():

@@ -77,8 +77,9 @@ def run_child(module: str, job: ExportJob | CheckJob, on_line: Callable[[str], N
     job_file, log_file = work_dir / f"{module}.json", work_dir / f"{module}.log"
     write_json(job_file, job)
     with log_file.open("wb") as log:
+        # In the work folder, because python -m looks for modules in the current one first, and that is the user's.
         child = subprocess.Popen(
-            [sys.executable, "-m", module, str(job_file)], stdout=subprocess.PIPE, stderr=log, text=True
+            [sys.executable, "-m", module, str(job_file)], stdout=subprocess.PIPE, stderr=log, text=True, cwd=work_dir
         )
         try:
             for line in child.stdout or ():

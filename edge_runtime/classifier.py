@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract import Head, InputSpec, Variant
+from edge_runtime.contract import Head, InputSpec, OutputSpec, Variant
+from edge_runtime.decision import top1, widen
 from edge_runtime.engines.base import Engine
 from edge_runtime.engines.opening import EngineName, open_engine
 from edge_runtime.errors import CompatibilityError, UsageError
@@ -59,8 +60,7 @@ class Classifier:
         self.engine: Engine = engine
         self.input_spec: InputSpec = _input_spec(model, self.engine)
         self.labels: tuple[str, ...] = _labels(model, self.engine)
-        self._sigmoid = model.output_spec is not None and model.output_spec.head is Head.SIGMOID
-        self._threshold = model.output_spec.decision_threshold if model.output_spec else 0.0
+        self.output_spec: OutputSpec = model.output_spec or OutputSpec(Head.SOFTMAX, 0.0)
         self._lookup = _input_lookup(model, self.engine)
 
     def classify(self, image: str | Path | ImageU8, top_k: int = 5) -> list[Prediction]:
@@ -89,21 +89,17 @@ class Classifier:
         tensor: NDArray[Any] = prepared_hwc_rgb_u8[np.newaxis]
         if self._lookup is not None:
             tensor = self._lookup[tensor]
-        scores = dequantize(self.engine.invoke(tensor), self.engine.output).reshape(-1)
-        if self._sigmoid:
-            scores = np.array([1.0 - scores[0], scores[0]], np.float32)
-        return scores
+        outputs = dequantize(self.engine.invoke(tensor), self.engine.output).reshape(1, -1)
+        probabilities: NDArray[np.float32] = widen(outputs, self.output_spec)[0]
+        return probabilities
 
     def rank(self, probabilities: NDArray[np.float32], top_k: int = 5) -> list[Prediction]:
         """Order float32 [N] probabilities into at most ``top_k`` predictions, the answer first."""
-        order = self._order(probabilities)[: max(1, top_k)]
-        return [Prediction(self.labels[index], float(probabilities[index])) for index in order]
-
-    def _order(self, probabilities: NDArray[np.float32]) -> list[int]:
-        if self._sigmoid:
-            return [1, 0] if probabilities[1] >= self._threshold else [0, 1]
+        answer = int(top1(probabilities[np.newaxis], self.output_spec)[0])
         # Stable, so that equal quantized scores rank in label order on every machine.
-        return [int(index) for index in np.argsort(-probabilities, kind="stable")]
+        others = [int(index) for index in np.argsort(-probabilities, kind="stable") if index != answer]
+        order = [answer, *others][: max(1, top_k)]
+        return [Prediction(self.labels[index], float(probabilities[index])) for index in order]
 
     def close(self) -> None:
         """Release the runtime."""

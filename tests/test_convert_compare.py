@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convert.compare import FLOAT_TOLERANCE, Reference, compare, top1, widen
+from convert.compare import FLOAT_TOLERANCE, Reference, compare
 from edge_runtime.contract import Head, OutputSpec, Variant
+from edge_runtime.decision import top1, widen
 
 SOFTMAX = OutputSpec(Head.SOFTMAX, 0.0)
 SIGMOID = OutputSpec(Head.SIGMOID, 0.7)

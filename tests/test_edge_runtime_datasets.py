@@ -15,7 +15,7 @@ from edge_runtime.datasets.decode import decode_all
 from edge_runtime.datasets.folder import read_folder
 from edge_runtime.datasets.resolve import resolve
 from edge_runtime.datasets.samples import Sample, Split, fingerprint, read_split_csv, write_split_csv
-from edge_runtime.errors import DatasetError
+from edge_runtime.errors import DatasetError, OutputError
 
 
 def touch(*paths: Path) -> None:
@@ -126,3 +126,15 @@ def test_the_built_in_set_is_written_once(tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "cache")
     anew = builtin.read_builtin("smileys", count=6)
     assert [sample.path.name for sample in anew.samples] == [path.name for path in written]
+
+
+def test_drawn_pictures_are_new_and_named_by_their_label(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    builtin.draw_pictures(tmp_path / "photos", count=4, seed=0)
+    names = ["happy_00000.png", "happy_00002.png", "sad_00001.png", "sad_00003.png"]
+    assert sorted(path.name for path in (tmp_path / "photos").iterdir()) == names
+    trained_on = {sample.path.read_bytes() for sample in builtin.read_builtin("smileys", count=4).samples}
+    assert not trained_on & {path.read_bytes() for path in (tmp_path / "photos").iterdir()}
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot be written"):
+        builtin.draw_pictures(tmp_path / "file", count=1, seed=0)

@@ -31,6 +31,18 @@ def recipes() -> None:
 
 
 @cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--count", type=click.IntRange(1), default=12, show_default=True, metavar="N")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other pictures.")
+def draw(folder: Path, count: int, seed: int) -> None:
+    """Draw pictures like those of smileys, which no model has seen, into FOLDER: to classify, print or hold up."""
+    from edge_runtime.datasets.builtin import draw_pictures
+
+    draw_pictures(folder, count, seed)
+    click.echo(f"{count} pictures in {folder}")
+
+
+@cli.command()
 @click.option(
     "--data",
     default=_DEFAULT_DATA,

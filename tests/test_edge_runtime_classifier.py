@@ -1,0 +1,52 @@
+"""The glue between pixels and labels, with scripted outputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from edge_runtime.contract import Head, OutputSpec
+from edge_runtime.decision import top1, widen
+from edge_runtime.tensors import TensorInfo, dequantize, quantize
+from edge_runtime.testing import fake_classifier
+
+probabilities = arrays(np.float32, st.integers(2, 30), elements=st.floats(0, 1, width=32))
+
+
+@given(values=probabilities, top_k=st.integers(1, 40))
+def test_ranking_is_by_score_and_ties_by_label_order(values, top_k):
+    labels = tuple(f"label{index:02d}" for index in range(len(values)))
+    ranked = fake_classifier(labels=labels).rank(values, top_k)
+    assert len(ranked) == min(top_k, len(values))
+    expected = sorted(zip((-values).tolist(), labels, strict=True))[: len(ranked)]
+    assert [(prediction.label, prediction.score) for prediction in ranked] == [(name, -neg) for neg, name in expected]
+    assert ranked[0].label == labels[top1(values[np.newaxis], OutputSpec(Head.SOFTMAX, 0.0))[0]]
+
+
+@pytest.mark.parametrize(("value", "answer"), [(0.69, 0), (0.7, 1), (0.71, 1)])
+def test_a_sigmoid_head_is_decided_by_its_threshold_not_by_the_larger_score(value, answer):
+    output = OutputSpec(Head.SIGMOID, 0.7)
+    wide = widen(np.array([[value]], np.float32), output)
+    assert wide.shape == (1, 2)
+    assert wide.sum() == pytest.approx(1.0)
+    assert top1(wide, output).tolist() == [answer]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16"])
+@given(scale=st.floats(1e-4, 2.0), zero_point=st.integers(-100, 100), value=st.integers(-128, 255))
+def test_quantized_values_survive_the_round_trip(dtype, scale, zero_point, value):
+    limits = np.iinfo(dtype)
+    info = TensorInfo("x", (1,), dtype, scale, int(np.clip(zero_point, limits.min, limits.max)))
+    quantized = np.array([np.clip(value, limits.min, limits.max)], dtype)
+    assert quantize(dequantize(quantized, info), info).tolist() == quantized.tolist()
+
+
+def test_quantizing_clips_and_floats_pass_through():
+    info = TensorInfo("x", (1,), "uint8", 0.5, 10)
+    assert quantize(np.array([-1e9, 0.0, 1e9]), info).tolist() == [0, 10, 255]
+    floating = TensorInfo("x", (1,), "float32", 0.0, 0)
+    values = np.array([0.25, -3.0], np.float32)
+    assert dequantize(values, floating).tolist() == quantize(values, floating).tolist() == values.tolist()
