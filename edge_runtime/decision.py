@@ -29,6 +29,7 @@ def top1(probabilities: NDArray[np.float32], output: OutputSpec) -> NDArray[np.i
     The first of equal probabilities wins, on every machine; a sigmoid head's second label wins from its threshold on.
     """
     if output.head is Head.SIGMOID:
-        is_second: NDArray[np.bool_] = probabilities[:, 1] >= output.decision_threshold
-        return is_second.astype(np.int64)
-    return np.argmax(probabilities, axis=1).astype(np.int64)
+        answers: NDArray[np.int64] = (probabilities[:, 1] >= output.decision_threshold).astype(np.int64)
+    else:
+        answers = np.argmax(probabilities, axis=1).astype(np.int64)
+    return answers
