@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
+from convert.compare import points
 from convert.run_source import RunSource
-from edge_runtime.contract import Artifact, Manifest, points
+from edge_runtime.contract import Artifact, Manifest
 
 _COLUMNS = ("variant", "size", "accuracy", "change", "agreement", "largest difference", "runtime", "verdict")
 

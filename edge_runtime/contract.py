@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import enum
 import json
-import math
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -306,8 +305,3 @@ def check_labels(labels: tuple[str, ...]) -> None:
 
 def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is not a JSON number")
-
-
-def points(fraction: float) -> float:
-    """A fraction 0..1 as percentage points, rounded so that 0.1 + 0.2 effects do not decide a gate."""
-    return math.floor(fraction * 1e6 + 0.5) / 1e4

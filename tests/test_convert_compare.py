@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convert.compare import FLOAT_TOLERANCE, Reference, compare
+from convert.compare import FLOAT_TOLERANCE, Reference, compare, points
 from edge_runtime.contract import Head, OutputSpec, Variant
 from edge_runtime.decision import top1, widen
 
@@ -68,3 +68,9 @@ def test_a_sigmoid_output_is_widened_and_decided_by_its_threshold():
     assert widen(wide, SOFTMAX) is wide
     assert top1(two_classes(0.6, 0.69, 0.7, 0.9), SIGMOID).tolist() == [0, 0, 1, 1]
     assert top1(two_classes(0.6, 0.4), SOFTMAX).tolist() == [1, 0]
+
+
+def test_points_do_not_suffer_from_binary_fractions():
+    assert points(0.97 - 0.96) == 1.0
+    assert points(0.0) == 0.0
+    assert points(-0.0112) == -1.12

@@ -21,7 +21,6 @@ from edge_runtime.contract import (
     TensorSpec,
     TrainingSummary,
     Variant,
-    points,
 )
 from edge_runtime.errors import ManifestError
 
@@ -126,9 +125,3 @@ def test_any_json_in_any_field_parses_or_is_a_manifest_error(field, value):
     except ManifestError:
         return
     assert json.loads(manifest.to_json())[field] == value
-
-
-def test_points_do_not_suffer_from_binary_fractions():
-    assert points(0.97 - 0.96) == 1.0
-    assert points(0.0) == 0.0
-    assert points(-0.0112) == -1.12

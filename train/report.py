@@ -17,7 +17,7 @@ from train.metrics import Scores
 from train.recipe_files import to_toml
 
 if TYPE_CHECKING:
-    from train.rundir import Run
+    from train.finished import Run
 
 REPORT_FILE = "report.html"
 _MAX_TILES = 16

@@ -60,9 +60,10 @@ def train(source: str, recipe: Recipe, out: Path, model_name: str, *, overwrite:
 
     # Keras and what builds on it load only now, when the cheap mistakes have been found.
     from train.evaluation import evaluate
+    from train.finished import Run
     from train.fitting import fit
     from train.models import build
-    from train.rundir import Run, write_run
+    from train.rundir import write_run
 
     network = build(recipe, len(pictures.labels))
     with tempfile.TemporaryDirectory() as logs:

@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from edge_runtime.datasets.samples import SPLIT_FILE, Split, count_per_split, fi
 from edge_runtime.errors import OutputError
 from edge_runtime.strict import to_mapping
 from train.callbacks import Epoch
-from train.evaluation import Evaluation
-from train.fitting import Fitted
-from train.pictures import LEFT_OUT_FILE, Pictures, write_left_out_csv
+from train.finished import Run
+from train.pictures import LEFT_OUT_FILE, write_left_out_csv
 from train.recipe import WEIGHTS_IMAGENET, WEIGHTS_NONE, Recipe
 from train.recipe_files import RECIPE_FILE, to_toml
 from train.report import REPORT_FILE, render_report
@@ -27,29 +26,6 @@ MODEL_FILE = "model.keras"
 HISTORY_FILE = "history.csv"
 METRICS_FILE = "metrics.json"
 TENSORBOARD_FOLDER = "tensorboard"
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything that a run directory says.
-
-    Attributes:
-        model_name: Stem of the artifacts' file names later.
-        recipe: As it was carried out.
-        backend: Keras backend and version.
-        pictures: The set.
-        fitted: How training went.
-        evaluation: What the kept model answers.
-        seconds: Wall time of the whole run, in seconds.
-    """
-
-    model_name: str
-    recipe: Recipe
-    backend: str
-    pictures: Pictures
-    fitted: Fitted
-    evaluation: Evaluation
-    seconds: float
 
 
 def write_run(out: Path, run: Run, model: Any, log_folder: Path, *, overwrite: bool) -> None:
@@ -78,6 +54,8 @@ def write_run(out: Path, run: Run, model: Any, log_folder: Path, *, overwrite: b
             (folder / REPORT_FILE).write_text(render_report(run), encoding="utf-8")
             if any(log_folder.iterdir()):
                 shutil.copytree(log_folder, folder / TENSORBOARD_FOLDER)
+                # The logs lay in a private temporary folder; here they may be read like everything else.
+                (folder / TENSORBOARD_FOLDER).chmod((folder / RECIPE_FILE).stat().st_mode | 0o111)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror})") from error
 

@@ -1,0 +1,33 @@
+"""What a finished training knows, before it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from train.evaluation import Evaluation
+from train.fitting import Fitted
+from train.pictures import Pictures
+from train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that a run directory says.
+
+    Attributes:
+        model_name: Stem of the artifacts' file names later.
+        recipe: As it was carried out.
+        backend: Keras backend and version.
+        pictures: The set.
+        fitted: How training went.
+        evaluation: What the kept model answers.
+        seconds: Wall time of the whole run, in seconds.
+    """
+
+    model_name: str
+    recipe: Recipe
+    backend: str
+    pictures: Pictures
+    fitted: Fitted
+    evaluation: Evaluation
+    seconds: float
