@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from benchmarks.protocol import ChildAnswer, ChildFailure, ChildSpec, Measured, Timeline, read_message, write_message
+from edge_runtime.child import die_with_parent
 from edge_runtime.errors import EdgeKitError
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
 
 TRAINING_LIBRARIES = ("tensorflow", "keras", "jax")
-_PR_SET_PDEATHSIG = 1
 _WARM_UP_CALLS = 5
 _WARM_UP_NS = 500_000_000  # long enough for a frequency governor to notice the load
 
@@ -113,13 +111,6 @@ def run_queue_wait_ns() -> int | None:
 def is_training_loaded() -> bool:
     """Whether TensorFlow, Keras or JAX has been imported into this process."""
     return any(library in sys.modules for library in TRAINING_LIBRARIES)
-
-
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent dies, also in the middle of native code."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "prctl"):
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _measure(spec: ChildSpec, started_ns: int, import_runtime: Callable[[], Loader]) -> ChildAnswer:

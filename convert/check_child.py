@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from convert.job import CHECK_FILE, GOLDEN_INPUT_FILE, CheckJob, Observation, read_json, write_json
+from edge_runtime.child import die_with_parent
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import TensorSpec
 from edge_runtime.tensors import TensorInfo
@@ -18,6 +19,7 @@ from edge_runtime.tensors import TensorInfo
 
 def main() -> None:
     """Read the job named on the command line and carry it out."""
+    die_with_parent()
     job = read_json(Path(sys.argv[1]), CheckJob)
     for file in job.files:
         check(Path(file), Path(job.work_dir))

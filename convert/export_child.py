@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from convert.job import CHECK_FILE, GOLDEN_INPUT_FILE, REPRESENTATIVE_FILE, ExportJob, read_json
+from edge_runtime.child import die_with_parent
 from edge_runtime.contract import InputSpec, Variant
 
 ONNX_OPSET = 18
@@ -22,6 +23,7 @@ _BATCH_SIZE = 32
 
 def main() -> None:
     """Read the job named on the command line and carry it out."""
+    die_with_parent()
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # The pooling allocator: calibration spends less time giving memory back to the system and taking it again.

@@ -32,7 +32,8 @@ def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     check_free(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+        _remove_abandoned(path)
+        handle, name = tempfile.mkstemp(prefix=f"{_partial_prefix(path)}{os.getpid()}-", dir=path.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
     os.close(handle)
@@ -105,7 +106,10 @@ def _remove_abandoned(path: Path) -> None:
     for leftover in path.parent.glob(glob.escape(prefix) + "*"):
         pid = leftover.name.removeprefix(prefix).partition("-")[0]
         if pid.isdigit() and not _is_alive(int(pid)):
-            shutil.rmtree(leftover, ignore_errors=True)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -156,12 +157,29 @@ def test_the_exit_code_says_that_an_export_failed(small_bundle, monkeypatch):
 def test_killing_the_conversion_leaves_no_bundle(small_run, tmp_path):
     program = Path(sys.executable).with_name("edge-convert")
     bundle = tmp_path / "bundles" / "b"
+    # The work folder of a conversion, and so its name in the command lines of its children, lies in the temporary one.
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
     for seconds in (0.5, 4.0):
-        child = subprocess.Popen([program, "run", small_run, "--out", bundle], stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(
+            [program, "run", small_run, "--out", bundle], stderr=subprocess.DEVNULL, env=environment
+        )
         time.sleep(seconds)
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         assert not bundle.exists()
+    deadline = time.monotonic() + 20
+    while _processes_that_name(str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _processes_that_name(str(tmp_path))
+
+
+def _processes_that_name(text):
+    found = []
+    for command_line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if text in command_line.read_bytes().decode(errors="replace"):
+                found.append(command_line.parent.name)
+    return found
 
 
 def test_golden_inputs_are_real_pictures_of_the_models_size(small_bundle):

@@ -93,6 +93,18 @@ def test_a_killed_process_leaves_the_old_or_nothing_and_the_next_one_cleans_up(t
     assert names(tmp_path) == ["run"]
 
 
+def test_what_a_killed_process_left_of_a_file_is_removed_by_the_next_one(tmp_path):
+    code = (
+        "import os, sys, pathlib; from edge_runtime.atomic import atomic_file\n"
+        "with atomic_file(pathlib.Path(sys.argv[1])) as file:\n"
+        "    file.write_text('half'); os._exit(9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "rows.csv")], check=False)
+    assert [path.name.startswith(".rows.csv.partial-") for path in tmp_path.iterdir()] == [True]
+    write_atomic(tmp_path / "rows.csv", "whole")
+    assert names(tmp_path) == ["rows.csv"]
+
+
 def test_a_living_writer_is_left_alone(tmp_path):
     with atomic_directory(tmp_path / "run", marker=MARKER) as first:
         (first / MARKER).write_text("first")
