@@ -1,12 +1,14 @@
 # Every target can be the first command on a fresh clone: .venv is made when it is needed.
-# Variables: DATA (folder of class folders, or smileys), RECIPE, NAME, EPOCHS, MODEL (bundle or model file),
-# SOURCE (pictures for classify; camera index, device or video file for camera), OVERWRITE=1, PYTHON.
+# Variables: DATA (folder of class folders, or smileys), RECIPE, NAME, EPOCHS, WEIGHTS (imagenet, none or FILE.h5),
+# MODEL (bundle or model file), SOURCE (pictures for classify; camera index, device or video file for camera),
+# OVERWRITE=1, PYTHON.
 
 PYTHON ?= python3
 DATA ?= smileys
 RECIPE ?= cnn-small
 NAME ?= $(notdir $(patsubst %/,%,$(DATA)))
 EPOCHS ?=
+WEIGHTS ?=
 MODEL ?= bundles/$(NAME)
 SOURCE ?=
 OVERWRITE ?=
@@ -23,8 +25,8 @@ FORCE := $(if $(OVERWRITE),--overwrite)
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
-	@printf '\nVariables: DATA=%s RECIPE=%s NAME=%s EPOCHS=%s MODEL=%s SOURCE=%s OVERWRITE=%s\n' \
-		'$(DATA)' '$(RECIPE)' '$(NAME)' '$(EPOCHS)' '$(MODEL)' '$(SOURCE)' '$(OVERWRITE)'
+	@printf '\nVariables: DATA=%s RECIPE=%s NAME=%s EPOCHS=%s WEIGHTS=%s MODEL=%s SOURCE=%s OVERWRITE=%s\n' \
+		'$(DATA)' '$(RECIPE)' '$(NAME)' '$(EPOCHS)' '$(WEIGHTS)' '$(MODEL)' '$(SOURCE)' '$(OVERWRITE)'
 
 setup: $(SETUP) ## Make .venv with everything that training, conversion, benchmarks and tests need
 
@@ -49,8 +51,8 @@ demo: $(SETUP) ## Train, convert, benchmark and classify on the built-in set; no
 	@printf 'Hold a picture of demo-photos before a camera: make camera MODEL=bundles/demo\n'
 
 train: $(SETUP) ## Train RECIPE on DATA into runs/NAME
-	$(BIN)/edge-train run --data $(DATA) --recipe $(RECIPE) --name $(NAME) --out runs/$(NAME) \
-		$(if $(EPOCHS),--epochs $(EPOCHS)) $(FORCE)
+	$(BIN)/edge-train run --data '$(DATA)' --recipe '$(RECIPE)' --name $(NAME) --out runs/$(NAME) \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(FORCE)
 
 tflite: $(SETUP) ## Convert runs/NAME to TFLite, float32 and int8, into bundles/NAME
 	$(BIN)/edge-convert run runs/$(NAME) --variant float32 --variant int8 --out bundles/$(NAME) $(FORCE)
@@ -59,14 +61,14 @@ onnx: $(SETUP) ## Convert runs/NAME to ONNX into bundles/NAME-onnx
 	$(BIN)/edge-convert run runs/$(NAME) --variant onnx-float32 --out bundles/$(NAME)-onnx $(FORCE)
 
 bench: $(SETUP) ## Measure bundle MODEL against the Keras model of runs/NAME into reports/NAME
-	$(BIN)/edge-bench run $(MODEL) --keras runs/$(NAME) --out reports/$(NAME) $(FORCE)
+	$(BIN)/edge-bench run '$(MODEL)' --keras runs/$(NAME) --out reports/$(NAME) $(FORCE)
 
 classify: $(SETUP) ## Classify the pictures of SOURCE with MODEL
 	@test -n '$(SOURCE)' || { echo 'say which pictures: make classify SOURCE=photos'; exit 2; }
-	$(BIN)/edge-run classify $(MODEL) $(SOURCE)
+	$(BIN)/edge-run classify '$(MODEL)' '$(SOURCE)'
 
 camera: $(SETUP) ## Classify what the camera SOURCE sees (default 0) with MODEL, one line a result
-	$(BIN)/edge-run camera $(MODEL) --source $(or $(SOURCE),0)
+	$(BIN)/edge-run camera '$(MODEL)' --source '$(or $(SOURCE),0)'
 
 lint: $(SETUP) ## ruff, mypy and import-linter
 	$(BIN)/ruff format --check .
