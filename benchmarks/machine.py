@@ -8,7 +8,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.datasets.decode import cpu_count
+from edge_runtime.cores import core_count
 
 _PACKAGES = (
     "edgekit",
@@ -57,7 +57,7 @@ def describe_machine(root: Path = Path("/")) -> MachineRecord:
     return MachineRecord(
         cpu_model=_cpu_model(root),
         architecture=platform.machine(),
-        cores_usable=cpu_count(),
+        cores_usable=core_count(),
         cores_total=os.cpu_count() or 1,
         governor=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         memory_bytes=_memory_bytes(root),

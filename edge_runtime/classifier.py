@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract import Head, InputSpec, OutputSpec, Variant
+from edge_runtime.contract import Crop, Head, InputSpec, OutputSpec, Variant
 from edge_runtime.decision import top1, widen
 from edge_runtime.engines.base import Engine
 from edge_runtime.engines.opening import EngineName, open_engine
@@ -119,11 +119,7 @@ def _input_spec(model: ModelFile, engine: Engine) -> InputSpec:
     if len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
         raise CompatibilityError(f"{model.path}: expected an input [1, H, W, 3], got {list(shape)}")
     if model.input_spec is None:
-        if model.foreign.crop is None:
-            raise UsageError(
-                f"{model.path}: carries no manifest; say how pictures are cropped with --crop center|stretch|letterbox"
-            )
-        return InputSpec(height=shape[1], width=shape[2], crop=model.foreign.crop)
+        return InputSpec(height=shape[1], width=shape[2], crop=_crop_of_foreign(model, engine))
     if shape[1:] != model.input_spec.shape_hwc:
         raise CompatibilityError(
             f"{model.path}: its manifest says input {list(model.input_spec.shape_hwc)}, the model {list(shape[1:])}"
@@ -131,10 +127,26 @@ def _input_spec(model: ModelFile, engine: Engine) -> InputSpec:
     return model.input_spec
 
 
+def _crop_of_foreign(model: ModelFile, engine: Engine) -> Crop:
+    """Crop policy of a model without a manifest.
+
+    Raises:
+        UsageError: Names everything that must be said about the model and was not.
+    """
+    foreign, missing = model.foreign, []
+    if foreign.labels is None:
+        missing.append("the labels, one a line, with --labels FILE")
+    if engine.input.dtype != "uint8" and foreign.input_range is None:
+        missing.append(f"what pixels become in {engine.input.dtype} with --input-range 0,1 or -1,1 or 0,255")
+    if foreign.crop is None:
+        missing.append("how pictures are cropped with --crop center|stretch|letterbox")
+    if missing or foreign.crop is None:
+        raise UsageError(f"{model.path}: carries no manifest; say {'; '.join(missing)}")
+    return foreign.crop
+
+
 def _labels(model: ModelFile, engine: Engine) -> tuple[str, ...]:
-    labels = model.manifest.labels if model.manifest else model.foreign.labels
-    if labels is None:
-        raise UsageError(f"{model.path}: carries no labels; give them with --labels FILE, one a line")
+    labels = model.manifest.labels if model.manifest else model.foreign.labels or ()
     width = model.output_spec.width(len(labels)) if model.output_spec else len(labels)
     found = _size(engine.output.shape)
     if found != width:
@@ -150,9 +162,9 @@ def _input_lookup(model: ModelFile, engine: Engine) -> NDArray[Any] | None:
     if engine.input.dtype == "uint8":
         return None
     if model.foreign.input_range is None:
-        raise UsageError(
-            f"{model.path}: takes {engine.input.dtype}, and nothing says what pixels become; "
-            "say --input-range 0,1 or -1,1 or 0,255"
+        raise CompatibilityError(
+            f"{model.path}: its manifest goes with a uint8 input, but the model takes {engine.input.dtype}; "
+            "export it again"
         )
     low, high = model.foreign.input_range
     real = (np.arange(256) / 255.0 * (high - low) + low).astype(np.float32)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from edge_runtime.cli_model import ModelChoice, core_count
+from edge_runtime.cli_model import ModelChoice
 from edge_runtime.cli_output import Interrupts, output_stream, write_errors
 from edge_runtime.cli_support import Progress, note, progress_bar
+from edge_runtime.cores import core_count
 from edge_runtime.errors import DataError
 from edge_runtime.results import Failed
 from edge_runtime.sinks.opening import open_sink

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +85,3 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
         decorated
     )
     return click.argument("model", type=click.Path(path_type=Path), metavar="MODEL|BUNDLE")(decorated)
-
-
-def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import InputSpec
-from edge_runtime.datasets.decode import cpu_count, decode_all
+from edge_runtime.cores import core_count
+from edge_runtime.datasets.decode import decode_all
 from edge_runtime.datasets.samples import Dataset, Sample, Split
 from edge_runtime.errors import DatasetError, UsageError
 from train.recipe import SplitSettings
@@ -87,7 +88,7 @@ def write_left_out_csv(path: Path, left_out: Sequence[LeftOut]) -> None:
 
 
 def _hash_all(samples: Sequence[Sample]) -> tuple[list[Sample], list[LeftOut]]:
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    with ThreadPoolExecutor(core_count()) as pool:
         results = list(pool.map(_hash, samples))
     hashed = [replace(sample, sha256=digest) for sample, digest, _ in results if digest]
     return hashed, [LeftOut(sample, reason) for sample, digest, reason in results if not digest]

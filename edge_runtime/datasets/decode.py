@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import InputSpec
+from edge_runtime.cores import core_count
 from edge_runtime.errors import ImageError
 from edge_runtime.preprocess import load_prepared
 
@@ -29,11 +29,6 @@ class Decoded:
     images_nhwc_rgb_u8: NDArray[np.uint8]
     kept: tuple[int, ...]
     failures: tuple[tuple[int, str], ...]
-
-
-def cpu_count() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def decode_all(
@@ -60,7 +55,7 @@ def decode_all(
         except ImageError as error:
             reasons[index] = str(error)
 
-    with ThreadPoolExecutor(workers or cpu_count()) as pool:
+    with ThreadPoolExecutor(workers or core_count()) as pool:
         for _ in pool.map(decode, range(len(paths))):
             if progress:
                 progress(1)
