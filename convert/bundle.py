@@ -15,6 +15,7 @@ from convert.report import render
 from convert.run_source import RunSource
 from edge_runtime.atomic import atomic_directory
 from edge_runtime.contract import GOLDEN_FILE, LABELS_FILE, MANIFEST_FILE, Artifact, Manifest
+from edge_runtime.labels import to_text
 
 REPORT_FILE = "conversion.md"
 
@@ -38,7 +39,7 @@ def write_bundle(destination: Path, measured: Manifest, work_dir: Path, source: 
     with atomic_directory(destination, marker=MANIFEST_FILE, overwrite=overwrite) as folder:
         for artifact in passed:
             shutil.copyfile(work_dir / artifact.file, folder / artifact.file)
-        (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in manifest.labels), encoding="utf-8")
+        (folder / LABELS_FILE).write_text(to_text(manifest.labels), encoding="utf-8")
         np.savez(folder / GOLDEN_FILE, allow_pickle=False, **_golden(work_dir, passed))
         (folder / REPORT_FILE).write_text(render(measured, source), encoding="utf-8")
         (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")

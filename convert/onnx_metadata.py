@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edge_runtime.contract import Manifest
 from edge_runtime.embedded import ONNX_LABELS_KEY, ONNX_MANIFEST_KEY
+from edge_runtime.labels import to_text
 
 
 def embed(path: Path, manifest: Manifest) -> None:
@@ -19,7 +20,7 @@ def embed(path: Path, manifest: Manifest) -> None:
     onnx.helper.set_model_props(
         model,
         {
-            ONNX_LABELS_KEY: "".join(f"{label}\n" for label in manifest.labels),
+            ONNX_LABELS_KEY: to_text(manifest.labels),
             ONNX_MANIFEST_KEY: manifest.without_artifacts().to_json(),
             "Image.BitmapPixelFormat": "Rgb8",
             "Image.ColorSpaceGamma": "SRGB",

@@ -16,6 +16,7 @@ import flatbuffers
 from convert.tflite_model import pack_model, unpack_model
 from edge_runtime.contract import LABELS_FILE, MANIFEST_FILE, InputSpec, Manifest
 from edge_runtime.embedded import CHECKSUM_FILE
+from edge_runtime.labels import to_text
 
 _METADATA_NAME = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"
@@ -40,7 +41,7 @@ def embed(path: Path, manifest: Manifest) -> None:
     flatbuffer = pack_model(model)
     path.write_bytes(flatbuffer)
     files = {
-        LABELS_FILE: "".join(f"{label}\n" for label in manifest.labels),
+        LABELS_FILE: to_text(manifest.labels),
         MANIFEST_FILE: manifest.without_artifacts().to_json(),
         CHECKSUM_FILE: hashlib.sha256(flatbuffer).hexdigest() + "\n",
     }

@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 import click
 
-from edge_runtime.contract import Crop, check_labels
+from edge_runtime.contract import Crop
 from edge_runtime.errors import EXIT_INTERRUPTED, EdgeKitError, MissingExtraError, UsageError
+from edge_runtime.labels import check_labels
 
 Progress = Callable[[int], None]
 

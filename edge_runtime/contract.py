@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from edge_runtime.errors import ManifestError
+from edge_runtime.labels import check_labels
 from edge_runtime.strict import from_mapping, to_mapping
 
 SCHEMA_VERSION = 1
@@ -292,15 +293,6 @@ class Manifest:
                 "use the edgekit release that wrote it, or convert the model again"
             )
         return from_mapping(Manifest, data, where)
-
-
-def check_labels(labels: tuple[str, ...]) -> None:
-    """Raise ValueError unless there are at least two labels, each one printable line of text."""
-    if len(labels) < 2:
-        raise ValueError(f"expected at least two labels, got {len(labels)}")
-    for index, label in enumerate(labels):
-        if not label.strip() or not label.isprintable():
-            raise ValueError(f"label {index} must be one printable line of text, got {label!r}")
 
 
 def _refuse_constant(text: str) -> float:

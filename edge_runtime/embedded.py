@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edge_runtime.contract import LABELS_FILE, MANIFEST_FILE, MAX_MANIFEST_BYTES
 from edge_runtime.errors import IntegrityError
+from edge_runtime.labels import from_text
 
 CHECKSUM_FILE = "flatbuffer.sha256"
 ONNX_MANIFEST_KEY = "edgekit.manifest"
@@ -48,11 +49,6 @@ def read_embedded(path: Path) -> Embedded | None:
     return _from_onnx(path) if path.suffix == ".onnx" else _from_tflite(path)
 
 
-def split_labels(text: str) -> tuple[str, ...]:
-    """Labels of a labels file, one a line; a final newline adds none."""
-    return tuple(text.removesuffix("\n").split("\n"))
-
-
 def _from_tflite(path: Path) -> Embedded | None:
     if not zipfile.is_zipfile(path):
         return None
@@ -62,7 +58,7 @@ def _from_tflite(path: Path) -> Embedded | None:
             if MANIFEST_FILE not in names:
                 return None
             manifest_json = _member(archive, MANIFEST_FILE)
-            labels = split_labels(_member(archive, LABELS_FILE).decode())
+            labels = from_text(_member(archive, LABELS_FILE).decode())
             checksum = _member(archive, CHECKSUM_FILE).decode().strip()
             flatbuffer_bytes = min(info.header_offset for info in archive.infolist())
     except (zipfile.BadZipFile, KeyError, ValueError, OSError, NotImplementedError) as error:
@@ -97,7 +93,7 @@ def _from_onnx(path: Path) -> Embedded | None:
         raise IntegrityError(f"{path}: expected an ONNX model, but its structure is damaged ({error})") from error
     if ONNX_MANIFEST_KEY not in properties:
         return None
-    labels = split_labels(properties.get(ONNX_LABELS_KEY, b"").decode(errors="replace"))
+    labels = from_text(properties.get(ONNX_LABELS_KEY, b"").decode(errors="replace"))
     return Embedded(labels, properties[ONNX_MANIFEST_KEY])
 
 

@@ -28,6 +28,7 @@ from edge_runtime.contract import (
 from edge_runtime.embedded import CHECKSUM_FILE
 from edge_runtime.engines.base import Engine
 from edge_runtime.errors import EngineError
+from edge_runtime.labels import to_text
 from edge_runtime.modelfile import Foreign, ModelFile
 from edge_runtime.tensors import TensorInfo
 
@@ -105,7 +106,7 @@ def write_tiny_model(path: Path, size: int = 8, *, with_manifest: bool = True) -
     path.write_bytes(flatbuffer)
     if with_manifest:
         with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(LABELS_FILE, "".join(f"{label}\n" for label in TINY_LABELS))
+            archive.writestr(LABELS_FILE, to_text(TINY_LABELS))
             archive.writestr(MANIFEST_FILE, tiny_manifest(size).to_json())
             archive.writestr(CHECKSUM_FILE, hashlib.sha256(flatbuffer).hexdigest())
     return path
@@ -131,7 +132,7 @@ def write_tiny_bundle(folder: Path, size: int = 8) -> Path:
         )
     plain = tiny_manifest(size)
     manifest = Manifest(plain.model_name, plain.labels, plain.input, plain.output, None, tuple(artifacts))
-    (folder / LABELS_FILE).write_text("".join(f"{label}\n" for label in TINY_LABELS), encoding="utf-8")
+    (folder / LABELS_FILE).write_text(to_text(TINY_LABELS), encoding="utf-8")
     (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
     return folder
 
