@@ -12,6 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+import edge_runtime.cli
+from edge_runtime.cli_support import run_cli
+from edge_runtime.testing import write_tiny_bundle
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 LABELS = ("blue", "red")
 
@@ -30,6 +34,29 @@ def run_program() -> RunProgram:
         )
 
     return run
+
+
+@pytest.fixture
+def edge_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run ``edge-run`` in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["edge-run", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            run_cli(edge_runtime.cli.cli)
+        captured = capsys.readouterr()
+        assert isinstance(stopped.value.code, int)
+        return stopped.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a model of one kilobyte, which answers red, green or blue, made without TensorFlow."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="session")

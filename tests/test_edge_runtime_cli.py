@@ -16,9 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime import cli as edge_run
-from edge_runtime.cli_support import run_cli
-from edge_runtime.testing import write_tiny_bundle, write_tiny_model
+from edge_runtime.testing import write_tiny_model
 
 EDGE_RUN = [sys.executable, "-m", "edge_runtime.cli"]
 RED, BLUE = (200, 20, 20), (20, 20, 200)
@@ -28,12 +26,6 @@ LOADED = (
 )
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="session")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of the tiny model, which answers red, green or blue."""
-    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
@@ -47,21 +39,6 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process: exit code, standard output, standard error."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["edge-run", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            run_cli(edge_run.cli)
-        captured = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, captured.out, captured.err
-
-    return call
-
-
 @pytest.mark.parametrize("command", [[], ["classify"], ["camera"], ["inspect"]])
 def test_every_command_has_help_without_heavy_imports(command: list[str]) -> None:
     program = [sys.executable, "-c", LOADED, *command, "--help"]
@@ -71,8 +48,8 @@ def test_every_command_has_help_without_heavy_imports(command: list[str]) -> Non
     assert not {"numpy", "cv2", "ai_edge_litert", "logging", "concurrent.futures"} & set(modules.split())
 
 
-def test_one_photo_loads_no_training_library_and_no_pool(bundle: Path, photos: Path) -> None:
-    program = [sys.executable, "-c", LOADED, "classify", bundle, photos / "a_red.png"]
+def test_one_photo_loads_no_training_library_and_no_pool(tiny_bundle: Path, photos: Path) -> None:
+    program = [sys.executable, "-c", LOADED, "classify", tiny_bundle, photos / "a_red.png"]
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     modules = set(done.stdout.splitlines()[-1].split())
     assert "cv2" in modules
@@ -82,8 +59,8 @@ def test_one_photo_loads_no_training_library_and_no_pool(bundle: Path, photos: P
     assert done.stderr.startswith("1 picture in ")
 
 
-def test_table_lists_every_input_and_sums_up(run: Run, bundle: Path, photos: Path) -> None:
-    code, out, err = run("classify", bundle, photos, photos.parent / "none.jpg")
+def test_table_lists_every_input_and_sums_up(edge_run: Run, tiny_bundle: Path, photos: Path) -> None:
+    code, out, err = edge_run("classify", tiny_bundle, photos, photos.parent / "none.jpg")
     assert code == 1
     header, *rows = out.splitlines()
     assert header.split() == ["source", "label", "score", "ms"]
@@ -94,15 +71,15 @@ def test_table_lists_every_input_and_sums_up(run: Run, bundle: Path, photos: Pat
     assert err.endswith(", 2 failed\n")
 
 
-def test_jsonl_and_csv_say_the_same(run: Run, bundle: Path, photos: Path) -> None:
-    code, out, err = run("classify", bundle, photos, "--format", "jsonl", "--top-k", "2", "--workers", "2")
+def test_jsonl_and_csv_say_the_same(edge_run: Run, tiny_bundle: Path, photos: Path) -> None:
+    code, out, err = edge_run("classify", tiny_bundle, photos, "--format", "jsonl", "--top-k", "2", "--workers", "2")
     assert (code, err) == (1, "")
     records = [json.loads(line) for line in out.splitlines()]
     assert [record["source"] for record in records] == [str(path) for path in sorted(photos.iterdir())]
     assert [record.get("label") for record in records] == ["red", None, "blue"]
     assert records[0]["top"] == [{"label": "red", "score": 0.78125}, {"label": "green", "score": 0.078125}]
     assert records[1]["error"]["type"] == "ImageError"
-    code, out, err = run("classify", bundle, photos, "--format", "csv", "--top-k", "2", "--workers", "1")
+    code, out, err = edge_run("classify", tiny_bundle, photos, "--format", "csv", "--top-k", "2", "--workers", "1")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert (code, err) == (1, "")
     assert [row["label"] for row in rows] == ["red", "", "blue"]
@@ -110,17 +87,19 @@ def test_jsonl_and_csv_say_the_same(run: Run, bundle: Path, photos: Path) -> Non
     assert rows[1]["error"].startswith("ImageError: ")
 
 
-def test_all_good_is_0_and_none_good_is_3(run: Run, bundle: Path, photos: Path) -> None:
-    assert run("classify", bundle, photos / "a_red.png", photos / "c_blue.jpg")[0] == 0
-    code, out, _ = run("classify", bundle, photos / "b_text.jpg", "--format", "jsonl")
+def test_all_good_is_0_and_none_good_is_3(edge_run: Run, tiny_bundle: Path, photos: Path) -> None:
+    assert edge_run("classify", tiny_bundle, photos / "a_red.png", photos / "c_blue.jpg")[0] == 0
+    code, out, _ = edge_run("classify", tiny_bundle, photos / "b_text.jpg", "--format", "jsonl")
     assert (code, len(out.splitlines())) == (3, 1)
 
 
-def test_paths_without_any_picture_are_one_sentence(run: Run, bundle: Path, tmp_path: Path) -> None:
+def test_paths_without_any_picture_are_one_sentence(edge_run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    code, out, err = run("classify", bundle, tmp_path / "none")
+    code, out, err = edge_run("classify", tiny_bundle, tmp_path / "none")
     assert (code, out, err) == (3, "", f"error: {tmp_path / 'none'}: no such file or folder\n")
-    code, out, err = run("classify", bundle, tmp_path / "empty", *(tmp_path / str(number) for number in range(5)))
+    code, out, err = edge_run(
+        "classify", tiny_bundle, tmp_path / "empty", *(tmp_path / str(number) for number in range(5))
+    )
     assert (code, out, err.count("\n")) == (3, "", 1)
     assert "holds no pictures" in err
     assert err.endswith("; and 3 more\n")
@@ -141,59 +120,69 @@ def test_paths_without_any_picture_are_one_sentence(run: Run, bundle: Path, tmp_
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(
-    run: Run, bundle: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, says: str
+    edge_run: Run,
+    tiny_bundle: Path,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    says: str,
 ) -> None:
     monkeypatch.chdir(photos)
     Path("a_red.png").rename("a.png")
-    found, out, err = run("classify", *(str(bundle) if word == "MODEL" else word for word in arguments))
+    found, out, err = edge_run("classify", *(str(tiny_bundle) if word == "MODEL" else word for word in arguments))
     assert (found, out) == (code, "")
     assert says in err
     assert "Traceback" not in err
 
 
-def test_a_foreign_model_says_what_it_needs(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_a_foreign_model_says_what_it_needs(edge_run: Run, photos: Path, tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "foreign.tflite", with_manifest=False)
     labels = tmp_path / "labels.txt"
     labels.write_text("rouge\nvert\nbleu\n", encoding="utf-8")
     picture = photos / "c_blue.jpg"
-    assert run("classify", model, picture)[0] == 2
-    assert "--labels" in run("classify", model, picture, "--crop", "stretch")[2]
-    code, out, _ = run("classify", model, picture, "--crop", "stretch", "--labels", labels, "--format", "jsonl")
+    assert edge_run("classify", model, picture)[0] == 2
+    assert "--labels" in edge_run("classify", model, picture, "--crop", "stretch")[2]
+    code, out, _ = edge_run("classify", model, picture, "--crop", "stretch", "--labels", labels, "--format", "jsonl")
     assert (code, json.loads(out)["label"]) == (0, "bleu")
     labels.write_text("rouge\nvert\n", encoding="utf-8")
-    code, _, err = run("classify", model, picture, "--crop", "stretch", "--labels", labels)
+    code, _, err = edge_run("classify", model, picture, "--crop", "stretch", "--labels", labels)
     assert (code, "2 labels need 2 outputs, but the model has 3" in err) == (4, True)
 
 
-def test_output_is_a_file_whose_name_says_the_format(run: Run, bundle: Path, photos: Path, tmp_path: Path) -> None:
+def test_output_is_a_file_whose_name_says_the_format(
+    edge_run: Run, tiny_bundle: Path, photos: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "new" / "rows.csv"
-    code, out, err = run("classify", bundle, photos, "--output", output)
+    code, out, err = edge_run("classify", tiny_bundle, photos, "--output", output)
     assert (code, out) == (1, "")
     assert err.startswith(f"{output}: 3 pictures in ")
     before = output.read_bytes()
     assert len(list(csv.DictReader(io.StringIO(before.decode())))) == 3
-    code, _, err = run("classify", bundle, photos, "--output", output)
+    code, _, err = edge_run("classify", tiny_bundle, photos, "--output", output)
     assert (code, "already exists" in err, output.read_bytes()) == (7, True, before)
-    assert run("classify", bundle, photos / "a_red.png", "--output", output, "--overwrite")[0] == 0
+    assert edge_run("classify", tiny_bundle, photos / "a_red.png", "--output", output, "--overwrite")[0] == 0
     assert len(list(csv.DictReader(output.open(encoding="utf-8")))) == 1
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_a_full_disk_is_one_sentence(bundle: Path, photos: Path) -> None:
+def test_a_full_disk_is_one_sentence(tiny_bundle: Path, photos: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     with Path("/dev/full").open("w", encoding="utf-8") as full:
-        done = subprocess.run([*EDGE_RUN, "classify", bundle, photos], stdout=full, stderr=subprocess.PIPE, check=False)
+        done = subprocess.run(
+            [*EDGE_RUN, "classify", tiny_bundle, photos], stdout=full, stderr=subprocess.PIPE, check=False
+        )
     assert done.returncode == 7
     assert done.stderr.decode().startswith("error: results cannot be written (No space left on device)")
     assert b"Traceback" not in done.stderr
 
 
-def test_names_that_are_not_utf8_or_hold_escapes_do_no_harm(run: Run, bundle: Path, photos: Path) -> None:
+def test_names_that_are_not_utf8_or_hold_escapes_do_no_harm(edge_run: Run, tiny_bundle: Path, photos: Path) -> None:
     nasty = photos / os.fsdecode(b"n\xff\x1b[31m\n.png")
     (photos / "a_red.png").rename(nasty)
     for name in ("table", "jsonl", "csv"):
-        code, out, _ = run("classify", bundle, nasty, photos / "c_blue.jpg", "--format", name)
+        code, out, _ = edge_run("classify", tiny_bundle, nasty, photos / "c_blue.jpg", "--format", name)
         assert code == 0
         assert "\x1b" not in out
         assert len(out.splitlines()) == (2 if name == "jsonl" else 3)
@@ -202,11 +191,11 @@ def test_names_that_are_not_utf8_or_hold_escapes_do_no_harm(run: Run, bundle: Pa
     assert done.returncode == 4
 
 
-def test_ascii_terminals_get_escapes_and_programs_get_utf8(bundle: Path, photos: Path) -> None:
+def test_ascii_terminals_get_escapes_and_programs_get_utf8(tiny_bundle: Path, photos: Path) -> None:
     (photos / "a_red.png").rename(photos / "é猫.png")
     for name, expected in (("table", rb"\xe9\u732b.png"), ("jsonl", "é猫.png".encode())):
         done = subprocess.run(
-            [*EDGE_RUN, "classify", bundle, photos / "é猫.png", "--format", name],
+            [*EDGE_RUN, "classify", tiny_bundle, photos / "é猫.png", "--format", name],
             capture_output=True,
             check=True,
             env={**os.environ, "PYTHONIOENCODING": "ascii"},
@@ -216,14 +205,14 @@ def test_ascii_terminals_get_escapes_and_programs_get_utf8(bundle: Path, photos:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_leaves_the_old_output(
-    bundle: Path, photos: Path, tmp_path: Path, number: signal.Signals
+    tiny_bundle: Path, photos: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     output = tmp_path / "out" / "rows.jsonl"
     output.parent.mkdir()
     output.write_text("old\n", encoding="utf-8")
     # A pipe as last picture: the run waits for its end, with rows written and more to come.
     os.mkfifo(tmp_path / "endless.jpg")
-    program = [*EDGE_RUN, "classify", bundle, photos, tmp_path / "endless.jpg", "--workers", "1"]
+    program = [*EDGE_RUN, "classify", tiny_bundle, photos, tmp_path / "endless.jpg", "--workers", "1"]
     process = subprocess.Popen([*program, "--output", output, "--overwrite"], stderr=subprocess.PIPE)
     with (tmp_path / "endless.jpg").open("wb"):  # opening it waits until the run has come to it
         process.send_signal(number)
@@ -239,9 +228,19 @@ def test_a_stopped_run_leaves_the_old_output(
         assert list(output.parent.iterdir()) == [output]
 
 
-def test_ctrl_c_keeps_the_finished_rows(bundle: Path, photos: Path, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_the_finished_rows(tiny_bundle: Path, photos: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "endless.jpg")
-    program = [*EDGE_RUN, "classify", bundle, photos, tmp_path / "endless.jpg", "--workers", "1", "--format", "jsonl"]
+    program = [
+        *EDGE_RUN,
+        "classify",
+        tiny_bundle,
+        photos,
+        tmp_path / "endless.jpg",
+        "--workers",
+        "1",
+        "--format",
+        "jsonl",
+    ]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with (tmp_path / "endless.jpg").open("wb"):
         process.send_signal(signal.SIGINT)
@@ -251,8 +250,8 @@ def test_ctrl_c_keeps_the_finished_rows(bundle: Path, photos: Path, tmp_path: Pa
     assert b"Traceback" not in err
 
 
-def test_a_reader_that_leaves_is_no_error(bundle: Path, photos: Path) -> None:
-    command = f"{EDGE_RUN[0]} -m edge_runtime.cli classify '{bundle}' '{photos}' '{photos}' | head -n 1"
+def test_a_reader_that_leaves_is_no_error(tiny_bundle: Path, photos: Path) -> None:
+    command = f"{EDGE_RUN[0]} -m edge_runtime.cli classify '{tiny_bundle}' '{photos}' '{photos}' | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("source ")
     assert "Traceback" not in done.stderr

@@ -14,8 +14,6 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.testing import write_tiny_bundle
-
 CAMERA = [sys.executable, "-m", "edge_runtime.cli", "camera"]
 COLORS_BGR = {"red": (20, 20, 200), "green": (20, 200, 20), "blue": (200, 20, 20)}
 
@@ -32,12 +30,6 @@ def write_video(path: Path, rounds: int, codec: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of the tiny model, which answers red, green or blue."""
-    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More frames than fit into a pipe as lines, so that a run is stopped in its middle."""
     return write_video(tmp_path_factory.mktemp("videos") / "long.avi", 2000, "MJPG")
@@ -48,9 +40,11 @@ def run_camera(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("name", "codec"), [("v.avi", "MJPG"), ("v.mp4", "mp4v")])
-def test_every_frame_of_a_file_is_a_line_until_its_end(tmp_path: Path, bundle: Path, name: str, codec: str) -> None:
+def test_every_frame_of_a_file_is_a_line_until_its_end(
+    tmp_path: Path, tiny_bundle: Path, name: str, codec: str
+) -> None:
     video = write_video(tmp_path / name, 4, codec)
-    done = run_camera(bundle, "--source", video, "--format", "jsonl")
+    done = run_camera(tiny_bundle, "--source", video, "--format", "jsonl")
     assert done.returncode == 0
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["frame"] for record in records] == list(range(12))
@@ -61,13 +55,13 @@ def test_every_frame_of_a_file_is_a_line_until_its_end(tmp_path: Path, bundle: P
     assert done.stderr.count("\n") == 1
 
 
-def test_text_and_csv_stop_at_the_limit(bundle: Path, long_video: Path) -> None:
-    done = run_camera(bundle, "--source", long_video, "--max-frames", "2")
+def test_text_and_csv_stop_at_the_limit(tiny_bundle: Path, long_video: Path) -> None:
+    done = run_camera(tiny_bundle, "--source", long_video, "--max-frames", "2")
     assert done.returncode == 0
     first, second = done.stdout.splitlines()
     assert first.startswith("00:00:00.000  frame      0  red ")
     assert second.startswith("00:00:00.040  frame      1  green ")
-    done = run_camera(bundle, "--source", long_video, "--max-frames", "2", "--format", "csv", "--top-k", "9")
+    done = run_camera(tiny_bundle, "--source", long_video, "--max-frames", "2", "--format", "csv", "--top-k", "9")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["label"] for row in rows] == ["red", "green"]
     assert "label_3" in rows[0]
@@ -75,8 +69,8 @@ def test_text_and_csv_stop_at_the_limit(bundle: Path, long_video: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_in_the_middle_is_clean(bundle: Path, long_video: Path, number: signal.Signals) -> None:
-    program = [*CAMERA, str(bundle), "--source", str(long_video), "--format", "jsonl"]
+def test_a_stop_in_the_middle_is_clean(tiny_bundle: Path, long_video: Path, number: signal.Signals) -> None:
+    program = [*CAMERA, str(tiny_bundle), "--source", str(long_video), "--format", "jsonl"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
@@ -103,8 +97,8 @@ def test_a_stop_in_the_middle_is_clean(bundle: Path, long_video: Path, number: s
         ("picamera", 2, "not supported yet"),
     ],
 )
-def test_a_source_that_does_not_open_is_one_sentence(bundle: Path, source: str, code: int, says: str) -> None:
-    done = run_camera(bundle, "--source", source)
+def test_a_source_that_does_not_open_is_one_sentence(tiny_bundle: Path, source: str, code: int, says: str) -> None:
+    done = run_camera(tiny_bundle, "--source", source)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("error: ")
     assert says in done.stderr
