@@ -13,8 +13,6 @@ import numpy as np
 from convert.job import CHECK_FILE, GOLDEN_INPUT_FILE, CheckJob, Observation, read_json, write_json
 from edge_runtime.child import die_with_parent
 from edge_runtime.classifier import Classifier
-from edge_runtime.contract import TensorSpec
-from edge_runtime.tensors import TensorInfo
 
 
 def main() -> None:
@@ -36,14 +34,8 @@ def check(file: Path, work_dir: Path) -> None:
             outputs = [classifier.probabilities(image) for image in images_nhwc_rgb_u8]
             np.save(work_dir / f"{file.name}-{name}", np.stack(outputs))
         engine = classifier.engine
-        observation = Observation(
-            f"{engine.name} {engine.version}", _tensor_spec(engine.input), _tensor_spec(engine.output)
-        )
+        observation = Observation(f"{engine.name} {engine.version}", engine.input, engine.output)
     write_json(work_dir / f"{file.name}.json", observation)
-
-
-def _tensor_spec(info: TensorInfo) -> TensorSpec:
-    return TensorSpec(info.name, info.dtype, info.shape, info.scale, info.zero_point)
 
 
 if __name__ == "__main__":

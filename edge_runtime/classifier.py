@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract import Crop, Head, InputSpec, OutputSpec, Variant
+from edge_runtime.contract import Head, InputSpec, OutputSpec, Variant
 from edge_runtime.decision import top1, widen
 from edge_runtime.engines.base import Engine
 from edge_runtime.engines.opening import EngineName, open_engine
@@ -119,7 +119,10 @@ def _input_spec(model: ModelFile, engine: Engine) -> InputSpec:
     if len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
         raise CompatibilityError(f"{model.path}: expected an input [1, H, W, 3], got {list(shape)}")
     if model.input_spec is None:
-        return InputSpec(height=shape[1], width=shape[2], crop=_crop_of_foreign(model, engine))
+        missing = unsaid(model, engine)
+        if missing or model.foreign.crop is None:
+            raise UsageError(f"{model.path}: carries no manifest; say {'; '.join(missing)}")
+        return InputSpec(height=shape[1], width=shape[2], crop=model.foreign.crop)
     if shape[1:] != model.input_spec.shape_hwc:
         raise CompatibilityError(
             f"{model.path}: its manifest says input {list(model.input_spec.shape_hwc)}, the model {list(shape[1:])}"
@@ -127,22 +130,24 @@ def _input_spec(model: ModelFile, engine: Engine) -> InputSpec:
     return model.input_spec
 
 
-def _crop_of_foreign(model: ModelFile, engine: Engine) -> Crop:
-    """Crop policy of a model without a manifest.
+def unsaid(model: ModelFile, engine: Engine | None) -> tuple[str, ...]:
+    """What must be said about a model and was not, an option each; nothing for one with a manifest.
 
-    Raises:
-        UsageError: Names everything that must be said about the model and was not.
+    Args:
+        model: The file, with what was said about it.
+        engine: The opened model, or None where it cannot be opened here.
     """
     foreign, missing = model.foreign, []
+    if model.manifest:
+        return ()
     if foreign.labels is None:
-        missing.append("the labels, one a line, with --labels FILE")
-    if engine.input.dtype != "uint8" and foreign.input_range is None:
-        missing.append(f"what pixels become in {engine.input.dtype} with --input-range 0,1 or -1,1 or 0,255")
+        lines = f" ({_size(engine.output.shape)} lines)" if engine else ""
+        missing.append(f"--labels FILE, one label a line{lines}")
     if foreign.crop is None:
-        missing.append("how pictures are cropped with --crop center|stretch|letterbox")
-    if missing or foreign.crop is None:
-        raise UsageError(f"{model.path}: carries no manifest; say {'; '.join(missing)}")
-    return foreign.crop
+        missing.append("--crop center|stretch|letterbox, as in its training")
+    if engine and engine.input.dtype != "uint8" and foreign.input_range is None:
+        missing.append(f"--input-range LOW,HIGH, what pixels 0 and 255 become ({engine.input.dtype} input)")
+    return tuple(missing)
 
 
 def _labels(model: ModelFile, engine: Engine) -> tuple[str, ...]:

@@ -165,7 +165,10 @@ class TrainingSummary:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor of an artifact, as the file declares it. ``scale`` is 0 where it is not quantized."""
+    """A model's input or output tensor: ``dtype`` by numpy's name, ``shape`` with 1 for an open batch.
+
+    A real value is ``scale * (quantized - zero_point)``; ``scale`` is 0 where the tensor is not quantized.
+    """
 
     name: str
     dtype: str

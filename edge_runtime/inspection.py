@@ -11,8 +11,7 @@ from edge_runtime.errors import CompatibilityError, EdgeKitError, EngineError, I
 from edge_runtime.modelfile import ModelFile, check_artifact, file_sha256, find_model, read_bundle_manifest
 
 if TYPE_CHECKING:
-    from edge_runtime.engines.base import Engine
-    from edge_runtime.tensors import TensorInfo
+    pass
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Inspection:
         kind: ``bundle``, ``run directory`` (trained, not exported), ``file`` (with a manifest) or ``foreign file``.
         manifest: The contract; None for a foreign file.
         files: Its model files.
-        to_be_said: For a foreign file, the options without which it cannot be run.
+        to_be_said: For a foreign file, the options that are missing and without which it cannot be run.
     """
 
     path: str
@@ -94,6 +93,7 @@ def inspect_file(model: ModelFile, engine_name: str) -> Inspection:
     Raises:
         IntegrityError: The file is damaged.
     """
+    from edge_runtime.classifier import unsaid
     from edge_runtime.engines.opening import EngineName, open_engine
 
     engine, problem, code = None, None, 0
@@ -110,14 +110,14 @@ def inspect_file(model: ModelFile, engine_name: str) -> Inspection:
         integrity="intact" if model.manifest and model.path.suffix == ".tflite" else "unknown",
         problem=problem,
         problem_exit_code=code,
-        input=_tensor(engine.input) if engine else None,
-        output=_tensor(engine.output) if engine else None,
+        input=engine.input if engine else None,
+        output=engine.output if engine else None,
         minimum_runtime=None,
         check=None,
         is_default=False,
     )
     kind = "file" if model.manifest else "foreign file"
-    return Inspection(str(model.path), kind, model.manifest, (report,), _to_be_said(model, engine))
+    return Inspection(str(model.path), kind, model.manifest, (report,), unsaid(model, engine))
 
 
 def _artifact_report(bundle: Path, artifact: Artifact, *, is_default: bool) -> FileReport:
@@ -148,20 +148,6 @@ def _default_variant(bundle: Path) -> Variant | None:
     except EdgeKitError:
         return None  # none passed its check, or the one that would be taken was altered
     return artifact.variant if artifact else None
-
-
-def _to_be_said(model: ModelFile, engine: Engine | None) -> tuple[str, ...]:
-    if model.manifest:
-        return ()
-    outputs = f" ({engine.output.shape[-1]} lines)" if engine else ""
-    needed = [f"--labels FILE, one label a line{outputs}", "--crop center|stretch|letterbox, as in its training"]
-    if engine and engine.input.dtype != "uint8":
-        needed.append(f"--input-range LOW,HIGH, what pixels 0 and 255 become ({engine.input.dtype} input)")
-    return tuple(needed)
-
-
-def _tensor(info: TensorInfo) -> TensorSpec:
-    return TensorSpec(info.name, info.dtype, info.shape, info.scale, info.zero_point)
 
 
 def _without_path(error: EdgeKitError, path: Path) -> str:

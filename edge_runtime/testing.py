@@ -30,7 +30,6 @@ from edge_runtime.engines.base import Engine
 from edge_runtime.errors import EngineError
 from edge_runtime.labels import to_text
 from edge_runtime.modelfile import Foreign, ModelFile
-from edge_runtime.tensors import TensorInfo
 
 TINY_LABELS = ("red", "green", "blue")
 _TINY_SCALE = 1 / 256
@@ -52,8 +51,8 @@ class FakeEngine(Engine):
     version = "1"
 
     def __init__(self, labels: int = 2, size: int = 8, *, delay_s: float = 0.0, fails: bool = False) -> None:
-        self.input = TensorInfo("image", (1, size, size, 3), "uint8", 0.0, 0)
-        self.output = TensorInfo("probabilities", (1, labels), "float32", 0.0, 0)
+        self.input = TensorSpec("image", "uint8", (1, size, size, 3), 0.0, 0)
+        self.output = TensorSpec("probabilities", "float32", (1, labels), 0.0, 0)
         self.invocations = 0
         self.closed = False
         self._delay_s, self._fails = delay_s, fails

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edge_runtime.contract import Head, OutputSpec
+from edge_runtime.contract import Head, OutputSpec, TensorSpec
 from edge_runtime.decision import top1, widen
-from edge_runtime.tensors import TensorInfo, dequantize, quantize
+from edge_runtime.tensors import dequantize, quantize
 from edge_runtime.testing import fake_classifier
 
 probabilities = arrays(np.float32, st.integers(2, 30), elements=st.floats(0, 1, width=32))
@@ -39,14 +39,14 @@ def test_a_sigmoid_head_is_decided_by_its_threshold_not_by_the_larger_score(valu
 @given(scale=st.floats(1e-4, 2.0), zero_point=st.integers(-100, 100), value=st.integers(-128, 255))
 def test_quantized_values_survive_the_round_trip(dtype, scale, zero_point, value):
     limits = np.iinfo(dtype)
-    info = TensorInfo("x", (1,), dtype, scale, int(np.clip(zero_point, limits.min, limits.max)))
+    info = TensorSpec("x", dtype, (1,), scale, int(np.clip(zero_point, limits.min, limits.max)))
     quantized = np.array([np.clip(value, limits.min, limits.max)], dtype)
     assert quantize(dequantize(quantized, info), info).tolist() == quantized.tolist()
 
 
 def test_quantizing_clips_and_floats_pass_through():
-    info = TensorInfo("x", (1,), "uint8", 0.5, 10)
+    info = TensorSpec("x", "uint8", (1,), 0.5, 10)
     assert quantize(np.array([-1e9, 0.0, 1e9]), info).tolist() == [0, 10, 255]
-    floating = TensorInfo("x", (1,), "float32", 0.0, 0)
+    floating = TensorSpec("x", "float32", (1,), 0.0, 0)
     values = np.array([0.25, -3.0], np.float32)
     assert dequantize(values, floating).tolist() == quantize(values, floating).tolist() == values.tolist()

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from edge_runtime.tensors import TensorInfo
+from edge_runtime.contract import TensorSpec
 
 
 class Engine(Protocol):
@@ -15,8 +15,8 @@ class Engine(Protocol):
     name: str
     """``litert``, ``tflite-runtime`` or ``onnxruntime``."""
 
-    input: TensorInfo
-    output: TensorInfo
+    input: TensorSpec
+    output: TensorSpec
 
     @property
     def version(self) -> str:

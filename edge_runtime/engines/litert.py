@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.contract import TensorSpec
 from edge_runtime.engines.base import Engine
 from edge_runtime.errors import CompatibilityError, EngineError, IntegrityError
-from edge_runtime.tensors import TensorInfo
 
 # Name on the command line -> (module with Interpreter, distribution).
 _RUNTIMES = {
@@ -103,9 +103,9 @@ def _refusal(path: Path, runtime: str, version: str, error: Exception) -> str:
     return f"{path}: uses what {runtime} {version} does not have ({reason}); a newer runtime may run it"
 
 
-def _tensor_info(detail: dict[str, Any]) -> TensorInfo:
+def _tensor_info(detail: dict[str, Any]) -> TensorSpec:
     scale, zero_point = detail["quantization"]
-    return TensorInfo(
+    return TensorSpec(
         name=str(detail["name"]),
         shape=tuple(int(side) for side in detail["shape"]),
         dtype=np.dtype(detail["dtype"]).name,

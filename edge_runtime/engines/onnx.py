@@ -8,9 +8,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from edge_runtime.contract import TensorSpec
 from edge_runtime.engines.base import Engine
 from edge_runtime.errors import CompatibilityError, EngineError, IntegrityError
-from edge_runtime.tensors import TensorInfo
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(int8)": "int8", "tensor(float)": "float32"}
 _ERRORS_ONLY = 3
@@ -83,8 +83,8 @@ def _runtime_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
     return (*found, RuntimeError, ValueError)
 
 
-def _tensor_info(path: Path, value: Any) -> TensorInfo:
+def _tensor_info(path: Path, value: Any) -> TensorSpec:
     if value.type not in _DTYPES:
         raise CompatibilityError(f"{path}: expected uint8, int8 or float tensors, got {value.type}")
     shape = tuple(side if isinstance(side, int) else 1 for side in value.shape)
-    return TensorInfo(name=value.name, shape=shape, dtype=_DTYPES[value.type], scale=0.0, zero_point=0)
+    return TensorSpec(name=value.name, shape=shape, dtype=_DTYPES[value.type], scale=0.0, zero_point=0)
