@@ -31,6 +31,7 @@ help: ## List the targets
 setup: $(SETUP) ## Make .venv with everything that training, conversion, benchmarks and tests need
 
 $(SETUP): pyproject.toml constraints.txt
+	@echo 'installing into $(VENV), a minute or two (TensorFlow is large)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,convert,bench,dev]'
 	touch $@

@@ -86,12 +86,10 @@ class InputSpec:
     """Geometry that turns any picture into the model's input ``uint8 [1, height, width, 3]``.
 
     Attributes:
-        height: Rows of the model's input, in pixels.
-        width: Columns of the model's input, in pixels.
+        height, width: Rows and columns of the model's input, in pixels.
         crop: What happens to a picture of another shape.
         crop_fraction: Share of the centred region that is kept, in (0, 1]; only with ``Crop.CENTER``.
-        resize: The scaling method.
-        color: Channel order of the input.
+        resize, color: The scaling method, and the channel order of the input.
     """
 
     height: int
