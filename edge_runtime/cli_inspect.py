@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 
 from edge_runtime.cli_model import ModelChoice
-from edge_runtime.contract import Check, Manifest, TensorSpec, TrainingSummary, Variant
+from edge_runtime.contract import Check, Head, Manifest, TensorSpec, TrainingSummary, Variant
 from edge_runtime.inspection import FileReport, Inspection, inspect_bundle, inspect_file
 from edge_runtime.sinks.text import escape
 from edge_runtime.strict import to_mapping
@@ -60,7 +60,9 @@ def _manifest_lines(manifest: Manifest) -> Iterator[str]:
     yield f"  model     {manifest.model_name}"
     yield f"  labels    {len(manifest.labels)}: {shown}" + (f", and {more} more" if more > 0 else "")
     yield f"  input     {spec.width} x {spec.height} px, {spec.color.value.upper()}, {crop}, resize {spec.resize.value}"
-    yield f"  output    {output.head.value}, decision threshold {output.decision_threshold:g}"
+    decision = f", decision threshold {output.decision_threshold:g}" if output.head is Head.SIGMOID else ""
+    reject = f", reject under {output.reject_threshold:g}" if output.reject_threshold else ""
+    yield f"  output    {output.head.value}{decision}{reject}"
     if manifest.training:
         yield from _training_lines(manifest.training)
 

@@ -20,7 +20,7 @@ from edge_runtime.errors import ManifestError
 from edge_runtime.labels import check_labels
 from edge_runtime.strict import from_mapping, to_mapping
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_SIDE_PX = 4096
 
@@ -120,16 +120,19 @@ class OutputSpec:
 
     Attributes:
         head: Softmax over all labels, or one sigmoid neuron for two labels.
-        decision_threshold: For a sigmoid head, the probability of the second label from which it is the answer.
-            For a softmax head, the score under which the answer counts as uncertain; 0 never does.
+        decision_threshold: For a sigmoid head, the probability of the second label from which it is the answer;
+            0 for a softmax head, whose answer is the largest probability.
+        reject_threshold: The score of an answer under which the picture may be none of the classes; 0 rejects none.
     """
 
     head: Head
     decision_threshold: float
+    reject_threshold: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.decision_threshold <= 1.0:
-            raise ValueError(f"decision_threshold must be 0 to 1, got {self.decision_threshold}")
+        for name in ("decision_threshold", "reject_threshold"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must be 0 to 1, got {getattr(self, name)}")
 
     def width(self, label_count: int) -> int:
         """Number of output values for a number of labels."""

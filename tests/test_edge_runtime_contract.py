@@ -80,7 +80,7 @@ def test_the_part_inside_an_artifact_names_no_artifact():
         ("artifacts.0.sha256", "A" * 64, "sha256"),
         ("artifacts.0.variant", "int4", "manifest.artifacts[0].variant: expected one of float32"),
         ("artifacts.0.check.passed", 1, "manifest.artifacts[0].check.passed: expected a boolean"),
-        ("schema_version", 99, "schema_version: expected 1, got 99"),
+        ("schema_version", 99, "schema_version: expected 2, got 99"),
         ("training.metrics", {"x": "high"}, "manifest.training.metrics.x: expected a number"),
     ],
 )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.atomic import atomic_directory
+from edge_runtime.cache import cache_folder
 from edge_runtime.datasets.folder import read_folder
 from edge_runtime.datasets.samples import Dataset
 from edge_runtime.errors import OutputError
@@ -67,13 +67,6 @@ def draw_pictures(folder: Path, count: int, seed: int) -> None:
             _write_png(folder / path.name, image_hwc_rgb_u8)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
-
-
-def cache_folder() -> Path:
-    """``$EDGEKIT_CACHE``, else ``edgekit`` under the user's cache folder (XDG)."""
-    if "EDGEKIT_CACHE" in os.environ:
-        return Path(os.environ["EDGEKIT_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit"
 
 
 def _named_pictures(count: int, seed: int) -> Iterator[tuple[Path, ImageU8]]:
