@@ -25,7 +25,11 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--data", metavar="SRC", help="Labelled pictures: a folder of class folders, or smileys.")
+@click.option(
+    "--data",
+    metavar="SRC",
+    help="Labelled pictures: a folder of class folders, a .zip or URL of one, a .csv that lists pictures, or smileys.",
+)
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test"]),

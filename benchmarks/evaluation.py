@@ -13,7 +13,6 @@ from benchmarks.plan import BenchConfig
 from benchmarks.report import DataRecord, Unreadable
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import InputSpec
-from edge_runtime.datasets.builtin import BUILTIN_NAMES, SMILEYS_COUNT
 from edge_runtime.datasets.decode import decode_all
 from edge_runtime.datasets.resolve import resolve
 from edge_runtime.datasets.samples import SPLIT_FILE, Dataset, Sample, Split, fingerprint, read_split_csv
@@ -66,12 +65,13 @@ def choose_pictures(config: BenchConfig) -> Chosen:
         DatasetError: The source cannot be used.
     """
     if config.data is not None:
-        dataset = _resolve(config.data)
+        dataset = resolve(config.data, progress=progress_bar)
     elif config.keras is not None:
         dataset = Dataset(str(config.keras), (), read_split_csv(config.keras / SPLIT_FILE))
     else:
         raise UsageError(
-            "no pictures to measure on: give --data FOLDER (one folder per class) or --data smileys, "
+            "no pictures to measure on: give --data SRC (a folder with one folder per class, a .zip or URL of one, "
+            "a .csv that lists pictures, or smileys), "
             "or --keras RUN to take the test split of that run"
         )
     source = config.data or f"{SPLIT_FILE} of {config.keras}"
@@ -159,13 +159,6 @@ def prepare_pictures(
 def hashes_trained_on(run: Path) -> frozenset[str]:
     """SHA-256 of the pictures in the training part of a run."""
     return frozenset(sample.sha256 for sample in read_split_csv(run / SPLIT_FILE) if sample.split is Split.TRAIN)
-
-
-def _resolve(source: str) -> Dataset:
-    if source not in BUILTIN_NAMES or Path(source).is_dir():
-        return resolve(source)
-    with progress_bar(f"drawing {source}", SMILEYS_COUNT) as progress:
-        return resolve(source, progress)
 
 
 def _hash_pictures(samples: Sequence[Sample]) -> tuple[list[Sample], list[Unreadable]]:

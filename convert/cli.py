@@ -31,7 +31,8 @@ def cli() -> None:
 @click.option(
     "--calibration",
     metavar="SRC",
-    help="Labelled pictures for calibration and checks, instead of the run's own.",
+    help="Labelled pictures for calibration and checks, instead of the run's own: a folder of class folders, a .zip or "
+    "URL of one, a .csv that lists pictures, or smileys.",
 )
 @click.option("--calibration-images", type=click.IntRange(1), default=500, show_default=True, metavar="N")
 @click.option(

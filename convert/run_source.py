@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import MANIFEST_FILE, Manifest
 from edge_runtime.datasets.resolve import resolve
 from edge_runtime.datasets.samples import SPLIT_FILE, Sample, Split, read_split_csv
@@ -55,7 +56,7 @@ def read_run(run: Path, calibration: str | None, calibration_images: int) -> Run
             "make one with edge-train run (other model files cannot be converted yet)"
         )
     manifest = read_bundle_manifest(run)
-    samples = resolve(calibration).samples if calibration else _own_samples(run)
+    samples = resolve(calibration, progress=progress_bar).samples if calibration else _own_samples(run)
     unknown = sorted({sample.label for sample in samples} - set(manifest.labels))
     if unknown:
         raise DatasetError(f"{calibration or run}: holds labels the model does not know: {', '.join(unknown)}")
@@ -92,6 +93,6 @@ def _own_samples(run: Path) -> tuple[Sample, ...]:
     if missing:
         raise DatasetError(
             f"{run}: its pictures are not here (such as {missing}); "
-            "give labelled pictures with --calibration, a folder of class folders"
+            "give labelled pictures with --calibration: a folder of class folders, a zip or URL of one, or a CSV"
         )
     return samples

@@ -1,8 +1,13 @@
-"""The label list as text: one label a line, in the order of the outputs."""
+"""The label list as text: one label a line, in the order of the outputs; and what a label may be called."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+MAX_LABEL_CHARACTERS = 256
+# The zero-width (non-)joiner: part of ordinary Persian words and of many emoji, though Python calls it unprintable.
+_JOINERS = str.maketrans("", "", "\u200c\u200d")
 
 
 def check_labels(labels: Sequence[str]) -> None:
@@ -10,8 +15,53 @@ def check_labels(labels: Sequence[str]) -> None:
     if len(labels) < 2:
         raise ValueError(f"expected at least two labels, got {len(labels)}")
     for index, label in enumerate(labels):
-        if not label.strip() or not label.isprintable():
-            raise ValueError(f"label {index} must be one printable line of text, got {label!r}")
+        if not label.strip() or not label.translate(_JOINERS).isprintable():
+            raise ValueError(f"label {index} must be one printable line of text, got {shorten(repr(label))}")
+        if len(label) > MAX_LABEL_CHARACTERS:
+            raise ValueError(
+                f"label {index} must have at most {MAX_LABEL_CHARACTERS} characters, got {len(label)}: "
+                f"{shorten(repr(label))}"
+            )
+
+
+def check_class_names(labels: Sequence[str]) -> None:
+    """Check the labels of a set that a model is to be trained or measured on, which is stricter than `check_labels`.
+
+    Raises:
+        ValueError: A label that cannot be kept as a line of text, or that people or file systems take for another.
+    """
+    check_labels(labels)
+    for label in labels:
+        if label != label.strip():
+            raise ValueError(f"label {label!r} begins or ends with a space")
+    clash = find_clash(labels)
+    if clash:
+        raise ValueError(f"labels {clash[0]!a} and {clash[1]!a} look alike, differing in case or encoding only")
+
+
+def normalize_label(text: str) -> str:
+    """Unicode NFC, so that a folder named on a Mac (NFD) is the same class as one named elsewhere."""
+    return unicodedata.normalize("NFC", text)
+
+
+def look_alike_key(text: str) -> str:
+    """Equal for names that differ only in case, Unicode normalisation or invisible joiners."""
+    return normalize_label(text.translate(_JOINERS).lower())
+
+
+def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two different names with the same `look_alike_key`, or None."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(look_alike_key(name), name)
+        if other != name:
+            return other, name
+    return None
+
+
+def shorten(text: str, limit: int = 120) -> str:
+    """At most ``limit`` characters of a text that came from outside, for a message."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def to_text(labels: Sequence[str]) -> str:

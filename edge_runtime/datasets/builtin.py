@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from edge_runtime.cache import cache_folder
 from edge_runtime.datasets.folder import read_folder
 from edge_runtime.datasets.samples import Dataset
 from edge_runtime.errors import OutputError
+from edge_runtime.progress import ProgressBars, silent
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
@@ -22,13 +23,13 @@ _SEED = 2026
 _MARKER = "COMPLETE"
 
 
-def read_builtin(name: str, count: int = SMILEYS_COUNT, progress: Callable[[int], None] | None = None) -> Dataset:
+def read_builtin(name: str, count: int = SMILEYS_COUNT, progress: ProgressBars = silent) -> Dataset:
     """Give a built-in set, drawing it on first use.
 
     Args:
         name: One of `BUILTIN_NAMES`.
         count: How many pictures.
-        progress: Called with the number of pictures drawn since the last call.
+        progress: Shows the pictures while they are drawn, on first use only.
 
     Raises:
         OutputError: The cache folder cannot be written.
@@ -38,11 +39,13 @@ def read_builtin(name: str, count: int = SMILEYS_COUNT, progress: Callable[[int]
     folder = cache_folder() / f"{name}-v{VERSION}-n{count}"
     if not (folder / _MARKER).is_file():
         try:
-            with atomic_directory(folder, marker=_MARKER) as temporary:
+            with (
+                atomic_directory(folder, marker=_MARKER) as temporary,
+                progress(f"drawing {name}", count) as advance,
+            ):
                 for path, image_hwc_rgb_u8 in _named_pictures(count, _SEED):
                     _write_png(temporary / path, image_hwc_rgb_u8)
-                    if progress:
-                        progress(1)
+                    advance(1)
                 (temporary / _MARKER).touch()
         except (OSError, OutputError) as error:
             # Another process may have finished the same set meanwhile: then its folder is there and ours is not needed.

@@ -6,14 +6,19 @@ import csv
 import enum
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.errors import DatasetError
+from edge_runtime.labels import normalize_label, shorten
 
 SPLIT_FILE = "split.csv"
+MAX_PICTURES = 1_000_000
+MAX_CSV_BYTES = 512 << 20
 _COLUMNS = ["file", "sha256", "label", "split"]
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Split(str, enum.Enum):
@@ -63,36 +68,70 @@ class Dataset:
 
 
 def write_split_csv(path: Path, samples: Iterable[Sample]) -> None:
-    """Write file (absolute), sha256, label and split of every picture that was used."""
+    """Write file (absolute), sha256, label and split of pictures, one a line; what is not known stays empty."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    plain = csv.writer(text, lineterminator="\n")
+    # Python before 3.13 writes a carriage return without quotes, and then cannot read it back.
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(_COLUMNS)
     for sample in samples:
-        writer.writerow(
-            [sample.path.resolve(), sample.sha256, sample.label, sample.split.value if sample.split else ""]
-        )
-    path.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
+        file = str(sample.path.resolve())
+        row = [file, sample.sha256, sample.label, sample.split.value if sample.split else ""]
+        (quoted if "\r" in file + sample.label else plain).writerow(row)
+    path.write_bytes(text.getvalue().encode(errors="surrogateescape"))
 
 
-def read_split_csv(path: Path) -> tuple[Sample, ...]:
-    """Read what `write_split_csv` wrote.
+def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...]:
+    """Read what `write_split_csv` wrote, or what a person wrote in the same form.
+
+    Args:
+        path: A CSV file. Pictures with a relative path are looked for beside it.
+        needs_split: Whether a picture without a split is an error.
 
     Raises:
-        DatasetError: The file is missing or has other columns or values.
+        DatasetError: The file is missing, too large, or has other columns or values.
     """
+    samples: list[Sample] = []
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = list(csv.reader(file))
-    except (OSError, csv.Error) as error:
-        raise DatasetError(f"{path}: cannot be read ({error}); expected the split of a run directory") from error
-    if not rows or rows[0] != _COLUMNS:
-        raise DatasetError(f"{path}: expected the columns {', '.join(_COLUMNS)}")
-    samples = []
-    for number, row in enumerate(rows[1:], start=2):
-        if len(row) != len(_COLUMNS) or row[3] not in [split.value for split in Split]:
-            raise DatasetError(f"{path}: line {number}: expected file, sha256, label and a split, got {row!r}")
-        samples.append(Sample(Path(row[0]), row[2], Split(row[3]), row[1]))
+        if path.stat().st_size > MAX_CSV_BYTES:
+            raise DatasetError(f"{path}: expected at most {MAX_CSV_BYTES >> 20} MiB of CSV, got more")
+        if not path.is_file():
+            raise DatasetError(f"{path}: expected a CSV file, got a folder or a device")
+        # utf-8-sig: spreadsheets put a byte order mark before the first column.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file)
+            try:
+                if next(reader, None) != _COLUMNS:
+                    raise DatasetError(f"{path}: expected the columns {', '.join(_COLUMNS)}, separated by commas")
+                for row in reader:
+                    if len(samples) == MAX_PICTURES:
+                        raise DatasetError(f"{path}: expected at most {MAX_PICTURES:,} pictures, got more")
+                    if row:
+                        samples.append(_parse_row(row, path.parent, needs_split))
+            except (csv.Error, ValueError) as error:
+                raise DatasetError(f"{path}: line {reader.line_num}: {error}") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected a list of pictures as CSV") from error
     return tuple(samples)
+
+
+def _parse_row(row: Sequence[str], folder: Path, needs_split: bool) -> Sample:
+    """One line of a split file; raises ValueError with the reason."""
+    splits = [split.value for split in Split] + ([] if needs_split else [""])
+    if len(row) != len(_COLUMNS):
+        raise ValueError(f"expected {', '.join(_COLUMNS)}, got {shorten(repr(list(row)))}")
+    file, sha256, label, split = row
+    if not file or "\0" in file:
+        raise ValueError(f"expected the path of a picture, got {shorten(repr(file))}")
+    if sha256 and not _SHA256.fullmatch(sha256):
+        raise ValueError(f"expected a SHA-256 of 64 lower-case hex digits or nothing, got {shorten(repr(sha256))}")
+    if not label:
+        raise ValueError("expected a label, got nothing")
+    if split not in splits:
+        raise ValueError(
+            f"expected a split ({', '.join(name or 'empty' for name in splits)}), got {shorten(repr(split))}"
+        )
+    return Sample(folder / file, normalize_label(label), Split(split) if split else None, sha256)
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:

@@ -1,0 +1,41 @@
+"""Read a CSV that lists labelled pictures wherever they lie: a cleaned index, or the ``split.csv`` of a run."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from edge_runtime.datasets.classes import make_dataset
+from edge_runtime.datasets.samples import SPLIT_FILE, Dataset, read_split_csv
+from edge_runtime.errors import DatasetError
+
+
+def read_index(path: Path) -> Dataset:
+    """List the labelled pictures of a CSV in the form of ``split.csv``.
+
+    Args:
+        path: Columns file, sha256, label and split; sha256 and split may be empty. Relative files lie beside the CSV.
+            A line that is there twice counts once. A file that is missing stays listed, and whatever reads it says so.
+
+    Raises:
+        DatasetError: Not such a CSV, labels that cannot be used, something listed that is not a file, or none of the
+            files exists.
+    """
+    samples = tuple(dict.fromkeys(read_split_csv(path, needs_split=False)))
+    existing = 0
+    for sample in samples:
+        try:
+            mode = sample.path.stat().st_mode
+        except (OSError, ValueError):
+            continue
+        if not stat.S_ISREG(mode):
+            # Opening a pipe or a device could wait for ever.
+            raise DatasetError(f"{path}: lists {str(sample.path)!r}, which is not a file; remove that line")
+        existing += 1
+    if samples and not existing:
+        raise DatasetError(
+            f"{path}: none of its {len(samples)} pictures is here (such as {str(samples[0].path)!r}); "
+            "relative paths are looked for beside the CSV"
+        )
+    name = path.resolve().parent.name if path.name == SPLIT_FILE else path.stem
+    return make_dataset(name, str(path), samples, classes_are="different labels")
