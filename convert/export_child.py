@@ -64,28 +64,39 @@ def _export_int8(model: Any, spec: InputSpec, representative: np.ndarray, destin
 
 def _export_onnx(model: Any, spec: InputSpec, _representative: np.ndarray, destination: Path) -> None:
     import onnx
-    import tensorflow as tf
     import tf2onnx
 
-    signature = [tf.TensorSpec([None, *spec.shape_hwc], tf.uint8, name="image")]
-    function = _serving_function(model, "uint8")
-    proto, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=ONNX_OPSET)
-    _rename_output(proto.graph, "probabilities")
+    # From the frozen graph: tf2onnx's own way makes an input of each constant that a Normalization layer holds.
+    frozen = _frozen_function(model, spec, "uint8", batch=None)
+    proto, _ = tf2onnx.convert.from_graph_def(
+        frozen.graph.as_graph_def(),
+        input_names=[frozen.inputs[0].name],
+        output_names=[frozen.outputs[0].name],
+        opset=ONNX_OPSET,
+    )
+    _rename(proto.graph, proto.graph.input[0], "image")
+    _rename(proto.graph, proto.graph.output[0], "probabilities")
     onnx.save(proto, str(destination))
 
 
 def _converter(model: Any, spec: InputSpec, dtype: str) -> Any:
-    """A converter over the frozen graph.
+    import tensorflow as tf
 
-    Freezing here rather than inside the converter keeps variable operators out of the file, keeps the names of input
-    and output, and takes a third of the time (Keras 3 models, TensorFlow 2.21).
+    return tf.lite.TFLiteConverter.from_concrete_functions([_frozen_function(model, spec, dtype, batch=1)])
+
+
+def _frozen_function(model: Any, spec: InputSpec, dtype: str, batch: int | None) -> Any:
+    """The model as a graph of constants.
+
+    Freezing here rather than inside TensorFlow Lite's converter keeps variable operators out of the file, keeps the
+    names of input and output, and takes a third of the time (Keras 3 models, TensorFlow 2.21).
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    signature = tf.TensorSpec([1, *spec.shape_hwc], tf.as_dtype(dtype), name="image")
+    signature = tf.TensorSpec([batch, *spec.shape_hwc], tf.as_dtype(dtype), name="image")
     concrete = _serving_function(model, dtype).get_concrete_function(signature)
-    return tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(concrete)])
+    return convert_variables_to_constants_v2(concrete)
 
 
 def _serving_function(model: Any, dtype: str) -> Any:
@@ -112,12 +123,11 @@ def _calibration_batches(representative: np.ndarray) -> Iterator[list[np.ndarray
         yield [image[np.newaxis].astype(np.float32)]
 
 
-def _rename_output(graph: Any, name: str) -> None:
-    old = graph.output[0].name
+def _rename(graph: Any, tensor: Any, name: str) -> None:
+    old, tensor.name = tensor.name, name
     for node in graph.node:
         node.output[:] = [name if output == old else output for output in node.output]
         node.input[:] = [name if value == old else value for value in node.input]
-    graph.output[0].name = name
 
 
 _EXPORTERS: dict[Variant, Callable[[Any, InputSpec, np.ndarray, Path], None]] = {

@@ -153,6 +153,20 @@ def test_the_exit_code_says_that_an_export_failed(small_bundle, monkeypatch):
     assert "FAILED" in result.output
 
 
+def test_a_model_that_holds_constants_converts_like_any_other(run_program, small_run, tmp_path):
+    """EfficientNets begin with a Normalization layer, whose mean and variance are no variables."""
+    import keras
+
+    run = Path(shutil.copytree(small_run, tmp_path / "run"))
+    trained = keras.saving.load_model(run / "model.keras")
+    image = keras.Input((32, 32, 3), name="image")
+    normalized = keras.layers.Normalization(mean=[10.0, 20.0, 30.0], variance=[1.5, 2.0, 0.5])(image)
+    keras.Model(image, trained(normalized)).save(run / "model.keras")
+    done = run_program("edge-convert", "run", run, "--out", tmp_path / "bundle", "--max-drop", "100")
+    assert done.returncode == 0, done.stderr
+    assert len(read_bundle_manifest(tmp_path / "bundle").artifacts) == 3
+
+
 @pytest.mark.slow
 def test_killing_the_conversion_leaves_no_bundle(small_run, tmp_path):
     program = Path(sys.executable).with_name("edge-convert")
