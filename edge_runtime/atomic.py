@@ -13,13 +13,14 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edge_runtime.errors import OutputError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_MOST_SYNCED_ALONE = 100
 
 
 @contextlib.contextmanager
@@ -76,9 +77,7 @@ def atomic_directory(path: Path, *, marker: str, overwrite: bool = False) -> Ite
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
+        _sync_all([file for file in temporary.rglob("*") if file.is_file()])
         _publish(temporary, path)
     finally:
         # After an exchange this name holds the previous directory.
@@ -140,6 +139,15 @@ def _exchange(first: Path, second: Path) -> bool:
         return False
     result: int = renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
     return result == 0
+
+
+def _sync_all(files: Sequence[Path]) -> None:
+    if len(files) > _MOST_SYNCED_ALONE:
+        # One by one, a hundred thousand pictures on a slow disk would take minutes.
+        os.sync()
+        return
+    for file in files:
+        _sync(file)
 
 
 def _sync(path: Path) -> None:

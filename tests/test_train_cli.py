@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from edge_runtime.contract import Manifest
+from edge_runtime.contract import Head, Manifest
 from edge_runtime.datasets.samples import count_per_split, fingerprint, read_split_csv
 from train.recipe_files import load_recipe
 
@@ -73,8 +74,7 @@ def test_the_same_seed_gives_the_same_model_and_names_are_escaped(
     for out in (tmp_path / "1", tmp_path / "2"):
         done = run_program("edge-train", "run", "--data", data, "--out", out, *QUICK, "--seed", "5")
         assert done.returncode == 0, done.stderr
-        with (out / "history.csv").open() as file:
-            histories.append([{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)])
+        histories.append(curve(out))
     assert histories[0] == histories[1]
     assert "text.jpg" in done.stderr
     assert "\x1b" not in done.stderr + done.stdout
@@ -142,14 +142,16 @@ def test_a_set_that_cannot_be_trained_on_is_one_sentence_and_exit_3(
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--recipe", "resnet"), 2, "expected one of cnn-small, mobilenetv2"),
-        (("--image-size", "8"), 2, "image_size must be 32 to 1024 pixels, got 8"),
-        (("--image-size", "4000"), 2, "image_size must be 32 to 1024 pixels, got 4000"),
+        (("--recipe", "resnet"), 2, "expected one of cnn, cnn-small, emotion"),
+        (("--image-size", "8"), 2, "image_size must be 32 to 1024, got 8"),
+        (("--image-size", "4000"), 2, "image_size must be 32 to 1024, got 4000"),
         (("--epochs", "0"), 2, "--epochs"),
         (("--name", "a/b"), 2, "--name: expected up to 64 letters"),
         (("--weights", "imagenet"), 2, "trains from scratch"),
         (("--recipe", "mobilenetv2", "--weights", "absent.h5"), 2, "no such weight file"),
         (("--out", "/proc/run"), 7, "cannot be written"),
+        (("--also", "onnx"), 2, "--also: expected a list of h5, saved_model, weights, got 'onnx'"),
+        (("--set", "optimizer.speed=1"), 2, "recipe cnn-small.optimizer.speed: unknown field"),
     ],
 )
 def test_a_bad_option_is_one_sentence(
@@ -177,20 +179,156 @@ def test_an_existing_run_is_kept_and_a_foreign_folder_never_replaced(
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 
-def test_a_kill_during_training_leaves_nothing_behind(colored_pictures: Path, tmp_path: Path) -> None:
-    program = Path(sys.executable).with_name("edge-train")
-    options = ["--image-size", "32", "--batch-size", "8", "--epochs", "10000"]
-    command = [program, "run", "--data", colored_pictures, "--out", tmp_path / "runs" / "killed", *options]
+def curve(run: Path) -> list[dict[str, str]]:
+    """The history without what depends on the clock."""
+    with (run / "history.csv").open() as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def start_and_kill(command: list[str | Path], after: str, wait_s: float) -> None:
+    """Run a training and kill it a while after a line of standard error that begins with ``after``."""
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("epoch 1/"):
+            if line.startswith(after):
                 break
-        time.sleep(0.2)
+        else:
+            pytest.fail("the training ended before it could be killed")
+        time.sleep(wait_s)
         os.kill(process.pid, signal.SIGKILL)
         process.stderr.read()
     assert process.returncode == -signal.SIGKILL
-    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_killed_training_goes_on_with_the_same_curve(
+    run_program: Run, colored_pictures: Path, tmp_path: Path
+) -> None:
+    program = Path(sys.executable).with_name("edge-train")
+    changes = ("--set", "augment.rotation=0.1", "--set", "head.dropout=0.5", "--set", "augment.mixup=0.2")
+    options = ("run", "--data", colored_pictures, "--image-size", "32", "--batch-size", "8", "--epochs", "40", *changes)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = run_program("edge-train", *options, "--out", whole)
+    assert done.returncode == 0, done.stderr
+    start_and_kill([program, *options, "--out", killed], "epoch 1/", 1.0)
+    assert not killed.exists()
+    assert (tmp_path / "killed.training" / "state.npz").is_file()
+
+    refused = run_program("edge-train", *options, "--out", killed)
+    assert refused.returncode == 7
+    assert "holds an interrupted training; --resume goes on with it, --overwrite starts again" in refused.stderr
+    other = run_program("edge-train", *options, "--out", killed, "--resume", "--seed", "9")
+    assert other.returncode == 2
+    assert "the interrupted training ran with another recipe (seed = 1)" in other.stderr
+
+    done = run_program("edge-train", *options, "--out", killed, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "going on after epoch" in done.stderr
+    assert curve(killed) == curve(whole)
+    assert not (tmp_path / "killed.training").exists()
+    scores = [json.loads((run / "metrics.json").read_text())["splits"] for run in (whole, killed)]
+    assert scores[0] == scores[1]
+
+
+def test_a_kill_before_the_first_epoch_leaves_nothing_that_is_in_the_way(
+    run_program: Run, colored_pictures: Path, tmp_path: Path
+) -> None:
+    program = Path(sys.executable).with_name("edge-train")
+    command = [program, "run", "--data", colored_pictures, "--out", tmp_path / "killed", *QUICK]
+    start_and_kill(command, "colors: 60 pictures", 0.5)
+    assert not (tmp_path / "killed").exists()
+    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", tmp_path / "killed", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["killed"]
+
+
+def test_two_trainings_into_one_place_are_kept_apart(run_program: Run, colored_pictures: Path, tmp_path: Path) -> None:
+    from train.training_state import locked
+
+    with locked(tmp_path / "run.training"):
+        done = run_program("edge-train", "run", "--data", colored_pictures, "--out", tmp_path / "run", *QUICK)
+    assert done.returncode == 7
+    assert "another training is running there" in done.stderr
+
+
+def test_a_damaged_state_is_one_sentence(run_program: Run, colored_pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.training").mkdir()
+    (tmp_path / "run.training" / "state.npz").write_bytes(b"PK\x03\x04 no zip")
+    command = ("edge-train", "run", "--data", colored_pictures, "--out", tmp_path / "run", *QUICK)
+    done = run_program(*command, "--resume")
+    assert done.returncode == 4
+    assert "is damaged; start again with --overwrite" in done.stderr
+    assert run_program(*command, "--overwrite").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def two_phase_run(
+    run_program: Run, colored_pictures: Path, mobilenetv2_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A frozen backbone and fine-tuning, with the model in every format."""
+    out = tmp_path_factory.mktemp("two") / "run"
+    options = ("--image-size", "32", "--epochs", "2", "--set", "finetune.epochs=2", "--set", "fit.patience=1")
+    formats = ("--also", "h5,saved_model,weights")
+    source = ("--recipe", "mobilenetv2", "--weights", mobilenetv2_weights)
+    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", out, *source, *options, *formats)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_the_best_epoch_of_both_phases_is_kept(two_phase_run: Path) -> None:
+    rows = curve(two_phase_run)
+    assert {row["phase"] for row in rows} == {"head", "finetune"}
+    assert [int(row["epoch"]) for row in rows] == list(range(1, len(rows) + 1))
+    best = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+    metrics = json.loads((two_phase_run / "metrics.json").read_text())
+    assert metrics["best"]["phase"] == best["phase"]
+    assert metrics["best"]["epoch"] == int(best["epoch"])
+    assert metrics["splits"]["validation"]["accuracy"] == pytest.approx(float(best["val_accuracy"]), abs=1e-6)
+    assert metrics["feature_images_per_second"] > 0
+    assert 0 <= metrics["before_training"]["accuracy"] <= 1
+
+
+def test_every_saved_format_gives_the_same_answers(two_phase_run: Path) -> None:
+    from train.backend import load_keras
+
+    load_keras(0)
+    import keras
+    import tensorflow as tf
+
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.float32)
+    model = keras.saving.load_model(two_phase_run / "model.keras")
+    expected = model.predict(images, verbose=0)
+    from_h5 = keras.saving.load_model(two_phase_run / "model.h5", compile=False)
+    np.testing.assert_array_equal(from_h5.predict(images, verbose=0), expected)
+    served = tf.saved_model.load(str(two_phase_run / "saved_model")).signatures["serving_default"]
+    np.testing.assert_allclose(next(iter(served(tf.constant(images)).values())), expected, atol=1e-6)
+    for variable in model.weights:
+        variable.assign(np.zeros(variable.shape))
+    model.load_weights(two_phase_run / "model.weights.h5")
+    np.testing.assert_array_equal(model.predict(images, verbose=0), expected)
+
+
+def test_a_sigmoid_head_trains_predicts_and_converts_to_the_same_answers(
+    run_program: Run, colored_pictures: Path, tmp_path: Path
+) -> None:
+    out, bundle = tmp_path / "run", tmp_path / "bundle"
+    options = ("--recipe", "happy-sad", "--image-size", "32", "--epochs", "6", "--set", "head.threshold=f1")
+    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", out, *options)
+    assert done.returncode == 0, done.stderr
+    manifest = Manifest.from_json((out / "manifest.json").read_text())
+    assert manifest.output.head is Head.SIGMOID
+    assert 0.0 < manifest.output.decision_threshold < 1.0
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    pictures = [colored_pictures / "red", colored_pictures / "blue", tmp_path / "broken.jpg"]
+    said = run_program("edge-train", "predict", out, *pictures)
+    assert said.returncode == 1
+    answers = dict(line.split("\t")[:2] for line in said.stdout.splitlines())
+    assert answers.pop(str(tmp_path / "broken.jpg")).startswith("error: is not a picture")
+    assert sum(Path(source).parent.name == label for source, label in answers.items()) >= 55
+    done = run_program("edge-convert", "run", out, "--out", bundle, "--max-drop", "100", "--variant", "float32")
+    assert done.returncode == 0, done.stderr
+    rows = run_program("edge-run", "classify", bundle, *pictures[:2], "--format", "jsonl").stdout.splitlines()
+    exported = {record["source"]: record["label"] for record in map(json.loads, rows)}
+    assert exported == answers
 
 
 def test_recipes_and_help_answer_without_loading_keras() -> None:

@@ -12,11 +12,12 @@ import pytest
 
 from edge_runtime.errors import IntegrityError, UsageError
 from train.backend import load_keras
+from train.cli_run import resolve_recipe
 from train.metrics import score, wilson_interval
-from train.recipe import Overrides, Recipe, override
-from train.recipe_files import load_recipe
-from train.run import with_alpha_of_file
-from train.weights import infer_alpha
+from train.recipe import Recipe
+from train.recipe_files import load_recipe, override
+from train.settings import BackboneName, ClassWeights, LossSettings
+from train.weights import check_weights, with_checked_weights
 
 
 @pytest.fixture(autouse=True)
@@ -24,14 +25,13 @@ def _seeded() -> None:
     load_keras(0)
 
 
-def cnn() -> Recipe:
-    return override(load_recipe("cnn-small"), Overrides(image_size=32))
+def cnn(**changes: object) -> Recipe:
+    return override(load_recipe("cnn-small"), {"input.image_size": 32, **changes})
 
 
 def mobilenetv2(weights: str) -> Recipe:
-    recipe = override(load_recipe("mobilenetv2"), Overrides(image_size=32, weights=weights))
-    assert recipe.mobilenetv2 is not None
-    return replace(recipe, mobilenetv2=replace(recipe.mobilenetv2, alpha=0.35))
+    options = {"input.image_size": 32, "backbone.weights": weights}
+    return resolve_recipe("mobilenetv2", options, ("backbone.alpha=0.35",))
 
 
 def test_cnn_small_has_exactly_these_parameters() -> None:
@@ -41,6 +41,14 @@ def test_cnn_small_has_exactly_these_parameters() -> None:
     convolutions = 5 * 5 * 3 * 16 + 9 * (16 * 32 + 32 * 48 + 48 * 64)
     head = (2 * 2 * 64 + 1) * 64 + (64 + 1) * 3
     assert build(cnn(), 3).model.count_params() == convolutions + 4 * (16 + 32 + 48 + 64) + head
+
+
+def test_a_head_without_a_hidden_layer_is_one_dense_layer() -> None:
+    from train.models import build
+
+    assert build(cnn(**{"head.dense_units": 0}), 3).head is None
+    layers = build(cnn(**{"head.dense_units": 0}), 3).model.layers
+    assert [layer.name for layer in layers[-3:]] == ["features", "dropout", "probabilities"]
 
 
 def test_mobilenetv2_has_exactly_the_published_parameters() -> None:
@@ -66,16 +74,77 @@ def test_the_model_keeps_the_contract(recipe: Recipe) -> None:
     np.testing.assert_array_equal(probabilities, np.asarray(model(images.astype(np.float32))))
 
 
-def test_one_step_through_augmentation_changes_the_model_and_lowers_the_loss() -> None:
-    from train.models import augmented, build
+def test_happy_sad_is_the_network_of_the_tutorials() -> None:
+    from train.models import build
 
-    recipe = cnn()
-    model = build(recipe, 2).model
-    changes = replace(recipe.augment, rotation=0.1, shift=0.1, zoom=0.1, brightness=0.1, contrast=0.1)
+    model = build(load_recipe("happy-sad"), 2).model
+    kinds = [layer.__class__.__name__ for layer in model.layers]
+    block = ["Conv2D", "ReLU", "MaxPooling2D"]
+    assert kinds == ["InputLayer", "Rescaling", *block * 3, "Flatten", "Dropout", "Dense", "Dropout", "Dense"]
+    assert model.output.shape == (None, 1)
+    assert model.layers[-1].activation.__name__ == "sigmoid"
+    scaled = model.get_layer("scale")(np.array([[0.0, 255.0]]))
+    np.testing.assert_allclose(np.asarray(scaled), [[0.0, 1.0]], atol=1e-6)
+
+
+def test_a_sigmoid_head_needs_two_classes() -> None:
+    from train.models import build
+
+    with pytest.raises(UsageError, match=r"a sigmoid head tells two classes apart, got 3; set head\.kind=softmax"):
+        build(load_recipe("happy-sad"), 3)
+
+
+@pytest.mark.parametrize("name", list(BackboneName))
+def test_every_backbone_takes_pixels_0_to_255(name: BackboneName) -> None:
+    from train.models import build
+
+    settings = (f"backbone.name={name.value}", "input.image_size=32", "backbone.alpha=1.0")
+    model = build(resolve_recipe("mobilenetv2", {"backbone.weights": "none"}, settings), 2).model
+    inside = [layer.__class__.__name__ for layer in model.layers[1:4]]
+    assert "Rescaling" in inside
+    first = next(layer for layer in model.layers if layer.__class__.__name__ == "Conv2D")
+    import keras
+
+    scaled = keras.Model(model.inputs[0], first.input)
+    low, high = (np.asarray(scaled(np.full((1, 32, 32, 3), pixel, np.float32))) for pixel in (0, 255))
+    assert -3.0 < low.min() < high.max() < 3.0
+    assert high.max() - low.min() > 0.9
+
+
+def test_fine_tuning_begins_at_the_layer_that_keras_numbers(mobilenetv2_weights: Path) -> None:
+    import keras
+
+    from train.models import build, unfreeze
+
+    network = build(with_checked_weights(mobilenetv2(str(mobilenetv2_weights))), 2)
+    body = keras.applications.MobileNetV2(input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None)
+    unfreeze(network.backbone, 100)
+    trained = {layer.name for layer in network.model.layers if layer.trainable and layer.weights}
+    expected = {
+        layer.name
+        for layer in body.layers[100:]
+        if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)
+    }
+    assert trained == expected | {"hidden", "probabilities"}
+
+
+def test_fine_tuning_from_a_layer_that_is_not_there_is_one_sentence(mobilenetv2_weights: Path) -> None:
+    from train.models import build
+
+    recipe = override(with_checked_weights(mobilenetv2(str(mobilenetv2_weights))), {"finetune.from_layer": 155})
+    with pytest.raises(UsageError, match=r"finetune\.from_layer must be below 155"):
+        build(recipe, 2)
+
+
+def test_one_step_through_augmentation_changes_the_model_and_lowers_the_loss() -> None:
+    from train.augmentation import augmented
+    from train.models import build
+
+    model = build(cnn(), 2).model
+    changes = replace(cnn().augment, rotation=0.1, shift=0.1, zoom=0.1, brightness=0.1, contrast=0.1, rand_augment=0.2)
     wrapped = augmented(model, changes, seed=1)
-    assert len(wrapped.layers) == 7
-    images = np.zeros((8, 32, 32, 3), np.float32)
-    images[4:] = 255.0
+    images = np.zeros((8, 32, 32, 3), np.uint8)
+    images[4:] = 255
     targets = np.array([0] * 4 + [1] * 4)
     wrapped.compile("adam", "sparse_categorical_crossentropy")
     before = [np.array(weight) for weight in model.get_weights()]
@@ -85,19 +154,73 @@ def test_one_step_through_augmentation_changes_the_model_and_lowers_the_loss() -
 
 
 def test_augmentation_leaves_pictures_alone_outside_fitting() -> None:
-    from train.models import augmented, build
+    from train.augmentation import augmented
+    from train.models import build
 
     model = build(cnn(), 2).model
-    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.float32)
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     wrapped = augmented(model, replace(cnn().augment, rotation=0.2, brightness=0.5), seed=1)
     np.testing.assert_array_equal(wrapped.predict(images, verbose=0), model.predict(images, verbose=0))
-    assert augmented(model, replace(cnn().augment, mirror=False), seed=1) is model
+
+
+def test_two_views_of_a_mirrored_set_are_the_picture_and_its_mirror_image() -> None:
+    import keras
+
+    from train.augmentation import augmented_view
+
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    image = keras.Input((32, 32, 3))
+    identity = keras.Model(image, keras.layers.Activation("linear")(image))
+    views = [augmented_view(identity, cnn().augment, 1, view).predict(images, verbose=0) for view in range(3)]
+    np.testing.assert_array_equal(views[0], images)
+    np.testing.assert_array_equal(views[1], images[:, :, ::-1])
+    np.testing.assert_array_equal(views[2], images)
+    turned = augmented_view(identity, replace(cnn().augment, rotation=0.1), 1, 2).predict(images, verbose=0)
+    assert (turned != images).mean() > 0.5
+
+
+def test_augmented_samples_are_pictures_that_differ() -> None:
+    from train.augmentation import augmented_samples
+
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    shown = augmented_samples(images, replace(cnn().augment, rotation=0.1), seed=1)
+    assert shown.dtype == np.uint8
+    assert shown.shape == images.shape
+    assert (shown != images).mean() > 0.5
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_learning_rate_rises_and_then_falls_or_stays(schedule: str) -> None:
+    from train.models import build
+    from train.objective import compile_model
+
+    changes = {"optimizer.schedule": schedule, "optimizer.warmup": 0.2, "optimizer.learning_rate": 0.5}
+    recipe = cnn(**changes)
+    model = build(recipe, 2).model
+    compile_model(model, recipe, recipe.optimizer, 100)
+    rate = [float(np.asarray(model.optimizer._learning_rate(step))) for step in (0, 20, 60, 100)]
+    assert rate[0] == pytest.approx(0.05)
+    assert rate[1] == pytest.approx(0.5)
+    assert rate[2] == pytest.approx(0.25 if schedule == "cosine" else 0.5)
+    assert rate[3] == pytest.approx(0.0 if schedule == "cosine" else 0.5, abs=1e-6)
+
+
+def test_balanced_classes_count_the_same_together() -> None:
+    from train.objective import sample_weights, target_rows
+
+    targets = np.array([0, 0, 0, 1])
+    weights = sample_weights(targets, 2, LossSettings(0.0, ClassWeights.BALANCED))
+    assert weights is not None
+    np.testing.assert_allclose(weights, [2 / 3, 2 / 3, 2 / 3, 2.0], rtol=1e-6)
+    assert sample_weights(targets, 2, LossSettings(0.0, ClassWeights.EQUAL)) is None
+    np.testing.assert_array_equal(target_rows(targets, 3, cnn().head)[3], [0.0, 1.0, 0.0])
+    np.testing.assert_array_equal(target_rows(targets, 2, load_recipe("happy-sad").head)[:, 0], targets)
 
 
 def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_weights: Path) -> None:
     from train.models import build
 
-    network = build(with_alpha_of_file(mobilenetv2(str(mobilenetv2_weights))), 3)
+    network = build(with_checked_weights(mobilenetv2(str(mobilenetv2_weights))), 3)
     assert network.backbone is not None
     assert network.head is not None
     assert len(network.model.trainable_weights) == len(network.head.trainable_weights) == 4
@@ -110,20 +233,20 @@ def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_
 
 
 def test_alpha_comes_from_the_file(real_data: Callable[[str], Path], mobilenetv2_weights: Path) -> None:
-    assert infer_alpha(mobilenetv2_weights) == 0.35
+    assert check_weights(mobilenetv2_weights, BackboneName.MOBILENETV2) == 0.35
     weights = real_data("weights")
-    assert infer_alpha(weights / "mobilenet_v2_0.35_224_no_top.h5") == 0.35
-    assert infer_alpha(weights / "mobilenet_v2_1.0_no_top_derived.h5") == 1.0
-    with pytest.raises(IntegrityError, match="expected the weights of a Keras MobileNetV2 without its top layer"):
-        infer_alpha(weights / "teachable_machine_keras_model.h5")
+    assert check_weights(weights / "mobilenet_v2_0.35_224_no_top.h5", BackboneName.MOBILENETV2) == 0.35
+    assert check_weights(weights / "mobilenet_v2_1.0_no_top_derived.h5", BackboneName.MOBILENETV2) == 1.0
+    with pytest.raises(IntegrityError, match="expected the weights of a Keras mobilenetv2 without its top layer"):
+        check_weights(weights / "teachable_machine_keras_model.h5", BackboneName.MOBILENETV2)
 
 
 def test_a_mobilenetv2_weights_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such weight file"):
-        infer_alpha(tmp_path / "absent.h5")
+        check_weights(tmp_path / "absent.h5", BackboneName.MOBILENETV2)
     (tmp_path / "text.h5").write_text("hello")
     with pytest.raises(IntegrityError, match="cannot be read as an HDF5 weight file"):
-        infer_alpha(tmp_path / "text.h5")
+        check_weights(tmp_path / "text.h5", BackboneName.MOBILENETV2)
 
 
 @pytest.mark.parametrize("kind", ["link", "external"])
@@ -137,7 +260,7 @@ def test_a_mobilenetv2_weights_that_reaches_for_other_files_is_refused(kind: str
         else:
             file.create_dataset("other", (1024,), "f4", external=[(str(tmp_path / "secret"), 0, 4096)])
     with pytest.raises(IntegrityError, match="'other' is"):
-        infer_alpha(path)
+        check_weights(path, BackboneName.MOBILENETV2)
 
 
 def test_right_width_but_other_layers_is_one_sentence(tmp_path: Path) -> None:
@@ -149,7 +272,7 @@ def test_right_width_but_other_layers_is_one_sentence(tmp_path: Path) -> None:
         file.create_group("Conv_1").attrs["weight_names"] = [b"Conv_1/kernel:0"]
         file.create_dataset("Conv_1/Conv_1/kernel:0", data=np.zeros((1, 1, 112, 1280), np.float32))
     with pytest.raises(IntegrityError, match="but Keras cannot load it"):
-        build(with_alpha_of_file(mobilenetv2(str(path))), 2)
+        build(with_checked_weights(mobilenetv2(str(path))), 2)
 
 
 def test_scores_of_a_worked_example() -> None:

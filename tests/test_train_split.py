@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from edge_runtime.datasets.samples import Sample, Split
 from edge_runtime.errors import DatasetError
-from train.recipe import SplitSettings
-from train.split import assign_splits, drop_conflicts
+from train.settings import SplitSettings
+from train.split import assign_splits
 
 SHARES = SplitSettings(validation=0.125, test=0.125)
 LABELS = ("a", "b")
@@ -113,18 +113,22 @@ def test_a_given_part_that_lost_a_class_is_an_error() -> None:
         assign_splits(usable, LABELS, SHARES, 5)
 
 
-def test_one_file_under_two_labels_is_left_out_of_both() -> None:
-    samples = [*make("a", 2), *make("b", 2), Sample(Path("a/x"), "a", None, "x"), Sample(Path("b/y"), "b", None, "x")]
-    kept, left_out = drop_conflicts(samples)
-    assert kept == samples[:4]
-    assert [(item.sample.path.name, item.reason) for item in left_out] == [
-        ("x", "the same file is also labelled b"),
-        ("y", "the same file is also labelled a"),
-    ]
+@given(sets_with_copies(), st.integers(0, 2**32 - 1), st.data())
+def test_a_group_of_near_copies_is_in_one_part(samples: list[Sample], seed: int, data: st.DataObject) -> None:
+    groups = {}
+    for label in LABELS:
+        hashes = sorted({sample.sha256 for sample in samples if sample.label == label})
+        # Three pictures stay alone, so that every class can be split.
+        groups |= {sha256: data.draw(st.sampled_from(hashes[3:])) for sha256 in hashes[3:]}
+    split = assign_splits(samples, LABELS, SHARES, seed, groups)
+    assert set(counts(split)) == {(label, part) for label in LABELS for part in Split}
+    parts: dict[str, set[Split | None]] = {}
+    for sample in split:
+        parts.setdefault(groups.get(sample.sha256, sample.sha256), set()).add(sample.split)
+    assert all(len(found) == 1 for found in parts.values())
 
 
-def test_one_file_in_train_and_test_stays_in_test_only() -> None:
-    train, test = Sample(Path("1"), "a", Split.TRAIN, "x"), Sample(Path("2"), "a", Split.TEST, "x")
-    kept, left_out = drop_conflicts([train, test])
-    assert kept == [test]
-    assert [item.sample for item in left_out] == [train]
+def test_a_class_of_near_copies_only_cannot_be_split() -> None:
+    groups = {f"b{i:04d}": "b0000" for i in range(9)}
+    with pytest.raises(DatasetError, match="got 1 \\(copies and near copies count once\\)"):
+        assign_splits(make("a", 9) + make("b", 9), LABELS, SHARES, 0, groups)

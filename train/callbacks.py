@@ -1,4 +1,4 @@
-"""What happens while Keras fits: the best epoch is kept, and a person sees how it goes."""
+"""What happens while Keras fits: the best epoch is kept, the state is saved, and a person sees how it goes."""
 # ruff: noqa: ARG002 - Keras passes every argument by position, used or not
 
 from __future__ import annotations
@@ -7,41 +7,67 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 from numpy.typing import NDArray
 
 from edge_runtime.cli_support import Progress, note
-from train.recipe import FitSettings
+from train.history import Epoch, best_epoch
+from train.training_state import Identity, TrainingState
 
 _SECONDS_BETWEEN_LINES = 2.0
+_SECONDS_BETWEEN_SAVES = 10.0
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """One row of ``history.csv``; losses are cross-entropies in nats, accuracies shares 0..1."""
+class Recorder(keras.callbacks.Callback):
+    """Record every epoch of all phases, and keep a copy of the best one's weights; stop a phase when patience ends.
 
-    phase: str
-    epoch: int
-    loss: float
-    accuracy: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
+    Args:
+        kept: The whole model, whose best weights are kept, whichever part of it a phase trains.
+        patience: Epochs of a phase without a better one in it after which it stops; 0 never stops early.
 
+    Attributes:
+        history: All finished epochs.
+        weights: The whole model's after the best of them.
+        before_training: Validation loss and accuracy of the untrained model, once they are known.
+    """
 
-class BestEpoch(keras.callbacks.Callback):
-    """Record every epoch and keep a copy of the best one's weights; stop when patience ends."""
-
-    def __init__(self, kept: Any, phase: str, settings: FitSettings) -> None:
+    def __init__(self, kept: Any, patience: int) -> None:
         super().__init__()
         self.history: list[Epoch] = []
-        self.best: Epoch | None = None
         self.weights: list[NDArray[Any]] = []
-        self._kept, self._phase, self._patience = kept, phase, settings.patience
-        self._started = 0.0
+        self.before_training: tuple[float, float] | None = None
+        self._kept, self._patience = kept, patience
+        self._phase, self._started = "", 0.0
+
+    @property
+    def best(self) -> Epoch | None:
+        """The best epoch of all phases."""
+        return best_epoch(self.history)
+
+    def resume(self, state: TrainingState) -> None:
+        """Take up what an interrupted training had found."""
+        self.history, self.weights = list(state.history), list(state.best_weights)
+        self.before_training = state.before_training
+
+    def begin_phase(self, name: str) -> int:
+        """Say which phase the next epochs belong to; gives the number of its epochs that are finished already."""
+        self._phase = name
+        return len(self._rows())
+
+    def restore_best(self) -> None:
+        """Give the whole model the best epoch's weights, if there is one."""
+        if self.weights:
+            self._kept.set_weights(self.weights)
+
+    def is_out_of_patience(self) -> bool:
+        """Whether the phase that runs should stop."""
+        rows = self._rows()
+        best = best_epoch(rows)
+        waited = len(rows) - 1 - rows.index(best) if best else len(rows)
+        return 0 < self._patience <= waited
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
@@ -50,17 +76,45 @@ class BestEpoch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Record the epoch; copy the weights if it is the best one so far."""
         figures = {name: float((logs or {})[name]) for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
-        row = Epoch(self._phase, epoch + 1, **figures, seconds=time.perf_counter() - self._started)
+        seconds = time.perf_counter() - self._started
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row = Epoch(self._phase, len(self.history) + 1, **figures, learning_rate=rate, seconds=seconds)
         self.history.append(row)
-        if math.isfinite(row.val_loss) and (self.best is None or _rank(row) > _rank(self.best)):
-            self.best, self.weights = row, self._kept.get_weights()
-        last_better = self.best.epoch if self.best else 0
-        if self._patience and row.epoch - last_better >= self._patience:
+        if self.best is row:
+            self.weights = self._kept.get_weights()
+        if self.is_out_of_patience():
             self.model.stop_training = True
 
+    def _rows(self) -> list[Epoch]:
+        return [row for row in self.history if row.phase == self._phase]
 
-def _rank(row: Epoch) -> tuple[float, float]:
-    return row.val_accuracy, -row.val_loss
+
+class StateSaver(keras.callbacks.Callback):
+    """Save after the first epoch what is needed to go on from there, and then again every few seconds."""
+
+    def __init__(self, recorder: Recorder, identity: Identity, folder: Path) -> None:
+        super().__init__()
+        self._recorder, self._identity, self._folder = recorder, identity, folder
+        self._saved_at = -math.inf
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Save, if the last time is long enough ago."""
+        if time.perf_counter() - self._saved_at > _SECONDS_BETWEEN_SAVES:
+            self.save(self.model)
+
+    def save(self, fitted: Any) -> None:
+        """Save the state of the model that is fitted."""
+        recorder = self._recorder
+        if recorder.weights:
+            state = TrainingState.capture(
+                self._identity,
+                recorder.before_training or (math.nan, math.nan),
+                recorder.history,
+                recorder.weights,
+                fitted,
+            )
+            state.save(self._folder)
+            self._saved_at = time.perf_counter()
 
 
 class EpochLines(keras.callbacks.Callback):
@@ -69,11 +123,7 @@ class EpochLines(keras.callbacks.Callback):
     def __init__(self, history: Sequence[Epoch], epochs: int, is_terminal: bool) -> None:
         super().__init__()
         self._history, self._epochs, self._is_terminal = history, epochs, is_terminal
-        self._epoch, self._line_at, self._status_at = 1, -math.inf, 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Note which epoch runs."""
-        self._epoch = epoch + 1
+        self._line_at, self._status_at = -math.inf, 0.0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Show on a terminal how far the epoch is."""
@@ -81,21 +131,22 @@ class EpochLines(keras.callbacks.Callback):
         if self._is_terminal and now - self._status_at > 0.2:
             self._status_at = now
             share = 100 * (batch + 1) // self.params["steps"]
-            sys.stderr.write(f"\r\x1b[Kepoch {self._epoch}/{self._epochs}  {share} %")
+            sys.stderr.write(f"\r\x1b[Kepoch {len(self._history) + 1}/{self._epochs}  {share} %")
             sys.stderr.flush()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Print the epoch."""
         now = time.perf_counter()
-        is_last = self._epoch == self._epochs or self.model.stop_training
+        is_last = epoch + 1 == self.params["epochs"] or self.model.stop_training
         if now - self._line_at < _SECONDS_BETWEEN_LINES and not is_last:
             return
         self._line_at = now
         row = self._history[-1]
         if self._is_terminal:
             sys.stderr.write("\r\x1b[K")
+        name = "" if row.phase == "all" else f"{row.phase} "
         note(
-            f"epoch {row.epoch}/{self._epochs}  loss {row.loss:.4f}  accuracy {row.accuracy:.3f}  "
+            f"{name}epoch {row.epoch}/{self._epochs}  loss {row.loss:.4f}  accuracy {row.accuracy:.3f}  "
             f"validation loss {row.val_loss:.4f}  accuracy {row.val_accuracy:.3f}  {row.seconds:.1f} s"
         )
 

@@ -42,28 +42,89 @@ def draw(folder: Path, count: int, seed: int) -> None:
     click.echo(f"{count} pictures in {folder}")
 
 
+@cli.command(short_help="Look for broken, copied, leaking and unbalanced pictures.")
+@click.argument("source", metavar="SRC")
+@click.option("--sha256", metavar="HEX", help="What the zip must hash to.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the report.  [default: audits/NAME]"
+)
+@click.option(
+    "--clean",
+    type=click.Path(path_type=Path),
+    metavar="FILE.csv",
+    help="List what is fit for training, one of each copy, as a source for --data; the pictures stay as they are.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print findings.json instead of the summary.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing report or index.")
+def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, as_json: bool, overwrite: bool) -> None:
+    """Look for broken, wrongly named, copied, leaking and unbalanced files in SRC before anything is trained.
+
+    SRC is what edge-train run --data takes. Writes report.html and findings.json; the pictures stay as they are.
+    """
+    require_extra("edge-train data", "train", "imagehash", "jinja2")
+    from train.audit_cli import AuditRequest, run_audit
+
+    run_audit(AuditRequest(source, sha256, out, clean, as_json, overwrite))
+
+
 @cli.command()
 @click.option(
     "--data",
     default=_DEFAULT_DATA,
     show_default=True,
     metavar="SRC",
-    help="A folder with one folder of pictures per class (also inside train/, validation/, test/), or smileys.",
+    help="A folder with one folder of pictures per class (also inside train/, validation/, test/), a zip of one, the "
+    "URL of such a zip, an index.csv that edge-train data --clean wrote, or smileys.",
 )
+@click.option("--sha256", metavar="HEX", help="What the zip must hash to.")
 @click.option("--recipe", default=_DEFAULT_RECIPE, show_default=True, metavar="NAME|FILE.toml", help="What to train.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="TABLE.FIELD=VALUE",
+    help="Change a field of the recipe, such as optimizer.learning_rate=1e-4; may be repeated.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="[default: runs/DATA-RECIPE]")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the training pictures.")
+@click.option("--epochs", type=click.IntRange(1), help="Of the first phase; finetune.epochs are those of the second.")
 @click.option("--image-size", type=click.IntRange(1), metavar="S", help="Side of the model's input, in pixels.")
 @click.option("--batch-size", type=click.IntRange(1), metavar="B", help="Pictures per step.")
 @click.option(
-    "--weights", metavar="imagenet|none|FILE.h5", help="What a MobileNetV2 starts from; FILE.h5 holds one without top."
+    "--weights", metavar="imagenet|none|FILE.h5", help="What a backbone starts from; FILE.h5 holds one without top."
 )
 @click.option("--seed", type=click.IntRange(0), help="Of split, initialisation, shuffling and augmentation.")
 @click.option("--name", metavar="MODEL_NAME", help="Of the model and its exported files.  [default: DATA-RECIPE]")
-@click.option("--overwrite", is_flag=True, help="Replace an existing run directory.")
+@click.option(
+    "--also", default="", metavar="FORMAT,..", help="Save the model as h5, saved_model or weights too, besides .keras."
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True, help="What computes."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "mixed"]),
+    default="auto",
+    show_default=True,
+    help="mixed computes in 16 bits and keeps the weights in 32; auto does so on GPUs that are made for it.",
+)
+@click.option(
+    "--distributed",
+    default="auto",
+    show_default=True,
+    metavar="auto|off|INDEX/COUNT@HOST:PORT",
+    help="auto uses all GPUs of this host, off one; the last form makes this process INDEX (from 0) of COUNT that "
+    "train one model together, the first of which listens on HOST:PORT (under KERAS_BACKEND=jax).",
+)
+@click.option(
+    "--deterministic", is_flag=True, help="The same bits for the same seed on a GPU too, at a price in speed."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing run directory, or an interrupted training.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training, with the same curve.")
 def run(
     data: str,
+    sha256: str | None,
     recipe: str,
+    settings: tuple[str, ...],
     out: Path | None,
     epochs: int | None,
     image_size: int | None,
@@ -71,7 +132,13 @@ def run(
     weights: str | None,
     seed: int | None,
     name: str | None,
+    also: str,
+    device: str,
+    precision: str,
+    distributed: str,
+    deterministic: bool,
     overwrite: bool,
+    resume: bool,
 ) -> None:
     """Train a recipe on pictures and write a run directory.
 
@@ -79,27 +146,46 @@ def run(
     """
     from train.backend import backend_package
 
-    require_extra("edge-train run", "train", "keras", backend_package(), "h5py", "matplotlib", "jinja2", "tomli_w")
-    from train.recipe import Overrides, override
-    from train.recipe_files import load_recipe
-    from train.run import train
+    packages = ("keras", backend_package(), "h5py", "matplotlib", "jinja2", "tomli_w", "sklearn", "imagehash")
+    require_extra("edge-train run", "jax" if backend_package() == "jax" else "train", *packages)
+    from train.cli_run import print_summary, resolve_recipe, silent_unless
+    from train.hardware import parse_hardware
+    from train.run import Request, train
+    from train.saving import Format, parse_formats
 
-    settings = override(load_recipe(recipe), Overrides(epochs, image_size, batch_size, weights, seed))
-    model_name = _model_name(name, data, settings.name)
+    formats = parse_formats(also)
+    if Format.SAVED_MODEL in formats:
+        require_extra("edge-train run --also saved_model", "train", "tensorflow")
+    hardware = parse_hardware(device, precision, distributed, deterministic=deterministic)
+
+    options = {
+        "fit.epochs": epochs,
+        "input.image_size": image_size,
+        "fit.batch_size": batch_size,
+        "backbone.weights": weights,
+        "seed": seed,
+    }
+    chosen = resolve_recipe(recipe, options, settings)
+    model_name = _model_name(name, data, chosen.name)
     out = out or Path("runs") / model_name
-    outcome = train(data, settings, out, model_name, overwrite=overwrite)
-    test, validation = outcome.test, outcome.validation
-    rate = outcome.feature_images_per_second
-    speed = f"{rate:,.0f} through the backbone" if rate else f"{outcome.images_per_second:,.0f}"
-    click.echo(
-        f"test accuracy       {test.accuracy:.1%} of {test.images} pictures "
-        f"(95 % interval {test.accuracy_low:.1%} to {test.accuracy_high:.1%})"
-    )
-    click.echo(f"validation accuracy {validation.accuracy:.1%} of {validation.images} pictures")
-    click.echo(f"time                {outcome.seconds:.0f} s; training pictures per second: {speed}")
-    click.echo(f"run directory       {out}")
-    click.echo(f"report              {out / 'report.html'}")
-    click.echo(f"next                edge-convert run {out}")
+    with silent_unless(hardware.is_chief):
+        print_summary(train(Request(data, sha256, chosen, out, model_name, formats, hardware, overwrite, resume)), out)
+
+
+@cli.command()
+@click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def predict(run_directory: Path, paths: tuple[Path, ...]) -> int:
+    """Say what the trained Keras model answers for pictures: a line each with source, label and score.
+
+    To try a model before it is converted; edge-run classify is the one for exports.
+    """
+    from train.backend import backend_package
+
+    require_extra("edge-train predict", "train", "keras", backend_package())
+    from train.cli_predict import predict_pictures
+
+    return predict_pictures(run_directory, paths)
 
 
 def _model_name(name: str | None, data: str, recipe_name: str) -> str:
@@ -109,7 +195,9 @@ def _model_name(name: str | None, data: str, recipe_name: str) -> str:
         if not re.fullmatch(pattern, name):
             raise UsageError(f"--name: expected up to 64 letters, digits, '.', '_' or '-', got {name!r}")
         return name
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(data).resolve().name}-{recipe_name}").lstrip("._-")
+    source = Path(data.partition("?")[0]).resolve()
+    source_name = source.stem if source.suffix.lower() in (".zip", ".csv") else source.name
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{source_name}-{recipe_name}").lstrip("._-")
     return stem[:64] or "model"
 
 

@@ -1,17 +1,37 @@
-"""What the kept model answers on every part of the set."""
+"""What the kept model answers on every part of the set, once its scores are calibrated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.contract import Head, OutputSpec
 from edge_runtime.datasets.samples import Split
-from train.fitting import predict
+from edge_runtime.decision import top1, widen
+from edge_runtime.errors import EdgeKitError
+from train.calibration import Calibration, check_folded, fit_temperature, fold, log_softmax, nll, reliability
 from train.metrics import Scores, score
+from train.models import OUTPUT_LAYER
 from train.pictures import Pictures
+from train.prediction import predict
+from train.ranking import Ranking, rank
+from train.recipe import Recipe
+from train.settings import HeadSettings, ThresholdRule
+from train.thresholds import (
+    HALF,
+    Rejection,
+    ThresholdScores,
+    best_f1_threshold,
+    reject_threshold,
+    rejection,
+    scores_at,
+)
+
+_CHECKED_PICTURES = 8
 
 
 @dataclass(frozen=True)
@@ -19,21 +39,133 @@ class Evaluation:
     """Answers and their scores.
 
     Attributes:
+        output: The head and its thresholds, for the manifest.
         probabilities: float32 [pictures, labels], in the order of the set.
+        answers: int64 [pictures], label indices.
         scores: Per part.
+        ranking: Per label, on the test pictures.
+        calibration: What the temperature did.
+        thresholds: For a sigmoid head, the decision threshold and, if it is another, 0.5, on the test pictures.
+        rejection: What the reject threshold does to the test pictures.
     """
 
+    output: OutputSpec
     probabilities: NDArray[np.float32]
+    answers: NDArray[np.int64]
     scores: dict[Split, Scores]
+    ranking: tuple[Ranking, ...]
+    calibration: Calibration
+    thresholds: tuple[ThresholdScores, ...]
+    rejection: Rejection
+
+    def answer_scores(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Probability of the answer to each of some pictures, float32 [n]."""
+        return self.probabilities[rows, self.answers[rows]]
 
 
-def evaluate(model: Any, pictures: Pictures) -> Evaluation:
-    """Run the model that will be saved over every picture and score each part."""
-    probabilities = predict(model, pictures.images_nhwc_rgb_u8, "evaluating")
-    answers = probabilities.argmax(axis=1)
-    scores = {
-        split: score(answers[rows], pictures.targets[rows], pictures.labels)
-        for split in Split
-        for rows in [pictures.rows(split)]
-    }
-    return Evaluation(probabilities, scores)
+def evaluate(model: Any, pictures: Pictures, recipe: Recipe) -> Evaluation:
+    """Calibrate the model that will be saved, and measure it on every part.
+
+    Each picture passes through the network once. If the recipe calibrates, the last layer's weights are divided by the
+    temperature; the answers stay the same.
+
+    Args:
+        model: From `train.models.build`, trained; its last layer may be changed.
+        pictures: The set.
+        recipe: Its head.
+
+    Raises:
+        EdgeKitError: The model does not give numbers.
+    """
+    logits = _logits(model, pictures)
+    validation, test = pictures.rows(Split.VALIDATION), pictures.rows(Split.TEST)
+    fitted_on, truth = _two_columns(logits[validation]), pictures.targets[validation]
+    temperature = fit_temperature(fitted_on, truth) if recipe.head.calibrate else 1.0
+    if temperature != 1.0:
+        _fold(model, temperature, pictures)
+    plain = OutputSpec(recipe.head.kind, HALF if recipe.head.kind is Head.SIGMOID else 0.0)
+    before, after = (widen(_outputs(logits, t), plain) for t in (1.0, temperature))
+    threshold = _decision_threshold(recipe.head, after[validation], truth)
+    answers = top1(after, OutputSpec(recipe.head.kind, threshold))
+    is_right = answers == pictures.targets
+    certainty, certainty_before = (p[np.arange(len(p)), answers] for p in (after, before))
+    reject = reject_threshold(certainty[validation], is_right[validation])
+    calibration = Calibration(
+        temperature,
+        nll(fitted_on, truth),
+        nll(fitted_on, truth, temperature),
+        reliability(certainty_before[test], is_right[test]),
+        reliability(certainty[test], is_right[test]),
+    )
+    return Evaluation(
+        OutputSpec(recipe.head.kind, threshold, reject),
+        after,
+        answers,
+        {split: _score(split, answers, pictures) for split in Split},
+        rank(after[test], pictures.targets[test], pictures.labels),
+        calibration,
+        _thresholds(recipe.head, threshold, after[test], pictures.targets[test]),
+        rejection(reject, certainty[test], is_right[test]),
+    )
+
+
+def _logits(model: Any, pictures: Pictures) -> NDArray[np.float32]:
+    """What the last layer computes before softmax or sigmoid, float32 [pictures, outputs]."""
+    logits = predict(_logits_model(model), pictures.images_nhwc_rgb_u8, pictures.image_rows, "evaluating")
+    broken = int((~np.isfinite(logits).all(axis=1)).sum())
+    if broken:
+        raise EdgeKitError(
+            f"training diverged: the model gives no number for {broken} of {len(logits)} pictures; "
+            "lower optimizer.learning_rate"
+        )
+    return logits
+
+
+def _logits_model(model: Any) -> Any:
+    """The model without its softmax or sigmoid: from rounded probabilities the logits could not be had back exactly."""
+    last = model.get_layer(OUTPUT_LAYER)
+    linear = keras.layers.Dense(last.units, dtype="float32", name="logits")
+    without = keras.Model(model.input, linear(last.input))
+    linear.set_weights(last.get_weights())
+    return without
+
+
+def _two_columns(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A sigmoid of z is a softmax of (0, z)."""
+    return np.pad(logits, ((0, 0), (1, 0))) if logits.shape[1] == 1 else logits
+
+
+def _outputs(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """What the model gives, float32 [n, labels] of a softmax or [n, 1] of a sigmoid."""
+    probabilities = np.exp(log_softmax(_two_columns(logits), temperature)).astype(np.float32)
+    return probabilities[:, 1:] if logits.shape[1] == 1 else probabilities
+
+
+def _fold(model: Any, temperature: float, pictures: Pictures) -> None:
+    """Divide the last layer by the temperature, and see on a few pictures that it does what the formula says."""
+    images = pictures.images(np.arange(min(_CHECKED_PICTURES, len(pictures.samples)))).astype(np.float32)
+    logits = keras.ops.convert_to_numpy(_logits_model(model)(images, training=False))
+    fold(model.get_layer(OUTPUT_LAYER), temperature)
+    check_folded(keras.ops.convert_to_numpy(model(images, training=False)), _outputs(logits, temperature))
+
+
+def _decision_threshold(head: HeadSettings, probabilities: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
+    if head.kind is Head.SOFTMAX:
+        return 0.0
+    if head.threshold is ThresholdRule.HALF:
+        return HALF
+    return best_f1_threshold(probabilities[:, 1], targets == 1)
+
+
+def _score(split: Split, answers: NDArray[np.int64], pictures: Pictures) -> Scores:
+    rows = pictures.rows(split)
+    return score(answers[rows], pictures.targets[rows], pictures.labels)
+
+
+def _thresholds(
+    head: HeadSettings, threshold: float, probabilities: NDArray[np.float32], targets: NDArray[np.int64]
+) -> tuple[ThresholdScores, ...]:
+    if head.kind is Head.SOFTMAX:
+        return ()
+    wanted = dict.fromkeys([threshold, HALF])
+    return tuple(scores_at(value, probabilities[:, 1], targets == 1) for value in wanted)

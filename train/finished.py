@@ -21,7 +21,7 @@ class Run:
         pictures: The set.
         fitted: How training went.
         evaluation: What the kept model answers.
-        seconds: Wall time of the whole run, in seconds.
+        seconds: Wall time from pictures to evaluation, in seconds; since the last resume.
     """
 
     model_name: str

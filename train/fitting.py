@@ -1,27 +1,44 @@
-"""Fit a network to pictures: one loop for everything, cached features where the backbone is frozen."""
+"""Fit a network to pictures, in one phase or two; the best epoch of all is kept."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
-from edge_runtime.cli_support import progress_bar
-from edge_runtime.datasets.samples import Split
+from edge_runtime.cli_support import note
 from edge_runtime.errors import EdgeKitError
-from train.callbacks import BestEpoch, Epoch, EpochLines, PredictProgress
-from train.models import Network, augmented
+from train.callbacks import EpochLines, Recorder, StateSaver
+from train.distribution import current_shard
+from train.history import Epoch
+from train.models import Network
+from train.objective import compile_model
+from train.phases import Phase, Task, phases_of, prepare_task
 from train.pictures import Pictures
-from train.pipeline import Batches
-from train.recipe import FitSettings, Recipe
+from train.recipe import Recipe
+from train.training_state import Identity, TrainingState
 
-_PREDICT_BATCH = 32
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+@dataclass(frozen=True)
+class PhaseSpeed:
+    """How fast a phase was, in the process that ended the training.
+
+    Attributes:
+        images_per_second: Training pictures (or their features) per second of an epoch, validation included, without
+            the first epoch, which also compiles, where there are others.
+        feed_share: Time spent on making batches as a share of the epochs' time. Batches are made while a step computes,
+            so this is the most that steps waited for data.
+    """
+
+    images_per_second: float
+    feed_share: float
 
 
 @dataclass(frozen=True)
@@ -29,95 +46,102 @@ class Fitted:
     """What fitting did.
 
     Attributes:
-        history: All epochs.
+        history: All epochs of all phases.
         best: The one whose weights the network holds now.
-        seconds: Wall time of fitting, features included.
-        images_per_second: Training pictures (or their features) seen per second of an epoch, validation included;
-            without the first epoch, which also compiles, where there are others.
-        feature_images_per_second: Pictures per second through a frozen backbone; None where there is none.
+        before_training: Validation loss and accuracy of the untrained network.
+        speeds: By phase; one that had ended before a resume is absent.
+        feature_images_per_second: Pictures per second through a frozen backbone; None where none was used.
+        seconds: Wall time of fitting, features included, in seconds; since the last resume.
     """
 
     history: tuple[Epoch, ...]
     best: Epoch
-    seconds: float
-    images_per_second: float
+    before_training: tuple[float, float]
+    speeds: dict[str, PhaseSpeed]
     feature_images_per_second: float | None
+    seconds: float
 
 
-def fit(network: Network, pictures: Pictures, recipe: Recipe, log_folder: Path | None = None) -> Fitted:
+def fit(
+    network: Network,
+    pictures: Pictures,
+    recipe: Recipe,
+    identity: Identity,
+    work_folder: Path,
+    *,
+    state: TrainingState | None = None,
+    log: bool = False,
+) -> Fitted:
     """Train, and leave the best epoch's weights in ``network.model``.
 
     Args:
         network: From `train.models.build`.
         pictures: Its train and validation parts are used.
         recipe: Optimisation, augmentation and seed.
-        log_folder: Where TensorBoard logs go, or None for none.
+        identity: Written into the saved state.
+        work_folder: Where the state is saved, and TensorBoard's logs.
+        state: Of an interrupted training that goes on, or None.
+        log: Whether to write TensorBoard's logs.
 
     Raises:
         EdgeKitError: The loss was never a finite number.
+        OutputError: The state cannot be saved.
     """
     started = time.perf_counter()
+    recorder = Recorder(network.model, recipe.fit.patience)
+    # Of several processes only the first writes.
+    savers = [StateSaver(recorder, identity, work_folder)] if current_shard().index == 0 else []
+    phases = phases_of(recipe)
+    if state is not None:
+        recorder.resume(state)
+        note(f"going on after epoch {len(state.history)} of {sum(phase.epochs for phase in phases)}")
+    speeds: dict[str, PhaseSpeed] = {}
     feature_rate = None
-    if network.backbone is not None:
-        train, validation, feature_rate = _feature_batches(network.backbone, pictures, recipe)
-        history, best = _run(network.head, network.head, train, validation, recipe.fit, "head", log_folder)
-    else:
-        images, targets, size = pictures.images_nhwc_rgb_u8, pictures.targets, recipe.fit.batch_size
-        train = Batches(images, targets, size, seed=recipe.seed, rows=pictures.rows(Split.TRAIN))
-        validation = Batches(images, targets, size, rows=pictures.rows(Split.VALIDATION))
-        wrapped = augmented(network.model, recipe.augment, recipe.seed)
-        history, best = _run(wrapped, network.model, train, validation, recipe.fit, "all", log_folder)
-    timed = history[1:] or history
-    rate = train.item_count * len(timed) / max(sum(epoch.seconds for epoch in timed), 1e-9)
-    return Fitted(history, best, time.perf_counter() - started, rate, feature_rate)
-
-
-def predict(model: Any, inputs: NDArray[Any], label: str) -> NDArray[np.float32]:
-    """Run a model over pictures or features, with a progress bar: float32 [n, d]."""
-    targets = np.zeros(len(inputs), np.int64)
-    with progress_bar(label, len(inputs)) as progress:
-        result: NDArray[np.float32] = model.predict(
-            Batches(inputs, targets, _PREDICT_BATCH),
-            verbose=0,
-            callbacks=[PredictProgress(len(inputs), _PREDICT_BATCH, progress)],
+    for phase in phases:
+        done = recorder.begin_phase(phase.name)
+        if done >= phase.epochs or recorder.is_out_of_patience():
+            continue
+        # A phase begins where the one before was best, so that it can only add to it.
+        recorder.restore_best()
+        task = prepare_task(phase, network, pictures, recipe, done)
+        feature_rate = feature_rate or task.feature_images_per_second
+        compile_model(task.fitted, recipe, phase.optimizer, len(task.train) * phase.epochs)
+        if state is not None and done:
+            state.restore(task.fitted)
+        if recorder.before_training is None:
+            loss, accuracy = task.fitted.evaluate(task.validation, verbose=0)[:2]
+            recorder.before_training = (float(loss), float(accuracy))
+        lines = EpochLines(recorder.history, sum(phase.epochs for phase in phases), sys.stderr.isatty())
+        logs = [keras.callbacks.TensorBoard(str(work_folder / TENSORBOARD_FOLDER / phase.name))] if log else []
+        speeds[phase.name] = _run(phase, task, done, [recorder, *savers, lines, *logs])
+        for saver in savers:
+            saver.save(task.fitted)
+    if recorder.best is None or recorder.before_training is None:
+        raise EdgeKitError(
+            "training diverged: the validation loss was never a finite number; lower optimizer.learning_rate"
         )
-    return result
+    recorder.restore_best()
+    history = tuple(recorder.history)
+    seconds = time.perf_counter() - started
+    return Fitted(history, recorder.best, recorder.before_training, speeds, feature_rate, seconds)
 
 
-def _feature_batches(backbone: Any, pictures: Pictures, recipe: Recipe) -> tuple[Batches, Batches, float]:
-    """Compute features once: of the training pictures, of their mirror images if wanted, and of validation."""
-    train_rows, validation_rows = pictures.rows(Split.TRAIN), pictures.rows(Split.VALIDATION)
-    images = pictures.images_nhwc_rgb_u8
-    parts = [images[train_rows]]
-    if recipe.augment.mirror:
-        parts.append(images[train_rows][:, :, ::-1])
-    parts.append(images[validation_rows])
-    started = time.perf_counter()
-    features = [predict(backbone, part, "features") for part in parts]
-    rate = sum(map(len, parts)) / (time.perf_counter() - started)
-    targets = np.concatenate([pictures.targets[train_rows]] * (len(parts) - 1))
-    size = recipe.fit.batch_size
-    train = Batches(np.concatenate(features[:-1]), targets, size, seed=recipe.seed)
-    return train, Batches(features[-1], pictures.targets[validation_rows], size), rate
-
-
-def _run(
-    fitted: Any, kept: Any, train: Batches, validation: Batches, settings: FitSettings, phase: str, logs: Path | None
-) -> tuple[tuple[Epoch, ...], Epoch]:
-    """Fit ``fitted`` and restore the best weights of ``kept``, which is a part of it."""
-    steps = len(train) * settings.epochs
-    rising = round(settings.warmup * steps)
-    peak = settings.learning_rate
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.1 * peak if rising else peak, steps - rising, warmup_target=peak if rising else None, warmup_steps=rising
+def _run(phase: Phase, task: Task, done: int, callbacks: Sequence[Any]) -> PhaseSpeed:
+    """Fit a phase from epoch ``done`` on."""
+    recorder: Recorder = callbacks[0]
+    first = len(recorder.history)
+    fed, started = task.train.seconds + task.validation.seconds, time.perf_counter()
+    task.fitted.fit(
+        task.train,
+        validation_data=task.validation,
+        initial_epoch=done,
+        epochs=phase.epochs,
+        verbose=0,
+        shuffle=False,
+        callbacks=list(callbacks),
     )
-    fitted.compile(keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    keeper = BestEpoch(kept, phase, settings)
-    callbacks: list[Any] = [keeper, EpochLines(keeper.history, settings.epochs, sys.stderr.isatty())]
-    if logs is not None:
-        callbacks.append(keras.callbacks.TensorBoard(str(logs / phase)))
-    fitted.fit(train, validation_data=validation, epochs=settings.epochs, verbose=0, shuffle=False, callbacks=callbacks)
-    if keeper.best is None:
-        raise EdgeKitError("training diverged: the validation loss was never a finite number; lower learning_rate")
-    kept.set_weights(keeper.weights)
-    return tuple(keeper.history), keeper.best
+    seconds = time.perf_counter() - started
+    fed = task.train.seconds + task.validation.seconds - fed
+    timed = recorder.history[first + 1 :] or recorder.history[first:]
+    rate = task.train.item_count * len(timed) / max(sum(epoch.seconds for epoch in timed), 1e-9)
+    return PhaseSpeed(rate, fed / seconds)

@@ -1,10 +1,8 @@
-"""Read a labelled set once: hash, split and decode its files into one array, and name what is left out."""
+"""Read a labelled set once: hash, decode, audit and split its files, and name what is left out."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,14 +13,15 @@ from numpy.typing import NDArray
 
 from edge_runtime.contract import InputSpec
 from edge_runtime.cores import core_count
-from edge_runtime.datasets.decode import decode_all
 from edge_runtime.datasets.samples import Dataset, Sample, Split
-from edge_runtime.errors import DatasetError, UsageError
-from train.recipe import SplitSettings
-from train.split import LeftOut, assign_splits, drop_conflicts
+from edge_runtime.errors import DatasetError
+from edge_runtime.modelfile import file_sha256
+from train.audit import Finding, audit
+from train.pixel_cache import load_pixels
+from train.settings import SplitSettings
+from train.split import LeftOut, assign_splits
 
 LEFT_OUT_FILE = "left_out.csv"
-_HASH_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -33,50 +32,73 @@ class Pictures:
         name: Of the set.
         labels: In the order of the model's outputs.
         samples: One per picture, each with hash and split.
-        images_nhwc_rgb_u8: uint8 [len(samples), H, W, 3], RGB.
+        images_nhwc_rgb_u8: uint8 [contents, H, W, 3] RGB, mapped from the pixel cache: index it a few rows at a time.
+        image_rows: intp [len(samples)], row of each picture in ``images_nhwc_rgb_u8``.
         targets: int64 [len(samples)], index into ``labels``.
         left_out: Files that are not used.
+        findings: What the audit said.
     """
 
     name: str
     labels: tuple[str, ...]
     samples: tuple[Sample, ...]
     images_nhwc_rgb_u8: NDArray[np.uint8]
+    image_rows: NDArray[np.intp]
     targets: NDArray[np.int64]
     left_out: tuple[LeftOut, ...]
+    findings: tuple[Finding, ...]
 
     def rows(self, split: Split) -> NDArray[np.intp]:
-        """Indices of the pictures of one part."""
+        """Indices into ``samples`` of the pictures of one part."""
         return np.flatnonzero([sample.split is split for sample in self.samples])
+
+    def images(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Copies of some pictures, by their indices into ``samples``: uint8 [n, H, W, 3] RGB."""
+        return np.asarray(self.images_nhwc_rgb_u8[self.image_rows[rows]])
 
 
 def load_pictures(
     dataset: Dataset, spec: InputSpec, shares: SplitSettings, seed: int, progress: Callable[[int], None] | None = None
 ) -> Pictures:
-    """Hash, decode and split a set.
+    """Hash, decode, audit and split a set.
 
     Args:
         dataset: Files and labels.
         spec: Geometry of the model's input.
         shares: Sizes of the held-out parts where the source does not say.
         seed: Of the split.
-        progress: Called with 1 after each picture.
+        progress: Called with 1 after each picture that is decoded; those in the cache are not.
 
     Raises:
         DatasetError: A class has too few readable pictures.
-        UsageError: The pictures would not fit into memory at this size.
+        OutputError: The pixel cache cannot be written.
     """
-    _check_memory(len(dataset.samples), spec)
-    hashed, unreadable = _hash_all(dataset.samples)
-    kept, conflicts = drop_conflicts(hashed)
-    decoded = decode_all([sample.path for sample in kept], spec, progress=progress)
-    damaged = [LeftOut(kept[index], reason) for index, reason in decoded.failures]
-    left_out = (*unreadable, *conflicts, *damaged)
-    usable = [kept[index] for index in decoded.kept]
-    _check_classes(dataset.labels, usable, left_out)
-    samples = assign_splits(usable, dataset.labels, shares, seed)
-    targets = np.array([dataset.labels.index(sample.label) for sample in samples], np.int64)
-    return Pictures(dataset.name, dataset.labels, samples, decoded.images_nhwc_rgb_u8, targets, left_out)
+    hashed, unreadable = hash_all(dataset.samples)
+    pixels = load_pixels(hashed, spec, progress)
+    result = audit(dataset, hashed, pixels.facts, unreadable)
+    _check_classes(dataset.labels, result.kept, result.left_out)
+    samples = assign_splits(result.kept, dataset.labels, shares, seed, result.groups)
+    return Pictures(
+        dataset.name,
+        dataset.labels,
+        samples,
+        pixels.images_nhwc_rgb_u8,
+        np.array([pixels.row_of[sample.sha256] for sample in samples], np.intp),
+        np.array([dataset.labels.index(sample.label) for sample in samples], np.int64),
+        result.left_out,
+        result.findings,
+    )
+
+
+def hash_all(samples: Sequence[Sample]) -> tuple[list[Sample], list[LeftOut]]:
+    """Give every picture the SHA-256 of its file, in parallel.
+
+    Left out are files that cannot be read, and those whose index recorded another hash.
+    """
+    with ThreadPoolExecutor(core_count()) as pool:
+        results = list(pool.map(_hash, samples))
+    hashed = [result for result in results if isinstance(result, Sample)]
+    return hashed, [result for result in results if isinstance(result, LeftOut)]
 
 
 def write_left_out_csv(path: Path, left_out: Sequence[LeftOut]) -> None:
@@ -87,33 +109,14 @@ def write_left_out_csv(path: Path, left_out: Sequence[LeftOut]) -> None:
         writer.writerows([item.sample.path.resolve(), item.sample.label, item.reason] for item in left_out)
 
 
-def _hash_all(samples: Sequence[Sample]) -> tuple[list[Sample], list[LeftOut]]:
-    with ThreadPoolExecutor(core_count()) as pool:
-        results = list(pool.map(_hash, samples))
-    hashed = [replace(sample, sha256=digest) for sample, digest, _ in results if digest]
-    return hashed, [LeftOut(sample, reason) for sample, digest, reason in results if not digest]
-
-
-def _hash(sample: Sample) -> tuple[Sample, str, str]:
-    digest = hashlib.sha256()
+def _hash(sample: Sample) -> Sample | LeftOut:
     try:
-        with sample.path.open("rb") as file:
-            while block := file.read(_HASH_BLOCK_BYTES):
-                digest.update(block)
+        sha256 = file_sha256(sample.path)
     except OSError as error:
-        return sample, "", f"cannot be read ({error.strerror})"
-    return sample, digest.hexdigest(), ""
-
-
-def _check_memory(count: int, spec: InputSpec) -> None:
-    """Refuse before decoding what would otherwise end in the kernel's out-of-memory killer."""
-    needed = count * spec.height * spec.width * 3
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > available // 2:
-        raise UsageError(
-            f"{count} pictures of {spec.width} x {spec.height} pixels need {needed / 2**30:.1f} GiB, and half of this "
-            f"machine's memory is {available / 2**31:.1f} GiB; choose a smaller --image-size or fewer pictures"
-        )
+        return LeftOut(sample, f"cannot be read ({error.strerror})")
+    if sample.sha256 not in ("", sha256):
+        return LeftOut(sample, "is not the file that the index was written for: its SHA-256 is another")
+    return replace(sample, sha256=sha256)
 
 
 def _check_classes(labels: Sequence[str], usable: Sequence[Sample], left_out: Sequence[LeftOut]) -> None:

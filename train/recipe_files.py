@@ -1,4 +1,4 @@
-"""Recipes as TOML files, parsed strictly.
+"""Recipes as TOML files, parsed strictly, and changed by options of the command line.
 
 The built-in ones lie in ``train/recipes``; each begins with a comment that gives its command, the accuracy and the
 time to expect.
@@ -7,6 +7,7 @@ time to expect.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,54 @@ def to_toml(recipe: Recipe) -> str:
     """TOML text that `load_recipe` reads back to the same recipe."""
     import tomli_w
 
+    return tomli_w.dumps(_tables(recipe))
+
+
+def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Replace fields, as options of the command line do.
+
+    Args:
+        recipe: Stays as it is.
+        changes: ``table.field`` (or ``seed`` and the like) to value; None leaves a field.
+
+    Raises:
+        UsageError: No such field, or a value that does not fit; the message names it.
+    """
+    tables = _tables(recipe)
+    for key, value in changes.items():
+        if value is not None:
+            table, _, field = key.rpartition(".")
+            target = tables.setdefault(table, {}) if table else tables
+            if not isinstance(target, dict):
+                raise UsageError(f"recipe {recipe.name}.{key}: {table} is not a table")
+            target[field] = value
+    try:
+        return from_mapping(Recipe, tables, f"recipe {recipe.name}", require_all=False)
+    except ManifestError as error:
+        raise UsageError(str(error)) from error
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Read options such as ``optimizer.learning_rate=1e-4``; a value is TOML, or text where it is none.
+
+    Raises:
+        UsageError: No ``=``, or nothing before it.
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set: expected TABLE.FIELD=VALUE such as optimizer.learning_rate=1e-4, got {setting!r}")
+        try:
+            changes[key.strip()] = _loads(f"value = {text}".encode())["value"]
+        except ValueError:
+            changes[key.strip()] = text.strip()
+    return changes
+
+
+def _tables(recipe: Recipe) -> dict[str, Any]:
     # TOML has no null: a table that is None is simply absent.
-    return tomli_w.dumps({key: value for key, value in to_mapping(recipe).items() if value is not None})
+    return {key: value for key, value in to_mapping(recipe).items() if value is not None}
 
 
 def _parse(path: Path) -> Recipe:
@@ -55,7 +102,7 @@ def _parse(path: Path) -> Recipe:
     if len(data) > _MAX_RECIPE_BYTES:
         raise UsageError(f"{path}: expected a recipe of at most {_MAX_RECIPE_BYTES} bytes, got a larger file")
     try:
-        # Required fields carry no default, so only the two architecture tables may be absent.
+        # Required fields carry no default, so only the optional tables may be absent.
         return from_mapping(Recipe, _loads(data), f"{path}: recipe", require_all=False)
     except ManifestError as error:
         raise UsageError(str(error)) from error

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.datasets.samples import Split
-from train.callbacks import Epoch
+from train import report_plots as plots
+from train.findings import Finding, Kind
 from train.metrics import Scores
+from train.ranking import Ranking, mean_ranking
 from train.recipe_files import to_toml
+from train.report_gallery import augmented_url, predictions, worst_mistakes
+from train.report_sentences import kept_epoch, percent, sentences
 
 if TYPE_CHECKING:
     from train.finished import Run
 
 REPORT_FILE = "report.html"
-_MAX_TILES = 16
 _MAX_LEFT_OUT_LINES = 50
-_TILE_PX = 128
-_JPEG_QUALITY = 85
+_MAX_MESSAGES_PER_KIND = 5
+_MAX_HEAT_CLASSES = 12
+_MAX_OPEN_CLASSES = 20
+_MAX_LOWEST = 10
+_MAX_CONFUSIONS = 12
+_HIGHLIGHTED_OF_MANY = 5
 
 
 @dataclass(frozen=True)
-class Tile:
-    """One test picture: embedded JPEG, answer, probability of the answer 0..1, and the truth."""
+class Plot:
+    """A plot as an embedded PNG, and what it shows in words."""
 
-    jpeg_url: str
-    answer: str
-    score: float
-    label: str
+    url: str
+    text: str
 
 
 def render_report(run: Run) -> str:
@@ -46,20 +47,60 @@ def render_report(run: Run) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("train"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    test = run.evaluation.scores[Split.TEST]
-    return environment.get_template("report.html").render(
+    environment.filters["percent"] = percent
+    page = environment.get_template("report.html").render(
         run=run,
         recipe=run.recipe,
-        splits=[(split.value, run.evaluation.scores[split]) for split in Split],
-        test=test,
-        heat=_heat(test),
-        counts=_counts(run),
-        curves_url=_png_url(run.fitted.history, run.fitted.best),
-        tiles=_tiles(run),
-        left_out=[(str(item.sample.path), item.reason) for item in run.pictures.left_out[:_MAX_LEFT_OUT_LINES]],
-        left_out_total=len(run.pictures.left_out),
+        evaluation=run.evaluation,
         recipe_toml=to_toml(run.recipe),
+        kept=kept_epoch(run),
+        sentences=sentences(run),
+        curves=_curves(run),
+        predictions=predictions(run),
+        mistakes=worst_mistakes(run),
+        augmented_url=augmented_url(run),
+        **_test_tables(run.evaluation.scores[Split.TEST]),
+        **_ranking(run.evaluation.ranking),
+        **_reliability(run),
+        **_data(run),
     )
+    # File names may hold bytes that are no text.
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _curves(run: Run) -> list[Plot]:
+    history, best = run.fitted.history, run.fitted.best
+    loss, accuracy = run.fitted.before_training
+    return [
+        Plot(plots.loss_curve(history, best, loss), "Loss by epoch, training and validation"),
+        Plot(plots.accuracy_curve(history, best, accuracy), "Accuracy by epoch, training and validation"),
+        Plot(plots.learning_rate_curve(history), "Learning rate by epoch"),
+    ]
+
+
+def _test_tables(test: Scores) -> dict[str, Any]:
+    """The test pictures by class and by pair of classes."""
+    is_small = len(test.classes) <= _MAX_HEAT_CLASSES
+    pairs = [
+        (count, entry.label, test.classes[j].label, count / entry.images)
+        for entry, row in zip(test.classes, test.confusion, strict=True)
+        for j, count in enumerate(row)
+        if count and test.classes[j] is not entry
+    ]
+    return {
+        "test": test,
+        "is_small": is_small,
+        "lowest_f1": [] if len(test.classes) <= _MAX_OPEN_CLASSES else _lowest_f1(test),
+        "heat": _heat(test) if is_small else [],
+        "heat_plot": None if is_small else Plot(plots.confusion_image(test), "Confusion matrix"),
+        "confusions": sorted(pairs, key=lambda pair: -pair[0])[:_MAX_CONFUSIONS],
+        "confusions_total": len(pairs),
+    }
+
+
+def _lowest_f1(scores: Scores) -> list[int]:
+    present = [i for i, entry in enumerate(scores.classes) if entry.images]
+    return sorted(present, key=lambda i: scores.classes[i].f1)[:_MAX_LOWEST]
 
 
 def _heat(scores: Scores) -> list[tuple[str, list[tuple[int, float, bool]]]]:
@@ -71,62 +112,58 @@ def _heat(scores: Scores) -> list[tuple[str, list[tuple[int, float, bool]]]]:
     return rows
 
 
-def _counts(run: Run) -> list[tuple[str, list[int]]]:
-    """Pictures per label, one column a part and one for all."""
-    found = Counter((sample.label, sample.split) for sample in run.pictures.samples)
-    rows = [(label, [found[label, split] for split in Split]) for label in run.pictures.labels]
-    return [(label, [*counts, sum(counts)]) for label, counts in rows]
-
-
-def _png_url(history: tuple[Epoch, ...], best: Epoch) -> str:
-    """Loss and accuracy by epoch, as an embedded PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
-    epochs = [row.epoch for row in history]
-    for axes, name, title in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("loss (nats)", "accuracy"), strict=True):
-        axes.plot(epochs, [getattr(row, name) for row in history], label="training", color="#8a8f98", marker=".")
-        axes.plot(epochs, [getattr(row, f"val_{name}") for row in history], label="validation", color="#0b66c3")
-        axes.axvline(best.epoch, color="#2a7d3f", linestyle=":", label=f"kept: epoch {best.epoch}")
-        axes.set(title=title, xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    buffer = io.BytesIO()
-    # No software version in the file: the same run gives the same bytes.
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _tiles(run: Run) -> list[Tile]:
-    """Up to 16 test pictures: the most certain mistakes in the first half, a seeded choice of the rest after them."""
-    rows = run.pictures.rows(Split.TEST)
-    probabilities = run.evaluation.probabilities[rows]
-    answers, certainty = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    is_wrong = answers != run.pictures.targets[rows]
-    wrong = np.flatnonzero(is_wrong)[np.argsort(-certainty[is_wrong], kind="stable")]
-    right = np.random.default_rng(run.recipe.seed).permutation(np.flatnonzero(~is_wrong))
-    mistakes = wrong[: max(_MAX_TILES // 2, _MAX_TILES - len(right))]
-    labels = run.pictures.labels
-    return [
-        Tile(
-            _jpeg_url(run.pictures.images_nhwc_rgb_u8[rows[index]]),
-            labels[answers[index]],
-            float(certainty[index]),
-            labels[run.pictures.targets[rows[index]]],
-        )
-        for index in [*mistakes, *right][:_MAX_TILES]
+def _ranking(rankings: Sequence[Ranking]) -> dict[str, Any]:
+    """ROC and precision-recall, each class in a colour, or of many classes those that rank worst."""
+    known = [i for i, entry in enumerate(rankings) if entry.average_precision is not None]
+    if len(known) > len(plots.COLORS):
+        known = sorted(known, key=lambda i: rankings[i].average_precision or 0.0)[:_HIGHLIGHTED_OF_MANY]
+    drawn = [
+        Plot(plots.roc_plot(rankings, known), "ROC curves by class"),
+        Plot(plots.precision_recall_plot(rankings, known), "Precision-recall curves by class"),
     ]
+    return {
+        "ranking_plots": drawn if known else [],
+        "ranking_legend": [(color, rankings[i]) for color, i in zip(plots.COLORS, known)],  # noqa: B905
+        "ranking_has_more": len(known) < sum(entry.roc_auc is not None for entry in rankings),
+        "mean_roc_auc": mean_ranking([entry.roc_auc for entry in rankings]),
+        "mean_average_precision": mean_ranking([entry.average_precision for entry in rankings]),
+    }
 
 
-def _jpeg_url(image_hwc_rgb_u8: NDArray[np.uint8]) -> str:
-    import cv2
+def _reliability(run: Run) -> dict[str, Any]:
+    calibration = run.evaluation.calibration
+    if calibration.temperature == 1.0:
+        shown = [(calibration.test_after, "score and share right")]
+    else:
+        shown = [(calibration.test_before, "before calibration"), (calibration.test_after, "after calibration")]
+    return {
+        "calibration": calibration,
+        "reliability_plots": [Plot(plots.reliability_plot(entry, title), title) for entry, title in shown],
+    }
 
-    small = cv2.resize(image_hwc_rgb_u8, (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_AREA)
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    if not done:
-        raise ValueError("OpenCV cannot encode JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+def _data(run: Run) -> dict[str, Any]:
+    """Pictures per label and part, what the audit found, and what was left out."""
+    found = Counter((sample.label, sample.split) for sample in run.pictures.samples)
+    left_out = run.pictures.left_out
+    return {
+        "splits": [(split.value, run.evaluation.scores[split]) for split in Split],
+        "counts": [(label, [found[label, split] for split in Split]) for label in run.pictures.labels],
+        "findings": _findings(run.pictures.findings),
+        "left_out": [(str(item.sample.path), item.reason) for item in left_out[:_MAX_LEFT_OUT_LINES]],
+        "left_out_total": len(left_out),
+    }
+
+
+def _findings(findings: Sequence[Finding]) -> list[tuple[str, int, list[tuple[str, int]], int]]:
+    """Per kind its heading, number of files, the most frequent messages with how often they came, and how many more."""
+    messages: dict[Kind, Counter[str]] = {}
+    files: Counter[Kind] = Counter()
+    for finding in findings:
+        messages.setdefault(finding.kind, Counter())[finding.message] += 1
+        files[finding.kind] += len(finding.samples)
+    return [
+        (kind.heading, files[kind], shown, len(found) - len(shown))
+        for kind, found in messages.items()
+        for shown in [found.most_common(_MAX_MESSAGES_PER_KIND)]
+    ]

@@ -3,135 +3,150 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_runtime.atomic import check_free
-from edge_runtime.cli_support import Progress, note, progress_bar
+from edge_runtime.cli_support import note
 from edge_runtime.contract import MANIFEST_FILE
-from edge_runtime.datasets.builtin import SMILEYS_COUNT
-from edge_runtime.datasets.resolve import resolve
-from edge_runtime.datasets.samples import Dataset, Split
-from edge_runtime.errors import OutputError
-from train.backend import load_keras
-from train.metrics import Scores
-from train.pictures import Pictures, load_pictures
-from train.recipe import WEIGHTS_IMAGENET, WEIGHTS_NONE, Recipe
-from train.split import LeftOut
-from train.weights import infer_alpha
+from edge_runtime.datasets.samples import fingerprint
+from edge_runtime.errors import OutputError, UsageError
+from train.backend import check_request, start
+from train.hardware import FLOAT32, HardwareRequest
+from train.reading import read_pictures
+from train.recipe import Recipe
+from train.recipe_files import to_toml
+from train.saving import Format
+from train.training_state import STATE_FILE, Identity, TrainingState, load_state, locked
+from train.weights import with_checked_weights
 
-_LEFT_OUT_SHOWN = 5
+if TYPE_CHECKING:
+    from train.finished import Run
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What the command line tells at the end; the rates are pictures per second, ``seconds`` is wall time."""
+class Request:
+    """What the command line asks for.
 
-    test: Scores
-    validation: Scores
-    images_per_second: float
-    feature_images_per_second: float | None
-    seconds: float
-
-
-def train(source: str, recipe: Recipe, out: Path, model_name: str, *, overwrite: bool) -> Outcome:
-    """Train by a recipe and write the run directory.
-
-    Args:
-        source: A folder of class folders, or the name of a built-in set.
+    Attributes:
+        source: SRC, see `edge_runtime.datasets.resolve`.
+        sha256: Expected of a zip; None accepts any.
         recipe: What to do.
         out: The run directory.
         model_name: For the manifest; letters, digits, ``.``, ``_`` and ``-``.
-        overwrite: Whether an existing run directory is replaced.
+        also: Formats to save the model in besides ``.keras``.
+        hardware: What to train on.
+        overwrite: Whether an existing run directory, or an interrupted training, is replaced.
+        resume: Whether an interrupted training goes on.
+    """
+
+    source: str
+    sha256: str | None
+    recipe: Recipe
+    out: Path
+    model_name: str
+    also: tuple[Format, ...]
+    hardware: HardwareRequest
+    overwrite: bool
+    resume: bool
+
+
+def train(request: Request) -> Run:
+    """Train by a recipe and write the run directory.
+
+    While it lasts, ``OUT.training`` holds the state from which ``--resume`` goes on, and TensorBoard's logs. Of several
+    processes all do the same, and the first one writes.
 
     Raises:
-        EdgeKitError: See `edge_runtime.errors`; nothing is left behind then.
+        EdgeKitError: See `edge_runtime.errors`.
     """
     started = time.perf_counter()
-    check_free(out, overwrite=overwrite, marker=MANIFEST_FILE)
-    _make_parent(out)
-    recipe = with_alpha_of_file(recipe)
-    pictures = _read(source, recipe)
-    backend = load_keras(recipe.seed)
+    check_request(request.hardware)
+    check_free(request.out, overwrite=request.overwrite, marker=MANIFEST_FILE)
+    recipe = with_checked_weights(request.recipe)
+    with _work_folder(request) as work_folder:
+        state = load_state(work_folder) if request.resume else None
+        pictures = read_pictures(request.source, request.sha256, recipe)
+        backend, hardware = start(request.hardware, recipe.seed)
+        note(hardware.describe())
+        hardware.check_batch_size(recipe.fit.batch_size)
+        precision = "" if hardware.dtype_policy == FLOAT32 else f", {hardware.dtype_policy}"
+        identity = Identity(to_toml(recipe), fingerprint(pictures.samples), backend + precision)
+        _check_same(state, identity, work_folder)
 
-    # Keras and what builds on it load only now, when the cheap mistakes have been found.
-    from train.evaluation import evaluate
-    from train.finished import Run
-    from train.fitting import fit
-    from train.models import build
-    from train.rundir import write_run
+        # Keras and what builds on it load only now, when the cheap mistakes have been found.
+        from train.distribution import check_same_everywhere, scope
+        from train.evaluation import evaluate
+        from train.finished import Run
+        from train.fitting import fit
+        from train.models import build
+        from train.plain import plain_model
+        from train.rundir import write_run
 
-    network = build(recipe, len(pictures.labels))
-    with tempfile.TemporaryDirectory() as logs:
-        can_log = backend.startswith("tensorflow") and find_spec("tensorboard") is not None
-        fitted = fit(network, pictures, recipe, Path(logs) if can_log else None)
-        evaluation = evaluate(network.model, pictures)
-        seconds = time.perf_counter() - started
-        run = Run(model_name, recipe, backend, pictures, fitted, evaluation, seconds)
-        write_run(out, run, network.model, Path(logs), overwrite=overwrite)
-    scores = evaluation.scores
-    return Outcome(
-        scores[Split.TEST],
-        scores[Split.VALIDATION],
-        fitted.images_per_second,
-        fitted.feature_images_per_second,
-        time.perf_counter() - started,
-    )
-
-
-def with_alpha_of_file(recipe: Recipe) -> Recipe:
-    """Where the recipe names a weight file, take the width multiplier from the file.
-
-    Raises:
-        UsageError: No such file.
-        IntegrityError: Not a MobileNetV2 weight file.
-    """
-    if recipe.mobilenetv2 is None or recipe.weights in (WEIGHTS_NONE, WEIGHTS_IMAGENET):
-        return recipe
-    alpha = infer_alpha(Path(recipe.weights))
-    return replace(recipe, mobilenetv2=replace(recipe.mobilenetv2, alpha=alpha))
+        log = backend.startswith("tensorflow") and find_spec("tensorboard") is not None
+        with scope(hardware):
+            check_same_everywhere(f"{identity} {state and len(state.history)}", "another recipe, data or saved state")
+            network = build(recipe, len(pictures.labels))
+            fitted = fit(network, pictures, recipe, identity, work_folder, state=state, log=log)
+        is_plain = hardware.dtype_policy == FLOAT32 and len(hardware.devices) == 1
+        model = network.model if is_plain else plain_model(network, recipe, len(pictures.labels))
+        evaluation = evaluate(model, pictures, recipe)
+        run = Run(request.model_name, recipe, backend, pictures, fitted, evaluation, time.perf_counter() - started)
+        if request.hardware.is_chief:
+            write_run(request.out, run, model, work_folder, request.also, overwrite=request.overwrite)
+            shutil.rmtree(work_folder, ignore_errors=True)
+    return run
 
 
-def _read(source: str, recipe: Recipe) -> Pictures:
-    dataset = _resolve(source)
-    with progress_bar("reading pictures", len(dataset.samples)) as progress:
-        pictures = load_pictures(dataset, recipe.input.spec(), recipe.split, recipe.seed, progress)
-    counts = ", ".join(f"{len(pictures.rows(split))} {split.value}" for split in Split)
-    note(f"{pictures.name}: {len(pictures.samples)} pictures in {len(pictures.labels)} classes ({counts})")
-    _note_left_out(pictures.left_out)
-    return pictures
-
-
-def _resolve(source: str) -> Dataset:
-    with contextlib.ExitStack() as stack:
-        bar: list[Progress] = []
-
-        def drawn(count: int) -> None:
-            # Only a built-in set that is not in the cache yet is drawn, so the bar appears with the first picture.
-            if not bar:
-                bar.append(stack.enter_context(progress_bar("drawing pictures", SMILEYS_COUNT)))
-            bar[0](count)
-
-        return resolve(source, drawn)
-
-
-def _note_left_out(left_out: Sequence[LeftOut]) -> None:
-    if not left_out:
+@contextlib.contextmanager
+def _work_folder(request: Request) -> Iterator[Path]:
+    """The folder of the running training, locked; it stays only where there is something to resume."""
+    folder = request.out.with_name(request.out.name + ".training")
+    if (folder / STATE_FILE).exists() and not request.overwrite and not request.resume:
+        raise OutputError(
+            f"{folder}: holds an interrupted training; --resume goes on with it, --overwrite starts again"
+        )
+    if not request.hardware.is_chief:
+        yield folder
         return
-    note(f"{len(left_out)} files left out (all are in left_out.csv):")
-    for item in left_out[:_LEFT_OUT_SHOWN]:
-        note(f"  {item.sample.path}: {item.reason}")
+    with locked(folder):
+        if request.overwrite and not request.resume:
+            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+            (folder / STATE_FILE).unlink(missing_ok=True)
+        elif request.resume and not (folder / STATE_FILE).exists():
+            note(f"{folder}: nothing to resume, starting from the beginning")
+        try:
+            yield folder
+        except KeyboardInterrupt:
+            if (folder / STATE_FILE).exists():
+                note("\ninterrupted; the same command with --resume goes on")
+            raise
+        finally:
+            if not (folder / STATE_FILE).exists():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
-def _make_parent(out: Path) -> None:
-    """Find out before the long work whether the run directory can be written."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.partial-", dir=out.parent):
-            pass
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror})") from error
+def _check_same(state: TrainingState | None, identity: Identity, folder: Path) -> None:
+    """Refuse to go on with another recipe, other pictures or another backend: the curve would not be one."""
+    if state is None:
+        return
+    before = state.identity
+    if before.recipe_toml != identity.recipe_toml:
+        old, new = before.recipe_toml.splitlines(), identity.recipe_toml.splitlines()
+        changed = next((line for line in old if line not in new), "another recipe")
+        reason = f"with another recipe ({changed})"
+    elif before.data_sha256 != identity.data_sha256:
+        reason = "on other pictures"
+    elif before.backend != identity.backend:
+        reason = f"under {before.backend} rather than {identity.backend}"
+    else:
+        return
+    raise UsageError(
+        f"{folder}: the interrupted training ran {reason}; give the same again, or start again with --overwrite "
+        "and without --resume"
+    )

@@ -1,4 +1,4 @@
-"""MobileNetV2 weight files: check one before Keras reads it, and tell its width from the file.
+"""Weight files of backbones: check one before Keras reads it, and tell a MobileNetV2's width from the file.
 
 A weight file may come from anyone, so it is opened as plain HDF5 and its structure checked; a whole model is never
 loaded from it, because that could run code.
@@ -6,10 +6,13 @@ loaded from it, because that could run code.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import IntegrityError, UsageError
+from train.recipe import Recipe
+from train.settings import WEIGHTS_IMAGENET, WEIGHTS_NONE, BackboneName
 
 _MAX_BYTES = 256 << 20
 # Input channels of the last convolution, the only one whose width is the same function of alpha in every release:
@@ -17,14 +20,30 @@ _MAX_BYTES = 256 << 20
 _ALPHA_BY_CHANNELS = {112: 0.35, 160: 0.5, 240: 0.75, 320: 1.0, 416: 1.3, 448: 1.4}
 
 
-def infer_alpha(path: Path) -> float:
-    """Check a no-top MobileNetV2 weight file and tell its width multiplier.
+def with_checked_weights(recipe: Recipe) -> Recipe:
+    """Where the recipe names a weight file, check it, and take a MobileNetV2's width multiplier from it.
+
+    Raises:
+        UsageError: No such file.
+        IntegrityError: Not such weights.
+    """
+    backbone = recipe.backbone
+    if backbone is None or backbone.weights in (WEIGHTS_NONE, WEIGHTS_IMAGENET):
+        return recipe
+    alpha = check_weights(Path(backbone.weights), backbone.name)
+    return recipe if alpha is None else replace(recipe, backbone=replace(backbone, alpha=alpha))
+
+
+def check_weights(path: Path, backbone: BackboneName) -> float | None:
+    """Check a no-top weight file before anything is built from it.
 
     Args:
         path: A Keras ``.h5`` weight file.
+        backbone: What it is meant for.
 
     Returns:
-        0.35, 0.5, 0.75, 1.0, 1.3 or 1.4.
+        For a MobileNetV2 its width multiplier: 0.35, 0.5, 0.75, 1.0, 1.3 or 1.4; None for other backbones, whose
+        layers Keras checks when it loads them.
 
     Raises:
         UsageError: No such file.
@@ -38,20 +57,22 @@ def infer_alpha(path: Path) -> float:
         raise IntegrityError(f"{path}: expected a weight file that ends in .h5")
     try:
         with h5py.File(path, "r") as file:
-            _check_contained(file, path)
+            _check_contained(file, path, backbone)
             kernels = _find_kernels(file)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise IntegrityError(f"{path}: cannot be read as an HDF5 weight file ({error})") from error
+    if backbone is not BackboneName.MOBILENETV2:
+        return None
     channels = kernels[0][2] if len(kernels) == 1 and len(kernels[0]) == 4 else None
     if channels not in _ALPHA_BY_CHANNELS:
-        raise IntegrityError(not_mobilenetv2(path, "its layers are others"))
+        raise IntegrityError(not_these_weights(path, backbone, "its layers are others"))
     return _ALPHA_BY_CHANNELS[channels]
 
 
-def not_mobilenetv2(path: Path, reason: str) -> str:
+def not_these_weights(path: Path, backbone: BackboneName, reason: str) -> str:
     """The sentence that says what a weight file should have been."""
     return (
-        f"{path}: expected the weights of a Keras MobileNetV2 without its top layer "
+        f"{path}: expected the weights of a Keras {backbone.value} without its top layer "
         f"(include_top=False), but {reason}; give such a file, imagenet or none"
     )
 
@@ -68,7 +89,7 @@ def _find_kernels(file: Any) -> list[tuple[int, ...]]:
     return shapes
 
 
-def _check_contained(file: Any, path: Path) -> None:
+def _check_contained(file: Any, path: Path, backbone: BackboneName) -> None:
     """Refuse links and external storage, which would read other files, and data too large to be such weights."""
     import h5py
 
@@ -86,11 +107,11 @@ def _check_contained(file: Any, path: Path) -> None:
 
     file.visititems_links(visit_link)
     if links:
-        raise IntegrityError(not_mobilenetv2(path, f"{links[0]!r} is a link"))
+        raise IntegrityError(not_these_weights(path, backbone, f"{links[0]!r} is a link"))
     file.visititems(visit)
     for name, item in datasets:
         if item.external or item.is_virtual:
-            raise IntegrityError(not_mobilenetv2(path, f"{name!r} is stored in another file"))
+            raise IntegrityError(not_these_weights(path, backbone, f"{name!r} is stored in another file"))
     total = sum(item.size * item.dtype.itemsize for _, item in datasets)
     if total > _MAX_BYTES:
-        raise IntegrityError(not_mobilenetv2(path, f"it holds {total >> 20} MiB"))
+        raise IntegrityError(not_these_weights(path, backbone, f"it holds {total >> 20} MiB"))

@@ -1,0 +1,142 @@
+"""Near copies are found; pictures that are only alike are not; and neither takes forever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.facts import Facts, examine
+from train.near_duplicates import TooManyAlikeError, _candidates, group_pairs, near_pairs
+
+Image = np.ndarray
+
+
+def photo(seed: int, height: int = 300, width: int = 400) -> Image:
+    """Blobs of several sizes, as a photo has: uint8 [height, width, 3]."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros((height, width, 3), np.float32)
+    for cells, weight in ((4, 1.0), (12, 0.5), (40, 0.2)):
+        noise = rng.random((cells, cells, 3), np.float32) - 0.5
+        image += weight * cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(128 + 150 * image, 0, 255).astype(np.uint8)
+
+
+def facts_of(image_hwc_u8: Image, quality: int = 90) -> Facts:
+    data = cv2.imencode(".jpg", image_hwc_u8, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    return examine(Path("x.jpg"), data)[0]
+
+
+def scaled(image: Image, factor: float) -> Image:
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+
+COPIES: dict[str, Callable[[Image], Facts]] = {
+    "compressed": lambda image: facts_of(image, 40),
+    "scaled": lambda image: facts_of(scaled(image, 0.7)),
+    "brighter": lambda image: facts_of(np.clip(image * 1.05, 0, 255).astype(np.uint8)),
+    "cropped all round": lambda image: facts_of(image[3:-3, 4:-4]),
+    "cropped on two sides": lambda image: facts_of(image[:-6, :-8]),
+    "all at once": lambda image: facts_of(scaled(np.clip(image * 1.03, 0, 255).astype(np.uint8)[3:-3, 4:-4], 0.7), 60),
+}
+
+
+@pytest.mark.parametrize("change", COPIES)
+def test_a_changed_copy_is_found(change):
+    originals = [photo(seed) for seed in range(10)]
+    found = [near_pairs([facts_of(image), COPIES[change](image)]) for image in originals]
+    assert sum(map(bool, found)) >= 9
+
+
+def test_different_pictures_are_not_called_near():
+    assert near_pairs([facts_of(photo(seed)) for seed in range(100)]) == []
+
+
+def test_mirror_images_and_negatives_and_other_colours_are_not_near():
+    image = photo(1)
+    others = [image[:, ::-1], 255 - image, image[:, :, ::-1]]
+    assert near_pairs([facts_of(image), *(facts_of(np.ascontiguousarray(other)) for other in others)]) == []
+
+
+def test_another_object_before_the_same_background_is_not_near():
+    image = photo(2)
+    other = image.copy()
+    cv2.circle(other, (250, 180), 40, (0, 0, 255), -1)
+    assert near_pairs([facts_of(image), facts_of(other)]) == []
+    assert near_pairs([facts_of(image), facts_of(image, 60)]) == [(0, 1)]
+
+
+def test_blank_pictures_are_not_near_one_another():
+    blank = np.full((64, 64, 3), 200, np.uint8)
+    assert near_pairs([facts_of(blank), facts_of(blank + 1)]) == []
+
+
+def test_few_facts_are_fine():
+    assert near_pairs([]) == []
+    assert near_pairs([facts_of(photo(0))]) == []
+
+
+@given(
+    st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=12),
+    st.lists(st.tuples(st.integers(0, 11), st.sets(st.integers(0, 63), max_size=11)), max_size=20),
+)
+def test_candidates_are_exactly_the_pairs_within_8_bits(seeds, changes):
+    hashes = list(seeds)
+    for index, bits in changes:
+        hashes.append(seeds[index % len(seeds)] ^ sum(1 << bit for bit in bits))
+    expected = [
+        (i, j)
+        for i in range(len(hashes))
+        for j in range(i + 1, len(hashes))
+        if bin(hashes[i] ^ hashes[j]).count("1") <= 8
+    ]
+    assert [tuple(pair) for pair in _candidates(np.array(hashes, np.uint64)).tolist()] == expected
+
+
+def test_a_set_in_which_everything_is_alike_is_refused_in_time():
+    one = facts_of(photo(3))
+    with pytest.raises(TooManyAlikeError, match="among 3000 pictures"):
+        near_pairs([one] * 3000)
+
+
+@given(st.integers(1, 30), st.data())
+def test_groups_are_disjoint_and_hold_only_linked_pictures(count, data):
+    pairs = data.draw(
+        st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)).filter(lambda p: p[0] < p[1]))
+    )
+    groups = group_pairs(count, pairs)
+    members = [index for group in groups for index in group]
+    assert len(members) == len(set(members))
+    assert all(len(group) > 1 for group in groups)
+    if count <= 20:
+        home = {index: number for number, group in enumerate(groups) for index in group}
+        assert all(home[first] == home[second] for first, second in pairs)
+
+
+def test_a_long_chain_is_cut_so_that_its_ends_are_not_together():
+    chain = [(index, index + 1) for index in range(60)]
+    groups = group_pairs(61, chain)
+    assert max(map(len, groups)) == 3
+    assert len(group_pairs(15, chain[:14])) == 1
+
+
+def test_many_copies_of_one_picture_stay_one_group():
+    assert group_pairs(30, [(i, j) for i in range(30) for j in range(i + 1, 30)]) == [list(range(30))]
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs"), [("happy_sad", 37), ("cats_and_dogs", 0), ("flowers", 1), ("faces_fer", 26)]
+)
+def test_real_sets_hold_the_pairs_that_a_person_confirmed(name, pairs, real_data):
+    """Each was looked at: photos found twice on the web, and film frames; no two different pictures."""
+    facts = {}
+    for path in sorted(real_data(name).rglob("*.*")):
+        entry, _ = examine(path)
+        if not entry.problem:
+            facts[entry.sha256] = entry
+    assert len(near_pairs(list(facts.values()))) == pairs

@@ -1,0 +1,153 @@
+"""Make scores mean what they say: one temperature, fitted on validation and folded into the last layer.
+
+Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import EdgeKitError
+
+BINS = 15
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 8.0
+_MIN_PICTURES = 10
+_FOLD_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Answers whose score lies in one interval.
+
+    Attributes:
+        images: How many.
+        mean_score: Mean of their scores, 0..1; 0 where there are none.
+        accuracy: Share of right ones, 0..1; 0 where there are none.
+    """
+
+    images: int
+    mean_score: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far scores can be taken for shares of right answers.
+
+    Attributes:
+        error: Expected calibration error: the mean gap between score and share of right answers, 0..1.
+        bins: `BINS` intervals of equal width from 0 to 1.
+    """
+
+    error: float
+    bins: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the temperature did.
+
+    Attributes:
+        temperature: What the last layer's outputs were divided by; 1 leaves them.
+        validation_nll_before: Mean negative log-likelihood of the validation pictures, in nats; 0 without pictures.
+        validation_nll_after: The same with the temperature.
+        test_before: On the test pictures, which had no part in it.
+        test_after: The same with the temperature.
+    """
+
+    temperature: float
+    validation_nll_before: float
+    validation_nll_after: float
+    test_before: Reliability
+    test_after: Reliability
+
+
+def log_softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Logarithms of the probabilities, float64 [n, labels], for logits [n, labels]."""
+    scaled = logits.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+
+
+def nll(logits: NDArray[np.floating], targets: NDArray[np.int64], temperature: float = 1.0) -> float:
+    """Mean negative log-likelihood in nats; 0 without pictures."""
+    if not len(targets):
+        return 0.0
+    return float(-log_softmax(logits, temperature)[np.arange(len(targets)), targets].mean())
+
+
+def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.int64]) -> float:
+    """The temperature that makes the scores of some pictures most likely; 1 where none is clearly better.
+
+    Few pictures, all answered right, would ask for a temperature of 0, as if the network could never be wrong. So the
+    fit counts one more picture, whose class could be any: n right answers of n speak for n of n + 1, no more. The
+    result lies between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`. It is clearly better where the mean gain in
+    log-likelihood is above its own standard error; less may be chance, and would do as much harm elsewhere.
+
+    Args:
+        logits: [n, labels], of pictures that had no part in training.
+        targets: int64 [n], class indices.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if len(targets) < _MIN_PICTURES:
+        return 1.0
+    pictures = np.arange(len(targets))
+    doubt = 1.0 / (len(targets) + 1)
+
+    def cost(log_temperature: float) -> float:
+        logarithms = log_softmax(logits, float(np.exp(log_temperature)))
+        right = logarithms[pictures, targets]
+        return float(-((1 - doubt) * right + doubt * logarithms.mean(axis=1)).mean())
+
+    bounds = (float(np.log(MIN_TEMPERATURE)), float(np.log(MAX_TEMPERATURE)))
+    found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    temperature = float(np.exp(found.x))
+    gains = (log_softmax(logits, temperature) - log_softmax(logits))[pictures, targets]
+    return temperature if gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)) else 1.0
+
+
+def fold(layer: Any, temperature: float) -> None:
+    """Divide the last layer's kernel and bias by the temperature; softmax and sigmoid alike then give its scores."""
+    layer.set_weights([weight / np.float32(temperature) for weight in layer.get_weights()])
+
+
+def check_folded(outputs: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    """Make sure that the folded model gives the probabilities that the report is about.
+
+    Args:
+        outputs: float32 [n, d], of the folded model.
+        expected: float32 [n, d], by formula.
+
+    Raises:
+        EdgeKitError: It does not.
+    """
+    gap = float(np.abs(outputs - expected).max(initial=0.0))
+    if not gap <= _FOLD_TOLERANCE:
+        raise EdgeKitError(
+            f"the calibrated model's probabilities are {gap:.2g} off, expected at most {_FOLD_TOLERANCE:g}; this is a "
+            "mistake in edgekit, please report it; --set head.calibrate=false goes without"
+        )
+
+
+def reliability(scores: NDArray[np.floating], is_right: NDArray[np.bool_]) -> Reliability:
+    """Compare the scores of answers with the share of right ones.
+
+    Args:
+        scores: [n], probability of each answer, 0..1.
+        is_right: bool [n].
+    """
+    index = np.minimum((scores * BINS).astype(np.intp), BINS - 1)
+    images = np.bincount(index, minlength=BINS)
+    score_sums = np.bincount(index, scores.astype(np.float64), minlength=BINS)
+    right_sums = np.bincount(index, is_right.astype(np.float64), minlength=BINS)
+    bins = tuple(
+        ReliabilityBin(int(n), float(score / max(n, 1)), float(right / max(n, 1)))
+        for n, score, right in zip(images, score_sums, right_sums, strict=True)
+    )
+    error = float(np.abs(score_sums - right_sums).sum() / max(len(scores), 1))
+    return Reliability(error, bins)

@@ -1,0 +1,169 @@
+"""What the bytes of one picture file say, the same for every copy of it: the audit works on these facts alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import imagehash
+import numpy as np
+from PIL import Image
+
+from edge_runtime.contract import Crop, InputSpec
+from edge_runtime.errors import ImageError
+from edge_runtime.preprocess import MAX_FILE_BYTES, ImageU8, decode_image, prepare
+from train.picture_format import is_cut_short, picture_format
+
+THUMB_SIDE_PX = 16
+NOT_A_PICTURE = "is not a picture: its content is of no known picture format"
+TRUNCATED = "is truncated: the file ends before the picture does"
+
+_HASH_BLOCK_BYTES = 1 << 20
+_THUMB_BYTES = THUMB_SIDE_PX * THUMB_SIDE_PX * 3
+# Four pixels a thumbnail pixel, two a pixel of the perceptual hash: both shrink by whole factors, which is exact on
+# every machine, and a photo of 12 megapixels is shrunk only once.
+_SMALL = InputSpec(height=64, width=64, crop=Crop.STRETCH)
+_HASHED_SIDE_PX = 32
+_JSON_VERSION = 1
+_COLUMNS = ["sha256", "size_bytes", "format", "width_px", "height_px", "phash", "thumb_rgb_u8", "problem"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One file's content.
+
+    Attributes:
+        sha256: Of the whole file; empty where it cannot be read from disk.
+        size_bytes: Of the file.
+        format: By content: jpeg, png, gif, webp, bmp, tiff, avif, heic, or empty where unknown.
+        width_px, height_px: As decoded, oriented by EXIF; 0 where it cannot be decoded.
+        phash: Perceptual hash of 64 bits (ImageHash's ``phash``); 0 where it cannot be decoded.
+        thumb_rgb_u8: 16 x 16 x 3 bytes, RGB, row by row; empty where it cannot be decoded.
+        problem: Why the file cannot be used, to follow its name; empty where it can.
+    """
+
+    sha256: str
+    size_bytes: int
+    format: str
+    width_px: int
+    height_px: int
+    phash: int
+    thumb_rgb_u8: bytes
+    problem: str
+
+    @classmethod
+    def unusable(cls, sha256: str, problem: str, *, size: int = 0, format_name: str = "") -> Facts:
+        """Facts of a file that cannot be used."""
+        return cls(sha256, size, format_name, 0, 0, 0, b"", problem)
+
+
+def examine(path: Path, data: bytes | None = None) -> tuple[Facts, ImageU8 | None]:
+    """Read, hash and decode one file, once. Never raises for a bad file.
+
+    Args:
+        path: The file.
+        data: Its whole content, where the caller has it already.
+
+    Returns:
+        The facts, and the full picture, uint8 [h, w, 3] RGB, or None where ``Facts.problem`` says why not.
+    """
+    if data is None:
+        try:
+            data, sha256, size = _read(path)
+        except OSError as error:
+            return Facts.unusable("", f"cannot be read ({error.strerror})"), None
+    else:
+        sha256, size = hashlib.sha256(data).hexdigest(), len(data)
+    format_name = picture_format(data)
+    try:
+        image = decode_image(data)
+    except ImageError as error:
+        problem = _explain(str(error), data, format_name)
+        return Facts.unusable(sha256, problem, size=size, format_name=format_name), None
+    small = prepare(image, _SMALL)
+    height, width = image.shape[:2]
+    return Facts(sha256, size, format_name, width, height, _phash(small), _thumb(small), ""), image
+
+
+def facts_to_json(facts: Sequence[Facts]) -> str:
+    """Write facts as text that `facts_from_json` reads back."""
+    rows = [
+        [
+            entry.sha256,
+            entry.size_bytes,
+            entry.format,
+            entry.width_px,
+            entry.height_px,
+            f"{entry.phash:016x}",
+            base64.b64encode(entry.thumb_rgb_u8).decode(),
+            entry.problem,
+        ]
+        for entry in facts
+    ]
+    return json.dumps({"version": _JSON_VERSION, "columns": _COLUMNS, "rows": rows}, separators=(",", ":"))
+
+
+def facts_from_json(text: str) -> list[Facts]:
+    """Read what `facts_to_json` wrote.
+
+    Raises:
+        ValueError: It is damaged, or of another version.
+    """
+    data = json.loads(text)
+    if not isinstance(data, dict) or data.get("version") != _JSON_VERSION or data.get("columns") != _COLUMNS:
+        raise ValueError(f"expected facts of version {_JSON_VERSION}")
+    rows = data.get("rows")
+    if not isinstance(rows, list):
+        raise ValueError("expected a list of rows")
+    return [_facts_of_row(row) for row in rows]
+
+
+def _facts_of_row(row: Any) -> Facts:
+    kinds = [str, int, str, int, int, str, str, str]
+    if not isinstance(row, list) or [type(value) for value in row] != kinds:
+        raise ValueError(f"expected the fields {', '.join(_COLUMNS)}, got {str(row)[:100]}")
+    sha256, size, format_name, width, height, phash, thumb, problem = row
+    thumb_rgb_u8 = base64.b64decode(thumb, validate=True)
+    if len(thumb_rgb_u8) != (0 if problem else _THUMB_BYTES) or len(phash) != 16:
+        raise ValueError(f"{sha256}: expected a thumbnail of {_THUMB_BYTES} bytes and a hash of 16 digits")
+    return Facts(sha256, size, format_name, width, height, int(phash, 16), thumb_rgb_u8, problem)
+
+
+def _explain(problem: str, data: bytes, format_name: str) -> str:
+    """Say more than OpenCV can, where it could not decode a file; a limit that was exceeded says all itself."""
+    if not problem.startswith(("is not a picture", "cannot be decoded")):
+        return problem
+    if not format_name:
+        return NOT_A_PICTURE
+    if format_name == "heic":
+        return "is a HEIC picture, which is not read: convert it to JPEG"
+    return TRUNCATED if is_cut_short(data, format_name) else problem
+
+
+def _read(path: Path) -> tuple[bytes, str, int]:
+    """The content (cut just beyond the limit of what is decoded), the SHA-256 and the size of the whole file."""
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+        digest = hashlib.sha256(data)
+        size = len(data)
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+            size += len(block)
+    return data, digest.hexdigest(), size
+
+
+def _phash(small_hwc_rgb_u8: ImageU8) -> int:
+    grey = cv2.cvtColor(small_hwc_rgb_u8, cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(grey, (_HASHED_SIDE_PX, _HASHED_SIDE_PX), interpolation=cv2.INTER_AREA)
+    bits = imagehash.phash(Image.fromarray(grey)).hash
+    return int.from_bytes(np.packbits(bits.flatten()).tobytes(), "big")
+
+
+def _thumb(small_hwc_rgb_u8: ImageU8) -> bytes:
+    return cv2.resize(small_hwc_rgb_u8, (THUMB_SIDE_PX, THUMB_SIDE_PX), interpolation=cv2.INTER_AREA).tobytes()

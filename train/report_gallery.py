@@ -1,0 +1,104 @@
+"""The report's pictures, as the model sees them: predictions, the worst mistakes, and what augmentation does."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.datasets.samples import Split
+
+if TYPE_CHECKING:
+    from train.finished import Run
+
+_MAX_TILES = 24
+_TILE_PX = 128
+_JPEG_QUALITY = 85
+_AUGMENTED_PICTURES = 4
+_AUGMENTED_VERSIONS = 5
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One test picture.
+
+    Attributes:
+        jpeg_url: The picture, embedded.
+        file: Its folder and name.
+        answer: The label that the model gives.
+        score: Probability of it, 0..1.
+        label: The truth.
+        is_rejected: Whether the score lies under the reject threshold.
+    """
+
+    jpeg_url: str
+    file: str
+    answer: str
+    score: float
+    label: str
+    is_rejected: bool
+
+
+def predictions(run: Run) -> list[Tile]:
+    """Test pictures drawn at random, so that right and wrong ones are as frequent as they are."""
+    rows = run.pictures.rows(Split.TEST)
+    chosen = np.random.default_rng(run.recipe.seed).permutation(rows)[:_MAX_TILES]
+    return [_tile(run, int(row)) for row in chosen]
+
+
+def worst_mistakes(run: Run) -> list[Tile]:
+    """Wrong answers on test pictures, the most certain first."""
+    rows = run.pictures.rows(Split.TEST)
+    wrong = rows[run.evaluation.answers[rows] != run.pictures.targets[rows]]
+    order = np.argsort(-run.evaluation.answer_scores(wrong), kind="stable")
+    return [_tile(run, int(row)) for row in wrong[order][:_MAX_TILES]]
+
+
+def augmented_url(run: Run) -> str | None:
+    """Training pictures in the first column and changed versions beside them; None where nothing is changed."""
+    from train.augmentation import augmentation, augmented_samples
+
+    settings, seed = run.recipe.augment, run.recipe.seed
+    if not augmentation(settings, seed):
+        return None
+    rows = np.random.default_rng(seed).permutation(run.pictures.rows(Split.TRAIN))[:_AUGMENTED_PICTURES]
+    originals = run.pictures.images(rows)
+    versions = [augmented_samples(originals, settings, seed + 10 * index) for index in range(_AUGMENTED_VERSIONS)]
+    columns = [np.concatenate([_tile_image(image) for image in images]) for images in (originals, *versions)]
+    gap = np.full((len(columns[0]), _TILE_PX // 16, 3), 255, np.uint8)
+    return _jpeg_url(np.concatenate([columns[0], gap, *columns[1:]], axis=1))
+
+
+def _tile(run: Run, row: int) -> Tile:
+    labels, evaluation = run.pictures.labels, run.evaluation
+    score = float(evaluation.answer_scores(np.array([row]))[0])
+    path = run.pictures.samples[row].path
+    return Tile(
+        _jpeg_url(_tile_image(run.pictures.images([row])[0])),
+        f"{path.parent.name}/{path.name}",
+        labels[evaluation.answers[row]],
+        score,
+        labels[run.pictures.targets[row]],
+        score < evaluation.output.reject_threshold,
+    )
+
+
+def _tile_image(image_hwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    import cv2
+
+    way = cv2.INTER_AREA if image_hwc_rgb_u8.shape[0] > _TILE_PX else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image_hwc_rgb_u8, (_TILE_PX, _TILE_PX), interpolation=way), np.uint8)
+
+
+def _jpeg_url(image_hwc_rgb_u8: NDArray[np.uint8]) -> str:
+    import cv2
+
+    options: Iterable[int] = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR), list(options))
+    if not done:
+        raise ValueError("OpenCV cannot encode JPEG")
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

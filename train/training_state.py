@@ -1,0 +1,156 @@
+"""What an interrupted training needs to go on with the same curve: one file, written in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.atomic import atomic_file
+from edge_runtime.errors import IntegrityError, ManifestError, OutputError
+from edge_runtime.strict import from_mapping
+from train.history import Epoch
+
+STATE_FILE = "state.npz"
+_LOCK_FILE = "lock"
+_META = "meta"
+
+Arrays = tuple[NDArray[Any], ...]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be the same before and after an interruption.
+
+    Attributes:
+        recipe_toml: The recipe as it is carried out.
+        data_sha256: Fingerprint of pictures, labels and splits.
+        backend: Keras backend and version.
+    """
+
+    recipe_toml: str
+    data_sha256: str
+    backend: str
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """A training between two epochs.
+
+    Attributes:
+        identity: Of recipe, data and backend.
+        before_training: Validation loss and accuracy of the untrained model.
+        history: All finished epochs; the last one's phase is the phase that runs.
+        best_weights: Of the whole model after the best epoch, in Keras' order.
+        variables: All variables of the model that is fitted, seeds included.
+        optimizer_variables: All of the optimiser.
+    """
+
+    identity: Identity
+    before_training: tuple[float, float]
+    history: tuple[Epoch, ...]
+    best_weights: Arrays
+    variables: Arrays
+    optimizer_variables: Arrays
+
+    @classmethod
+    def capture(
+        cls,
+        identity: Identity,
+        before_training: tuple[float, float],
+        history: Sequence[Epoch],
+        best_weights: Sequence[NDArray[Any]],
+        fitted: Any,
+    ) -> TrainingState:
+        """Copy everything out of the Keras model that is fitted."""
+        return cls(
+            identity,
+            before_training,
+            tuple(history),
+            tuple(best_weights),
+            tuple(np.array(variable) for variable in fitted.variables),
+            tuple(np.array(variable) for variable in fitted.optimizer.variables),
+        )
+
+    def restore(self, fitted: Any) -> None:
+        """Copy everything back into a model that was built and compiled the same way."""
+        if not fitted.optimizer.built:
+            fitted.optimizer.build(fitted.trainable_variables)
+        groups = ((fitted.variables, self.variables), (fitted.optimizer.variables, self.optimizer_variables))
+        for variables, values in groups:
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
+    def save(self, folder: Path) -> None:
+        """Write the state; a kill leaves the previous one or this one.
+
+        Raises:
+            OutputError: The disk is full, or the folder cannot be written.
+        """
+        meta = {
+            "identity": asdict(self.identity),
+            "before_training": self.before_training,
+            "history": [asdict(row) for row in self.history],
+        }
+        groups = {"best": self.best_weights, "model": self.variables, "optimizer": self.optimizer_variables}
+        arrays = {f"{name}{i:06d}": array for name, group in groups.items() for i, array in enumerate(group)}
+        arrays[_META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        try:
+            with atomic_file(folder / STATE_FILE, overwrite=True) as temporary, temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+        except OSError as error:
+            raise OutputError(f"{folder}: the training's state cannot be written ({error.strerror})") from error
+
+
+def load_state(folder: Path) -> TrainingState | None:
+    """Read the state of an interrupted training; None where there is none.
+
+    Raises:
+        IntegrityError: The file is damaged.
+    """
+    path = folder / STATE_FILE
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            meta = json.loads(file[_META].tobytes())
+            loss, accuracy = meta["before_training"]
+            return TrainingState(
+                from_mapping(Identity, meta["identity"], "identity"),
+                (float(loss), float(accuracy)),
+                tuple(from_mapping(Epoch, row, "history") for row in meta["history"]),
+                *(
+                    tuple(file[name] for name in sorted(file.files) if name.startswith(group))
+                    for group in ("best", "model", "optimizer")
+                ),
+            )
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, ManifestError) as error:
+        raise IntegrityError(f"{path}: is damaged; start again with --overwrite") from error
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make ``folder`` and keep other trainings out of it.
+
+    Raises:
+        OutputError: Another process trains there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK_FILE).open("w")
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"{folder}: another training is running there; wait, or choose another --out") from error
+        yield
