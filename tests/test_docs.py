@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.datasets.samples import Sample, write_split_csv
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 PROGRAMS = ("edge-train", "edge-convert", "edge-run", "edge-bench")
@@ -54,6 +56,9 @@ def workplace(tmp_path_factory, small_run, small_bundle, colored_pictures, mobil
     """What the pages speak of: photos, a run, a bundle, and weights of a MobileNetV2."""
     folder = tmp_path_factory.mktemp("docs")
     shutil.copytree(colored_pictures, folder / "photos")
+    shutil.make_archive(str(folder / "photos"), "zip", colored_pictures)
+    samples = [Sample(path, path.parent.name) for path in sorted(colored_pictures.glob("*/*.png"))]
+    write_split_csv(folder / "photos.csv", samples)
     shutil.copytree(colored_pictures / "red", folder / "new-photos")
     shutil.copytree(small_run, folder / "runs/pets")
     shutil.copytree(small_bundle, folder / "bundles/pets")
