@@ -1,17 +1,18 @@
 # Every target can be the first command on a fresh clone: .venv is made when it is needed.
-# Variables: DATA (folder of class folders, or smileys), RECIPE, NAME, EPOCHS, WEIGHTS (imagenet, none or FILE.h5),
+# Variables: DATA (folder of class folders, zip, URL of a zip, index.csv, or smileys), RECIPE, NAME, EPOCHS, WEIGHTS (imagenet, none or FILE.h5),
 # MODEL (bundle or model file), SOURCE (pictures for classify; camera index, device or video file for camera),
-# OVERWRITE=1, PYTHON.
+# OVERWRITE=1, RESUME=1, PYTHON.
 
 PYTHON ?= python3
 DATA ?= smileys
 RECIPE ?= cnn-small
-NAME ?= $(notdir $(patsubst %/,%,$(DATA)))
+NAME ?= $(patsubst %.zip,%,$(patsubst %.csv,%,$(notdir $(patsubst %/,%,$(DATA)))))
 EPOCHS ?=
 WEIGHTS ?=
 MODEL ?= bundles/$(NAME)
 SOURCE ?=
 OVERWRITE ?=
+RESUME ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +22,7 @@ TFLITE_SETUP := .venv-tflite/.setup
 FORCE := $(if $(OVERWRITE),--overwrite)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train tflite onnx bench classify camera lint test check test-arm64 clean
+.PHONY: help setup demo audit train tflite onnx bench classify camera lint test check test-arm64 clean
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,9 +52,13 @@ demo: $(SETUP) ## Train, convert, benchmark and classify on the built-in set; no
 	@printf '\nThe bundle is bundles/demo, the training report runs/demo/report.html, the benchmark reports/demo/report.md.\n'
 	@printf 'Hold a picture of demo-photos before a camera: make camera MODEL=bundles/demo\n'
 
+audit: $(SETUP) ## Look for broken, mislabelled, copied and leaking pictures in DATA, into audits/NAME
+	$(BIN)/edge-train data '$(DATA)' --out audits/$(NAME) --overwrite
+
 train: $(SETUP) ## Train RECIPE on DATA into runs/NAME
 	$(BIN)/edge-train run --data '$(DATA)' --recipe '$(RECIPE)' --name $(NAME) --out runs/$(NAME) \
-		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(WEIGHTS),--weights '$(WEIGHTS)') $(FORCE)
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
+		$(if $(RESUME),--resume) $(FORCE)
 
 tflite: $(SETUP) ## Convert runs/NAME to TFLite, float32 and int8, into bundles/NAME
 	$(BIN)/edge-convert run runs/$(NAME) --variant float32 --variant int8 --out bundles/$(NAME) $(FORCE)
@@ -90,6 +95,6 @@ test-arm64: $(SETUP) ## Prepare an emulated arm64 system and prove that the answ
 	$(BIN)/pytest -m arm64
 
 clean: ## Remove virtual environments, caches and everything that was made
-	rm -rf $(VENV) .venv-tflite .arm64 build dist *.egg-info runs bundles reports demo-photos
+	rm -rf $(VENV) .venv-tflite .arm64 build dist *.egg-info runs bundles reports audits demo-photos
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

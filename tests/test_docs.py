@@ -51,6 +51,35 @@ def test_make_knows_the_target_and_its_variables(page, command):
             assert f"$({argument.partition('=')[0]})" in makefile
 
 
+CLUSTER_COMMANDS = [
+    (page.name, command)
+    for page in PAGES
+    for block in re.findall(r"^```shell\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    for command in re.findall(r"edge-train run [^'\n]+", block)
+]
+
+
+@pytest.mark.parametrize(("page", "command"), CLUSTER_COMMANDS)
+def test_a_command_for_several_hosts_is_understood(page, command, monkeypatch):
+    """Blocks marked ``shell`` need a cluster; here their options are only read."""
+    from train.cli import run
+    from train.hardware import parse_hardware
+
+    for name, value in {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "CHIEF": "node1"}.items():
+        monkeypatch.setenv(name, value)
+    arguments = shlex.split(os.path.expandvars(command))[2:]
+    options = run.make_context("run", arguments).params
+    hardware = parse_hardware(
+        options["device"], options["precision"], options["distributed"], deterministic=options["deterministic"]
+    )
+    assert hardware.cluster is not None, f"{page}: {command}"
+    assert hardware.cluster.address == "node1:7777"
+
+
+def test_there_are_commands_for_several_hosts():
+    assert len(CLUSTER_COMMANDS) == 3
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, small_run, small_bundle, colored_pictures, mobilenetv2_weights):
     """What the pages speak of: photos, a run, a bundle, and weights of a MobileNetV2."""

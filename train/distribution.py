@@ -5,8 +5,11 @@ Every batch is split evenly: device i takes the i-th part. So each batch must ho
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +18,12 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import UsageError
-from train.backend import silenced_stderr
+from edge_runtime.errors import EngineError, OutputError, UsageError
+from train.backend import silenced
 from train.hardware import Hardware
+
+# What JAX says, in errors of several classes, when a message to another process fails.
+_LOST_PEER = re.compile(r"gloo|nccl|UNAVAILABLE|heartbeat|connection|DEADLINE_EXCEEDED", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,11 @@ def current_shard() -> Shard:
 
 @contextlib.contextmanager
 def scope(hardware: Hardware) -> Iterator[None]:
-    """Build, fit and predict inside of this: variables are copied to all devices, and steps run on all of them."""
+    """Build, fit and predict inside of this: variables are copied to all devices, and steps run on all of them.
+
+    Raises:
+        EngineError: Another process has ended.
+    """
     if len(hardware.devices) == 1:
         yield
     elif keras.backend.backend() == "tensorflow":
@@ -77,8 +87,34 @@ def scope(hardware: Hardware) -> Iterator[None]:
     else:
         # Batches give each process its part themselves, so Keras must not divide them again.
         devices = keras.distribution.list_devices(hardware.kind)
-        with keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False).scope():
+        distribution = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+        with _among_processes(hardware), distribution.scope():
             yield
+
+
+@contextlib.contextmanager
+def _among_processes(hardware: Hardware) -> Iterator[None]:
+    """Say that another process has ended; and if this one fails, end at once, so that the others notice."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if hardware.process_count == 1 or not _LOST_PEER.search(str(error)):
+            raise
+        _end_without_the_others(EngineError.exit_code)
+        raise EngineError(
+            f"another of the {hardware.process_count} processes has ended or cannot be reached any more "
+            f"({str(error).splitlines()[0][:200]}); start all of them again with --resume"
+        ) from error
+    except OutputError as error:
+        if hardware.process_count > 1:
+            _end_without_the_others(error.exit_code)
+        raise
+
+
+def _end_without_the_others(code: int) -> None:
+    """Leave out what JAX does at exit: it waits for the other processes, and aborts when they do not come."""
+    # What is registered last runs first.
+    atexit.register(os._exit, code)
 
 
 def gathered(model: Any) -> Any:
@@ -100,7 +136,7 @@ def check_same_everywhere(text: str, what: str) -> None:
     from jax.experimental import multihost_utils
 
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
-    with silenced_stderr():  # the first exchange of all says how it is made
+    with silenced():  # the first exchange of all says how it is made
         digests = np.asarray(multihost_utils.process_allgather(digest))
     differing = [index for index in range(shard.count) if (digests[index] != digests[0]).any()]
     if differing:

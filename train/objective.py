@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import Head
+from train.backend import jit_compile
 from train.pipeline import PADDING_TARGET
 from train.recipe import Recipe
 from train.settings import ClassWeights, HeadSettings, LossSettings, OptimizerName, OptimizerSettings, Schedule
@@ -51,6 +52,7 @@ def compile_model(model: Any, recipe: Recipe, optimizer: OptimizerSettings, step
         _OPTIMIZERS[optimizer.name](_learning_rate(optimizer, steps)),
         loss(label_smoothing=smoothing),
         metrics=[metric(name="accuracy")],
+        jit_compile=jit_compile(),
     )
 
 

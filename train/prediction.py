@@ -30,7 +30,7 @@ def predict(
         float32 [n, d].
     """
     targets = np.zeros((len(rows), 1), np.float32)
-    batch_size = _BATCH_SIZE * current_shard().devices
+    batch_size = current_shard().filled_count(_BATCH_SIZE)
     with progress_bar(label, len(rows)) as progress:
         result: NDArray[np.float32] = gathered(model).predict(
             Batches(images_nhwc_rgb_u8, targets, batch_size, rows=rows),
