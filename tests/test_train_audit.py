@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.datasets.samples import Dataset, Sample, Split
-from train.audit import Audit, Finding, Kind, Severity, audit
-from train.conflicts import drop_conflicts
-from train.facts import NOT_A_PICTURE, TRUNCATED, Facts
-from train.split import LeftOut
+from train.intake.audit import Audit, Finding, Kind, Severity, audit
+from train.intake.conflicts import drop_conflicts
+from train.intake.facts import NOT_A_PICTURE, TRUNCATED, Facts
+from train.intake.split import LeftOut
 
 
 def facts_of(sha256: str, **changes: object) -> Facts:
@@ -149,7 +149,7 @@ def test_where_likeness_is_the_rule_it_decides_nothing_but_identity_does():
 
 
 def test_far_too_many_like_pictures_are_said_to_be_so(monkeypatch):
-    monkeypatch.setattr("train.near_duplicates._MIN_PAIR_LIMIT", 0)
+    monkeypatch.setattr("train.intake.near_duplicates._MIN_PAIR_LIMIT", 0)
     frames = make("a", numbered("f", 40))
     result = judge(frames + make("b", numbered("b", 40)), *(near(sample.sha256, "scene") for sample in frames))
     # 780 pairs against 10 for each of the 80 pictures is still fine; one class more is not.

@@ -17,8 +17,8 @@ import train.cli
 from edge_runtime.cli_support import run_cli
 from edge_runtime.datasets.resolve import resolve
 from edge_runtime.datasets.samples import Dataset, Sample
-from train.audit_files import audit_files
-from train.audit_page import render_page
+from train.intake.audit_files import audit_files
+from train.intake.audit_page import render_page
 
 EdgeTrain = Callable[..., tuple[int, str, str]]
 
@@ -189,7 +189,7 @@ def test_names_that_are_no_text_are_shown_and_listed(edge_train, tmp_path):
     assert os.fsencode(left_out[0]["file"]).endswith(name)
 
 
-@pytest.mark.parametrize("where", ["train.audit_files.examine", "train.audit_page.render_page"])
+@pytest.mark.parametrize("where", ["train.intake.audit_files.examine", "train.intake.audit_page.render_page"])
 def test_an_interrupt_leaves_nothing_behind(where, messy, edge_train, tmp_path, monkeypatch):
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

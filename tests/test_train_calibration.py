@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from edge_runtime.errors import EdgeKitError
-from train.calibration import (
+from train.evaluation.calibration import (
     BINS,
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,

@@ -242,7 +242,7 @@ def test_a_kill_before_the_first_epoch_leaves_nothing_that_is_in_the_way(
 
 
 def test_two_trainings_into_one_place_are_kept_apart(run_program: Run, colored_pictures: Path, tmp_path: Path) -> None:
-    from train.training_state import locked
+    from train.fitting.training_state import locked
 
     with locked(tmp_path / "run.training"):
         done = run_program("edge-train", "run", "--data", colored_pictures, "--out", tmp_path / "run", *QUICK)

@@ -181,10 +181,10 @@ def batches(shard: Any, count: int, size: int, **more: Any) -> Any:
     load_keras(0)
     from unittest import mock
 
-    from train.pipeline import Batches
+    from train.fitting.pipeline import Batches
 
     values = np.arange(count, dtype=np.float32)[:, np.newaxis]
-    with mock.patch("train.pipeline.current_shard", return_value=shard):
+    with mock.patch("train.fitting.pipeline.current_shard", return_value=shard):
         return Batches(values, values, size, **more)
 
 
@@ -237,7 +237,7 @@ def test_what_fills_a_batch_up_counts_neither_in_loss_nor_in_accuracy(kind: str)
     import keras
 
     from train.distribution import Shard
-    from train.objective import compile_model, target_rows
+    from train.fitting.objective import compile_model, target_rows
     from train.recipe_files import load_recipe, override
 
     changes = {"head.kind": kind, "loss.label_smoothing": 0.1}
@@ -249,10 +249,10 @@ def test_what_fills_a_batch_up_counts_neither_in_loss_nor_in_accuracy(kind: str)
     compile_model(model, recipe, recipe.optimizer, 1)
     from unittest import mock
 
-    from train.pipeline import Batches
+    from train.fitting.pipeline import Batches
 
     figures = []
     for shard in (Shard(), Shard(4)):
-        with mock.patch("train.pipeline.current_shard", return_value=shard):
+        with mock.patch("train.fitting.pipeline.current_shard", return_value=shard):
             figures.append(model.evaluate(Batches(features, targets, 4), verbose=0)[:2])
     np.testing.assert_allclose(figures[1], figures[0], rtol=1e-6)

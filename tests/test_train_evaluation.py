@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from edge_runtime.contract import Head
 from edge_runtime.datasets.samples import Sample, Split
 from edge_runtime.errors import EdgeKitError
-from train.metrics import f1_interval, score
-from train.pictures import Pictures
-from train.ranking import mean_ranking, rank
+from train.evaluation.metrics import f1_interval, score
+from train.evaluation.ranking import mean_ranking, rank
+from train.evaluation.thresholds import best_f1_threshold, reject_threshold, rejection, scores_at
+from train.intake.pictures import Pictures
 from train.recipe import Recipe
 from train.recipe_files import load_recipe, override
-from train.thresholds import best_f1_threshold, reject_threshold, rejection, scores_at
 
 
 def some_answers(labels: int, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -150,17 +150,17 @@ PARTS = {Split.TRAIN: 12, Split.VALIDATION: 90, Split.TEST: 60}
 
 
 def model_of(head: Head, labels: int, scale: float = 1.0) -> Any:
-    """Mean colours to probabilities, as `train.models` names it; ``scale`` makes it too sure or too timid."""
+    """Mean colours to probabilities, as `train.network.models` names it; ``scale`` makes it too sure or too timid."""
     import keras
 
-    from train.models import OUTPUT_LAYER
+    from train.network.models import OUTPUT_LAYER
 
     image = keras.Input((32, 32, 3), name="image")
     mean = keras.layers.GlobalAveragePooling2D()(image)
     units = 1 if head is Head.SIGMOID else labels
     layer = keras.layers.Dense(units, activation=head.value, name=OUTPUT_LAYER)
     model = keras.Model(image, layer(mean))
-    # A second use, as the head of `train.models.Network` has it.
+    # A second use, as the head of `train.network.models.Network` has it.
     keras.Model(features := keras.Input((3,)), layer(features))
     kernel = np.array([[-1], [1], [0]]) if head is Head.SIGMOID else np.eye(3, labels)
     layer.set_weights([(kernel * scale).astype(np.float32), np.full(units, 0.1 * scale, np.float32)])
@@ -177,7 +177,7 @@ def recipe_of(head: Head, **changes: Any) -> Recipe:
 def test_the_saved_model_gives_the_calibrated_scores_and_the_same_answers(
     head: Head, labels: int, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import train.evaluation as evaluation
+    import train.evaluation.evaluate as evaluation
 
     passes = []
     predict = evaluation.predict
@@ -204,7 +204,7 @@ def test_the_saved_model_gives_the_calibrated_scores_and_the_same_answers(
 
 
 def test_a_threshold_is_fitted_where_the_recipe_asks_for_it() -> None:
-    from train.evaluation import evaluate
+    from train.evaluation.evaluate import evaluate
     from train.settings import ThresholdRule
 
     pictures, model = colored(2, PARTS), model_of(Head.SIGMOID, 2)
@@ -218,7 +218,7 @@ def test_a_threshold_is_fitted_where_the_recipe_asks_for_it() -> None:
 
 
 def test_calibration_can_be_left_out_and_then_the_weights_stay() -> None:
-    from train.evaluation import evaluate
+    from train.evaluation.evaluate import evaluate
 
     pictures, model = colored(3, PARTS), model_of(Head.SOFTMAX, 3, 2.0)
     kernel = model.layers[-1].get_weights()[0]
@@ -230,7 +230,7 @@ def test_calibration_can_be_left_out_and_then_the_weights_stay() -> None:
 
 
 def test_a_fold_that_does_not_work_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    import train.evaluation as evaluation
+    import train.evaluation.evaluate as evaluation
 
     monkeypatch.setattr(evaluation, "fold", lambda _layer, _temperature: None)
     with pytest.raises(EdgeKitError, match="this is a mistake in edgekit"):
@@ -238,7 +238,7 @@ def test_a_fold_that_does_not_work_is_an_error(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_model_without_numbers_is_an_error() -> None:
-    from train.evaluation import evaluate
+    from train.evaluation.evaluate import evaluate
 
     model = model_of(Head.SOFTMAX, 3, float("nan"))
     with pytest.raises(EdgeKitError, match=r"no number for 162 of 162 pictures; lower optimizer\.learning_rate"):
@@ -247,7 +247,7 @@ def test_a_model_without_numbers_is_an_error() -> None:
 
 @pytest.mark.parametrize("labels", [3, 1000])
 def test_parts_may_be_empty_and_classes_absent(labels: int) -> None:
-    from train.evaluation import evaluate
+    from train.evaluation.evaluate import evaluate
 
     pictures = colored(labels, {Split.TRAIN: 6})
     found = evaluate(model_of(Head.SOFTMAX, labels), pictures, recipe_of(Head.SOFTMAX))

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import train.facts
-from train.facts import NOT_A_PICTURE, TRUNCATED, Facts, examine, facts_from_json, facts_to_json
-from train.picture_format import has_wrong_suffix, picture_format
+import train.intake.facts
+from train.intake.facts import NOT_A_PICTURE, TRUNCATED, Facts, examine, facts_from_json, facts_to_json
+from train.intake.picture_format import has_wrong_suffix, picture_format
 
 
 def photo(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
@@ -86,7 +86,7 @@ def test_a_missing_file_says_why(tmp_path):
 
 
 def test_a_file_beyond_the_limit_is_hashed_whole_and_not_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(train.facts, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(train.intake.facts, "MAX_FILE_BYTES", 100)
     monkeypatch.setattr("edge_runtime.preprocess.MAX_FILE_BYTES", 100)
     data = encode(".png", photo())
     (tmp_path / "x.png").write_bytes(data)

@@ -124,9 +124,9 @@ def test_mixed_precision_is_for_gpus_with_matrix_units(
 
 def test_hardware_is_one_line() -> None:
     card = "NVIDIA H200"
-    assert Hardware("gpu", (card,), FLOAT32, 0, 1, False).describe() == "training on NVIDIA H200, float32"
+    assert Hardware("gpu", (card,), FLOAT32, 0, 1, False).describe() == "NVIDIA H200, float32"
     several = Hardware("gpu", (card,) * 4, MIXED_BFLOAT16, 0, 2, False)
-    assert several.describe() == "training on 4 x NVIDIA H200, mixed precision (bfloat16), 2 processes"
+    assert several.describe() == "4 x NVIDIA H200, mixed precision (bfloat16), 2 processes"
 
 
 def test_a_batch_must_be_divided_evenly() -> None:

@@ -13,11 +13,11 @@ import pytest
 from edge_runtime.errors import IntegrityError, UsageError
 from train.backend import load_keras
 from train.cli_run import resolve_recipe
-from train.metrics import score, wilson_interval
+from train.evaluation.metrics import score, wilson_interval
+from train.network.weights import check_weights, with_checked_weights
 from train.recipe import Recipe
 from train.recipe_files import load_recipe, override
 from train.settings import BackboneName, ClassWeights, LossSettings
-from train.weights import check_weights, with_checked_weights
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def mobilenetv2(weights: str) -> Recipe:
 
 
 def test_cnn_small_has_exactly_these_parameters() -> None:
-    from train.models import build
+    from train.network.models import build
 
     # 5*5*3*16 + 3*3*(16*32 + 32*48 + 48*64) convolutions, 4 per batch-normalised channel, 2*2*64 inputs to the head.
     convolutions = 5 * 5 * 3 * 16 + 9 * (16 * 32 + 32 * 48 + 48 * 64)
@@ -44,7 +44,7 @@ def test_cnn_small_has_exactly_these_parameters() -> None:
 
 
 def test_a_head_without_a_hidden_layer_is_one_dense_layer() -> None:
-    from train.models import build
+    from train.network.models import build
 
     assert build(cnn(**{"head.dense_units": 0}), 3).head is None
     layers = build(cnn(**{"head.dense_units": 0}), 3).model.layers
@@ -52,7 +52,7 @@ def test_a_head_without_a_hidden_layer_is_one_dense_layer() -> None:
 
 
 def test_mobilenetv2_has_exactly_the_published_parameters() -> None:
-    from train.models import build
+    from train.network.models import build
 
     # keras.io: MobileNetV2 alpha 0.35 without top has 410,208 parameters; then 1280 -> 64 -> 2.
     assert build(mobilenetv2("none"), 2).model.count_params() == 410_208 + 1281 * 64 + 65 * 2
@@ -60,7 +60,7 @@ def test_mobilenetv2_has_exactly_the_published_parameters() -> None:
 
 @pytest.mark.parametrize("recipe", [cnn(), mobilenetv2("none")], ids=["cnn-small", "mobilenetv2"])
 def test_the_model_keeps_the_contract(recipe: Recipe) -> None:
-    from train.models import build
+    from train.network.models import build
 
     model = build(recipe, 3).model
     assert [tensor.name for tensor in model.inputs] == ["image"]
@@ -75,7 +75,7 @@ def test_the_model_keeps_the_contract(recipe: Recipe) -> None:
 
 
 def test_happy_sad_is_the_network_of_the_tutorials() -> None:
-    from train.models import build
+    from train.network.models import build
 
     model = build(load_recipe("happy-sad"), 2).model
     kinds = [layer.__class__.__name__ for layer in model.layers]
@@ -88,7 +88,7 @@ def test_happy_sad_is_the_network_of_the_tutorials() -> None:
 
 
 def test_a_sigmoid_head_needs_two_classes() -> None:
-    from train.models import build
+    from train.network.models import build
 
     with pytest.raises(UsageError, match=r"a sigmoid head tells two classes apart, got 3; set head\.kind=softmax"):
         build(load_recipe("happy-sad"), 3)
@@ -96,7 +96,7 @@ def test_a_sigmoid_head_needs_two_classes() -> None:
 
 @pytest.mark.parametrize("name", list(BackboneName))
 def test_every_backbone_takes_pixels_0_to_255(name: BackboneName) -> None:
-    from train.models import build
+    from train.network.models import build
 
     settings = (f"backbone.name={name.value}", "input.image_size=32", "backbone.alpha=1.0")
     model = build(resolve_recipe("mobilenetv2", {"backbone.weights": "none"}, settings), 2).model
@@ -114,7 +114,7 @@ def test_every_backbone_takes_pixels_0_to_255(name: BackboneName) -> None:
 def test_fine_tuning_begins_at_the_layer_that_keras_numbers(mobilenetv2_weights: Path) -> None:
     import keras
 
-    from train.models import build, unfreeze
+    from train.network.models import build, unfreeze
 
     network = build(with_checked_weights(mobilenetv2(str(mobilenetv2_weights))), 2)
     body = keras.applications.MobileNetV2(input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None)
@@ -129,7 +129,7 @@ def test_fine_tuning_begins_at_the_layer_that_keras_numbers(mobilenetv2_weights:
 
 
 def test_fine_tuning_from_a_layer_that_is_not_there_is_one_sentence(mobilenetv2_weights: Path) -> None:
-    from train.models import build
+    from train.network.models import build
 
     recipe = override(with_checked_weights(mobilenetv2(str(mobilenetv2_weights))), {"finetune.from_layer": 155})
     with pytest.raises(UsageError, match=r"finetune\.from_layer must be below 155"):
@@ -137,8 +137,8 @@ def test_fine_tuning_from_a_layer_that_is_not_there_is_one_sentence(mobilenetv2_
 
 
 def test_one_step_through_augmentation_changes_the_model_and_lowers_the_loss() -> None:
-    from train.augmentation import augmented
-    from train.models import build
+    from train.network.augmentation import augmented
+    from train.network.models import build
 
     model = build(cnn(), 2).model
     changes = replace(cnn().augment, rotation=0.1, shift=0.1, zoom=0.1, brightness=0.1, contrast=0.1, rand_augment=0.2)
@@ -154,8 +154,8 @@ def test_one_step_through_augmentation_changes_the_model_and_lowers_the_loss() -
 
 
 def test_augmentation_leaves_pictures_alone_outside_fitting() -> None:
-    from train.augmentation import augmented
-    from train.models import build
+    from train.network.augmentation import augmented
+    from train.network.models import build
 
     model = build(cnn(), 2).model
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -166,7 +166,7 @@ def test_augmentation_leaves_pictures_alone_outside_fitting() -> None:
 def test_two_views_of_a_mirrored_set_are_the_picture_and_its_mirror_image() -> None:
     import keras
 
-    from train.augmentation import augmented_view
+    from train.network.augmentation import augmented_view
 
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     image = keras.Input((32, 32, 3))
@@ -180,7 +180,7 @@ def test_two_views_of_a_mirrored_set_are_the_picture_and_its_mirror_image() -> N
 
 
 def test_augmented_samples_are_pictures_that_differ() -> None:
-    from train.augmentation import augmented_samples
+    from train.network.augmentation import augmented_samples
 
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     shown = augmented_samples(images, replace(cnn().augment, rotation=0.1), seed=1)
@@ -191,8 +191,8 @@ def test_augmented_samples_are_pictures_that_differ() -> None:
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_the_learning_rate_rises_and_then_falls_or_stays(schedule: str) -> None:
-    from train.models import build
-    from train.objective import compile_model
+    from train.fitting.objective import compile_model
+    from train.network.models import build
 
     changes = {"optimizer.schedule": schedule, "optimizer.warmup": 0.2, "optimizer.learning_rate": 0.5}
     recipe = cnn(**changes)
@@ -206,7 +206,7 @@ def test_the_learning_rate_rises_and_then_falls_or_stays(schedule: str) -> None:
 
 
 def test_balanced_classes_count_the_same_together() -> None:
-    from train.objective import sample_weights, target_rows
+    from train.fitting.objective import sample_weights, target_rows
 
     targets = np.array([0, 0, 0, 1])
     weights = sample_weights(targets, 2, LossSettings(0.0, ClassWeights.BALANCED))
@@ -218,7 +218,7 @@ def test_balanced_classes_count_the_same_together() -> None:
 
 
 def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_weights: Path) -> None:
-    from train.models import build
+    from train.network.models import build
 
     network = build(with_checked_weights(mobilenetv2(str(mobilenetv2_weights))), 3)
     assert network.backbone is not None
@@ -264,7 +264,7 @@ def test_a_mobilenetv2_weights_that_reaches_for_other_files_is_refused(kind: str
 
 
 def test_right_width_but_other_layers_is_one_sentence(tmp_path: Path) -> None:
-    from train.models import build
+    from train.network.models import build
 
     path = tmp_path / "half.h5"
     with h5py.File(path, "w") as file:

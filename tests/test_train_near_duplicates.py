@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.preprocess import load_image
-from train.facts import Facts, examine
-from train.near_duplicates import TooManyAlikeError, _candidates, group_pairs, near_pairs
+from train.intake.facts import Facts, examine
+from train.intake.near_duplicates import TooManyAlikeError, _candidates, group_pairs, near_pairs
 
 Image = np.ndarray
 

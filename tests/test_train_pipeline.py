@@ -20,7 +20,7 @@ from edge_runtime.datasets.samples import Split, write_split_csv
 from edge_runtime.errors import DatasetError
 from edge_runtime.preprocess import load_prepared
 from train.backend import load_keras
-from train.pictures import load_pictures, write_left_out_csv
+from train.intake.pictures import load_pictures, write_left_out_csv
 from train.settings import SplitSettings
 
 SHARES = SplitSettings(validation=0.2, test=0.2)
@@ -130,7 +130,7 @@ from pathlib import Path
 from edge_runtime.contract import InputSpec
 from edge_runtime.datasets.folder import read_folder
 from edge_runtime.errors import OutputError
-from train.pictures import load_pictures
+from train.intake.pictures import load_pictures
 from train.settings import SplitSettings
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:
@@ -152,7 +152,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
 
 def batches_of(inputs: NDArray[Any], targets: NDArray[Any], size: int, **options: Any) -> Any:
     load_keras(0)
-    from train.pipeline import Batches
+    from train.fitting.pipeline import Batches
 
     return Batches(inputs, targets.astype(np.float32)[:, np.newaxis], size, **options)
 

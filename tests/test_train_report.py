@@ -14,15 +14,16 @@ import pytest
 
 from edge_runtime.contract import Head, OutputSpec
 from edge_runtime.datasets.samples import Sample, Split
-from train.calibration import Calibration, reliability
-from train.findings import Finding, Kind, Severity
-from train.history import Epoch, best_epoch
-from train.metrics import score
-from train.pictures import Pictures
-from train.ranking import rank
+from train.evaluation.calibration import Calibration, reliability
+from train.evaluation.metrics import score
+from train.evaluation.ranking import rank
+from train.evaluation.thresholds import rejection, scores_at
+from train.fitting.history import Epoch, best_epoch
+from train.hardware import FLOAT32, Hardware
+from train.intake.findings import Finding, Kind, Severity
+from train.intake.pictures import Pictures
+from train.intake.split import LeftOut
 from train.recipe_files import load_recipe, override
-from train.split import LeftOut
-from train.thresholds import rejection, scores_at
 
 ODD = ("$x^", "_<b>&'\"", "猫 😀", "c3")
 PER_PART = {Split.TRAIN: 4, Split.VALIDATION: 4, Split.TEST: 6}
@@ -52,7 +53,7 @@ def pictures_of(labels: tuple[str, ...], **changes: Any) -> Pictures:
 
 
 def evaluation_of(pictures: Pictures, head: Head, wrong_share: float) -> Any:
-    from train.evaluation import Evaluation
+    from train.evaluation.evaluate import Evaluation
 
     rng, n, labels = np.random.default_rng(1), len(pictures.samples), len(pictures.labels)
     probabilities = rng.dirichlet(np.ones(labels), n).astype(np.float32) * np.float32(0.4)
@@ -81,7 +82,7 @@ def evaluation_of(pictures: Pictures, head: Head, wrong_share: float) -> Any:
 def run_of(labels: tuple[str, ...] = ("cat", "dog"), wrong_share: float = 0.3, **changes: Any) -> Any:
     """A finished training that never was."""
     from train.finished import Run
-    from train.fitting import Fitted, PhaseSpeed
+    from train.fitting.fit import Fitted, PhaseSpeed
 
     head = changes.pop("head", Head.SOFTMAX)
     recipe = load_recipe("mobilenetv2")
@@ -97,6 +98,7 @@ def run_of(labels: tuple[str, ...] = ("cat", "dog"), wrong_share: float = 0.3, *
         "model_name": "model",
         "recipe": changes.pop("recipe", recipe),
         "backend": "tensorflow 2.21.0",
+        "hardware": Hardware("cpu", ("a processor",), FLOAT32, 0, 1, is_deterministic=True),
         "pictures": pictures,
         "fitted": fitted,
         "evaluation": evaluation_of(pictures, head, wrong_share),
@@ -106,13 +108,13 @@ def run_of(labels: tuple[str, ...] = ("cat", "dog"), wrong_share: float = 0.3, *
 
 
 def sentences_of(run: Any) -> str:
-    from train.report_sentences import sentences
+    from train.report.sentences import sentences
 
     return " ".join(" ".join(sentences(run)).split())
 
 
 def page_of(run: Any) -> str:
-    from train.report import render_report
+    from train.report.page import render_report
 
     return render_report(run)
 
@@ -120,11 +122,11 @@ def page_of(run: Any) -> str:
 @pytest.fixture
 def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what takes a second a page and has no words: plots are not drawn, nothing is augmented."""
-    import train.report
-    import train.report_plots
+    import train.report.page
+    import train.report.plots
 
-    monkeypatch.setattr(train.report_plots, "_png_url", lambda _figure: "data:image/png;base64,")
-    monkeypatch.setattr(train.report, "augmented_url", lambda _run: None)
+    monkeypatch.setattr(train.report.plots, "_png_url", lambda _figure: "data:image/png;base64,")
+    monkeypatch.setattr(train.report.page, "augmented_url", lambda _run: None)
 
 
 def text_of(page: str) -> str:
@@ -223,7 +225,7 @@ def test_many_classes_stay_readable(count: int) -> None:
 
 
 def test_without_augmentation_there_is_no_picture_of_it() -> None:
-    from train.report_gallery import augmented_url
+    from train.report.gallery import augmented_url
 
     off = {"augment.mirror": False, "augment.rotation": 0.0, "augment.mixup": 0.2}
     assert augmented_url(run_of(recipe=override(load_recipe("mobilenetv2"), off))) is None

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from edge_runtime.datasets.samples import Sample, Split
 from edge_runtime.errors import DatasetError
+from train.intake.split import assign_splits
 from train.settings import SplitSettings
-from train.split import assign_splits
 
 SHARES = SplitSettings(validation=0.125, test=0.125)
 LABELS = ("a", "b")

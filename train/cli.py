@@ -62,7 +62,7 @@ def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, 
     SRC is what edge-train run --data takes. Writes report.html and findings.json; the pictures stay as they are.
     """
     require_extra("edge-train data", "train", "imagehash", "jinja2")
-    from train.audit_cli import AuditRequest, run_audit
+    from train.cli_data import AuditRequest, run_audit
 
     run_audit(AuditRequest(source, sha256, out, clean, as_json, overwrite))
 

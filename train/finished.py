@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from train.evaluation import Evaluation
-from train.fitting import Fitted
-from train.pictures import Pictures
+from train.evaluation.evaluate import Evaluation
+from train.fitting.fit import Fitted
+from train.hardware import Hardware
+from train.intake.pictures import Pictures
 from train.recipe import Recipe
 
 
@@ -18,6 +19,7 @@ class Run:
         model_name: Stem of the artifacts' file names later.
         recipe: As it was carried out.
         backend: Keras backend and version.
+        hardware: What it ran on.
         pictures: The set.
         fitted: How training went.
         evaluation: What the kept model answers.
@@ -27,6 +29,7 @@ class Run:
     model_name: str
     recipe: Recipe
     backend: str
+    hardware: Hardware
     pictures: Pictures
     fitted: Fitted
     evaluation: Evaluation

@@ -93,13 +93,13 @@ class Hardware:
     is_deterministic: bool
 
     def describe(self) -> str:
-        """One line such as ``training on 2 x NVIDIA H200, mixed precision (bfloat16)``."""
+        """One line such as ``2 x NVIDIA H200, mixed precision (bfloat16)``."""
         names = [f"{count} x {name}" if count > 1 else name for name, count in Counter(self.devices).items()]
         precision = self.dtype_policy
         if precision != FLOAT32:
             precision = f"mixed precision ({precision.removeprefix('mixed_')})"
         processes = f", {self.process_count} processes" if self.process_count > 1 else ""
-        return f"training on {' and '.join(names)}, {precision}{processes}"
+        return f"{' and '.join(names)}, {precision}{processes}"
 
     def check_batch_size(self, batch_size: int) -> None:
         """Refuse a batch that cannot be divided evenly.

@@ -2,18 +2,19 @@
 
 Shares are 0..1, times in seconds, losses in nats; a figure that does not exist is null.
 
-- ``splits``: per part (``train``, ``validation``, ``test``) `train.metrics.Scores`; for more than 100 classes
+- ``splits``: per part (train, validation, test) `train.evaluation.metrics.Scores`; for more than 100 classes
   ``confusion`` is null and ``confusion_counts`` lists those that are not 0, as true class, answer, pictures.
 - ``before_training``: validation ``loss`` and ``accuracy`` of the untrained network.
 - ``best``: the kept epoch, as in ``history.csv``; ``best_per_phase``: the best of each phase.
 - ``epochs``: how many were run. ``left_out``: files that were not used.
 - ``findings``: what the audit found, ``findings`` and ``files`` per kind.
 - ``output``: head and thresholds, as in ``manifest.json``.
-- ``calibration``: `train.calibration.Calibration`.
+- ``calibration``: `train.evaluation.calibration.Calibration`.
 - ``ranking``: ``macro`` means, and per label ``roc_auc`` and ``average_precision`` on the test pictures.
-- ``thresholds``: `train.thresholds.ThresholdScores` on the test pictures; empty for a softmax head.
-- ``rejection``: `train.thresholds.Rejection` on the test pictures.
-- ``speeds``: per phase that ran in this process `train.fitting.PhaseSpeed`; ``feature_images_per_second``.
+- ``thresholds``: `train.evaluation.thresholds.ThresholdScores` on the test pictures; empty for a softmax head.
+- ``rejection``: `train.evaluation.thresholds.Rejection` on the test pictures.
+- ``speeds``: per phase that ran in this process `train.fitting.fit.PhaseSpeed`; ``feature_images_per_second``.
+- ``hardware``: `train.hardware.Hardware`.
 - ``fit_seconds``, ``total_seconds``: wall time since the last resume.
 """
 
@@ -24,10 +25,10 @@ from dataclasses import replace
 from typing import Any
 
 from edge_runtime.strict import to_mapping
+from train.evaluation.metrics import Scores
+from train.evaluation.ranking import mean_ranking
 from train.finished import Run
-from train.history import best_epoch
-from train.metrics import Scores
-from train.ranking import mean_ranking
+from train.fitting.history import best_epoch
 
 _MAX_CONFUSION_CLASSES = 100
 
@@ -53,6 +54,7 @@ def metrics_mapping(run: Run) -> dict[str, Any]:
         "rejection": to_mapping(evaluation.rejection),
         "speeds": {phase: to_mapping(speed) for phase, speed in fitted.speeds.items()},
         "feature_images_per_second": fitted.feature_images_per_second,
+        "hardware": to_mapping(run.hardware),
         "fit_seconds": fitted.seconds,
         "total_seconds": run.seconds,
     }

@@ -17,13 +17,13 @@ from edge_runtime.contract import MANIFEST_FILE
 from edge_runtime.datasets.samples import fingerprint
 from edge_runtime.errors import OutputError, UsageError
 from train.backend import check_request, start
+from train.fitting.training_state import STATE_FILE, Identity, TrainingState, load_state, locked
 from train.hardware import FLOAT32, HardwareRequest
-from train.reading import read_pictures
+from train.intake.reading import read_pictures
+from train.network.weights import with_checked_weights
 from train.recipe import Recipe
 from train.recipe_files import to_toml
 from train.saving import Format
-from train.training_state import STATE_FILE, Identity, TrainingState, load_state, locked
-from train.weights import with_checked_weights
 
 if TYPE_CHECKING:
     from train.finished import Run
@@ -73,7 +73,7 @@ def train(request: Request) -> Run:
         state = load_state(work_folder) if request.resume else None
         pictures = read_pictures(request.source, request.sha256, recipe)
         backend, hardware = start(request.hardware, recipe.seed)
-        note(hardware.describe())
+        note(f"training on {hardware.describe()}")
         hardware.check_batch_size(recipe.fit.batch_size)
         precision = "" if hardware.dtype_policy == FLOAT32 else f", {hardware.dtype_policy}"
         identity = Identity(to_toml(recipe), fingerprint(pictures.samples), backend + precision)
@@ -81,11 +81,11 @@ def train(request: Request) -> Run:
 
         # Keras and what builds on it load only now, when the cheap mistakes have been found.
         from train.distribution import check_same_everywhere, scope
-        from train.evaluation import evaluate
+        from train.evaluation.evaluate import evaluate
         from train.finished import Run
-        from train.fitting import fit
-        from train.models import build
-        from train.plain import plain_model
+        from train.fitting.fit import fit
+        from train.network.models import build
+        from train.network.plain import plain_model
         from train.rundir import write_run
 
         log = backend.startswith("tensorflow") and find_spec("tensorboard") is not None
@@ -96,7 +96,8 @@ def train(request: Request) -> Run:
         is_plain = hardware.dtype_policy == FLOAT32 and len(hardware.devices) == 1
         model = network.model if is_plain else plain_model(network, recipe, len(pictures.labels))
         evaluation = evaluate(model, pictures, recipe)
-        run = Run(request.model_name, recipe, backend, pictures, fitted, evaluation, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        run = Run(request.model_name, recipe, backend, hardware, pictures, fitted, evaluation, seconds)
         if request.hardware.is_chief:
             write_run(request.out, run, model, work_folder, request.also, overwrite=request.overwrite)
             shutil.rmtree(work_folder, ignore_errors=True)

@@ -13,13 +13,13 @@ from edge_runtime.contract import MANIFEST_FILE, Manifest, TrainingSummary
 from edge_runtime.datasets.samples import SPLIT_FILE, Split, count_per_split, fingerprint, write_split_csv
 from edge_runtime.errors import OutputError
 from train.finished import Run
-from train.fitting import TENSORBOARD_FOLDER
-from train.history import write_history_csv
+from train.fitting.fit import TENSORBOARD_FOLDER
+from train.fitting.history import write_history_csv
+from train.intake.pictures import LEFT_OUT_FILE, write_left_out_csv
 from train.metrics_file import metrics_mapping
-from train.pictures import LEFT_OUT_FILE, write_left_out_csv
 from train.recipe import Recipe
 from train.recipe_files import RECIPE_FILE, to_toml
-from train.report import REPORT_FILE, render_report
+from train.report.page import REPORT_FILE, render_report
 from train.saving import Format, save_model
 from train.settings import WEIGHTS_IMAGENET, WEIGHTS_NONE
 

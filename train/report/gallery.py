@@ -60,7 +60,7 @@ def worst_mistakes(run: Run) -> list[Tile]:
 
 def augmented_url(run: Run) -> str | None:
     """Training pictures in the first column and changed versions beside them; None where nothing is changed."""
-    from train.augmentation import augmentation, augmented_samples
+    from train.network.augmentation import augmentation, augmented_samples
 
     settings, seed = run.recipe.augment, run.recipe.seed
     if not augmentation(settings, seed):

@@ -18,7 +18,7 @@ from PIL import Image
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.errors import ImageError
 from edge_runtime.preprocess import MAX_FILE_BYTES, ImageU8, decode_image, prepare
-from train.picture_format import is_cut_short, picture_format
+from train.intake.picture_format import is_cut_short, picture_format
 
 THUMB_SIDE_PX = 16
 NOT_A_PICTURE = "is not a picture: its content is of no known picture format"

@@ -6,8 +6,8 @@ from edge_runtime.cli_support import note, progress_bar
 from edge_runtime.datasets.resolve import resolve
 from edge_runtime.datasets.samples import Split
 from edge_runtime.native_stderr import silence_native_stderr
-from train.findings import Kind
-from train.pictures import Pictures, load_pictures
+from train.intake.findings import Kind
+from train.intake.pictures import Pictures, load_pictures
 from train.recipe import Recipe
 
 _LEFT_OUT_SHOWN = 5

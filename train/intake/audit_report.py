@@ -10,7 +10,7 @@ from typing import Any
 from edge_runtime.atomic import atomic_directory, atomic_file
 from edge_runtime.datasets.samples import Sample, write_split_csv
 from edge_runtime.errors import OutputError
-from train.audit_files import Audited
+from train.intake.audit_files import Audited
 
 REPORT_FILE = "report.html"
 FINDINGS_FILE = "findings.json"
@@ -23,7 +23,7 @@ def write_report(folder: Path, audited: Audited, *, overwrite: bool = False) -> 
     Raises:
         OutputError: The folder exists and must not be replaced, or cannot be written.
     """
-    from train.audit_page import render_page
+    from train.intake.audit_page import render_page
 
     try:
         with atomic_directory(folder, marker=FINDINGS_FILE, overwrite=overwrite) as temporary:
@@ -39,7 +39,7 @@ def findings_json(audited: Audited) -> str:
     ``schema_version`` 1; ``name``; ``labels`` in the order of a model's outputs; counts of ``files`` found,
     ``kept`` and ``left_out``; ``classes``: per label the number kept in each part, ``"train"``, ``"validation"``,
     ``"test"``, or ``""`` where the source does not say; ``findings``: each with ``kind`` and ``severity`` (see
-    `train.findings`), ``message`` and ``files``; ``left_out_files``: each with a ``reason``. A file has ``file``
+    `train.intake.findings`), ``message`` and ``files``; ``left_out_files``: each with a ``reason``. A file has ``file``
     (absolute path), ``sha256``, ``label`` and ``split``; what is not known is an empty string.
     """
     result = audited.audit

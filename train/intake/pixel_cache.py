@@ -28,7 +28,7 @@ from edge_runtime.cores import core_count
 from edge_runtime.datasets.samples import Sample
 from edge_runtime.errors import OutputError
 from edge_runtime.preprocess import prepare
-from train.facts import Facts, examine, facts_from_json, facts_to_json
+from train.intake.facts import Facts, examine, facts_from_json, facts_to_json
 
 _LAYOUT_VERSION = 1
 _IMAGES_FILE = "images.npy"

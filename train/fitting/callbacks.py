@@ -14,8 +14,8 @@ import keras
 from numpy.typing import NDArray
 
 from edge_runtime.cli_support import Progress, note
-from train.history import Epoch, best_epoch
-from train.training_state import Identity, TrainingState
+from train.fitting.history import Epoch, best_epoch
+from train.fitting.training_state import Identity, TrainingState
 
 _SECONDS_BETWEEN_LINES = 2.0
 _SECONDS_BETWEEN_SAVES = 10.0

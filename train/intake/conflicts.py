@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_runtime.datasets.samples import Sample, Split
-from train.findings import Finding, Kind, Severity
-from train.near_duplicates import group_pairs
-from train.split import LeftOut
+from train.intake.findings import Finding, Kind, Severity
+from train.intake.near_duplicates import group_pairs
+from train.intake.split import LeftOut
 
 _HELD_OUT = {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
 # A hundred frames of one scene are almost the same picture in every class. Where likeness is the rule rather than a

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from edge_runtime.cores import core_count
 from edge_runtime.datasets.samples import Dataset, Sample
-from train.audit import Audit, audit
-from train.facts import Facts, examine
-from train.split import LeftOut
+from train.intake.audit import Audit, audit
+from train.intake.facts import Facts, examine
+from train.intake.split import LeftOut
 
 
 @dataclass(frozen=True)

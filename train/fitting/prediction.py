@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.cli_support import progress_bar
-from train.callbacks import PredictProgress
 from train.distribution import current_shard, gathered
-from train.pipeline import Batches
+from train.fitting.callbacks import PredictProgress
+from train.fitting.pipeline import Batches
 
 _BATCH_SIZE = 32
 

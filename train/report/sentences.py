@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from edge_runtime.datasets.samples import Split
-from train.history import best_epoch
-from train.phases import FINETUNE, HEAD, WHOLE, phases_of
+from train.fitting.history import best_epoch
+from train.fitting.phases import FINETUNE, HEAD, WHOLE, phases_of
 
 if TYPE_CHECKING:
     from train.finished import Run

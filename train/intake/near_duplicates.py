@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from train.facts import THUMB_SIDE_PX, Facts
+from train.intake.facts import THUMB_SIDE_PX, Facts
 
 _MAX_DISTANCE_BITS = 8
 _MAX_DIFFERENCE = 0.40

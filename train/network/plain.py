@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from train.hardware import FLOAT32
-from train.models import Network, build
+from train.network.models import Network, build
 from train.recipe import Recipe
 from train.settings import WEIGHTS_NONE
 

@@ -16,10 +16,10 @@ from edge_runtime.cores import core_count
 from edge_runtime.datasets.samples import Dataset, Sample, Split
 from edge_runtime.errors import DatasetError
 from edge_runtime.modelfile import file_sha256
-from train.audit import Finding, audit
-from train.pixel_cache import load_pixels
+from train.intake.audit import Finding, audit
+from train.intake.pixel_cache import load_pixels
+from train.intake.split import LeftOut, assign_splits
 from train.settings import SplitSettings
-from train.split import LeftOut, assign_splits
 
 LEFT_OUT_FILE = "left_out.csv"
 

@@ -11,8 +11,8 @@ from typing import Any
 import keras
 
 from edge_runtime.errors import IntegrityError, UsageError
+from train.network.weights import not_these_weights
 from train.settings import WEIGHTS_IMAGENET, WEIGHTS_NONE, BackboneName, BackboneSettings
-from train.weights import not_these_weights
 
 _SCALE_LAYER = "scale"
 

@@ -42,7 +42,7 @@ def assign_splits(
     carved out of train.
 
     Args:
-        samples: With ``sha256``, as `train.audit.audit` keeps them.
+        samples: With ``sha256``, as `train.intake.audit.audit` keeps them.
         labels: All classes; each must end up in every part.
         shares: Sizes of validation and test where the source does not say.
         seed: At least 0; the same seed and files give the same parts.

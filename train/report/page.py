@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.datasets.samples import Split
-from train import report_plots as plots
-from train.findings import Finding, Kind
-from train.metrics import Scores
-from train.ranking import Ranking, mean_ranking
+from train.evaluation.metrics import Scores
+from train.evaluation.ranking import Ranking, mean_ranking
+from train.intake.findings import Finding, Kind
 from train.recipe_files import to_toml
-from train.report_gallery import augmented_url, predictions, worst_mistakes
-from train.report_sentences import kept_epoch, percent, sentences
+from train.report import plots
+from train.report.gallery import augmented_url, predictions, worst_mistakes
+from train.report.sentences import kept_epoch, percent, sentences
 
 if TYPE_CHECKING:
     from train.finished import Run

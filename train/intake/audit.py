@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_runtime.datasets.samples import Dataset, Sample
-from train.conflicts import drop_conflicts
-from train.facts import NOT_A_PICTURE, TRUNCATED, Facts
-from train.findings import Finding, Kind, Severity
-from train.near_duplicates import TooManyAlikeError, group_pairs, near_pairs
-from train.picture_format import has_wrong_suffix
-from train.split import LeftOut
+from train.intake.conflicts import drop_conflicts
+from train.intake.facts import NOT_A_PICTURE, TRUNCATED, Facts
+from train.intake.findings import Finding, Kind, Severity
+from train.intake.near_duplicates import TooManyAlikeError, group_pairs, near_pairs
+from train.intake.picture_format import has_wrong_suffix
+from train.intake.split import LeftOut
 
 __all__ = ["Audit", "Finding", "Kind", "Severity", "audit"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.contract import Head
 from train.backend import jit_compile
-from train.pipeline import PADDING_TARGET
+from train.fitting.pipeline import PADDING_TARGET
 from train.recipe import Recipe
 from train.settings import ClassWeights, HeadSettings, LossSettings, OptimizerName, OptimizerSettings, Schedule
 

@@ -13,15 +13,10 @@ from edge_runtime.contract import Head, OutputSpec
 from edge_runtime.datasets.samples import Split
 from edge_runtime.decision import top1, widen
 from edge_runtime.errors import EdgeKitError
-from train.calibration import Calibration, check_folded, fit_temperature, fold, log_softmax, nll, reliability
-from train.metrics import Scores, score
-from train.models import OUTPUT_LAYER
-from train.pictures import Pictures
-from train.prediction import predict
-from train.ranking import Ranking, rank
-from train.recipe import Recipe
-from train.settings import HeadSettings, ThresholdRule
-from train.thresholds import (
+from train.evaluation.calibration import Calibration, check_folded, fit_temperature, fold, log_softmax, nll, reliability
+from train.evaluation.metrics import Scores, score
+from train.evaluation.ranking import Ranking, rank
+from train.evaluation.thresholds import (
     HALF,
     Rejection,
     ThresholdScores,
@@ -30,6 +25,11 @@ from train.thresholds import (
     rejection,
     scores_at,
 )
+from train.fitting.prediction import predict
+from train.intake.pictures import Pictures
+from train.network.models import OUTPUT_LAYER
+from train.recipe import Recipe
+from train.settings import HeadSettings, ThresholdRule
 
 _CHECKED_PICTURES = 8
 
@@ -70,7 +70,7 @@ def evaluate(model: Any, pictures: Pictures, recipe: Recipe) -> Evaluation:
     temperature; the answers stay the same.
 
     Args:
-        model: From `train.models.build`, trained; its last layer may be changed.
+        model: From `train.network.models.build`, trained; its last layer may be changed.
         pictures: The set.
         recipe: Its head.
 

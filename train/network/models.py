@@ -1,7 +1,7 @@
 """The networks, in Keras 3 without any backend's own calls.
 
 Every model takes ``image``, float32 [n, H, W, 3] RGB 0..255, scales it inside the graph, and gives ``probabilities``,
-float32 [n, labels] of a softmax, or [n, 1] of a sigmoid. Augmentation is never part of it, see `train.augmentation`.
+float32 [n, labels] of a softmax, or [n, 1] of a sigmoid. Augmentation is apart, in `train.network.augmentation`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import keras
 
 from edge_runtime.contract import Head
 from edge_runtime.errors import UsageError
-from train.backbones import build_backbone, numbered_layers
+from train.network.backbones import build_backbone, numbered_layers
 from train.recipe import Recipe
 from train.settings import CnnSettings, HeadSettings, Pool
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from train.calibration import BINS, Reliability
-from train.history import Epoch
-from train.metrics import Scores
-from train.ranking import Ranking
+from train.evaluation.calibration import BINS, Reliability
+from train.evaluation.metrics import Scores
+from train.evaluation.ranking import Ranking
+from train.fitting.history import Epoch
 
 COLORS = (
     "#0b66c3", "#d1495b", "#2a7d3f", "#e08e0b", "#7b4fb5", "#00868f", "#8c5a2b", "#c2439a", "#5c6670", "#7a9a01",

@@ -17,9 +17,9 @@ from edge_runtime.datasets.resolve import resolve
 from edge_runtime.datasets.samples import Split
 from edge_runtime.errors import DatasetError
 from edge_runtime.native_stderr import silence_native_stderr
-from train.audit_files import Audited, audit_files
-from train.audit_report import FINDINGS_FILE, REPORT_FILE, findings_json, write_clean_index, write_report
-from train.findings import Finding, Kind
+from train.intake.audit_files import Audited, audit_files
+from train.intake.audit_report import FINDINGS_FILE, REPORT_FILE, findings_json, write_clean_index, write_report
+from train.intake.findings import Finding, Kind
 
 _EXAMPLES = 3
 _MAX_CLASS_LINES = 30

@@ -13,8 +13,8 @@ import cv2
 from edge_runtime.datasets.samples import Sample, Split
 from edge_runtime.errors import ImageError
 from edge_runtime.preprocess import load_image
-from train.audit_files import Audited
-from train.findings import Finding, Kind
+from train.intake.audit_files import Audited
+from train.intake.findings import Finding, Kind
 
 _MAX_GROUPS = 24
 _MAX_FILES_OF_GROUP = 4

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_runtime.atomic import atomic_file
 from edge_runtime.errors import IntegrityError, ManifestError, OutputError
 from edge_runtime.strict import from_mapping
-from train.history import Epoch
+from train.fitting.history import Epoch
 
 STATE_FILE = "state.npz"
 _LOCK_FILE = "lock"

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.datasets.samples import Split
-from train.augmentation import augmented, augmented_view
-from train.models import Network, unfreeze
-from train.objective import sample_weights, target_rows
-from train.pictures import Pictures
-from train.pipeline import Batches
-from train.prediction import predict
+from train.fitting.objective import sample_weights, target_rows
+from train.fitting.pipeline import Batches
+from train.fitting.prediction import predict
+from train.intake.pictures import Pictures
+from train.network.augmentation import augmented, augmented_view
+from train.network.models import Network, unfreeze
 from train.recipe import Recipe
 from train.settings import OptimizerSettings
 

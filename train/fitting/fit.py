@@ -13,15 +13,15 @@ import keras
 
 from edge_runtime.cli_support import note
 from edge_runtime.errors import EdgeKitError
-from train.callbacks import EpochLines, Recorder, StateSaver
 from train.distribution import current_shard
-from train.history import Epoch
-from train.models import Network
-from train.objective import compile_model
-from train.phases import Phase, Task, phases_of, prepare_task
-from train.pictures import Pictures
+from train.fitting.callbacks import EpochLines, Recorder, StateSaver
+from train.fitting.history import Epoch
+from train.fitting.objective import compile_model
+from train.fitting.phases import Phase, Task, phases_of, prepare_task
+from train.fitting.training_state import Identity, TrainingState
+from train.intake.pictures import Pictures
+from train.network.models import Network
 from train.recipe import Recipe
-from train.training_state import Identity, TrainingState
 
 TENSORBOARD_FOLDER = "tensorboard"
 
@@ -75,7 +75,7 @@ def fit(
     """Train, and leave the best epoch's weights in ``network.model``.
 
     Args:
-        network: From `train.models.build`.
+        network: From `train.network.models.build`.
         pictures: Its train and validation parts are used.
         recipe: Optimisation, augmentation and seed.
         identity: Written into the saved state.
