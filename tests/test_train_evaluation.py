@@ -204,8 +204,8 @@ def test_the_saved_model_gives_the_calibrated_scores_and_the_same_answers(
 
 
 def test_a_threshold_is_fitted_where_the_recipe_asks_for_it() -> None:
+    from train.choices import ThresholdRule
     from train.evaluation.evaluate import evaluate
-    from train.settings import ThresholdRule
 
     pictures, model = colored(2, PARTS), model_of(Head.SIGMOID, 2)
     kernel, bias = model.layers[-1].get_weights()

@@ -12,12 +12,13 @@ import pytest
 
 from edge_runtime.errors import IntegrityError, UsageError
 from train.backend import load_keras
+from train.choices import BackboneName, ClassWeights
 from train.cli_run import resolve_recipe
 from train.evaluation.metrics import score, wilson_interval
 from train.network.weights import check_weights, with_checked_weights
 from train.recipe import Recipe
 from train.recipe_files import load_recipe, override
-from train.settings import BackboneName, ClassWeights, LossSettings
+from train.settings import LossSettings
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from edge_runtime.contract import Head, OutputSpec
 from edge_runtime.datasets.samples import Split
 from edge_runtime.decision import top1, widen
 from edge_runtime.errors import EdgeKitError
+from train.choices import ThresholdRule
 from train.evaluation.calibration import Calibration, check_folded, fit_temperature, fold, log_softmax, nll, reliability
 from train.evaluation.metrics import Scores, score
 from train.evaluation.ranking import Ranking, rank
@@ -29,7 +30,7 @@ from train.fitting.prediction import predict
 from train.intake.pictures import Pictures
 from train.network.models import OUTPUT_LAYER
 from train.recipe import Recipe
-from train.settings import HeadSettings, ThresholdRule
+from train.settings import HeadSettings
 
 _CHECKED_PICTURES = 8
 

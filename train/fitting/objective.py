@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from edge_runtime.contract import Head
 from train.backend import jit_compile
+from train.choices import ClassWeights, OptimizerName, Schedule
 from train.fitting.pipeline import PADDING_TARGET
 from train.recipe import Recipe
-from train.settings import ClassWeights, HeadSettings, LossSettings, OptimizerName, OptimizerSettings, Schedule
+from train.settings import HeadSettings, LossSettings, OptimizerSettings
 
 _OPTIMIZERS = {
     OptimizerName.ADAM: keras.optimizers.Adam,

@@ -11,8 +11,9 @@ from typing import Any
 import keras
 
 from edge_runtime.errors import IntegrityError, UsageError
+from train.choices import BackboneName
 from train.network.weights import not_these_weights
-from train.settings import WEIGHTS_IMAGENET, WEIGHTS_NONE, BackboneName, BackboneSettings
+from train.settings import WEIGHTS_IMAGENET, WEIGHTS_NONE, BackboneSettings
 
 _SCALE_LAYER = "scale"
 

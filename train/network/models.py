@@ -13,9 +13,10 @@ import keras
 
 from edge_runtime.contract import Head
 from edge_runtime.errors import UsageError
+from train.choices import Pool
 from train.network.backbones import build_backbone, numbered_layers
 from train.recipe import Recipe
-from train.settings import CnnSettings, HeadSettings, Pool
+from train.settings import CnnSettings, HeadSettings
 
 OUTPUT_LAYER = "probabilities"
 
