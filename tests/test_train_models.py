@@ -10,11 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
+from edge_runtime.datasets.folder import read_folder
 from edge_runtime.errors import IntegrityError, UsageError
 from train.backend import load_keras
 from train.choices import BackboneName, ClassWeights
 from train.cli_run import resolve_recipe
 from train.evaluation.metrics import score, wilson_interval
+from train.intake.pictures import load_pictures
 from train.network.weights import check_weights, with_checked_weights
 from train.recipe import Recipe
 from train.recipe_files import load_recipe, override
@@ -218,6 +220,31 @@ def test_balanced_classes_count_the_same_together() -> None:
     np.testing.assert_array_equal(target_rows(targets, 2, load_recipe("happy-sad").head)[:, 0], targets)
 
 
+@pytest.mark.parametrize("backbone", [None, BackboneName.EFFICIENTNET_B0])
+def test_the_plain_copy_of_a_mixed_model_is_float32_and_gives_its_answers(backbone: BackboneName | None) -> None:
+    import keras
+
+    from train.network.models import build
+    from train.network.plain import plain_model
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        recipe = cnn()
+        if backbone:
+            settings = (f"backbone.name={backbone.value}", "backbone.weights=none", "finetune.epochs=0")
+            recipe = resolve_recipe("mobilenetv2", {"input.image_size": 32}, settings)
+        mixed = build(recipe, 3).model
+        plain = plain_model(mixed)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.compute_dtype for layer in plain.layers} == {"float32"}
+    assert "bfloat16" in {layer.compute_dtype for layer in mixed.layers}
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(np.asarray(plain(images)), np.asarray(mixed(images)), atol=0.02)
+    assert [tensor.name for tensor in plain.inputs] == ["image"]
+    assert plain.layers[-1].name == "probabilities"
+
+
 def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_weights: Path) -> None:
     from train.network.models import build
 
@@ -231,6 +258,25 @@ def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_
     with h5py.File(mobilenetv2_weights) as file:
         expected = file["Conv_1/Conv_1/kernel:0"][()]
     np.testing.assert_array_equal(network.model.get_layer("Conv_1").get_weights()[0], expected)
+
+
+def test_evaluating_known_features_gives_what_the_pictures_give(
+    mobilenetv2_weights: Path, colored_pictures: Path
+) -> None:
+    from train.evaluation.evaluate import evaluate
+    from train.fitting.phases import phases_of, prepare_task
+    from train.network.models import build
+
+    recipe = with_checked_weights(mobilenetv2(str(mobilenetv2_weights)))
+    pictures = load_pictures(read_folder(colored_pictures), recipe.input.spec(), recipe.split, 1)
+    network = build(recipe, 2)
+    features = prepare_task(phases_of(recipe)[0], network, pictures, recipe, 0).features
+    assert features is not None
+    assert features.shape == (60, 1280)
+    scores = [
+        evaluate(network.model, pictures, recipe, head=network.head, features=known) for known in (None, features)
+    ]
+    np.testing.assert_allclose(scores[0].probabilities, scores[1].probabilities, atol=1e-4)
 
 
 def test_alpha_comes_from_the_file(real_data: Callable[[str], Path], mobilenetv2_weights: Path) -> None:

@@ -92,7 +92,7 @@ def run_of(labels: tuple[str, ...] = ("cat", "dog"), wrong_share: float = 0.3, *
     best = best_epoch(history)
     assert best
     speeds = {"head": PhaseSpeed(6549.0, 0.015), "finetune": PhaseSpeed(54.0, 0.004)}
-    fitted = Fitted(history, best, (2.0, 0.5), speeds, 88.0, 33.0)
+    fitted = Fitted(history, best, (2.0, 0.5), speeds, None, 88.0, 33.0)
     fitted = replace(fitted, **changes.pop("fitted", {}))
     fields = {
         "model_name": "model",

@@ -94,8 +94,9 @@ def train(request: Request) -> Run:
             network = build(recipe, len(pictures.labels))
             fitted = fit(network, pictures, recipe, identity, work_folder, state=state, log=log)
         is_plain = hardware.dtype_policy == FLOAT32 and len(hardware.devices) == 1
-        model = network.model if is_plain else plain_model(network, recipe, len(pictures.labels))
-        evaluation = evaluate(model, pictures, recipe)
+        model = network.model if is_plain else plain_model(network.model)
+        features = fitted.features if is_plain else None
+        evaluation = evaluate(model, pictures, recipe, head=network.head, features=features)
         seconds = time.perf_counter() - started
         run = Run(request.model_name, recipe, backend, hardware, pictures, fitted, evaluation, seconds)
         if request.hardware.is_chief:

@@ -33,6 +33,7 @@ from train.recipe import Recipe
 from train.settings import HeadSettings
 
 _CHECKED_PICTURES = 8
+_FEATURE_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -64,21 +65,31 @@ class Evaluation:
         return self.probabilities[rows, self.answers[rows]]
 
 
-def evaluate(model: Any, pictures: Pictures, recipe: Recipe) -> Evaluation:
+def evaluate(
+    model: Any,
+    pictures: Pictures,
+    recipe: Recipe,
+    *,
+    head: Any = None,
+    features: NDArray[np.float32] | None = None,
+) -> Evaluation:
     """Calibrate the model that will be saved, and measure it on every part.
 
-    Each picture passes through the network once. If the recipe calibrates, the last layer's weights are divided by the
-    temperature; the answers stay the same.
+    Each picture passes through the network once, or only through the head where its features are known. If the recipe
+    calibrates, the last layer's weights are divided by the temperature; the answers stay the same.
 
     Args:
         model: From `train.network.models.build`, trained; its last layer may be changed.
         pictures: The set.
         recipe: Its head.
+        head: The upper half of the model, features to probabilities, sharing its layers.
+        features: float32 [pictures, d], what the model's lower half makes of every picture; None where it is not known.
 
     Raises:
         EdgeKitError: The model does not give numbers.
     """
-    logits = _logits(model, pictures)
+    logits = _logits(model, pictures) if features is None else _logits_of_features(head, features)
+    _check_finite(logits)
     validation, test = pictures.rows(Split.VALIDATION), pictures.rows(Split.TEST)
     fitted_on, truth = _two_columns(logits[validation]), pictures.targets[validation]
     temperature = fit_temperature(fitted_on, truth) if recipe.head.calibrate else 1.0
@@ -112,23 +123,39 @@ def evaluate(model: Any, pictures: Pictures, recipe: Recipe) -> Evaluation:
 
 def _logits(model: Any, pictures: Pictures) -> NDArray[np.float32]:
     """What the last layer computes before softmax or sigmoid, float32 [pictures, outputs]."""
-    logits = predict(_logits_model(model), pictures.images_nhwc_rgb_u8, pictures.image_rows, "evaluating")
+    return predict(_logits_model(model), pictures.images_nhwc_rgb_u8, pictures.image_rows, "evaluating")
+
+
+def _logits_of_features(head: Any, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same, for pictures whose way through the backbone is done already."""
+    x = head.input
+    for layer in head.layers[1:-1]:
+        x = layer(x)
+    without = keras.Model(head.input, _linear(head.layers[-1])(x))
+    without.layers[-1].set_weights(head.layers[-1].get_weights())
+    logits: NDArray[np.float32] = without.predict(features, batch_size=_FEATURE_BATCH, verbose=0)
+    return logits
+
+
+def _check_finite(logits: NDArray[np.float32]) -> None:
     broken = int((~np.isfinite(logits).all(axis=1)).sum())
     if broken:
         raise EdgeKitError(
             f"training diverged: the model gives no number for {broken} of {len(logits)} pictures; "
             "lower optimizer.learning_rate"
         )
-    return logits
 
 
 def _logits_model(model: Any) -> Any:
     """The model without its softmax or sigmoid: from rounded probabilities the logits could not be had back exactly."""
     last = model.get_layer(OUTPUT_LAYER)
-    linear = keras.layers.Dense(last.units, dtype="float32", name="logits")
-    without = keras.Model(model.input, linear(last.input))
-    linear.set_weights(last.get_weights())
+    without = keras.Model(model.input, _linear(last)(last.input))
+    without.layers[-1].set_weights(last.get_weights())
     return without
+
+
+def _linear(last: Any) -> Any:
+    return keras.layers.Dense(last.units, dtype="float32", name="logits")
 
 
 def _two_columns(logits: NDArray[np.float32]) -> NDArray[np.float32]:

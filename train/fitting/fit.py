@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_runtime.cli_support import note
 from edge_runtime.errors import EdgeKitError
@@ -17,7 +19,7 @@ from train.distribution import current_shard
 from train.fitting.callbacks import EpochLines, Recorder, StateSaver
 from train.fitting.history import Epoch
 from train.fitting.objective import compile_model
-from train.fitting.phases import Phase, Task, phases_of, prepare_task
+from train.fitting.phases import HEAD, Phase, Task, phases_of, prepare_task
 from train.fitting.training_state import Identity, TrainingState
 from train.intake.pictures import Pictures
 from train.network.models import Network
@@ -50,6 +52,7 @@ class Fitted:
         best: The one whose weights the network holds now.
         before_training: Validation loss and accuracy of the untrained network.
         speeds: By phase; one that had ended before a resume is absent.
+        features: float32 [pictures, d], what the kept epoch's backbone makes of every picture; None where unknown.
         feature_images_per_second: Pictures per second through a frozen backbone; None where none was used.
         seconds: Wall time of fitting, features included, in seconds; since the last resume.
     """
@@ -58,6 +61,7 @@ class Fitted:
     best: Epoch
     before_training: tuple[float, float]
     speeds: dict[str, PhaseSpeed]
+    features: NDArray[np.float32] | None
     feature_images_per_second: float | None
     seconds: float
 
@@ -96,7 +100,7 @@ def fit(
         recorder.resume(state)
         note(f"going on after epoch {len(state.history)} of {sum(phase.epochs for phase in phases)}")
     speeds: dict[str, PhaseSpeed] = {}
-    feature_rate = None
+    features, feature_rate = None, None
     for phase in phases:
         done = recorder.begin_phase(phase.name)
         if done >= phase.epochs or recorder.is_out_of_patience():
@@ -104,7 +108,8 @@ def fit(
         # A phase begins where the one before was best, so that it can only add to it.
         recorder.restore_best()
         task = prepare_task(phase, network, pictures, recipe, done)
-        feature_rate = feature_rate or task.feature_images_per_second
+        if task.features is not None:
+            features, feature_rate = task.features, task.feature_images_per_second
         compile_model(task.fitted, recipe, phase.optimizer, len(task.train) * phase.epochs)
         if state is not None and done:
             state.restore(task.fitted)
@@ -123,7 +128,9 @@ def fit(
     recorder.restore_best()
     history = tuple(recorder.history)
     seconds = time.perf_counter() - started
-    return Fitted(history, recorder.best, recorder.before_training, speeds, feature_rate, seconds)
+    if recorder.best.phase != HEAD:
+        features = None  # the backbone is another now
+    return Fitted(history, recorder.best, recorder.before_training, speeds, features, feature_rate, seconds)
 
 
 def _run(phase: Phase, task: Task, done: int, callbacks: Sequence[Any]) -> PhaseSpeed:

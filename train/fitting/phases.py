@@ -45,12 +45,14 @@ class Task:
         fitted: The Keras model to fit; it shares its weights with the whole network.
         train: Training batches.
         validation: Validation batches, never augmented.
-        feature_images_per_second: Pictures per second through the frozen backbone; None where none was used.
+        features: float32 [pictures, d], what the frozen backbone makes of every picture; None where none was used.
+        feature_images_per_second: Pictures per second through it; None likewise.
     """
 
     fitted: Any
     train: Batches
     validation: Batches
+    features: NDArray[np.float32] | None = None
     feature_images_per_second: float | None = None
 
 
@@ -82,31 +84,30 @@ def prepare_task(phase: Phase, network: Network, pictures: Pictures, recipe: Rec
 
 
 def _on_features(network: Network, pictures: Pictures, recipe: Recipe, first_epoch: int) -> Task:
-    """Push each view of the training pictures, and the validation pictures, through the frozen backbone once."""
+    """Push every picture, and the augmented views of the training pictures, through the frozen backbone once."""
     views = recipe.backbone.views if recipe.backbone else 1
+    everything = np.arange(len(pictures.samples))
     train, validation = (pictures.rows(split) for split in (Split.TRAIN, Split.VALIDATION))
-    rows = pictures.image_rows
     started = time.perf_counter()
-    features = [
-        _features(_view(network, recipe, view), pictures, rows[chosen])
-        for view, chosen in [*((view, train) for view in range(views)), (0, validation)]
-    ]
-    rate = sum(map(len, features)) / (time.perf_counter() - started)
+    features = _features(network, pictures, recipe, 0, everything)
+    augmented_features = [_features(network, pictures, recipe, view, train) for view in range(1, views)]
+    rate = (len(features) + sum(map(len, augmented_features))) / (time.perf_counter() - started)
+    inputs = np.concatenate([features[train], *augmented_features])
     targets = np.tile(pictures.targets[train], views)
     return Task(
         network.head,
-        _train_batches(np.concatenate(features[:-1]), targets, pictures, recipe, first_epoch),
-        _validation_batches(features[-1], pictures.targets[validation], pictures, recipe),
+        _train_batches(inputs, targets, pictures, recipe, first_epoch),
+        _validation_batches(features[validation], pictures.targets[validation], pictures, recipe),
+        features,
         rate,
     )
 
 
-def _view(network: Network, recipe: Recipe, view: int) -> Any:
-    return augmented_view(network.backbone, recipe.augment, recipe.seed, view)
-
-
-def _features(model: Any, pictures: Pictures, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    return predict(model, pictures.images_nhwc_rgb_u8, rows, "features")
+def _features(
+    network: Network, pictures: Pictures, recipe: Recipe, view: int, rows: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    model = augmented_view(network.backbone, recipe.augment, recipe.seed, view)
+    return predict(model, pictures.images_nhwc_rgb_u8, pictures.image_rows[rows], "features")
 
 
 def _train_batches(
