@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,81 +180,6 @@ def curve(run: Path) -> list[dict[str, str]]:
     """The history without what depends on the clock."""
     with (run / "history.csv").open() as file:
         return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-
-
-def start_and_kill(command: list[str | Path], after: str, wait_s: float) -> None:
-    """Run a training and kill it a while after a line of standard error that begins with ``after``."""
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith(after):
-                break
-        else:
-            pytest.fail("the training ended before it could be killed")
-        time.sleep(wait_s)
-        os.kill(process.pid, signal.SIGKILL)
-        process.stderr.read()
-    assert process.returncode == -signal.SIGKILL
-
-
-def test_a_killed_training_goes_on_with_the_same_curve(
-    run_program: Run, colored_pictures: Path, tmp_path: Path
-) -> None:
-    program = Path(sys.executable).with_name("edge-train")
-    changes = ("--set", "augment.rotation=0.1", "--set", "head.dropout=0.5", "--set", "augment.mixup=0.2")
-    options = ("run", "--data", colored_pictures, "--image-size", "32", "--batch-size", "8", "--epochs", "40", *changes)
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = run_program("edge-train", *options, "--out", whole)
-    assert done.returncode == 0, done.stderr
-    start_and_kill([program, *options, "--out", killed], "epoch 1/", 1.0)
-    assert not killed.exists()
-    assert (tmp_path / "killed.training" / "state.npz").is_file()
-
-    refused = run_program("edge-train", *options, "--out", killed)
-    assert refused.returncode == 7
-    assert "holds an interrupted training; --resume goes on with it, --overwrite starts again" in refused.stderr
-    other = run_program("edge-train", *options, "--out", killed, "--resume", "--seed", "9")
-    assert other.returncode == 2
-    assert "the interrupted training ran with another recipe (seed = 1)" in other.stderr
-
-    done = run_program("edge-train", *options, "--out", killed, "--resume")
-    assert done.returncode == 0, done.stderr
-    assert "going on after epoch" in done.stderr
-    assert curve(killed) == curve(whole)
-    assert not (tmp_path / "killed.training").exists()
-    scores = [json.loads((run / "metrics.json").read_text())["splits"] for run in (whole, killed)]
-    assert scores[0] == scores[1]
-
-
-def test_a_kill_before_the_first_epoch_leaves_nothing_that_is_in_the_way(
-    run_program: Run, colored_pictures: Path, tmp_path: Path
-) -> None:
-    program = Path(sys.executable).with_name("edge-train")
-    command = [program, "run", "--data", colored_pictures, "--out", tmp_path / "killed", *QUICK]
-    start_and_kill(command, "colors: 60 pictures", 0.5)
-    assert not (tmp_path / "killed").exists()
-    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", tmp_path / "killed", *QUICK)
-    assert done.returncode == 0, done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["killed"]
-
-
-def test_two_trainings_into_one_place_are_kept_apart(run_program: Run, colored_pictures: Path, tmp_path: Path) -> None:
-    from train.fitting.training_state import locked
-
-    with locked(tmp_path / "run.training"):
-        done = run_program("edge-train", "run", "--data", colored_pictures, "--out", tmp_path / "run", *QUICK)
-    assert done.returncode == 7
-    assert "another training is running there" in done.stderr
-
-
-def test_a_damaged_state_is_one_sentence(run_program: Run, colored_pictures: Path, tmp_path: Path) -> None:
-    (tmp_path / "run.training").mkdir()
-    (tmp_path / "run.training" / "state.npz").write_bytes(b"PK\x03\x04 no zip")
-    command = ("edge-train", "run", "--data", colored_pictures, "--out", tmp_path / "run", *QUICK)
-    done = run_program(*command, "--resume")
-    assert done.returncode == 4
-    assert "is damaged; start again with --overwrite" in done.stderr
-    assert run_program(*command, "--overwrite").returncode == 0
 
 
 @pytest.fixture(scope="module")
