@@ -1,0 +1,153 @@
+"""What lint found in one file, for each target alike: findings, sizes, and a verdict in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from convert.lint import edgetpu
+from convert.lint.operators import OperatorFacts, read_operators
+from convert.lint.versions import LITERT, TFLITE_RUNTIME, Target, minimum_runtime, parse_target, unsupported
+from convert.tflite_model import read_model
+from edge_runtime.errors import UsageError
+
+EDGETPU = "edgetpu"
+TARGETS = (EDGETPU, TFLITE_RUNTIME, LITERT)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One operator and the target.
+
+    Attributes:
+        index: Position in the file, counted through all graphs.
+        operator: Its name.
+        version: Its version.
+        ok: Whether the target has it, or the Edge TPU would run it.
+        why: What stands against it, or None.
+        remedy: What to do, or None.
+    """
+
+    index: int
+    operator: str
+    version: int
+    ok: bool
+    why: str | None = None
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What lint found in one file.
+
+    Attributes:
+        file: The file.
+        target: Such as ``edgetpu`` or ``tflite-runtime 2.14.0``.
+        passed: Whether the target takes every operator.
+        share: Share of the operators that it takes, 0 to 1.
+        verdict: One sentence.
+        minimum_runtime: Lowest TensorFlow Lite release that has every operator.
+        sizes: Sentences about memory; empty for runtimes.
+        findings: One for each operator, in the file's order.
+    """
+
+    file: str
+    target: str
+    passed: bool
+    share: float
+    verdict: str
+    minimum_runtime: str
+    sizes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def check_target(text: str) -> None:
+    """Raise UsageError unless ``text`` names a target of `lint`."""
+    if text.partition("==")[0] not in TARGETS:
+        raise UsageError(f"--target: expected {', '.join(TARGETS)}, got {text!r}")
+    if text != EDGETPU:
+        parse_target(text)
+
+
+def lint(path: Path, target: str) -> LintReport:
+    """Check one file against a target.
+
+    Args:
+        path: A ``.tflite`` file; it may come from anywhere.
+        target: ``edgetpu``, ``litert``, ``tflite-runtime``, or a runtime with its release (``tflite-runtime==2.11``).
+
+    Raises:
+        UsageError: No such target.
+        ModelError: The file cannot be read or is not a TFLite model.
+    """
+    check_target(target)
+    model = read_model(path)
+    operators = read_operators(model)
+    runtime = minimum_runtime(model)
+    if target == EDGETPU:
+        return _lint_edgetpu(path, operators, runtime)
+    return _lint_runtime(path, model, operators, parse_target(target), runtime)
+
+
+def _share(findings: Sequence[Finding]) -> float:
+    """Share of the operators that pass; 0 for a model without operators."""
+    return sum(finding.ok for finding in findings) / len(findings) if findings else 0.0
+
+
+def _lint_edgetpu(path: Path, operators: tuple[OperatorFacts, ...], runtime: str) -> LintReport:
+    forecasts = edgetpu.forecast(operators)
+    findings = tuple(
+        Finding(f.index, f.name, f.version, f.place is edgetpu.Place.EDGETPU, f.why, f.remedy) for f in forecasts
+    )
+    share = _share(findings)
+    compiled = edgetpu.is_compiled(operators)
+    sizes = () if compiled or not share else (edgetpu.memory(operators, forecasts).text,)
+    verdict = _compiled_verdict(findings) if compiled else _edgetpu_verdict(findings, forecasts)
+    return LintReport(str(path), EDGETPU, share == 1, share, verdict, runtime, sizes, findings)
+
+
+def _edgetpu_verdict(findings: tuple[Finding, ...], forecasts: tuple[edgetpu.Forecast, ...]) -> str:
+    share, count = _share(findings), len(findings)
+    mapped = sum(finding.ok for finding in findings)
+    if not findings:
+        return "holds no operators: there is nothing to map"
+    if not mapped:
+        return f"none of {count} operators would map: the Edge TPU would do nothing"
+    needs = max(forecast.runtime for forecast in forecasts)
+    if share == 1:
+        return f"all {count} operators should map to the Edge TPU, runtime {needs} or newer; compile it"
+    own = [forecast for forecast in forecasts if forecast.why and forecast.after is None]
+    first = own[0]
+    return (
+        f"{mapped} of {count} operators ({share:.0%}) should map to the Edge TPU, the rest run on the CPU; "
+        f"first is operator {first.index}, {first.name}: {first.why}"
+    )
+
+
+def _compiled_verdict(findings: tuple[Finding, ...]) -> str:
+    left = sum(not finding.ok for finding in findings)
+    rest = f"{left} operators were left to the CPU" if left else "nothing was left to the CPU"
+    return f"was compiled for the Edge TPU already: {rest}"
+
+
+def _lint_runtime(
+    path: Path, model: Any, operators: tuple[OperatorFacts, ...], target: Target, runtime: str
+) -> LintReport:
+    missing = {entry.index: entry for entry in unsupported(model, target)}
+    findings = []
+    for operator in operators:
+        entry = missing.get(operator.index)
+        about = (operator.index, operator.name, operator.version)
+        findings.append(Finding(*about, False, entry.why, entry.remedy) if entry else Finding(*about, True))
+    if missing:
+        first = next(iter(missing.values()))
+        verdict = (
+            f"{target} cannot open it: {len(missing)} of {len(findings)} operators are missing there, first operator "
+            f"{first.index}, {first.name} version {first.version}"
+        )
+    else:
+        verdict = f"{target} has all {len(findings)} operators"
+    share = 1.0 if not findings else _share(findings)
+    return LintReport(str(path), str(target), not missing, share, verdict, runtime, (), tuple(findings))

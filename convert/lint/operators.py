@@ -1,0 +1,160 @@
+"""The operators of a TFLite model as plain data, so that rules need neither the schema nor the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+EDGETPU_OPERATOR = "edgetpu-custom-op"
+CUSTOM = "CUSTOM"
+_MAX_CONSTANTS = 64  # axes, strides and paddings are shorter; weights need not be read
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """One tensor of a graph.
+
+    Attributes:
+        name: As in the file.
+        shape: Sides; -1 where a side other than the batch is open until the model runs. An open batch counts as what
+            the file gives for it, mostly 1, since that is what a runtime allocates unless it is told otherwise.
+        dtype: Lower-case name of the schema's type, such as ``int8``.
+        quantized: Whether it carries a scale.
+        data_bytes: Bytes of its constant data; 0 for what is computed.
+        integers: Its values, for a constant of at most 64 int32 or int64 values.
+        all_zero: Whether it is a constant whose real values are all zero.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    quantized: bool = True
+    data_bytes: int = 0
+    integers: tuple[int, ...] | None = None
+    all_zero: bool = False
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the file holds its values."""
+        return self.data_bytes > 0
+
+
+@dataclass(frozen=True)
+class OperatorFacts:
+    """One operator of a graph.
+
+    Attributes:
+        index: Position in the file, counted through all graphs.
+        graph: Number of its graph; 0 is the main one.
+        name: Name in the schema, or for a custom operator its own name.
+        version: Version of the built-in operator.
+        is_custom: Whether it is not built in.
+        inputs: Tensor numbers and facts; an optional input that is absent is left out.
+        outputs: As the inputs.
+        options: The schema's options object, or None.
+    """
+
+    index: int
+    graph: int
+    name: str
+    version: int
+    is_custom: bool
+    inputs: tuple[tuple[int, TensorFacts], ...]
+    outputs: tuple[tuple[int, TensorFacts], ...]
+    options: Any = None
+
+    def input(self, position: int) -> TensorFacts | None:
+        """The facts of one input, or None where it has no such input."""
+        return self.inputs[position][1] if position < len(self.inputs) else None
+
+    def option(self, name: str, default: int = 0) -> int:
+        """A whole-number option; ``default`` where the file does not give it."""
+        value = getattr(self.options, name, None)
+        return default if value is None else int(value)
+
+
+def operator_codes(model: Any) -> Iterator[tuple[int, str, int, bool]]:
+    """Index, name, version and whether it is custom, of every operator of every graph."""
+    names = _builtin_names()
+    index = 0
+    for graph in model.subgraphs or []:
+        for operator in graph.operators or []:
+            yield index, *_code(model.operatorCodes[operator.opcodeIndex], names)
+            index += 1
+
+
+def read_operators(model: Any) -> tuple[OperatorFacts, ...]:
+    """Every operator with its tensors, from a model that `convert.tflite_model.read_model` gave."""
+    codes = operator_codes(model)
+    dtypes = _dtype_names()
+    found = []
+    for number, graph in enumerate(model.subgraphs):
+        tensors = [_tensor_facts(tensor, model.buffers, dtypes) for tensor in graph.tensors]
+        for operator in graph.operators:
+            index, name, version, is_custom = next(codes)
+            inputs = tuple((int(i), tensors[i]) for i in operator.inputs if i != -1)
+            outputs = tuple((int(i), tensors[i]) for i in operator.outputs)
+            options = operator.builtinOptions or operator.builtinOptions2
+            found.append(OperatorFacts(index, number, name, version, is_custom, inputs, outputs, options))
+    return tuple(found)
+
+
+def _code(code: Any, names: dict[int, str]) -> tuple[str, int, bool]:
+    # Codes under 127 may stand in the old field only.
+    number = max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
+    name = names.get(number, f"BUILTIN_{number}")
+    if name == CUSTOM:
+        custom = code.customCode
+        text = custom.decode(errors="replace") if isinstance(custom, bytes) else custom
+        return text or "a custom operator without a name", int(code.version), True
+    return name, int(code.version), False
+
+
+def _builtin_names() -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+
+
+def _dtype_names() -> dict[int, str]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+
+
+def _tensor_facts(tensor: Any, buffers: list[Any], dtypes: dict[int, str]) -> TensorFacts:
+    shape = list(tensor.shape)
+    if tensor.shapeSignature is not None and len(tensor.shapeSignature) == len(shape):
+        shape[1:] = tensor.shapeSignature[1:]
+    dtype = dtypes.get(tensor.type, f"type {tensor.type}")
+    scale = tensor.quantization.scale if tensor.quantization else None
+    data = buffers[tensor.buffer].data if tensor.buffer < len(buffers) else None
+    raw = np.zeros(0, np.uint8) if data is None else np.asarray(data, np.uint8)
+    return TensorFacts(
+        name=tensor.name or "",
+        shape=tuple(int(side) for side in shape),
+        dtype=dtype,
+        quantized=scale is not None and len(scale) > 0,
+        data_bytes=raw.size,
+        integers=_integers(raw, dtype, math.prod(tensor.shape)),
+        all_zero=raw.size > 0 and _is_zero(raw, tensor.quantization),
+    )
+
+
+def _integers(raw: np.ndarray[Any, np.dtype[np.uint8]], dtype: str, count: int) -> tuple[int, ...] | None:
+    if dtype not in ("int32", "int64") or not 0 < count <= _MAX_CONSTANTS:
+        return None
+    values = np.dtype("<i4" if dtype == "int32" else "<i8")
+    if raw.size != count * values.itemsize:
+        return None
+    return tuple(int(value) for value in np.frombuffer(raw.tobytes(), values))
+
+
+def _is_zero(raw: np.ndarray[Any, np.dtype[np.uint8]], quantization: Any) -> bool:
+    points = quantization.zeroPoint if quantization and quantization.zeroPoint is not None else []
+    zero = int(points[0]) & 0xFF if len(points) else 0
+    return bool(np.all(raw == zero))
