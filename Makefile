@@ -19,6 +19,9 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.setup
 # tflite-runtime needs numpy 1, so it lives in a virtual environment of its own; its last release stops at Python 3.11.
 TFLITE_SETUP := .venv-tflite/.setup
+# MediaPipe brings libraries of its own that training and conversion need not get along with.
+MEDIAPIPE := 1.2.2
+MEDIAPIPE_SETUP := .venv-mediapipe/.setup-$(MEDIAPIPE)
 FORCE := $(if $(OVERWRITE),--overwrite)
 
 .DEFAULT_GOAL := help
@@ -41,6 +44,11 @@ $(TFLITE_SETUP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv-tflite
 	.venv-tflite/bin/python -m pip install --quiet --disable-pip-version-check \
 		'tflite-runtime==2.14.0' 'numpy<2' 'opencv-python-headless<4.12' 'click>=8.1'
+	touch $@
+
+$(MEDIAPIPE_SETUP):
+	$(PYTHON) -m venv --clear .venv-mediapipe
+	.venv-mediapipe/bin/python -m pip install --quiet --disable-pip-version-check 'mediapipe==$(MEDIAPIPE)'
 	touch $@
 
 demo: $(SETUP) ## Train, convert, benchmark and classify on the built-in set; no network beyond package installs
@@ -85,6 +93,7 @@ lint: $(SETUP) ## ruff, mypy and import-linter
 test: $(SETUP) ## Run every test that this machine can; a skip says why
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))' && $(MAKE) --no-print-directory $(TFLITE_SETUP) \
 		|| echo 'tflite-runtime cannot be installed here; its tests will be skipped'
+	@$(MAKE) --no-print-directory $(MEDIAPIPE_SETUP) || echo 'MediaPipe cannot be installed here; its tests will be skipped'
 	@tests/arm64_root.sh || echo 'no emulated arm64 here; its tests will be skipped'
 	$(BIN)/pytest
 
@@ -95,6 +104,6 @@ test-arm64: $(SETUP) ## Prepare an emulated arm64 system and prove that the answ
 	$(BIN)/pytest -m arm64
 
 clean: ## Remove virtual environments, caches and everything that was made
-	rm -rf $(VENV) .venv-tflite .arm64 build dist *.egg-info runs bundles reports audits demo-photos
+	rm -rf $(VENV) .venv-tflite .venv-mediapipe .arm64 build dist *.egg-info runs bundles reports audits demo-photos
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

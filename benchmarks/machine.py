@@ -8,7 +8,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.cores import core_count
+from edge_runtime.cores import core_count, cpu_model
 
 _PACKAGES = (
     "edgekit",
@@ -20,7 +20,6 @@ _PACKAGES = (
     "tensorflow",
     "keras",
 )
-_CPU_KEYS = ("model name", "Model", "Hardware")  # x86, then Raspberry Pi and other Arm boards
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class MachineRecord:
 def describe_machine(root: Path = Path("/")) -> MachineRecord:
     """Read the record; ``root`` is where ``proc`` and ``sys`` lie."""
     return MachineRecord(
-        cpu_model=_cpu_model(root),
+        cpu_model=cpu_model(root),
         architecture=platform.machine(),
         cores_usable=core_count(),
         cores_total=os.cpu_count() or 1,
@@ -66,13 +65,6 @@ def describe_machine(root: Path = Path("/")) -> MachineRecord:
         python=platform.python_version(),
         packages=_package_versions(),
     )
-
-
-def _cpu_model(root: Path) -> str:
-    found = dict(_fields(root / "proc/cpuinfo"))
-    board = _read(root / "proc/device-tree/model")
-    names = [board, *(found.get(key) for key in _CPU_KEYS)]
-    return next((name for name in names if name), platform.machine())
 
 
 def _memory_bytes(root: Path) -> int | None:

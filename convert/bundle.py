@@ -10,39 +10,48 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.job import GOLDEN_INPUT_FILE
-from convert.report import render
-from convert.run_source import RunSource
+from convert.arrays import Arrays
+from convert.check.record import RECORD_FILE, ConversionRecord
+from convert.job import CHECK_FILE, GOLDEN_INPUT_FILE
+from convert.report.markdown import render
+from convert.report.page import render_page
 from edge_runtime.atomic import atomic_directory
 from edge_runtime.contract import GOLDEN_FILE, LABELS_FILE, MANIFEST_FILE, Artifact, Manifest
 from edge_runtime.labels import to_text
 
-REPORT_FILE = "conversion.md"
+REPORT_FILE = "conversion.html"
+MARKDOWN_FILE = "conversion.md"
 
 
-def write_bundle(destination: Path, measured: Manifest, work_dir: Path, source: RunSource, overwrite: bool) -> None:
+def write_bundle(
+    destination: Path, record: ConversionRecord, manifest: Manifest, work_dir: Path, arrays: Arrays, *, overwrite: bool
+) -> None:
     """Write the bundle in one step; artifacts that failed their check are reported and left out.
 
     Nothing is written when every artifact failed.
 
     Args:
         destination: The bundle's folder.
-        measured: Manifest with every artifact.
+        record: What was measured.
+        manifest: Of the model, without artifacts.
         work_dir: Holds the artifacts and arrays.
-        source: What was converted.
+        arrays: Names of the check pictures.
         overwrite: Whether an existing bundle is replaced.
     """
-    passed = tuple(artifact for artifact in measured.artifacts if artifact.check and artifact.check.passed)
+    passed = tuple(variant.artifact for variant in record.passed)
     if not passed:
         return
-    manifest = replace(measured, artifacts=passed)
+    pictures = np.load(work_dir / CHECK_FILE, mmap_mode="r")
+    names = [sample.path.name for sample in arrays.check]
     with atomic_directory(destination, marker=MANIFEST_FILE, overwrite=overwrite) as folder:
         for artifact in passed:
             shutil.copyfile(work_dir / artifact.file, folder / artifact.file)
         (folder / LABELS_FILE).write_text(to_text(manifest.labels), encoding="utf-8")
         np.savez(folder / GOLDEN_FILE, allow_pickle=False, **_golden(work_dir, passed))
-        (folder / REPORT_FILE).write_text(render(measured, source), encoding="utf-8")
-        (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+        (folder / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")
+        (folder / REPORT_FILE).write_text(render_page(record, pictures, names), encoding="utf-8")
+        (folder / MARKDOWN_FILE).write_text(render(record), encoding="utf-8")
+        (folder / MANIFEST_FILE).write_text(replace(manifest, artifacts=passed).to_json(), encoding="utf-8")
 
 
 def _golden(work_dir: Path, artifacts: tuple[Artifact, ...]) -> dict[str, NDArray[Any]]:

@@ -1,38 +1,39 @@
-"""One conversion from start to end: pictures, export, metadata, check, bundle."""
+"""One conversion from start to end: pictures, export, quantizing, metadata, check, bundle."""
 
 from __future__ import annotations
 
+import errno
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from convert import onnx_metadata, tflite_metadata, tflite_model
+from convert import onnx_metadata, tflite_metadata
+from convert.arrays import write_arrays
 from convert.bundle import write_bundle
-from convert.compare import Reference, compare
-from convert.job import (
-    CHECK_FILE,
-    GOLDEN_INPUT_FILE,
-    REPRESENTATIVE_FILE,
-    CheckJob,
-    ExportJob,
-    Observation,
-    read_json,
-    run_child,
-)
-from convert.run_source import RunSource, read_run
+from convert.check.record import ConversionRecord, LeftOut
+from convert.export.job import CHILD_MODULE, EXPORTED_FILE, Exported, make_job
+from convert.job import read_json, run_child
+from convert.lint.compiler import compile_for_edgetpu, find_compiler
+from convert.lint.versions import Unsupported, parse_target, unsupported
+from convert.measuring import Measured, measure, minimum_runtime
+from convert.quantize.job import QUANTIZED_FILE, Quantized, QuantizeJob, Settings
+from convert.recording import Done, make_record
+from convert.source.foreign import ForeignOptions
+from convert.source.model_source import ModelSource, read_model
+from convert.source.pictures import choose_pictures
+from convert.tflite_model import read_model as read_tflite
 from edge_runtime.atomic import check_free
-from edge_runtime.contract import MANIFEST_FILE, Artifact, InputSpec, Manifest, Variant
-from edge_runtime.datasets.decode import decode_all
-from edge_runtime.datasets.samples import Sample, Split
-from edge_runtime.decision import widen
-from edge_runtime.errors import DatasetError
+from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
+from edge_runtime.errors import EdgeKitError, OutputError
 from edge_runtime.modelfile import file_sha256
 
 Report = Callable[[str], None]
+
+# Everything that needs nothing but this machine.
+DEFAULT_VARIANTS = tuple(variant for variant in Variant if variant is not Variant.EDGETPU)
 
 
 @dataclass(frozen=True)
@@ -41,119 +42,166 @@ class Options:
 
     Attributes:
         variants: What to export.
+        foreign: What is said of a model without a manifest.
         calibration: SRC for calibration and checks instead of the run's own pictures, or None.
         calibration_images: Pictures for calibration.
+        seed: Of their choice; None takes the run's.
         max_drop_points: Allowed loss of accuracy against Keras, percentage points.
+        settings: How integers are made.
+        runtime: The runtime that every TFLite file must open in, such as ``tflite-runtime==2.14``, or None.
+        edgetpu_share: Least share of operators that must map to the Edge TPU, 0..1.
         overwrite: Whether an existing bundle is replaced.
     """
 
-    variants: tuple[Variant, ...]
+    variants: tuple[Variant, ...] = DEFAULT_VARIANTS
+    foreign: ForeignOptions = field(default_factory=ForeignOptions)
     calibration: str | None = None
     calibration_images: int = 500
+    seed: int | None = None
     max_drop_points: float = 1.0
+    settings: Settings = field(default_factory=Settings)
+    runtime: str | None = None
+    edgetpu_share: float = 0.9
     overwrite: bool = False
 
 
-def convert_run(run: Path, bundle: Path | None, options: Options, report: Report) -> tuple[Path, Manifest]:
-    """Convert a run directory into a bundle.
+@dataclass(frozen=True)
+class _Work:
+    """What every step of one conversion needs."""
+
+    source: ModelSource
+    options: Options
+    folder: Path
+    report: Report
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.source.manifest
+
+    @property
+    def compiler_input(self) -> Path:
+        return self.folder / "for-edgetpu.tflite"
+
+    def file(self, variant: Variant) -> Path:
+        return self.folder / variant.file_name(self.manifest.model_name)
+
+
+def convert(path: Path, bundle: Path | None, options: Options, report: Report) -> tuple[Path, ConversionRecord]:
+    """Convert a model into a bundle.
 
     Args:
-        run: What ``edge-train run`` wrote.
+        path: A run directory, or a model from elsewhere.
         bundle: Where the bundle goes; None means ``bundles/<model name>``.
         options: Choices.
         report: Called with one line per finished step.
 
     Returns:
-        Where the bundle lies, and a manifest with every artifact, also those that failed the gate and are therefore
+        Where the bundle lies, and the record with every artifact, also those that failed the gate and are therefore
         not in the bundle.
 
     Raises:
-        EdgeKitError: The run, its pictures or the destination cannot be used, or a child process failed.
+        EdgeKitError: The model, its pictures or the destination cannot be used, or a child process failed.
     """
-    source = read_run(run, options.calibration, options.calibration_images)
+    start = time.monotonic()
+    _check_options(options)
+    source = read_model(path, options.foreign, has_calibration=options.calibration is not None)
+    pictures = choose_pictures(source, path, options.calibration, options.calibration_images, options.seed)
     destination = bundle or Path("bundles") / source.manifest.model_name
     check_free(destination, overwrite=options.overwrite, marker=MANIFEST_FILE)
-    with tempfile.TemporaryDirectory(prefix="edge-convert-") as folder:
-        work_dir = Path(folder)
-        truth, split = _write_pictures(source, work_dir, report)
-        files = _export(source, options.variants, work_dir, report)
-        run_child("convert.check_child", CheckJob(tuple(str(file) for file in files.values()), folder))
-        output = source.manifest.output
-        reference = Reference(
-            split=split,
-            truth=truth,
-            check=widen(np.load(work_dir / f"keras-{CHECK_FILE}"), output),
-            golden=widen(np.load(work_dir / f"keras-{GOLDEN_INPUT_FILE}"), output),
-        )
-        artifacts = tuple(
-            _measured_artifact(variant, file, source.manifest, reference, options.max_drop_points)
-            for variant, file in files.items()
-        )
-        measured = replace(source.manifest, artifacts=artifacts)
-        write_bundle(destination, measured, work_dir, source, options.overwrite)
-    return destination, measured
+    try:
+        with tempfile.TemporaryDirectory(prefix="edge-convert-") as folder:
+            work = _Work(source, options, Path(folder), report)
+            arrays = write_arrays(source.manifest, pictures, work.folder, report)
+            exported = _export(work)
+            quantized = _quantize(work, pictures.seed)
+            files, left_out = _finish(work)
+            report(f"checking {len(files)} artifacts on {len(arrays.check)} pictures")
+            measured, not_run = measure(files, source.manifest, arrays.split, work.folder, options.max_drop_points)
+            not_compiled = _compile(work, measured)
+            done = Done(
+                source, arrays, pictures.seed, options.settings, options.max_drop_points, exported, quantized,
+                measured, [*left_out, *not_run, *not_compiled], time.monotonic() - start,
+            )  # fmt: skip
+            record = make_record(done)
+            write_bundle(destination, record, source.manifest, work.folder, arrays, overwrite=options.overwrite)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or tempfile.gettempdir()
+        raise OutputError(f"{where}: no space left; make room, or set TMPDIR to a larger disk") from error
+    return destination, record
 
 
-def _write_pictures(source: RunSource, work_dir: Path, report: Report) -> tuple[NDArray[np.int64], str]:
-    """Decode every needed picture once into the work folder; give the truth of the check pictures and their split."""
-    spec, labels = source.manifest.input, source.manifest.labels
-    representative, _ = _decode(source.representative, spec, report)
-    check, kept = _decode(source.check, spec, report)
-    golden, _ = _decode(source.golden, spec, report)
-    np.save(work_dir / REPRESENTATIVE_FILE, representative)
-    np.save(work_dir / CHECK_FILE, check)
-    np.save(work_dir / GOLDEN_INPUT_FILE, golden)
-    truth = np.array([labels.index(sample.label) for sample in kept], np.int64)
-    split = Split.VALIDATION.value if all(s.split is Split.VALIDATION for s in kept) else "all"
-    report(f"calibrating with {len(representative)} pictures, checking on {len(check)} ({split})")
-    return truth, split
+def _check_options(options: Options) -> None:
+    """What would fail at the end fails at the start."""
+    if options.runtime:
+        parse_target(options.runtime)
+    if Variant.EDGETPU in options.variants:
+        find_compiler()
 
 
-def _decode(samples: Sequence[Sample], spec: InputSpec, report: Report) -> tuple[NDArray[np.uint8], list[Sample]]:
-    decoded = decode_all([sample.path for sample in samples], spec)
-    for index, reason in decoded.failures:
-        report(f"left out {samples[index].path}: {reason}")
-    if not decoded.kept:
-        raise DatasetError(
-            "none of the pictures for calibration and checks can be read; give others with --calibration"
-        )
-    return decoded.images_nhwc_rgb_u8, [samples[index] for index in decoded.kept]
+def _export(work: _Work) -> Exported:
+    """The float32 models and Keras' own answers, from the one process that imports TensorFlow."""
+    onnx = any(variant.suffix == ".onnx" for variant in work.options.variants)
+    job = make_job(work.source, work.folder, onnx=onnx)
+    run_child(CHILD_MODULE, job, work.folder, on_line=lambda line: work.report(f"exported {line}"))
+    return read_json(work.folder / EXPORTED_FILE, Exported)
 
 
-def _export(source: RunSource, variants: tuple[Variant, ...], work_dir: Path, report: Report) -> dict[Variant, Path]:
-    """Export in a child process, then make each file self-describing."""
-    manifest = source.manifest
-    job = ExportJob(str(source.model_path.resolve()), manifest.input, variants, manifest.model_name, str(work_dir))
-    run_child("convert.export_child", job, on_line=lambda line: report(f"exported {line}"))
-    files = {variant: work_dir / variant.file_name(manifest.model_name) for variant in variants}
-    for file in files.values():
-        (onnx_metadata if file.suffix == ".onnx" else tflite_metadata).embed(file, manifest)
-    return files
-
-
-def _measured_artifact(
-    variant: Variant, file: Path, manifest: Manifest, reference: Reference, max_drop_points: float
-) -> Artifact:
-    observation = read_json(file.with_name(f"{file.name}.json"), Observation)
-    check = compare(
-        reference,
-        np.load(file.with_name(f"{file.name}-{CHECK_FILE}")),
-        np.load(file.with_name(f"{file.name}-{GOLDEN_INPUT_FILE}")),
-        manifest.output,
-        variant=variant,
-        engine=observation.engine,
-        max_drop_points=max_drop_points,
+def _quantize(work: _Work, seed: int) -> Quantized:
+    job = QuantizeJob(
+        work_dir=str(work.folder),
+        model_name=work.manifest.model_name,
+        variants=work.options.variants,
+        output=work.manifest.output,
+        max_drop_points=work.options.max_drop_points,
+        seed=seed,
+        settings=work.options.settings,
     )
-    is_onnx = file.suffix == ".onnx"
-    return Artifact(
-        variant=variant,
-        file=file.name,
-        sha256=file_sha256(file),
-        bytes=file.stat().st_size,
-        input=observation.input,
-        output=observation.output,
-        minimum_runtime=onnx_metadata.minimum_runtime(file)
-        if is_onnx
-        else tflite_model.minimum_runtime(tflite_model.unpack_model(file.read_bytes())),
-        check=check,
+    run_child("convert.quantize.child", job, work.folder, on_line=lambda line: work.report(f"made {line}"))
+    return read_json(work.folder / QUANTIZED_FILE, Quantized)
+
+
+def _finish(work: _Work) -> tuple[dict[Variant, Path], list[LeftOut]]:
+    """Leave out what the wanted runtime cannot open, and make the other files self-describing."""
+    files: dict[Variant, Path] = {}
+    left_out: list[LeftOut] = []
+    for variant in work.options.variants:
+        file = work.file(variant)
+        if file.suffix == ".onnx":
+            onnx_metadata.embed(file, work.manifest)
+        else:
+            problems = _problems(file, work.options.runtime)
+            if problems:
+                left_out.append(LeftOut(variant.value, f"{work.options.runtime} cannot open it: {problems[0].why}"))
+                continue
+            if variant is Variant.EDGETPU:
+                shutil.copyfile(file, work.compiler_input)
+            tflite_metadata.embed(file, work.manifest)
+        files[variant] = file
+    return files, left_out
+
+
+def _problems(file: Path, runtime: str | None) -> list[Unsupported]:
+    return unsupported(read_tflite(file), parse_target(runtime)) if runtime else []
+
+
+def _compile(work: _Work, measured: dict[Variant, Measured]) -> list[LeftOut]:
+    """Put the compiled model in the place of its CPU twin, which was the one that could be measured here."""
+    twin = measured.get(Variant.EDGETPU)
+    if twin is None or not twin.comparison.check.passed:
+        return []
+    try:
+        result = compile_for_edgetpu(work.compiler_input, work.folder, minimum_share=work.options.edgetpu_share)
+    except EdgeKitError as error:
+        del measured[Variant.EDGETPU]
+        return [LeftOut(Variant.EDGETPU.value, str(error))]
+    file = work.file(Variant.EDGETPU)
+    shutil.copyfile(result.file, file)
+    tflite_metadata.embed(file, work.manifest)
+    artifact = replace(
+        twin.artifact, sha256=file_sha256(file), bytes=file.stat().st_size, minimum_runtime=minimum_runtime(file)
     )
+    # The time was the CPU's.
+    measured[Variant.EDGETPU] = replace(twin, artifact=artifact, latency_ms=0.0)
+    return []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import flatbuffers
+import numpy as np
 
 from convert.lint import versions
 from edge_runtime.errors import IntegrityError, ModelError
@@ -25,7 +26,14 @@ def unpack_model(data: bytes) -> Any:
     """A ``ModelT`` object tree of a ``.tflite`` file's bytes, which are trusted; `read_model` is for other files."""
     from ai_edge_litert import schema_py_generated as schema
 
-    return schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+    for buffer in model.buffers or []:
+        # A writer may lay a buffer's bytes after the FlatBuffer (offset 0 and 1 mean that it did not); runtimes before
+        # TensorFlow 2.15 cannot read that, so it is brought inside here.
+        if buffer.offset and buffer.offset > 1:
+            buffer.data = np.frombuffer(data, np.uint8, int(buffer.size), int(buffer.offset))
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def pack_model(model: Any) -> bytes:

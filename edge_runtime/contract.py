@@ -66,6 +66,7 @@ class Variant(str, enum.Enum):
     FLOAT16 = "float16"
     DYNAMIC = "dynamic"
     INT8 = "int8"
+    INT8_PER_TENSOR = "int8-per-tensor"
     INT16X8 = "int16x8"
     ONNX_FLOAT32 = "onnx-float32"
     ONNX_INT8 = "onnx-int8"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import Crop, InputSpec
+from edge_runtime.datasets.raw import BIN_SUFFIX, NPY_MAGIC, parse_bin, parse_npy
 from edge_runtime.errors import ImageError
 from edge_runtime.image_header import read_size_wh
 
@@ -39,12 +40,7 @@ def load_image(path: Path) -> ImageU8:
     Raises:
         ImageError: The file cannot be read, is too large, or is not a whole picture.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror})") from error
-    return decode_image(data)
+    return decode_image(_read_file(path))
 
 
 def decode_image(data: bytes) -> ImageU8:
@@ -54,7 +50,8 @@ def decode_image(data: bytes) -> ImageU8:
     picture (PNG, WebP, GIF) keeps its stored orientation, because OpenCV gives alpha only without EXIF.
 
     Args:
-        data: A whole file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF, as far as the installed OpenCV reads them.
+        data: A whole file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF, as far as the installed OpenCV reads them; or a
+            ``.npy`` file of one picture.
 
     Returns:
         uint8 [height, width, 3], RGB, oriented by EXIF.
@@ -66,6 +63,8 @@ def decode_image(data: bytes) -> ImageU8:
         raise ImageError("expected a picture, got an empty file")
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(f"expected at most {MAX_FILE_BYTES >> 20} MiB, got more")
+    if data.startswith(NPY_MAGIC):
+        return parse_npy(data, MAX_PIXELS)
     width, height = read_size_wh(data) or (0, 0)
     if width * height > MAX_PIXELS:
         raise ImageError(f"expected at most {MAX_PIXELS / 1e6:.0f} million pixels, got {width}x{height}")
@@ -111,13 +110,29 @@ def prepare(image_hwc_rgb_u8: ImageU8, spec: InputSpec) -> ImageU8:
 
 
 def load_prepared(path: Path, spec: InputSpec) -> ImageU8:
-    """Read, decode, crop and resize one picture file: uint8 [spec.height, spec.width, 3], RGB."""
+    """Read, decode, crop and resize one picture file: uint8 [spec.height, spec.width, 3], RGB.
+
+    A ``.bin`` file is the model's input already: see `edge_runtime.datasets.raw`.
+
+    Raises:
+        ImageError: As `load_image`, or a ``.bin`` file of another size.
+    """
+    if path.suffix.lower() == BIN_SUFFIX:
+        return parse_bin(_read_file(path), spec)
     return prepare(load_image(path), spec)
 
 
 def bgr_to_rgb(frame_hwc_bgr_u8: ImageU8) -> ImageU8:
     """Turn a frame of ``cv2.VideoCapture`` (BGR) into RGB, same shape."""
     return cv2.cvtColor(frame_hwc_bgr_u8, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ImageError(f"cannot be read ({error.strerror})") from error
 
 
 def _over_white(stored: NDArray[np.generic]) -> ImageU8:

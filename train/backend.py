@@ -9,8 +9,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, MutableMapping
 from importlib import metadata
-from pathlib import Path
 
+from edge_runtime.cores import cpu_model
 from edge_runtime.errors import EngineError, UsageError
 from train.hardware import (
     FLOAT32,
@@ -174,7 +174,7 @@ def _devices() -> tuple[str, tuple[str, ...], tuple[int, int]]:
             found = jax.devices()
         kind = "gpu" if found[0].platform in ("gpu", "cuda", "rocm") else "cpu"
         if kind == "cpu":
-            return kind, (_cpu_name(),) * len(found), (0, 0)
+            return kind, (cpu_model(),) * len(found), (0, 0)
         capabilities = [_capability(getattr(device, "compute_capability", "")) for device in found]
         return kind, tuple(device.device_kind for device in found), min(capabilities)
     import tensorflow as tf
@@ -182,7 +182,7 @@ def _devices() -> tuple[str, tuple[str, ...], tuple[int, int]]:
     with silenced():
         gpus = tf.config.list_logical_devices("GPU")
     if not gpus:
-        return "cpu", (_cpu_name(),) * len(tf.config.list_logical_devices("CPU")), (0, 0)
+        return "cpu", (cpu_model(),) * len(tf.config.list_logical_devices("CPU")), (0, 0)
     details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     names = tuple(str(entry.get("device_name", "GPU")) for entry in details)
     return "gpu", names, min(entry.get("compute_capability") or (0, 0) for entry in details)
@@ -197,16 +197,6 @@ def _capability(text: str) -> tuple[int, int]:
 def _gpu_advice() -> str:
     extra = "jax[cuda12]" if backend_package() == "jax" else "tensorflow[and-cuda]"
     return f"check nvidia-smi and install the driver and pip install '{extra}'"
-
-
-def _cpu_name() -> str:
-    """As the kernel names the processor."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model") and value.strip():
-                return value.strip()
-    return "CPU"
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_runtime.datasets.classes import make_dataset
+from edge_runtime.datasets.raw import is_raw_name
 from edge_runtime.datasets.samples import Dataset, Sample, Split
 from edge_runtime.errors import DatasetError
 from edge_runtime.labels import find_clash, normalize_label
@@ -101,7 +102,7 @@ class _Listing:
             before = len(self.samples)
             try:
                 for path in _walk(class_folder):
-                    if is_image_name(path):
+                    if is_image_name(path) or is_raw_name(path):
                         self.samples.append(Sample(path, label, split))
                     else:
                         self.ignored.append(path)

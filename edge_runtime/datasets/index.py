@@ -1,4 +1,4 @@
-"""Read a CSV that lists labelled pictures wherever they lie: a cleaned index, or the ``split.csv`` of a run."""
+"""Read a CSV that lists labelled pictures: a cleaned index, the ``split.csv`` of a run, or MLPerf Tiny's labels."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import stat
 from pathlib import Path
 
 from edge_runtime.datasets.classes import make_dataset
+from edge_runtime.datasets.raw import LABELS_CSV, is_index_csv, read_index_csv
 from edge_runtime.datasets.samples import SPLIT_FILE, Dataset, read_split_csv
 from edge_runtime.errors import DatasetError
 
 
 def read_index(path: Path) -> Dataset:
-    """List the labelled pictures of a CSV in the form of ``split.csv``.
+    """List the labelled pictures of a CSV in the form of ``split.csv`` or of ``y_labels.csv``.
 
     Args:
         path: Columns file, sha256, label and split; sha256 and split may be empty. Relative files lie beside the CSV.
-            A line that is there twice counts once. A file that is missing stays listed, and whatever reads it says so.
+            Or, without a header, file, number of classes and class index (`edge_runtime.datasets.raw`). A line that
+            is there twice counts once. A file that is missing stays listed, and whatever reads it says so.
 
     Raises:
         DatasetError: Not such a CSV, labels that cannot be used, something listed that is not a file, or none of the
             files exists.
     """
-    samples = tuple(dict.fromkeys(read_split_csv(path, needs_split=False)))
+    listed = read_index_csv(path) if is_index_csv(path) else read_split_csv(path, needs_split=False)
+    samples = tuple(dict.fromkeys(listed))
     existing = 0
     for sample in samples:
         try:
@@ -37,5 +40,5 @@ def read_index(path: Path) -> Dataset:
             f"{path}: none of its {len(samples)} pictures is here (such as {str(samples[0].path)!r}); "
             "relative paths are looked for beside the CSV"
         )
-    name = path.resolve().parent.name if path.name == SPLIT_FILE else path.stem
+    name = path.resolve().parent.name if path.name in (SPLIT_FILE, LABELS_CSV) else path.stem
     return make_dataset(name, str(path), samples, classes_are="different labels")

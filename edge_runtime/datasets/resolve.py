@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge_runtime.datasets.builtin import BUILTIN_NAMES, read_builtin
 from edge_runtime.datasets.folder import read_folder
+from edge_runtime.datasets.raw import LABELS_CSV
 from edge_runtime.datasets.samples import Dataset
 from edge_runtime.errors import DatasetError, UsageError
 from edge_runtime.labels import shorten
@@ -21,7 +22,8 @@ def resolve(source: str, *, sha256: str | None = None, progress: ProgressBars = 
 
     Args:
         source: A folder of class folders (also inside ``train/ validation/ test/``), a ``.zip`` of one, the http or
-            https URL of such a zip, a ``.csv`` in the form of ``split.csv``, or the name of a built-in set.
+            https URL of such a zip, a ``.csv`` in the form of ``split.csv``, the name of a built-in set, or a folder
+            of raw pictures with MLPerf Tiny's ``y_labels.csv``.
         sha256: What the zip must hash to; only for a zip or a URL.
         progress: Shows drawing, downloading and unpacking.
 
@@ -38,14 +40,14 @@ def resolve(source: str, *, sha256: str | None = None, progress: ProgressBars = 
         return _read_zip(path, sha256, progress)
     if sha256:
         raise UsageError(f"--sha256: expected a zip or a URL, got {source}")
-    if path.is_dir():
+    if path.is_dir() and not (path / LABELS_CSV).is_file():
         return read_folder(path)
     if source in BUILTIN_NAMES:
         return read_builtin(source, progress=progress)
-    if path.is_file():
+    if path.is_file() or path.is_dir():
         from edge_runtime.datasets.index import read_index
 
-        return read_index(path)
+        return read_index(path / LABELS_CSV if path.is_dir() else path)
     names = ", ".join(BUILTIN_NAMES)
     kind = "file" if path.suffix.lower() in (".zip", ".csv") else "folder"
     raise DatasetError(

@@ -1,0 +1,1 @@
+"""The gate: every artefact is run as on a device and compared with Keras."""

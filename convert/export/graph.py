@@ -1,0 +1,133 @@
+"""From a loaded model to ``base.tflite`` and ``base.onnx``, both from one frozen graph. Needs TensorFlow."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from convert.export.job import ExportJob
+from convert.export.loading import Loaded, first_line
+from convert.export.pixels import pixel_graph
+from convert.source.foreign import InputRange, ModelColor, ModelOutput
+from convert.tflite_model import unpack_model
+from edge_runtime.contract import Head
+from edge_runtime.errors import ModelError
+
+ONNX_OPSET = 18
+
+_INPUT, _OUTPUT = "image", "probabilities"
+# What the converter says of an operator that TensorFlow Lite does not have: tf.Name {...}, or 'tf.Name' op.
+_OPERATOR = re.compile(r"\btf\.([A-Z][A-Za-z0-9_]*)")
+
+
+def frozen_function(job: ExportJob, loaded: Loaded, batch: int | None) -> Any:
+    """The model as a graph of constants: uint8 [batch, height, width, 3] RGB to float32 probabilities.
+
+    Freezing here rather than inside TensorFlow Lite's converter keeps variable operators out of the file, keeps the
+    names of input and output, and takes a third of the time (Keras 3 models, TensorFlow 2.21).
+
+    Raises:
+        ModelError: The model does not answer by its constants and the picture alone, or does not fit into a graph.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    @tf.function(autograph=False)
+    def serve(image: Any) -> Any:
+        outputs = tf.cast(loaded.call(_model_input(job, loaded, image)), tf.float32)
+        if job.output is ModelOutput.LOGITS:
+            outputs = tf.math.sigmoid(outputs) if job.head is Head.SIGMOID else tf.nn.softmax(outputs)
+        return tf.identity(outputs, name=_OUTPUT)
+
+    signature = tf.TensorSpec([batch, *job.input.shape_hwc], tf.uint8, name=_INPUT)
+    try:
+        return convert_variables_to_constants_v2(serve.get_concrete_function(signature))
+    except (ValueError, TypeError, RuntimeError, NotImplementedError, tf.errors.OpError) as error:
+        if "Assign" in str(error):
+            raise ModelError(
+                f"{job.shown}: changes a variable of its own whenever it answers, as layers that draw by chance do; "
+                "export it without its augmentation layers"
+            ) from error
+        raise ModelError(f"{job.shown}: cannot become a graph of constants ({first_line(error)})") from error
+
+
+def export_tflite(job: ExportJob, loaded: Loaded, destination: Path) -> None:
+    """Write the float32 model: uint8 [1, height, width, 3] in, float32 probabilities out, builtin operators only.
+
+    Raises:
+        ModelError: An operator that TensorFlow Lite does not have.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python.convert import ConverterError
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen_function(job, loaded, batch=1)])
+    try:
+        content = converter.convert()
+    except (ConverterError, ValueError, RuntimeError) as error:
+        text = str(error)
+        if "Flex" in text or "Custom ops" in text or "not supported" in text:
+            raise _lacks_operators(job, _OPERATOR.findall(text)) from error
+        raise ModelError(f"{job.shown}: cannot be converted to TensorFlow Lite ({first_line(error)})") from error
+    custom = [code.customCode.decode() for code in unpack_model(content).operatorCodes if code.customCode]
+    if custom:
+        raise _lacks_operators(job, custom)
+    destination.write_bytes(content)
+
+
+def export_onnx(job: ExportJob, loaded: Loaded, destination: Path) -> int:
+    """Write the float32 model with an open batch, inputs and outputs by name, checked in full; give its opset.
+
+    Raises:
+        ModelError: It cannot be expressed, or what was written is not valid ONNX.
+    """
+    import onnx
+    import tf2onnx
+
+    # From the frozen graph: tf2onnx's own way makes an input of each constant that a Normalization layer holds.
+    frozen = frozen_function(job, loaded, batch=None)
+    try:
+        proto, _ = tf2onnx.convert.from_graph_def(
+            frozen.graph.as_graph_def(),
+            input_names=[frozen.inputs[0].name],
+            output_names=[frozen.outputs[0].name],
+            opset=ONNX_OPSET,
+        )
+        _rename(proto.graph, proto.graph.input[0], _INPUT)
+        _rename(proto.graph, proto.graph.output[0], _OUTPUT)
+        for tensor in (proto.graph.input[0], proto.graph.output[0]):
+            tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+        onnx.checker.check_model(proto, full_check=True)
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except (
+        *(ValueError, TypeError, KeyError, RuntimeError, NotImplementedError),
+        *(onnx.checker.ValidationError, onnx.shape_inference.InferenceError),
+    ) as error:
+        raise ModelError(f"{job.shown}: cannot be converted to ONNX ({first_line(error)})") from error
+    onnx.save(proto, str(destination))
+    return ONNX_OPSET
+
+
+def _model_input(job: ExportJob, loaded: Loaded, image: Any) -> Any:
+    import tensorflow as tf
+
+    if loaded.dtype == "uint8" and job.input_range is InputRange.BYTE and job.color is ModelColor.RGB:
+        return image
+    pixels = pixel_graph(image, job.input_range, job.color)
+    # Rounded for a model that takes whole numbers, as numpy's way is; grey is the only one that needs it.
+    return tf.cast(tf.round(pixels) if loaded.dtype == "uint8" else pixels, loaded.dtype)
+
+
+def _lacks_operators(job: ExportJob, operators: list[str]) -> ModelError:
+    named = ", ".join(sorted(set(operators))[:8]) or "an operator that it does not name"
+    return ModelError(
+        f"{job.shown}: TensorFlow Lite has no builtin for {named}, and an export that needs Flex or custom operators "
+        "would not run on a device; replace that layer"
+    )
+
+
+def _rename(graph: Any, tensor: Any, name: str) -> None:
+    old, tensor.name = tensor.name, name
+    for node in graph.node:
+        node.output[:] = [name if output == old else output for output in node.output]
+        node.input[:] = [name if value == old else value for value in node.input]

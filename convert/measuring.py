@@ -1,0 +1,130 @@
+"""Run the finished artifacts as on a device, in a process without TensorFlow, and compare each with Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from convert import onnx_metadata, tflite_model
+from convert.check.compare import Comparison, Reference, compare
+from convert.check.job import CheckFailure, CheckJob, Observation, read_outcome
+from convert.check.record import LeftOut
+from convert.job import CHECK_FILE, GOLDEN_INPUT_FILE, TRUTH_FILE, run_child
+from edge_runtime.contract import Artifact, Manifest, Variant
+from edge_runtime.decision import widen
+from edge_runtime.errors import EngineError
+from edge_runtime.modelfile import file_sha256
+
+_CHILD_MODULE = "convert.check.child"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One artifact that could be run.
+
+    Attributes:
+        artifact: The manifest's entry.
+        comparison: With Keras.
+        latency_ms: Median of one invoke here, with one thread.
+    """
+
+    artifact: Artifact
+    comparison: Comparison
+    latency_ms: float
+
+
+def measure(
+    files: Mapping[Variant, Path], manifest: Manifest, split: str, work_dir: Path, max_drop_points: float
+) -> tuple[dict[Variant, Measured], list[LeftOut]]:
+    """Run each file over the check and golden pictures.
+
+    Args:
+        files: The artifacts.
+        manifest: Of the model.
+        split: Name of the check pictures' split.
+        work_dir: Holds the pictures and Keras' answers.
+        max_drop_points: The gate.
+
+    Returns:
+        What was measured, and what could not be run.
+    """
+    outcomes = _run(files, work_dir)
+    reference = Reference(
+        split=split,
+        truth=np.load(work_dir / TRUTH_FILE),
+        check=widen(np.load(work_dir / f"keras-{CHECK_FILE}"), manifest.output),
+        golden=widen(np.load(work_dir / f"keras-{GOLDEN_INPUT_FILE}"), manifest.output),
+    )
+    measured: dict[Variant, Measured] = {}
+    left_out: list[LeftOut] = []
+    for variant, file in files.items():
+        outcome = outcomes[variant]
+        if isinstance(outcome, CheckFailure):
+            left_out.append(LeftOut(variant.value, outcome.message))
+        else:
+            comparison = _compare(reference, variant, file, outcome, manifest, max_drop_points)
+            artifact = make_artifact(variant, file, outcome, comparison)
+            measured[variant] = Measured(artifact, comparison, outcome.latency_ms)
+    return measured, left_out
+
+
+def make_artifact(variant: Variant, file: Path, observation: Observation, comparison: Comparison) -> Artifact:
+    """The manifest's entry of a file."""
+    return Artifact(
+        variant=variant,
+        file=file.name,
+        sha256=file_sha256(file),
+        bytes=file.stat().st_size,
+        input=observation.input,
+        output=observation.output,
+        minimum_runtime=minimum_runtime(file),
+        check=comparison.check,
+    )
+
+
+def minimum_runtime(file: Path) -> str:
+    """Lowest release that opens the file, such as ``tflite 2.4.0``."""
+    if file.suffix == ".onnx":
+        return onnx_metadata.minimum_runtime(file)
+    return tflite_model.minimum_runtime(tflite_model.read_model(file))
+
+
+def _run(files: Mapping[Variant, Path], work_dir: Path) -> dict[Variant, Observation | CheckFailure]:
+    """Run all files in one process; one that takes the process down is noted, and the rest gets another process."""
+    outcomes: dict[Variant, Observation | CheckFailure] = {}
+    while waiting := {variant: file for variant, file in files.items() if variant not in outcomes}:
+        crash: EngineError | None = None
+        try:
+            run_child(_CHILD_MODULE, CheckJob(tuple(str(file) for file in waiting.values()), str(work_dir)), work_dir)
+        except EngineError as error:
+            crash = error
+        for variant, file in waiting.items():
+            outcome = read_outcome(work_dir, file.name)
+            if outcome is not None:
+                outcomes[variant] = outcome
+        if crash is None:
+            continue
+        guilty = next((variant for variant in waiting if variant not in outcomes), None)
+        if guilty is None:
+            # Every file was run; only the timing at the end failed.
+            break
+        outcomes[guilty] = CheckFailure("its runtime ended the checking process when it was run")
+    return outcomes
+
+
+def _compare(
+    reference: Reference, variant: Variant, file: Path, seen: Observation, manifest: Manifest, max_drop_points: float
+) -> Comparison:
+    return compare(
+        reference,
+        np.load(file.with_name(f"{file.name}-{CHECK_FILE}")),
+        np.load(file.with_name(f"{file.name}-{GOLDEN_INPUT_FILE}")),
+        manifest.output,
+        manifest.labels,
+        variant=variant,
+        engine=seen.engine,
+        max_drop_points=max_drop_points,
+    )

@@ -1,0 +1,161 @@
+"""Ranges of all activations over the calibration pictures, by one of four methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.quantize.graph import FloatGraph
+from convert.quantize.interpreting import open_interpreter, run_over
+from convert.quantize.methods import CalibrationMethod
+from edge_runtime.cores import core_count
+
+Ranges: TypeAlias = dict[str, tuple[float, float]]
+"""Name of an activation to its smallest and largest value."""
+
+T = TypeVar("T")
+
+# The weight of each new picture, as in TensorFlow's moving-average quantizers.
+_MOVING_AVERAGE_STEP = 0.01
+_PERCENTILE = 99.99
+BINS = 2048
+_LEVELS = 256
+_MSE_CANDIDATES = 64
+
+
+@dataclass(frozen=True)
+class PictureRanges:
+    """Smallest and largest value of each activation, picture by picture.
+
+    Attributes:
+        names: The activations.
+        low, high: float32 [pictures, names].
+    """
+
+    names: tuple[str, ...]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+    def first(self, count: int) -> PictureRanges:
+        """Of the first ``count`` pictures only."""
+        return PictureRanges(self.names, self.low[:count], self.high[:count])
+
+
+def measure(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8]) -> PictureRanges:
+    """Run the float model over the pictures and note what each activation ranged over.
+
+    Args:
+        graph: The float32 model.
+        images_nhwc_rgb_u8: uint8 [n, H, W, 3]; at least one.
+    """
+    activations = graph.activations()
+
+    def part(images: NDArray[np.uint8]) -> list[list[tuple[float, float]]]:
+        interpreter = open_interpreter(graph.data, keep_tensors=True)
+        rows = []
+        for run in run_over(interpreter, images):
+            values = (run.get_tensor(index) for index in activations.values())
+            rows.append([(value.min(), value.max()) for value in values])
+        return rows
+
+    parts: list[list[list[tuple[float, float]]]] = _in_parallel(part, images_nhwc_rgb_u8)
+    table = np.array([row for rows in parts for row in rows], np.float32)
+    return PictureRanges(tuple(activations), table[..., 0], table[..., 1])
+
+
+def ranges(
+    graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], measured: PictureRanges, method: CalibrationMethod
+) -> Ranges:
+    """The range of each activation.
+
+    Args:
+        graph: The float32 model.
+        images_nhwc_rgb_u8: The pictures of ``measured``; looked at again for a percentile or the mean squared error.
+        measured: From `measure`.
+        method: How.
+    """
+    low, high = measured.low.min(axis=0), measured.high.max(axis=0)
+    if method is CalibrationMethod.MOVING_AVERAGE:
+        low, high = moving_average(measured.low), moving_average(measured.high)
+    elif method is not CalibrationMethod.MIN_MAX:
+        # Zero is always in the range, since padding is made of it.
+        low, high = np.minimum(low, 0), np.maximum(high, 0)
+        counts = _histograms(graph, images_nhwc_rgb_u8, low, high)
+        cut = percentile_range if method is CalibrationMethod.PERCENTILE else least_error_range
+        pairs = [cut(count, float(a), float(b)) for count, a, b in zip(counts, low, high, strict=True)]
+        low, high = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
+    return {name: (float(a), float(b)) for name, a, b in zip(measured.names, low, high, strict=True)}
+
+
+def moving_average(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Exponential average over pictures, [pictures, names] to [names], beginning with the first."""
+    average = rows[0].copy()
+    for row in rows[1:]:
+        average += _MOVING_AVERAGE_STEP * (row - average)
+    return average
+
+
+def _histograms(
+    graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], low: NDArray[np.float32], high: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    """How often each activation fell into each of `BINS` equal parts of its range: int64 [activations, bins]."""
+    indices = list(graph.activations().values())
+    steps = np.maximum(high - low, 1e-9) / BINS
+
+    def part(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        counts = np.zeros((len(indices), BINS), np.int64)
+        for run in run_over(open_interpreter(graph.data, keep_tensors=True), images):
+            for row, index in enumerate(indices):
+                bins = ((run.get_tensor(index).ravel() - low[row]) / steps[row]).astype(np.int32)
+                counts[row] += np.bincount(np.clip(bins, 0, BINS - 1), minlength=BINS)
+        return counts
+
+    parts: list[NDArray[np.int64]] = _in_parallel(part, images_nhwc_rgb_u8)
+    return np.sum(parts, axis=0)
+
+
+def percentile_range(counts: NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
+    """Cut as many values off both ends together as lie outside `_PERCENTILE`, but never the zero.
+
+    Args:
+        counts: int [BINS], how many values fell into each equal part of the range.
+        low: Lower end of the range, at most 0.
+        high: Upper end, at least 0.
+    """
+    share = np.cumsum(counts) / counts.sum()
+    outside = (1 - _PERCENTILE / 100) / 2
+    step = (high - low) / BINS
+    first, last = int(np.searchsorted(share, outside)), int(np.searchsorted(share, 1 - outside))
+    return min(0.0, low + first * step), max(0.0, low + (last + 1) * step)
+
+
+def least_error_range(counts: NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
+    """The range, shrunk evenly from both ends, whose 256 levels give the least squared error.
+
+    Args:
+        counts: int [BINS], how many values fell into each equal part of the range.
+        low: Lower end of the range, at most 0.
+        high: Upper end, at least 0.
+    """
+    centers = low + (np.arange(BINS) + 0.5) * (high - low) / BINS
+
+    def error(shrink: float) -> float:
+        a, b = low * shrink, high * shrink
+        step = max(b - a, 1e-12) / (_LEVELS - 1)
+        rounded = np.clip(np.rint((centers - a) / step), 0, _LEVELS - 1) * step + a
+        return float(np.sum(counts * (rounded - centers) ** 2))
+
+    best = min(np.linspace(1.0, 0.3, _MSE_CANDIDATES), key=error)
+    return float(low * best), float(high * best)
+
+
+def _in_parallel(work: Callable[[NDArray[np.uint8]], T], images: NDArray[np.uint8]) -> list[T]:
+    """Share the pictures among the cores; the results come in the pictures' order."""
+    parts = np.array_split(images, max(1, min(core_count(), len(images))))
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return list(pool.map(work, parts))

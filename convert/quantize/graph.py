@@ -1,0 +1,171 @@
+"""The float32 model as a graph: its operators with weights, and what it does to pixels before the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.tflite_model import unpack_model
+
+CONV_2D = "CONV_2D"
+DEPTHWISE_CONV_2D = "DEPTHWISE_CONV_2D"
+FULLY_CONNECTED = "FULLY_CONNECTED"
+_WEIGHTED = (CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED)
+_SAME = 0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator with constant weights.
+
+    Attributes:
+        kind: Name of the operator, such as ``CONV_2D``.
+        output: Name of its output tensor, by which it is called everywhere.
+        input_index: Index of its input tensor.
+        weights: Name of its weight tensor: [out, h, w, in], [1, h, w, out] if depthwise, [out, in] if dense.
+        bias: Name of its bias tensor, or None.
+        strides: Rows and columns; (1, 1) for a dense layer.
+        dilations: Rows and columns.
+        same_padding: Whether the picture is padded with zeros so that a stride of 1 keeps its size.
+    """
+
+    kind: str
+    output: str
+    input_index: int
+    weights: str
+    bias: str | None
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    same_padding: bool
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How the graph turns a pixel into the first layer's input: ``real = scale * pixel + offset``.
+
+    Attributes:
+        tensor: Name of the tensor that holds ``real``.
+        operators: How many operators at the head of the graph do it.
+        scale, offset: The numbers.
+    """
+
+    tensor: str
+    operators: int
+    scale: float
+    offset: float
+
+
+class FloatGraph:
+    """A float32 ``.tflite`` with uint8 input, as the export writes it.
+
+    Attributes:
+        data: The file's bytes.
+        model: Its ``ModelT`` object tree, not to be changed.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.model = unpack_model(data)
+        self._graph = self.model.subgraphs[0]
+
+    def kind(self, operator: Any) -> str:
+        """The builtin name of an operator."""
+        return operator_names()[max(_code(self.model, operator))]
+
+    @property
+    def operators(self) -> list[Any]:
+        """The operators in the order in which they run."""
+        return list(self._graph.operators)
+
+    def name(self, index: int) -> str:
+        """Name of a tensor."""
+        return text(self._graph.tensors[index].name)
+
+    def activations(self) -> dict[str, int]:
+        """Float tensors that an operator computes: name to index."""
+        outputs = [index for operator in self._graph.operators for index in operator.outputs]
+        return {self.name(i): int(i) for i in outputs if self._graph.tensors[i].type == 0}
+
+    def constant(self, name: str) -> NDArray[np.float32]:
+        """The values of a float32 constant tensor."""
+        tensor = next(tensor for tensor in self._graph.tensors if text(tensor.name) == name)
+        data = bytes(self.model.buffers[tensor.buffer].data)
+        return np.frombuffer(data, np.float32).reshape(tensor.shape)
+
+    def layers(self) -> Iterator[Layer]:
+        """The operators with constant weights, in the order in which they run."""
+        for operator in self._graph.operators:
+            kind = self.kind(operator)
+            if kind not in _WEIGHTED or not self._is_constant(operator.inputs[1]):
+                continue
+            options = operator.builtinOptions
+            is_conv = kind != FULLY_CONNECTED
+            has_bias = len(operator.inputs) > 2 and operator.inputs[2] >= 0
+            yield Layer(
+                kind=kind,
+                output=self.name(operator.outputs[0]),
+                input_index=int(operator.inputs[0]),
+                weights=self.name(operator.inputs[1]),
+                bias=self.name(operator.inputs[2]) if has_bias else None,
+                strides=(options.strideH, options.strideW) if is_conv else (1, 1),
+                dilations=(options.dilationHFactor, options.dilationWFactor) if is_conv else (1, 1),
+                same_padding=is_conv and options.padding == _SAME,
+            )
+
+    def pixels(self) -> Pixels:
+        """Follow the cast and the scalar multiplications and additions at the head of the graph."""
+        scale, offset, count = 1.0, 0.0, 0
+        current = int(self._graph.inputs[0])
+        for operator in self._graph.operators:
+            kind = self.kind(operator)
+            if current not in operator.inputs or self._uses(current) != 1:
+                break
+            if kind == "CAST" and count == 0:
+                pass
+            elif kind in ("MUL", "ADD", "SUB") and count and (value := self._scalar(operator, current)) is not None:
+                if kind == "MUL":
+                    scale, offset = scale * value, offset * value
+                else:
+                    offset += value if kind == "ADD" else -value
+            else:
+                break
+            current, count = int(operator.outputs[0]), count + 1
+        return Pixels(self.name(current), count, scale, offset)
+
+    def _uses(self, tensor: int) -> int:
+        return sum(list(operator.inputs).count(tensor) for operator in self._graph.operators)
+
+    def _is_constant(self, index: int) -> bool:
+        data = self.model.buffers[self._graph.tensors[index].buffer].data
+        return data is not None and len(data) > 0
+
+    def _scalar(self, operator: Any, current: int) -> float | None:
+        """The other operand, if it is one constant number (on the right of SUB) and nothing clips the result."""
+        other = next((int(index) for index in operator.inputs if index != current), current)
+        if other == current or not self._is_constant(other) or operator.builtinOptions.fusedActivationFunction:
+            return None
+        if self.kind(operator) == "SUB" and operator.inputs[0] != current:
+            return None
+        values = self.constant(self.name(other)).ravel()
+        return float(values[0]) if values.size and np.all(values == values[0]) else None
+
+
+def operator_names() -> dict[int, str]:
+    """Builtin operator code to name."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+
+def text(name: bytes | str) -> str:
+    """A tensor's name; the FlatBuffer holds bytes."""
+    return name.decode(errors="replace") if isinstance(name, bytes) else name
+
+
+def _code(model: Any, operator: Any) -> tuple[int, int]:
+    code = model.operatorCodes[operator.opcodeIndex]
+    return int(code.builtinCode), int(code.deprecatedBuiltinCode)

@@ -1,0 +1,179 @@
+"""Quantize a float32 ``.onnx`` to int8: ONNX Runtime's static quantization in QDQ form, with its biases corrected.
+
+What was chosen, by accuracy and latency of MobileNetV2 0.35 at 160 pixels on x86-64 with VNNI in ONNX Runtime 1.31
+(divergence is Kullback-Leibler's from float32, over the validation split of the flower photos):
+
+- Activations uint8, weights int8: with int8 activations the same model takes 1.4 times as long.
+- A scale for each output channel, and all 8 bits. With 7 bits (``reduce_range``) x86 processors without VNNI cannot
+  saturate, but the divergence grows from 0.006 to 0.016; Arm and newer x86 do not saturate anyway.
+- The nodes before the first layer, which turn pixels into its input, and the last softmax or sigmoid stay float32.
+- Biases are corrected, which takes the divergence from 0.056 to 0.006 and costs nothing when the model runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.quantize.calibration import Ranges
+from convert.quantize.methods import CalibrationMethod
+from convert.quantize.onnx_graph import OnnxLayer, drop_unused, layers, open_session, prepared_model
+from convert.quantize.onnx_statistics import observe
+
+_WEIGHT_LIMIT = 127
+_ACTIVATION_STEPS = 255
+_LARGEST_BIAS = 2**30
+_PROBABILITY_TYPES = ("Softmax", "Sigmoid")
+
+
+def quantize_onnx(
+    base_onnx: Path,
+    representative_nhwc_rgb_u8: NDArray[np.uint8],
+    destination: Path,
+    *,
+    method: CalibrationMethod = CalibrationMethod.MIN_MAX,
+    correct_bias: bool = True,
+) -> None:
+    """Write an int8 model made from a float32 one; input, output, dynamic batch and opset stay.
+
+    The same pictures give the same bytes.
+
+    Args:
+        base_onnx: uint8 [batch, H, W, 3] to float32 [batch, labels].
+        representative_nhwc_rgb_u8: Calibration pictures, [n, H, W, 3], n at least 1.
+        destination: Where the ``.onnx`` file goes.
+        method: How the range of an activation follows from the calibration pictures.
+        correct_bias: Whether each bias takes up the mean error that rounding the weights makes.
+
+    Raises:
+        EngineError: ONNX Runtime cannot open the float32 model.
+    """
+    import onnx
+
+    model = prepared_model(base_onnx)
+    found = list(layers(model))
+    statistics = observe(model, representative_nhwc_rgb_u8, [layer.input for layer in found], method)
+    scales = {layer.name: weight_scales(layer, statistics.ranges) for layer in found}
+    errors = {layer.name: layer.weights - rounded_weights(layer, scales[layer.name]) for layer in found}
+    if correct_bias and found:
+        _add_to_biases(model, found, _mean_outputs(found, errors, statistics.means))
+    quantized = _with_qdq(model, found, scales, statistics.ranges)
+    onnx.checker.check_model(quantized, full_check=True)
+    onnx.save(quantized, str(destination))
+
+
+def weight_scales(layer: OnnxLayer, ranges: Ranges) -> NDArray[np.float64]:
+    """Scale of each output channel's weights, [channels].
+
+    The largest weight becomes 127, unless the bias, whose scale is the product of the input's and the weights', would
+    then not fit into 32 bits, as in channels whose weights are next to nothing.
+    """
+    others = tuple(axis for axis in range(layer.weights.ndim) if axis != layer.channel_axis)
+    scales = np.abs(layer.weights).max(axis=others).astype(np.float64) / _WEIGHT_LIMIT
+    if layer.bias is not None and layer.input in ranges:
+        low, high = ranges[layer.input]
+        step = max(high - low, float(np.finfo(np.float32).tiny)) / _ACTIVATION_STEPS
+        scales = np.maximum(scales, np.abs(layer.bias) / (step * _LARGEST_BIAS))
+    # Through float32, in which the file holds them; a channel of zeros may have any scale.
+    return np.where(scales > 0, scales, 1.0).astype(np.float32).astype(np.float64)
+
+
+def rounded_weights(layer: OnnxLayer, scales: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The weights as they are after quantizing, in the layout of the layer."""
+    shape = [1] * layer.weights.ndim
+    shape[layer.channel_axis] = -1
+    steps = scales.reshape(shape)
+    return (np.clip(np.rint(layer.weights / steps), -_WEIGHT_LIMIT, _WEIGHT_LIMIT) * steps).astype(np.float32)
+
+
+def _mean_outputs(
+    found: list[OnnxLayer], weights: Mapping[str, NDArray[np.float32]], means: Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float64]]:
+    """Mean of each layer's output, [channels], if it had other weights and no bias.
+
+    A layer is linear, so this is its output for the mean of its inputs. For the errors of the weights, it is what the
+    bias has to make good (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
+    section 4.2, with measured means).
+    """
+    import onnx
+
+    nodes, constants, outputs = [], [], []
+    for index, layer in enumerate(found):
+        node = onnx.NodeProto()
+        node.CopyFrom(layer.node)
+        node.input[:], node.output[:] = [f"x{index}", f"w{index}"], [f"y{index}"]
+        nodes.append(node)
+        constants.append(onnx.numpy_helper.from_array(means[layer.input], f"x{index}"))
+        constants.append(onnx.numpy_helper.from_array(weights[layer.name], f"w{index}"))
+        outputs.append(onnx.helper.make_tensor_value_info(f"y{index}", onnx.TensorProto.FLOAT, None))
+    graph = onnx.helper.make_graph(nodes, "layers", [], outputs, constants)
+    # Convolutions, Gemm without bias and MatMul mean the same from opset 13 to today's.
+    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    results = open_session(model.SerializeToString()).run(None, {})
+    missing = {}
+    for layer, result in zip(found, results, strict=True):
+        channels = 1 if layer.node.op_type == "Conv" else result.ndim - 1
+        places = tuple(axis for axis in range(result.ndim) if axis != channels)
+        missing[layer.name] = result.mean(axis=places, dtype=np.float64)
+    return missing
+
+
+def _add_to_biases(model: Any, found: list[OnnxLayer], missing: Mapping[str, NDArray[np.float64]]) -> None:
+    """Correct the layers' biases; a layer without one gets one, but for MatMul, which cannot have any."""
+    import onnx
+
+    nodes = {node.name: node for node in model.graph.node}
+    for index, layer in enumerate(found):
+        if layer.node.op_type == "MatMul":
+            continue
+        bias = missing[layer.name] + (0.0 if layer.bias is None else layer.bias)
+        name = f"corrected_bias_{index}"
+        nodes[layer.name].input[:] = [*layer.node.input[:2], name]
+        model.graph.initializer.append(onnx.numpy_helper.from_array(bias.astype(np.float32), name))
+
+
+def _with_qdq(model: Any, found: list[OnnxLayer], scales: Mapping[str, NDArray[np.float64]], ranges: Ranges) -> Any:
+    """The model with pairs of QuantizeLinear and DequantizeLinear around what shall run in integers."""
+    from onnxruntime.quantization import QDQQuantizer, QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod as AnyMethod
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    of_weights = {
+        layer.node.input[1]: [
+            {"quant_type": QuantType.QInt8, "axis": layer.channel_axis, "scale": float(scale), "zero_point": 0}
+            for scale in scales[layer.name]
+        ]
+        for layer in found
+    }
+    known = {name: TensorData(lowest=np.float32(a), highest=np.float32(b)) for name, (a, b) in ranges.items()}
+    quantizer = QDQQuantizer(
+        model,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=TensorsData(AnyMethod.MinMax, known),
+        nodes_to_quantize=[],
+        nodes_to_exclude=_kept_float(model, found),
+        op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry}),
+        # The scales of the weights already leave room for the biases.
+        extra_options={"TensorQuantOverrides": of_weights, "QDQDisableWeightAdjustForInt32Bias": True},
+    )
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    drop_unused(quantizer.model.model)
+    return quantizer.model.model
+
+
+def _kept_float(model: Any, found: list[OnnxLayer]) -> list[str]:
+    """Names of the nodes before the first layer, and of the one that gives the probabilities."""
+    nodes = list(model.graph.node)
+    names = [node.name for node in nodes]
+    before = names.index(found[0].name) if found else len(names)
+    output = model.graph.output[0].name
+    return names[:before] + [n.name for n in nodes if n.op_type in _PROBABILITY_TYPES and output in n.output]

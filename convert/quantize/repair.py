@@ -1,0 +1,122 @@
+"""When an int8 model fails the gate: find the operators that hurt, and keep the fewest of them in float32."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.check.record import Step
+from convert.quantize.graph import FloatGraph
+from convert.quantize.interpreting import probabilities
+from convert.quantize.judge import Judge
+
+Build = Callable[[Collection[str]], bytes]
+"""Makes the model with the operators of these outputs in float32."""
+
+_RANK_PICTURES = 32
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What came of it.
+
+    Attributes:
+        data: The first model that passes with the fewest float32 operators, or None.
+        kept: Outputs of the operators that stay in float32.
+        steps: What was tried, in order.
+    """
+
+    data: bytes | None
+    kept: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+
+def repair(
+    graph: FloatGraph, build: Build, judge: Judge, pictures: NDArray[np.uint8], seconds: float, kept: Sequence[str] = ()
+) -> Repaired:
+    """Look for the fewest operators that must stay in float32.
+
+    Args:
+        graph: The float32 model.
+        build: Makes a quantized model.
+        judge: The gate.
+        pictures: Calibration pictures, by which operators are ranked; uint8 [n, H, W, 3].
+        seconds: The search ends after this time with what it has.
+        kept: Operators that are in float32 anyway.
+    """
+    deadline = time.monotonic() + seconds
+    ranked = [name for name in rank(graph, build, pictures[:_RANK_PICTURES], deadline) if name not in kept]
+    steps: list[Step] = []
+    for count in _counts(len(ranked)):
+        chosen = [*kept, *ranked[:count]]
+        data = build(chosen)
+        steps.append(judge.step(data, _description(ranked[:count])))
+        if steps[-1].passed:
+            return _prune(build, judge, data, ranked[:count], tuple(kept), steps, deadline)
+        if time.monotonic() > deadline:
+            break
+    return Repaired(None, (), tuple(steps))
+
+
+def rank(graph: FloatGraph, build: Build, pictures: NDArray[np.uint8], deadline: float) -> list[str]:
+    """Operators by what quantizing each alone does to the answers: mean absolute difference, worst first.
+
+    Those that the time did not suffice for come last, in the order in which they run.
+    """
+    head = graph.pixels().operators
+    names = [graph.name(operator.outputs[0]) for operator in graph.operators[head:]]
+    exact = probabilities(graph.data, pictures)
+    harm: dict[str, float] = {}
+    for name in names:
+        if time.monotonic() > deadline:
+            break
+        others = [other for other in names if other != name]
+        harm[name] = float(np.mean(np.abs(exact - probabilities(build(others), pictures))))
+    return sorted(harm, key=lambda name: -harm[name]) + [name for name in names if name not in harm]
+
+
+def _counts(limit: int) -> list[int]:
+    """1, 2, 3, 4, then a third more each time, up to half of the operators: beyond that nothing is gained."""
+    counts, count = [], 1
+    while count <= max(1, limit // 2):
+        counts.append(count)
+        count = count + 1 if count < 4 else -(-count * 4 // 3)
+    return counts
+
+
+def _prune(
+    build: Build,
+    judge: Judge,
+    data: bytes,
+    chosen: list[str],
+    kept: tuple[str, ...],
+    steps: list[Step],
+    deadline: float,
+) -> Repaired:
+    """Take back one operator after the other, the least harmful first, as long as the model passes without it."""
+    for name in reversed(chosen[:-1]):
+        if time.monotonic() > deadline:
+            break
+        fewer = [other for other in chosen if other != name]
+        candidate = build([*kept, *fewer])
+        step = judge.step(candidate, _description(fewer))
+        if step.passed:
+            chosen, data = fewer, candidate
+            steps.append(step)
+    return Repaired(data, (*kept, *chosen), tuple(steps))
+
+
+def _description(names: Sequence[str]) -> str:
+    shown = ", ".join(short_name(name) for name in names[:4]) + (", …" if len(names) > 4 else "")
+    return f"{len(names)} operator{'s' if len(names) != 1 else ''} in float32: {shown}"
+
+
+def short_name(output: str) -> str:
+    """The layer's name within the converter's long tensor names, such as ``block_1_expand``."""
+    parts = [part for part in output.replace(";", "/").split("/") if part]
+    inner = [part for part in parts if not part.startswith(("batchnorm", "convolution", "BiasAdd", "depthwise", "sub"))]
+    return (inner[-1] if inner else output)[:60]

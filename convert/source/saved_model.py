@@ -1,0 +1,166 @@
+"""Look into a SavedModel folder as hostile data: its signature, and the operators that loading or calling would run.
+
+A SavedModel is a program. TensorFlow runs its functions when the model is loaded (those that set up resources) and
+when it is called; both kinds are listed in the object graph. The functions that save and restore variables hang on the
+main graph, which TensorFlow 2 does not run: it reads the variables by itself. Field numbers are those of TensorFlow's
+saved_model.proto, meta_graph.proto, graph.proto, function.proto and saved_object_graph.proto. Its ``saved_model_cli
+scan`` names ReadFile, WriteFile and PrintV2 as dangerous; the rule here is wider, since a classifier has no use for
+any operator that reads, writes, talks or runs Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from convert.source.facts import Loader, ModelFacts
+from convert.source.protobuf import Message, WireError, integer, messages, text
+from edge_runtime.errors import ModelError
+from edge_runtime.labels import shorten
+
+GRAPH_FILE = "saved_model.pb"
+MAX_GRAPH_BYTES = 2**31 - 1
+"""The most that a protocol buffer can have."""
+
+_DEFAULT_SIGNATURE = "serving_default"
+_FLOAT32, _UINT8, _FLOAT16 = 1, 4, 19
+# Besides the plain ones: operators with a file name among their attributes, and those that talk to other machines.
+_DANGEROUS = re.compile(
+    r".*(File|Reader|PyFunc|Checkpoint|Dataset|Iterator|Summary|Rpc|Socket|Debug|Shell|codeProto).*"
+    r"|(Save|Restore|Print|Infeed|Outfeed|_?Send|_?Recv|_?Host|XlaHost|XlaSend|XlaRecv|Abort|Py|ImmutableConst|Skipgram"
+    r"|LoadAndRemap|GenerateVocab|FixedUnigram).*",
+    re.DOTALL,
+)
+# Never in a saved classifier, not even in the functions that save and restore.
+_NEVER = re.compile(r"ReadFile|WriteFile|.*(PyFunc|Shell).*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class _Function:
+    operators: frozenset[str]
+    calls: frozenset[str]
+
+
+def choose_signature(names: Iterable[str]) -> str | None:
+    """The signature that is converted: ``serving_default``, or the only one; None if that leaves it open."""
+    public = [name for name in names if not name.startswith("__")]
+    if _DEFAULT_SIGNATURE in public:
+        return _DEFAULT_SIGNATURE
+    return public[0] if len(public) == 1 else None
+
+
+def inspect_saved_model(folder: Path, *, unsafe: bool) -> ModelFacts:
+    """Say what a SavedModel holds.
+
+    Args:
+        folder: Holds ``saved_model.pb``.
+        unsafe: Whether dangerous operators and TensorFlow 1 graphs are let through.
+
+    Raises:
+        ModelError: Not a whole SavedModel, one with dangerous operators, or not a classifier of one input.
+    """
+    path = folder / GRAPH_FILE
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_GRAPH_BYTES + 1)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(data) > MAX_GRAPH_BYTES:
+        raise ModelError(f"{path}: expected at most 2 GiB, got more")
+    try:
+        graph = next(messages(memoryview(data), 2), None)
+        if graph is None:
+            raise ModelError(
+                f"{path}: expected a SavedModel, got a file without a graph; it is damaged or another kind"
+            )
+        if not unsafe:
+            _refuse_dangerous(graph, path)
+        return _read_signature(graph, path)
+    except (WireError, RecursionError) as error:
+        raise ModelError(f"{path}: is not a whole SavedModel ({error}); get or export it again") from error
+
+
+def _read_signature(graph: Message, path: Path) -> ModelFacts:
+    signatures = dict(_entries(graph, 5))
+    name = choose_signature(signatures)
+    if name is None:
+        found = ", ".join(shorten(repr(key), 40) for key in sorted(signatures)[:5]) or "none"
+        raise ModelError(
+            f"{path}: expected a signature {_DEFAULT_SIGNATURE!r}, got {found}; export it with model.export"
+        )
+    inputs, outputs = dict(_entries(signatures[name], 1)), dict(_entries(signatures[name], 2))
+    for what, found_tensors in (("input", inputs), ("output", outputs)):
+        if len(found_tensors) != 1:
+            raise ModelError(f"{path}: expected a classifier with one {what}, got {len(found_tensors)} {what}s")
+    (image,), (answer,) = inputs.values(), outputs.values()
+    if integer(image, 2) not in (_FLOAT32, _UINT8, _FLOAT16):
+        raise ModelError(
+            f"{path}: expected an input of float32 or uint8 pixels, got TensorFlow's type number {integer(image, 2)}; "
+            "export a signature that takes pixels"
+        )
+    output_shape = _shape(answer)
+    version = next((text(info, 5) for info in messages(graph, 1)), "") or "of unknown version"
+    return ModelFacts(
+        shown=f"SavedModel of TensorFlow {shorten(version, 40)}",
+        loader=Loader.SAVED_MODEL,
+        input_shape=_shape(image),
+        output_width=output_shape[1] if output_shape and len(output_shape) == 2 else None,
+        own_scaling=None,
+    )
+
+
+def _refuse_dangerous(graph: Message, path: Path) -> None:
+    functions = {}
+    for definition in messages(graph, 2, 2, 1):
+        name = next((text(signature, 1) for signature in messages(definition, 1)), "")
+        functions[name] = _read_nodes(messages(definition, 3))
+    run = {key for objects in messages(graph, 7) for key, _ in _entries(objects, 2)}
+    if not any(True for _ in messages(graph, 7)):
+        raise ModelError(
+            f"{path}: is a SavedModel of TensorFlow 1, whose whole graph runs when it is loaded; export it with "
+            "TensorFlow 2, or pass --unsafe if you trust who made it"
+        )
+    main = _read_nodes(messages(graph, 2, 1))
+    waiting, reached = list(run), set()
+    while waiting:
+        name = waiting.pop()
+        if name in functions and name not in reached:
+            reached.add(name)
+            waiting.extend(functions[name].calls)
+    bad = {op for name in reached for op in functions[name].operators if _DANGEROUS.fullmatch(op)}
+    bad |= {op for part in (main, *functions.values()) for op in part.operators if _NEVER.fullmatch(op)}
+    if bad:
+        shown = ", ".join(shorten(op, 40) for op in sorted(bad)[:5])
+        raise ModelError(
+            f"{path}: its graph holds {shown}, which reads or writes files or runs other code; a classifier needs "
+            "none of that, so pass --unsafe only if you trust who made it"
+        )
+
+
+def _read_nodes(nodes: Iterable[Message]) -> _Function:
+    operators, calls = set(), set()
+    for node in nodes:
+        operator = text(node, 2)
+        operators.add(operator)
+        calls.add(operator)  # a function may be called by its own name
+        for _, value in _entries(node, 5):
+            calls.update(text(function, 1) for function in messages(value, 10))
+            calls.update(text(function, 1) for function in messages(value, 1, 9))
+    return _Function(frozenset(operators), frozenset(calls))
+
+
+def _entries(message: Message, number: int) -> list[tuple[str, Message]]:
+    """A map field of texts to messages; an entry without a value has an empty one."""
+    return [(text(entry, 1), next(messages(entry, 2), memoryview(b""))) for entry in messages(message, number)]
+
+
+def _shape(tensor: Message) -> tuple[int | None, ...] | None:
+    """Shape of a TensorInfo, None for an open size or an unknown rank."""
+    for shape in messages(tensor, 3):
+        if integer(shape, 3):
+            return None
+        sizes = [integer(size, 1) for size in messages(shape, 2)]
+        return tuple(None if size < 0 else size for size in sizes)
+    return None
