@@ -22,6 +22,8 @@ TFLITE_SETUP := .venv-tflite/.setup
 # MediaPipe brings libraries of its own that training and conversion need not get along with.
 MEDIAPIPE := 1.2.2
 MEDIAPIPE_SETUP := .venv-mediapipe/.setup-$(MEDIAPIPE)
+TFLITE := float32 float16 dynamic int8 int8-per-tensor int16x8
+ONNX := onnx-float32 onnx-int8
 FORCE := $(if $(OVERWRITE),--overwrite)
 
 .DEFAULT_GOAL := help
@@ -68,11 +70,11 @@ train: $(SETUP) ## Train RECIPE on DATA into runs/NAME
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(WEIGHTS),--weights '$(WEIGHTS)') \
 		$(if $(RESUME),--resume) $(FORCE)
 
-tflite: $(SETUP) ## Convert runs/NAME to TFLite, float32 and int8, into bundles/NAME
-	$(BIN)/edge-convert run runs/$(NAME) --variant float32 --variant int8 --out bundles/$(NAME) $(FORCE)
+tflite: $(SETUP) ## Convert runs/NAME to every TFLite variant, check each against Keras, into bundles/NAME
+	$(BIN)/edge-convert run runs/$(NAME) $(addprefix --variant ,$(TFLITE)) --out bundles/$(NAME) $(FORCE)
 
-onnx: $(SETUP) ## Convert runs/NAME to ONNX into bundles/NAME-onnx
-	$(BIN)/edge-convert run runs/$(NAME) --variant onnx-float32 --out bundles/$(NAME)-onnx $(FORCE)
+onnx: $(SETUP) ## Convert runs/NAME to ONNX, float32 and int8, into bundles/NAME-onnx
+	$(BIN)/edge-convert run runs/$(NAME) $(addprefix --variant ,$(ONNX)) --out bundles/$(NAME)-onnx $(FORCE)
 
 bench: $(SETUP) ## Measure bundle MODEL against the Keras model of runs/NAME into reports/NAME
 	$(BIN)/edge-bench run '$(MODEL)' --keras runs/$(NAME) --out reports/$(NAME) $(FORCE)

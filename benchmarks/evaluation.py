@@ -14,6 +14,7 @@ from benchmarks.report import DataRecord, Unreadable
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import InputSpec
 from edge_runtime.datasets.decode import decode_all
+from edge_runtime.datasets.raw import map_index_labels
 from edge_runtime.datasets.resolve import resolve
 from edge_runtime.datasets.samples import SPLIT_FILE, Dataset, Sample, Split, fingerprint, read_split_csv
 from edge_runtime.errors import DatasetError, UsageError
@@ -122,7 +123,7 @@ def prepare_pictures(
     """Decode the pictures into ``folder``; unreadable ones are recorded.
 
     Args:
-        chosen: The pictures.
+        chosen: The pictures. Class indices as their labels become the model's names.
         labels: Of the model, in output order.
         spec: Geometry of the model's input.
         trained_on: SHA-256 of the pictures that the model was trained on, or None where that is not known.
@@ -131,8 +132,9 @@ def prepare_pictures(
     Raises:
         DatasetError: An unknown label, or not one readable picture.
     """
-    check_labels_known(chosen.source, chosen.samples, labels)
-    samples, unreadable = _hash_pictures(chosen.samples)
+    named = map_index_labels(chosen.samples, labels)
+    check_labels_known(chosen.source, named, labels)
+    samples, unreadable = _hash_pictures(named)
     with progress_bar("decoding pictures", len(samples)) as progress:
         decoded = decode_all([sample.path for sample in samples], spec, progress=progress)
     unreadable += [Unreadable(str(samples[index].path), reason) for index, reason in decoded.failures]

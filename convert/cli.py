@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import NoReturn
 
 import click
@@ -22,4 +23,6 @@ cli.add_command(lint)
 
 def main() -> NoReturn:
     """Console script."""
+    # A conversion that is stopped removes its work folder, however it is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_cli(cli)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from convert.quantize.job import Settings
 from convert.quantize.methods import CalibrationMethod, Repair, Rounding
 from convert.source.foreign import ForeignOptions, InputRange, ModelColor, ModelOutput
 from edge_runtime.cli_support import note, require_extra
 from edge_runtime.contract import Crop, Variant
 from edge_runtime.errors import GateError
+
+if TYPE_CHECKING:
+    # It stands on numpy, which --help must not wait for.
+    from convert.quantize.job import Settings
 
 _PACKAGES = (
     "tensorflow", "keras", "tf_keras", "h5py", "tf2onnx", "onnx", "onnxruntime", "ai_edge_quantizer", "flatbuffers",
@@ -28,8 +31,15 @@ def _values(choices: type[Any]) -> click.Choice[str]:
 def _foreign_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """What completes the contract of a model from elsewhere."""
     options = (
-        click.option("--labels", type=click.Path(path_type=Path), metavar="FILE", help="Labels, one a line."),
-        click.option("--input-range", type=_values(InputRange), help="What pixels were scaled to in training."),
+        click.option(
+            "--labels",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Labels, one a line, in the order of the outputs.",
+        ),
+        click.option(
+            "--input-range", type=_values(InputRange), help="What the pixels 0 to 255 were scaled to in training."
+        ),
         click.option("--crop", type=_values(Crop), help="How pictures were brought to the model's shape."),
         click.option(
             "--crop-fraction",
@@ -40,7 +50,13 @@ def _foreign_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--color", type=_values(ModelColor), help="Order of the channels.  [default: rgb]"),
         click.option("--image-size", type=click.IntRange(1), metavar="S", help="Side in pixels, where it is open."),
-        click.option("--output", type=_values(ModelOutput), default=ModelOutput.PROBABILITIES.value, show_default=True),
+        click.option(
+            "--output",
+            type=_values(ModelOutput),
+            default=ModelOutput.PROBABILITIES.value,
+            show_default=True,
+            help="What the model ends with; logits get a softmax or sigmoid.",
+        ),
         click.option("--name", help="Model name.  [default: the file's]"),
         click.option("--unsafe", is_flag=True, help="Load models that hold code, such as Lambda layers, and run it."),
     )
@@ -52,7 +68,14 @@ def _foreign_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """How integers are made."""
     options = (
-        click.option("--calibration-images", type=click.IntRange(1), default=500, show_default=True, metavar="N"),
+        click.option(
+            "--calibration-images",
+            type=click.IntRange(1),
+            default=500,
+            show_default=True,
+            metavar="N",
+            help="Pictures to calibrate with, the classes taking turns.",
+        ),
         click.option(
             "--calibration-method",
             type=_values(CalibrationMethod),
@@ -73,10 +96,15 @@ def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=_values(Repair),
             default=Repair.AUTO.value,
             show_default=True,
-            help="Keep the fewest operators of an int8 model that fails its check in float32.",
+            help="auto: of an integer variant that fails its check, keep the fewest operators in float32 that mend it.",
         ),
         click.option(
-            "--repair-seconds", type=click.FloatRange(1), default=60.0, show_default=True, metavar="S", help="Its time."
+            "--repair-seconds",
+            type=click.FloatRange(1),
+            default=60.0,
+            show_default=True,
+            metavar="S",
+            help="Time for the repair of one variant.",
         ),
         click.option(
             "--float-first",
@@ -204,6 +232,8 @@ def _foreign(others: dict[str, Any]) -> ForeignOptions:
 
 
 def _settings(others: dict[str, Any], *, old_runtime: bool) -> Settings:
+    from convert.quantize.job import Settings
+
     return Settings(
         method=CalibrationMethod(others["calibration_method"]),
         rounding=Rounding(others["rounding"]),

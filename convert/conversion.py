@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import tempfile
 import time
@@ -15,7 +14,7 @@ from convert.arrays import write_arrays
 from convert.bundle import write_bundle
 from convert.check.record import ConversionRecord, LeftOut
 from convert.export.job import CHILD_MODULE, EXPORTED_FILE, Exported, make_job
-from convert.job import read_json, run_child
+from convert.job import read_json, run_child, space_in
 from convert.lint.compiler import compile_for_edgetpu, find_compiler
 from convert.lint.versions import Unsupported, parse_target, unsupported
 from convert.measuring import Measured, measure, minimum_runtime
@@ -27,7 +26,7 @@ from convert.source.pictures import choose_pictures
 from convert.tflite_model import read_model as read_tflite
 from edge_runtime.atomic import check_free
 from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
-from edge_runtime.errors import EdgeKitError, OutputError
+from edge_runtime.errors import EdgeKitError
 from edge_runtime.modelfile import file_sha256
 
 Report = Callable[[str], None]
@@ -108,27 +107,22 @@ def convert(path: Path, bundle: Path | None, options: Options, report: Report) -
     pictures = choose_pictures(source, path, options.calibration, options.calibration_images, options.seed)
     destination = bundle or Path("bundles") / source.manifest.model_name
     check_free(destination, overwrite=options.overwrite, marker=MANIFEST_FILE)
-    try:
-        with tempfile.TemporaryDirectory(prefix="edge-convert-") as folder:
-            work = _Work(source, options, Path(folder), report)
-            arrays = write_arrays(source.manifest, pictures, work.folder, report)
-            exported = _export(work)
-            quantized = _quantize(work, pictures.seed)
-            files, left_out = _finish(work)
-            report(f"checking {len(files)} artifacts on {len(arrays.check)} pictures")
-            measured, not_run = measure(files, source.manifest, arrays.split, work.folder, options.max_drop_points)
-            not_compiled = _compile(work, measured)
-            done = Done(
-                source, arrays, pictures.seed, options.settings, options.max_drop_points, exported, quantized,
-                measured, [*left_out, *not_run, *not_compiled], time.monotonic() - start,
-            )  # fmt: skip
-            record = make_record(done)
+    with space_in(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="edge-convert-") as folder:
+        work = _Work(source, options, Path(folder), report)
+        arrays = write_arrays(source.manifest, pictures, work.folder, report)
+        exported = _export(work)
+        quantized = _quantize(work, pictures.seed)
+        files, left_out = _finish(work)
+        report(f"checking {len(files)} artifacts on {len(arrays.check)} pictures")
+        measured, not_run = measure(files, source.manifest, arrays.split, work.folder, options.max_drop_points)
+        not_compiled = _compile(work, measured)
+        done = Done(
+            source, arrays, pictures.seed, options.settings, options.max_drop_points, exported, quantized,
+            measured, [*left_out, *not_run, *not_compiled], time.monotonic() - start,
+        )  # fmt: skip
+        record = make_record(done)
+        with space_in(destination, "choose another --out"):
             write_bundle(destination, record, source.manifest, work.folder, arrays, overwrite=options.overwrite)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = error.filename or tempfile.gettempdir()
-        raise OutputError(f"{where}: no space left; make room, or set TMPDIR to a larger disk") from error
     return destination, record
 
 
@@ -195,7 +189,7 @@ def _compile(work: _Work, measured: dict[Variant, Measured]) -> list[LeftOut]:
         result = compile_for_edgetpu(work.compiler_input, work.folder, minimum_share=work.options.edgetpu_share)
     except EdgeKitError as error:
         del measured[Variant.EDGETPU]
-        return [LeftOut(Variant.EDGETPU.value, str(error))]
+        return [LeftOut(Variant.EDGETPU.value, str(error).removeprefix(f"{work.compiler_input}: "))]
     file = work.file(Variant.EDGETPU)
     shutil.copyfile(result.file, file)
     tflite_metadata.embed(file, work.manifest)

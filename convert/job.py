@@ -5,16 +5,20 @@ The export child imports TensorFlow; the quantizing and the checking child must 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from convert.export.refusal import REFUSED_CODE, read_refusal
-from edge_runtime.errors import EngineError
+from convert.refusal import REFUSED_CODE, read_refusal
+from edge_runtime.errors import EngineError, OutputError
 from edge_runtime.strict import from_mapping, to_mapping
 
 REPRESENTATIVE_FILE = "representative.npy"
@@ -24,6 +28,11 @@ TRUTH_FILE = "truth.npy"
 BASE_TFLITE = "base.tflite"
 BASE_ONNX = "base.onnx"
 _LOG_LINES = 15
+# A quota and a limit on the size of files are full disks of their own.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Less than any file that a child writes, and more than what an almost full disk has left when a write has failed.
+_FULL_BYTES = 64 << 10
+_TMPDIR_REMEDY = "set TMPDIR to a folder on a larger disk"
 
 T = TypeVar("T")
 
@@ -39,6 +48,7 @@ def run_child(module: str, job: Any, work_dir: Path, on_line: Callable[[str], No
 
     Raises:
         EdgeKitError: What the child refused to do, in its own sentence.
+        OutputError: The disk is full.
         EngineError: The child was killed, or failed; then the end of its log is in the message.
     """
     job_file, log_file = work_dir / f"{module}.json", work_dir / f"{module}.log"
@@ -58,15 +68,55 @@ def run_child(module: str, job: Any, work_dir: Path, on_line: Callable[[str], No
             child.kill()
             child.wait()
     if code == REFUSED_CODE:
-        raise read_refusal(work_dir)
+        refusal = read_refusal(work_dir)
+        if isinstance(refusal, OutputError) and _is_out_of_space(work_dir, str(refusal)):
+            raise no_space(work_dir.parent, _TMPDIR_REMEDY)
+        raise refusal
+    # Writing to a mapped file on a full disk ends in SIGBUS.
+    if (code > 0 or code == -signal.SIGBUS) and _is_out_of_space(work_dir, _log_tail(log_file)):
+        raise no_space(work_dir.parent, _TMPDIR_REMEDY)
     if code < 0:
         raise EngineError(
             f"{module} was killed ({signal.Signals(-code).name}) before it was done, perhaps because memory ran out; "
             "nothing was written, so it can simply be run again"
         )
     if code != 0:
-        tail = "\n".join(log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:])
-        raise EngineError(f"{module} ended with code {code}; its last lines were:\n{tail}")
+        raise EngineError(f"{module} ended with code {code}; its last lines were:\n{_log_tail(log_file)}")
+
+
+@contextlib.contextmanager
+def space_in(place: Path, remedy: str = _TMPDIR_REMEDY) -> Iterator[None]:
+    """Turn the failure of a write for want of space into one sentence.
+
+    Args:
+        place: What is being written, for the sentence.
+        remedy: What else than making room helps.
+
+    Raises:
+        OutputError: The disk of ``place`` is full, or a quota is used up.
+    """
+    try:
+        yield
+    except OSError as error:
+        # numpy gives its own error no number: "135168 requested and 40832 written".
+        is_short_write = error.errno is None and str(error).endswith("written")
+        if error.errno not in _NO_SPACE and not is_short_write:
+            raise
+        raise no_space(place, remedy) from error
+
+
+def no_space(place: Path, remedy: str) -> OutputError:
+    """The error to raise when a disk is full."""
+    return OutputError(f"{place}: no space left there, so nothing was written; make room, or {remedy}")
+
+
+def _is_out_of_space(work_dir: Path, words: str) -> bool:
+    """By a child's last words, or, since a full disk has no room for these either, by what is left on the disk."""
+    return any(os.strerror(code) in words for code in _NO_SPACE) or shutil.disk_usage(work_dir).free < _FULL_BYTES
+
+
+def _log_tail(log_file: Path) -> str:
+    return "\n".join(log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:])
 
 
 def read_json(path: Path, cls: type[T]) -> T:

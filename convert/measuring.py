@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from convert import onnx_metadata, tflite_model
+from convert import onnx_metadata
 from convert.check.compare import Comparison, Reference, compare
 from convert.check.job import CheckFailure, CheckJob, Observation, read_outcome
 from convert.check.record import LeftOut
 from convert.job import CHECK_FILE, GOLDEN_INPUT_FILE, TRUTH_FILE, run_child
+from convert.lint import versions
+from convert.tflite_model import read_model
 from edge_runtime.contract import Artifact, Manifest, Variant
 from edge_runtime.decision import widen
 from edge_runtime.errors import EngineError
@@ -63,7 +65,8 @@ def measure(
     for variant, file in files.items():
         outcome = outcomes[variant]
         if isinstance(outcome, CheckFailure):
-            left_out.append(LeftOut(variant.value, outcome.message))
+            # The work folder is gone when this is read.
+            left_out.append(LeftOut(variant.value, outcome.message.replace(f"{work_dir}/", "")))
         else:
             comparison = _compare(reference, variant, file, outcome, manifest, max_drop_points)
             artifact = make_artifact(variant, file, outcome, comparison)
@@ -89,7 +92,7 @@ def minimum_runtime(file: Path) -> str:
     """Lowest release that opens the file, such as ``tflite 2.4.0``."""
     if file.suffix == ".onnx":
         return onnx_metadata.minimum_runtime(file)
-    return tflite_model.minimum_runtime(tflite_model.read_model(file))
+    return versions.minimum_runtime(read_model(file))
 
 
 def _run(files: Mapping[Variant, Path], work_dir: Path) -> dict[Variant, Observation | CheckFailure]:

@@ -70,6 +70,7 @@ def make_record(done: Done) -> ConversionRecord:
                 steps=made[variant].steps,
                 notes=made[variant].notes,
                 lowest_runtimes=(measured.artifact.minimum_runtime,),
+                float_operators=made[variant].float_operators,
             )
             for variant, measured in done.measured.items()
         ),
@@ -85,6 +86,7 @@ def _calibration(done: Done) -> CalibrationRecord:
     pictures = done.arrays.representative
     return CalibrationRecord(
         images=len(pictures),
+        shared=len({sample.path for sample in pictures} & {sample.path for sample in done.arrays.check}),
         method=done.settings.method.value,
         seed=done.seed,
         sha256=list_sha256(pictures),

@@ -10,7 +10,6 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from convert.lint import versions
 from edge_runtime.errors import IntegrityError, ModelError
 
 MAX_MODEL_BYTES = 1 << 30
@@ -71,14 +70,6 @@ def read_model(path: Path) -> Any:
         reason = str(error) if isinstance(error, _DamageError) else "its structure points outside the file"
         raise IntegrityError(f"{path}: is a damaged TFLite model ({reason}); copy or export it again") from error
     return model
-
-
-def minimum_runtime(model: Any) -> str:
-    """Lowest TensorFlow Lite release that has every operator of the model, such as ``tflite 2.4.0``.
-
-    Reckoned from the operators; the file's own ``min_runtime_version`` is stale after any tool has rewritten them.
-    """
-    return versions.minimum_runtime(model)
 
 
 class _DamageError(ValueError):

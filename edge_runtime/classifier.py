@@ -17,7 +17,7 @@ from edge_runtime.engines.base import Engine
 from edge_runtime.engines.opening import EngineName, open_engine
 from edge_runtime.errors import CompatibilityError, UsageError
 from edge_runtime.modelfile import Foreign, ModelFile, find_model
-from edge_runtime.preprocess import ImageU8, load_image, prepare
+from edge_runtime.preprocess import ImageU8, load_prepared, prepare
 from edge_runtime.tensors import dequantize, quantize
 
 
@@ -77,8 +77,11 @@ class Classifier:
             ImageError: The picture cannot be decoded.
             EngineError: The runtime failed.
         """
-        image_hwc_rgb_u8 = load_image(Path(image)) if isinstance(image, (str, Path)) else image
-        return self.rank(self.probabilities(self.prepare(image_hwc_rgb_u8)), top_k)
+        if isinstance(image, (str, Path)):
+            prepared = load_prepared(Path(image), self.input_spec)
+        else:
+            prepared = self.prepare(image)
+        return self.rank(self.probabilities(prepared), top_k)
 
     def prepare(self, image_hwc_rgb_u8: ImageU8) -> ImageU8:
         """Crop and resize: any uint8 [h, w, 3] RGB to uint8 [H, W, 3] RGB."""

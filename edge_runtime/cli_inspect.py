@@ -87,9 +87,12 @@ def _file_lines(file: FileReport) -> Iterator[str]:
     yield f"  integrity {file.integrity}"
     if file.problem:
         yield f"  PROBLEM   {file.problem}"
-    for role, tensor in (("takes", file.input), ("gives", file.output)):
-        if tensor:
-            yield f"  {role}     {_tensor_text(tensor)}"
+    if file.input:
+        # A scale and zero point beside pixels invite one to quantize them, which nobody has to.
+        pixels = ", RGB pixels 0 to 255 as they are" if file.input.dtype == "uint8" else ""
+        yield f"  takes     {_tensor_text(file.input)}{pixels}"
+    if file.output:
+        yield f"  gives     {_tensor_text(file.output)}"
     if file.minimum_runtime:
         yield f"  needs     {file.minimum_runtime} or newer"
     if file.variant:

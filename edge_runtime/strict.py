@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from edge_runtime.errors import ManifestError
+from edge_runtime.labels import shorten
 
 T = TypeVar("T")
 
@@ -106,11 +108,25 @@ def _parse_scalar(hint: Any, value: object, where: str) -> Any:
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         choices = [member.value for member in hint]
         if value not in choices:
-            raise ManifestError(f"{where}: expected one of {', '.join(choices)}, got {value!r}")
+            raise ManifestError(f"{where}: expected one of {', '.join(choices)}, got {_shown(value)}")
         return hint(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ManifestError(
+                f"{where}: expected a number of at most {sys.float_info.max:.2g}, got an integer of "
+                f"{value.bit_length()} bits"
+            ) from error
     if type(value) is hint:
         return value
     expected = {str: "text", bool: "a boolean", int: "an integer", float: "a number"}[hint]
-    raise ManifestError(f"{where}: expected {expected}, got {_kind(value)} ({value!r})")
+    raise ManifestError(f"{where}: expected {expected}, got {_kind(value)} ({_shown(value)})")
+
+
+def _shown(value: object) -> str:
+    """A value as a message may show it: Python refuses to write integers of thousands of digits, and deep nesting."""
+    try:
+        return shorten(repr(value))
+    except (ValueError, RecursionError):
+        return "a value too large to show"

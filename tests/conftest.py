@@ -114,7 +114,7 @@ def small_run(run_program: RunProgram, colored_pictures: Path, tmp_path_factory:
 
 @pytest.fixture(scope="session")
 def small_bundle(run_program: RunProgram, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of `small_run` with float32, int8 and onnx-float32 artifacts, made by ``edge-convert run``."""
+    """A bundle of `small_run` with every variant that needs no compiler, made by ``edge-convert run``."""
     bundle = tmp_path_factory.mktemp("bundles") / "colors"
     # A validation split of a few pictures says nothing about a loss of 1 point, so the gate is opened wide.
     done = run_program("edge-convert", "run", small_run, "--out", bundle, "--max-drop", "100")

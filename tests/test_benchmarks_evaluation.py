@@ -45,6 +45,17 @@ def test_pictures_keep_their_order_and_labels_when_some_are_left_out(tmp_path: P
     assert (found.record.images, found.record.trained_on) == (2, None)
 
 
+def test_class_indices_become_the_models_labels(tmp_path: Path) -> None:
+    samples = tuple(replace(sample, label=str(LABELS.index(sample.label))) for sample in pictures(tmp_path, 3))
+    found = prepare_pictures(Chosen("tiny", "all", samples, 0), LABELS, SPEC, None, tmp_path)
+    assert [sample.label for sample in found.samples] == ["cat", "dog", "cat"]
+    assert found.truth == (0, 1, 0)
+    assert found.record.images_per_label == {"cat": 2, "dog": 1}
+    too_high = (*samples, replace(samples[0], label="2"))
+    with pytest.raises(DatasetError, match="holds labels that the model does not know: '0', '1', '2'"):
+        prepare_pictures(Chosen("tiny", "all", too_high, 0), LABELS, SPEC, None, tmp_path)
+
+
 def test_pictures_that_the_model_was_trained_on_are_counted(tmp_path: Path) -> None:
     samples = pictures(tmp_path, 4)
     trained_on = frozenset(sample.sha256 for sample in samples[:3])

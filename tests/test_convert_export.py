@@ -15,7 +15,7 @@ import pytest
 from convert.export.child import export
 from convert.export.job import EXPORTED_FILE, Exported, make_job
 from convert.export.pixels import prepare_pixels
-from convert.export.refusal import REFUSED_CODE, read_refusal, refuse
+from convert.refusal import REFUSED_CODE, read_refusal, refuse
 from convert.job import BASE_ONNX, BASE_TFLITE, CHECK_FILE, GOLDEN_INPUT_FILE
 from convert.source.foreign import ForeignOptions, InputRange, ModelColor, ModelOutput
 from convert.source.model_source import Loader, read_model

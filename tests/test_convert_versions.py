@@ -242,7 +242,6 @@ def test_the_lowest_runtime_is_that_of_the_newest_operator_not_of_the_metadata()
     stale = {"min_runtime_version": b"1.5.0\0"}
     model = model_of(Operator("CONV_2D", version=3), Operator("FULLY_CONNECTED", version=9), metadata=stale)
     assert minimum_runtime(model) == "tflite 2.3.0"
-    assert convert.tflite_model.minimum_runtime(model) == "tflite 2.3.0"
     assert minimum_runtime(model_of(Operator("FULLY_CONNECTED", version=12), metadata=stale)) == "tflite 2.17.0"
     # 2.10 is after 2.9, and both after 1.15.
     mixed = model_of(Operator("ATAN2"), Operator("GELU"), Operator("IF"))

@@ -51,11 +51,19 @@ def test_make_knows_the_target_and_its_variables(page, command):
             assert f"$({argument.partition('=')[0]})" in makefile
 
 
-CLUSTER_COMMANDS = [
-    (page.name, command)
+SHELL_BLOCKS = [
+    (page.name, block)
     for page in PAGES
     for block in re.findall(r"^```shell\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    for command in re.findall(r"edge-train run [^'\n]+", block)
+]
+CLUSTER_COMMANDS = [
+    (page, command) for page, block in SHELL_BLOCKS for command in re.findall(r"edge-train run [^'\n]+", block)
+]
+OTHER_COMMANDS = [
+    (page, line)
+    for page, block in SHELL_BLOCKS
+    for line in block.splitlines()
+    if line.startswith(("edge-convert ", "edge-run ", "edge-bench "))
 ]
 
 
@@ -78,6 +86,29 @@ def test_a_command_for_several_hosts_is_understood(page, command, monkeypatch):
 
 def test_there_are_commands_for_several_hosts():
     assert len(CLUSTER_COMMANDS) == 3
+
+
+@pytest.mark.parametrize(("page", "command"), OTHER_COMMANDS)
+def test_a_command_for_files_that_are_not_here_is_understood(page, command):
+    """Such as a model of the reader's, or a compiler; the options are read all the same."""
+    import benchmarks.cli
+    import convert.cli
+    import edge_runtime.cli
+
+    program, name, *arguments = shlex.split(command)
+    groups = {"edge-convert": convert.cli.cli, "edge-run": edge_runtime.cli.cli, "edge-bench": benchmarks.cli.cli}
+    assert groups[program].commands[name].make_context(name, arguments).params, f"{page}: {command}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_that_are_there(page):
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if "://" not in target and not (page.parent / target).exists()] == []
+
+
+def test_every_page_is_linked_from_the_first():
+    first = PAGES[0].read_text(encoding="utf-8")
+    assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in first] == []
 
 
 @pytest.fixture(scope="module")

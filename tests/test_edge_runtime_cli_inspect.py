@@ -17,7 +17,15 @@ Run = Callable[..., tuple[int, str, str]]
 def test_inspect_tells_the_contract_and_that_files_are_intact(edge_run: Run, tiny_bundle: Path) -> None:
     code, out, err = edge_run("inspect", tiny_bundle)
     assert (code, err) == (0, "")
-    for text in ("tiny", "3: red, green, blue", "8 x 8 px", "uint8 [1, 8, 8, 3], scale 0.00390625", "intact", "passed"):
+    for text in (
+        "tiny",
+        "3: red, green, blue",
+        "8 x 8 px",
+        "uint8 [1, 8, 8, 3], scale 0.00390625",
+        "pixels 0 to 255 as they are",
+        "intact",
+        "passed",
+    ):
         assert text in out
     assert out.count("the default on this device") == 1
     code, out, _ = edge_run("inspect", tiny_bundle, "--json", "--variant", "int8")

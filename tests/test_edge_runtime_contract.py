@@ -23,6 +23,7 @@ from edge_runtime.contract import (
     Variant,
 )
 from edge_runtime.errors import ManifestError
+from edge_runtime.strict import from_mapping
 
 
 def example_manifest() -> Manifest:
@@ -82,12 +83,35 @@ def test_the_part_inside_an_artifact_names_no_artifact():
         ("artifacts.0.check.passed", 1, "manifest.artifacts[0].check.passed: expected a boolean"),
         ("schema_version", 99, "schema_version: expected 2, got 99"),
         ("training.metrics", {"x": "high"}, "manifest.training.metrics.x: expected a number"),
+        (
+            "training.metrics",
+            {"x": 10**400},
+            "metrics.x: expected a number of at most 1.8e+308, got an integer of 1329 ",
+        ),
+        ("input.crop_fraction", -(10**400), "manifest.input.crop_fraction: expected a number of at most"),
+        ("input.crop", [10**400], "center, stretch, letterbox, got [1000"),
+        ("model_name", 10**400, "manifest.model_name: expected text, got an integer (1000"),
     ],
 )
 def test_a_wrong_field_is_named(path, value, message):
     with pytest.raises(ManifestError) as caught:
         Manifest.from_json(changed(path, value))
     assert message in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_value_that_python_will_not_write_out_is_a_manifest_error():
+    # TOML knows hexadecimal integers, so there may be more digits than Python turns into decimal ones.
+    huge = 1 << 20_000
+    for field, message in (
+        ("crop", r"recipe\.crop: expected one of center, .*, got a value too large to show"),
+        (
+            "crop_fraction",
+            r"recipe\.crop_fraction: expected a number of at most 1\.8e\+308, got an integer of 20001 bits",
+        ),
+    ):
+        with pytest.raises(ManifestError, match=message):
+            from_mapping(InputSpec, {"height": 8, "width": 8, field: huge}, "recipe", require_all=False)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "{", '{"a": NaN}', "[" * 100_000, "\xff"])

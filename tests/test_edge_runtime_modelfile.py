@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from edge_runtime.embedded import read_embedded
 from edge_runtime.errors import (
     CompatibilityError,
     EdgeKitError,
+    EngineError,
     IntegrityError,
     ManifestError,
     ModelError,
@@ -38,11 +41,9 @@ def edit_manifest(bundle, change):
 
 def test_every_artifact_alone_knows_what_the_bundle_knows(small_bundle):
     manifest = read_bundle_manifest(small_bundle)
-    assert [artifact.variant for artifact in manifest.artifacts] == [
-        Variant.FLOAT32,
-        Variant.INT8,
-        Variant.ONNX_FLOAT32,
-    ]
+    held = [artifact.variant for artifact in manifest.artifacts]
+    assert {Variant.FLOAT32, Variant.INT8, Variant.ONNX_FLOAT32} <= set(held)
+    assert held == [variant for variant in Variant if variant in held]
     for artifact in manifest.artifacts:
         model = find_model(small_bundle / artifact.file)
         assert model.manifest == manifest.without_artifacts()
@@ -53,18 +54,22 @@ def test_every_artifact_takes_uint8_pixels_as_they_are(small_bundle):
         assert artifact.input.dtype == "uint8"
         assert artifact.input.shape == (1, 32, 32, 3)
         assert (artifact.input.name, artifact.output.name) == ("image", "probabilities")
-        if artifact.variant is Variant.INT8:
-            assert (artifact.input.scale, artifact.input.zero_point) == (1.0, 0)
+        if artifact.variant in (Variant.INT8, Variant.INT8_PER_TENSOR):
+            # Pixels stand for about -1 to 1; half a step decides between two zero points.
+            assert artifact.input.scale == pytest.approx(1 / 127.5)
+            assert artifact.input.zero_point in (127, 128)
             assert artifact.output.scale == 1 / 256
 
 
 def test_golden_outputs_are_replayed_bit_for_bit(small_bundle):
+    # Whoever took the input's scale for 1, or quantized pixels once more, would be far off.
+    allowed = {Variant.FLOAT32: 1e-4, Variant.ONNX_FLOAT32: 1e-4, Variant.FLOAT16: 2e-3}
     with np.load(small_bundle / GOLDEN_FILE, allow_pickle=False) as golden:
-        for variant in ("float32", "int8", "onnx-float32"):
-            with Classifier(small_bundle, variant=variant) as classifier:
+        for artifact in read_bundle_manifest(small_bundle).artifacts:
+            with Classifier(small_bundle, variant=artifact.variant) as classifier:
                 replayed = np.stack([classifier.probabilities(image) for image in golden["images_nhwc_rgb_u8"]])
-            assert np.array_equal(replayed, golden[variant])
-            assert np.abs(replayed - golden["keras"]).max() <= (0.2 if variant == "int8" else 1e-4)
+            assert np.array_equal(replayed, golden[artifact.variant.value])
+            assert np.abs(replayed - golden["keras"]).max() <= allowed.get(artifact.variant, 0.2)
 
 
 def test_the_default_of_a_bundle_passed_its_check(bundle):
@@ -76,8 +81,49 @@ def test_the_default_of_a_bundle_passed_its_check(bundle):
     assert find_model(bundle).artifact.variant is Variant.ONNX_FLOAT32
     assert find_model(bundle, Variant.INT8).artifact.variant is Variant.INT8
     edit_manifest(bundle, lambda data: [a["check"].update(passed=False) for a in data["artifacts"]])
-    with pytest.raises(ModelError, match="no artifact passed"):
+    with pytest.raises(ModelError, match="no artifact that can run here passed"):
         find_model(bundle)
+
+
+def write_bundle_of(folder, tiny_bundle, variants, file=None):
+    """A bundle of these variants, each the tiny model or ``file``; all passed their check."""
+    folder.mkdir()
+    data = (file or tiny_bundle / "tiny-int8.tflite").read_bytes()
+    manifest = read_bundle_manifest(tiny_bundle)
+    sha256 = hashlib.sha256(data).hexdigest()
+    artifacts = []
+    for variant in variants:
+        name = variant.file_name("tiny")
+        (folder / name).write_bytes(data)
+        artifacts.append(replace(manifest.artifacts[0], variant=variant, file=name, sha256=sha256, bytes=len(data)))
+    (folder / "manifest.json").write_text(replace(manifest, artifacts=tuple(artifacts)).to_json())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("machine", "order"),
+    [
+        (
+            "aarch64",
+            "int8 int8-per-tensor float32 float16 dynamic onnx-int8 onnx-float32 int16x8",
+        ),
+        (
+            "x86_64",
+            "float32 float16 int8 int8-per-tensor dynamic onnx-int8 onnx-float32 int16x8",
+        ),
+    ],
+)
+def test_the_default_is_what_the_processor_is_presumed_to_run_fastest(
+    tiny_bundle, tmp_path, monkeypatch, machine, order
+):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    left, taken = list(Variant), []
+    while left != [Variant.EDGETPU]:
+        taken.append(find_model(write_bundle_of(tmp_path / str(len(left)), tiny_bundle, left)).artifact.variant)
+        left.remove(taken[-1])
+    assert [variant.value for variant in taken] == order.split()
+    with pytest.raises(ModelError, match="holds only a model for the Edge TPU, and no Edge TPU delegate"):
+        find_model(write_bundle_of(tmp_path / "rest", tiny_bundle, left))
 
 
 @pytest.mark.parametrize("name", ["colors-float32.tflite", "colors-int8.tflite", "colors-onnx-float32.onnx"])
@@ -122,8 +168,8 @@ def test_a_missing_artifact_manifest_or_path_is_one_error(bundle, tmp_path):
     (bundle / "colors-int8.tflite").unlink()
     with pytest.raises(IntegrityError, match="is missing"):
         find_model(bundle, Variant.INT8)
-    with pytest.raises(UsageError, match="has no variant float16"):
-        find_model(bundle, Variant.FLOAT16)
+    with pytest.raises(UsageError, match="has no variant edgetpu"):
+        find_model(bundle, Variant.EDGETPU)
     with pytest.raises(ModelError, match="no such file"):
         find_model(tmp_path / "nothing")
     with pytest.raises(ModelError, match=r"expected a bundle, but manifest\.json"):
@@ -184,10 +230,13 @@ def test_a_foreign_model_asks_for_what_it_does_not_say(real_data):
         assert classifier.classify(real_data("coral/parrot.jpg"))[0].label == "macaw"
 
 
-def test_an_edge_tpu_model_without_a_delegate_says_so(real_data):
+def test_an_edge_tpu_model_without_a_delegate_says_so(real_data, tiny_bundle, tmp_path):
     path = real_data("coral/mobilenet_v1_0.25_128_quant_edgetpu.tflite")
-    with pytest.raises(Exception, match="compiled for the Edge TPU"):
+    with pytest.raises(EngineError, match="compiled for the Edge TPU"):
         Classifier(path, foreign=Foreign(labels=("a",) * 1001, crop=Crop.CENTER))
+    bundle = write_bundle_of(tmp_path / "bundle", tiny_bundle, (Variant.INT8, Variant.EDGETPU), path)
+    with pytest.raises(EngineError, match="no Edge TPU delegate is in use; give the int8 variant"):
+        Classifier(bundle, variant="edgetpu")
 
 
 def test_the_invalid_models_of_the_wild_are_errors(real_data):

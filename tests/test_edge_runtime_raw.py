@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import tracemalloc
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_runtime.classifier import Classifier, Prediction
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.datasets.decode import decode_all
 from edge_runtime.datasets.raw import NPY_MAGIC, map_index_labels, parse_npy
@@ -138,6 +142,57 @@ def test_class_folders_may_hold_raw_pictures(tmp_path):
     decoded = decode_all([sample.path for sample in samples], InputSpec(3, 3))
     assert decoded.kept == (0, 1, 3, 4)
     assert ["27 bytes" in reason for _, reason in decoded.failures] == [True, True]
+
+
+def test_a_zip_may_hold_raw_pictures(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("readme.md", "x")
+        for label in ("cat", "dog"):
+            archive.writestr(f"wrapped/{label}/a.npy", npy(PICTURE))
+            archive.writestr(f"wrapped/{label}/b.BIN", bytes(27))
+            archive.writestr(f"wrapped/{label}/notes.txt", "x")
+    dataset = resolve(str(tmp_path / "set.zip"))
+    assert [(s.label, s.path.name) for s in dataset.samples] == [
+        (label, name) for label in ("cat", "dog") for name in ("a.npy", "b.BIN")
+    ]
+    assert [path.name for path in dataset.ignored] == ["readme.md", "notes.txt", "notes.txt"]
+    decoded = decode_all([sample.path for sample in dataset.samples], InputSpec(3, 3))
+    assert decoded.kept == (0, 1, 2, 3)
+
+
+def test_a_folder_of_arrays_is_classified(tmp_path, tiny_bundle, edge_run):
+    folder = tmp_path / "arrays"
+    (folder / "deep").mkdir(parents=True)
+    for name, channel in (("deep/blue.npy", 2), ("green.NPY", 1), ("red.npy", 0)):
+        picture = np.zeros((9, 12, 3), np.uint8)
+        picture[:, :, channel] = 200
+        (folder / name).write_bytes(npy(picture))
+    (folder / "scores.npy").write_bytes(npy(np.zeros(7, np.float32)))
+    (folder / "notes.txt").write_text("x")
+    code, out, _ = edge_run("classify", tiny_bundle, folder, "--format", "jsonl")
+    records = {Path(record["source"]).name: record for record in map(json.loads, out.splitlines())}
+    assert code == 1
+    assert list(records) == ["blue.npy", "green.NPY", "red.npy", "scores.npy"]
+    assert [records[name]["label"] for name in list(records)[:3]] == ["blue", "green", "red"]
+    assert records["scores.npy"]["error"]["message"] == "expected an array of uint8, got '<f4'"
+
+
+def test_raw_bytes_of_the_models_size_are_classified_as_they_are(tmp_path, tiny_bundle, edge_run):
+    blue = np.zeros((8, 8, 3), np.uint8)
+    blue[:, :, 2] = 200
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "blue.BIN").write_bytes(blue.tobytes())
+    (tmp_path / "in" / "firmware.bin").write_bytes(bytes(191))
+    code, out, _ = edge_run("classify", tiny_bundle, tmp_path / "in", "--format", "jsonl")
+    found, refused = map(json.loads, out.splitlines())
+    assert code == 1
+    assert (found["label"], found["score"]) == ("blue", 200 / 256)
+    assert found["latency_ms"]["preprocess"] == 0
+    assert "expected 8x8x3 = 192 bytes of raw RGB pixels" in refused["error"]["message"]
+    assert "got 191" in refused["error"]["message"]
+    with Classifier(tiny_bundle) as classifier:
+        assert classifier.classify(tmp_path / "in" / "blue.BIN")[0] == Prediction("blue", 200 / 256)
 
 
 @pytest.fixture

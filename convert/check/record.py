@@ -53,6 +53,7 @@ class VariantRecord:
         steps: The way to it, in order; empty where there was one way only.
         notes: Sentences about it.
         lowest_runtimes: The lowest release of each runtime that opens it, such as ``tflite-runtime 2.11.0``.
+        float_operators: How many operators of an integer artefact compute in float32.
     """
 
     artifact: Artifact
@@ -61,9 +62,10 @@ class VariantRecord:
     steps: tuple[Step, ...]
     notes: tuple[str, ...]
     lowest_runtimes: tuple[str, ...]
+    float_operators: int = 0
 
     def __post_init__(self) -> None:
-        _check_not_negative(latency_ms=self.latency_ms)
+        _check_not_negative(latency_ms=self.latency_ms, float_operators=self.float_operators)
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class CalibrationRecord:
 
     Attributes:
         images: How many.
+        shared: How many of them also check, since the set has no splits; figures of integer variants then flatter.
         method: How ranges were taken from them, such as ``min-max``.
         seed: Of their choice.
         sha256: Hash of the list of them.
@@ -101,6 +104,7 @@ class CalibrationRecord:
     """
 
     images: int
+    shared: int
     method: str
     seed: int
     sha256: str
@@ -108,7 +112,7 @@ class CalibrationRecord:
     points: tuple[CalibrationPoint, ...]
 
     def __post_init__(self) -> None:
-        _check_not_negative(images=self.images)
+        _check_not_negative(images=self.images, shared=self.shared)
 
 
 @dataclass(frozen=True)

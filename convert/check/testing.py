@@ -56,6 +56,7 @@ def made_up_record(
     reference = Reference("validation", truth, _softmax(logits), _softmax(logits[:8]))
     calibration = CalibrationRecord(
         images=500,
+        shared=0,
         method="min-max",
         seed=0,
         sha256=hashlib.sha256(b"made up").hexdigest(),

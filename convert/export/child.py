@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from convert.export.job import EXPORTED_FILE, Exported, ExportJob
-from convert.export.refusal import refuse
 from convert.job import BASE_ONNX, BASE_TFLITE, CHECK_FILE, GOLDEN_INPUT_FILE
+from convert.refusal import refuse
 from edge_runtime.child import die_with_parent
 from edge_runtime.contract import Variant
 from edge_runtime.errors import EdgeKitError, OutputError

@@ -65,13 +65,13 @@ class Made:
         variant: Which.
         steps: What was tried, in order; empty where there was one way only.
         notes: Sentences for the report.
-        failure: Why it could not be made; empty if it could.
+        float_operators: How many operators of an integer artifact compute in float32.
     """
 
     variant: Variant
     steps: tuple[Step, ...]
     notes: tuple[str, ...]
-    failure: str = ""
+    float_operators: int = 0
 
 
 @dataclass(frozen=True)

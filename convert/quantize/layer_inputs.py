@@ -14,6 +14,8 @@ _PLACES_PER_PICTURE = 64
 _PICTURES_AT_A_TIME = 16
 # A wider layer's covariance would cost more memory and time than it brings; its bias is still corrected.
 MAX_WIDTH = 3072
+# Far above the rounding errors of sums in float64, far below any variance that matters.
+_FLOOR = 1e-9
 
 
 @dataclass
@@ -41,7 +43,11 @@ class LayerInput:
         if self.products is None:
             return None
         mean = self.mean
-        return self.products / self.places - mean[..., :, np.newaxis] * mean[..., np.newaxis, :]
+        squares = self.products / self.places
+        # Inputs that hardly vary leave nothing but rounding errors, which must not make a variance negative.
+        floor = _FLOOR * np.diagonal(squares, axis1=-2, axis2=-1).mean(axis=-1)
+        covariance = squares - mean[..., :, np.newaxis] * mean[..., np.newaxis, :]
+        return np.asarray(covariance + floor[..., np.newaxis, np.newaxis] * np.eye(mean.shape[-1]))
 
 
 def observe(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], seed: int) -> dict[str, LayerInput]:

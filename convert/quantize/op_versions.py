@@ -13,10 +13,23 @@ from typing import Any
 from convert.quantize.graph import CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, operator_names
 
 _FLOAT32, _FLOAT16, _UINT8, _INT8, _INT16 = 0, 1, 3, 9, 7
-_PLAIN = (
-    "MEAN", "SOFTMAX", "RELU6", "REDUCE_MAX", "AVERAGE_POOL_2D", "MAX_POOL_2D", "CONCATENATION", "LOGISTIC", "TANH",
-    "PAD", "PADV2", "RELU", "TRANSPOSE", "MAXIMUM", "MINIMUM",
-)  # fmt: skip
+# Version by the type of the first input: int8, int16.
+_BY_TYPE = {
+    (2, 3): (
+        "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "LOGISTIC", "MAX_POOL_2D", "MEAN", "MIRROR_PAD",
+        "PACK", "PAD", "PADV2", "REDUCE_MAX", "REDUCE_MIN", "RELU", "RELU6", "RSQRT", "SOFTMAX", "TANH",
+    ),
+    (2, 4): (
+        "EQUAL", "GATHER", "MAXIMUM", "MINIMUM", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "UNPACK",
+    ),
+    (2, 5): ("SUB", "TRANSPOSE"),
+    (2, 1): (
+        "DEPTH_TO_SPACE", "GELU", "NOT_EQUAL", "SPACE_TO_DEPTH", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUM",
+    ),
+    (1, 3): ("GATHER_ND",),
+    (3, 3): ("BROADCAST_TO",),
+}  # fmt: skip
+_PLAIN = {name: versions for versions, names in _BY_TYPE.items() for name in names}
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,8 @@ def _types(model: Any, operator: Any) -> _Types:
         output=output.type,
         per_channel=scale is not None and len(scale) > 1,
         options=operator.builtinOptions,
-        has_bias=len(inputs) > 2,
+        # As in the rules, a bias that is named but absent (-1) counts: every version takes that.
+        has_bias=len(operator.inputs) > 2,
         grows=len(scales) == 3 and scales[2] > 0 and scales[0] * scales[1] / scales[2] >= 1,
     )
 
@@ -98,9 +112,13 @@ def _version(name: str, types: _Types) -> int:
     if name == FULLY_CONNECTED:
         return _dense_version(types, hybrid)
     if name in _PLAIN:
-        return _by_type(types.input, int8=2, int16=3)
-    if name in ("ADD", "SUB"):
-        return _by_type(types.input, int8=2, int16=3 if name == "ADD" else 5)
+        int8, int16 = _PLAIN[name]
+        return _by_type(types.input, int8=int8, int16=int16)
+    if name == "SPLIT" and types.weights is not None:
+        # Its first input is the axis.
+        return _by_type(types.weights, int8=2, int16=4)
+    if name == "TRANSPOSE_CONV":
+        return 2 if types.weights == _INT8 else 1
     if name == "MUL":
         return 3 if types.input == _INT8 and types.grows else _by_type(types.input, int8=2, int16=4)
     if name == "QUANTIZE":
@@ -111,13 +129,11 @@ def _version(name: str, types: _Types) -> int:
 
 
 def _dense_version(types: _Types, hybrid: bool) -> int:
-    if hybrid:
-        return 12 if types.per_channel else 9 if types.options.asymmetricQuantizeInputs else 3
-    if not types.has_bias:
-        return 6
-    if types.options.keepNumDims:
-        return 5
-    return 4 if types.input == _INT8 else 1
+    if hybrid and types.per_channel:
+        return 12
+    by_type = (9 if types.options.asymmetricQuantizeInputs else 3) if hybrid else 4 if types.input == _INT8 else 1
+    # Where bias or flattening asks for more than the types do, it does so for every type.
+    return max(by_type, 5 if types.options.keepNumDims else 1, 1 if types.has_bias else 6)
 
 
 def _dequantize_version(types: _Types) -> int:

@@ -18,6 +18,7 @@ Build = Callable[[Collection[str]], bytes]
 """Makes the model with the operators of these outputs in float32."""
 
 _RANK_PICTURES = 32
+_ONE_BY_ONE = 4
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _counts(limit: int) -> list[int]:
     counts, count = [], 1
     while count <= max(1, limit // 2):
         counts.append(count)
-        count = count + 1 if count < 4 else -(-count * 4 // 3)
+        count = count + 1 if count < _ONE_BY_ONE else -(-count * 4 // 3)
     return counts
 
 
@@ -98,7 +99,8 @@ def _prune(
     deadline: float,
 ) -> Repaired:
     """Take back one operator after the other, the least harmful first, as long as the model passes without it."""
-    for name in reversed(chosen[:-1]):
+    # Where counts went up by one, the last is needed: without it the model failed a step before.
+    for name in reversed(chosen if len(chosen) > _ONE_BY_ONE else chosen[:-1]):
         if time.monotonic() > deadline:
             break
         fewer = [other for other in chosen if other != name]

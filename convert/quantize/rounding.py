@@ -9,12 +9,14 @@ Weight Equalization and Bias Correction", section 4.2, with measured means).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.quantize.constants import own_bias, replace_values
 from convert.quantize.graph import DEPTHWISE_CONV_2D, FloatGraph, Layer, text
 from convert.quantize.layer_inputs import LayerInput
 
@@ -44,7 +46,9 @@ class Rounder:
     def __init__(self, graph: FloatGraph, inputs: dict[str, LayerInput]) -> None:
         self._graph = graph
         self._inputs = inputs
-        self._layers = [layer for layer in graph.layers() if layer.output in inputs]
+        # Weights that several layers share cannot suit the inputs of each; they stay rounded to nearest.
+        uses = Counter(layer.weights for layer in graph.layers())
+        self._layers = [layer for layer in graph.layers() if layer.output in inputs and uses[layer.weights] == 1]
         # The same layer is rounded again for every model that is tried, to the same values.
         self._known: dict[tuple[str, bytes], NDArray[np.float64]] = {}
 
@@ -57,19 +61,21 @@ class Rounder:
             input_shift: By layer: what its quantized input is larger by than the true one, where that is known
                 beforehand.
         """
-        tensors = {text(tensor.name): tensor for tensor in model.subgraphs[0].tensors}
+        graph = model.subgraphs[0]
+        tensors = {text(tensor.name): tensor for tensor in graph.tensors}
+        operators = {text(graph.tensors[operator.outputs[0]].name): operator for operator in graph.operators}
         for layer in self._layers:
             weights = tensors.get(layer.weights)
             if weights is None or weights.type not in (_INT8, _FLOAT16):
                 continue
             exact = _rows(layer, self._graph.constant(layer.weights))
             rounded = self._rounded(layer, exact, weights)
-            _replace(model, weights, _stored(layer, rounded, weights))
+            replace_values(model, weights, _stored(layer, rounded, weights))
             if layer.bias is not None:
                 shift = (input_shift or {}).get(layer.output, 0.0)
                 mean = self._inputs[layer.output].mean
                 missing = ((exact - rounded) * mean).sum(axis=1) - rounded.sum(axis=1) * shift
-                _add_to_bias(model, tensors[layer.bias], missing)
+                _add_to_bias(model, own_bias(model, operators[layer.output]), missing)
 
     def _rounded(self, layer: Layer, exact: NDArray[np.float64], weights: Any) -> NDArray[np.float64]:
         scale = b"" if weights.type == _FLOAT16 else np.asarray(weights.quantization.scale, np.float64).tobytes()
@@ -122,17 +128,7 @@ def _add_to_bias(model: Any, tensor: Any, missing: NDArray[np.float64]) -> None:
     else:
         info = np.iinfo(np.int64 if dtype.itemsize == 8 else np.int32)
         corrected = np.clip(bias + np.rint(missing / np.asarray(tensor.quantization.scale)), info.min, info.max)
-    _replace(model, tensor, corrected.astype(dtype))
-
-
-def _replace(model: Any, tensor: Any, values: NDArray[Any]) -> None:
-    """Give a tensor other values; a buffer that it shares with others (equal constants are stored once) stays."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    if sum(other.buffer == tensor.buffer for other in model.subgraphs[0].tensors) > 1:
-        model.buffers.append(schema.BufferT())
-        tensor.buffer = len(model.buffers) - 1
-    model.buffers[tensor.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
+    replace_values(model, tensor, corrected.astype(dtype))
 
 
 def to_int8(scale: NDArray[np.float64]) -> Grid:

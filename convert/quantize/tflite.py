@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.quantize.bias_room import make_room
 from convert.quantize.calibration import Ranges
 from convert.quantize.graph import FloatGraph
 from convert.quantize.integer_io import Head, cut_head, use_uint8
@@ -63,7 +64,9 @@ class Quantizer:
         recipe.static(16, per_tensor=False)
         recipe.keep_float([*self._scaling, *kept])
         recipe.keep_ends(input_end=True, output_end=True)
-        return _finished(recipe.apply(self._graph.data, ranges), rounder)
+        model = recipe.apply(self._graph.data, ranges)
+        make_room(model, self._graph)
+        return _finished(model, rounder)
 
     def int8(
         self, ranges: Ranges, rounder: Rounder | None, *, per_tensor: bool = False, kept: Collection[str] = ()
@@ -84,8 +87,11 @@ class Quantizer:
             # The first layer is float32, and so is the scaling before it.
             recipe.keep_float(self._scaling)
             recipe.keep_ends(input_end=True, output_end=False)
-            return _finished(recipe.apply(self._graph.data, ranges), rounder)
+            model = recipe.apply(self._graph.data, ranges)
+            make_room(model, self._graph)
+            return _finished(model, rounder)
         model = recipe.apply(head.data, {**ranges, head.tensor: (head.low, head.high)})
+        make_room(model, self._graph)
         return _finished(model, rounder, dict.fromkeys(self._first_consumers(head), head.shift))
 
     def _first_consumers(self, head: Head) -> set[str]:

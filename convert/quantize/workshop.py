@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.check.record import CalibrationPoint
+from convert.check.record import CalibrationPoint, Step
 from convert.job import BASE_ONNX, BASE_TFLITE, CHECK_FILE, REPRESENTATIVE_FILE, TRUTH_FILE
 from convert.quantize.calibration import PictureRanges, Ranges, measure, ranges
 from convert.quantize.graph import FloatGraph
@@ -86,14 +86,15 @@ class Workshop:
         )
 
     def _make_integer(self, variant: Variant, destination: Path) -> Made:
-        """Nearest rounding, which costs next to nothing to try, calibrated rounding, and repair if that fails."""
+        """Nearest rounding, calibrated rounding, and repair if that fails."""
         asked = self._asked_float if variant in _FULL_INTEGER else []
         notes = [f"the first {len(asked)} operators compute in float32, as asked for"] if asked else []
-        data = self._build(variant, asked, None)
-        steps = [self._judge.step(data, _ROUNDED[Rounding.NEAREST])]
-        if self._rounder:
-            data = self._build(variant, asked, self._rounder)
-            steps.append(self._judge.step(data, _ROUNDED[Rounding.CALIBRATED]))
+        kept: tuple[str, ...] = ()
+        steps: list[Step] = []
+        # What nearest rounding would have given is shown for int8, where it matters most and costs least to try.
+        for rounder in dict.fromkeys((None, self._rounder) if variant in _FULL_INTEGER else (self._rounder,)):
+            data = self._build(variant, asked, rounder)
+            steps.append(self._judge.step(data, _ROUNDED[Rounding.CALIBRATED if rounder else Rounding.NEAREST]))
         if not steps[-1].passed and self._settings.repair is Repair.AUTO:
             repaired = repair(
                 self._graph,
@@ -103,10 +104,10 @@ class Workshop:
                 self._settings.repair_seconds,
             )
             steps += repaired.steps
-            data = repaired.data or data
-            notes.append(_repair_note(variant, repaired.kept))
+            data, kept = repaired.data or data, repaired.kept
+            notes.append(_repair_note(variant, len(kept)))
         destination.write_bytes(data)
-        return Made(variant, tuple(steps), tuple(notes))
+        return Made(variant, tuple(steps), tuple(notes), len({*asked, *kept}))
 
     def _build(self, variant: Variant, kept: Collection[str], rounder: Rounder | None) -> bytes:
         if variant is Variant.DYNAMIC:
@@ -163,8 +164,9 @@ class Workshop:
         )
 
 
-def _repair_note(variant: Variant, kept: Collection[str]) -> str:
+def _repair_note(variant: Variant, kept: int) -> str:
     if not kept:
         return "the search for operators to keep in float32 ended without a model that passes"
-    note = f"{len(kept)} of its operators compute in float32, because with integers it failed its check"
+    count = "1 of its operators computes" if kept == 1 else f"{kept} of its operators compute"
+    note = f"{count} in float32, because with integers it failed its check"
     return f"{note}; so it is not for the Edge TPU" if variant in _FULL_INTEGER else note

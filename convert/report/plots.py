@@ -28,6 +28,8 @@ _LABEL_OFFSETS_PT = tuple(
 # Variants that lost this many times more than any that passed are drawn at the lower edge.
 _OUTLIER = 3.0
 _LEAST_SPAN_POINTS = 0.5
+# Largest against smallest latency from which on the axis goes by powers.
+_WIDE = 8
 
 
 def size_plot(record: ConversionRecord) -> str:
@@ -72,10 +74,24 @@ def _scatter(
     axes.axhline(keras, color=_FAINT, linestyle="--", linewidth=1, label="Keras")
     axes.axhline(keras - record.max_drop_points, color=_FAILED, linestyle=":", linewidth=1, label="the gate")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    axes.set_xlim(0, 1.2 * max(point.x for point in points))
+    _set_x_axis(axes, [point.x for point in points])
     axes.margins(y=0.14)
     _place_labels(figure, axes, points, floor)
     return _svg_url(figure)
+
+
+def _set_x_axis(axes: Any, values: Sequence[float]) -> None:
+    """From zero on; where one value would press the others together, by powers."""
+    if max(values) < _WIDE * min(values):
+        axes.set_xlim(0, 1.2 * max(values))
+        return
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    axes.set_xlim(0.6 * min(values), 2.0 * max(values))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 @dataclass(frozen=True)

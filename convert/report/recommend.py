@@ -62,9 +62,9 @@ def _arm(record: ConversionRecord, passed: Sequence[VariantRecord]) -> str:
         return ""  # measured on Arm, so nothing is left to presume
     int8 = _of(passed, _INT8)
     if int8:
-        return (
-            f"on an Arm board try {int8[0]} first, presumed the fastest there, and measure; an Edge TPU needs int8 too"
-        )
+        sentence = f"on an Arm board try {int8[0]} first, presumed the fastest there, and measure"
+        whole = any(variant.artifact.variant in _INT8 and not variant.float_operators for variant in passed)
+        return f"{sentence}; an Edge TPU needs int8 too" if whole else sentence
     others = _of(passed, _OTHER_TFLITE)
     if not others:
         return ""

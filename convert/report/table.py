@@ -33,11 +33,17 @@ def explanation(record: ConversionRecord) -> str:
     comparison = record.variants[0].comparison
     keras = wording.percent(comparison.check.keras_accuracy)
     return (
-        f"Checked on {record.check_images} pictures ({wording.one_line(record.split)}) in a process without "
-        f"TensorFlow. Keras itself: {keras} ({wording.percent_range(comparison.keras_accuracy_interval)}). Change is "
-        "against Keras, in percentage points; agreement is the share of pictures with Keras' answer; latency is the "
-        "median of single pictures on one thread of this machine and says nothing about another."
+        f"Checked on {record.check_images} pictures ({wording.one_line(record.split)}{_shared(record)}) in a process "
+        f"without TensorFlow. Keras itself: {keras} ({wording.percent_range(comparison.keras_accuracy_interval)}). "
+        "Change is against Keras, in percentage points; agreement is the share of pictures with Keras' answer; latency "
+        "is the median of single pictures on one thread of this machine and says nothing about another."
     )
+
+
+def _shared(record: ConversionRecord) -> str:
+    """That the figures of integer variants flatter, where they do."""
+    shared = record.calibration.shared if record.calibration else 0
+    return f"; {shared} of them calibrated it too, so integer variants look better than they are" if shared else ""
 
 
 def _row(variant: VariantRecord) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from edge_runtime.progress import ProgressBars, silent
 _MARKER = "COMPLETE"
 _PICTURES = "pictures"
 # Part of the marker: a change of what is unpacked, or how, makes older folders stale.
-_LAYOUT = 1
+_LAYOUT = 2
 _BLOCK_BYTES = 1 << 20
 _DEFAULT_LIMITS = Limits()
 _READ_ERRORS = (

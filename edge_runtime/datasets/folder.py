@@ -153,4 +153,4 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _holds_pictures(folder: Path) -> bool:
-    return any(is_image_name(path) for path in _walk(folder))
+    return any(is_image_name(path) or is_raw_name(path) for path in _walk(folder))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_runtime.datasets.raw import is_raw_name
 from edge_runtime.datasets.samples import MAX_PICTURES
 from edge_runtime.errors import DatasetError
 from edge_runtime.labels import look_alike_key, shorten
@@ -93,7 +94,7 @@ def plan(entries: Sequence[zipfile.ZipInfo], zip_bytes: int, shown: str, limits:
         names.claim(parts, is_folder=entry.is_dir())
         if entry.is_dir():
             folders.append(name)
-        elif is_image_name(Path(name)):
+        elif is_image_name(Path(name)) or is_raw_name(Path(name)):
             _check_picture(entry, f"{shown}: {shorten(repr(name))}", limits)
             total += entry.file_size
             pictures.append((entry, name))

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.datasets.raw import BIN_SUFFIX
 from edge_runtime.errors import DataError, EngineError
-from edge_runtime.preprocess import ImageU8, load_image
+from edge_runtime.preprocess import ImageU8, load_image, load_prepared
 from edge_runtime.results import Classified, Failed, LatencyMs, Result
 
 if TYPE_CHECKING:
@@ -18,9 +19,15 @@ def classify_file(classifier: Classifier, path: Path, top_k: int) -> Result:
     """Classify one picture file; what is wrong with the file becomes a `Failed`, never an exception."""
     try:
         started_s = time.perf_counter()
-        image_hwc_rgb_u8 = load_image(path)
-        decode_ms = (time.perf_counter() - started_s) * 1e3
-        top, preprocess_ms, invoke_ms = classify_image(classifier, image_hwc_rgb_u8, top_k)
+        if path.suffix.lower() == BIN_SUFFIX:
+            # The model's input as it is: no geometry is left to be done, not even a crop of part of the picture.
+            prepared, preprocess_ms = load_prepared(path, classifier.input_spec), 0.0
+            decode_ms = (time.perf_counter() - started_s) * 1e3
+            top, invoke_ms = _classify_prepared(classifier, prepared, top_k)
+        else:
+            image_hwc_rgb_u8 = load_image(path)
+            decode_ms = (time.perf_counter() - started_s) * 1e3
+            top, preprocess_ms, invoke_ms = classify_image(classifier, image_hwc_rgb_u8, top_k)
     except (DataError, EngineError) as error:
         return Failed.of(str(path), error)
     return Classified(str(path), top, LatencyMs(decode_ms, preprocess_ms, invoke_ms))
@@ -32,6 +39,15 @@ def classify_image(
     """Classify uint8 [height, width, 3] RGB: predictions, milliseconds of crop and resize, of run and rank."""
     started_s = time.perf_counter()
     prepared = classifier.prepare(image_hwc_rgb_u8)
-    prepared_s = time.perf_counter()
-    top = tuple(classifier.rank(classifier.probabilities(prepared), top_k))
-    return top, (prepared_s - started_s) * 1e3, (time.perf_counter() - prepared_s) * 1e3
+    preprocess_ms = (time.perf_counter() - started_s) * 1e3
+    top, invoke_ms = _classify_prepared(classifier, prepared, top_k)
+    return top, preprocess_ms, invoke_ms
+
+
+def _classify_prepared(
+    classifier: Classifier, prepared_hwc_rgb_u8: ImageU8, top_k: int
+) -> tuple[tuple[Prediction, ...], float]:
+    """Run and rank uint8 [H, W, 3] RGB of the model's size: predictions, milliseconds."""
+    started_s = time.perf_counter()
+    top = tuple(classifier.rank(classifier.probabilities(prepared_hwc_rgb_u8), top_k))
+    return top, (time.perf_counter() - started_s) * 1e3

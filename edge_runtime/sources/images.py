@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from edge_runtime.datasets.raw import RAW_SUFFIXES, is_raw_name
 from edge_runtime.errors import DataError
 from edge_runtime.results import Failed
 
@@ -23,9 +24,9 @@ def is_image_name(path: Path) -> bool:
 def find_images(paths: Iterable[Path]) -> Iterator[Path | Failed]:
     """Yield picture files lazily, and a `Failed` in place of a path that is missing, unreadable or has no pictures.
 
-    A file is yielded as it is, whatever its name; of a folder, what has a picture's suffix, sorted by name,
-    recursively. Hidden entries and links to folders inside a folder are left out. What is kept in memory is the names
-    of one folder a level.
+    A file is yielded as it is, whatever its name; of a folder, what has the suffix of a picture or of a raw picture
+    (`edge_runtime.datasets.raw`), sorted by name, recursively. Hidden entries and links to folders inside a folder are
+    left out. What is kept in memory is the names of one folder a level.
     """
     for path in paths:
         if not path.is_dir():
@@ -37,7 +38,7 @@ def find_images(paths: Iterable[Path]) -> Iterator[Path | Failed]:
             found = True
             yield child
         if not found:
-            yield _failed(path, f"holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            yield _failed(path, f"holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES | RAW_SUFFIXES))})")
 
 
 def _walk(folder: str) -> Iterator[Path | Failed]:
@@ -53,7 +54,7 @@ def _walk(folder: str) -> Iterator[Path | Failed]:
         kind = _kind(child)
         if kind == "folder":
             yield from _walk(str(child))
-        elif kind == "file" and is_image_name(child):
+        elif kind == "file" and (is_image_name(child) or is_raw_name(child)):
             yield child
 
 
