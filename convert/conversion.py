@@ -111,8 +111,8 @@ def convert(path: Path, bundle: Path | None, options: Options, report: Report) -
         work = _Work(source, options, Path(folder), report)
         arrays = write_arrays(source.manifest, pictures, work.folder, report)
         exported = _export(work)
-        quantized = _quantize(work, pictures.seed)
-        files, left_out = _finish(work)
+        quantized = _quantize(work, exported, pictures.seed)
+        files, left_out = _finish(work, exported, quantized)
         report(f"checking {len(files)} artifacts on {len(arrays.check)} pictures")
         measured, not_run = measure(files, source.manifest, arrays.split, work.folder, options.max_drop_points)
         not_compiled = _compile(work, measured)
@@ -142,11 +142,12 @@ def _export(work: _Work) -> Exported:
     return read_json(work.folder / EXPORTED_FILE, Exported)
 
 
-def _quantize(work: _Work, seed: int) -> Quantized:
+def _quantize(work: _Work, exported: Exported, seed: int) -> Quantized:
+    """Every variant from the float32 models that there are."""
     job = QuantizeJob(
         work_dir=str(work.folder),
         model_name=work.manifest.model_name,
-        variants=work.options.variants,
+        variants=tuple(v for v in work.options.variants if v.suffix != ".onnx" or not exported.onnx_failure),
         output=work.manifest.output,
         max_drop_points=work.options.max_drop_points,
         seed=seed,
@@ -156,12 +157,16 @@ def _quantize(work: _Work, seed: int) -> Quantized:
     return read_json(work.folder / QUANTIZED_FILE, Quantized)
 
 
-def _finish(work: _Work) -> tuple[dict[Variant, Path], list[LeftOut]]:
-    """Leave out what the wanted runtime cannot open, and make the other files self-describing."""
+def _finish(work: _Work, exported: Exported, quantized: Quantized) -> tuple[dict[Variant, Path], list[LeftOut]]:
+    """Leave out what could not be made or opened by the wanted runtime, and make the other files self-describing."""
+    failures = {made.variant: made.failure for made in quantized.made}
     files: dict[Variant, Path] = {}
     left_out: list[LeftOut] = []
     for variant in work.options.variants:
         file = work.file(variant)
+        if failure := failures.get(variant, exported.onnx_failure):
+            left_out.append(LeftOut(variant.value, failure))
+            continue
         if file.suffix == ".onnx":
             onnx_metadata.embed(file, work.manifest)
         else:

@@ -315,6 +315,15 @@ def test_measures_of_the_first_pictures_are_those_of_the_first_pictures():
     np.testing.assert_array_equal(few.high, cut.high)
 
 
+@pytest.mark.parametrize("method", [CalibrationMethod.PERCENTILE, CalibrationMethod.MSE])
+def test_zero_is_in_a_cut_range_even_where_no_value_is_near_it(method):
+    found = ranges_of(shifted(), pictures_of((10, 20), (30, 40)), method)
+    assert found["0/cast"][0] == 0
+    assert 20 < found["0/cast"][1] <= 40
+    assert found["1/add"][1] == 0
+    assert -90 <= found["1/add"][0] < -60
+
+
 def test_an_activation_that_is_always_zero_has_a_range():
     clipped = chain(CAST, scaling("ADD", -300.0), ("RELU", (1, HEIGHT, WIDTH, 3), {}))
     for method in CalibrationMethod:

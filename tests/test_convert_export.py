@@ -15,8 +15,8 @@ import pytest
 from convert.export.child import export
 from convert.export.job import EXPORTED_FILE, Exported, make_job
 from convert.export.pixels import prepare_pixels
-from convert.refusal import REFUSED_CODE, read_refusal, refuse
 from convert.job import BASE_ONNX, BASE_TFLITE, CHECK_FILE, GOLDEN_INPUT_FILE
+from convert.refusal import REFUSED_CODE, read_refusal, refuse
 from convert.source.foreign import ForeignOptions, InputRange, ModelColor, ModelOutput
 from convert.source.model_source import Loader, read_model
 from edge_runtime.contract import Crop

@@ -25,7 +25,8 @@ from convert.quantize.workshop import Workshop
 from convert.tflite_model import pack_model, unpack_model
 from edge_runtime.contract import Head, OutputSpec, Variant
 
-SIDE, LABELS = 12, 4
+# Large enough that rounding looks at a choice of places.
+SIDE, LABELS = 20, 4
 TFLITE = (
     Variant.FLOAT32,
     Variant.FLOAT16,
@@ -131,9 +132,9 @@ def test_each_variant_takes_pixels_and_answers_like_float32(variant, all_made):
     assert answer["shape"].tolist() == [1, LABELS]
     found = probabilities(data, CHECK)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=3 / 256)
-    limit = {Variant.FLOAT32: 0, Variant.FLOAT16: 0.002, Variant.DYNAMIC: 0.05, Variant.INT16X8: 0.03}
+    limit = {Variant.FLOAT32: 0, Variant.FLOAT16: 0.001, Variant.DYNAMIC: 0.02, Variant.INT16X8: 0.01}
     assert np.ptp(EXACT) > 0.5
-    assert np.abs(found - EXACT).max() <= limit.get(variant, 0.1)
+    assert np.abs(found - EXACT).max() <= limit.get(variant, 0.03)
 
 
 def operators_of(data):
@@ -202,15 +203,18 @@ def test_the_order_of_the_variants_changes_nothing(all_made, tmp_path):
         assert again[variant] == all_made[1][variant], variant
 
 
-def test_the_process_makes_them_without_tensorflow(all_made, tmp_path):
-    job = job_in(tmp_path, (Variant.INT8, Variant.FLOAT16))
-    write_json(tmp_path / "job.json", job)
-    command = [sys.executable, "-m", "convert.quantize.child", str(tmp_path / "job.json")]
+def run_process(folder, variants, **choices):
+    write_json(folder / "job.json", job_in(folder, variants, **choices))
+    command = [sys.executable, "-m", "convert.quantize.child", str(folder / "job.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["int8", "float16"]
+    return done.stdout.split(), json.loads((folder / QUANTIZED_FILE).read_text())
+
+
+def test_the_process_makes_the_same_as_this_one(all_made, tmp_path):
+    printed, quantized = run_process(tmp_path, (Variant.INT8, Variant.FLOAT16))
+    assert printed == ["int8", "float16"]
     assert (tmp_path / "model-int8.tflite").read_bytes() == all_made[1][Variant.INT8]
-    quantized = json.loads((tmp_path / QUANTIZED_FILE).read_text())
     assert [made["variant"] for made in quantized["made"]] == ["int8", "float16"]
     assert [point["images"] for point in quantized["points"]] == [8, 32, 120]
 
@@ -228,7 +232,7 @@ def test_operators_at_the_head_stay_in_float32_as_asked(tmp_path):
     assert "first 2 operators" in made[Variant.INT8].notes[0]
     assert made[Variant.DYNAMIC].notes == ()
     assert open_interpreter(data[Variant.INT8]).get_input_details()[0]["dtype"] == np.uint8
-    assert np.abs(probabilities(data[Variant.INT8], CHECK) - EXACT).max() < 0.1
+    assert np.abs(probabilities(data[Variant.INT8], CHECK) - EXACT).max() < 0.03
 
 
 def test_an_old_runtime_gets_a_dense_layer_that_it_knows(all_made, tmp_path):
@@ -241,7 +245,8 @@ def test_an_old_runtime_gets_a_dense_layer_that_it_knows(all_made, tmp_path):
 def test_every_method_of_calibration_gives_a_model_that_answers(method, tmp_path):
     _, data = make_all(tmp_path, (Variant.INT8,), method=method)
     agreement = (probabilities(data[Variant.INT8], CHECK).argmax(axis=1) == EXACT.argmax(axis=1)).mean()
-    assert agreement > 0.9
+    # A moving average over a few pictures is hardly more than the range of the first.
+    assert agreement > (0.6 if method is CalibrationMethod.MOVING_AVERAGE else 0.9)
 
 
 def test_int8_by_number_of_pictures_ends_with_all_of_them(tmp_path):
@@ -254,7 +259,9 @@ def test_int8_by_number_of_pictures_ends_with_all_of_them(tmp_path):
 
 @pytest.mark.parametrize(("variants", "asked"), [((Variant.DYNAMIC,), True), ((Variant.INT8,), False)])
 def test_no_points_where_they_are_not_asked_for(variants, asked, tmp_path):
-    assert Workshop(job_in(tmp_path, variants, points=asked)).points() == ()
+    _, quantized = run_process(tmp_path, variants, points=asked)
+    assert quantized["points"] == []
+    assert [made["variant"] for made in quantized["made"]] == [variant.value for variant in variants]
 
 
 def test_a_model_that_fails_and_may_not_be_repaired_is_written_as_it_is(tmp_path, monkeypatch, all_made):

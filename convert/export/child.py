@@ -18,7 +18,7 @@ from convert.job import BASE_ONNX, BASE_TFLITE, CHECK_FILE, GOLDEN_INPUT_FILE
 from convert.refusal import refuse
 from edge_runtime.child import die_with_parent
 from edge_runtime.contract import Variant
-from edge_runtime.errors import EdgeKitError, OutputError
+from edge_runtime.errors import EdgeKitError, ModelError, OutputError
 from edge_runtime.strict import from_mapping, to_mapping
 
 
@@ -58,15 +58,20 @@ def export(job: ExportJob) -> Exported:
         np.save(work_dir / f"keras-{name}", answer(job, loaded, np.load(work_dir / name)))
     export_tflite(job, loaded, work_dir / BASE_TFLITE)
     print(Variant.FLOAT32.value, flush=True)
-    opset = None
+    opset, onnx_failure = None, ""
     if job.onnx:
-        opset = export_onnx(job, loaded, work_dir / BASE_ONNX)
-        print(Variant.ONNX_FLOAT32.value, flush=True)
+        try:
+            opset = export_onnx(job, loaded, work_dir / BASE_ONNX)
+            print(Variant.ONNX_FLOAT32.value, flush=True)
+        except ModelError as error:
+            # TFLite does not depend on it.
+            onnx_failure = str(error)
     return Exported(
         keras=loaded.versions,
         converter=f"tensorflow {tf.__version__}",
         onnx_converter=f"tf2onnx {importlib.metadata.version('tf2onnx')}" if job.onnx else None,
         opset=opset,
+        onnx_failure=onnx_failure,
     )
 
 

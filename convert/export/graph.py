@@ -18,6 +18,7 @@ ONNX_OPSET = 18
 
 _INPUT, _OUTPUT = "image", "probabilities"
 # What the converter says of an operator that TensorFlow Lite does not have: tf.Name {...}, or 'tf.Name' op.
+_NUMBER = re.compile(r"__\d+")
 _OPERATOR = re.compile(r"\btf\.([A-Z][A-Za-z0-9_]*)")
 
 
@@ -95,6 +96,7 @@ def export_onnx(job: ExportJob, loaded: Loaded, destination: Path) -> int:
         )
         _rename(proto.graph, proto.graph.input[0], _INPUT)
         _rename(proto.graph, proto.graph.output[0], _OUTPUT)
+        _renumber(proto.graph)
         for tensor in (proto.graph.input[0], proto.graph.output[0]):
             tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
         onnx.checker.check_model(proto, full_check=True)
@@ -104,7 +106,7 @@ def export_onnx(job: ExportJob, loaded: Loaded, destination: Path) -> int:
         *(onnx.checker.ValidationError, onnx.shape_inference.InferenceError),
     ) as error:
         raise ModelError(f"{job.shown}: cannot be converted to ONNX ({first_line(error)})") from error
-    onnx.save(proto, str(destination))
+    destination.write_bytes(proto.SerializeToString(deterministic=True))
     return ONNX_OPSET
 
 
@@ -124,6 +126,30 @@ def _lacks_operators(job: ExportJob, operators: list[str]) -> ModelError:
         f"{job.shown}: TensorFlow Lite has no builtin for {named}, and an export that needs Flex or custom operators "
         "would not run on a device; replace that layer"
     )
+
+
+def _renumber(graph: Any) -> None:
+    """Number tf2onnx's own names by their first use, and sort the constants, so that each export gives the same bytes.
+
+    tf2onnx numbers and orders them by the addresses of its objects, and of equal constants keeps the name of any.
+    """
+    order: dict[str, int] = {}
+    constants = {tensor.name for tensor in graph.initializer}
+
+    def name(old: str) -> str:
+        if old in constants and _NUMBER.search(old):
+            return f"constant__{order.setdefault(old, len(order))}"
+        return _NUMBER.sub(lambda match: f"__{order.setdefault(match[0], len(order))}", old)
+
+    for node in graph.node:
+        node.name = name(node.name)
+        for field in (node.input, node.output):
+            field[:] = [name(tensor) for tensor in field]
+    for entry in (*graph.initializer, *graph.value_info):
+        entry.name = name(entry.name)
+    in_order = sorted(graph.initializer, key=lambda tensor: str(tensor.name))
+    del graph.initializer[:]
+    graph.initializer.extend(in_order)
 
 
 def _rename(graph: Any, tensor: Any, name: str) -> None:

@@ -61,12 +61,14 @@ class Exported:
         converter: What wrote ``base.tflite``, such as ``tensorflow 2.21.0``.
         onnx_converter: What wrote ``base.onnx``, such as ``tf2onnx 1.17.0``, or None where it was not wanted.
         opset: The opset of ``base.onnx``, or None.
+        onnx_failure: Why there is no ``base.onnx``, if it was wanted; else empty.
     """
 
     keras: str
     converter: str
     onnx_converter: str | None
     opset: int | None
+    onnx_failure: str = ""
 
 
 def make_job(source: ModelSource, work_dir: Path, *, onnx: bool) -> ExportJob:

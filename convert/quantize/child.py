@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 from convert.job import read_json, write_json
 from convert.quantize.job import QUANTIZED_FILE, Made, Quantized, QuantizeJob
 from convert.quantize.workshop import Workshop
 from edge_runtime.child import die_with_parent
+from edge_runtime.contract import Variant
+from edge_runtime.errors import EdgeKitError
+
+# What the tools raise about a layer that they do not know; a full disk and a lack of memory are not among them.
+_ERRORS = (EdgeKitError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
+_LONGEST_REASON = 300
 
 
 def main() -> None:
@@ -25,11 +32,23 @@ def main() -> None:
     workshop = Workshop(job)
     made: list[Made] = []
     for variant in job.variants:
-        made.append(workshop.make(variant))
+        made.append(_make(workshop, variant))
         print(variant.value, flush=True)
-    write_json(Path(job.work_dir) / QUANTIZED_FILE, Quantized(tuple(made), workshop.points()))
+    int8_works = any(entry.variant is Variant.INT8 and not entry.failure for entry in made)
+    points = workshop.points() if int8_works and job.settings.points else ()
+    write_json(Path(job.work_dir) / QUANTIZED_FILE, Quantized(tuple(made), points))
     if "tensorflow" in sys.modules:
         raise SystemExit("the quantizing process imported TensorFlow, which it must do without")
+
+
+def _make(workshop: Workshop, variant: Variant) -> Made:
+    """One variant that cannot be made, since a tool does not know a layer, must not cost the others."""
+    try:
+        return workshop.make(variant)
+    except _ERRORS as error:
+        traceback.print_exc()
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        return Made(variant, (), (), failure=f"cannot be made of this model: {reason[:_LONGEST_REASON]}")
 
 
 if __name__ == "__main__":

@@ -66,12 +66,14 @@ class Made:
         steps: What was tried, in order; empty where there was one way only.
         notes: Sentences for the report.
         float_operators: How many operators of an integer artifact compute in float32.
+        failure: Why it could not be made; else empty.
     """
 
     variant: Variant
     steps: tuple[Step, ...]
     notes: tuple[str, ...]
     float_operators: int = 0
+    failure: str = ""
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,7 @@ class Workshop:
         return Made(variant, (), ())
 
     def points(self) -> tuple[CalibrationPoint, ...]:
-        """int8 with fewer calibration pictures: what it would have been like; empty where that was not asked for."""
-        if not self._settings.points or Variant.INT8 not in self._job.variants:
-            return ()
+        """int8 with fewer calibration pictures: what it would have been like."""
         available = len(self._representative)
         return tuple(self._point(count) for count in [n for n in _POINT_COUNTS if n < available] + [available])
 
@@ -90,11 +88,15 @@ class Workshop:
         asked = self._asked_float if variant in _FULL_INTEGER else []
         notes = [f"the first {len(asked)} operators compute in float32, as asked for"] if asked else []
         kept: tuple[str, ...] = ()
-        steps: list[Step] = []
+        attempts: list[tuple[Step, bytes]] = []
         # What nearest rounding would have given is shown for int8, where it matters most and costs least to try.
         for rounder in dict.fromkeys((None, self._rounder) if variant in _FULL_INTEGER else (self._rounder,)):
             data = self._build(variant, asked, rounder)
-            steps.append(self._judge.step(data, _ROUNDED[Rounding.CALIBRATED if rounder else Rounding.NEAREST]))
+            name = _ROUNDED[Rounding.CALIBRATED if rounder else Rounding.NEAREST]
+            attempts.append((self._judge.step(data, name), data))
+        # The last is the one to keep: calibrated rounding, unless only nearest rounding passed.
+        attempts.sort(key=lambda attempt: attempt[0].passed)
+        steps, data = [step for step, _ in attempts], attempts[-1][1]
         if not steps[-1].passed and self._settings.repair is Repair.AUTO:
             repaired = repair(
                 self._graph,

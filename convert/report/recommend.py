@@ -61,12 +61,12 @@ def _arm(record: ConversionRecord, passed: Sequence[VariantRecord]) -> str:
     if any(word in record.machine.lower() for word in _ARM):
         return ""  # measured on Arm, so nothing is left to presume
     int8 = _of(passed, _INT8)
-    if int8:
+    if int8 and len(passed) > 1:
         sentence = f"on an Arm board try {int8[0]} first, presumed the fastest there, and measure"
         whole = any(variant.artifact.variant in _INT8 and not variant.float_operators for variant in passed)
         return f"{sentence}; an Edge TPU needs int8 too" if whole else sentence
     others = _of(passed, _OTHER_TFLITE)
-    if not others:
+    if not others or int8:
         return ""
     return f"no int8 passed for an Arm board or an Edge TPU, so measure {wording.joined(others)} on the board"
 
