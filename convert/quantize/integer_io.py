@@ -62,11 +62,19 @@ def cut_head(graph: FloatGraph) -> Head | None:
 
 
 def use_uint8(model: Any) -> None:
-    """Put a requantization from uint8 before a ``ModelT``'s int8 input, and one to uint8 after its int8 output."""
+    """Put a requantization from uint8 before a ``ModelT``'s int8 input, and one to uint8 after its int8 output.
+
+    An int8 input that is only ever widened to float32 becomes uint8 itself.
+    """
     graph = model.subgraphs[0]
     model.signatureDefs = None
     source = int(graph.inputs[0])
-    if graph.tensors[source].type == _INT8:
+    consumers = {_name(model, operator) for operator in graph.operators if source in operator.inputs}
+    if graph.tensors[source].type == _INT8 and consumers == {"DEQUANTIZE"}:
+        tensor = graph.tensors[source]
+        tensor.name, tensor.type = _INPUT, _UINT8
+        tensor.quantization.zeroPoint = np.asarray(tensor.quantization.zeroPoint, np.int64) + 128
+    elif graph.tensors[source].type == _INT8:
         pixels = _uint8_twin(graph, source, _INPUT)
         graph.operators = [_requantize(model, pixels, source), *graph.operators]
         graph.inputs = [pixels]
@@ -75,6 +83,11 @@ def use_uint8(model: Any) -> None:
         result = _uint8_twin(graph, target, "probabilities")
         graph.operators = [*graph.operators, _requantize(model, target, result)]
         graph.outputs = [result]
+
+
+def _name(model: Any, operator: Any) -> str:
+    entry = model.operatorCodes[operator.opcodeIndex]
+    return operator_names()[max(entry.builtinCode, entry.deprecatedBuiltinCode)]
 
 
 def _uint8_twin(graph: Any, index: int, name: str) -> int:

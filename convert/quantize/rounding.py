@@ -23,7 +23,7 @@ from convert.quantize.layer_inputs import LayerInput
 _LIMIT = 127
 # Share of the mean variance that is added to every variance, so that the inverse exists; GPTQ's own value.
 _DAMPING = 0.01
-_FLOAT16, _INT8 = 1, 9
+_FLOAT32, _FLOAT16, _INT8 = 0, 1, 9
 _BIAS_TYPES: dict[int, np.dtype[Any]] = {
     0: np.dtype(np.float32),
     1: np.dtype(np.float16),
@@ -57,7 +57,7 @@ class Rounder:
 
         Args:
             model: A ``ModelT`` made from the float32 model, with the same tensor names and nearest rounding; changed
-                in place. Layers whose weights stayed float32 are left alone.
+                in place. Of layers whose weights stayed float32 only a shift of the input is corrected.
             input_shift: By layer: what its quantized input is larger by than the true one, where that is known
                 beforehand.
         """
@@ -66,13 +66,16 @@ class Rounder:
         operators = {text(graph.tensors[operator.outputs[0]].name): operator for operator in graph.operators}
         for layer in self._layers:
             weights = tensors.get(layer.weights)
-            if weights is None or weights.type not in (_INT8, _FLOAT16):
+            shift = (input_shift or {}).get(layer.output, 0.0)
+            if weights is None or weights.type not in (_INT8, _FLOAT16, *((_FLOAT32,) if shift else ())):
                 continue
             exact = _rows(layer, self._graph.constant(layer.weights))
-            rounded = self._rounded(layer, exact, weights)
-            replace_values(model, weights, _stored(layer, rounded, weights))
+            if weights.type == _FLOAT32:
+                rounded = exact
+            else:
+                rounded = self._rounded(layer, exact, weights)
+                replace_values(model, weights, _stored(layer, rounded, weights))
             if layer.bias is not None:
-                shift = (input_shift or {}).get(layer.output, 0.0)
                 mean = self._inputs[layer.output].mean
                 missing = ((exact - rounded) * mean).sum(axis=1) - rounded.sum(axis=1) * shift
                 _add_to_bias(model, own_bias(model, operators[layer.output]), missing)

@@ -18,6 +18,8 @@ from convert.quantize.op_versions import set_versions
 from convert.quantize.rounding import Rounder
 from convert.tflite_model import pack_model, unpack_model
 
+_FEW_WEIGHTS = 1024
+
 
 class Quantizer:
     """Makes the variants of one float32 model.
@@ -35,11 +37,17 @@ class Quantizer:
     def float16(self, rounder: Rounder | None) -> bytes:
         """Weights as float16, widened when the model is opened.
 
+        Layers of few weights, which are mostly the first ones, keep them as float32: they would save next to nothing,
+        and what goes wrong there goes through the whole network.
+
         Args:
             rounder: For calibrated rounding; None rounds to nearest, here and below.
         """
         recipe = _Recipe()
         recipe.weights_only(16, algorithm_key="float_casting")
+        recipe.keep_float(
+            layer.output for layer in self._graph.layers() if self._graph.constant(layer.weights).size < _FEW_WEIGHTS
+        )
         return _finished(recipe.apply(self._graph.data), rounder)
 
     def dynamic(self, rounder: Rounder | None, *, old_runtime: bool = False, kept: Collection[str] = ()) -> bytes:
@@ -83,8 +91,9 @@ class Quantizer:
         recipe.static(8, per_tensor=per_tensor)
         recipe.keep_float(kept)
         head = self._head
-        if head is None or not self._first_consumers(head).isdisjoint(kept):
-            # The first layer is float32, and so is the scaling before it.
+        has_float_start = head is not None and not self._first_consumers(head).isdisjoint(kept)
+        if head is None or (has_float_start and rounder is None):
+            # Without a corrected bias only the scaling itself gives a float32 layer exactly what it was trained on.
             recipe.keep_float(self._scaling)
             recipe.keep_ends(input_end=True, output_end=False)
             model = recipe.apply(self._graph.data, ranges)
