@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from convert.lint.testing import Operator, Tensor, build_model
 from convert.quantize.calibration import measure, ranges
-from convert.quantize.graph import DEPTHWISE_CONV_2D, FloatGraph, text
+from convert.quantize.graph import DEPTHWISE_CONV_2D, FloatGraph, operator_names, text
 from convert.quantize.interpreting import open_interpreter, probabilities, run_over
 from convert.quantize.layer_inputs import observe
 from convert.quantize.methods import CalibrationMethod
@@ -217,7 +217,8 @@ def found(graph):
 
 
 @pytest.mark.parametrize("variant", ["float16", "dynamic"])
-def test_biases_make_the_mean_error_zero(variant, graph, inputs):
+def test_biases_make_the_mean_error_zero(variant, graph, inputs, monkeypatch):
+    monkeypatch.setattr("convert.quantize.tflite._FEW_WEIGHTS", 0)
     make = getattr(Quantizer(graph), variant)
     nearest, corrected = (mean_errors(graph, make(r), inputs) for r in (None, Rounder(graph, inputs)))
     for layer, errors in corrected.items():
@@ -240,7 +241,27 @@ def test_integer_biases_make_the_mean_error_less_than_a_step(graph, inputs, foun
         assert np.any(np.abs(nearest[layer]) > 5 * np.asarray(steps))
 
 
-def test_what_the_model_computes_is_closer_than_with_nearest_rounding(graph, inputs, found):
+def test_float16_keeps_layers_of_few_weights(graph, inputs):
+    # All layers of this model are small.
+    assert np.array_equal(
+        probabilities(Quantizer(graph).float16(Rounder(graph, inputs)), IMAGES), probabilities(graph.data, IMAGES)
+    )
+
+
+def test_a_float32_start_reads_pixels_as_they_are_and_makes_the_half_level_good(graph, inputs, found):
+    data = Quantizer(graph).int8(found, Rounder(graph, inputs), kept=["first"])
+    model = unpack_model(data)
+    first = model.subgraphs[0].operators[0]
+    assert operator_names()[model.operatorCodes[first.opcodeIndex].builtinCode] == "DEQUANTIZE"
+    assert model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].type == 3  # uint8
+    # At the edge, padding stands for a true zero and needs no correction: there the half level stays.
+    found_at, expected = (tensor_values(file, "first") for file in (data, graph.data))
+    np.testing.assert_allclose(found_at[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-5)
+    np.testing.assert_allclose(found_at, expected, atol=0.02)
+
+
+def test_what_the_model_computes_is_closer_than_with_nearest_rounding(graph, inputs, found, monkeypatch):
+    monkeypatch.setattr("convert.quantize.tflite._FEW_WEIGHTS", 0)
     exact, quantizer = probabilities(graph.data, IMAGES), Quantizer(graph)
     rounder = Rounder(graph, inputs)
     for nearest, calibrated in (
