@@ -141,3 +141,19 @@ def mobilenetv2_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name, weight in zip(names, layer.weights, strict=True):
                 group.create_dataset(name, data=np.asarray(weight))
     return path
+
+
+@pytest.fixture(scope="session")
+def tflite_python():
+    """Run the Python of the environment that has tflite-runtime on the checkout, or skip."""
+    program = CHECKOUT / ".venv-tflite" / "bin" / "python"
+    if not program.exists():
+        pytest.skip("no virtual environment with tflite-runtime (make test prepares .venv-tflite, Python up to 3.11)")
+
+    def run(*arguments):
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        return subprocess.run(
+            [program, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False, timeout=120
+        )
+
+    return run

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import convert.quantize.calibration
 import convert.quantize.layer_inputs
-from convert.lint.testing import Operator, Tensor, build_model
+from convert.lint.testing import Operator, Tensor, build_chain, build_model
 from convert.quantize.calibration import BINS, least_error_range, measure, moving_average, percentile_range, ranges
 from convert.quantize.graph import FloatGraph
 from convert.quantize.interpreting import open_interpreter
@@ -27,16 +27,7 @@ IMAGES = RNG.integers(0, 256, (5, HEIGHT, WIDTH, 3), np.uint8)
 
 def chain(*steps):
     """A model of operators one after the other: each step is a name, the output's shape, options and constants."""
-    tensors, operators, current = [Tensor("pixels", (1, HEIGHT, WIDTH, 3), "uint8", None)], [], "pixels"
-    for number, (name, shape, options, *constants) in enumerate(steps):
-        inputs = [current]
-        for which, values in enumerate(constants):
-            inputs.append(f"{number}/constant{which}")
-            tensors.append(Tensor(inputs[-1], values.shape, values.dtype.name, None, values.tobytes()))
-        current = f"{number}/{name.lower()}"
-        tensors.append(Tensor(current, shape, "float32", None))
-        operators.append(Operator(name, inputs, [current], 1, options))
-    return build_model(tensors, operators)
+    return build_chain((1, HEIGHT, WIDTH, 3), steps, "pixels")
 
 
 def scaling(name, *values, activation=0):

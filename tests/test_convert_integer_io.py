@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convert.lint.testing import Operator, Tensor, build_model
+from convert.lint.testing import build_chain
 from convert.quantize.calibration import measure, ranges
 from convert.quantize.graph import FloatGraph, operator_names
 from convert.quantize.integer_io import cut_head
@@ -45,16 +45,7 @@ def classifier(head):
          np.zeros(4, np.float32)),
         ("SOFTMAX", (1, 4), {"kind": "SoftmaxOptions", "beta": 1.0}),
     ]  # fmt: skip
-    tensors, operators, current = [Tensor("image", (1, SIDE, SIDE, 3), "uint8", None)], [], "image"
-    for number, (name, shape, options, *constants) in enumerate(steps):
-        inputs = [current]
-        for which, values in enumerate(constants):
-            inputs.append(f"{number}/constant{which}")
-            tensors.append(Tensor(inputs[-1], values.shape, values.dtype.name, None, values.tobytes()))
-        current = f"{number}/{name.lower()}"
-        tensors.append(Tensor(current, shape, "float32", None))
-        operators.append(Operator(name, inputs, [current], 1, options))
-    model = unpack_model(build_model(tensors, operators))
+    model = unpack_model(build_chain((1, SIDE, SIDE, 3), steps))
     model.signatureDefs = []  # as the converter writes it
     return FloatGraph(pack_model(model))
 

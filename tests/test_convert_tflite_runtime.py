@@ -7,8 +7,6 @@ instance from a dense layer with float input and a scale for each channel.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -36,22 +34,6 @@ CLEAR_MARGIN = 0.3
 
 
 @pytest.fixture(scope="module")
-def old_python():
-    """Run that environment's Python on the checkout, or skip."""
-    program = CHECKOUT / ".venv-tflite" / "bin" / "python"
-    if not program.exists():
-        pytest.skip("no virtual environment with tflite-runtime (make test prepares .venv-tflite, Python up to 3.11)")
-
-    def run(*arguments):
-        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-        return subprocess.run(
-            [program, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False, timeout=120
-        )
-
-    return run
-
-
-@pytest.fixture(scope="module")
 def old_bundle(run_program, small_run, tmp_path_factory):
     """Every TFLite variant of `small_run`, made for the old runtime."""
     bundle = tmp_path_factory.mktemp("bundles") / "old"
@@ -70,11 +52,11 @@ def pictures(old_bundle):
 
 
 @pytest.mark.parametrize("variant", TOLERANCES)
-def test_it_gives_the_same_answers_as_litert(old_python, old_bundle, pictures, variant, tmp_path):
+def test_it_gives_the_same_answers_as_litert(tflite_python, old_bundle, pictures, variant, tmp_path):
     file = old_bundle / variant.file_name(read_bundle_manifest(old_bundle).model_name)
     np.save(tmp_path / "pictures.npy", pictures)
     # One process for each file: a runtime that dies takes nothing else along.
-    done = old_python(CHECKOUT / "tests" / "tflite_runtime_probe.py", file, tmp_path / "pictures.npy")
+    done = tflite_python(CHECKOUT / "tests" / "tflite_runtime_probe.py", file, tmp_path / "pictures.npy")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["engine"], answer["version"]) == ("tflite-runtime", "2.14.0")

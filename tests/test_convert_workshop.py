@@ -12,7 +12,7 @@ import pytest
 
 from convert.check.record import Step
 from convert.job import BASE_TFLITE, CHECK_FILE, REPRESENTATIVE_FILE, TRUTH_FILE, write_json
-from convert.lint.testing import Operator, Tensor, build_model
+from convert.lint.testing import build_chain
 from convert.quantize.calibration import measure, ranges
 from convert.quantize.graph import FloatGraph, operator_names
 from convert.quantize.interpreting import open_interpreter, probabilities
@@ -67,16 +67,8 @@ def classifier():
         ("FULLY_CONNECTED", (LABELS,), {"kind": "FullyConnectedOptions"}, 6 * weight(LABELS, 80), weight(LABELS)),
         ("SOFTMAX", (LABELS,), {"kind": "SoftmaxOptions", "beta": 1.0}),
     ]
-    tensors, operators, current = [Tensor("image", (1, SIDE, SIDE, 3), "uint8", None)], [], "image"
-    for number, (name, shape, options, *constants) in enumerate(steps):
-        inputs = [current]
-        for which, values in enumerate(constants):
-            inputs.append(f"{number}/constant{which}")
-            tensors.append(Tensor(inputs[-1], values.shape, values.dtype.name, None, values.tobytes()))
-        current = f"{number}/{name.lower()}"
-        tensors.append(Tensor(current, (1, *shape), "float32", None))
-        operators.append(Operator(name, inputs, [current], 1, options))
-    model = unpack_model(build_model(tensors, operators))
+    one_picture = [(name, (1, *shape), *rest) for name, shape, *rest in steps]
+    model = unpack_model(build_chain((1, SIDE, SIDE, 3), one_picture))
     model.signatureDefs = []  # as the converter writes it
     return pack_model(model)
 

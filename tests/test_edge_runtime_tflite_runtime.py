@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +22,6 @@ with np.load(sys.argv[1] + "/golden.npz", allow_pickle=False) as golden:
             result[variant] = {"engine": classifier.engine.name, "outputs": outputs}
 print(json.dumps(result))
 """
-
-
-@pytest.fixture(scope="module")
-def tflite_python():
-    """Run that environment's Python on the checkout, or skip."""
-    program = CHECKOUT / ".venv-tflite" / "bin" / "python"
-    if not program.exists():
-        pytest.skip("no virtual environment with tflite-runtime (make test prepares .venv-tflite, Python up to 3.11)")
-
-    def run(*arguments):
-        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-        return subprocess.run(
-            [program, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False, timeout=120
-        )
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -119,3 +119,24 @@ def _add_buffer(data: bytes, model: Any) -> int:
     buffer.data = data
     model.buffers.append(buffer)
     return len(model.buffers) - 1
+
+
+def build_chain(input_shape: Sequence[int], steps: Sequence[Any], input_name: str = "image") -> bytes:
+    """A float32 model of operators one after the other that takes uint8 pictures.
+
+    Args:
+        input_shape: Of the pictures, [1, H, W, C].
+        steps: For each operator its name, its output's shape, its options, and its constants as arrays.
+        input_name: Name of the input tensor. The output of step ``i`` is called ``i/name``, its constants
+            ``i/constant0`` and so on.
+    """
+    tensors, operators, current = [Tensor(input_name, tuple(input_shape), "uint8", None)], [], input_name
+    for number, (name, shape, options, *constants) in enumerate(steps):
+        inputs = [current]
+        for which, values in enumerate(constants):
+            inputs.append(f"{number}/constant{which}")
+            tensors.append(Tensor(inputs[-1], values.shape, values.dtype.name, None, values.tobytes()))
+        current = f"{number}/{name.lower()}"
+        tensors.append(Tensor(current, shape, "float32", None))
+        operators.append(Operator(name, inputs, [current], 1, options))
+    return build_model(tensors, operators)
