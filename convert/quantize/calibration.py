@@ -23,6 +23,8 @@ T = TypeVar("T")
 # The weight of each new picture, as in TensorFlow's moving-average quantizers.
 _MOVING_AVERAGE_STEP = 0.01
 _PERCENTILE = 99.99
+# ReLU6 in steps of this range's 16 bits must stay below 2**31, or the kernel refuses the model.
+_LEAST_RANGE = 2e-4
 BINS = 2048
 _LEVELS = 256
 _MSE_CANDIDATES = 64
@@ -89,6 +91,8 @@ def ranges(
         cut = percentile_range if method is CalibrationMethod.PERCENTILE else least_error_range
         pairs = [cut(count, float(a), float(b)) for count, a, b in zip(counts, low, high, strict=True)]
         low, high = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
+    # An activation that was next to nothing everywhere, as of a channel that is switched off.
+    high = np.maximum(high, low + _LEAST_RANGE)
     return {name: (float(a), float(b)) for name, a, b in zip(measured.names, low, high, strict=True)}
 
 
