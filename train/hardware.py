@@ -14,7 +14,7 @@ from edge_runtime.errors import UsageError
 
 FLOAT32, MIXED_BFLOAT16, MIXED_FLOAT16 = "float32", "mixed_bfloat16", "mixed_float16"
 _MAX_PROCESSES = 65536
-_CLUSTER = re.compile(r"([0-9]{1,6})/([0-9]{1,6})@([^\s@/,]{1,255}):([0-9]{1,5})")
+_CLUSTER = re.compile(r"([0-9]{1,6})/([0-9]{1,6})@([^\s@/,]{1,255}):(0|[1-9][0-9]{0,4})")
 
 
 class Device(str, enum.Enum):
