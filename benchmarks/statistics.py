@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_Z_95 = 1.959963984540054
+from edge_runtime.intervals import wilson_interval
+
 """Quantile 0.975 of the standard normal distribution, for a two-sided 95 % interval."""
 
 _NS_PER_MS = 1e6
@@ -41,33 +42,6 @@ class LatencySummary:
     p99_ms: float
     minimum_ms: float
     maximum_ms: float
-
-
-def wilson_interval(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % score interval of a share: it stays within 0..1 and is sound for shares near 0 or 1.
-
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927)
-    209-212; recommended by Brown, Cai and DasGupta, Statistical Science 16 (2001) 101-133.
-
-    Args:
-        hits: 0..total.
-        total: At least 1.
-
-    Returns:
-        Lower and upper end, 0..1.
-
-    Raises:
-        ValueError: The counts are out of range.
-    """
-    if total < 1 or not 0 <= hits <= total:
-        raise ValueError(f"expected 0 <= hits <= total and total >= 1, got {hits} of {total}")
-    share, z2 = hits / total, _Z_95 * _Z_95
-    center = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = _Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
-    # The ends are exact at 0 and 1 by algebra; rounding must not push them past the share itself.
-    low = 0.0 if hits == 0 else max(0.0, center - half)
-    high = 1.0 if hits == total else min(1.0, center + half)
-    return low, high
 
 
 def share_of(hits: int, total: int) -> Share:

@@ -16,9 +16,8 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from edge_runtime.errors import ManifestError
 from edge_runtime.labels import check_labels
-from edge_runtime.strict import from_mapping, to_mapping
+from edge_runtime.strict import from_json, to_mapping
 
 SCHEMA_VERSION = 2
 MAX_MANIFEST_BYTES = 4 << 20
@@ -285,20 +284,4 @@ class Manifest:
         Raises:
             ManifestError: Not JSON, another schema version, or a field unknown, missing or out of range.
         """
-        if len(text) > MAX_MANIFEST_BYTES:
-            raise ManifestError(f"{where}: expected at most {MAX_MANIFEST_BYTES} bytes, got {len(text)}")
-        try:
-            data = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise ManifestError(f"{where}: not valid JSON ({error})") from error
-        version = data.get("schema_version") if isinstance(data, dict) else None
-        if isinstance(version, int) and version != SCHEMA_VERSION:
-            raise ManifestError(
-                f"{where}.schema_version: expected {SCHEMA_VERSION}, got {version}; "
-                "use the edgekit release that wrote it, or convert the model again"
-            )
-        return from_mapping(Manifest, data, where)
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number")
+        return from_json(Manifest, text, where, schema_version=SCHEMA_VERSION, max_bytes=MAX_MANIFEST_BYTES)

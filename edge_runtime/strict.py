@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import sys
 import types
 import typing
@@ -53,6 +54,38 @@ def from_mapping(cls: type[T], data: object, where: str, *, require_all: bool = 
         return cls(**values)
     except ValueError as error:
         raise ManifestError(f"{where}: {error}") from error
+
+
+def from_json(cls: type[T], text: str | bytes, where: str, *, schema_version: int, max_bytes: int) -> T:
+    """Build the dataclass ``cls``, which has a field ``schema_version``, from JSON.
+
+    Args:
+        cls: As for `from_mapping`.
+        text: The JSON.
+        where: Path shown in error messages.
+        schema_version: The only version that is read.
+        max_bytes: Longer text is refused unread.
+
+    Raises:
+        ManifestError: Not JSON, too long, another schema version, or a field unknown, missing or out of range.
+    """
+    if len(text) > max_bytes:
+        raise ManifestError(f"{where}: expected at most {max_bytes} bytes, got {len(text)}")
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{where}: not valid JSON ({error})") from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version != schema_version:
+        raise ManifestError(
+            f"{where}.schema_version: expected {schema_version}, got {version}; "
+            "use the edgekit release that wrote it, or convert the model again"
+        )
+    return from_mapping(cls, data, where)
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def to_mapping(value: Any) -> Any:

@@ -11,10 +11,11 @@ import pytest
 
 from edge_runtime.datasets.folder import read_folder
 from edge_runtime.errors import IntegrityError, UsageError
+from edge_runtime.intervals import wilson_interval
 from train.backend import load_keras
 from train.choices import BackboneName, ClassWeights
 from train.cli_run import resolve_recipe
-from train.evaluation.metrics import score, wilson_interval
+from train.evaluation.metrics import score
 from train.intake.pictures import load_pictures
 from train.network.weights import check_weights, with_checked_weights
 from train.recipe import Recipe

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from convert.check.compare import Comparison, check_fractions
 from edge_runtime.contract import Artifact
-from edge_runtime.errors import ManifestError
 from edge_runtime.labels import check_labels
-from edge_runtime.strict import from_mapping, to_mapping
+from edge_runtime.strict import from_json, to_mapping
 
 RECORD_FILE = "conversion.json"
 RECORD_SCHEMA_VERSION = 1
@@ -180,26 +179,12 @@ class ConversionRecord:
         Raises:
             ManifestError: Not JSON, too long, another schema version, or a field unknown, missing or out of range.
         """
-        if len(text) > MAX_RECORD_BYTES:
-            raise ManifestError(f"{where}: expected at most {MAX_RECORD_BYTES} bytes, got {len(text)}")
-        try:
-            data = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
-            raise ManifestError(f"{where}: not valid JSON ({error})") from error
-        version = data.get("schema_version") if isinstance(data, dict) else None
-        if isinstance(version, int) and version != RECORD_SCHEMA_VERSION:
-            raise ManifestError(
-                f"{where}.schema_version: expected {RECORD_SCHEMA_VERSION}, got {version}; "
-                "use the edgekit release that wrote it, or convert the model again"
-            )
-        return from_mapping(ConversionRecord, data, where)
+        return from_json(
+            ConversionRecord, text, where, schema_version=RECORD_SCHEMA_VERSION, max_bytes=MAX_RECORD_BYTES
+        )
 
 
 def _check_not_negative(**values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name} must be 0 or more, got {value}")
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is not a JSON number")

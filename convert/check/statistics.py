@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.intervals import normal_quantile
+
 _BISECTIONS = 60
-
-
-def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The score interval of a share: it stays within 0..1 and is sound for shares near 0 or 1.
-
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927)
-    209-212.
-
-    Args:
-        correct: 0..total.
-        total: At least 1.
-        confidence: Of the two-sided interval, between 0 and 1.
-
-    Returns:
-        Lower and upper end, 0..1.
-
-    Raises:
-        ValueError: The counts are out of range.
-    """
-    if total < 1 or not 0 <= correct <= total:
-        raise ValueError(f"expected 0 <= correct <= total and total >= 1, got {correct} of {total}")
-    z = _quantile(confidence)
-    share, z2 = correct / total, z * z
-    center = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = z / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total * total))
-    # The ends are exact at 0 and 1 by algebra; rounding must not push them past the share itself.
-    low = 0.0 if correct == 0 else max(0.0, center - half)
-    high = 1.0 if correct == total else min(1.0, center + half)
-    return low, high
 
 
 def paired_drop_interval(
@@ -64,7 +36,7 @@ def paired_drop_interval(
         ValueError: The arrays differ in length or are empty.
     """
     lost, gained, total = _discordant(keras_correct, artifact_correct)
-    z, observed = _quantile(confidence), (lost - gained) / total
+    z, observed = normal_quantile(confidence), (lost - gained) / total
     # The statistic falls from +infinity at -1 to -infinity at 1, so each end is its only crossing of +z or -z.
     low = _crossing(lambda drop: _tango(lost, gained, total, drop) > z, -1.0, observed)
     high = _crossing(lambda drop: _tango(lost, gained, total, drop) > -z, observed, 1.0)
@@ -161,9 +133,3 @@ def _crossing(is_before: Callable[[float], bool], low: float, high: float) -> fl
         middle = (low + high) / 2
         low, high = (middle, high) if is_before(middle) else (low, middle)
     return (low + high) / 2
-
-
-def _quantile(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise ValueError(f"expected a confidence between 0 and 1, got {confidence}")
-    return statistics.NormalDist().inv_cdf(0.5 + confidence / 2)

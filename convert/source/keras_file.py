@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import io
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from convert.source.facts import Loader, ModelFacts
 from convert.source.keras_config import MAX_CONFIG_BYTES, parse_config, read_facts, refuse_code
+from edge_runtime.datasets.zip_entries import ZIP_ERRORS
 from edge_runtime.errors import ModelError
 from edge_runtime.labels import shorten
 
@@ -24,15 +23,6 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _MAX_ENTRIES = 10_000
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,  # zipfile's word for encryption, and the base of NotImplementedError, its word for odd features
-)
 # h5py gives the errors of libhdf5 as any of these.
 _HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 
@@ -55,7 +45,7 @@ def inspect_archive(path: Path, *, unsafe: bool) -> ModelFacts:
             with archive.open(_WEIGHTS) as weights:
                 # In memory: libhdf5 seeks back and forth, which a packed entry does slowly.
                 content = io.BytesIO(weights.read())
-    except _ZIP_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise ModelError(f"{path}: this .keras file is cut off or damaged ({error}); get or save it again") from error
     with _open_hdf5(content, path) as file:
         _refuse_other_files(file, path)

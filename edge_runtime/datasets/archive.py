@@ -12,9 +12,7 @@ import io
 import json
 import os
 import shutil
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +22,7 @@ from edge_runtime.atomic import atomic_directory
 from edge_runtime.cache import cache_folder
 from edge_runtime.datasets.folder import find_set_folder, read_folder
 from edge_runtime.datasets.samples import Dataset
-from edge_runtime.datasets.zip_entries import Limits, Plan, plan
+from edge_runtime.datasets.zip_entries import ZIP_ERRORS, Limits, Plan, plan
 from edge_runtime.errors import DatasetError, OutputError
 from edge_runtime.labels import shorten
 from edge_runtime.progress import ProgressBars, silent
@@ -35,15 +33,6 @@ _PICTURES = "pictures"
 _LAYOUT = 2
 _BLOCK_BYTES = 1 << 20
 _DEFAULT_LIMITS = Limits()
-_READ_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,  # zipfile's word for encryption, and the base of NotImplementedError, its word for odd features
-)
 
 
 @dataclass(frozen=True)
@@ -155,7 +144,7 @@ def _open(file: _BoundedReader, shown: str, limits: Limits) -> tuple[Plan, zipfi
     looks_like_zip = file.read(2) == b"PK"
     try:
         archive = zipfile.ZipFile(file)
-    except _READ_ERRORS as error:
+    except ZIP_ERRORS as error:
         if looks_like_zip:
             raise DatasetError(f"{shown}: this zip is cut off or damaged ({error}); get it again") from error
         raise DatasetError(f"{shown}: expected a zip of class folders, got another kind of file") from error
@@ -222,5 +211,5 @@ def _blocks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, shown: str) -> Ite
         with archive.open(entry) as member:
             while block := member.read(_BLOCK_BYTES):
                 yield block
-    except _READ_ERRORS as error:
+    except ZIP_ERRORS as error:
         raise DatasetError(f"{shown}: this zip is cut off or damaged ({error}); get it again") from error

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,17 @@ from edge_runtime.errors import DatasetError
 from edge_runtime.labels import look_alike_key, shorten
 from edge_runtime.preprocess import MAX_FILE_BYTES
 from edge_runtime.sources.images import is_image_name
+
+# What Python's zip reader may raise about a damaged or hostile archive.
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,  # zipfile's word for encryption, and the base of NotImplementedError, its word for odd features
+)
 
 _ENCRYPTED = 0x1 | 0x40
 _UTF8_NAME = 0x800

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_Z_95 = 1.959964
+from edge_runtime.intervals import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def score(answers: NDArray[np.integer], targets: NDArray[np.integer], labels: Se
     confusion = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(confusion, (targets, answers), 1)
     right, images = int(np.trace(confusion)), len(targets)
-    low, high = wilson_interval(right, images)
+    low, high = _interval(right, images)
     of_label, named = confusion.sum(axis=1), confusion.sum(axis=0)
     classes = tuple(
         _score_class(label, int(confusion[i, i]), int(of_label[i]), int(named[i])) for i, label in enumerate(labels)
@@ -95,14 +94,9 @@ def score(answers: NDArray[np.integer], targets: NDArray[np.integer], labels: Se
     return Scores(images, right / images if images else 0.0, low, high, macro, weighted, classes, rows)
 
 
-def wilson_interval(right: int, total: int) -> tuple[float, float]:
-    """95 % interval of a share, which holds for few pictures too (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
-    if total == 0:
-        return 0.0, 1.0
-    share, z2 = right / total, _Z_95**2
-    center = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = _Z_95 / (1 + z2 / total) * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    return max(0.0, center - half), min(1.0, center + half)
+def _interval(hits: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share; of nothing at all, everything is possible."""
+    return wilson_interval(hits, total) if total else (0.0, 1.0)
 
 
 def f1_interval(hits: int, images: int, named: int) -> tuple[float, float]:
@@ -116,7 +110,7 @@ def f1_interval(hits: int, images: int, named: int) -> tuple[float, float]:
         images: Pictures of the class.
         named: Answers that name the class.
     """
-    low, high = wilson_interval(hits, images + named - hits)
+    low, high = _interval(hits, images + named - hits)
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
@@ -128,9 +122,9 @@ def _score_class(label: str, hits: int, images: int, named: int) -> ClassScores:
         label,
         images,
         precision,
-        *wilson_interval(hits, named),
+        *_interval(hits, named),
         recall,
-        *wilson_interval(hits, images),
+        *_interval(hits, images),
         f1,
         *f1_interval(hits, images, named),
     )
