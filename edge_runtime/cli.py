@@ -8,8 +8,8 @@ from typing import NoReturn
 import click
 
 from edge_runtime import __version__
-from edge_runtime.cli_model import ModelChoice, model_options
 from edge_runtime.cli_support import run_cli
+from edge_runtime.commands.model_choice import ModelChoice, model_options
 
 _top_k = click.option(
     "--top-k", type=click.IntRange(min=1), default=3, show_default=True, metavar="K", help="Predictions for each."
@@ -64,8 +64,8 @@ def classify(
     A picture that cannot be read is a row with its reason, and the others are classified. Exit code: 0 all done,
     1 some failed, 3 none could be classified, 2 wrong usage, 4 model, 5 runtime, 7 output, 130 Ctrl-C.
     """
-    from edge_runtime.cli_classify import ClassifyJob, run_classify
-    from edge_runtime.cli_output import choose_format
+    from edge_runtime.commands.classify import ClassifyJob, run_classify
+    from edge_runtime.commands.output import choose_format
     from edge_runtime.native_stderr import silence_native_stderr
 
     chosen = choose_format(format_name, output, "table")
@@ -99,7 +99,7 @@ def camera(
     From a camera or stream always the newest frame, from a file every frame. Ctrl-C or SIGTERM stops it with exit code
     0 and a summary. Exit code 6: the source cannot be opened, or gave no frame for 5 seconds.
     """
-    from edge_runtime.cli_camera import run_camera
+    from edge_runtime.commands.camera import run_camera
     from edge_runtime.native_stderr import silence_native_stderr
 
     with silence_native_stderr():
@@ -114,7 +114,7 @@ def inspect(choice: ModelChoice, as_json: bool) -> int:
 
     Exit code 4: a file is missing, was altered or is not a model.
     """
-    from edge_runtime.cli_inspect import run_inspect
+    from edge_runtime.commands.inspect import run_inspect
     from edge_runtime.native_stderr import silence_native_stderr
 
     with silence_native_stderr():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from edge_runtime.cli_model import ModelChoice
+from edge_runtime.commands.model_choice import ModelChoice
 from edge_runtime.contract import Check, Head, Manifest, TensorSpec, TrainingSummary, Variant
 from edge_runtime.inspection import FileReport, Inspection, inspect_bundle, inspect_file
 from edge_runtime.sinks.text import escape

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from itertools import islice
 
-from edge_runtime.cli_model import ModelChoice
-from edge_runtime.cli_output import Interrupts, output_stream, write_errors
 from edge_runtime.cli_support import note
+from edge_runtime.commands.model_choice import ModelChoice
+from edge_runtime.commands.output import Interrupts, output_stream, write_errors
 from edge_runtime.cores import core_count
 from edge_runtime.pipeline.camera import FrameTally, classify_frames
 from edge_runtime.sinks.opening import open_sink

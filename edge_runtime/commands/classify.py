@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from edge_runtime.cli_model import ModelChoice
-from edge_runtime.cli_output import Interrupts, output_stream, write_errors
 from edge_runtime.cli_support import Progress, note, progress_bar
+from edge_runtime.commands.model_choice import ModelChoice
+from edge_runtime.commands.output import Interrupts, output_stream, write_errors
 from edge_runtime.cores import core_count
 from edge_runtime.errors import DataError
 from edge_runtime.results import Failed
