@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -46,6 +47,22 @@ class FrameStamp:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What the recent frames of a camera say together.
+
+    Attributes:
+        label: The label that they agree on; None where they do not, where the score is under the threshold, or where
+            the label is one to be ignored.
+        score: Of that label, or of the strongest one where there is none, 0..1, smoothed.
+        event: Whether this frame begins something: another label than before, or one that was gone for a while.
+    """
+
+    label: str | None
+    score: float
+    event: bool
+
+
+@dataclass(frozen=True)
 class Classified:
     """An answer.
 
@@ -54,12 +71,16 @@ class Classified:
         top: Predictions, the answer first; at least one.
         latency_ms: What each stage took.
         frame: For a frame of a video or camera.
+        decision: For a frame, what it and those before it say together.
+        rejected: Whether the score is under the model's reject threshold: it may be none of the classes.
     """
 
     source: str
     top: tuple[Prediction, ...]
     latency_ms: LatencyMs
     frame: FrameStamp | None = None
+    decision: Decision | None = None
+    rejected: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,11 +97,40 @@ class Failed:
         return Failed(source, type(error).__name__, str(error))
 
 
-Result: TypeAlias = Classified | Failed
+class SourceState(str, enum.Enum):
+    """How a camera or stream is."""
+
+    CONNECTED = "connected"  # its frames come
+    STALLED = "stalled"  # it is open and gives nothing
+    RECONNECTING = "reconnecting"  # it is being opened again, with a growing pause between attempts
+    ENDED = "ended"  # it will give nothing more
+
+
+@dataclass(frozen=True)
+class StateChange:
+    """A camera or stream that came or went.
+
+    Attributes:
+        source: Name of the video source.
+        state: What it is from now on.
+        at: Unix time in seconds.
+        reason: Why, in a few words; None where there is nothing to say.
+    """
+
+    source: str
+    state: SourceState
+    at: float
+    reason: str | None = None
+
+
+Result: TypeAlias = Classified | Failed | StateChange
 
 
 def to_record(result: Result) -> dict[str, Any]:
     """The JSON form of a result: scores 0..1 to 6 digits, times in milliseconds to 3."""
+    if isinstance(result, StateChange):
+        state = {"source": result.source, "state": result.state.value, "at": round(result.at, _MS_DIGITS)}
+        return {**state, "reason": result.reason} if result.reason else state
     if isinstance(result, Failed):
         return {"source": result.source, "error": {"type": result.error_type, "message": result.message}}
     top = [{"label": prediction.label, "score": round(prediction.score, _SCORE_DIGITS)} for prediction in result.top]
@@ -90,6 +140,12 @@ def to_record(result: Result) -> dict[str, Any]:
         "invoke": round(result.latency_ms.invoke, _MS_DIGITS),
     }
     record = {"source": result.source, **_frame_record(result.frame), **top[0], "top": top}
+    if result.rejected:
+        record["rejected"] = True
+    if result.decision:
+        decision = result.decision
+        score = round(decision.score, _SCORE_DIGITS)
+        record["decision"] = {"label": decision.label, "score": score, "event": decision.event}
     return {**record, "latency_ms": latency_ms}
 
 

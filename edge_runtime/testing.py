@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from edge_runtime.engines.base import Engine
 from edge_runtime.errors import EngineError
 from edge_runtime.labels import to_text
 from edge_runtime.modelfile import Foreign, ModelFile
+from edge_runtime.preprocess import ImageU8
+from edge_runtime.results import StateChange
+from edge_runtime.sources.frames import Frame, FrameSource
 
 TINY_LABELS = ("red", "green", "blue")
 _TINY_SCALE = 1 / 256
@@ -67,6 +70,39 @@ class FakeEngine(Engine):
         steps = input_nhwc.mean(axis=3).astype(np.int64) * count // 256
         shares: NDArray[np.float32] = np.bincount(steps.reshape(-1), minlength=count).astype(np.float32) / steps.size
         return shares[np.newaxis]
+
+    def close(self) -> None:
+        """Remember that it was closed."""
+        self.closed = True
+
+
+class FakeSource(FrameSource):
+    """A camera that gives the pictures and changes that it was given, in order and as fast as they are asked for.
+
+    Args:
+        items: Pictures, uint8 [height, width, 3] RGB, and changes of the source; taken lazily.
+        period_s: Seconds of the source's own time between two frames.
+    """
+
+    name = "fake"
+    live = True
+
+    def __init__(self, items: Iterable[ImageU8 | StateChange], *, period_s: float = 1 / 30) -> None:
+        self._items, self._period_s = items, period_s
+        self.closed = False
+
+    def frames(self, until_s: float | None = None) -> Iterator[Frame | StateChange]:
+        """Yield the items; see `FrameSource.frames`."""
+        number = 0
+        for item in self._items:
+            now_s = time.perf_counter()
+            if until_s is not None and now_s >= until_s:
+                return
+            if isinstance(item, StateChange):
+                yield item
+            else:
+                yield Frame(number, number * self._period_s, time.time(), now_s, 0.0, item)
+                number += 1
 
     def close(self) -> None:
         """Remember that it was closed."""

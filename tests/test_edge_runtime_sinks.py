@@ -6,19 +6,23 @@ import csv
 import io
 import json
 import os
+import re
 
 import pytest
 
 from edge_runtime.classifier import Prediction
-from edge_runtime.results import Classified, Failed, FrameStamp, LatencyMs
+from edge_runtime.results import Classified, Decision, Failed, FrameStamp, LatencyMs, SourceState, StateChange
 from edge_runtime.sinks.base import Sink
 from edge_runtime.sinks.csv import CsvSink
+from edge_runtime.sinks.events import NewsOnly, is_news
 from edge_runtime.sinks.jsonl import JsonlSink
+from edge_runtime.sinks.opening import open_frame_sink
 from edge_runtime.sinks.table import FrameSink, TableSink
 from edge_runtime.sinks.text import columns, escape, fit, fit_path
 
 LATENCY = LatencyMs(decode=1.25, preprocess=0.5, invoke=2.0)
 TOP = (Prediction("cat", 0.9), Prediction("dog", 0.1))
+GONE = StateChange("camera", SourceState.RECONNECTING, 1700000000.5, "gave no frame for 5 s")
 NASTY = "bad\x1b[31m\nname\x9b2J\x7f\u202e\udcff.jpg"
 
 
@@ -106,6 +110,76 @@ def test_csv_of_frames_adds_their_columns() -> None:
     header, row = csv.reader(io.StringIO(stream.getvalue()))
     assert dict(zip(header, row, strict=True))["frame"] == "3"
     assert dict(zip(header, row, strict=True))["captured_at"] == ""
+
+
+def test_csv_of_frames_tells_decisions_and_states_in_the_same_columns() -> None:
+    stream = io.StringIO()
+    sink = CsvSink(stream, ranks=1, frames=True)
+    stamp = FrameStamp(3, 0.1, 1700000000.25, 5.0)
+    sink.write(Classified("0", TOP[:1], LATENCY, stamp, Decision("cat", 0.8, event=True)))
+    sink.write(Classified("0", TOP[:1], LATENCY, stamp, Decision(None, 0.3, event=False), rejected=True))
+    sink.write(GONE)
+    sink.write(Failed("0", "ImageError", "is broken"))
+    event, nothing, gone, failed = csv.DictReader(io.StringIO(stream.getvalue()))
+    assert [*event][-7:] == ["decision", "decision_score", "event", "rejected", "state", "state_reason", "error"]
+    assert [*event.values()][-7:] == ["cat", "0.8", "true", "false", "", "", ""]
+    assert [*nothing.values()][-7:] == ["", "0.3", "false", "true", "", "", ""]
+    assert {name: value for name, value in gone.items() if value} == {
+        "source": "camera",
+        "captured_at": "1700000000.5",
+        "state": "reconnecting",
+        "state_reason": "gave no frame for 5 s",
+    }
+    assert failed["error"] == "ImageError: is broken"
+
+
+def test_a_camera_that_went_is_a_line_in_every_form() -> None:
+    stream = io.StringIO()
+    sinks: tuple[Sink, ...] = (JsonlSink(stream), FrameSink(stream, ["cat", "dog"]), TableSink(stream, ["cat", "dog"]))
+    for sink in sinks:
+        stream.seek(0)
+        stream.truncate()
+        sink.write(GONE)
+        sink.close()
+        line = stream.getvalue()
+        assert line.endswith("\n")
+        assert line.count("\n") == 1
+        if isinstance(sink, JsonlSink):
+            assert json.loads(line) == {
+                "source": "camera",
+                "state": "reconnecting",
+                "at": 1700000000.5,
+                "reason": "gave no frame for 5 s",
+            }
+        else:
+            assert "reconnecting: gave no frame for 5 s" in line
+    stream = io.StringIO()
+    FrameSink(stream, ["cat", "dog"]).write(StateChange("camera", SourceState.CONNECTED, 0.0))
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  connected\n", stream.getvalue())
+
+
+def test_only_news_are_passed_on_when_events_are_asked() -> None:
+    plain, event = classified(), Classified("0", TOP, LATENCY, None, Decision("cat", 0.8, event=True))
+    still = Classified("0", TOP, LATENCY, None, Decision("cat", 0.8, event=False))
+    assert [is_news(result) for result in (plain, event, still, GONE, Failed("0", "a", "b"))] == [
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
+    stream = io.StringIO()
+    sink = open_frame_sink("text", stream, ["cat", "dog"], 2, every="event")
+    assert isinstance(sink, NewsOnly)
+    for result in (plain, event, still, GONE):
+        sink.write(result)
+    sink.close()
+    first, second = stream.getvalue().splitlines()
+    assert "event: cat 0.800" in first
+    assert second.endswith("reconnecting: gave no frame for 5 s")
+    stream = io.StringIO()
+    open_frame_sink("jsonl", stream, ["cat", "dog"], 2).write(plain)
+    assert json.loads(stream.getvalue())["label"] == "cat"
 
 
 def test_table_keeps_its_columns_for_long_and_wide_text() -> None:

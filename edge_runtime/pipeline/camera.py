@@ -3,60 +3,55 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from edge_runtime.pipeline.stages import classify_image
-from edge_runtime.results import Classified, FrameStamp, LatencyMs
-from edge_runtime.sources.frames import FrameSource
+from edge_runtime.results import Classified, FrameStamp, LatencyMs, SourceState, StateChange
+from edge_runtime.sources.frames import Frame, FrameSource
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
+    from edge_runtime.pipeline.decide import Decider
+    from edge_runtime.preprocess import ImageU8
 
-_RECENT = 1000
+FrameResult: TypeAlias = "tuple[Classified | StateChange, ImageU8 | None]"
+"""An answer with its frame (uint8 [height, width, 3] RGB, lent until the next result), or a change of the source."""
 
 
-def classify_frames(source: FrameSource, classifier: Classifier, *, top_k: int) -> Iterator[Classified]:
+def classify_frames(
+    source: FrameSource, classifier: Classifier, decider: Decider, *, top_k: int, until_s: float | None = None
+) -> Iterator[FrameResult]:
     """Classify frames until the source ends.
 
+    Args:
+        source: Where they come from.
+        classifier: What answers.
+        decider: What several answers say together.
+        top_k: Predictions for each frame.
+        until_s: When to end, by `time.perf_counter`; None goes on until the source ends.
+
     Raises:
-        SourceError: The source cannot be opened or read, or has stopped giving frames.
+        SourceError: The source cannot be opened or read.
         EngineError: The runtime failed.
     """
-    for frame in source.frames():
-        top, preprocess_ms, invoke_ms = classify_image(classifier, frame.image_hwc_rgb_u8, top_k)
-        age_ms = (time.perf_counter() - frame.started_s) * 1e3
-        stamp = FrameStamp(frame.number, frame.time_s, frame.captured_at, age_ms)
-        yield Classified(source.name, top, LatencyMs(frame.decode_ms, preprocess_ms, invoke_ms), stamp)
+    for item in source.frames(until_s):
+        if isinstance(item, StateChange):
+            if item.state is not SourceState.CONNECTED:
+                decider.forget()
+            yield item, None
+        else:
+            yield _classify(item, source.name, classifier, decider, top_k), item.image_hwc_rgb_u8
 
 
-class FrameTally:
-    """What is said at the end of a run: answers, their rate, frames skipped, and the median age of recent answers."""
-
-    def __init__(self) -> None:
-        self.answered = 0
-        self._last_number = -1
-        self._first_s = self._last_s = 0.0
-        self._recent_ages_ms: deque[float] = deque(maxlen=_RECENT)
-
-    def add(self, frame: FrameStamp) -> None:
-        """Count the answer to a frame."""
-        self._last_s = time.perf_counter()
-        # The clock starts one answer's age before the first answer, when its frame was there.
-        self._first_s = self._first_s or self._last_s - frame.age_ms / 1e3
-        self._last_number = frame.number
-        self._recent_ages_ms.append(frame.age_ms)
-        self.answered += 1
-
-    def __str__(self) -> str:
-        if not self.answered:
-            return "no frames"
-        seconds = max(self._last_s - self._first_s, 1e-9)
-        skipped = self._last_number + 1 - self.answered
-        ages_ms = sorted(self._recent_ages_ms)
-        return (
-            f"{self.answered} frame{'' if self.answered == 1 else 's'} in {seconds:.1f} s "
-            f"({self.answered / seconds:.1f}/s), {f'{skipped} skipped, ' if skipped else ''}"
-            f"p50 latency {ages_ms[len(ages_ms) // 2]:.1f} ms"
-        )
+def _classify(frame: Frame, source_name: str, classifier: Classifier, decider: Decider, top_k: int) -> Classified:
+    started_s = time.perf_counter()
+    prepared = classifier.prepare(frame.image_hwc_rgb_u8)
+    prepared_s = time.perf_counter()
+    probabilities = classifier.probabilities(prepared)
+    top = tuple(classifier.rank(probabilities, top_k))
+    decision = decider.decide(probabilities, frame.time_s)
+    ended_s = time.perf_counter()
+    latency_ms = LatencyMs(frame.decode_ms, (prepared_s - started_s) * 1e3, (ended_s - prepared_s) * 1e3)
+    stamp = FrameStamp(frame.number, frame.time_s, frame.captured_at, (ended_s - frame.started_s) * 1e3)
+    rejected = top[0].score < classifier.output_spec.reject_threshold
+    return Classified(source_name, top, latency_ms, stamp, decision, rejected)

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from edge_runtime.health import Monitored
 from edge_runtime.results import Result
+
+if TYPE_CHECKING:
+    from edge_runtime.preprocess import ImageU8
 
 
 class Sink(Protocol):
     """Takes results one by one and passes each on at once, so that a reader at a pipe's other end sees it."""
 
-    def write(self, result: Result) -> None:
+    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
         """Pass one result on.
+
+        Args:
+            result: An answer, a failure, or a camera that came or went.
+            image_hwc_rgb_u8: The whole frame, uint8 [height, width, 3] RGB, or None. It is lent for the length of the
+                call: the camera will overwrite it, so a sink that needs it longer copies it.
 
         Raises:
             BrokenPipeError: Nobody reads any more.
             OSError: The place cannot be written, for example a full disk.
         """
         ...
+
+    def close(self) -> None:
+        """Pass on what is still held and let go of the place; calling it again does nothing."""
+        ...
+
+
+@runtime_checkable
+class MonitoredSink(Sink, Monitored, Protocol):
+    """A sink that goes on through trouble of its own: a full disk or a broker that is away must not stop a camera.
+
+    Its ``write`` returns at once and raises nothing.
+    """

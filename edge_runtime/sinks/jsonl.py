@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from edge_runtime.results import Result, to_record
 from edge_runtime.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from edge_runtime.preprocess import ImageU8
 
 
 class JsonlSink(Sink):
@@ -19,10 +22,13 @@ class JsonlSink(Sink):
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def write(self, result: Result) -> None:
+    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:  # noqa: ARG002
         """Write one line and flush it."""
         self._stream.write(json_line(to_record(result)) + "\n")
         self._stream.flush()
+
+    def close(self) -> None:
+        """Do nothing: every line was flushed, and the stream is the caller's."""
 
 
 def json_line(record: object) -> str:

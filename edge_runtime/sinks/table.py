@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from edge_runtime.results import Classified, Failed, FrameStamp, Result
+from edge_runtime.results import Classified, Failed, FrameStamp, Result, StateChange
 from edge_runtime.sinks.base import Sink
 from edge_runtime.sinks.text import columns, escape, fit, fit_path, pad
+
+if TYPE_CHECKING:
+    from edge_runtime.preprocess import ImageU8
 
 _MAX_LABEL_WIDTH = 24
 _SOURCE_WIDTHS = (16, 48)
@@ -32,15 +35,20 @@ class TableSink(Sink):
         self._source_width = min(high, max(low, self._width * 2 // 5))
         self._line(pad("source", self._source_width), pad("label", self._label_width), _NUMBERS_HEADER)
 
-    def write(self, result: Result) -> None:
+    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:  # noqa: ARG002
         """Write one line and flush it."""
         source = pad(fit_path(escape(result.source), self._source_width), self._source_width)
         if isinstance(result, Failed):
             # A reason is never cut: it says what to do.
             self._stream.write(f"{source}  error: {escape(result.message)}\n")
             self._stream.flush()
+        elif isinstance(result, StateChange):
+            self._line(source, state_phrase(result))
         else:
             self._line(source, answer(result, self._label_width), runners_up(result))
+
+    def close(self) -> None:
+        """Do nothing: every line was flushed, and the stream is the caller's."""
 
     def _line(self, *parts: str) -> None:
         self._stream.write(fit("  ".join(parts).rstrip(), self._width) + "\n")
@@ -55,16 +63,26 @@ class FrameSink(Sink):
         self._label_width = _label_width(labels)
         self._width = _terminal_width(stream)
 
-    def write(self, result: Result) -> None:
+    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:  # noqa: ARG002
         """Write one line and flush it."""
         if isinstance(result, Failed):
             line = f"error: {escape(result.message)}"
+        elif isinstance(result, StateChange):
+            line = f"{clock_of_day(result.at)}  {state_phrase(result)}"
         else:
-            frame = result.frame
-            where = f"{_clock(frame)}  frame {frame.number:>6}  " if frame else ""
-            line = fit(f"{where}{answer(result, self._label_width)}  {runners_up(result)}".rstrip(), self._width)
+            line = fit(self._frame_line(result), self._width)
         self._stream.write(line + "\n")
         self._stream.flush()
+
+    def close(self) -> None:
+        """Do nothing: every line was flushed, and the stream is the caller's."""
+
+    def _frame_line(self, result: Classified) -> str:
+        frame = result.frame
+        where = f"{_clock(frame)}  frame {frame.number:>6}" if frame else ""
+        event = f"event: {event_phrase(result)}" if result.decision and result.decision.event else ""
+        parts = (where, answer(result, self._label_width), "rejected" if result.rejected else "", event)
+        return "  ".join(part for part in (*parts, runners_up(result)) if part)
 
 
 def answer(result: Classified, label_width: int) -> str:
@@ -77,6 +95,25 @@ def answer(result: Classified, label_width: int) -> str:
 def runners_up(result: Classified) -> str:
     """The other predictions in one phrase, empty where there are none."""
     return ", ".join(f"{fit(escape(other.label), _MAX_LABEL_WIDTH)} {other.score:.3f}" for other in result.top[1:])
+
+
+def event_phrase(result: Classified) -> str:
+    """What an answer's decision says: ``cat 0.930``, or ``nothing 0.310`` where it has no label."""
+    decision = result.decision
+    if decision is None:
+        return ""
+    label = "nothing" if decision.label is None else escape(decision.label)
+    return f"{fit(label, _MAX_LABEL_WIDTH)} {decision.score:.3f}"
+
+
+def state_phrase(change: StateChange) -> str:
+    """What a source is now, and why: ``reconnecting: gave no frame for 5 s``."""
+    return f"{change.state.value}: {escape(change.reason)}" if change.reason else change.state.value
+
+
+def clock_of_day(unix_s: float) -> str:
+    """Local time ``12:03:01`` of a Unix time in seconds."""
+    return time.strftime("%H:%M:%S", time.localtime(unix_s))
 
 
 def _clock(frame: FrameStamp) -> str:

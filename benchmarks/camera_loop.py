@@ -1,0 +1,139 @@
+"""What the camera loop costs beside the model, and how old its answers are: the tables on the camera in RESULTS.md.
+
+    python -m benchmarks.camera_loop overhead MODEL VIDEO [--labels FILE --crop CROP]
+    python -m benchmarks.camera_loop freshness VIDEO [--frames 10000]
+
+``overhead`` runs the same decoded frames through the bare stages (`Classifier.prepare` and the engine's ``invoke``) and
+through the whole loop with its decisions, health and a JSON-lines sink, in turns, one thread. ``freshness`` plays a
+video of any rate as a camera of 30 frames a second in the capture process, and answers with a model that takes 50 ms.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+
+from edge_runtime.classifier import Classifier
+from edge_runtime.cli_support import read_labels_file
+from edge_runtime.contract import Crop
+from edge_runtime.health import Health
+from edge_runtime.modelfile import Foreign, find_model
+from edge_runtime.pipeline.camera import classify_frames
+from edge_runtime.pipeline.decide import Decider, DecisionRule, parse_smoothing
+from edge_runtime.preprocess import ImageU8
+from edge_runtime.results import Classified
+from edge_runtime.sinks.jsonl import JsonlSink
+from edge_runtime.sources.frames import CaptureOptions, Frame
+from edge_runtime.sources.opening import open_source
+from edge_runtime.testing import FakeEngine, FakeSource, fake_classifier
+
+_FPS = 30
+_MODEL_S = 0.050
+
+
+@click.group()
+def main() -> None:
+    """Measure the camera loop."""
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("video")
+@click.option("--labels", type=click.Path(path_type=Path))
+@click.option("--crop", type=click.Choice([crop.value for crop in Crop]))
+@click.option("--rounds", default=20)
+@click.option("--frames", default=100)
+def overhead(model: Path, video: str, labels: Path | None, crop: str | None, rounds: int, frames: int) -> None:
+    """Compare the loop with its bare stages."""
+    foreign = Foreign(read_labels_file(labels) if labels else None, Crop(crop) if crop else None)
+    classifier = Classifier(find_model(model, None, foreign))
+    images = _decoded(video, frames)
+    _bare_s(classifier, images)
+    _loop_s(classifier, images)
+    pairs = [(_bare_s(classifier, images), _loop_s(classifier, images)) for _ in range(rounds)]
+    ratios = sorted(loop / bare for bare, loop in pairs)
+    bare_ms = statistics.median(bare for bare, _ in pairs) / frames * 1e3
+    loop_ms = statistics.median(loop for _, loop in pairs) / frames * 1e3
+    print(f"{rounds} rounds of {frames} frames {images[0].shape[1]}x{images[0].shape[0]}, in turns")
+    print(f"bare prepare + invoke {bare_ms:.3f} ms, loop {loop_ms:.3f} ms a frame")
+    quartiles = statistics.quantiles(ratios, n=4)
+    print(f"overhead: median {statistics.median(ratios) - 1:+.2%} (quartiles {quartiles[0] - 1:+.2%} to "
+          f"{quartiles[2] - 1:+.2%})")  # fmt: skip
+
+
+@main.command()
+@click.argument("video")
+@click.option("--frames", default=10_000, help="Of the source.")
+def freshness(video: str, frames: int) -> None:
+    """How much older answers are than their own work takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        paced = Path(folder) / "paced.mp4"
+        _at_30_fps(video, paced)
+        source = open_source(str(paced), CaptureOptions(realtime=True, loop=True))
+        classifier = fake_classifier(engine=FakeEngine(2, 224, delay_s=_MODEL_S))
+        answers: list[Classified] = []
+        until_s = time.perf_counter() + frames / _FPS
+        for result, _ in classify_frames(source, classifier, _decider(classifier), top_k=1, until_s=until_s):
+            if isinstance(result, Classified):
+                answers.append(result)
+        source.close()
+    waits_ms = [answer.frame.age_ms - answer.latency_ms.total for answer in answers if answer.frame]
+    ages_ms = [answer.frame.age_ms for answer in answers if answer.frame]
+    last = answers[-1].frame
+    print(f"{last.number + 1 if last else 0} frames of the source, {len(answers)} answers")
+    for name, values in (("age", ages_ms), ("age beyond capture and invoke", waits_ms)):
+        p50, p99, most = np.percentile(values, [50, 99, 100])
+        print(
+            f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, most {most:.1f} ms (one frame period is {1e3 / _FPS:.1f} ms)"
+        )
+
+
+def _decoded(video: str, count: int) -> list[ImageU8]:
+    source = open_source(video, CaptureOptions(loop=True))
+    frames = (item for item in source.frames() if isinstance(item, Frame))
+    images = [frame.image_hwc_rgb_u8.copy() for frame in itertools.islice(frames, count)]
+    source.close()
+    return images
+
+
+def _bare_s(classifier: Classifier, images: list[ImageU8]) -> float:
+    started_s = time.perf_counter()
+    for image in images:
+        classifier.engine.invoke(classifier.prepare(image)[np.newaxis])
+    return time.perf_counter() - started_s
+
+
+def _loop_s(classifier: Classifier, images: list[ImageU8]) -> float:
+    health, sink = Health(), JsonlSink(io.StringIO())
+    started_s = time.perf_counter()
+    for result, image in classify_frames(FakeSource(images), classifier, _decider(classifier), top_k=3):
+        health.add(result)
+        sink.write(result, image)
+    return time.perf_counter() - started_s
+
+
+def _decider(classifier: Classifier) -> Decider:
+    smoothing = parse_smoothing("3/5", classifier.output_spec)
+    return Decider(classifier.labels, smoothing, DecisionRule(min_interval_s=1.0))
+
+
+def _at_30_fps(video: str, path: Path) -> None:
+    """The same pictures as a file of 30 frames a second."""
+    images = _decoded(video, 10 * _FPS)
+    size_wh = images[0].shape[1], images[0].shape[0]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _FPS, size_wh)
+    for image in images:
+        writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    writer.release()
+
+
+if __name__ == "__main__":
+    main()

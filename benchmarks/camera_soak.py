@@ -1,0 +1,187 @@
+"""Whether a camera that runs for ever stays as it was: the soak in RESULTS.md.
+
+    python -m benchmarks.camera_soak [--frames 200000]
+
+Runs the real ``edge-run camera`` on a drawn video that is played as a camera of 1,000 frames a second, with every sink:
+standard output, a rotated file, saved pictures under a small quota, a broker (where mosquitto is installed), a webhook
+and the live page with a client that watches. Memory, open files and threads of the program and of its capture process
+are read from outside, by /proc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+
+from edge_runtime.testing import write_tiny_bundle
+
+_VIDEO_FPS, _VIDEO_FRAMES, _SIZE_WH = 1000, 600, (160, 120)
+_SAMPLE_S = 0.5
+_WARM_UP = 0.2
+"""Share of the frames that counts as warm-up: buffers, caches and queues reach their size in it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What /proc says: frames answered so far, then kB, files and threads of the program, kB of its children."""
+
+    frames: int
+    rss_kb: int
+    files: int
+    threads: int
+    children_kb: int
+
+
+@click.command()
+@click.option("--frames", default=200_000, show_default=True)
+def main(frames: int) -> None:
+    """Let a camera run, and compare the end with the time after its warm-up."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        bundle = write_tiny_bundle(folder / "tiny", size=64)
+        _draw_video(folder / "clip.mp4")
+        port, hook_port = _free_port(), _free_port()
+        stack.enter_context(_webhook_server(hook_port))
+        command = [Path(sys.executable).with_name("edge-run"), "camera", bundle, "--source", folder / "clip.mp4"]
+        command += ["--realtime", "--loop", "--format", "jsonl", "--max-frames", str(frames), "--min-interval", "0.2"]
+        command += ["--output", folder / "results.csv", "--rotate", "5MB", "--keep", "2"]
+        command += ["--save-frames", folder / "saved", "--save", "both", "--save-quota", "2MB"]
+        command += ["--save-interval", "0.1", "--threads", "1"]
+        command += ["--web", f"127.0.0.1:{port}", "--webhook", f"http://127.0.0.1:{hook_port}/"]
+        command += [*_broker(stack, folder)]
+        process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+        stack.callback(process.kill)
+        samples = _watch(process, port)
+        if process.wait() != 0:
+            raise SystemExit(f"edge-run ended with {process.returncode}")
+    _report(samples, frames)
+
+
+def _watch(process: subprocess.Popen[bytes], port: int) -> list[Sample]:
+    """Samples until the program ends; the page is watched by a client all the time."""
+    client = threading.Thread(target=_watch_page, args=(port, process), daemon=True)
+    client.start()
+    samples = []
+    while process.poll() is None:
+        with contextlib.suppress(OSError, ValueError, KeyError, http.client.HTTPException):
+            samples.append(_sample(process.pid, _answered(port)))
+        time.sleep(_SAMPLE_S)
+    return samples
+
+
+def _sample(pid: int, frames: int) -> Sample:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    files, threads = (len(list(Path(f"/proc/{pid}/{kind}").iterdir())) for kind in ("fd", "task"))
+    return Sample(frames, _rss_kb(str(pid)), files, threads, sum(_rss_kb(child) for child in children))
+
+
+def _rss_kb(pid: str) -> int:
+    """Anonymous memory: pages of shared frames and of files are not the program's to leak."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+
+
+def _answered(port: int) -> int:
+    return int(_get_json(port, "/api/state")["answered"])
+
+
+def _get_json(port: int, path: str) -> dict[str, int]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        parsed: dict[str, int] = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    return parsed
+
+
+def _watch_page(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Fetch the picture and the metrics over and over, as a browser and a monitor do."""
+    while process.poll() is None:
+        for path in ("/frame.jpg", "/metrics"):
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                connection.request("GET", path)
+                connection.getresponse().read()
+                connection.close()
+        time.sleep(0.2)
+
+
+def _report(samples: list[Sample], frames: int) -> None:
+    warm = [sample for sample in samples if sample.frames >= _WARM_UP * frames]
+    third = max(1, len(warm) // 3)
+    print(f"{frames} frames, {len(samples)} samples, {len(warm)} of them after the first {_WARM_UP:.0%}")
+    for name in ("rss_kb", "children_kb", "files", "threads"):
+        values = np.array([getattr(sample, name) for sample in warm])
+        first, last = np.median(values[:third]), np.median(values[-third:])
+        print(
+            f"{name}: first third {first:.0f}, last third {last:.0f}, growth {last - first:+.0f}, most {values.max()}"
+        )
+
+
+def _draw_video(path: Path) -> None:
+    """A colour that changes from red over green to blue, so that events come."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _VIDEO_FPS, _SIZE_WH)
+    rng = np.random.default_rng(0)
+    for number in range(_VIDEO_FRAMES):
+        image_hwc_bgr_u8 = rng.integers(0, 90, (_SIZE_WH[1], _SIZE_WH[0], 3), np.uint8)
+        image_hwc_bgr_u8[:, :, number * 3 // _VIDEO_FRAMES] += 120
+        writer.write(image_hwc_bgr_u8)
+    writer.release()
+
+
+@contextlib.contextmanager
+def _webhook_server(port: int) -> Iterator[None]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+
+
+def _broker(stack: contextlib.ExitStack, folder: Path) -> list[str]:
+    """The options for a broker of our own, or none where mosquitto is not installed."""
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    if program is None:
+        print("mosquitto is not installed: without a broker")
+        return []
+    port = _free_port()
+    config = folder / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    process = subprocess.Popen([program, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    stack.callback(process.kill)
+    return ["--mqtt", f"mqtt://127.0.0.1:{port}/edgekit"]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The options of ``edge-run camera``, gathered into a `CameraJob`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_runtime.commands.camera_job import CameraJob
+from edge_runtime.commands.model_choice import ModelChoice
+
+_PATH = click.Path(path_type=Path)
+_SECONDS = click.FloatRange(min=0)
+_CAPTURE = (
+    click.option(
+        "--source",
+        default="0",
+        show_default=True,
+        help="Camera as 0 or /dev/video0, picamera, an rtsp:// or http:// address, or a video file.",
+    ),
+    click.option("--size", metavar="WxH", help="Picture size to ask a camera for, such as 1280x720."),
+    click.option("--fps", type=click.FloatRange(min=0, min_open=True), help="Frame rate to ask a camera for."),
+    click.option("--pixel-format", metavar="NAME", help="Pixel format to ask a camera for, such as mjpeg or yuyv."),
+    click.option("--realtime", is_flag=True, help="Play a video file at its own pace, skipping as with a camera."),
+    click.option("--loop", is_flag=True, help="Start a video file again at its end."),
+    click.option("--wait", is_flag=True, help="Wait for a camera that is not there at the start."),
+    click.option(
+        "--stall-timeout",
+        "stall_timeout_s",
+        type=click.FloatRange(min=0.1),
+        default=5.0,
+        show_default=True,
+        metavar="S",
+        help="Open a camera again that gives no frame for so many seconds.",
+    ),
+)
+_DECIDE = (
+    click.option(
+        "--smooth",
+        default="3/5",
+        show_default=True,
+        metavar="K/N|WEIGHT|none",
+        help="Decide by K of the last N frames, or by an average with this weight of the newest.",
+    ),
+    click.option(
+        "--threshold",
+        type=click.FloatRange(0, 1),
+        metavar="P",
+        help="Score under which nothing is decided [default: the model's own].",
+    ),
+    click.option("--ignore", multiple=True, metavar="LABEL", help="A label that means: nothing there. Repeatable."),
+    click.option(
+        "--min-interval",
+        "min_interval_s",
+        type=_SECONDS,
+        default=1.0,
+        show_default=True,
+        metavar="S",
+        help="Least seconds between two events.",
+    ),
+)
+_OUTPUT = (
+    click.option("--format", type=click.Choice(["text", "jsonl", "csv"]), default="text", show_default=True),
+    click.option(
+        "--every",
+        type=click.Choice(["frame", "event"]),
+        default="frame",
+        show_default=True,
+        help="Write a line for every frame, or for events and changes of the camera only.",
+    ),
+    click.option("--output", type=_PATH, help="Append to this file too, JSON lines or .csv by its name."),
+    click.option("--rotate", default="100MB", show_default=True, metavar="SIZE", help="Put --output aside at a size."),
+    click.option("--keep", type=click.IntRange(min=0), default=5, show_default=True, help="How many of these to keep."),
+    click.option("--save-frames", type=_PATH, metavar="DIR", help="Save pictures as DIR/LABEL/*.jpg."),
+    click.option(
+        "--save",
+        type=click.Choice(["event", "uncertain", "both"]),
+        default="event",
+        show_default=True,
+        help="Which pictures: of events, those to label and train on, or both.",
+    ),
+    click.option("--save-quota", default="1GB", show_default=True, metavar="SIZE", help="Remove the oldest above it."),
+    click.option(
+        "--save-interval",
+        "save_interval_s",
+        type=_SECONDS,
+        default=1.0,
+        show_default=True,
+        metavar="S",
+        help="Least seconds between two pictures.",
+    ),
+)
+_NETWORK = (
+    click.option("--web", metavar="[HOST:]PORT", help="Serve a live page; on this machine only unless HOST says more."),
+    click.option("--web-token-file", type=_PATH, help="Token of the page [default: EDGEKIT_WEB_TOKEN, else made up]."),
+    click.option("--mqtt", metavar="URL", help="Publish to a broker: mqtt://[USER@]HOST[:PORT][/PREFIX], or mqtts://."),
+    click.option("--mqtt-ca", type=_PATH, help="Certificate authority of the broker."),
+    click.option("--mqtt-password-file", type=_PATH, help="Password [default: EDGEKIT_MQTT_PASSWORD]."),
+    click.option("--discovery/--no-discovery", default=True, help="Tell Home Assistant through the broker."),
+    click.option("--webhook", metavar="URL", help="POST each event as JSON to this address."),
+    click.option("--name", help="What the camera is called there [default: this machine's name]."),
+)
+_RUN = (
+    click.option("--max-frames", type=click.IntRange(min=1), metavar="N", help="Stop after N answers."),
+    click.option("--duration", "duration_s", type=_SECONDS, metavar="S", help="Stop after S seconds."),
+    click.option("--top-k", type=click.IntRange(min=1), default=3, show_default=True, metavar="K"),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="N",
+        help="Threads inside one inference [default: one per core].",
+    ),
+)
+
+
+def camera_options(function: Callable[[ModelChoice, CameraJob], Any]) -> Callable[..., Any]:
+    """The options above, given to the command as a `CameraJob` after the model's."""
+
+    def command(choice: ModelChoice, **options: Any) -> Any:
+        return function(choice, CameraJob(**options))
+
+    command.__doc__, command.__name__ = function.__doc__, function.__name__
+    decorated: Callable[..., Any] = command
+    for option in reversed((*_CAPTURE, *_DECIDE, *_OUTPUT, *_NETWORK, *_RUN)):
+        decorated = option(decorated)
+    return decorated

@@ -1,0 +1,128 @@
+"""Any sink in a thread of its own, so that a slow disk or network never makes a camera wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edge_runtime.errors import EdgeKitError
+from edge_runtime.results import Result
+from edge_runtime.sinks.base import MonitoredSink, Sink
+
+if TYPE_CHECKING:
+    from edge_runtime.preprocess import ImageU8
+
+CLOSE_DEADLINE_S = 2.0
+CAPACITY, CAPACITY_WITH_IMAGE = 64, 4
+# What libraries and the system raise for a result or a peer that is not as it should be. Anything else is a bug here.
+_TROUBLES = (OSError, ValueError, RuntimeError, EdgeKitError)
+_Item = tuple[Result, "ImageU8 | None"]
+
+
+class BackgroundSink(MonitoredSink):
+    """Passes results to another sink from a daemon thread; when too many wait, the oldest are dropped and counted.
+
+    An error of the inner sink becomes `problem`, and the result counts as dropped; the next result is tried again,
+    and `problem` is None again when one has passed. A bug of the inner sink ends the thread with a traceback:
+    `problem` says so from then on, and every result counts as dropped. `write` may be called from any thread.
+
+    Args:
+        inner: The sink that does the work; it is called from the thread only, except for its construction.
+        name: As health and metrics call it.
+        capacity: How many results may wait; None is 64, or 4 with frames, which take megabytes each.
+        wants: Which results are passed on at all, asked in the caller's thread; None takes all.
+        with_image: Whether the inner sink needs frames, which are then copied, since they are only lent.
+    """
+
+    def __init__(
+        self,
+        inner: Sink,
+        name: str,
+        *,
+        capacity: int | None = None,
+        wants: Callable[[Result], bool] | None = None,
+        with_image: bool = False,
+    ) -> None:
+        self.name, self.dropped = name, 0
+        self.problem: str | None = None
+        self._inner, self._wants, self._with_image = inner, wants, with_image
+        self._capacity = capacity or (CAPACITY_WITH_IMAGE if with_image else CAPACITY)
+        self._changed = threading.Condition()
+        self._waiting: deque[_Item] = deque()
+        self._closing = self._ended = False
+        self._thread = threading.Thread(target=self._run, name=f"sink {name}", daemon=True)
+        self._thread.start()
+
+    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
+        """Leave a result to the thread, and return at once."""
+        if self._closing or (self._wants and not self._wants(result)):
+            return
+        keep = image_hwc_rgb_u8.copy() if self._with_image and image_hwc_rgb_u8 is not None else None
+        with self._changed:
+            if self._ended:
+                self.dropped += not self._closing
+                return
+            if len(self._waiting) >= self._capacity:
+                self._waiting.popleft()
+                self.dropped += 1
+                self.problem = self.problem or "takes results more slowly than they come"
+            self._waiting.append((result, keep))
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Let the thread finish what waits, and close the inner sink.
+
+        It returns after at most `CLOSE_DEADLINE_S` seconds. In the last fifth of them nothing new is passed on, so
+        that a sink that is only slow is still closed; one that hangs is left to the end of the process.
+        """
+        deadline_s = time.monotonic() + CLOSE_DEADLINE_S
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(CLOSE_DEADLINE_S * 0.8)
+        with self._changed:
+            self.dropped += len(self._waiting)
+            self._waiting.clear()
+        self._thread.join(max(0.0, deadline_s - time.monotonic()))
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._closing)
+                    if not self._waiting:
+                        break
+                    result, image_hwc_rgb_u8 = self._waiting.popleft()
+                self._pass_on(result, image_hwc_rgb_u8)
+                del result, image_hwc_rgb_u8  # a waiting thread must not hold the last frame
+        finally:
+            with self._changed:
+                self._ended = True
+                if not self._closing:
+                    self.problem = "stopped by a bug, see the traceback; start the program again"
+                    self.dropped += len(self._waiting) + 1
+                    self._waiting.clear()
+            self._close_inner()
+
+    def _pass_on(self, result: Result, image_hwc_rgb_u8: ImageU8 | None) -> None:
+        try:
+            self._inner.write(result, image_hwc_rgb_u8)
+        except _TROUBLES as error:
+            self._note(error)
+            with self._changed:
+                self.dropped += 1
+        else:
+            self.problem = None
+
+    def _close_inner(self) -> None:
+        try:
+            self._inner.close()
+        except _TROUBLES as error:
+            self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        reason = error.strerror if isinstance(error, OSError) else None
+        self.problem = reason or str(error) or type(error).__name__

@@ -1,0 +1,148 @@
+"""A camera on a terminal: news scroll by as lines, and below them one calm line tells how things are now."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from edge_runtime.health import Health, Snapshot
+from edge_runtime.results import Classified, Failed, Result, SourceState, StateChange
+from edge_runtime.sinks.base import Sink
+from edge_runtime.sinks.events import is_news
+from edge_runtime.sinks.table import clock_of_day, event_phrase, state_phrase
+from edge_runtime.sinks.text import columns, escape, fit, pad
+
+if TYPE_CHECKING:
+    from edge_runtime.preprocess import ImageU8
+
+UPDATE_EVERY_S = 0.25
+_CLEAR = "\r\x1b[K"  # to the start of the line, and clear it
+_LABEL_WIDTH, _BAR_WIDTH = 20, 16
+_WIDTH_UNKNOWN = 80
+
+
+class ConsoleSink(Sink):
+    """Shows the last answer in one line that is written over at most four times a second; news stay above it.
+
+    The line never reaches the last column, so no terminal wraps it, and the cursor is never hidden, so a killed
+    process leaves the terminal as it was.
+
+    Args:
+        stream: A terminal.
+        health: What the camera's loop counts; None counts what is written here.
+    """
+
+    def __init__(self, stream: TextIO, health: Health | None = None) -> None:
+        self._stream = stream
+        self._own_health = Health() if health is None else None
+        self._health = health or self._own_health or Health()
+        self._blocks = _can_write(stream, "█░")
+        self._next_update_s = 0.0
+        self._shown = False
+
+    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:  # noqa: ARG002
+        """Scroll news, and update the line if it is time."""
+        if self._own_health:
+            self._own_health.add(result)
+        now_s = time.monotonic()
+        news = is_news(result)
+        if not news and now_s < self._next_update_s:
+            return
+        self._next_update_s = now_s + UPDATE_EVERY_S
+        line = _CLEAR + _news_line(result) + "\n" if news else _CLEAR
+        self._stream.write(line + status_line(self._health.snapshot(), _width(self._stream), blocks=self._blocks))
+        self._stream.flush()
+        self._shown = True
+
+    def close(self) -> None:
+        """Leave the last state standing and the cursor on a line of its own."""
+        if self._shown:
+            self._shown = False
+            self._stream.write(
+                _CLEAR + status_line(self._health.snapshot(), _width(self._stream), blocks=self._blocks) + "\n"
+            )
+            self._stream.flush()
+
+
+def status_line(snapshot: Snapshot, width: int, *, blocks: bool = True) -> str:
+    """How a run is, in one line of fewer than ``width`` columns; what matters least is left out first.
+
+    Args:
+        snapshot: The run.
+        width: Columns of the terminal.
+        blocks: Whether the terminal's encoding has block characters.
+    """
+    limit = max(1, width - 1)
+    if snapshot.state not in (None, SourceState.CONNECTED):
+        reason = f": {escape(snapshot.state_reason)}" if snapshot.state_reason else ""
+        return fit(f"{snapshot.state.value}{reason}", limit)
+    last = snapshot.last
+    if last is None:
+        return fit("waiting for the first frame", limit)
+    label, score = _answer(last)
+    troubles = [f"{escape(sink.name)}: {escape(sink.problem)}" for sink in snapshot.sinks if sink.problem]
+    # In the order of the line, each with its rank: the highest number goes first when the terminal is narrow.
+    parts = [
+        (0, pad(fit(label, _LABEL_WIDTH), _LABEL_WIDTH)),
+        (5, _bar(score, blocks=blocks)),
+        (0, f"{score:.2f}"),
+        (2, f"{snapshot.frames_per_second:5.1f}/s"),
+        (3, f"{last.latency_ms.total:6.1f} ms"),
+        (4, f"age {last.frame.age_ms:6.1f} ms" if last.frame else ""),
+        (6, snapshot.state.value if snapshot.state else ""),
+        (1, "; ".join(troubles)),
+    ]
+    return _fit_parts(parts, limit)
+
+
+def _fit_parts(parts: list[tuple[int, str]], limit: int) -> str:
+    kept = [part for part in parts if part[1]]
+    while True:
+        line = "  ".join(text for _, text in kept)
+        least = max(rank for rank, _ in kept)
+        if columns(line) <= limit:
+            return line
+        if least <= 1:
+            return fit(" ".join(line.split()), limit)
+        kept = [part for part in kept if part[0] != least]
+
+
+def _answer(last: Classified) -> tuple[str, float]:
+    """Label and score to show: what the frames agree on, or the frame's own answer with a question mark."""
+    if last.decision and last.decision.label is not None:
+        return escape(last.decision.label), last.decision.score
+    best = last.top[0]
+    doubt = "?" if last.rejected or last.decision else ""
+    return fit(escape(best.label), _LABEL_WIDTH - len(doubt)) + doubt, best.score
+
+
+def _bar(score: float, *, blocks: bool) -> str:
+    full, empty = ("█", "░") if blocks else ("#", ".")
+    count = round(min(max(score, 0.0), 1.0) * _BAR_WIDTH)
+    return full * count + empty * (_BAR_WIDTH - count)
+
+
+def _news_line(result: Result) -> str:
+    if isinstance(result, StateChange):
+        return f"{clock_of_day(result.at)}  {state_phrase(result)}"
+    if isinstance(result, Failed):
+        return f"error: {escape(result.message)}"
+    at = result.frame.captured_at if result.frame and result.frame.captured_at is not None else time.time()
+    return f"{clock_of_day(at)}  {event_phrase(result)}"
+
+
+def _width(stream: TextIO) -> int:
+    # Asked each time, because windows are resized.
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _WIDTH_UNKNOWN
+    except OSError:
+        return _WIDTH_UNKNOWN
+
+
+def _can_write(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

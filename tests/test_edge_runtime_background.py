@@ -1,0 +1,212 @@
+"""A sink in a thread of its own: never waits, never dies in silence, and is closed in time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import edge_runtime.sinks.background as background
+from edge_runtime.classifier import Prediction
+from edge_runtime.errors import OutputError
+from edge_runtime.preprocess import ImageU8
+from edge_runtime.results import Classified, FrameStamp, LatencyMs, Result
+from edge_runtime.sinks.background import BackgroundSink
+from edge_runtime.sinks.base import Sink
+
+DEADLINE_S = 20.0
+
+
+class Recorder(Sink):
+    """Keeps what it is given; can be held up, and raises what it is told to."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self.images: list[ImageU8 | None] = []
+        self.raises: Exception | None = None
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.entered = threading.Event()
+        self.closes = 0
+
+    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
+        self.entered.set()
+        assert self.go_on.wait(DEADLINE_S)
+        if self.raises:
+            raise self.raises
+        self.results.append(result)
+        self.images.append(image_hwc_rgb_u8)
+
+    def close(self) -> None:
+        self.closes += 1
+
+
+def answer(number: int = 0) -> Classified:
+    frame = FrameStamp(number, 0.0, None, 1.0)
+    return Classified("camera", (Prediction("cat", 0.9),), LatencyMs(1, 1, 1), frame)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end_s, "waited in vain"
+        time.sleep(0.005)
+
+
+def test_results_pass_in_order_and_closing_finishes_them() -> None:
+    inner = Recorder()
+    sink = BackgroundSink(inner, "test")
+    results = [answer(number) for number in range(50)]
+    for result in results:
+        sink.write(result)
+    sink.close()
+    sink.close()
+    assert inner.results == results
+    assert (inner.closes, sink.dropped, sink.problem) == (1, 0, None)
+    sink.write(answer())
+    assert len(inner.results) == 50
+
+
+def test_frames_are_copied_only_for_a_sink_that_needs_them_and_a_result_that_is_wanted() -> None:
+    inner, asked = Recorder(), []
+
+    def wants(result: Result) -> bool:
+        asked.append(result)
+        return len(asked) > 1
+
+    sink = BackgroundSink(inner, "test", wants=wants, with_image=True)
+    lent = np.zeros((2, 2, 3), np.uint8)
+    for _ in range(2):
+        sink.write(answer(), lent)
+    lent[:] = 255
+    sink.close()
+    assert len(inner.images) == 1
+    assert inner.images[0] is not None
+    assert not inner.images[0].any()
+    plain = Recorder()
+    sink = BackgroundSink(plain, "test")
+    sink.write(answer(), lent)
+    sink.close()
+    assert plain.images == [None]
+
+
+def test_the_oldest_are_dropped_when_too_many_wait_and_health_says_so() -> None:
+    inner = Recorder()
+    inner.go_on.clear()
+    sink = BackgroundSink(inner, "test", capacity=2)
+    sink.write(answer(0))
+    assert inner.entered.wait(DEADLINE_S)
+    for number in range(1, 6):
+        sink.write(answer(number))
+    assert sink.dropped == 3
+    assert sink.problem == "takes results more slowly than they come"
+    inner.go_on.set()
+    wait_until(lambda: len(inner.results) == 3)
+    wait_until(lambda: sink.problem is None)
+    assert [result.frame.number for result in inner.results if isinstance(result, Classified) and result.frame] == [
+        0,
+        4,
+        5,
+    ]
+    sink.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("odd"), "odd"),
+        (ValueError("no number"), "no number"),
+        (RuntimeError(), "RuntimeError"),
+        (OutputError("another edge-run is writing there"), "another edge-run is writing there"),
+    ],
+)
+def test_trouble_is_told_and_passes(error: Exception, says: str) -> None:
+    inner = Recorder()
+    inner.raises = error
+    sink = BackgroundSink(inner, "test")
+    sink.write(answer(0))
+    wait_until(lambda: sink.dropped == 1)
+    assert sink.problem == says
+    inner.raises = None
+    sink.write(answer(1))
+    wait_until(lambda: sink.problem is None)
+    sink.close()
+    assert (len(inner.results), inner.closes, sink.dropped) == (1, 1, 1)
+
+
+def test_a_bug_ends_the_thread_loudly_and_the_camera_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    inner = Recorder()
+    inner.raises = KeyError("a bug")
+    sink = BackgroundSink(inner, "test")
+    sink.write(answer(0))
+    wait_until(lambda: bool(reported))
+    assert reported[0].exc_type is KeyError
+    assert sink.problem is not None
+    assert "bug" in sink.problem
+    sink.write(answer(1))
+    assert sink.dropped == 2
+    assert inner.closes == 1
+    sink.close()
+    assert inner.closes == 1
+
+
+def test_closing_a_slow_sink_drops_what_waits_and_still_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "CLOSE_DEADLINE_S", 1.0)
+
+    class Slow(Recorder):
+        def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
+            super().write(result, image_hwc_rgb_u8)
+            time.sleep(0.05)
+
+    inner = Slow()
+    sink = BackgroundSink(inner, "test", capacity=1000)
+    for number in range(1000):
+        sink.write(answer(number))
+    sink.close()
+    wait_until(lambda: inner.closes == 1)
+    assert 0 < len(inner.results) < 1000
+    assert sink.dropped == 1000 - len(inner.results)
+
+
+def test_closing_a_sink_that_hangs_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "CLOSE_DEADLINE_S", 0.2)
+    inner = Recorder()
+    inner.go_on.clear()
+    sink = BackgroundSink(inner, "test")
+    sink.write(answer(0))
+    sink.write(answer(1))
+    assert inner.entered.wait(DEADLINE_S)
+    sink.close()
+    assert (inner.closes, sink.dropped) == (0, 1)
+    inner.go_on.set()
+    wait_until(lambda: inner.closes == 1)
+
+
+def test_trouble_at_closing_is_told() -> None:
+    class Stuck(Recorder):
+        def close(self) -> None:
+            raise OSError(5, "Input/output error")
+
+    sink = BackgroundSink(Stuck(), "test")
+    sink.close()
+    assert sink.problem == "Input/output error"
+
+
+def test_threads_may_write_together_and_none_is_left() -> None:
+    before = threading.active_count()
+    inner = Recorder()
+    sink = BackgroundSink(inner, "test", capacity=10_000)
+    writers = [threading.Thread(target=lambda: [sink.write(answer(number)) for number in range(200)]) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    sink.close()
+    wait_until(lambda: threading.active_count() == before)
+    assert len(inner.results) == 800
