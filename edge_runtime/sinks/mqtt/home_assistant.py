@@ -1,0 +1,155 @@
+"""What Home Assistant must be told to show a camera as a device of its own.
+
+One retained message describes the whole device, as in https://www.home-assistant.io/integrations/mqtt/ under "Device
+discovery payload". Labels and names are data in it and never part of a template, so they cannot run as one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edge_runtime import __version__
+from edge_runtime.results import SourceState
+
+EXPIRE_AFTER_S = 120
+_MAX_OPTIONS = 100
+_MAX_STATE = 255  # characters that a state of Home Assistant may have
+_DIAGNOSTIC = {"entity_category": "diagnostic"}
+_MEASUREMENT = {"state_class": "measurement"}
+_RESERVED = ("", "None", "unknown", "unavailable")
+
+
+@dataclass(frozen=True)
+class Device:
+    """A camera as Home Assistant is told of it.
+
+    Attributes:
+        identifier: Of the device, unchanging; of letters, digits, ``_`` and ``-``.
+        name: For people.
+        topic: Under which it publishes, without the last level.
+        labels: Of the model, in any order.
+        model: Name of the model, or None.
+        rates: Whether states tell frames per second.
+        frames: Whether pictures are published.
+        expire_after_s: Seconds after which values without an update are no longer shown.
+    """
+
+    identifier: str
+    name: str
+    topic: str
+    labels: Sequence[str]
+    model: str | None = None
+    rates: bool = False
+    frames: bool = False
+    expire_after_s: int = EXPIRE_AFTER_S
+
+
+def discovery_topic(prefix: str, device: Device) -> str:
+    """Where Home Assistant expects the description of a device."""
+    return f"{prefix}/device/{device.identifier}/config"
+
+
+def discovery_payload(device: Device) -> bytes:
+    """The description, in JSON."""
+    components = {"label": _label(device), "score": _score(device), "connection": _connection(device)}
+    components |= {"source": _source(device), "latency": _latency(device)}
+    if device.rates:
+        components["rate"] = _rate(device)
+    if _as_options(device.labels):
+        components["event"] = _event(device)
+    if device.frames:
+        components["picture"] = {"platform": "camera", "name": "Picture", "topic": f"{device.topic}/frame"}
+    for key, component in components.items():
+        component["unique_id"] = f"{device.identifier}_{key}"
+    description: dict[str, Any] = {"identifiers": [device.identifier], "name": clean(device.name)}
+    description |= {"manufacturer": "edgekit", "sw_version": __version__}
+    if device.model:
+        description["model"] = clean(device.model)
+    payload = {
+        "device": description,
+        "origin": {"name": "edgekit", "sw_version": __version__},
+        "availability_topic": f"{device.topic}/availability",
+        "qos": 1,
+        "components": components,
+    }
+    return json.dumps(payload, allow_nan=False).encode()
+
+
+def clean(text: str) -> str:
+    """Text for people in a state or name: no control characters, valid UTF-8, not too long for Home Assistant."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    return plain.encode("utf-8", "replace").decode("utf-8").strip()[:_MAX_STATE]
+
+
+def _sensor(device: Device, name: str, template: str, **more: Any) -> dict[str, Any]:
+    return {
+        "platform": "sensor",
+        "name": name,
+        "state_topic": f"{device.topic}/state",
+        "value_template": template,
+        "expire_after": device.expire_after_s,
+        **more,
+    }
+
+
+def _label(device: Device) -> dict[str, Any]:
+    options = _as_options(device.labels)
+    enum: dict[str, Any] = {"device_class": "enum", "options": options} if options else {}
+    attributes = {"json_attributes_topic": f"{device.topic}/state"}
+    return _sensor(device, "Label", "{{ value_json.label }}", icon="mdi:tag", **attributes, **enum)
+
+
+def _score(device: Device) -> dict[str, Any]:
+    template = "{{ none if value_json.score is none else (value_json.score * 100) | round(1) }}"
+    return _sensor(device, "Score", template, unit_of_measurement="%", icon="mdi:percent", **_MEASUREMENT)
+
+
+def _rate(device: Device) -> dict[str, Any]:
+    template = "{{ value_json.frames_per_second }}"
+    return _sensor(device, "Frame rate", template, unit_of_measurement="fps", **_MEASUREMENT, **_DIAGNOSTIC)
+
+
+def _latency(device: Device) -> dict[str, Any]:
+    kind = {"device_class": "duration", "unit_of_measurement": "ms", "suggested_display_precision": 1}
+    return _sensor(device, "Latency", "{{ value_json.latency_ms }}", **kind, **_MEASUREMENT, **_DIAGNOSTIC)
+
+
+def _connection(device: Device) -> dict[str, Any]:
+    return {
+        "platform": "binary_sensor",
+        "name": "Camera",
+        "device_class": "connectivity",
+        "state_topic": f"{device.topic}/source",
+        "value_template": f"{{{{ 'ON' if value == '{SourceState.CONNECTED.value}' else 'OFF' }}}}",
+        **_DIAGNOSTIC,
+    }
+
+
+def _source(device: Device) -> dict[str, Any]:
+    return {
+        "platform": "sensor",
+        "name": "Camera state",
+        "device_class": "enum",
+        "options": [state.value for state in SourceState],
+        "state_topic": f"{device.topic}/source",
+        **_DIAGNOSTIC,
+    }
+
+
+def _event(device: Device) -> dict[str, Any]:
+    return {
+        "platform": "event",
+        "name": "Seen",
+        "state_topic": f"{device.topic}/event",
+        "event_types": _as_options(device.labels),
+        "icon": "mdi:eye",
+    }
+
+
+def _as_options(labels: Sequence[str]) -> list[str]:
+    """The labels, where they are few and Home Assistant can tell them apart; else none, and any text is accepted."""
+    usable = all(clean(label) == label and label not in _RESERVED for label in labels)
+    return list(labels) if usable and 0 < len(labels) <= _MAX_OPTIONS and len(set(labels)) == len(labels) else []

@@ -1,0 +1,195 @@
+"""Results as MQTT topics: what is true now, retained, and what happened, once.
+
+    PREFIX/NAME/availability   online | offline, retained; offline is also the last will
+    PREFIX/NAME/source         connected | stalled | reconnecting | ended, retained
+    PREFIX/NAME/state          JSON, retained: the label decided on, its score, the last answer, rates
+    PREFIX/NAME/event          JSON, for each decision that begins something
+    PREFIX/NAME/frame          a JPEG, where asked for
+
+A camera gives 30 answers a second, so a state is sent when its label or source changes, else once per interval.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime.results import Classified, Result, SourceState, StateChange
+from edge_runtime.sinks.base import MonitoredSink
+from edge_runtime.sinks.mqtt.home_assistant import (
+    EXPIRE_AFTER_S,
+    Device,
+    clean,
+    discovery_payload,
+    discovery_topic,
+)
+from edge_runtime.sinks.mqtt.keeper import Keeper
+from edge_runtime.sinks.mqtt.options import MqttOptions, slug, tls_context
+from edge_runtime.sinks.mqtt.outbox import Message, Outbox
+
+if TYPE_CHECKING:
+    from edge_runtime.health import Health
+    from edge_runtime.preprocess import ImageU8
+
+_ONLINE, _OFFLINE = b"online", b"offline"
+_CHANGE_GAP_S = 0.1
+_FRAME_GAP_S = 1.0
+_FRAME_WIDTH = 640
+_INTERVALS_BEFORE_EXPIRY = 4
+
+
+class MqttSink(MonitoredSink):
+    """Publishes to a broker from a thread of its own; a broker that is away, slow or wrong stops nothing.
+
+    Args:
+        options: The broker and the topics; see `edge_runtime.sinks.mqtt.options.parse_mqtt_url`.
+        name: Of this camera, unique for the broker: part of topics, client id and identifiers, stable over restarts.
+        labels: Of the model.
+        health: Where frames per second come from, or None.
+        model: Name of the model, for people.
+
+    Raises:
+        UsageError: Certificates that cannot be used.
+    """
+
+    def __init__(
+        self,
+        options: MqttOptions,
+        *,
+        name: str,
+        labels: Sequence[str],
+        health: Health | None = None,
+        model: str | None = None,
+    ) -> None:
+        context = tls_context(options)
+        self.name, self.dropped = "mqtt", 0
+        self.problem: str | None = f"{options.shown}: not connected yet"
+        self._options, self._health, self._closed = options, health, False
+        self._source: SourceState | None = None
+        self._last: Classified | None = None
+        self._frame_at_s = -math.inf
+        part = slug(name)
+        self._topic = f"{options.prefix}/{part}"
+        self._outbox = Outbox()
+        if options.discovery_prefix:
+            expire_after_s = max(EXPIRE_AFTER_S, round(_INTERVALS_BEFORE_EXPIRY * options.interval_s))
+            device = Device(
+                f"edgekit_{part}", name, self._topic, labels, model, health is not None, options.frames, expire_after_s
+            )
+            description = discovery_payload(device)
+            self._outbox.keep(discovery_topic(options.discovery_prefix, device), lambda: description)
+        self._outbox.keep(f"{self._topic}/availability", lambda: _ONLINE)
+        self._outbox.keep(f"{self._topic}/state", self._state)
+        will = Message(f"{self._topic}/availability", _OFFLINE, retain=True)
+        self._keeper = Keeper(options, context, f"edgekit-{part}", self._outbox, will, self._tell)
+
+    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
+        """Note a result for the thread, and return at once."""
+        if self._closed:
+            return
+        if isinstance(result, StateChange):
+            self._source = result.state
+            word = result.state.value.encode()
+            self._outbox.keep(f"{self._topic}/source", lambda: word)
+            self._changed()
+        elif isinstance(result, Classified):
+            self._answer(result, image_hwc_rgb_u8)
+        self.dropped = self._outbox.dropped
+
+    def close(self) -> None:
+        """Send what is left and ``offline``, for at most a few seconds; calling it again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._last or self._source:
+            self._outbox.touch(f"{self._topic}/state", 0.0)
+        self._outbox.keep(f"{self._topic}/availability", lambda: _OFFLINE)
+        self._keeper.close()
+        self.dropped = self._outbox.dropped
+
+    def _answer(self, result: Classified, image_hwc_rgb_u8: ImageU8 | None) -> None:
+        before, self._last = self._last, result
+        event = result.decision is not None and result.decision.event and result.decision.label is not None
+        if event:
+            self._outbox.tell(Message(f"{self._topic}/event", _encode(_event(result)), retain=False))
+        if self._options.frames and image_hwc_rgb_u8 is not None:
+            self._keep_frame(image_hwc_rgb_u8, event)
+        if event or before is None or _label(before) != _label(result):
+            self._changed()
+        else:
+            self._outbox.touch(f"{self._topic}/state", self._options.interval_s)
+
+    def _changed(self) -> None:
+        self._outbox.touch(f"{self._topic}/state", _CHANGE_GAP_S)
+        self._keeper.wake()
+
+    def _keep_frame(self, image_hwc_rgb_u8: ImageU8, event: bool) -> None:
+        now_s = time.monotonic()
+        if event or now_s - self._frame_at_s >= max(_FRAME_GAP_S, self._options.interval_s):
+            self._frame_at_s = now_s
+            frame = image_hwc_rgb_u8.copy()
+            self._outbox.keep(f"{self._topic}/frame", lambda: _jpeg(frame), retain=False)
+
+    def _state(self) -> bytes:
+        last, source = self._last, self._source
+        # Every key is always there: Home Assistant's templates complain about one that is missing.
+        state: dict[str, Any] = dict.fromkeys(("label", "score", "answer", "latency_ms", "at"))
+        if last:
+            answer = {"label": clean(last.top[0].label), "score": _number(last.top[0].score)}
+            state = {
+                **_decided(last),
+                "answer": answer,
+                "latency_ms": _number(last.latency_ms.total, 1),
+                "at": _at(last),
+            }
+        if self._health:
+            state["frames_per_second"] = _number(self._health.snapshot().frames_per_second, 1)
+        return _encode({**state, "source": source.value if source else None})
+
+    def _tell(self, problem: str | None) -> None:
+        self.problem = problem
+
+
+def _label(result: Classified) -> str | None:
+    return result.decision.label if result.decision else result.top[0].label
+
+
+def _decided(result: Classified) -> dict[str, Any]:
+    label = _label(result)
+    score = result.decision.score if result.decision else result.top[0].score
+    return {"label": None if label is None else clean(label), "score": _number(score)}
+
+
+def _event(result: Classified) -> dict[str, Any]:
+    decided = _decided(result)
+    frame = {} if result.frame is None else {"frame": result.frame.number}
+    return {"event_type": decided["label"], **decided, **frame, "at": _at(result)}
+
+
+def _at(result: Classified) -> float:
+    captured_at = result.frame.captured_at if result.frame else None
+    return round(time.time() if captured_at is None else captured_at, 3)
+
+
+def _number(value: float, digits: int = 4) -> float | None:
+    # NaN is no JSON, and a broker's other clients would choke on it.
+    return round(value, digits) if math.isfinite(value) else None
+
+
+def _encode(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, allow_nan=False).encode()
+
+
+def _jpeg(image_hwc_rgb_u8: ImageU8) -> bytes:
+    import cv2
+
+    height, width = image_hwc_rgb_u8.shape[:2]
+    small_hwc_bgr_u8 = cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR)
+    if width > _FRAME_WIDTH:
+        size_wh = (_FRAME_WIDTH, max(1, round(height * _FRAME_WIDTH / width)))
+        small_hwc_bgr_u8 = cv2.resize(small_hwc_bgr_u8, size_wh, interpolation=cv2.INTER_AREA)
+    _, encoded = cv2.imencode(".jpg", small_hwc_bgr_u8, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return encoded.tobytes()
