@@ -1,0 +1,136 @@
+"""What the page shows, as JSON, and whether the run is well."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.board import read_text, temperature_c, throttled
+from edge_runtime.health import Snapshot
+from edge_runtime.results import Classified, SourceState, to_record
+from edge_runtime.sinks.text import escape
+
+STALE_AFTER_S = 10.0
+AGE_QUANTILES = (0.5, 0.9, 0.99)
+_BOARD_INTERVAL_S = 5.0
+_STATM = Path("/proc/self/statm")
+
+
+@dataclass(frozen=True)
+class BoardReading:
+    """The processor's temperature in degrees Celsius or None, and why the board runs slower than it could."""
+
+    temperature_c: float | None
+    throttled: tuple[str, ...]
+
+
+class Board:
+    """Reads the board at most every five seconds, outside the event loop, since it may have to ask a program."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._reading = BoardReading(None, ())
+        self._next_s = 0.0
+
+    async def reading(self) -> BoardReading:
+        """The newest reading."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._next_s:
+            self._next_s = loop.time() + _BOARD_INTERVAL_S
+            self._reading = await loop.run_in_executor(self._executor, _read_board)
+        return self._reading
+
+
+def trouble(snapshot: Snapshot) -> str | None:
+    """Why the run is not well, in words that give nothing away; None while fresh answers come."""
+    age_s = snapshot.last_answer_age_s
+    if snapshot.state is not None and snapshot.state is not SourceState.CONNECTED:
+        return f"the source is {snapshot.state.value}"
+    if age_s is None:
+        return "no answer yet"
+    if age_s > STALE_AFTER_S:
+        return f"the last answer is {age_s:.0f} s old"
+    return None if snapshot.healthy else "the source has not said that it is connected"
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The value that ``share`` (0..1) of the sorted values do not exceed; None of none."""
+    return values[min(len(values) - 1, math.ceil(share * len(values)) - 1)] if values else None
+
+
+def resident_bytes() -> int | None:
+    """Memory that this process holds, in bytes; None where the system does not tell."""
+    fields = (read_text(_STATM) or "").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 and fields[1].isdecimal() else None
+
+
+def state_json(
+    name: str, labels: Sequence[str], snapshot: Snapshot, events: list[dict[str, Any]], board: BoardReading
+) -> bytes:
+    """The state of the run as one line of ASCII JSON.
+
+    Args:
+        name: Of the camera.
+        labels: Of the model. When an answer holds them all they keep this order, so that bars stay in place.
+        snapshot: How the run is.
+        events: The last ones, newest first.
+        board: Temperature and throttling.
+    """
+    latency = snapshot.latency_ms
+    stages = {"decode": latency.decode, "preprocess": latency.preprocess, "invoke": latency.invoke} if latency else {}
+    state = {
+        "name": name,
+        "trouble": trouble(snapshot),
+        "state": snapshot.state.value if snapshot.state else None,
+        "reason": snapshot.state_reason,
+        "uptime_s": round(snapshot.uptime_s, 1),
+        "answered": snapshot.answered,
+        "skipped": snapshot.skipped,
+        "event_count": snapshot.events,
+        "reconnects": snapshot.reconnects,
+        "frames_per_second": round(snapshot.frames_per_second, 2),
+        "last_answer_age_s": _rounded(snapshot.last_answer_age_s),
+        "age_ms": {f"p{share * 100:.0f}": _rounded(quantile(snapshot.age_ms, share)) for share in AGE_QUANTILES},
+        "latency_ms": {stage: _rounded(value) for stage, value in stages.items()},
+        "answer": _answer(snapshot.last, labels) if snapshot.last else None,
+        "events": events,
+        "sinks": [{"name": sink.name, "dropped": sink.dropped, "problem": sink.problem} for sink in snapshot.sinks],
+        "temperature_c": _rounded(board.temperature_c),
+        "throttled": list(board.throttled),
+        "resident_bytes": resident_bytes(),
+    }
+    return json.dumps(_presentable(state), separators=(",", ":"), allow_nan=False).encode()
+
+
+def _answer(result: Classified, labels: Sequence[str]) -> dict[str, Any]:
+    record = to_record(result)
+    if len(record["top"]) == len(labels):
+        rank = {label: index for index, label in enumerate(labels)}
+        record["top"] = sorted(record["top"], key=lambda item: rank.get(item["label"], len(labels)))
+    return record
+
+
+def _presentable(value: Any) -> Any:
+    """The same with control and direction characters escaped, and without numbers that JSON lacks."""
+    if isinstance(value, str):
+        return escape(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _presentable(item) for key, item in value.items()}
+    return [_presentable(item) for item in value] if isinstance(value, list) else value
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _read_board() -> BoardReading:
+    return BoardReading(temperature_c(), throttled())
