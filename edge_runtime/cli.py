@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from edge_runtime import __version__
+from edge_runtime.cli_camera import camera_options
 from edge_runtime.cli_support import run_cli
+from edge_runtime.commands.camera_job import CameraJob
 from edge_runtime.commands.model_choice import ModelChoice, model_options
 
 _top_k = click.option(
@@ -28,7 +31,17 @@ def cli() -> None:
 
 @cli.command()
 @model_options
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.argument("paths", nargs=-1, type=click.Path(), metavar="PATH...")
+@click.option(
+    "--list",
+    "list_file",
+    type=click.Path(),
+    metavar="FILE",
+    help="Also the paths in this file, one a line; - is stdin.",
+)
+@click.option("-0", "--null", is_flag=True, help="Paths of a list end with NUL bytes, as of find -print0.")
+@click.option("--watch", is_flag=True, help="Stay, and classify each new file in the folders as soon as it is whole.")
+@click.option("--only-new", is_flag=True, help="With --watch: leave out what is in the folders already.")
 @_top_k
 @click.option(
     "--format",
@@ -38,6 +51,10 @@ def cli() -> None:
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead, whole or not at all.")
 @click.option("--overwrite", is_flag=True, help="Replace the file of --output.")
+@click.option(
+    "--skip-done", is_flag=True, help="Go on with the file of --output: only pictures without a row, row by row."
+)
+@click.option("--retry-failed", is_flag=True, help="With --skip-done: also pictures whose row is an error.")
 @click.option(
     "--workers", type=click.IntRange(min=0), default=0, metavar="N", help="Pictures at once [default: one per core]."
 )
@@ -51,59 +68,53 @@ def cli() -> None:
 )
 def classify(
     choice: ModelChoice,
-    paths: tuple[Path, ...],
+    paths: tuple[str, ...],
+    list_file: str | None,
+    null: bool,
+    watch: bool,
+    only_new: bool,
     top_k: int,
     format_name: str | None,
     output: Path | None,
-    overwrite: bool,
-    workers: int,
-    threads: int,
+    **others: Any,
 ) -> int:
-    """Classify picture files, and folders of them at any depth.
+    """Classify picture files, folders of them at any depth, and patterns such as 'photos/**/*.jpg'.
 
-    A picture that cannot be read is a row with its reason, and the others are classified. Exit code: 0 all done,
-    1 some failed, 3 none could be classified, 2 wrong usage, 4 model, 5 runtime, 7 output, 130 Ctrl-C.
+    The path - is a list of paths on standard input. A picture that cannot be read is a row with its reason, and the
+    others are classified. Killed with --skip-done, the same command goes on where it was; pictures that failed count as
+    done. With --watch, Ctrl-C or SIGTERM ends the run well.
+
+    Exit code: 0 all done, 1 some failed, 3 none could be classified, 2 wrong usage, 4 model, 5 runtime, 6 a watched
+    folder is gone, 7 output, 130 Ctrl-C.
     """
+    # The arithmetic of numpy's linear algebra is not used, and starting its threads costs a cold start 50 ms.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_runtime.commands.classify import ClassifyJob, run_classify
     from edge_runtime.commands.output import choose_format
+    from edge_runtime.commands.picture_inputs import InputChoice
     from edge_runtime.native_stderr import silence_native_stderr
 
+    inputs = InputChoice(paths, list_file, null, watch, only_new)
     chosen = choose_format(format_name, output, "table")
     with silence_native_stderr():
-        return run_classify(choice, ClassifyJob(paths, top_k, chosen, output, overwrite, workers, threads))
+        return run_classify(choice, ClassifyJob(inputs, top_k, chosen, output, **others))
 
 
 @cli.command()
 @model_options
-@click.option(
-    "--source",
-    default="0",
-    show_default=True,
-    help="Camera as 0 or /dev/video0, rtsp:// or http:// address, or video file.",
-)
-@click.option("--format", "format_name", type=click.Choice(["text", "jsonl", "csv"]), default="text", show_default=True)
-@click.option("--max-frames", type=click.IntRange(min=1), metavar="N", help="Stop after N answers.")
-@_top_k
-@click.option(
-    "--threads",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="N",
-    help="Threads inside one inference [default: one per core].",
-)
-def camera(
-    choice: ModelChoice, source: str, format_name: str, max_frames: int | None, top_k: int, threads: int
-) -> None:
+@camera_options
+def camera(choice: ModelChoice, job: CameraJob) -> None:
     """Classify the frames of a camera, stream or video file, one line each.
 
-    From a camera or stream always the newest frame, from a file every frame. Ctrl-C or SIGTERM stops it with exit code
-    0 and a summary. Exit code 6: the source cannot be opened, or gave no frame for 5 seconds.
+    From a camera or stream always the newest frame, from a file every frame. A camera that stops is opened again and
+    again. Ctrl-C or SIGTERM stops it with exit code 0 and a summary. Exit code 6: the source cannot be opened at the
+    start; 7: the output, port or folder cannot be had.
     """
     from edge_runtime.commands.camera import run_camera
     from edge_runtime.native_stderr import silence_native_stderr
 
     with silence_native_stderr():
-        run_camera(choice, source, format_name=format_name, max_frames=max_frames, top_k=top_k, threads=threads)
+        run_camera(choice, job)
 
 
 @cli.command()
@@ -119,6 +130,53 @@ def inspect(choice: ModelChoice, as_json: bool) -> int:
 
     with silence_native_stderr():
         return run_inspect(choice, as_json=as_json)
+
+
+@cli.command()
+@click.argument("model", required=False, type=click.Path(path_type=Path), metavar="[MODEL|BUNDLE]")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(model: Path | None, as_json: bool) -> int:
+    """Look for what keeps this machine from running models, and say the remedy of each.
+
+    With a model or bundle, each file is opened and run in a process of its own, its answers are compared with those of
+    its conversion, and the one that is fastest here is remembered and taken by default from then on. Exit code: 0 no
+    problem (there may be warnings), 1 at least one problem, 4 no such model or bundle.
+    """
+    from edge_runtime.commands.doctor import run_doctor
+
+    return run_doctor(model, as_json=as_json)
+
+
+@cli.command(context_settings={"allow_interspersed_args": False})
+@click.option("--name", help="Of the service [default: edgekit- and the model's name].")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the unit file here.")
+@click.option("--overwrite", is_flag=True, help="Replace the file of --output.")
+@click.option("--memory", "memory_max", default="512M", show_default=True, metavar="LIMIT", help="Memory limit.")
+@click.option(
+    "--environment",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with EDGEKIT_SOURCE=... or EDGEKIT_WEBHOOK=..., for an address that holds a password.",
+)
+@click.argument(
+    "arguments", nargs=-1, required=True, type=click.UNPROCESSED, metavar="MODEL|BUNDLE [CAMERA OPTIONS]..."
+)
+def service(
+    arguments: tuple[str, ...],
+    name: str | None,
+    output: Path | None,
+    overwrite: bool,
+    memory_max: str,
+    environment: Path | None,
+) -> None:
+    """Write a systemd unit that keeps edge-run camera running, with no more rights than it needs.
+
+    Options of the service come before MODEL|BUNDLE, those of edge-run camera after it. Exit code: 0 written, 2 options
+    that a service cannot have, 4 model, 7 the file exists or cannot be written.
+    """
+    from edge_runtime.commands.service import ServiceJob, run_service
+
+    run_service(camera, arguments, ServiceJob(name, output, overwrite, memory_max, environment))
 
 
 def main() -> NoReturn:

@@ -16,6 +16,7 @@ _SECONDS = click.FloatRange(min=0)
 _CAPTURE = (
     click.option(
         "--source",
+        envvar="EDGEKIT_SOURCE",
         default="0",
         show_default=True,
         help="Camera as 0 or /dev/video0, picamera, an rtsp:// or http:// address, or a video file.",
@@ -99,7 +100,7 @@ _NETWORK = (
     click.option("--mqtt-ca", type=_PATH, help="Certificate authority of the broker."),
     click.option("--mqtt-password-file", type=_PATH, help="Password [default: EDGEKIT_MQTT_PASSWORD]."),
     click.option("--discovery/--no-discovery", default=True, help="Tell Home Assistant through the broker."),
-    click.option("--webhook", metavar="URL", help="POST each event as JSON to this address."),
+    click.option("--webhook", envvar="EDGEKIT_WEBHOOK", metavar="URL", help="POST each event as JSON to this address."),
     click.option("--name", help="What the camera is called there [default: this machine's name]."),
 )
 _RUN = (

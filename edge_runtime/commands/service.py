@@ -1,0 +1,156 @@
+"""Body of ``edge-run service``: check a camera command, and write a systemd unit that keeps it running."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+import edge_runtime
+from edge_runtime.atomic import write_atomic
+from edge_runtime.cli_support import note
+from edge_runtime.commands.model_choice import ModelChoice
+from edge_runtime.contract import Variant
+from edge_runtime.errors import UsageError
+from edge_runtime.modelfile import ModelFile
+from edge_runtime.service.needs import Needs, read_needs
+from edge_runtime.service.quoting import quote_word
+from edge_runtime.service.unit import Service, folders_of, hidden_paths, program_of, render
+from edge_runtime.sinks.text import escape
+
+_UNIT_FOLDER = Path("/etc/systemd/system")
+
+
+@dataclass(frozen=True)
+class ServiceJob:
+    """The options of ``edge-run service`` itself.
+
+    Attributes:
+        name: Of the unit; None takes ``edgekit-`` and the model's name.
+        output: The unit file, or None for standard output.
+        overwrite: Whether that file is replaced.
+        memory_max: Memory limit as systemd takes it.
+        environment: A file of variables that systemd reads, or None.
+    """
+
+    name: str | None
+    output: Path | None
+    overwrite: bool
+    memory_max: str
+    environment: Path | None
+
+
+def run_service(camera: click.Command, arguments: Sequence[str], job: ServiceJob) -> None:
+    """Write the unit, and say on standard error how to install it.
+
+    Args:
+        camera: The command ``edge-run camera``, which reads ``arguments``.
+        arguments: MODEL|BUNDLE and options, as typed.
+        job: The options of the service.
+
+    Raises:
+        click.UsageError: Arguments that ``edge-run camera`` does not take.
+        UsageError: Something that a service cannot have.
+        ModelError: The model cannot be used.
+        OutputError: The unit file exists already, or cannot be written.
+    """
+    context = camera.make_context("edge-run camera", list(arguments))
+    chosen = context.params
+    model = ModelChoice(
+        *(chosen[key] for key in ("model", "variant", "engine", "labels", "crop", "input_range"))
+    ).find()
+    name = _default_name(chosen["model"], model) if job.name is None else job.name
+    environment = job.environment.absolute() if job.environment else None
+    needs = read_needs(name, context, arguments, environment)
+    _pin_variant(needs, model, chosen)
+    service = Service(
+        name=name,
+        program=program_of(Path(sys.executable)),
+        program_folders=folders_of(sys.prefix, sys.base_prefix, Path(edge_runtime.__file__).parents[1]),
+        needs=needs,
+        edge_tpu=_may_use_edge_tpu(model, chosen),
+        memory_max=job.memory_max,
+        environment=environment,
+    )
+    text = render(service)
+    if job.output is None:
+        click.echo(text, nl=False)
+    else:
+        write_atomic(job.output, text, overwrite=job.overwrite)
+    for line in (*_doubts(service), *_installation(service, job.output)):
+        note(escape(line))
+
+
+def _default_name(path: Path, model: ModelFile) -> str:
+    stem = model.manifest.model_name if model.manifest else path.stem
+    return "edgekit-" + (re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:50] or "camera")
+
+
+def _pin_variant(needs: Needs, model: ModelFile, chosen: dict[str, object]) -> None:
+    """Name the variant that was measured fastest here, because the service's own user does not share our memory."""
+    from edge_runtime.remembered import fastest_here
+
+    if chosen["variant"] or model.manifest is None or model.artifact is None:
+        return
+    if fastest_here(model.manifest) is model.artifact.variant:
+        needs.words.append(f"--variant={model.artifact.variant.value}")
+
+
+def _may_use_edge_tpu(model: ModelFile, chosen: dict[str, object]) -> bool:
+    if str(chosen["engine"]).startswith(Variant.EDGETPU.value):
+        return True
+    if chosen["variant"]:
+        return chosen["variant"] == Variant.EDGETPU.value
+    if model.artifact is None or model.manifest is None:
+        return Variant.EDGETPU.value in model.path.name
+    return any(artifact.variant is Variant.EDGETPU for artifact in model.manifest.artifacts)
+
+
+def _installation(service: Service, output: Path | None) -> Iterator[str]:
+    unit = f"{service.name}.service"
+    if output is None:
+        yield f"to install it: the same command, piped into sudo tee {_UNIT_FOLDER / unit}, then"
+    elif output.absolute().parent != _UNIT_FOLDER:
+        yield f"to install it: sudo cp {quote_word(str(output))} {_UNIT_FOLDER / unit}, then"
+    else:
+        yield "to start it:"
+    yield "  sudo systemctl daemon-reload"
+    yield f"  sudo systemctl enable --now {unit}"
+    yield f"  systemctl status {unit}; journalctl -u {unit} -f"
+
+
+def _doubts(service: Service) -> Iterator[str]:
+    """What may keep the service from starting, as far as it can be seen from here."""
+    bound = hidden_paths((*service.program_folders, *service.needs.read))
+    for path in (*service.needs.read, *service.program_folders):
+        if closed := _closed(path, bound):
+            yield (
+                f"warning: the service's own user cannot read {closed}; run chmod -R o+rX {quote_word(str(closed))}, "
+                "or move it to /opt"
+            )
+    for place in ("/tmp", "/var/tmp"):  # noqa: S108
+        if any(path.is_relative_to(place) for path in service.needs.read):
+            yield f"warning: {place} is emptied when the machine starts; put the model and its files elsewhere"
+
+
+def _closed(path: Path, bound: Sequence[Path]) -> Path | None:
+    """The first file or folder on the way to ``path``, or directly in it, that others may not read; None if all may."""
+    # A path that is shown to the service alone is reached through folders that systemd makes.
+    start = next((place for place in bound if path.is_relative_to(place)), Path("/"))
+    way = [place for place in (*reversed(path.parents), path) if place.is_relative_to(start)]
+    try:
+        inside = list(path.iterdir()) if path.is_dir() else []
+        for place in (*way, *inside):
+            mode = place.stat().st_mode
+            wanted = stat.S_IXOTH if place.is_dir() else stat.S_IROTH
+            if not mode & wanted:
+                return place
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be looked at ({os.strerror(error.errno or 0)})") from error
+    return None
