@@ -33,9 +33,12 @@ from benchmarks.report import (
 from benchmarks.statistics import Share, percentile, share_of, summarize_latencies
 from edge_runtime import __version__
 from edge_runtime.atomic import atomic_directory, check_free
+from edge_runtime.board import throttled
 from edge_runtime.cli_support import progress_bar
-from edge_runtime.contract import MANIFEST_FILE, Manifest
-from edge_runtime.modelfile import file_sha256, read_bundle_manifest
+from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
+from edge_runtime.errors import OutputError
+from edge_runtime.modelfile import default_order, file_sha256, read_bundle_manifest
+from edge_runtime.remembered import candidates, remember
 
 
 def run_bench(config: BenchConfig) -> Report:
@@ -73,6 +76,28 @@ def run_bench(config: BenchConfig) -> Report:
     )
     _write(config, report, manifest, pictures, measurements)
     return report
+
+
+def remember_fastest(report: Report, manifest: Manifest) -> Variant | None:
+    """Let ``edge-run`` take the variant that was fastest here, from now on.
+
+    Returns:
+        That variant; None where the report does not tell, or where nothing can be remembered on this machine.
+    """
+    variants = {variant.value: variant for variant in Variant}
+    p50_ms = {
+        variants[subject.name]: subject.performance.latency.p50_ms
+        for subject in report.subjects
+        if subject.name in variants and subject.performance
+    }
+    # What was left out might have been faster, several threads are not how a folder is classified, and a hot board is
+    # slow at everything that comes late.
+    if report.threads != 1 or not set(candidates(manifest)) <= set(p50_ms) or throttled():
+        return None
+    try:
+        return remember(manifest, p50_ms, default_order())
+    except OutputError:
+        return None
 
 
 def compare(measurements: Sequence[Measurement], truth: Sequence[int]) -> tuple[SubjectResult, ...]:

@@ -78,19 +78,20 @@ def run(
     """Measure every export of BUNDLE, and with --keras the model it came from, each in its own process."""
     if keras is not None:
         require_extra("edge-bench run --keras", "train", "tensorflow", "keras")
-    from benchmarks.bench import run_bench
+    from benchmarks.bench import remember_fastest, run_bench
     from benchmarks.markdown import caveats, render_table
     from benchmarks.plan import BenchConfig
     from benchmarks.report import MARKDOWN_FILE
     from edge_runtime.datasets.samples import Split
     from edge_runtime.modelfile import read_bundle_manifest
 
+    manifest = read_bundle_manifest(bundle)
     config = BenchConfig(
         bundle=bundle,
         data=data,
         split=Split(split) if split else None,
         keras=keras,
-        out=out or Path("reports") / read_bundle_manifest(bundle).model_name,
+        out=out or Path("reports") / manifest.model_name,
         variants=tuple(Variant(variant) for variant in variants),
         limit=limit,
         invocations=invocations,
@@ -103,6 +104,9 @@ def run(
     click.echo(render_table(report))
     for line in caveats(report):
         note(f"note: {line}")
+    fastest = remember_fastest(report, manifest)
+    if fastest:
+        note(f"note: {fastest.value} is the fastest here; edge-run takes it by default on this machine from now on")
     click.echo(f"\nreport: {config.out / MARKDOWN_FILE}")
     return 0 if report.is_complete else 1
 

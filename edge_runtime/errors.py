@@ -1,6 +1,6 @@
 """Every error that edgekit raises on purpose, and the exit code that each one becomes.
 
-    EdgeKitError                 1   base; also "some inputs failed, the others are done"
+    EdgeKitError                 1   base; also "some inputs failed, the others are done", and what doctor found
     ├── UsageError               2   an option or argument that cannot be used
     ├── DataError                3   pictures
     │   ├── ImageError           3     one picture that cannot be decoded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeAlias
@@ -21,3 +22,29 @@ def silent(_label: str, _total: int) -> AbstractContextManager[Progress]:
 
 def _ignore(_count: int) -> None:
     return
+
+
+class Throttle:
+    """Passes progress on a few times a second, because drawing a bar takes longer than a small picture.
+
+    Args:
+        progress: Where to.
+        every_s: Seconds between two calls.
+    """
+
+    def __init__(self, progress: Progress, every_s: float = 0.1) -> None:
+        self._progress, self._every_s = progress, every_s
+        self._held = 0
+        self._passed_s = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """Take progress, and pass it on when it is time."""
+        self._held += count
+        if time.monotonic() - self._passed_s >= self._every_s:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on what is held."""
+        self._passed_s = time.monotonic()
+        held, self._held = self._held, 0
+        self._progress(held)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,10 @@ import pytest
 import edge_runtime.cli
 from edge_runtime.cli_support import run_cli
 from edge_runtime.testing import write_tiny_bundle
+
+# What this machine remembers of a person's own bundles and models must not change what tests see.
+_CACHE = tempfile.TemporaryDirectory(prefix="edgekit-cache-")
+os.environ["EDGEKIT_CACHE"] = _CACHE.name
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LABELS = ("blue", "red")

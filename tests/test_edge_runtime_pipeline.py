@@ -1,4 +1,4 @@
-"""Pipelines: a folder keeps its order, its memory and its interpreters in bounds; a camera is summed up honestly."""
+"""The pipeline of a folder keeps its order, its memory and its interpreters in bounds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ import pytest
 from edge_runtime.classifier import Classifier
 from edge_runtime.errors import EngineError
 from edge_runtime.pipeline import folder
-from edge_runtime.pipeline.camera import FrameTally, classify_frames
 from edge_runtime.pipeline.folder import WINDOW_PER_WORKER, classify_files
 from edge_runtime.pipeline.stages import classify_file
-from edge_runtime.results import Classified, Failed, FrameStamp
-from edge_runtime.sources.frames import Frame, FrameSource
+from edge_runtime.results import Classified, Failed
 from edge_runtime.testing import FakeEngine, fake_classifier
 
 
@@ -174,37 +172,3 @@ def test_what_is_no_picture_fails_with_one_sentence(tmp_path: Path) -> None:
         assert isinstance(result, Failed), name
         assert result.error_type == "ImageError"
         assert result.message.count("\n") == 0
-
-
-class FakeSource(FrameSource):
-    """Three frames, the second skipped."""
-
-    name = "fake"
-    live = True
-
-    def frames(self) -> Iterator[Frame]:
-        for number in (0, 2):
-            image = np.full((9, 9, 3), 100 * number, np.uint8)
-            yield Frame(number, number / 10, 1700000000.0, started_s=0.0, decode_ms=1.5, image_hwc_rgb_u8=image)
-
-    def close(self) -> None:
-        pass
-
-
-def test_frames_are_classified_with_their_stamps() -> None:
-    first, second = classify_frames(FakeSource(), fake_classifier(), top_k=2)
-    assert (first.top[0].label, second.top[0].label) == ("dark", "light")
-    assert first.source == "fake"
-    assert second.frame is not None
-    assert (second.frame.number, second.frame.time_s, second.frame.captured_at) == (2, 0.2, 1700000000.0)
-    assert second.latency_ms.decode == 1.5
-    assert second.frame.age_ms > second.latency_ms.preprocess + second.latency_ms.invoke
-
-
-def test_the_summary_counts_answers_and_skipped_frames() -> None:
-    tally = FrameTally()
-    assert str(tally) == "no frames"
-    for number, age_ms in ((0, 30.0), (1, 10.0), (9, 20.0)):
-        tally.add(FrameStamp(number, 0.0, None, age_ms))
-    assert str(tally).startswith("3 frames in ")
-    assert str(tally).endswith("/s), 7 skipped, p50 latency 20.0 ms")

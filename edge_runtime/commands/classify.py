@@ -1,26 +1,31 @@
-"""Body of ``edge-run classify``: walk, classify, write, and say how it went."""
+"""Body of ``edge-run classify``: find, classify, write, and say how it went."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge_runtime.cli_support import Progress, note, progress_bar
+from edge_runtime.cli_support import note
 from edge_runtime.commands.model_choice import ModelChoice
 from edge_runtime.commands.output import Interrupts, output_stream, write_errors
+from edge_runtime.commands.picture_inputs import InputChoice, Inputs, opened, unseen, with_a_picture
 from edge_runtime.cores import core_count
-from edge_runtime.errors import DataError
-from edge_runtime.results import Failed
+from edge_runtime.errors import DataError, UsageError
+from edge_runtime.results import Failed, Result
 from edge_runtime.sinks.opening import open_sink
-from edge_runtime.sources.images import find_images
+
+if TYPE_CHECKING:
+    from edge_runtime.classifier import Classifier
+    from edge_runtime.commands.resume import AppendedFile
+    from edge_runtime.progress import Progress
+    from edge_runtime.sinks.base import Sink
 
 EXIT_DONE, EXIT_SOME_FAILED = 0, 1
-_PROBLEMS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -28,115 +33,183 @@ class ClassifyJob:
     """What ``edge-run classify`` was asked for, beside the model.
 
     Attributes:
-        paths: Files and folders.
+        inputs: Which pictures.
         top_k: Predictions for each picture.
         format: ``table``, ``jsonl`` or ``csv``.
         output: A file, or None for standard output.
         overwrite: Whether the file may exist.
+        skip_done: Whether pictures with a row in the file are left out, and rows are appended as they come.
+        retry_failed: Whether pictures whose row is an error are not left out.
         workers: Threads over pictures; 0 means one per core.
         threads: Threads inside one inference.
     """
 
-    paths: Sequence[Path]
+    inputs: InputChoice
     top_k: int
     format: str
     output: Path | None
     overwrite: bool
+    skip_done: bool
+    retry_failed: bool
     workers: int
     threads: int
+
+    @property
+    def appends(self) -> bool:
+        """Whether rows reach the file as they come: when resuming, and when watching, which has no end."""
+        return self.output is not None and (self.skip_done or self.inputs.watch)
 
 
 def run_classify(choice: ModelChoice, job: ClassifyJob) -> int:
     """Classify, and give the exit code: 0, 1 where some inputs failed, 3 where none could be classified.
 
     Raises:
+        UsageError: Options that do not go together.
         DataError: No path leads to a picture.
-        EdgeKitError: The model cannot be used, or the output cannot be written.
+        OutputError: The output cannot be written, or another program writes to it.
+        EdgeKitError: The model cannot be used.
     """
-    if job.output:
+    _check(job)
+    if job.output and not job.skip_done:
         from edge_runtime.atomic import check_free
 
         check_free(job.output, overwrite=job.overwrite)
-    inputs = _with_a_picture(find_images(job.paths))
+    with opened(job.inputs) as inputs:
+        found = iter(inputs) if inputs.watch else with_a_picture(iter(inputs))
+        open_classifier = choice.opener(job.threads)
+        with Interrupts(inputs.stop) as interrupts, contextlib.ExitStack() as stack:
+            classifier = open_classifier()
+            stack.callback(classifier.close)
+            sink, appended = _open_output(job, classifier, stack)
+            tally = Tally()
+            if appended and job.skip_done:
+                found = unseen(found, _new_names(appended, job, tally))
+            if inputs.watch and inputs.watch.problem:
+                note(inputs.watch.problem)
 
-    from edge_runtime.pipeline.folder import classify_files
+            from edge_runtime.pipeline.folder import classify_files
 
-    open_classifier = choice.opener(job.threads)
-    classifier = open_classifier()
-    tally = _Tally()
-    summary = job.format == "table" or job.output is not None
-    with (
-        Interrupts() as interrupts,
-        output_stream(job.output, overwrite=job.overwrite, for_programs=job.format != "table") as stream,
-        _progress(job) as advance,
-    ):
-        with write_errors():
-            sink = open_sink(job.format, stream, classifier.labels, job.top_k, frames=False)
-        workers = job.workers or core_count()
-        results = classify_files(inputs, classifier, open_classifier, workers=workers, top_k=job.top_k)
-        try:
-            with contextlib.closing(results):
-                for result in results:
-                    with interrupts.held():
-                        with write_errors():
-                            sink.write(result)
-                        tally.add(failed=isinstance(result, Failed))
-                    advance(1)
-        except KeyboardInterrupt:
-            if summary:
-                note(f"{tally}, interrupted")
-            raise
-    if summary:
-        note(f"{job.output}: {tally}" if job.output else str(tally))
+            workers = job.workers or core_count()
+            results = classify_files(found, classifier, open_classifier, workers=workers, top_k=job.top_k)
+            # Closed in this order: the inputs, so that no worker waits for one, and then the workers.
+            stack.callback(results.close)
+            stack.callback(inputs.close)
+            advance = stack.enter_context(_progress(job, inputs))
+            _write_all(results, sink, tally, advance, interrupts, job)
+        if job.output or job.format == "table" or inputs.watch:
+            note(_summary(tally, job, stopped=interrupts.stopped))
     return tally.exit_code
 
 
-class _Tally:
+class Tally:
     """Counts for the summary line and the exit code."""
 
     def __init__(self) -> None:
-        self._done = self._failed = 0
+        self._done = self._failed = self._skipped = 0
         self._started_s = time.perf_counter()
 
     def add(self, *, failed: bool) -> None:
+        """Count a result."""
         self._done += 1
         self._failed += failed
+
+    def skip(self) -> None:
+        """Count a picture that was done before."""
+        self._skipped += 1
 
     def __str__(self) -> str:
         seconds = time.perf_counter() - self._started_s
         rate = f" ({self._done / seconds:.0f}/s)" if self._done > 1 else ""
         pictures = f"{self._done} picture{'' if self._done == 1 else 's'}"
         duration = f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"
-        return f"{pictures} in {duration}{rate}" + (f", {self._failed} failed" if self._failed else "")
+        failed = f", {self._failed} failed" if self._failed else ""
+        skipped = f", {self._skipped} done before" if self._skipped else ""
+        return f"{pictures} in {duration}{rate}{failed}{skipped}"
 
     @property
     def exit_code(self) -> int:
+        """0, 1 where some failed, 3 where all did."""
         if not self._failed:
             return EXIT_DONE
-        return EXIT_SOME_FAILED if self._failed < self._done else DataError.exit_code
+        return EXIT_SOME_FAILED if self._failed < self._done + self._skipped else DataError.exit_code
 
 
-def _with_a_picture(inputs: Iterator[Path | Failed]) -> Iterator[Path | Failed]:
-    """The same inputs, once it is sure that there is a picture among them.
+def _check(job: ClassifyJob) -> None:
+    if job.skip_done and job.output is None:
+        raise UsageError("--skip-done: goes with --output FILE, whose rows say what is done")
+    if job.skip_done and job.overwrite:
+        raise UsageError("--skip-done: continues the file that --overwrite would replace; give one of the two")
+    if job.retry_failed and not job.skip_done:
+        raise UsageError("--retry-failed: goes with --skip-done")
+    if job.appends and job.format == "table":
+        option = "--skip-done" if job.skip_done else "--watch"
+        raise UsageError(f"{option}: expected an --output of --format jsonl or csv, got a table")
+    if job.inputs.watch and job.overwrite:
+        raise UsageError("--watch: rows are appended as they come, so there is no --overwrite; choose another name")
 
-    Raises:
-        DataError: There is none.
-    """
-    problems: list[Failed] = []
-    for item in inputs:
-        if isinstance(item, Path):
-            return chain(problems, [item], inputs)
-        problems.append(item)
-    shown = "; ".join(f"{problem.source}: {problem.message}" for problem in problems[:_PROBLEMS_SHOWN])
-    more = len(problems) - _PROBLEMS_SHOWN
-    raise DataError(shown + (f"; and {more} more" if more > 0 else ""))
+
+def _open_output(
+    job: ClassifyJob, classifier: Classifier, stack: contextlib.ExitStack
+) -> tuple[Sink, AppendedFile | None]:
+    if job.output and job.appends:
+        from edge_runtime.commands.resume import AppendedFile
+
+        appended = AppendedFile(job.output, job.format, classifier.labels, job.top_k)
+        stack.callback(_close_file, appended)
+        return appended, appended
+    stream = stack.enter_context(output_stream(job.output, overwrite=job.overwrite, for_programs=job.format != "table"))
+    with write_errors():
+        sink = open_sink(job.format, stream, classifier.labels, job.top_k, frames=False)
+    stack.callback(sink.close)
+    return sink, None
+
+
+def _close_file(file: AppendedFile) -> None:
+    with write_errors():
+        file.close()
+
+
+def _new_names(file: AppendedFile, job: ClassifyJob, tally: Tally) -> Callable[[str], bool]:
+    """Says of each source whether it has no row yet, and counts those that have."""
+    done = file.done(with_failed=not job.retry_failed)
+
+    def is_new(source: str) -> bool:
+        new = done.add(file.key(source))
+        if not new:
+            tally.skip()
+        return new
+
+    return is_new
+
+
+def _write_all(
+    results: Iterator[Result], sink: Sink, tally: Tally, advance: Progress, interrupts: Interrupts, job: ClassifyJob
+) -> None:
+    try:
+        for result in results:
+            with interrupts.held():
+                with write_errors():
+                    sink.write(result)
+                tally.add(failed=isinstance(result, Failed))
+            advance(1)
+    except KeyboardInterrupt:
+        if job.output or job.format == "table":
+            note(f"{tally}, interrupted")
+        raise
+
+
+def _summary(tally: Tally, job: ClassifyJob, *, stopped: bool) -> str:
+    where = f"{job.output}: " if job.output else ""
+    return f"{where}{tally}{', stopped' if stopped else ''}"
 
 
 @contextlib.contextmanager
-def _progress(job: ClassifyJob) -> Iterator[Progress]:
-    """A bar where rows do not scroll past on a terminal; counting for it costs a second walk."""
+def _progress(job: ClassifyJob, inputs: Inputs) -> Iterator[Progress]:
+    """A bar where rows do not scroll past on a terminal."""
     if not sys.stderr.isatty() or (job.output is None and sys.stdout.isatty()):
         yield lambda _count: None
         return
-    with progress_bar("classify", sum(1 for _ in find_images(job.paths))) as advance:
+    from edge_runtime.commands.rate_bar import rate_bar
+
+    with rate_bar("classify", inputs.count()) as advance:
         yield advance

@@ -7,7 +7,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TextIO
@@ -72,10 +72,17 @@ class Interrupts:
 
     An exception out of a half-done write would leave half a line. So the first signal waits for the end of a `held`
     block; the second does not, since a write lasts for ever where the reader has stopped reading.
+
+    Args:
+        stop: Called for the first signal, to end what the run waits for; it says whether the run will now end by
+            itself, and well, so that nothing is raised. It is called from a signal handler: it must not wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Callable[[], bool] | None = None) -> None:
         self._holding = self._waiting = False
+        self._stop = stop
+        self.stopped = False
+        """Whether the run ends by itself because of a signal."""
 
     def __enter__(self) -> Interrupts:
         self._previous = [(number, signal.signal(number, self._on_signal)) for number in _STOP_SIGNALS]
@@ -99,7 +106,10 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._holding and not self._waiting:
+        stop, self._stop = self._stop, None
+        if stop and stop():
+            self.stopped = True
+        elif self._holding and not self._waiting:
             self._waiting = True
         else:
             raise KeyboardInterrupt

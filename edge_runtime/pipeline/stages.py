@@ -30,7 +30,8 @@ def classify_file(classifier: Classifier, path: Path, top_k: int) -> Result:
             top, preprocess_ms, invoke_ms = classify_image(classifier, image_hwc_rgb_u8, top_k)
     except (DataError, EngineError) as error:
         return Failed.of(str(path), error)
-    return Classified(str(path), top, LatencyMs(decode_ms, preprocess_ms, invoke_ms))
+    rejected = top[0].score < classifier.output_spec.reject_threshold
+    return Classified(str(path), top, LatencyMs(decode_ms, preprocess_ms, invoke_ms), rejected=rejected)
 
 
 def classify_image(

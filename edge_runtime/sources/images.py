@@ -1,4 +1,4 @@
-"""Picture files from paths and folders, found lazily."""
+"""Picture files from paths, folders and patterns, found lazily."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from edge_runtime.datasets.raw import RAW_SUFFIXES, is_raw_name
 from edge_runtime.errors import DataError
 from edge_runtime.results import Failed
+from edge_runtime.sources.globs import expand, is_pattern
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
@@ -21,24 +22,66 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def find_images(paths: Iterable[Path]) -> Iterator[Path | Failed]:
+def is_picture_name(path: Path) -> bool:
+    """Whether a file is taken for a picture or a raw picture by its suffix."""
+    return is_image_name(path) or is_raw_name(path)
+
+
+def find_images(paths: Iterable[Path], *, patterns: bool = False) -> Iterator[Path | Failed]:
     """Yield picture files lazily, and a `Failed` in place of a path that is missing, unreadable or has no pictures.
 
     A file is yielded as it is, whatever its name; of a folder, what has the suffix of a picture or of a raw picture
     (`edge_runtime.datasets.raw`), sorted by name, recursively. Hidden entries and links to folders inside a folder are
     left out. What is kept in memory is the names of one folder a level.
+
+    Args:
+        paths: Files and folders.
+        patterns: Whether a path that is not there and holds ``*``, ``?`` or ``[`` is a pattern, as a shell has them;
+            see `edge_runtime.sources.globs.expand`. What it matches counts as if it had been given instead.
     """
     for path in paths:
-        if not path.is_dir():
-            # A link that leads nowhere, a socket: opening it will say what is wrong. Only what is not there ends here.
-            yield path if os.path.lexists(path) else _failed(path, "no such file or folder")
-            continue
-        found = False
-        for child in _walk(str(path)):
-            found = True
-            yield child
-        if not found:
-            yield _failed(path, f"holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES | RAW_SUFFIXES))})")
+        missing = _why_missing(path)
+        if missing and patterns and is_pattern(str(path)):
+            matched = False
+            for match in expand(str(path)):
+                matched = True
+                yield from _find(match)
+            if not matched:
+                yield _failed(path, "matches nothing")
+        elif missing:
+            yield _failed(path, missing)
+        else:
+            yield from _find(path)
+
+
+def walk(folder: Path) -> Iterator[Path | Failed]:
+    """The pictures of a folder, as `find_images` has them, and a `Failed` for each folder that cannot be read."""
+    return _walk(str(folder))
+
+
+def _find(path: Path) -> Iterator[Path | Failed]:
+    # A link that leads nowhere, a socket: opening it will say what is wrong.
+    if not os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises for a name that is too long
+        yield path
+        return
+    found = False
+    for child in _walk(str(path)):
+        found = True
+        yield child
+    if not found:
+        yield _failed(path, f"holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES | RAW_SUFFIXES))})")
+
+
+def _why_missing(path: Path) -> str | None:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such file or folder"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except ValueError:
+        return "no such file or folder (its name holds a NUL byte)"
+    return None
 
 
 def _walk(folder: str) -> Iterator[Path | Failed]:
@@ -54,7 +97,7 @@ def _walk(folder: str) -> Iterator[Path | Failed]:
         kind = _kind(child)
         if kind == "folder":
             yield from _walk(str(child))
-        elif kind == "file" and (is_image_name(child) or is_raw_name(child)):
+        elif kind == "file" and is_picture_name(child):
             yield child
 
 

@@ -1,0 +1,113 @@
+"""Bad pictures in a folder: classified or one clear error each, and never much memory, whatever they claim."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.preprocess import MAX_PIXELS
+
+MOST_MIB = 200
+# Classifies a folder, then prints to standard error how many MiB its memory grew beyond that of one small picture.
+MEASURED = """
+import sys
+from pathlib import Path
+from edge_runtime.cli import cli
+def peak_kib():
+    return int(next(line for line in Path("/proc/self/status").open() if line.startswith("VmHWM")).split()[1])
+model, small, folder = sys.argv[1:]
+cli.main(["classify", model, small], standalone_mode=False)
+before = peak_kib()
+code = cli.main(["classify", model, folder, "--format", "jsonl", "--workers", "2"], standalone_mode=False)
+print((peak_kib() - before) / 1024, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def classify_measured(model: Path, folder: Path, tmp_path: Path) -> tuple[int, dict[str, dict[str, object]], float]:
+    """Exit code, record by file name, and MiB of memory."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("this system has no /proc to measure memory with")
+    small = tmp_path / "small.png"
+    assert cv2.imwrite(str(small), np.zeros((8, 8, 3), np.uint8))
+    command = [sys.executable, "-c", MEASURED, model, small, folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert "Traceback" not in done.stderr, done.stderr
+    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return done.returncode, {Path(record["source"]).name: record for record in records}, float(done.stderr.split()[-1])
+
+
+def test_awkward_pictures_are_classified_or_one_error_each(
+    tiny_bundle: Path, real_data: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = real_data("awkward_images")
+    code, records, grown_mib = classify_measured(tiny_bundle, folder, tmp_path)
+    assert code == 1
+    assert set(records) == {path.name for path in folder.iterdir()}
+    refused = {name for name, record in records.items() if "error" in record}
+    # Those that are damaged or of a kind that OpenCV has no decoder for; a newer OpenCV may read more.
+    assert refused <= {
+        "decompression_bomb.gif",
+        "hopper_rle8_row_overflow.bmp",
+        "old-style-jpeg-compression.tif",
+        "ultrahdr.jpg",
+    }
+    assert "decompression_bomb.gif" in refused
+    assert grown_mib < MOST_MIB
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that claims a size, and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(999)))
+
+
+def jpeg(width: int, height: int) -> bytes:
+    whole = bytearray(cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes())
+    frame = whole.index(b"\xff\xc0")
+    whole[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
+    return bytes(whole)
+
+
+def bmp(width: int, height: int) -> bytes:
+    info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 99, 0, 0, 54) + info + bytes(99)
+
+
+def gif(width: int, height: int) -> bytes:
+    whole = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
+    return whole + b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x44\x01\x00;"
+
+
+def tiff(width: int, height: int) -> bytes:
+    tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 2), (273, 8), (277, 3), (278, height), (279, 99)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(99)
+
+
+@pytest.mark.parametrize("side_px", [65_000, 20_000, int(MAX_PIXELS**0.5) + 1])
+def test_what_claims_to_be_huge_is_refused_before_it_is_decoded(
+    tiny_bundle: Path, tmp_path: Path, side_px: int
+) -> None:
+    folder = tmp_path / "huge"
+    folder.mkdir()
+    for make in (png, jpeg, bmp, gif, tiff):
+        (folder / f"a.{make.__name__}").write_bytes(make(side_px, side_px))
+    code, records, grown_mib = classify_measured(tiny_bundle, folder, tmp_path)
+    assert code == 3
+    assert len(records) == 5
+    assert all("error" in record for record in records.values())
+    assert grown_mib < 40

@@ -1,0 +1,174 @@
+"""``--skip-done``: killed at any moment and started again, every picture has exactly one row."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+EDGE_RUN = [sys.executable, "-m", "edge_runtime.cli"]
+Run = Callable[..., tuple[int, str, str]]
+DEADLINE_S = 120
+COUNT = 250
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough pictures that a kill comes in mid-run; one is text, and one has a name that must be escaped."""
+    folder = tmp_path_factory.mktemp("many")
+    picture = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8))[1].tobytes()
+    for number in range(COUNT):
+        (folder / f"{number:03}.png").write_bytes(picture)
+    (folder / "007.png").write_text("no picture")
+    (folder / "009.png").rename(folder / os.fsdecode(b'odd \xff\n,".png'))
+    return folder
+
+
+def sources_of(output: Path) -> list[str]:
+    text = output.read_text(encoding="utf-8")
+    if output.suffix == ".csv":
+        return [row["source"] for row in csv.DictReader(text.splitlines())]
+    return [json.loads(line)["source"] for line in text.splitlines()]
+
+
+def lines_of(output: Path) -> int:
+    return output.read_bytes().count(b"\n") if output.exists() else 0
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
+def test_killed_again_and_again_every_picture_has_one_row(
+    tiny_bundle: Path, many: Path, tmp_path: Path, name: str
+) -> None:
+    output = tmp_path / name
+    command = [*EDGE_RUN, "classify", tiny_bundle, many, "--output", output, "--skip-done", "--workers", "2"]
+    luck = random.Random(1)
+    kills = 0
+    for _ in range(3):
+        wanted = lines_of(output) + luck.randint(5, 60)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        deadline_s = time.monotonic() + DEADLINE_S
+        while lines_of(output) < wanted and process.poll() is None:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.002)  # the other side needs the core
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += process.returncode == -signal.SIGKILL
+    assert kills >= 2
+    # What a power cut leaves of a line; a kill hardly ever does, since each line is one write.
+    with output.open("ab") as file:
+        file.write(b'{"source": "/torn' if name.endswith("jsonl") else b'"/torn')
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr  # the one that fails was in an earlier run
+    assert " done before" in done.stderr
+    counted = Counter(sources_of(output))
+    assert len(counted) == COUNT
+    assert set(counted.values()) == {1}
+
+
+def test_all_done_is_no_error_and_changes_nothing(edge_run: Run, tiny_bundle: Path, many: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    pictures = [many / f"{number:03}.png" for number in (6, 7, 8)]
+    arguments = ("classify", tiny_bundle, *pictures, "--output", output, "--skip-done")
+    code, _, err = edge_run(*arguments)
+    assert (code, ", 1 failed" in err) == (1, True)
+    before = output.read_bytes()
+    code, _, err = edge_run(*arguments)
+    assert code == 0
+    assert err.startswith(f"{output}: 0 pictures in ")
+    assert err.endswith(", 3 done before\n")
+    assert output.read_bytes() == before
+    code, _, err = edge_run(*arguments, "--retry-failed")
+    assert (code, err.endswith(", 1 failed, 2 done before\n")) == (1, True)
+    assert sources_of(output) == [*(str(path) for path in pictures), str(pictures[1])]
+
+
+def test_a_picture_given_twice_has_one_row(edge_run: Run, tiny_bundle: Path, many: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    path = many / "001.png"
+    assert edge_run("classify", tiny_bundle, path, path, path, "--output", output, "--skip-done")[0] == 0
+    assert sources_of(output) == [str(path)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("rows.jsonl", "these are my notes\n", ()),
+        ("rows.jsonl", "these are my notes", ()),
+        ("rows.jsonl", '["a list"]\n', ()),
+        ("rows.csv", "name,age\nme,7\n", ()),
+        ("rows.csv", "source,label,score,decode_ms,preprocess_ms,invoke_ms,error\n", ("--top-k", "2")),
+    ],
+)
+def test_a_file_that_holds_something_else_is_left_alone(
+    edge_run: Run, tiny_bundle: Path, many: Path, tmp_path: Path, name: str, content: str, options: tuple[str, ...]
+) -> None:
+    output = tmp_path / name
+    output.write_text(content)
+    code, _, err = edge_run("classify", tiny_bundle, many, "--output", output, "--skip-done", *options)
+    assert (code, err.count("\n")) == (7, 1)
+    assert output.read_text() == content
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--skip-done",), "--output"),
+        (("--skip-done", "--output", "rows.txt"), "expected an --output of --format jsonl or csv"),
+        (("--skip-done", "--output", "rows.csv", "--overwrite"), "give one of the two"),
+        (("--retry-failed", "--output", "rows.csv"), "goes with --skip-done"),
+        (("--watch", "--output", "rows.csv", "--overwrite"), "there is no --overwrite"),
+        (("--watch", "--output", "rows.txt"), "expected an --output of --format jsonl or csv"),
+    ],
+)
+def test_options_that_do_not_go_together_say_so(
+    edge_run: Run, tiny_bundle: Path, many: Path, options: tuple[str, ...], says: str
+) -> None:
+    code, out, err = edge_run("classify", tiny_bundle, many, *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert says in err
+
+
+def test_a_second_run_on_the_same_output_is_refused(tiny_bundle: Path, many: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    os.mkfifo(tmp_path / "endless.jpg")
+    # A pipe holds the first run in the middle.
+    inputs = [many / "001.png", tmp_path / "endless.jpg"]
+    command = [*EDGE_RUN, "classify", tiny_bundle, *inputs, "--output", output, "--skip-done", "--workers", "1"]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE)
+    with (tmp_path / "endless.jpg").open("wb"):
+        before = output.read_bytes()
+        second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+        assert (second.returncode, output.read_bytes()) == (7, before)
+        assert "another edge-run is writing there" in second.stderr
+        first.send_signal(signal.SIGTERM)
+        first.communicate(timeout=DEADLINE_S)
+    assert first.returncode == 130
+    assert sources_of(output) == [str(many / "001.png")]
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tiny_bundle: Path, many: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    command = [*EDGE_RUN, "classify", tiny_bundle, many, "--output", output, "--skip-done"]
+    # A limit on the size of files fails writes as a full disk does; Python ignores its signal.
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *map(str, command)]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+    assert done.returncode == 7, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: results cannot be written (")
+    assert "Traceback" not in done.stderr
+    assert 0 < lines_of(output) < COUNT
+    assert output.read_bytes().endswith(b"\n")
+    subprocess.run(command, capture_output=True, check=False, timeout=DEADLINE_S)
+    assert set(Counter(sources_of(output)).values()) == {1}
+    assert lines_of(output) == COUNT
