@@ -14,7 +14,7 @@ from benchmarks.report import DataRecord, Unreadable
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import InputSpec
 from edge_runtime.datasets.decode import decode_all
-from edge_runtime.datasets.raw import map_index_labels
+from edge_runtime.datasets.raw_index import map_index_labels
 from edge_runtime.datasets.resolve import resolve
 from edge_runtime.datasets.samples import SPLIT_FILE, Dataset, Sample, Split, fingerprint, read_split_csv
 from edge_runtime.errors import DatasetError, UsageError

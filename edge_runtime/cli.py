@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from edge_runtime import __version__
 from edge_runtime.cli_camera import camera_options
 from edge_runtime.cli_support import run_cli
-from edge_runtime.commands.camera_job import CameraJob
 from edge_runtime.commands.model_choice import ModelChoice, model_options
+
+if TYPE_CHECKING:
+    from edge_runtime.commands.camera_job import CameraJob
 
 _top_k = click.option(
     "--top-k", type=click.IntRange(min=1), default=3, show_default=True, metavar="K", help="Predictions for each."
@@ -87,8 +89,6 @@ def classify(
     Exit code: 0 all done, 1 some failed, 3 none could be classified, 2 wrong usage, 4 model, 5 runtime, 6 a watched
     folder is gone, 7 output, 130 Ctrl-C.
     """
-    # The arithmetic of numpy's linear algebra is not used, and starting its threads costs a cold start 50 ms.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_runtime.commands.classify import ClassifyJob, run_classify
     from edge_runtime.commands.output import choose_format
     from edge_runtime.commands.picture_inputs import InputChoice
@@ -181,6 +181,8 @@ def service(
 
 def main() -> NoReturn:
     """Entry point of the console script."""
+    # The arithmetic of numpy's linear algebra is not used, and starting its threads costs a cold start 50 ms.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     run_cli(cli)
 
 

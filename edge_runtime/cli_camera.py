@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_runtime.commands.camera_job import CameraJob
 from edge_runtime.commands.model_choice import ModelChoice
+
+if TYPE_CHECKING:
+    from edge_runtime.commands.camera_job import CameraJob
 
 _PATH = click.Path(path_type=Path)
 _SECONDS = click.FloatRange(min=0)
@@ -121,6 +123,8 @@ def camera_options(function: Callable[[ModelChoice, CameraJob], Any]) -> Callabl
     """The options above, given to the command as a `CameraJob` after the model's."""
 
     def command(choice: ModelChoice, **options: Any) -> Any:
+        from edge_runtime.commands.camera_job import CameraJob
+
         return function(choice, CameraJob(**options))
 
     command.__doc__, command.__name__ = function.__doc__, function.__name__

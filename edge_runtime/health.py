@@ -7,25 +7,12 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from edge_runtime.monitored import Monitored
 from edge_runtime.results import Classified, LatencyMs, Result, SourceState, StateChange
 
 _RECENT = 512
 _RATE_WINDOW_S = 5.0
-
-
-class Monitored(Protocol):
-    """A sink that goes on through trouble of its own. The attributes may be read from any thread."""
-
-    name: str
-    """``mqtt``, ``webhook``, ``output`` ..., as health and metrics call it."""
-
-    dropped: int
-    """Results that it could not pass on."""
-
-    problem: str | None
-    """What is wrong at the moment, in one sentence; None while all is well."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import struct
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_HEADER_BYTES = 26
+# Channels by colour type; a palette may hold alpha.
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 4, 4: 4, 6: 4}
 # SOF0 to SOF15 without DHT (C4), JPG (C8) and DAC (CC).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -20,7 +24,7 @@ def read_size_wh(data: bytes) -> tuple[int, int] | None:
     try:
         if data.startswith(b"\xff\xd8"):
             return _jpeg(data)
-        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        if data.startswith(_PNG):
             return _pair(data, ">II", 16)
         if data.startswith((b"GIF87a", b"GIF89a")):
             return _pair(data, "<HH", 6)
@@ -31,6 +35,13 @@ def read_size_wh(data: bytes) -> tuple[int, int] | None:
     except (struct.error, IndexError):
         return None
     return None
+
+
+def png_bytes_per_pixel(data: bytes) -> int:
+    """Bytes that a pixel of a PNG takes once decoded, by bit depth and colour type of IHDR; 0 for other files."""
+    if not data.startswith(_PNG) or len(data) < _PNG_HEADER_BYTES:
+        return 0
+    return _PNG_CHANNELS.get(data[25], 4) * (2 if data[24] == 16 else 1)
 
 
 def _pair(data: bytes, layout: str, offset: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ full scale, ``INTER_AREA`` by an integer factor, and ``INTER_LINEAR_EXACT``. ``I
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,17 +18,18 @@ from numpy.typing import NDArray
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.datasets.raw import BIN_SUFFIX, NPY_MAGIC, parse_bin, parse_npy
 from edge_runtime.errors import ImageError
-from edge_runtime.image_header import read_size_wh
+from edge_runtime.image_header import png_bytes_per_pixel, read_size_wh
 
 ImageU8: TypeAlias = NDArray[np.uint8]
 """uint8 [height, width, 3], RGB, 0..255."""
 
 MAX_FILE_BYTES = 128 << 20
-MAX_PIXELS = 1 << 26
-"""200 MB once decoded, which a small board can still hold."""
+MAX_PIXELS = int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"])
+"""33 million unless the variable says otherwise, fewer for pictures of more than three bytes a pixel."""
 
 _LETTERBOX_GREY = 128
 _PAPER_WHITE = 255
+_BAND_ROWS = 64
 _ALPHA_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8")
 
 
@@ -66,14 +68,19 @@ def decode_image(data: bytes) -> ImageU8:
     if data.startswith(NPY_MAGIC):
         return parse_npy(data, MAX_PIXELS)
     width, height = read_size_wh(data) or (0, 0)
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"expected at most {MAX_PIXELS / 1e6:.0f} million pixels, got {width}x{height}")
+    most = MAX_PIXELS * 3 // max(3, png_bytes_per_pixel(data))
+    if width * height > most:
+        raise ImageError(
+            f"expected at most {most / 1e6:.0f} million pixels, got {width}x{height}; shrink it, "
+            "or set OPENCV_IO_MAX_IMAGE_PIXELS where there is memory for more"
+        )
     buffer = np.frombuffer(data, np.uint8)
     try:
         if data.startswith(_ALPHA_SIGNATURES):
             stored = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
             if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
                 return _over_white(stored)
+            del stored  # before the second decoding, which needs its room
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         if "CV_IO_MAX_IMAGE" in str(error):
@@ -137,10 +144,15 @@ def _read_file(path: Path) -> bytes:
 
 def _over_white(stored: NDArray[np.generic]) -> ImageU8:
     """Lay BGRA (8 or 16 bits) over white, in integers: round(color * alpha + white * (1 - alpha))."""
-    bgra = stored if stored.dtype == np.uint8 else (stored.astype(np.uint32) >> 8).astype(np.uint8)
-    alpha = bgra[:, :, 3:].astype(np.uint32)
-    color = bgra[:, :, 2::-1].astype(np.uint32)
-    return ((color * alpha + _PAPER_WHITE * (255 - alpha) + 127) // 255).astype(np.uint8)
+    image: ImageU8 = np.empty((*stored.shape[:2], 3), np.uint8)
+    # In bands, because the sums need four times the bytes of the picture.
+    for top in range(0, len(stored), _BAND_ROWS):
+        band = stored[top : top + _BAND_ROWS]
+        bgra = band if band.dtype == np.uint8 else (band.astype(np.uint32) >> 8).astype(np.uint8)
+        alpha = bgra[:, :, 3:].astype(np.uint32)
+        color = bgra[:, :, 2::-1].astype(np.uint32)
+        image[top : top + _BAND_ROWS] = (color * alpha + _PAPER_WHITE * (255 - alpha) + 127) // 255
+    return image
 
 
 def _center_region(image: ImageU8, spec: InputSpec) -> ImageU8:

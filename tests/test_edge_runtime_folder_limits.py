@@ -111,3 +111,21 @@ def test_what_claims_to_be_huge_is_refused_before_it_is_decoded(
     assert len(records) == 5
     assert all("error" in record for record in records.values())
     assert grown_mib < 40
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels", "dtype"),
+    [(".jpg", 3, np.uint8), (".png", 3, np.uint8), (".png", 4, np.uint8), (".png", 4, np.uint16)],
+)
+def test_the_largest_picture_that_is_taken_stays_within_200_mb(tmp_path: Path, suffix: str, channels: int, dtype: type):
+    # A file of few bytes that unpacks to the limit; what it takes is read in a process of its own.
+    side_px = int((MAX_PIXELS * 3 / max(3, channels * np.dtype(dtype).itemsize)) ** 0.5)
+    picture = tmp_path / f"large{suffix}"
+    cv2.imwrite(str(picture), np.full((side_px, side_px, channels), 100, dtype))
+    probe = (
+        "import sys; from pathlib import Path; from edge_runtime.preprocess import load_image\n"
+        "def peak(): return int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])\n"
+        "before = peak(); load_image(Path(sys.argv[1])); print((peak() - before) * 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe, picture], capture_output=True, text=True, check=True)
+    assert side_px**2 * 3 < int(done.stdout) < 205e6

@@ -11,7 +11,7 @@ import numpy as np
 
 from convert.source.model_source import ModelSource
 from edge_runtime.cli_support import progress_bar
-from edge_runtime.datasets.raw import map_index_labels
+from edge_runtime.datasets.raw_index import map_index_labels
 from edge_runtime.datasets.resolve import resolve
 from edge_runtime.datasets.samples import SPLIT_FILE, Sample, Split, read_split_csv
 from edge_runtime.errors import DatasetError, UsageError

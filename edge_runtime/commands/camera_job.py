@@ -1,4 +1,4 @@
-"""What ``edge-run camera`` was asked for, beside the model. Light: every ``--help`` imports it."""
+"""What ``edge-run camera`` was asked for, beside the model."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 from edge_runtime.datasets.classes import make_dataset
-from edge_runtime.datasets.raw import LABELS_CSV, is_index_csv, read_index_csv
+from edge_runtime.datasets.raw_index import LABELS_CSV, is_index_csv, read_index_csv
 from edge_runtime.datasets.samples import SPLIT_FILE, Dataset, read_split_csv
 from edge_runtime.errors import DatasetError
 
@@ -16,8 +16,8 @@ def read_index(path: Path) -> Dataset:
 
     Args:
         path: Columns file, sha256, label and split; sha256 and split may be empty. Relative files lie beside the CSV.
-            Or, without a header, file, number of classes and class index (`edge_runtime.datasets.raw`). A line that
-            is there twice counts once. A file that is missing stays listed, and whatever reads it says so.
+            Or, without a header, file, number of classes and class index (`edge_runtime.datasets.raw_index`). A line
+            that is there twice counts once. A file that is missing stays listed, and whatever reads it says so.
 
     Raises:
         DatasetError: Not such a CSV, labels that cannot be used, something listed that is not a file, or none of the

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_runtime.datasets.builtin import BUILTIN_NAMES, read_builtin
 from edge_runtime.datasets.folder import read_folder
-from edge_runtime.datasets.raw import LABELS_CSV
+from edge_runtime.datasets.raw_index import LABELS_CSV
 from edge_runtime.datasets.samples import Dataset
 from edge_runtime.errors import DatasetError, UsageError
 from edge_runtime.labels import shorten

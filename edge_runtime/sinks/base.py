@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from edge_runtime.health import Monitored
+from edge_runtime.monitored import Monitored
 from edge_runtime.results import Result
 
 if TYPE_CHECKING:
