@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from edge_runtime.contract import Head, InputSpec, OutputSpec, Variant
 from edge_runtime.decision import top1, widen
 from edge_runtime.engines.base import Engine
-from edge_runtime.engines.opening import EngineName, open_engine
-from edge_runtime.errors import CompatibilityError, UsageError
+from edge_runtime.engines.opening import EngineName, parse_engine
+from edge_runtime.errors import EngineError
+from edge_runtime.model_contract import input_lookup, input_spec_of, labels_of
+from edge_runtime.model_opening import OpenedModel, open_model
 from edge_runtime.modelfile import Foreign, ModelFile, find_model
 from edge_runtime.preprocess import ImageU8, load_prepared, prepare
-from edge_runtime.tensors import dequantize, quantize
+from edge_runtime.tensors import dequantize
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,23 @@ class Prediction:
 class Classifier:
     """An opened image classifier. Not thread-safe: give each thread its own.
 
+    ``with Classifier("bundle") as classifier: classifier.classify("photo.jpg")`` closes it at the end of the block.
+
     Args:
         model: A bundle directory, a ``.tflite`` or ``.onnx`` file, or an already found `ModelFile`.
-        variant: Which artifact of a bundle; None takes what this device is presumed to run fastest.
-        engine: Which runtime, ``auto`` fits the file; or one that is already open.
+        variant: Which artifact of a bundle; None takes what this device runs fastest, as far as is known.
+        engine: Which runtime: ``auto`` fits the file, ``litert``, ``tflite-runtime``, ``onnxruntime``, ``edgetpu`` or
+            ``edgetpu:DEVICE``; or one that is already open.
         threads: Threads inside one inference.
         foreign: What a model without a manifest needs to be told.
+
+    Attributes:
+        model: The file that was opened. For a bundle's default this is the CPU twin where the Edge TPU fails.
+        engine: The runtime.
+        note: One sentence for a person about how it was opened, or None; nothing is printed here.
+        labels: In the order of the probabilities.
+        input_spec: Geometry of the input.
+        output_spec: Meaning of the output.
 
     Raises:
         EdgeKitError: The model cannot be used; see `edge_runtime.errors`.
@@ -53,15 +66,15 @@ class Classifier:
         foreign: Foreign | None = None,
     ) -> None:
         if not isinstance(model, ModelFile):
-            model = find_model(Path(model), Variant(variant) if variant else None, foreign)
-        self.model = model
-        if isinstance(engine, str):
-            engine = open_engine(model.path, EngineName(engine), threads)
-        self.engine: Engine = engine
-        self.input_spec: InputSpec = _input_spec(model, self.engine)
-        self.labels: tuple[str, ...] = _labels(model, self.engine)
-        self.output_spec: OutputSpec = model.output_spec or OutputSpec(Head.SOFTMAX, 0.0)
-        self._lookup = _input_lookup(model, self.engine)
+            wanted = Variant(variant) if variant else variant_for(Path(model), engine)
+            model = find_model(Path(model), wanted, foreign)
+        opened = open_model(model, engine, threads) if isinstance(engine, str) else OpenedModel(model, engine)
+        self.model, self.engine, self.note = opened.model, opened.engine, opened.note
+        self.input_spec: InputSpec = input_spec_of(self.model, self.engine)
+        self.labels: tuple[str, ...] = labels_of(self.model, self.engine)
+        self.output_spec: OutputSpec = self.model.output_spec or OutputSpec(Head.SOFTMAX, 0.0)
+        self._lookup = input_lookup(self.model, self.engine)
+        self._is_closed = False
 
     def classify(self, image: str | Path | ImageU8, top_k: int = 5) -> list[Prediction]:
         """Classify one picture.
@@ -71,11 +84,11 @@ class Classifier:
             top_k: How many predictions at most.
 
         Returns:
-            Predictions, the answer first.
+            Predictions, the answer first; `is_rejected` tells whether it may be none of the labels.
 
         Raises:
             ImageError: The picture cannot be decoded.
-            EngineError: The runtime failed.
+            EngineError: The runtime failed, or the classifier was closed.
         """
         if isinstance(image, (str, Path)):
             prepared = load_prepared(Path(image), self.input_spec)
@@ -88,10 +101,16 @@ class Classifier:
         return prepare(image_hwc_rgb_u8, self.input_spec)
 
     def probabilities(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
-        """Run the model on one prepared picture: uint8 [H, W, 3] RGB to float32 [N], in label order."""
+        """Run the model on one prepared picture: uint8 [H, W, 3] RGB to float32 [N], in label order.
+
+        Raises:
+            EngineError: The runtime failed, or the classifier was closed.
+        """
+        if self._is_closed:
+            raise EngineError(f"{self.model.path}: the classifier was closed; make a new one")
         tensor: NDArray[Any] = prepared_hwc_rgb_u8[np.newaxis]
         if self._lookup is not None:
-            tensor = self._lookup[tensor]
+            tensor = self._lookup[tensor] if self._lookup.ndim == 1 else self._lookup[tensor, np.arange(3)]
         outputs = dequantize(self.engine.invoke(tensor), self.engine.output).reshape(1, -1)
         probabilities: NDArray[np.float32] = widen(outputs, self.output_spec)[0]
         return probabilities
@@ -99,13 +118,27 @@ class Classifier:
     def rank(self, probabilities: NDArray[np.float32], top_k: int = 5) -> list[Prediction]:
         """Order float32 [N] probabilities into at most ``top_k`` predictions, the answer first."""
         answer = int(top1(probabilities[np.newaxis], self.output_spec)[0])
+        wanted = min(max(1, top_k), len(probabilities))
+        # Sorting a thousand labels for the best three would cost more than the rest of the loop around a small model.
+        least = np.partition(probabilities, -wanted)[-wanted]
+        strong = np.flatnonzero(probabilities >= least)
         # Stable, so that equal quantized scores rank in label order on every machine.
-        others = [int(index) for index in np.argsort(-probabilities, kind="stable") if index != answer]
-        order = [answer, *others][: max(1, top_k)]
+        ranked = strong[np.argsort(-probabilities[strong], kind="stable")].tolist()
+        order = [answer, *(index for index in ranked if index != answer)][:wanted]
         return [Prediction(self.labels[index], float(probabilities[index])) for index in order]
 
+    @property
+    def reject_threshold(self) -> float:
+        """The score of an answer under which the picture may be none of the labels, 0..1; 0 rejects none."""
+        return self.output_spec.reject_threshold
+
+    def is_rejected(self, predictions: Sequence[Prediction]) -> bool:
+        """Whether the answer, the first of the predictions, scores under `reject_threshold`."""
+        return predictions[0].score < self.reject_threshold
+
     def close(self) -> None:
-        """Release the runtime."""
+        """Release the runtime; calling it again does nothing."""
+        self._is_closed = True
         self.engine.close()
 
     def __enter__(self) -> Classifier:
@@ -117,70 +150,8 @@ class Classifier:
         self.close()
 
 
-def _input_spec(model: ModelFile, engine: Engine) -> InputSpec:
-    shape = engine.input.shape
-    if len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
-        raise CompatibilityError(f"{model.path}: expected an input [1, H, W, 3], got {list(shape)}")
-    if model.input_spec is None:
-        missing = unsaid(model, engine)
-        if missing or model.foreign.crop is None:
-            raise UsageError(f"{model.path}: carries no manifest; say {'; '.join(missing)}")
-        return InputSpec(height=shape[1], width=shape[2], crop=model.foreign.crop)
-    if shape[1:] != model.input_spec.shape_hwc:
-        raise CompatibilityError(
-            f"{model.path}: its manifest says input {list(model.input_spec.shape_hwc)}, the model {list(shape[1:])}"
-        )
-    return model.input_spec
-
-
-def unsaid(model: ModelFile, engine: Engine | None) -> tuple[str, ...]:
-    """What must be said about a model and was not, an option each; nothing for one with a manifest.
-
-    Args:
-        model: The file, with what was said about it.
-        engine: The opened model, or None where it cannot be opened here.
-    """
-    foreign, missing = model.foreign, []
-    if model.manifest:
-        return ()
-    if foreign.labels is None:
-        lines = f" ({_size(engine.output.shape)} lines)" if engine else ""
-        missing.append(f"--labels FILE, one label a line{lines}")
-    if foreign.crop is None:
-        missing.append("--crop center|stretch|letterbox, as in its training")
-    if engine and engine.input.dtype != "uint8" and foreign.input_range is None:
-        missing.append(f"--input-range LOW,HIGH, what pixels 0 and 255 become ({engine.input.dtype} input)")
-    return tuple(missing)
-
-
-def _labels(model: ModelFile, engine: Engine) -> tuple[str, ...]:
-    labels = model.manifest.labels if model.manifest else model.foreign.labels or ()
-    width = model.output_spec.width(len(labels)) if model.output_spec else len(labels)
-    found = _size(engine.output.shape)
-    if found != width:
-        raise CompatibilityError(
-            f"{model.path}: {len(labels)} labels need {width} outputs, but the model has {found}; "
-            "give the labels that belong to it"
-        )
-    return labels
-
-
-def _input_lookup(model: ModelFile, engine: Engine) -> NDArray[Any] | None:
-    """Table from pixel value 0..255 to the model's input value; None where pixels go in untouched."""
-    if engine.input.dtype == "uint8":
-        return None
-    if model.foreign.input_range is None:
-        raise CompatibilityError(
-            f"{model.path}: its manifest goes with a uint8 input, but the model takes {engine.input.dtype}; "
-            "export it again"
-        )
-    low, high = model.foreign.input_range
-    real = (np.arange(256) / 255.0 * (high - low) + low).astype(np.float32)
-    return quantize(real, engine.input)
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for side in shape:
-        size *= side
-    return size
+def variant_for(model: Path, engine: object) -> Variant | None:
+    """The variant that an engine asks of a bundle by its name: ``edgetpu`` takes that one."""
+    if isinstance(engine, str) and model.is_dir() and parse_engine(engine)[0] is EngineName.EDGETPU:
+        return Variant.EDGETPU
+    return None

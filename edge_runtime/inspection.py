@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge_runtime.contract import Artifact, Check, Manifest, TensorSpec, Variant
 from edge_runtime.errors import CompatibilityError, EdgeKitError, EngineError, IntegrityError
 from edge_runtime.modelfile import ModelFile, check_artifact, file_sha256, find_model, read_bundle_manifest
+from edge_runtime.vetting.versions import minimum_runtime
 
-if TYPE_CHECKING:
-    pass
+_LABELS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class Inspection:
         manifest: The contract; None for a foreign file.
         files: Its model files.
         to_be_said: For a foreign file, the options that are missing and without which it cannot be run.
+        read: For a foreign file, what is known about it and from where, a sentence each.
     """
 
     path: str
@@ -64,6 +64,7 @@ class Inspection:
     manifest: Manifest | None
     files: tuple[FileReport, ...]
     to_be_said: tuple[str, ...]
+    read: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -88,19 +89,20 @@ def inspect_bundle(bundle: Path, variant: Variant | None) -> Inspection:
 
 
 def inspect_file(model: ModelFile, engine_name: str) -> Inspection:
-    """Look at one model file by opening it.
+    """Look at one model file by opening it; one that no manifest vouches for is tried in a child process first.
 
     Raises:
         IntegrityError: The file is damaged.
     """
-    from edge_runtime.classifier import unsaid
-    from edge_runtime.engines.opening import EngineName, open_engine
+    from edge_runtime.model_contract import unsaid
+    from edge_runtime.model_opening import open_model
 
     engine, problem, code = None, None, 0
     try:
-        engine = open_engine(model.path, EngineName(engine_name))
+        engine = open_model(model, engine_name).engine
     except (EngineError, CompatibilityError) as error:
         problem, code = _without_path(error, model.path), error.exit_code
+    tensors = model.structure
     report = FileReport(
         file=model.path.name,
         variant=None,
@@ -110,14 +112,33 @@ def inspect_file(model: ModelFile, engine_name: str) -> Inspection:
         integrity="intact" if model.manifest and model.path.suffix == ".tflite" else "unknown",
         problem=problem,
         problem_exit_code=code,
-        input=engine.input if engine else None,
-        output=engine.output if engine else None,
-        minimum_runtime=None,
+        # Those of the file itself show what it takes where no runtime here can open it.
+        input=engine.input if engine else tensors.inputs[0] if tensors and tensors.inputs else None,
+        output=engine.output if engine else tensors.outputs[0] if tensors and tensors.outputs else None,
+        minimum_runtime=minimum_runtime(tensors.codes) if tensors else None,
         check=None,
         is_default=False,
     )
     kind = "file" if model.manifest else "foreign file"
-    return Inspection(str(model.path), kind, model.manifest, (report,), unsaid(model, engine))
+    return Inspection(str(model.path), kind, model.manifest, (report,), unsaid(model, engine), _read(model))
+
+
+def _read(model: ModelFile) -> tuple[str, ...]:
+    """What is known about a model without a manifest, and from where."""
+    if model.manifest:
+        return ()
+    said, inside, found = model.foreign, model.metadata, []
+    if model.labels:
+        where = "--labels" if said.labels else f"{inside.labels_file} inside the file"
+        found.append(f"{len(model.labels)} labels from {where}: {_shown(model.labels)}")
+    if model.input_ranges:
+        ranges = "; ".join(f"{low:g} to {high:g}" for low, high in model.input_ranges)
+        where = "--input-range" if said.input_range else "the normalization in the file's metadata"
+        untouched = model.structure and model.structure.inputs and model.structure.inputs[0].dtype == "uint8"
+        found.append(f"pixels stand for {ranges}, from {where}" + (", and go in as they are" if untouched else ""))
+    if said.crop:
+        found.append(f"crop {said.crop.value}, from --crop")
+    return tuple(found)
 
 
 def _artifact_report(bundle: Path, artifact: Artifact, *, is_default: bool) -> FileReport:
@@ -152,3 +173,8 @@ def _default_variant(bundle: Path) -> Variant | None:
 
 def _without_path(error: EdgeKitError, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ")
+
+
+def _shown(labels: tuple[str, ...]) -> str:
+    more = len(labels) - _LABELS_SHOWN
+    return "; ".join(labels[:_LABELS_SHOWN]) + (f"; and {more} more" if more > 0 else "")

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 import convert.tflite_model
 from convert.lint.operators import read_operators
 from convert.lint.testing import Operator, Tensor, build_model
-from convert.lint.version_table import BUNDLED_CUSTOM, LITERT_LACKS, LITERT_NEWEST, RELEASES
 from convert.lint.versions import Target, has_builtin, minimum_runtime, parse_target, unsupported
 from convert.tflite_model import read_model
 from edge_runtime.errors import IntegrityError, ModelError, UsageError
+from edge_runtime.vetting.version_table import BUNDLED_CUSTOM, LITERT_LACKS, LITERT_NEWEST, RELEASES
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 BUILTINS = {name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int) and name != "CUSTOM"}

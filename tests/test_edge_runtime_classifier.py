@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from edge_runtime.classifier import Prediction
 from edge_runtime.contract import Head, OutputSpec, TensorSpec
 from edge_runtime.decision import top1, widen
+from edge_runtime.errors import EngineError
 from edge_runtime.tensors import dequantize, quantize
 from edge_runtime.testing import fake_classifier
 
@@ -42,6 +44,23 @@ def test_quantized_values_survive_the_round_trip(dtype, scale, zero_point, value
     info = TensorSpec("x", dtype, (1,), scale, int(np.clip(zero_point, limits.min, limits.max)))
     quantized = np.array([np.clip(value, limits.min, limits.max)], dtype)
     assert quantize(dequantize(quantized, info), info).tolist() == quantized.tolist()
+
+
+@pytest.mark.parametrize(("threshold", "rejected"), [(0.0, False), (0.5, False), (0.51, True)])
+def test_an_answer_under_the_reject_threshold_is_rejected(threshold, rejected):
+    classifier = fake_classifier()
+    classifier.output_spec = OutputSpec(Head.SOFTMAX, 0.0, threshold)
+    assert classifier.reject_threshold == threshold
+    assert classifier.is_rejected([Prediction("dark", 0.5), Prediction("light", 0.5)]) is rejected
+
+
+def test_a_closed_classifier_says_so():
+    with fake_classifier() as classifier:
+        assert classifier.classify(np.zeros((8, 8, 3), np.uint8))[0] == Prediction("dark", 1.0)
+    classifier.close()
+    assert classifier.engine.closed
+    with pytest.raises(EngineError, match="the classifier was closed"):
+        classifier.classify(np.zeros((8, 8, 3), np.uint8))
 
 
 def test_quantizing_clips_and_floats_pass_through():

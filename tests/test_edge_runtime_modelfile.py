@@ -12,13 +12,10 @@ import numpy as np
 import pytest
 
 from edge_runtime.classifier import Classifier
-from edge_runtime.cli_support import read_labels_file
 from edge_runtime.contract import GOLDEN_FILE, Crop, Variant
-from edge_runtime.embedded import read_embedded
 from edge_runtime.errors import (
     CompatibilityError,
     EdgeKitError,
-    EngineError,
     IntegrityError,
     ManifestError,
     ModelError,
@@ -122,7 +119,7 @@ def test_the_default_is_what_the_processor_is_presumed_to_run_fastest(
         taken.append(find_model(write_bundle_of(tmp_path / str(len(left)), tiny_bundle, left)).artifact.variant)
         left.remove(taken[-1])
     assert [variant.value for variant in taken] == order.split()
-    with pytest.raises(ModelError, match="holds only a model for the Edge TPU, and no Edge TPU delegate"):
+    with pytest.raises(ModelError, match="holds only a model for the Edge TPU, and its delegate is not installed"):
         find_model(write_bundle_of(tmp_path / "rest", tiny_bundle, left))
 
 
@@ -214,29 +211,6 @@ def test_embedded_parts_that_disagree_are_refused(bundle):
     rewrite_zip(path, manifest__json=b" " * (5 << 20))
     with pytest.raises(IntegrityError, match="larger than"):
         find_model(path)
-
-
-def test_a_foreign_model_asks_for_what_it_does_not_say(real_data):
-    path = real_data("coral/mobilenet_v1_0.25_128_quant.tflite")
-    assert read_embedded(path) is None
-    with pytest.raises(UsageError, match="--crop"):
-        Classifier(path)
-    with pytest.raises(UsageError, match="--labels"):
-        Classifier(path, foreign=Foreign(crop=Crop.CENTER))
-    with pytest.raises(CompatibilityError, match="2 labels need 2 outputs, but the model has 1001"):
-        Classifier(path, foreign=Foreign(labels=("a", "b"), crop=Crop.CENTER))
-    labels = read_labels_file(real_data("coral/imagenet_labels.txt"))
-    with Classifier(path, foreign=Foreign(labels=labels, crop=Crop.CENTER)) as classifier:
-        assert classifier.classify(real_data("coral/parrot.jpg"))[0].label == "macaw"
-
-
-def test_an_edge_tpu_model_without_a_delegate_says_so(real_data, tiny_bundle, tmp_path):
-    path = real_data("coral/mobilenet_v1_0.25_128_quant_edgetpu.tflite")
-    with pytest.raises(EngineError, match="compiled for the Edge TPU"):
-        Classifier(path, foreign=Foreign(labels=("a",) * 1001, crop=Crop.CENTER))
-    bundle = write_bundle_of(tmp_path / "bundle", tiny_bundle, (Variant.INT8, Variant.EDGETPU), path)
-    with pytest.raises(EngineError, match="no Edge TPU delegate is in use; give the int8 variant"):
-        Classifier(bundle, variant="edgetpu")
 
 
 def test_the_invalid_models_of_the_wild_are_errors(real_data):

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-EDGETPU_OPERATOR = "edgetpu-custom-op"
-CUSTOM = "CUSTOM"
+from edge_runtime.vetting.schema import CUSTOM, OPERATOR_NAMES
+from edge_runtime.vetting.schema import EDGETPU_OPERATOR as EDGETPU_OPERATOR
+from edge_runtime.vetting.structure import OperatorCode
+
 _MAX_CONSTANTS = 64  # axes, strides and paddings are shorter; weights need not be read
 
 
@@ -77,25 +79,22 @@ class OperatorFacts:
         return default if value is None else int(value)
 
 
-def operator_codes(model: Any) -> Iterator[tuple[int, str, int, bool]]:
-    """Index, name, version and whether it is custom, of every operator of every graph."""
-    names = _builtin_names()
-    index = 0
+def operator_codes(model: Any) -> Iterator[OperatorCode]:
+    """The kind of every operator of every graph, in the file's order."""
     for graph in model.subgraphs or []:
         for operator in graph.operators or []:
-            yield index, *_code(model.operatorCodes[operator.opcodeIndex], names)
-            index += 1
+            yield _code(model.operatorCodes[operator.opcodeIndex])
 
 
 def read_operators(model: Any) -> tuple[OperatorFacts, ...]:
     """Every operator with its tensors, from a model that `convert.tflite_model.read_model` gave."""
-    codes = operator_codes(model)
+    codes = enumerate(operator_codes(model))
     dtypes = _dtype_names()
     found = []
     for number, graph in enumerate(model.subgraphs):
         tensors = [_tensor_facts(tensor, model.buffers, dtypes) for tensor in graph.tensors]
         for operator in graph.operators:
-            index, name, version, is_custom = next(codes)
+            index, (name, version, is_custom) = next(codes)
             inputs = tuple((int(i), tensors[i]) for i in operator.inputs if i != -1)
             outputs = tuple((int(i), tensors[i]) for i in operator.outputs)
             options = operator.builtinOptions or operator.builtinOptions2
@@ -103,21 +102,15 @@ def read_operators(model: Any) -> tuple[OperatorFacts, ...]:
     return tuple(found)
 
 
-def _code(code: Any, names: dict[int, str]) -> tuple[str, int, bool]:
+def _code(code: Any) -> OperatorCode:
     # Codes under 127 may stand in the old field only.
     number = max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
-    name = names.get(number, f"BUILTIN_{number}")
+    name = OPERATOR_NAMES[number] if 0 <= number < len(OPERATOR_NAMES) else f"BUILTIN_{number}"
     if name == CUSTOM:
         custom = code.customCode
         text = custom.decode(errors="replace") if isinstance(custom, bytes) else custom
-        return text or "a custom operator without a name", int(code.version), True
-    return name, int(code.version), False
-
-
-def _builtin_names() -> dict[int, str]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+        return OperatorCode(text or "a custom operator without a name", int(code.version), is_custom=True)
+    return OperatorCode(name, int(code.version), is_custom=False)
 
 
 def _dtype_names() -> dict[int, str]:

@@ -1,191 +1,24 @@
-"""Which runtime has the operators of a model: the lowest release that does, and what a given runtime lacks."""
+"""Which runtime has the operators of a model that `convert.tflite_model` has read; the judging is the device's own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from convert.lint.operators import EDGETPU_OPERATOR, operator_codes
-from convert.lint.version_table import (
-    BUNDLED_CUSTOM,
-    LAST_TFLITE_RUNTIME,
-    LITERT_LACKS,
-    LITERT_NEWEST,
-    LITERT_RELEASE,
-    RELEASES,
-)
-from edge_runtime.errors import UsageError
-
-LITERT = "litert"
-TFLITE_RUNTIME = "tflite-runtime"
-_OLDEST = "1.5.0"
-Release = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A runtime on a device.
-
-    Attributes:
-        name: ``litert`` or ``tflite-runtime``.
-        release: Its release, such as ``2.14.0``.
-    """
-
-    name: str
-    release: str
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.release}"
-
-
-@dataclass(frozen=True)
-class Unsupported:
-    """An operator that a runtime does not have.
-
-    Attributes:
-        index: Position in the file, counted through all graphs.
-        name: Its name.
-        version: Its version.
-        why: What is missing.
-        remedy: What to do.
-    """
-
-    index: int
-    name: str
-    version: int
-    why: str
-    remedy: str
-
-
-def parse_target(text: str) -> Target:
-    """Parse ``litert``, ``tflite-runtime``, or either with a release such as ``tflite-runtime==2.11``.
-
-    Raises:
-        UsageError: Another runtime, or a release of which nothing is known.
-    """
-    name, given, release = text.partition("==")
-    defaults = {LITERT: LITERT_RELEASE, TFLITE_RUNTIME: LAST_TFLITE_RUNTIME}
-    if name not in defaults:
-        raise UsageError(f"expected {TFLITE_RUNTIME} or {LITERT}, with or without a release (==2.14), got {text!r}")
-    if not given:
-        return Target(name, defaults[name])
-    parsed = _parse(release)
-    if parsed is None:
-        raise UsageError(f"expected a release such as {defaults[name]} after {name}==, got {release!r}")
-    if name == LITERT and parsed < _release(LITERT_RELEASE):
-        raise UsageError(f"the operators of {text} are not known here; expected {LITERT} {LITERT_RELEASE} or newer")
-    if name == TFLITE_RUNTIME and parsed > _release(LAST_TFLITE_RUNTIME):
-        raise UsageError(
-            f"there is no {text}; the last tflite-runtime is {LAST_TFLITE_RUNTIME}, after it came {LITERT}"
-        )
-    return Target(name, ".".join(map(str, parsed)))
+from convert.lint.operators import operator_codes
+from edge_runtime.vetting import versions
+from edge_runtime.vetting.versions import LITERT as LITERT
+from edge_runtime.vetting.versions import TFLITE_RUNTIME as TFLITE_RUNTIME
+from edge_runtime.vetting.versions import Target as Target
+from edge_runtime.vetting.versions import Unsupported as Unsupported
+from edge_runtime.vetting.versions import has_builtin as has_builtin
+from edge_runtime.vetting.versions import parse_target as parse_target
 
 
 def minimum_runtime(model: Any) -> str:
-    """Lowest runtime that has every operator and version in the file.
-
-    Args:
-        model: A ``ModelT``.
-
-    Returns:
-        A TensorFlow Lite release such as ``tflite 2.4.0``. Where an operator is newer than the last of those releases,
-        the LiteRT that is known to have it (``litert 2.3.0``), or ``unknown, newer than litert 2.3.0``. Custom
-        operators that no plain runtime has are named: ``tflite with edgetpu-custom-op, 1.5.0``.
-    """
-    codes = {code[1:] for code in operator_codes(model)}
-    custom = sorted(name for name, _, is_custom in codes if is_custom and name not in BUNDLED_CUSTOM)
-    builtin = [(name, version) for name, version, is_custom in codes if not is_custom]
-    extra = f" with {', '.join(custom)}," if custom else ""
-    newer = [code for code in builtin if _since(*code) is None]
-    if newer:
-        newest = Target(LITERT, LITERT_RELEASE)
-        known = all(has_builtin(*code, newest) for code in newer)
-        return f"{LITERT}{extra} {LITERT_RELEASE}" if known else f"unknown, newer than {newest}"
-    lowest = max([_release(_OLDEST), *(_since(*code) or () for code in builtin)])
-    return f"tflite{extra} {'.'.join(map(str, lowest))}"
+    """Lowest runtime that has every operator of a ``ModelT``; see `edge_runtime.vetting.versions.minimum_runtime`."""
+    return versions.minimum_runtime(operator_codes(model))
 
 
 def unsupported(model: Any, target: Target) -> list[Unsupported]:
-    """The operators of a model that a runtime does not have; an empty list means that it has all.
-
-    Args:
-        model: A ``ModelT``.
-        target: The runtime.
-    """
-    found = []
-    for index, name, version, is_custom in operator_codes(model):
-        reason = _custom_reason(name) if is_custom else _reason(name, version, target)
-        if reason:
-            found.append(Unsupported(index, name, version, *reason))
-    return found
-
-
-def has_builtin(name: str, version: int, target: Target) -> bool:
-    """Whether a runtime has one version of a built-in operator."""
-    since = _since(name, version)
-    if target.name == TFLITE_RUNTIME:
-        return since is not None and since <= _release(target.release)
-    if name in LITERT_LACKS:
-        return False
-    return since is not None or len(RELEASES.get(name, "").split()) < version <= LITERT_NEWEST.get(name, 0)
-
-
-def _reason(name: str, version: int, target: Target) -> tuple[str, str] | None:
-    if has_builtin(name, version, target):
-        return None
-    newest = max((v for v in range(1, 32) if has_builtin(name, v, target)), default=None)
-    why = f"{target} has no such operator" if newest is None else f"{target} has it up to version {newest} only"
-    return why, _remedy(name, version, newest, target)
-
-
-def _remedy(name: str, version: int, newest: int | None, target: Target) -> str:
-    if target.name == LITERT:
-        return "update ai-edge-litert, or convert with an older converter"
-    ways = []
-    since = _since(name, version)
-    if since and since <= _release(LAST_TFLITE_RUNTIME):
-        ways.append(f"use tflite-runtime {'.'.join(map(str, since))} or newer")
-    elif has_builtin(name, version, Target(LITERT, LITERT_RELEASE)):
-        ways.append("use LiteRT (ai-edge-litert)")
-    if name == "FULLY_CONNECTED" and newest is not None and newest >= 9:
-        # Converters from TensorFlow 2.17 on write version 12 for dynamic-range dense layers with per-channel weights.
-        ways.append("or convert to int8, or to dynamic range with dense layers quantized per tensor (version 9)")
-    elif newest is not None:
-        ways.append("or convert for this runtime, without what the newer version added")
-    else:
-        ways.append("or replace the layer that it comes from")
-    return ", ".join(ways).removeprefix("or ")
-
-
-def _custom_reason(name: str) -> tuple[str, str] | None:
-    if name in BUNDLED_CUSTOM:
-        return None
-    if name == EDGETPU_OPERATOR:
-        return "was compiled for the Edge TPU and needs its delegate", "give the int8 file from before compiling"
-    if name.startswith("Flex"):
-        return (
-            "is a TensorFlow (Flex) operator, which only a runtime that brings TensorFlow has",
-            "replace the layer that it comes from, and convert with built-in operators only",
-        )
-    return "is a custom operator, which no plain runtime has", "replace the layer that it comes from"
-
-
-def _since(name: str, version: int) -> Release | None:
-    """The release that brought a version of an operator, or None where the table does not know it."""
-    releases = RELEASES.get(name, "").split()
-    if not 1 <= version <= len(releases) or releases[version - 1] == "-":
-        return None
-    return _release(releases[version - 1])
-
-
-def _release(text: str) -> Release:
-    parsed = _parse(text)
-    assert parsed is not None  # noqa: S101 - the table's own texts
-    return parsed
-
-
-def _parse(text: str) -> Release | None:
-    numbers = text.split(".")
-    if not 2 <= len(numbers) <= 3 or not all(number.isascii() and number.isdigit() for number in numbers):
-        return None
-    return (*map(int, numbers), *[0] * (3 - len(numbers)))
+    """The operators of a ``ModelT`` that a runtime does not have; an empty list means that it has all."""
+    return versions.unsupported(operator_codes(model), target)

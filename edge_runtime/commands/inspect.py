@@ -43,6 +43,10 @@ def describe(inspection: Inspection) -> Iterator[str]:
     for file in inspection.files:
         yield ""
         yield from _file_lines(file)
+    if inspection.read:
+        yield ""
+        yield "known about it:"
+        yield from (f"  {sentence}" for sentence in inspection.read)
     if inspection.kind == "run directory":
         yield ""
         yield "not exported yet: run edge-convert run on it"

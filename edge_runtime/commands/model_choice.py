@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_runtime.cli_support import foreign_options, parse_input_range, read_labels_file
+from edge_runtime.cli_support import foreign_options, note, parse_input_range, read_labels_file
 from edge_runtime.contract import Crop, Variant
 from edge_runtime.errors import UsageError
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from edge_runtime.modelfile import ModelFile
 
 # The values of engines.opening.EngineName, whose import would bring numpy into every --help.
-_ENGINES = ("auto", "litert", "tflite-runtime", "onnxruntime")
+_ENGINES = ("auto", "litert", "tflite-runtime", "onnxruntime", "edgetpu")
+_MOST_DEVICE_CHARACTERS = 64
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,45 @@ class ModelChoice:
             crop=Crop(self.crop) if self.crop else None,
             input_range=parse_input_range(self.input_range) if self.input_range else None,
         )
-        found = find_model(self.model, Variant(self.variant) if self.variant else None, foreign)
+        found = find_model(self.model, self._wanted_variant(), foreign)
         if found.manifest and foreign != Foreign():
             raise UsageError(
                 f"{self.model}: carries a manifest; leave out --labels, --crop and --input-range, which are for others"
             )
         return found
 
+    def _wanted_variant(self) -> Variant | None:
+        if self.variant:
+            return Variant(self.variant)
+        # --engine edgetpu asks a bundle for that artifact.
+        return Variant.EDGETPU if self.engine.startswith("edgetpu") and self.model.is_dir() else None
+
     def opener(self, threads: int) -> Callable[[], Classifier]:
-        """Find the model once, and give a function that opens it, with ``threads`` threads inside one inference."""
+        """Find the model once, and give a function that opens it, with ``threads`` threads inside one inference.
+
+        Where the Edge TPU cannot be used and the bundle's model for the processor takes over, this is said once, and
+        further openings take that one at once.
+        """
         from edge_runtime.classifier import Classifier
 
         found = self.find()
-        return lambda: Classifier(found, engine=self.engine, threads=threads)
+
+        def open_classifier() -> Classifier:
+            nonlocal found
+            classifier = Classifier(found, engine=self.engine, threads=threads)
+            if classifier.note and classifier.model is not found:
+                found = classifier.model
+                note(classifier.note)
+            return classifier
+
+        return open_classifier
+
+
+def _engine_name(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    name, _, device = text.partition(":")
+    if name not in _ENGINES or (device and name != "edgetpu") or len(device) > _MOST_DEVICE_CHARACTERS:
+        raise click.BadParameter(f"expected {', '.join(_ENGINES)} or edgetpu:DEVICE, got {text[:80]!r}")
+    return text
 
 
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,8 +106,14 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     command.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     decorated = foreign_options(command)
     variants = click.Choice([variant.value for variant in Variant])
-    engines = click.Choice(_ENGINES)
-    decorated = click.option("--engine", type=engines, default="auto", show_default=True, help="Runtime.")(decorated)
+    decorated = click.option(
+        "--engine",
+        default="auto",
+        show_default=True,
+        metavar="|".join((*_ENGINES, "edgetpu:DEVICE")),
+        callback=_engine_name,
+        help="Runtime; DEVICE names one of several Edge TPUs, such as usb, pci or usb:1.",
+    )(decorated)
     decorated = click.option("--variant", type=variants, help="Which export of a bundle [default: the fastest here].")(
         decorated
     )

@@ -15,6 +15,9 @@ class Engine(Protocol):
     name: str
     """``litert``, ``tflite-runtime`` or ``onnxruntime``."""
 
+    accelerator: str | None = None
+    """``edgetpu`` where an Edge TPU takes part; None for the processor alone."""
+
     input: TensorSpec
     output: TensorSpec
 
@@ -33,7 +36,7 @@ class Engine(Protocol):
             A fresh array of ``output.shape`` and ``output.dtype``.
 
         Raises:
-            EngineError: The runtime refused the input or failed.
+            EngineError: The runtime refused the input or failed, or the engine was closed.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from edge_runtime.contract import TensorSpec
 from edge_runtime.engines.base import Engine
 from edge_runtime.errors import CompatibilityError, EngineError, IntegrityError
+from edge_runtime.vetting.fit import check_fit
+from edge_runtime.vetting.schema import EDGETPU_OPERATOR
+from edge_runtime.vetting.structure import Structure, read_structure
 
 # Name on the command line -> (module with Interpreter, distribution).
 _RUNTIMES = {
@@ -22,55 +26,74 @@ _RUNTIMES = {
 
 
 class LiteRtEngine(Engine):
-    """A TFLite model in LiteRT or tflite-runtime, on the CPU through XNNPACK.
+    """A TFLite model in LiteRT or tflite-runtime: on the CPU through XNNPACK, or on the Edge TPU if compiled for it.
 
     Args:
         path: The ``.tflite`` file.
         threads: Threads inside one inference.
         runtime: ``litert`` or ``tflite-runtime``; None takes the first that is installed, in this order.
+        structure: What `read_structure` gave for the file; None checks it here.
+        device: Which Edge TPU, as `edge_runtime.engines.edgetpu.load_delegate` takes it.
+        twin: How to run the same model without an Edge TPU, for a message.
 
     Raises:
-        EngineError: No such runtime is installed, or it does not know an operator of the model.
+        EngineError: No such runtime is installed, it does not know an operator of the model, or there is no Edge TPU.
         IntegrityError: The file is not a whole TFLite model.
         CompatibilityError: The model does not have one image input and one output.
     """
 
-    def __init__(self, path: Path, threads: int = 1, runtime: str | None = None) -> None:
-        self.name, module = _import_runtime(runtime)
+    def __init__(
+        self,
+        path: Path,
+        threads: int = 1,
+        runtime: str | None = None,
+        *,
+        structure: Structure | None = None,
+        device: str | None = None,
+        twin: str | None = None,
+    ) -> None:
+        structure = structure or read_structure(path)
+        _check_classifier(path, structure)
+        self.name, module = import_tflite(runtime)
+        # The delegate brings this one operator, whose version means nothing to the runtime.
+        codes = [code for code in structure.codes if code.name != EDGETPU_OPERATOR]
+        check_fit(path, codes, self.name, self.version)
+        delegates = None
+        if structure.is_for_edgetpu:
+            from edge_runtime.engines.edgetpu import load_delegate
+
+            delegates, self.accelerator = [load_delegate(path, module, device, twin)], "edgetpu"
         try:
-            self._interpreter: Any = module.Interpreter(model_path=str(path), num_threads=threads)
-        except ValueError as error:
-            reason = str(error).strip().rstrip(".")
-            raise IntegrityError(f"{path}: expected a TFLite model, but {self.name} says: {reason}") from error
+            self._interpreter: Any = module.Interpreter(
+                **_source(path), num_threads=threads, experimental_delegates=delegates
+            )
+        except (ValueError, RuntimeError) as error:
+            raise IntegrityError(f"{path}: expected a TFLite model, but {self.name} says: {_line(error)}") from error
         try:
             self._interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
-            raise EngineError(_refusal(path, self.name, self.version, error)) from error
+            raise EngineError(
+                f"{path}: {self.name} {self.version} cannot run it ({_line(error)}); another release of it may"
+            ) from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise CompatibilityError(
-                f"{path}: expected one input and one output, got {len(inputs)} and {len(outputs)}; "
-                "only image classifiers are supported"
-            )
-        self.input, self.output = _tensor_info(inputs[0]), _tensor_info(outputs[0])
+        self.input, self.output = _tensor_info(path, inputs[0]), _tensor_info(path, outputs[0])
         self._input_index, self._output_index = inputs[0]["index"], outputs[0]["index"]
 
     @property
     def version(self) -> str:
         """Version of the installed distribution."""
-        # Imported when asked for, because it costs a cold start 15 ms.
-        import importlib.metadata
-
-        return importlib.metadata.version(_RUNTIMES[self.name][1])
+        return tflite_version(self.name)
 
     def invoke(self, input_nhwc: NDArray[Any]) -> NDArray[Any]:
         """Run one picture; see `Engine.invoke`."""
+        if self._interpreter is None:
+            raise EngineError(f"{self.name} was closed; open the model again")
         try:
             self._interpreter.set_tensor(self._input_index, input_nhwc)
             self._interpreter.invoke()
+            output: NDArray[Any] = self._interpreter.get_tensor(self._output_index)
         except (RuntimeError, ValueError) as error:
-            raise EngineError(f"{self.name} failed: {str(error).strip()}") from error
-        output: NDArray[Any] = self._interpreter.get_tensor(self._output_index)
+            raise EngineError(f"{self.name} failed: {_line(error)}") from error
         return output
 
     def close(self) -> None:
@@ -78,7 +101,15 @@ class LiteRtEngine(Engine):
         self._interpreter = None
 
 
-def _import_runtime(wanted: str | None) -> tuple[str, ModuleType]:
+def import_tflite(wanted: str | None) -> tuple[str, ModuleType]:
+    """Import a runtime: its name, and its module with ``Interpreter``.
+
+    Args:
+        wanted: ``litert`` or ``tflite-runtime``; None takes the first that is installed.
+
+    Raises:
+        EngineError: There is none.
+    """
     reasons = []
     for name in [wanted] if wanted else list(_RUNTIMES):
         module, distribution = _RUNTIMES[name]
@@ -92,23 +123,56 @@ def _import_runtime(wanted: str | None) -> tuple[str, ModuleType]:
     )
 
 
-def _refusal(path: Path, runtime: str, version: str, error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "edgetpu-custom-op" in text:
-        return (
-            f"{path}: was compiled for the Edge TPU, and no Edge TPU delegate is in use; "
-            "give the int8 variant of the same model instead"
+@functools.cache
+def tflite_version(name: str) -> str:
+    """Version of an imported runtime's distribution, such as ``2.3.0``; ``unknown`` where nothing says it."""
+    module, distribution = _RUNTIMES[name]
+    installed = Path(importlib.import_module(module).__file__ or "").parents[1]
+    prefix = distribution.replace("-", "_") + "-"
+    for folder in installed.glob(f"{prefix}*.dist-info"):
+        return folder.name[len(prefix) : -len(".dist-info")]
+    # Imported last, because it costs a cold start 15 to 30 ms.
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _check_classifier(path: Path, structure: Structure) -> None:
+    inputs, outputs = len(structure.inputs), len(structure.outputs)
+    if inputs != 1 or outputs != 1:
+        raise CompatibilityError(
+            f"{path}: expected one input and one output, got {inputs} and {outputs}; "
+            "only image classifiers are supported"
         )
-    reason = text.partition(" See instructions")[0].rstrip(".")
-    return f"{path}: uses what {runtime} {version} does not have ({reason}); a newer runtime may run it"
 
 
-def _tensor_info(detail: dict[str, Any]) -> TensorSpec:
+def _source(path: Path) -> dict[str, Any]:
+    """How the interpreter is given the file: by name, so that it is mapped; by content where the name is no UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return {"model_content": path.read_bytes()}
+    return {"model_path": str(path)}
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split()).partition(" See instructions")[0].rstrip(".")
+    return text or type(error).__name__
+
+
+def _tensor_info(path: Path, detail: dict[str, Any]) -> TensorSpec:
     scale, zero_point = detail["quantization"]
+    try:
+        dtype = np.dtype(detail["dtype"]).name
+    except TypeError as error:
+        raise CompatibilityError(f"{path}: has an input or output of a type that numpy does not know") from error
     return TensorSpec(
         name=str(detail["name"]),
         shape=tuple(int(side) for side in detail["shape"]),
-        dtype=np.dtype(detail["dtype"]).name,
+        dtype=dtype,
         scale=float(scale),
         zero_point=int(zero_point),
     )

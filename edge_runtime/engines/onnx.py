@@ -32,19 +32,16 @@ class OnnxEngine(Engine):
     name = "onnxruntime"
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineError(
-                f"{path}: needs ONNX Runtime, which cannot be imported ({error}); run pip install 'edgekit[onnx]'"
-            ) from error
+        onnxruntime = import_onnxruntime()
         self._version: str = onnxruntime.__version__
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = _ERRORS_ONLY
         self._errors: tuple[type[Exception], ...] = _runtime_errors(onnxruntime)
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session: Any = onnxruntime.InferenceSession(
+                _source(path), options, providers=["CPUExecutionProvider"]
+            )
         except self._errors as error:
             reason = re.sub(r"\s+", " ", str(error)).strip()
             raise IntegrityError(f"{path}: ONNX Runtime {self.version} cannot open it ({reason})") from error
@@ -63,6 +60,8 @@ class OnnxEngine(Engine):
 
     def invoke(self, input_nhwc: NDArray[Any]) -> NDArray[Any]:
         """Run one picture; see `Engine.invoke`."""
+        if self._session is None:
+            raise EngineError(f"{self.name} was closed; open the model again")
         try:
             outputs = self._session.run([self.output.name], {self.input.name: input_nhwc})
         except self._errors as error:
@@ -73,6 +72,30 @@ class OnnxEngine(Engine):
     def close(self) -> None:
         """Release the session."""
         self._session = None
+
+
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime.
+
+    Raises:
+        EngineError: It is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            f"an .onnx file needs ONNX Runtime, which cannot be imported ({error}); run pip install 'edgekit[onnx]'"
+        ) from error
+    return onnxruntime
+
+
+def _source(path: Path) -> str | bytes:
+    """What the session is given: the file's name, or its content where the name is no UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return path.read_bytes()
+    return str(path)
 
 
 def _runtime_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
