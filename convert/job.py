@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from convert.refusal import REFUSED_CODE, read_refusal
 from edge_runtime.errors import EngineError, OutputError
 from edge_runtime.strict import from_mapping, to_mapping
+from edge_runtime.vetting.trial_memory import OFF_VARIABLE
 
 REPRESENTATIVE_FILE = "representative.npy"
 CHECK_FILE = "check.npy"
@@ -53,10 +54,17 @@ def run_child(module: str, job: Any, work_dir: Path, on_line: Callable[[str], No
     """
     job_file, log_file = work_dir / f"{module}.json", work_dir / f"{module}.log"
     write_json(job_file, job)
+    # This child is where files that may crash a runtime are opened, so it need not try them in another one first.
+    environment = {**os.environ, OFF_VARIABLE: "off"}
     with log_file.open("wb") as log:
         # In the work folder, because python -m looks for modules in the current one first, and that is the user's.
         child = subprocess.Popen(
-            [sys.executable, "-m", module, str(job_file)], stdout=subprocess.PIPE, stderr=log, text=True, cwd=work_dir
+            [sys.executable, "-m", module, str(job_file)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=work_dir,
+            env=environment,
         )
         try:
             for line in child.stdout or ():

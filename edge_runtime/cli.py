@@ -27,7 +27,7 @@ def cli() -> None:
     """Run an image classifier on pictures, videos and cameras.
 
     MODEL|BUNDLE is a bundle folder that edge-convert wrote, or one .tflite or .onnx file. A file from elsewhere needs
-    --labels and --crop, and a float one --input-range, because nothing is guessed.
+    --crop, and --labels and --input-range where it does not carry them, because nothing is guessed.
     """
 
 

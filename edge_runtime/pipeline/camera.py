@@ -53,5 +53,4 @@ def _classify(frame: Frame, source_name: str, classifier: Classifier, decider: D
     ended_s = time.perf_counter()
     latency_ms = LatencyMs(frame.decode_ms, (prepared_s - started_s) * 1e3, (ended_s - prepared_s) * 1e3)
     stamp = FrameStamp(frame.number, frame.time_s, frame.captured_at, (ended_s - frame.started_s) * 1e3)
-    rejected = top[0].score < classifier.output_spec.reject_threshold
-    return Classified(source_name, top, latency_ms, stamp, decision, rejected)
+    return Classified(source_name, top, latency_ms, stamp, decision, classifier.is_rejected(top))

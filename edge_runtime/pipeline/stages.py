@@ -30,8 +30,8 @@ def classify_file(classifier: Classifier, path: Path, top_k: int) -> Result:
             top, preprocess_ms, invoke_ms = classify_image(classifier, image_hwc_rgb_u8, top_k)
     except (DataError, EngineError) as error:
         return Failed.of(str(path), error)
-    rejected = top[0].score < classifier.output_spec.reject_threshold
-    return Classified(str(path), top, LatencyMs(decode_ms, preprocess_ms, invoke_ms), rejected=rejected)
+    latency_ms = LatencyMs(decode_ms, preprocess_ms, invoke_ms)
+    return Classified(str(path), top, latency_ms, rejected=classifier.is_rejected(top))
 
 
 def classify_image(
