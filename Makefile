@@ -101,7 +101,7 @@ test: $(SETUP) ## Run every test that this machine can; a skip says why
 
 check: lint test ## lint and test
 
-test-arm64: $(SETUP) ## Prepare an emulated arm64 system and prove that the answers are the same there
+test-arm64: $(SETUP) ## Install the built wheel on emulated Raspberry Pis 4 and 5 and prove that the answers are the same there
 	tests/arm64_root.sh
 	$(BIN)/pytest -m arm64
 

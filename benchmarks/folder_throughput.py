@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from edge_runtime.sources.images import is_image_name
+from edge_runtime.picture_names import is_image_name
 
 _WHOLE = "edge-run classify, whole process"
 _NAMES = {

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from convert.refusal import REFUSED_CODE, read_refusal
 from edge_runtime.errors import EngineError, OutputError
 from edge_runtime.strict import from_mapping, to_mapping
-from edge_runtime.vetting.trial_memory import OFF_VARIABLE
+from edge_runtime.trial.memory import OFF_VARIABLE
 
 REPRESENTATIVE_FILE = "representative.npy"
 CHECK_FILE = "check.npy"

@@ -9,12 +9,42 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from edge_runtime.classifier import Classifier as Classifier
-    from edge_runtime.classifier import Prediction as Prediction
+from edge_runtime.version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["Classifier", "Prediction", "__version__"]
+if TYPE_CHECKING:
+    from edge_runtime.classifier import Classifier
+    from edge_runtime.errors import EdgeKitError
+    from edge_runtime.pipeline.camera import classify_frames
+    from edge_runtime.pipeline.decide import Decider
+    from edge_runtime.results import Classified, Prediction, StateChange
+    from edge_runtime.sources.frames import CaptureOptions, Frame
+    from edge_runtime.sources.opening import open_source
+
+__all__ = [
+    "CaptureOptions",
+    "Classified",
+    "Classifier",
+    "Decider",
+    "EdgeKitError",
+    "Frame",
+    "Prediction",
+    "StateChange",
+    "__version__",
+    "classify_frames",
+    "open_source",
+]
+_MODULES = {
+    "CaptureOptions": "sources.frames",
+    "Classified": "results",
+    "Classifier": "classifier",
+    "Decider": "pipeline.decide",
+    "EdgeKitError": "errors",
+    "Frame": "sources.frames",
+    "Prediction": "results",
+    "StateChange": "results",
+    "classify_frames": "pipeline.camera",
+    "open_source": "sources.opening",
+}
 
 # OpenCV reads these once, when it is first imported: the same pixel limit as in preprocess.py, for the formats whose
 # headers are not read there, and no log lines beside our own sentences. Decoding holds two copies of three bytes a
@@ -26,8 +56,8 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 def __getattr__(name: str) -> Any:
     """Load the Python API late, so that ``--help`` and the contract cost no import of numpy or OpenCV."""
-    if name in ("Classifier", "Prediction"):
-        from edge_runtime import classifier
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return getattr(classifier, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"edge_runtime.{_MODULES[name]}"), name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,20 +14,13 @@ from edge_runtime.contract import Head, InputSpec, OutputSpec, Variant
 from edge_runtime.decision import top1, widen
 from edge_runtime.engines.base import Engine
 from edge_runtime.engines.opening import EngineName, parse_engine
-from edge_runtime.errors import EngineError
+from edge_runtime.errors import EngineError, ImageError
 from edge_runtime.model_contract import input_lookup, input_spec_of, labels_of
 from edge_runtime.model_opening import OpenedModel, open_model
 from edge_runtime.modelfile import Foreign, ModelFile, find_model
 from edge_runtime.preprocess import ImageU8, load_prepared, prepare
+from edge_runtime.results import Prediction
 from edge_runtime.tensors import dequantize
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One label and its probability 0..1."""
-
-    label: str
-    score: float
 
 
 class Classifier:
@@ -91,7 +83,10 @@ class Classifier:
             EngineError: The runtime failed, or the classifier was closed.
         """
         if isinstance(image, (str, Path)):
-            prepared = load_prepared(Path(image), self.input_spec)
+            try:
+                prepared = load_prepared(Path(image), self.input_spec)
+            except ImageError as error:
+                raise ImageError(f"{image}: {error}") from error
         else:
             prepared = self.prepare(image)
         return self.rank(self.probabilities(prepared), top_k)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from edge_runtime import __version__
 from edge_runtime.cli_camera import camera_options
 from edge_runtime.cli_support import run_cli
 from edge_runtime.commands.model_choice import ModelChoice, model_options
+from edge_runtime.version import __version__
 
 if TYPE_CHECKING:
     from edge_runtime.commands.camera_job import CameraJob

@@ -8,7 +8,7 @@ from edge_runtime.engines.base import Engine
 from edge_runtime.engines.opening import EngineName, import_runtime, open_engine, parse_engine
 from edge_runtime.errors import EngineError
 from edge_runtime.modelfile import ModelFile, find_model
-from edge_runtime.vetting.trial_memory import needs_trial
+from edge_runtime.trial.memory import needs_trial
 
 
 class OpenedModel(NamedTuple):
@@ -56,7 +56,7 @@ def _open(model: ModelFile, engine: EngineName | str, threads: int) -> Engine:
         runtime = import_runtime(model.path, engine)
         if needs_trial(model.path, runtime):
             # Imported here because only the first run of a file from elsewhere needs it.
-            from edge_runtime.vetting.trial import require_trial
+            from edge_runtime.trial.running import require_trial
 
             require_trial(model.path, EngineName(engine).value if isinstance(engine, EngineName) else engine, runtime)
     twin = f"run the same bundle with --variant {model.cpu_twin.value}" if model.cpu_twin else None

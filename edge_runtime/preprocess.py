@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import Crop, InputSpec
-from edge_runtime.datasets.raw import BIN_SUFFIX, NPY_MAGIC, parse_bin, parse_npy
 from edge_runtime.errors import ImageError
 from edge_runtime.image_header import png_bytes_per_pixel, read_size_wh
+from edge_runtime.raw_pictures import BIN_SUFFIX, NPY_MAGIC, parse_bin, parse_npy
 
 ImageU8: TypeAlias = NDArray[np.uint8]
 """uint8 [height, width, 3], RGB, 0..255."""
@@ -119,7 +119,7 @@ def prepare(image_hwc_rgb_u8: ImageU8, spec: InputSpec) -> ImageU8:
 def load_prepared(path: Path, spec: InputSpec) -> ImageU8:
     """Read, decode, crop and resize one picture file: uint8 [spec.height, spec.width, 3], RGB.
 
-    A ``.bin`` file is the model's input already: see `edge_runtime.datasets.raw`.
+    A ``.bin`` file is the model's input already: see `edge_runtime.raw_pictures`.
 
     Raises:
         ImageError: As `load_image`, or a ``.bin`` file of another size.

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from edge_runtime.errors import EdgeKitError
 
-if TYPE_CHECKING:
-    from edge_runtime.classifier import Prediction
-
 _SCORE_DIGITS = 6
 _MS_DIGITS = 3
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One label and its probability 0..1."""
+
+    label: str
+    score: float
 
 
 @dataclass(frozen=True)

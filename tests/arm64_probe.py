@@ -3,8 +3,8 @@
 `test_arm64_conformance.py` runs it on this machine and in the arm64 guest and compares the two files. It imports
 `edge_runtime` alone, as a device does.
 
-REQUEST holds ``pictures`` (paths), ``specs`` (input specs as in a manifest), ``smileys`` (how many to draw),
-``bundle`` (a path), ``classify`` (paths for ``edge-run classify``) and ``records`` (where it writes what it says).
+REQUEST holds ``pictures`` (paths), ``specs`` (input specs as in a manifest), ``smileys`` (how many to draw) and
+``bundle`` (a path).
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import json
 import platform
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import edge_runtime
 from edge_runtime.classifier import Classifier
-from edge_runtime.cli import cli
 from edge_runtime.contract import GOLDEN_FILE, InputSpec
 from edge_runtime.datasets.smileys import iter_smileys
 from edge_runtime.errors import ImageError
@@ -39,11 +38,11 @@ def main(request_path: Path, answer_path: Path) -> None:
     bundle = Path(request["bundle"])
     answer = {
         "machine": platform.machine(),
+        "package": edge_runtime.__file__,
         "versions": {name: importlib.metadata.version(name) for name in DISTRIBUTIONS},
         "pictures": {path: _picture(Path(path), specs) for path in request["pictures"]},
         "smileys": {stem: _sha256(image) for _, stem, image in iter_smileys(request["smileys"], seed=5)},
         "probabilities": _probabilities(bundle),
-        "records": _records(bundle, request["classify"], Path(request["records"])),
     }
     answer_path.write_text(json.dumps(answer))
 
@@ -74,14 +73,6 @@ def _probabilities(bundle: Path) -> dict[str, list[list[float]]]:
                     classifier.probabilities(image).tolist() for image in images_nhwc_rgb_u8
                 ]
     return found
-
-
-def _records(bundle: Path, pictures: list[str], output: Path) -> list[dict[str, Any]]:
-    """What ``edge-run classify`` writes with the int8 artifact, except how long it took."""
-    options = ["--variant", "int8", "--format", "jsonl", "--output", str(output), "--overwrite"]
-    cli(["classify", str(bundle), *pictures, *options], standalone_mode=False)
-    records = [json.loads(line) for line in output.read_text().splitlines()]
-    return [{name: value for name, value in record.items() if name != "latency_ms"} for record in records]
 
 
 if __name__ == "__main__":

@@ -4,18 +4,25 @@
 #   tests/arm64_root.sh [DIR]      DIR: $EDGEKIT_ARM64_ROOT, else .arm64 in the checkout
 #
 # Needs Debian or Ubuntu on x86-64 and its package sources; no root, chroot, container or binfmt. Out of the
-# distribution's own arm64 packages it unpacks a Python, and with that one's pip it installs the real aarch64 wheels of
-# edgekit's base dependencies. edgekit itself is not installed: PYTHONPATH=. makes the guest run the checkout.
+# distribution's own arm64 packages it unpacks a Python, and with that one's pip it installs, as on a device, the real
+# aarch64 wheels of edgekit's base dependencies and the wheel of edgekit that it builds from the checkout.
 #
-#   DIR/python-cortex-a72 FILE.py  runs a program as on a Raspberry Pi 4
-#   DIR/python-cortex-a76 FILE.py  as on a Raspberry Pi 5, whose processor has more instructions
+#   DIR/edge-run-cortex-a72 ...    is edge-run on a Raspberry Pi 4
+#   DIR/edge-run-cortex-a76 ...    on a Raspberry Pi 5, whose processor has more instructions
+#   DIR/python-cortex-a72 FILE.py  runs a program there, and so on; PYTHONPATH=. makes it use the checkout
+#   DIR/wheel/edgekit-*.whl        is what was installed
+#
+# The guest's Python takes DIR/device/bin/python for its program, and that starts the emulator again; so children that
+# are started by sys.executable work without binfmt.
 #
 # Where the machine's sources carry no arm64 packages (Ubuntu keeps them on another server), name a .list or .sources
 # file that does in EDGEKIT_ARM64_SOURCES.
 #
-# A second run does only what has changed. Killed at any moment, it leaves nothing that a test would take for whole.
+# A second run does only what has changed; after an edit of the checkout that is edgekit's wheel alone, without a
+# network. Killed at any moment, it leaves nothing that a test would take for whole.
 # Exit codes: 0 ready, 2 usage, 3 not Linux on x86-64, 4 a tool is missing, 5 the packages cannot be fetched,
-# 6 the emulated Python does not start, 7 the wheels cannot be installed, 8 the sources hold no arm64 packages.
+# 6 the emulated Python does not start, 7 other wheels cannot be installed, 8 the sources hold no arm64 packages,
+# 9 edgekit's wheel cannot be built or installed.
 set -euo pipefail
 umask 022
 # What the caller set for its own Python or emulator must not reach the guest, nor its language apt's messages.
@@ -24,6 +31,7 @@ export LC_ALL=C
 
 CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 SCRIPT=$CHECKOUT/tests/arm64_root.sh
+EDGEKIT_SCRIPT=$CHECKOUT/tests/arm64_edgekit.sh
 CPUS="cortex-a72 cortex-a76"
 
 say() { printf 'arm64: %s\n' "$1"; }
@@ -152,41 +160,30 @@ with open(sys.argv[1], "rb") as file:
 END
 }
 
+pip_says() { grep -m1 -i '^ *ERROR' "$PARTIAL/pip.log" || tail -n 1 "$PARTIAL/pip.log"; }
+
 pip_wheel() { echo "$1"/usr/share/python-wheels/pip-*.whl; }
 
 install_wheels() {
-    local system=$1 asked=$2 target=$2/site-packages log=$2/pip.log
+    local system=$1 asked=$2 target=$2/site-packages
     say "installing the aarch64 wheels of the base dependencies"
     PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PYTHONPATH=$(pip_wheel "$system") python_of "$system" cortex-a72 -m pip install \
         --quiet --disable-pip-version-check --root-user-action=ignore --only-binary=:all: --no-compile \
-        --target "$target" -r "$asked/requirements.txt" -c "$asked/constraints.txt" >"$log" 2>&1 ||
-        fail 7 "pip cannot install the base dependencies for arm64; pip says: $(grep -m1 '^ERROR' "$log" || tail -n 1 "$log")"
-}
-
-# Commands that find everything beside themselves, so that DIR may be moved.
-write_python() {
-    local cpu=$1 partial=$2
-    cat >"$partial" <<END
-#!/bin/sh
-# Python on an emulated $cpu; written by tests/arm64_root.sh
-unset PYTHONHOME
-here=\$(cd "\$(dirname "\$0")" && pwd)
-export QEMU_CPU=$cpu PYTHONNOUSERSITE=1 PYTHONPYCACHEPREFIX="\$here/pycache"
-export PYTHONPATH="\${PYTHONPATH:+\$PYTHONPATH:}\$here/site-packages"
-exec "\$here/system/qemu-aarch64" -L "\$here/system/$cpu" "\$here/system/usr/bin/python3" -S "\$@"
-END
-    chmod +x "$partial"
+        --target "$target" -r "$asked/requirements.txt" -c "$asked/constraints.txt" >"$PARTIAL/pip.log" 2>&1 ||
+        fail 7 "pip cannot install the base dependencies for arm64; pip says: $(pip_says)"
 }
 
 stamped() { [ "$(cat "$1/.stamp" 2>/dev/null)" = "$2" ]; }
 
 # The tests take DIR for whole when the commands are there, so these go before anything is replaced and come last.
-withdraw() { rm -f "$DIR"/python-*; }
+withdraw() { rm -f "$DIR"/python-* "$DIR"/edge-run-*; }
 
 publish() {
     rm -rf "$2"
     mv "$1" "$2"
 }
+
+. "$EDGEKIT_SCRIPT"
 
 main() {
     [ $# -le 1 ] && [ "${1:-}" != --help ] || fail 2 "usage: tests/arm64_root.sh [DIR]"
@@ -220,11 +217,12 @@ main() {
         echo "$stamp" >"$PARTIAL/site-packages/.stamp"
         publish "$PARTIAL/site-packages" "$DIR/site-packages"
     fi
+    prepare_edgekit "$stamp"
     for cpu in $CPUS; do
         # An older emulator may not know the newer processor; its tests are then skipped.
         [[ "$("$DIR/system/qemu-aarch64" -cpu help)" == *"$cpu"* ]] || continue
-        write_python "$cpu" "$PARTIAL/python"
-        mv "$PARTIAL/python" "$DIR/python-$cpu"
+        write_command edge-run "$cpu"
+        write_command python "$cpu"
     done
     say "ready in $DIR"
 }

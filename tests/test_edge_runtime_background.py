@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 import edge_runtime.sinks.background as background
-from edge_runtime.classifier import Prediction
 from edge_runtime.errors import OutputError
 from edge_runtime.preprocess import ImageU8
-from edge_runtime.results import Classified, FrameStamp, LatencyMs, Result
+from edge_runtime.results import Classified, FrameStamp, LatencyMs, Prediction, Result
 from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.base import Sink
 

@@ -19,9 +19,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edge_runtime.sinks.console as console
-from edge_runtime.classifier import Prediction
 from edge_runtime.health import Health, SinkHealth, Snapshot
-from edge_runtime.results import Classified, Decision, Failed, FrameStamp, LatencyMs, Result, SourceState, StateChange
+from edge_runtime.results import (
+    Classified,
+    Decision,
+    Failed,
+    FrameStamp,
+    LatencyMs,
+    Prediction,
+    Result,
+    SourceState,
+    StateChange,
+)
 from edge_runtime.sinks.console import ConsoleSink, status_line
 from edge_runtime.sinks.opening import open_frame_sink
 from edge_runtime.sinks.table import FrameSink
@@ -120,7 +129,7 @@ def test_nothing_is_written_where_nothing_came() -> None:
 
 PROGRAM = """
 import sys
-from edge_runtime.classifier import Prediction
+from edge_runtime.results import Prediction
 from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs
 from edge_runtime.sinks.opening import open_frame_sink
 sink = open_frame_sink("text", sys.stdout, ["cat", "dog"], 2)

@@ -13,9 +13,9 @@ import pytest
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.modelfile import Foreign, find_model
 from edge_runtime.testing import write_tiny_model
+from edge_runtime.trial.running import Outcome, Trial, try_models
 from edge_runtime.vetting.flatbuffer import DamageError
 from edge_runtime.vetting.structure import check_structure
-from edge_runtime.vetting.trial import Outcome, Trial, try_models
 
 CORAL = (
     "mobilenet_v1_0.25_128_quant.tflite",

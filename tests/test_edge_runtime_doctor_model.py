@@ -23,7 +23,7 @@ from edge_runtime.doctor.findings import Finding, Level
 from edge_runtime.errors import IntegrityError, ModelError
 from edge_runtime.modelfile import find_model, read_bundle_manifest
 from edge_runtime.testing import write_tiny_model
-from edge_runtime.vetting.trial import Outcome, Trial
+from edge_runtime.trial.running import Outcome, Trial
 
 CHECK = Check("litert 2.3.0", "validation", 10, 0.9, 0.9, 1.0, 0.0, 0.01, 1.0, passed=True)
 FACTS = {

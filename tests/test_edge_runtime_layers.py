@@ -12,7 +12,9 @@ import pytest
 import edge_runtime
 
 FORBIDDEN = ("tensorflow", "keras", "jax", "onnx", "tf2onnx", "tf_keras", "train", "convert", "benchmarks")
-HEAVY = ("numpy", "cv2", "tensorflow", "keras", "matplotlib", "onnxruntime", "ai_edge_litert")
+EXTRAS = ("aiohttp", "paho", "picamera2", "prometheus_client", "watchdog", "onnxruntime", "flatbuffers")
+HEAVY = ("numpy", "cv2", "tensorflow", "keras", "matplotlib", "ai_edge_litert", *EXTRAS)
+ROOMS_OF_EXTRAS = ("edge_runtime.sinks.mqtt.", "edge_runtime.sinks.web.")
 
 
 def modules_after(statement: str) -> set[str]:
@@ -26,6 +28,28 @@ def test_every_module_of_edge_runtime_imports_without_the_producers():
     assert "edge_runtime.engines.litert" in found
     importable = [name for name in found if not name.endswith("__main__")]
     assert not modules_after("\n".join(f"import {name}" for name in importable)) & set(FORBIDDEN)
+
+
+WITHOUT_EXTRAS = """
+import importlib, sys
+for name in {extras}:
+    sys.modules[name] = None  # import raises ModuleNotFoundError
+for name in {modules}:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        print(name)
+"""
+
+
+def test_the_base_install_imports_all_but_the_rooms_of_extras():
+    """What a command needs of an extra it imports when it needs it, so that it can say which one is missing."""
+    modules = [module.name for module in pkgutil.walk_packages(edge_runtime.__path__, "edge_runtime.")]
+    code = WITHOUT_EXTRAS.format(extras=EXTRAS, modules=modules)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    failed = done.stdout.split()
+    assert failed  # else the extras were not kept away
+    assert [name for name in failed if not name.startswith(ROOMS_OF_EXTRAS)] == []
 
 
 @pytest.mark.parametrize("program", ["train", "convert", "edge_runtime", "benchmarks"])

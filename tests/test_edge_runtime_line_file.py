@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.classifier import Prediction
 from edge_runtime.errors import OutputError
-from edge_runtime.results import Classified, FrameStamp, LatencyMs
+from edge_runtime.results import Classified, FrameStamp, LatencyMs, Prediction
 from edge_runtime.sinks.rotating import FileSink
 
 LABELS = ["cat", "dog"]

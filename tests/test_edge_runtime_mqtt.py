@@ -15,9 +15,8 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
-from edge_runtime.classifier import Prediction
 from edge_runtime.health import Health
-from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, SourceState, StateChange
+from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
 
 pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
 

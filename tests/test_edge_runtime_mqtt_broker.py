@@ -19,8 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.classifier import Prediction
-from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, SourceState, StateChange
+from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
 
 pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
 

@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.classifier import Classifier, Prediction
+from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.datasets.decode import decode_all
-from edge_runtime.datasets.raw import NPY_MAGIC, parse_npy
 from edge_runtime.datasets.raw_index import map_index_labels
 from edge_runtime.datasets.resolve import resolve
 from edge_runtime.errors import DatasetError, ImageError
 from edge_runtime.preprocess import MAX_PIXELS, load_image, load_prepared, prepare
+from edge_runtime.raw_pictures import NPY_MAGIC, parse_npy
+from edge_runtime.results import Prediction
 
 
 def npy(array, version=None):

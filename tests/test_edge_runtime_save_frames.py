@@ -7,16 +7,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_runtime.classifier import Prediction
 from edge_runtime.datasets.folder import read_folder
 from edge_runtime.errors import OutputError
 from edge_runtime.preprocess import ImageU8, load_image
-from edge_runtime.results import Classified, Decision, Failed, FrameStamp, LatencyMs, SourceState, StateChange
+from edge_runtime.results import (
+    Classified,
+    Decision,
+    Failed,
+    FrameStamp,
+    LatencyMs,
+    Prediction,
+    SourceState,
+    StateChange,
+)
 from edge_runtime.sinks.frame_folder import LOCK_FILE, FrameFolder
 from edge_runtime.sinks.jpeg_note import HEAD_BYTES, note_of, with_note
 from edge_runtime.sinks.save_frames import Choice, FrameChooser, SaveFrames, open_save_frames, picture_stem
@@ -119,22 +128,25 @@ def test_the_tree_is_a_set_that_edge_train_takes(tmp_path: Path) -> None:
     assert not dataset.ignored
 
 
-def test_events_and_uncertain_frames_are_chosen_each_with_its_own_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock_s = 50.0
-    monkeypatch.setattr(time, "monotonic", lambda: clock_s)
+def test_events_and_uncertain_frames_are_chosen_each_with_its_own_pause() -> None:
     chooser = FrameChooser([Choice.EVENT, Choice.UNCERTAIN], threshold=0.5, min_interval_s=2.0)
-    assert not chooser(answer())
-    assert not chooser(answer(decision=event(begins=False)))
-    assert not chooser(answer(decision=event(None)))
+
+    def chosen(time_s: float, **options: object) -> bool:
+        # The pause is by the source's own time, whatever the clock of the machine says.
+        one = answer(**options)
+        return chooser(replace(one, frame=replace(one.frame, time_s=time_s)))
+
+    assert not chosen(50.0)
+    assert not chosen(50.0, decision=event(begins=False))
+    assert not chosen(50.0, decision=event(None))
     assert not chooser(StateChange("0", SourceState.STALLED, AT))
-    assert chooser(answer(score=0.4))
-    assert not chooser(answer(score=0.4))
-    assert chooser(answer(decision=event()))
-    assert not chooser(answer(decision=event()))
-    clock_s += 2.0
-    monkeypatch.setattr(time, "time", lambda: 0.0)
-    assert chooser(answer(decision=event()))
-    assert chooser(answer(rejected=True))
+    assert chosen(50.0, score=0.4)
+    assert not chosen(51.0, score=0.4)
+    assert chosen(51.0, decision=event())
+    assert not chosen(52.0, decision=event())
+    assert chosen(53.0, decision=event())
+    assert chosen(53.0, rejected=True)
+    assert chosen(1.0, decision=event()), "a video that starts again goes back in time"
     events = FrameChooser([Choice.EVENT], threshold=0.5, min_interval_s=0.0)
     assert not events(answer(score=0.4))
     assert events(answer(decision=event()))

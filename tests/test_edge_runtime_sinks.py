@@ -10,8 +10,16 @@ import re
 
 import pytest
 
-from edge_runtime.classifier import Prediction
-from edge_runtime.results import Classified, Decision, Failed, FrameStamp, LatencyMs, SourceState, StateChange
+from edge_runtime.results import (
+    Classified,
+    Decision,
+    Failed,
+    FrameStamp,
+    LatencyMs,
+    Prediction,
+    SourceState,
+    StateChange,
+)
 from edge_runtime.sinks.base import Sink
 from edge_runtime.sinks.csv import CsvSink
 from edge_runtime.sinks.events import NewsOnly, is_news

@@ -1,9 +1,10 @@
-"""Sources: lazily found pictures, videos in order, live sources that never queue and never hang."""
+"""Sources: lazily found pictures, videos in order, and which one is meant by what the user typed."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from edge_runtime.errors import SourceError, UsageError
 from edge_runtime.results import Failed
+from edge_runtime.sources.frames import CaptureOptions, Frame
 from edge_runtime.sources.images import find_images
-from edge_runtime.sources.live import LiveSource
 from edge_runtime.sources.opening import open_source, without_password
 from edge_runtime.sources.video import VideoFile
 
@@ -95,7 +95,6 @@ def test_video_frames_are_rgb(tmp_path: Path) -> None:
         ("text.mp4", SourceError, "not a video"),
         (".", SourceError, "got a folder"),
         ("photo.jpg", UsageError, "edge-run classify"),
-        ("picamera", UsageError, "not supported yet"),
         ("ftp://host/x", UsageError, "rtsp://"),
     ],
 )
@@ -128,110 +127,47 @@ def test_a_password_is_not_printed() -> None:
     assert open_source("rtsp://me:secret@cam/1").name == "rtsp://me:***@cam/1"
 
 
-class FakeCapture:
-    """A camera whose n-th frame has brightness n. It gives a frame each time the test allows one."""
-
-    def __init__(self, *, opened: bool = True) -> None:
-        self.opened, self.released = opened, threading.Event()
-        self.allowed = threading.Semaphore(0)
-        self.waiting = threading.Event()
-        self.grabbed = 0
-
-    def isOpened(self) -> bool:  # noqa: N802
-        return self.opened
-
-    def grab(self) -> bool:
-        self.waiting.set()
-        self.allowed.acquire()
-        self.waiting.clear()
-        self.grabbed += 1
-        return True
-
-    def retrieve(self) -> tuple[bool, NDArray[np.uint8]]:
-        return True, np.full((4, 4, 3), self.grabbed - 1, np.uint8)
-
-    def get(self, propId: int) -> float:  # noqa: N803, ARG002
-        return 0.0
-
-    def release(self) -> None:
-        self.released.set()
-
-    def give(self, frames: int) -> None:
-        """Let the thread grab this many frames, and wait until it has."""
-        wanted = self.grabbed + frames
-        self.allowed.release(frames)
-        while self.grabbed < wanted or not self.waiting.is_set():
-            time.sleep(0.001)
+def test_a_secret_in_a_query_is_not_printed() -> None:
+    shown = without_password("http://cam/snap.cgi?user=me&pwd=s1&auth_token=s2;Password=s3&size=2#top")
+    assert shown == "http://cam/snap.cgi?user=me&pwd=***&auth_token=***;Password=***&size=2#top"
+    assert without_password("rtsp://me:p/a@ss@cam/1") == "rtsp://me:***@cam/1"
 
 
-def live(open_capture: Callable[[], FakeCapture], deadline_s: float = 30.0) -> LiveSource:
-    return LiveSource("cam", open_capture, "try another", open_deadline_s=deadline_s, stall_deadline_s=deadline_s)
+def test_a_video_in_a_loop_goes_on_counting_until_its_time_is_up(video: Path) -> None:
+    source = open_source(str(video), CaptureOptions(loop=True))
+    with contextlib.closing(source):
+        frames = list(itertools.islice(source.frames(), 3 * FRAMES))
+    assert [frame.number for frame in frames if isinstance(frame, Frame)] == list(range(3 * FRAMES))
+    times_s = [frame.time_s for frame in frames if isinstance(frame, Frame)]
+    assert times_s == pytest.approx([number / 10 for number in range(3 * FRAMES)], abs=0.001)
+    source = open_source(str(video), CaptureOptions(loop=True))
+    with contextlib.closing(source):
+        frames = list(source.frames(time.perf_counter() + 0.2))
+    assert len(frames) > FRAMES
 
 
-def test_a_live_source_gives_only_the_newest_frame() -> None:
-    capture = FakeCapture()
-    capture.allowed.release()
-    source = live(lambda: capture)
-    frames = source.frames()
-    first = next(frames)
-    assert first.number == 0
-    assert first.time_s == 0.0
-    assert first.captured_at is not None
-    capture.give(5)
-    second = next(frames)
-    assert second.number == 5
-    assert int(second.image_hwc_rgb_u8[0, 0, 0]) == 5
-    capture.give(1)
-    assert next(frames).number == 6
-    capture.allowed.release(1000)
-    source.close()
-    assert capture.released.wait(10)
-
-
-def test_a_live_source_that_stops_is_an_error_and_not_a_hang() -> None:
-    capture = FakeCapture()
-    capture.allowed.release()
-    source = live(lambda: capture, deadline_s=0.5)
+def test_a_closed_video_gives_nothing_more(video: Path) -> None:
+    source = open_source(str(video), CaptureOptions(loop=True))
     frames = source.frames()
     next(frames)
-    with pytest.raises(SourceError, match=r"cam: gave no frame for 0\.5 s; check its cable"):
-        next(frames)
-    capture.allowed.release(1000)
     source.close()
-
-
-def test_a_live_source_that_ends_is_an_error() -> None:
-    capture = FakeCapture()
-    capture.grab = lambda: False  # type: ignore[method-assign]
-    source = live(lambda: capture, deadline_s=0.2)
-    with pytest.raises(SourceError, match="gave no frame"):
-        next(source.frames())
     source.close()
-    assert capture.released.is_set()
+    assert list(frames) == []
 
 
-def test_a_live_source_that_is_refused_says_so_at_once() -> None:
-    capture = FakeCapture(opened=False)
-    with pytest.raises(SourceError, match="cam: cannot be opened; try another"):
-        next(live(lambda: capture).frames())
-    assert capture.released.wait(10)
+@pytest.mark.parametrize("text", ["0", "/dev/video0", "/dev/v4l/by-id/usb-cam-video-index0", "picamera", "picamera:1"])
+def test_cameras_are_opened_only_when_frames_are_asked_for(text: str) -> None:
+    source = open_source(text, CaptureOptions(size_wh=(640, 480), fps=30))
+    assert (source.name, source.live) == (text, True)
+    source.close()
+    assert list(source.frames()) == []
 
 
-def test_a_driver_that_blocks_while_opening_does_not_block_us() -> None:
-    never = threading.Event()
-
-    def open_capture() -> FakeCapture:
-        never.wait(60)
-        return FakeCapture(opened=False)
-
-    with pytest.raises(SourceError, match=r"did not open within 0\.2 s; try another"):
-        next(live(open_capture, deadline_s=0.2).frames())
-    never.set()
-
-
-def test_a_driver_that_fails_is_an_error() -> None:
-    def open_capture() -> FakeCapture:
-        raise cv2.error("broken")
-
-    with pytest.raises(SourceError, match="cam: failed"):
-        next(live(open_capture).frames())
+def test_a_real_video_is_played_to_its_end(real_data: Callable[[str], Path]) -> None:
+    count = 0
+    for frame in open_source(str(real_data("video") / "cockatoo.mp4")).frames():
+        assert isinstance(frame, Frame)
+        assert (frame.number, frame.image_hwc_rgb_u8.shape) == (count, (720, 1280, 3))
+        count += 1
+    assert count == 280
+    assert frame.time_s == pytest.approx(13.95, abs=0.01)

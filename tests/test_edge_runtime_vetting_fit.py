@@ -64,9 +64,7 @@ def test_it_is_asked_before_the_model_is_opened(tmp_path):
             [Operator("ABS", ["image"], ["answer"], 77)],
         )
     )
-    with pytest.raises(
-        EngineError, match=r"operator 0, ABS version 77: litert [\d.]+ has it up to version 5"
-    ):
+    with pytest.raises(EngineError, match=r"operator 0, ABS version 77: litert [\d.]+ has it up to version 5"):
         open_engine(path)
 
 

@@ -18,9 +18,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import edge_runtime.health
 import edge_runtime.sinks.web.pictures as pictures_module
-from edge_runtime.classifier import Prediction
 from edge_runtime.health import Health
-from edge_runtime.results import Classified, Decision, Failed, FrameStamp, LatencyMs, SourceState, StateChange
+from edge_runtime.results import (
+    Classified,
+    Decision,
+    Failed,
+    FrameStamp,
+    LatencyMs,
+    Prediction,
+    SourceState,
+    StateChange,
+)
 from edge_runtime.sinks.web.address import WebAddress
 from edge_runtime.sinks.web.showcase import shrink
 from edge_runtime.sinks.web.sink import WebSink

@@ -13,9 +13,8 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from edge_runtime.classifier import Prediction
 from edge_runtime.health import Health
-from edge_runtime.results import Classified, FrameStamp, LatencyMs, SourceState, StateChange
+from edge_runtime.results import Classified, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
 from edge_runtime.sinks.web import connections
 from edge_runtime.sinks.web.address import WebAddress
 from edge_runtime.sinks.web.guard import Failures, is_local_host

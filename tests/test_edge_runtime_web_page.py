@@ -12,10 +12,9 @@ import time
 import cv2
 import pytest
 
-from edge_runtime.classifier import Prediction
 from edge_runtime.datasets.smileys import iter_smileys
 from edge_runtime.health import Health
-from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, SourceState, StateChange
+from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
 from edge_runtime.sinks.web.address import WebAddress
 from edge_runtime.sinks.web.sink import WebSink
 

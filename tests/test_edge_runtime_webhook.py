@@ -19,9 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.classifier import Prediction
 from edge_runtime.errors import UsageError
-from edge_runtime.results import Classified, Decision, Failed, LatencyMs, SourceState, StateChange
+from edge_runtime.results import Classified, Decision, Failed, LatencyMs, Prediction, SourceState, StateChange
 from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.webhook import WebhookSink, parse_webhook_url
 

@@ -18,7 +18,7 @@ from edge_runtime.errors import UsageError
 from edge_runtime.health import Health
 from edge_runtime.notify import Notifier
 from edge_runtime.pipeline.camera import FrameResult, classify_frames
-from edge_runtime.pipeline.decide import Decider, DecisionRule, parse_smoothing
+from edge_runtime.pipeline.decide import Decider
 from edge_runtime.results import Classified, StateChange
 from edge_runtime.sinks.base import Sink
 from edge_runtime.sinks.opening import open_frame_sink
@@ -46,7 +46,13 @@ def run_camera(choice: ModelChoice, job: CameraJob) -> None:
                 source = open_source(job.source, _capture_options(job))
                 stack.callback(source.close)
                 classifier = stack.enter_context(choice.opener(job.threads or core_count())())
-                decider = _decider(job, classifier)
+                decider = Decider.of(
+                    classifier,
+                    job.smooth,
+                    threshold=job.threshold,
+                    ignored=job.ignore,
+                    min_interval_s=job.min_interval_s,
+                )
                 sinks = open_sinks(job, classifier, health, stack, live=source.live)
                 sinks.append(_console(job, classifier, health, stack))
                 _warm_up(classifier)
@@ -95,15 +101,6 @@ def _console(job: CameraJob, classifier: Classifier, health: Health, stack: cont
         sink = open_frame_sink(job.format, stream, classifier.labels, job.top_k, every=job.every, health=health)
     stack.callback(sink.close)
     return sink
-
-
-def _decider(job: CameraJob, classifier: Classifier) -> Decider:
-    unknown = [label for label in job.ignore if label not in classifier.labels]
-    if unknown:
-        raise UsageError(f"--ignore {unknown[0]}: is no label of this model; edge-run inspect lists them")
-    threshold = classifier.output_spec.reject_threshold if job.threshold is None else job.threshold
-    rule = DecisionRule(threshold, frozenset(job.ignore), job.min_interval_s)
-    return Decider(classifier.labels, parse_smoothing(job.smooth, classifier.output_spec), rule)
 
 
 def _capture_options(job: CameraJob) -> CaptureOptions:

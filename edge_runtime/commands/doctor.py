@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from edge_runtime import __version__
 from edge_runtime.doctor.bundle import Measured, examine_model
 from edge_runtime.doctor.devices import examine_cameras, examine_edge_tpu
 from edge_runtime.doctor.findings import Finding, Level, count
@@ -18,6 +17,7 @@ from edge_runtime.doctor.system import examine_board, examine_python, this_pytho
 from edge_runtime.errors import ModelError
 from edge_runtime.sinks.text import escape
 from edge_runtime.strict import to_mapping
+from edge_runtime.version import __version__
 
 SCHEMA_VERSION = 1
 _EXIT_PROBLEM = 1

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_runtime.datasets.classes import make_dataset
-from edge_runtime.datasets.raw import is_raw_name
 from edge_runtime.datasets.samples import Dataset, Sample, Split
 from edge_runtime.errors import DatasetError
 from edge_runtime.labels import find_clash, normalize_label
-from edge_runtime.sources.images import is_image_name
+from edge_runtime.picture_names import is_image_name
+from edge_runtime.raw_pictures import is_raw_name
 
 _SPLIT_NAMES = {
     "train": Split.TRAIN,

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime import __version__
 from edge_runtime.errors import DatasetError, UsageError
 from edge_runtime.labels import shorten
+from edge_runtime.version import __version__
 
 _SCHEMES = ("http", "https")
 _BLOCK_BYTES = 1 << 18

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.datasets.raw import is_raw_name
 from edge_runtime.datasets.samples import MAX_PICTURES
 from edge_runtime.errors import DatasetError
 from edge_runtime.labels import look_alike_key, shorten
+from edge_runtime.picture_names import is_image_name
 from edge_runtime.preprocess import MAX_FILE_BYTES
-from edge_runtime.sources.images import is_image_name
+from edge_runtime.raw_pictures import is_raw_name
 
 # What Python's zip reader may raise about a damaged or hostile archive.
 ZIP_ERRORS = (

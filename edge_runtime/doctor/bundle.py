@@ -13,8 +13,8 @@ from edge_runtime.doctor.findings import Finding, Level, info, ok, problem, warn
 from edge_runtime.errors import EdgeKitError, EngineError, ModelError, OutputError
 from edge_runtime.modelfile import check_artifact, default_order, find_model, read_bundle_manifest
 from edge_runtime.remembered import candidates, remember
-from edge_runtime.vetting.trial import Outcome as TrialOutcome
-from edge_runtime.vetting.trial import Trial, try_models
+from edge_runtime.trial.running import Outcome as TrialOutcome
+from edge_runtime.trial.running import Trial, try_models
 
 # How much farther from Keras than in its conversion an answer may be. Float kernels differ from machine to machine by
 # rounding; LiteRT's integer ones not at all; tflite-runtime's by up to 28/255, from LiteRT and between processors.
@@ -45,7 +45,7 @@ class Means:
 
     Attributes:
         ask: Asks a child process; see `edge_runtime.doctor.child`.
-        try_models: See `edge_runtime.vetting.trial`.
+        try_models: See `edge_runtime.trial.running`.
         throttling: What keeps the board from its full speed at the moment.
     """
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
+from edge_runtime.pipeline.decide import Decider
 from edge_runtime.results import Classified, FrameStamp, LatencyMs, SourceState, StateChange
 from edge_runtime.sources.frames import Frame, FrameSource
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
-    from edge_runtime.pipeline.decide import Decider
     from edge_runtime.preprocess import ImageU8
 
 FrameResult: TypeAlias = "tuple[Classified | StateChange, ImageU8 | None]"
@@ -19,14 +19,19 @@ FrameResult: TypeAlias = "tuple[Classified | StateChange, ImageU8 | None]"
 
 
 def classify_frames(
-    source: FrameSource, classifier: Classifier, decider: Decider, *, top_k: int, until_s: float | None = None
+    source: FrameSource,
+    classifier: Classifier,
+    decider: Decider | None = None,
+    *,
+    top_k: int = 3,
+    until_s: float | None = None,
 ) -> Iterator[FrameResult]:
     """Classify frames until the source ends.
 
     Args:
         source: Where they come from.
         classifier: What answers.
-        decider: What several answers say together.
+        decider: What several answers say together; None takes `Decider.of` the classifier.
         top_k: Predictions for each frame.
         until_s: When to end, by `time.perf_counter`; None goes on until the source ends.
 
@@ -34,6 +39,7 @@ def classify_frames(
         SourceError: The source cannot be opened or read.
         EngineError: The runtime failed.
     """
+    decider = decider or Decider.of(classifier)
     for item in source.frames(until_s):
         if isinstance(item, StateChange):
             if item.state is not SourceState.CONNECTED:

@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from edge_runtime.contract import OutputSpec
 from edge_runtime.decision import top1
 from edge_runtime.errors import UsageError
 from edge_runtime.results import Decision
+
+if TYPE_CHECKING:
+    from edge_runtime.classifier import Classifier
 
 _MOST_FRAMES = 1000
 
@@ -136,6 +139,35 @@ class Decider:
         self._labels, self._smoothing, self._rule = labels, smoothing, rule
         self._announced: str | None = None
         self._last_event_s: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        classifier: Classifier,
+        smooth: str = "3/5",
+        *,
+        threshold: float | None = None,
+        ignored: Collection[str] = (),
+        min_interval_s: float = 0.0,
+    ) -> Decider:
+        """The decider of a classifier's answers.
+
+        Args:
+            classifier: What answers.
+            smooth: See `parse_smoothing`.
+            threshold: As in `DecisionRule`; None takes the model's reject threshold.
+            ignored: As in `DecisionRule`.
+            min_interval_s: As in `DecisionRule`.
+
+        Raises:
+            UsageError: An ignored label that the model does not have, or a smoothing that makes no sense.
+        """
+        unknown = [label for label in ignored if label not in classifier.labels]
+        if unknown:
+            raise UsageError(f"--ignore {unknown[0]}: is no label of this model; edge-run inspect lists them")
+        threshold = classifier.reject_threshold if threshold is None else threshold
+        rule = DecisionRule(threshold, frozenset(ignored), min_interval_s)
+        return cls(classifier.labels, parse_smoothing(smooth, classifier.output_spec), rule)
 
     def decide(self, probabilities: NDArray[np.float32], time_s: float) -> Decision:
         """Take the probabilities of one more frame.

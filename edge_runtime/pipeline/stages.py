@@ -6,13 +6,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.datasets.raw import BIN_SUFFIX
 from edge_runtime.errors import DataError, EngineError
 from edge_runtime.preprocess import ImageU8, load_image, load_prepared
+from edge_runtime.raw_pictures import BIN_SUFFIX
 from edge_runtime.results import Classified, Failed, LatencyMs, Result
 
 if TYPE_CHECKING:
-    from edge_runtime.classifier import Classifier, Prediction
+    from edge_runtime.classifier import Classifier
+    from edge_runtime.results import Prediction
 
 
 def classify_file(classifier: Classifier, path: Path, top_k: int) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from edge_runtime.monitored import Monitored
@@ -31,6 +32,14 @@ class Sink(Protocol):
     def close(self) -> None:
         """Pass on what is still held and let go of the place; calling it again does nothing."""
         ...
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 @runtime_checkable

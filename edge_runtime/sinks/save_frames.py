@@ -33,7 +33,7 @@ class Choice(str, enum.Enum):
 
 
 class FrameChooser:
-    """Says which results' frames are to be saved, with a pause after each by a clock that never jumps.
+    """Says which results' frames are to be saved, with a pause after each, in the source's own time.
 
     Args:
         choices: Events, uncertain frames, or both. Each kind has its own pause, so that doubtful frames never keep an
@@ -44,17 +44,20 @@ class FrameChooser:
 
     def __init__(self, choices: Collection[Choice], *, threshold: float, min_interval_s: float) -> None:
         self._choices, self._threshold, self._min_interval_s = frozenset(choices), threshold, min_interval_s
-        self._next_s = dict.fromkeys(Choice, -math.inf)
+        self._last_s = dict.fromkeys(Choice, -math.inf)
 
     def __call__(self, result: Result) -> bool:
         """Whether to save this one; the pause begins if so."""
         if not isinstance(result, Classified):
             return False
-        now_s = time.monotonic()
-        due = [kind for kind in self._kinds(result) & self._choices if now_s >= self._next_s[kind]]
-        for kind in due:
-            self._next_s[kind] = now_s + self._min_interval_s
+        now_s = result.frame.time_s if result.frame else time.monotonic()
+        due = [kind for kind in self._kinds(result) & self._choices if self._is_due(now_s, self._last_s[kind])]
+        self._last_s.update(dict.fromkeys(due, now_s))
         return bool(due)
+
+    def _is_due(self, now_s: float, last_s: float) -> bool:
+        # A video that starts again goes back in time.
+        return now_s < last_s or now_s - last_s >= self._min_interval_s
 
     def _kinds(self, result: Classified) -> set[Choice]:
         decision = result.decision

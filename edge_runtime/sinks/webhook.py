@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from edge_runtime import __version__
 from edge_runtime.errors import UsageError
 from edge_runtime.labels import shorten
 from edge_runtime.results import Classified, Result, StateChange, to_record
@@ -24,6 +23,7 @@ from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.base import Sink
 from edge_runtime.sinks.credentials import find_secret
 from edge_runtime.sinks.jsonl import json_line
+from edge_runtime.version import __version__
 
 SECRET_VARIABLE = "EDGEKIT_WEBHOOK_SECRET"  # noqa: S105  the name of a variable
 SECRET_CREDENTIAL = "webhook-secret"  # noqa: S105  the name of a credential

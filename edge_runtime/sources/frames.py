@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_runtime.results import StateChange
@@ -19,7 +20,7 @@ class Frame:
     Attributes:
         number: Counted from 0 over all frames of the source, also those that nobody took, and on through reconnects.
         time_s: Seconds from the start of the video, or since the camera's first frame.
-        captured_at: Unix time in seconds of a live frame; None for a file.
+        captured_at: Unix time in seconds of a live frame; None for a file, also one played in real time.
         started_s: `time.perf_counter` when it was grabbed (live) or when reading began (file). On Linux this clock is
             the same in every process and never jumps.
         decode_ms: Milliseconds from compressed or YUV to RGB.
@@ -59,6 +60,14 @@ class FrameSource(Protocol):
         """Release the device or file; calling it again does nothing."""
         ...
 
+    def __enter__(self) -> FrameSource:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
 
 @dataclass(frozen=True)
 class CaptureOptions:
@@ -66,7 +75,8 @@ class CaptureOptions:
 
     Attributes:
         size_wh: Width and height in pixels to ask a camera for; None takes its default.
-        fps: Frames per second to ask a camera for; None takes its default.
+        fps: Frames per second to ask a camera for; None takes its default. Also how often an HTTP camera of single
+            JPEGs is asked, 2 by default.
         pixel_format: ``mjpeg``, ``yuyv`` ... to ask a V4L2 camera for; None takes its default.
         realtime: Whether a video file is played at its own pace, and frames are skipped as those of a camera.
         loop: Whether a video file starts again at its end.

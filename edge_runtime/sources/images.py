@@ -7,31 +7,18 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edge_runtime.datasets.raw import RAW_SUFFIXES, is_raw_name
 from edge_runtime.errors import DataError
+from edge_runtime.picture_names import IMAGE_SUFFIXES, is_picture_name
+from edge_runtime.raw_pictures import RAW_SUFFIXES
 from edge_runtime.results import Failed
 from edge_runtime.sources.globs import expand, is_pattern
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
-)
-
-
-def is_image_name(path: Path) -> bool:
-    """Whether a file is taken for a picture by its suffix."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def is_picture_name(path: Path) -> bool:
-    """Whether a file is taken for a picture or a raw picture by its suffix."""
-    return is_image_name(path) or is_raw_name(path)
 
 
 def find_images(paths: Iterable[Path], *, patterns: bool = False) -> Iterator[Path | Failed]:
     """Yield picture files lazily, and a `Failed` in place of a path that is missing, unreadable or has no pictures.
 
     A file is yielded as it is, whatever its name; of a folder, what has the suffix of a picture or of a raw picture
-    (`edge_runtime.datasets.raw`), sorted by name, recursively. Hidden entries and links to folders inside a folder are
+    (`edge_runtime.raw_pictures`), sorted by name, recursively. Hidden entries and links to folders inside a folder are
     left out. What is kept in memory is the names of one folder a level.
 
     Args:

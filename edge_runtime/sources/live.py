@@ -1,121 +1,172 @@
-"""Cameras and streams: a thread reads all the time and keeps only the newest frame."""
+"""Cameras and streams: captured in a process of their own, watched, and opened again when they fail."""
 
 from __future__ import annotations
 
+import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
 
 from edge_runtime.errors import SourceError
-from edge_runtime.sources.frames import Capture, Frame, FrameSource
+from edge_runtime.results import SourceState, StateChange
+from edge_runtime.sources.capture_process import CaptureProcess
+from edge_runtime.sources.frames import CaptureOptions, Frame, FrameSource
+from edge_runtime.sources.messages import Failure, FailureKind
 
-OPEN_DEADLINE_S = 15.0
-STALL_DEADLINE_S = 5.0
-_RETRY_S = 0.02
-_CLOSE_DEADLINE_S = 1.0
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+_STEADY_S = 10.0
+"""A connection that held this long was a good one: the next pause is the first one again."""
+
+_FOR_EVER_S = 365 * 86400.0
 
 
 class LiveSource(FrameSource):
-    """A camera or network stream. Whoever asks gets the newest frame; older ones are dropped, never queued.
+    """A camera, stream or video at its own pace. Whoever asks gets the newest frame; older ones are dropped.
 
-    The device is opened and read in a daemon thread, so that a driver or network that blocks for ever cannot block
-    the program: the deadlines below count in the asking thread.
+    `frames` starts the process that captures, so its thread has to live as long as the frames are wanted: Linux kills
+    that process with the thread that started it. `close` may be called from any thread.
 
     Args:
         name: As results call it.
-        open_capture: Opens the device; its ``isOpened`` tells whether that worked.
+        spec: What to open; see `edge_runtime.sources.devices.open_camera`.
         hint: What to try when it does not open.
-        open_deadline_s: How long opening and the first frame may take together, in seconds.
-        stall_deadline_s: How long a running source may give no frame, in seconds.
+        options: Deadlines, and whether to wait for a camera that is not there at the start.
     """
 
     live = True
 
-    def __init__(
-        self,
-        name: str,
-        open_capture: Callable[[], Capture],
-        hint: str,
-        *,
-        open_deadline_s: float = OPEN_DEADLINE_S,
-        stall_deadline_s: float = STALL_DEADLINE_S,
-    ) -> None:
+    def __init__(self, name: str, spec: Mapping[str, Any], hint: str, options: CaptureOptions | None = None) -> None:
         self.name = name
-        self._open_capture, self._hint = open_capture, hint
-        self._open_deadline_s, self._stall_deadline_s = open_deadline_s, stall_deadline_s
-        self._changed = threading.Condition()
-        self._newest: Frame | None = None
-        self._opened = False
-        self._failure: str | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._capture_all, name=f"capture {name}", daemon=True)
+        self._spec, self._hint, self._options = spec, hint, options or CaptureOptions()
+        self._closed = threading.Event()
+        self._process: CaptureProcess | None = None
+        self._lock = threading.Lock()
+        self._connected = False
+        # More would hold pictures back; a stream that one thread cannot decode gets one per core.
+        self._threads = 1
+        self._number = 0
+        self._time_s = 0.0
+        self._epoch_s: float | None = None
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield the newest frame, each at most once, until closed; see `FrameSource.frames`."""
-        self._thread.start()
-        deadline_s = self._open_deadline_s
-        while not self._stop.is_set():
-            yield self._next(deadline_s)
-            deadline_s = self._stall_deadline_s
+    @property
+    def capture_pid(self) -> int | None:
+        """Process id of the process that captures, or None while there is none."""
+        process = self._process
+        return process.pid if process else None
+
+    def frames(self, until_s: float | None = None) -> Iterator[Frame | StateChange]:
+        """Yield the newest frame, each at most once, and what happens to the camera; see `FrameSource.frames`.
+
+        A camera that stalls or goes away is opened again for ever, with growing pauses.
+        """
+        end_s = time.perf_counter() + _FOR_EVER_S if until_s is None else until_s
+        backoff = _Backoff()
+        said: str | None = None
+        while not self._is_over(end_s):
+            started_s = time.perf_counter()
+            had_frames, failure = yield from self._session(end_s)
+            if failure is None:
+                return
+            if failure.kind is FailureKind.ENDED:
+                yield self._change(SourceState.ENDED, failure.reason)
+                return
+            if failure.kind is FailureKind.FATAL:
+                raise SourceError(f"{self.name}: {failure.reason}")
+            if not (self._connected or self._options.wait):
+                raise SourceError(f"{self.name}: {failure.reason}; {self._hint}")
+            if failure.kind is FailureKind.SLOW:
+                self._threads = 0
+            if had_frames and time.perf_counter() - started_s > _STEADY_S:
+                backoff = _Backoff()
+            if had_frames or failure.reason != said:
+                yield self._change(SourceState.RECONNECTING, failure.reason)
+            said = failure.reason
+            self._closed.wait(max(0.0, min(backoff.next_s(), end_s - time.perf_counter())))
 
     def close(self) -> None:
-        """Ask the thread to release the device, and wait for it a moment."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(_CLOSE_DEADLINE_S)
+        """Kill the process that captures, and let go of everything."""
+        self._closed.set()
+        with self._lock:
+            process, self._process = self._process, None
+        if process:
+            process.close()
 
-    def _next(self, deadline_s: float) -> Frame:
-        with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None or self._failure is not None, timeout=deadline_s)
-            frame, self._newest = self._newest, None
-        if frame is not None:
-            return frame
-        if self._failure is not None:
-            raise SourceError(f"{self.name}: {self._failure}; {self._hint}")
-        if not self._opened:
-            raise SourceError(f"{self.name}: did not open within {deadline_s:g} s; {self._hint}")
-        raise SourceError(
-            f"{self.name}: gave no frame for {deadline_s:g} s; check its cable, power or network, then start again"
-        )
-
-    def _capture_all(self) -> None:
-        """Body of the thread: open, read until told to stop, release."""
-        import cv2
-
+    def _session(self, end_s: float) -> Generator[Frame | StateChange, None, tuple[bool, Failure | None]]:
+        """The frames of one process; then whether there were any, and why it ended: None when nobody wants more."""
+        process = self._start()
+        if process is None:
+            return False, None
+        had_frames = False
+        got: Frame | Failure | None = None
+        timeout_s = self._options.open_timeout_s
         try:
-            capture = self._open_capture()
+            # Not only when nothing comes: for a slow reader there is always a frame.
+            while not self._is_over(end_s):
+                timeout_s = self._options.stall_timeout_s if had_frames else self._options.open_timeout_s
+                got = process.next_frame(min(end_s, time.perf_counter() + timeout_s))
+                if not isinstance(got, Frame):
+                    break
+                if not had_frames:
+                    yield self._change(SourceState.CONNECTED, process.note)
+                    had_frames = self._connected = True
+                self._time_s = got.time_s
+                if self._epoch_s is None:
+                    self._epoch_s = got.started_s - got.time_s
+                yield got
+        finally:
+            self._finish(process)
+        if isinstance(got, Failure) and not self._closed.is_set():
+            return had_frames, got
+        if self._is_over(end_s):
+            return had_frames, None
+        failure = Failure(_silence(process, timeout_s, had_frames=had_frames))
+        if had_frames:
+            yield self._change(SourceState.STALLED, failure.reason)
+        return had_frames, failure
+
+    def _start(self) -> CaptureProcess | None:
+        """A new process, which goes on counting; None after `close`."""
+        with self._lock:
+            if self._closed.is_set():
+                return None
+            clock = {"number": self._number, "time_s": self._time_s, "epoch_s": self._epoch_s}
             try:
-                self._opened = capture.isOpened()
-                if self._opened:
-                    self._read(capture)
-                else:
-                    self._fail("cannot be opened")
-            finally:
-                capture.release()
-        except cv2.error as error:
-            self._fail(f"failed ({error.err})")
+                self._process = CaptureProcess({**self._spec, **clock, "threads": self._threads})
+            except SourceError as error:
+                raise SourceError(f"{self.name}: {error}") from error
+            return self._process
 
-    def _fail(self, reason: str) -> None:
-        with self._changed:
-            self._failure = reason
-            self._changed.notify_all()
+    def _finish(self, process: CaptureProcess) -> None:
+        self._number = max(self._number, process.newest_number() + 1)
+        process.close()
+        with self._lock:
+            if self._process is process:
+                self._process = None
 
-    def _read(self, capture: Capture) -> None:
-        from edge_runtime.preprocess import bgr_to_rgb
+    def _is_over(self, end_s: float) -> bool:
+        return self._closed.is_set() or time.perf_counter() >= end_s
 
-        number, first_s = 0, 0.0
-        while not self._stop.is_set():
-            if not capture.grab():
-                self._stop.wait(_RETRY_S)
-                continue
-            started_s, captured_at = time.perf_counter(), time.time()
-            ok, frame_bgr = capture.retrieve()
-            if not ok:
-                continue
-            image = bgr_to_rgb(frame_bgr)
-            first_s = first_s or started_s
-            decode_ms = (time.perf_counter() - started_s) * 1e3
-            with self._changed:
-                self._newest = Frame(number, started_s - first_s, captured_at, started_s, decode_ms, image)
-                self._changed.notify_all()
-            number += 1
+    def _change(self, state: SourceState, reason: str | None) -> StateChange:
+        return StateChange(self.name, state, time.time(), reason)
+
+
+class _Backoff:
+    """Pauses that double, each shortened by chance, so that many devices do not all come back at one moment."""
+
+    def __init__(self) -> None:
+        self._pause_s = _FIRST_PAUSE_S
+
+    def next_s(self) -> float:
+        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _LONGEST_PAUSE_S)
+        return pause_s * random.uniform(0.5, 1.0)  # noqa: S311  no secret
+
+
+def _silence(process: CaptureProcess, timeout_s: float, *, had_frames: bool) -> str:
+    """Why nothing came, as far as it is known."""
+    if process.complaint:
+        return f"gave no frame that can be used for {timeout_s:g} s ({process.complaint})"
+    if had_frames:
+        return f"gave no frame for {timeout_s:g} s"
+    return f"gave no frame within {timeout_s:g} s" if process.is_open else f"did not open within {timeout_s:g} s"

@@ -4,87 +4,101 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from edge_runtime.errors import UsageError
-from edge_runtime.sources.frames import Capture, FrameSource
-from edge_runtime.sources.images import is_image_name
+from edge_runtime.picture_names import is_image_name
+from edge_runtime.sources.addresses import without_password as without_password
+from edge_runtime.sources.frames import CaptureOptions, FrameSource
 
-if TYPE_CHECKING:
-    from edge_runtime.sources.live import LiveSource
-
-_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp")
-_NETWORK_TIMEOUT_MS = 5000
+_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp")
 _AV_LOG_QUIET = "-8"
+_FOURCC_BY_NAME = {"mjpeg": "MJPG", "mjpg": "MJPG", "grey": "GREY", "gray": "GREY", "yuv420": "YU12", "rgb": "RGB3"}
+_V4L2_HINT = (
+    "check that it is plugged in, that ls /dev/video* lists it, that no other program uses it, "
+    "and that you are in the group video"
+)
+_STREAM_HINT = "check the address, user name and password, and that the camera can be reached from this machine"
+_PICAMERA_HINT = "check its cable and that rpicam-hello --list-cameras lists it"
 
 
-def open_source(text: str) -> FrameSource:
+def open_source(text: str, options: CaptureOptions | None = None) -> FrameSource:
     """Open a video file, or prepare a camera or stream, which opens when its frames are asked for.
 
     Args:
-        text: ``0`` or ``/dev/video0`` for a V4L2 camera, ``rtsp://`` or ``http://`` for a stream, else a video file.
+        text: ``0`` or ``/dev/video0`` (also ``/dev/v4l/by-id/...``) for a V4L2 camera, ``picamera`` or ``picamera:1``
+            for one at the CSI port, ``rtsp://`` or ``http://`` for a stream, else a video file.
+        options: How to open it.
 
     Raises:
-        UsageError: A kind of source that is not supported.
+        UsageError: A kind of source that is not supported, or an option that it does not have.
         SourceError: A file that cannot be read.
     """
+    options = options or CaptureOptions()
     # FFmpeg inside OpenCV reads this when it is first used; its messages name no file and repeat our error.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _AV_LOG_QUIET)
-    scheme = re.match(r"([a-z]+)://", text)
-    if scheme and scheme[1] not in _SCHEMES:
-        raise UsageError(f"--source {text}: expected an address that begins with {'://, '.join(_SCHEMES)}://")
+    scheme = re.match(r"([A-Za-z]+)://", text)
     if scheme:
-        return _stream(text)
-    if text.isdecimal() or re.fullmatch(r"/dev/video\d+", text):
-        return _v4l2(text)
-    if text == "picamera":
-        raise UsageError(
-            "--source picamera is not supported yet; a Raspberry Pi camera also answers as --source 0 "
-            "when the command is started as: libcamerify edge-run camera ..."
-        )
-    if is_image_name(Path(text)) and Path(text).suffix.lower() != ".gif":
-        raise UsageError(f"--source {text}: is a picture; use edge-run classify for pictures")
-    from edge_runtime.sources.video import VideoFile
-
-    return VideoFile(Path(text))
+        return _stream(text, scheme[1].lower(), options)
+    if text.isdecimal() or text.startswith("/dev/"):
+        _refuse(text, realtime=options.realtime, loop=options.loop)
+        return _live(text, "v4l2", int(text) if text.isdecimal() else text, _V4L2_HINT, options)
+    if picamera := re.fullmatch(r"picamera(?::(\d{1,2}))?", text):
+        _refuse(text, realtime=options.realtime, loop=options.loop, pixel_format=options.pixel_format)
+        return _live(text, "picamera", int(picamera[1] or 0), _PICAMERA_HINT, options)
+    return _video(Path(text), options)
 
 
-def _v4l2(text: str) -> LiveSource:
-    index = int(text.removeprefix("/dev/video"))
-    hint = (
-        "check that it is plugged in, that ls /dev/video* lists it, that no other program uses it, "
-        "and that you are in the group video"
+def _stream(text: str, scheme: str, options: CaptureOptions) -> FrameSource:
+    name = without_password(text)
+    if scheme not in _SCHEMES:
+        raise UsageError(f"--source {name}: expected an address that begins with {'://, '.join(_SCHEMES)}://")
+    is_http = scheme in ("http", "https")
+    _refuse(
+        name,
+        realtime=options.realtime,
+        loop=options.loop,
+        size=options.size_wh,
+        pixel_format=options.pixel_format,
+        fps=None if is_http else options.fps,
     )
-
-    def open_capture() -> Capture:
-        import cv2
-
-        return cv2.VideoCapture(index, cv2.CAP_V4L2)
-
-    return _live(text, open_capture, hint)
+    return _live(name, "http" if is_http else "stream", text, _STREAM_HINT, options)
 
 
-def _stream(address: str) -> LiveSource:
-    hint = "check the address, user name and password, and that the camera can be reached from this machine"
+def _video(path: Path, options: CaptureOptions) -> FrameSource:
+    if is_image_name(path) and path.suffix.lower() != ".gif":
+        raise UsageError(f"--source {path}: is a picture; use edge-run classify for pictures")
+    _refuse(str(path), size=options.size_wh, fps=options.fps, pixel_format=options.pixel_format)
+    from edge_runtime.sources.video import VideoFile, check_video
 
-    def open_capture() -> Capture:
-        import cv2
-
-        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _NETWORK_TIMEOUT_MS]
-        timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, _NETWORK_TIMEOUT_MS]
-        return cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts)
-
-    return _live(without_password(address), open_capture, hint)
-
-
-def without_password(address: str) -> str:
-    """An address as it may be printed: ``rtsp://user:***@host/`` for one with a password."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/]*@", r"\1:***@", address)
+    if not options.realtime:
+        return VideoFile(path, loop=options.loop)
+    check_video(path)
+    return _live(str(path), "file", str(path.absolute()), "try it as H.264 in .mp4", options)
 
 
-def _live(name: str, open_capture: Callable[[], Capture], hint: str) -> LiveSource:
+def _live(name: str, kind: str, address: int | str, hint: str, options: CaptureOptions) -> FrameSource:
     from edge_runtime.sources.live import LiveSource
 
-    return LiveSource(name, open_capture, hint)
+    spec: dict[str, Any] = {"kind": kind, "address": address, "loop": options.loop}
+    spec |= {"size_wh": options.size_wh, "fps": options.fps, "pixel_format": _fourcc(options.pixel_format)}
+    return LiveSource(name, spec, hint, options)
+
+
+def _fourcc(name: str | None) -> str | None:
+    """The four letters of a pixel format: ``MJPG`` for ``mjpeg``, ``YUYV`` for ``yuyv``."""
+    if name is None:
+        return None
+    fourcc = _FOURCC_BY_NAME.get(name.lower(), name.upper())
+    if not re.fullmatch(r"[A-Z0-9]{2,4}", fourcc):
+        raise UsageError(f"--pixel-format {name}: expected a name such as mjpeg, yuyv or nv12, at most four letters")
+    return fourcc.ljust(4)
+
+
+def _refuse(name: str, **given: object) -> None:
+    """Raise UsageError for the first option that was given and that this kind of source does not have."""
+    for option, value in given.items():
+        if value:
+            kind = "a video file" if option in ("realtime", "loop") else "a camera at this machine"
+            raise UsageError(f"--{option.replace('_', '-')} is for {kind}, not for --source {name}")

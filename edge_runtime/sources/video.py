@@ -5,9 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_runtime.errors import SourceError
 from edge_runtime.sources.frames import Capture, Frame, FrameSource
+
+if TYPE_CHECKING:
+    from edge_runtime.preprocess import ImageU8
+
+
+def check_video(path: Path) -> None:
+    """Raise SourceError if a path is no video that OpenCV can read."""
+    VideoFile(path).close()
 
 
 class VideoFile(FrameSource):
@@ -15,6 +24,7 @@ class VideoFile(FrameSource):
 
     Args:
         path: The file.
+        loop: Whether it starts again at its end; numbers and times go on.
 
     Raises:
         SourceError: No such file, or not a video that OpenCV can read.
@@ -22,50 +32,77 @@ class VideoFile(FrameSource):
 
     live = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, loop: bool = False) -> None:
         import cv2
 
         self.name = str(path)
+        self._loop = loop
         if not path.exists():
             raise SourceError(
                 f"{path}: no such video; give a file, a camera as 0 or /dev/video0, or an rtsp:// or http:// address"
             )
         if path.is_dir():
             raise SourceError(f"{path}: expected a video, got a folder; for pictures use edge-run classify")
+        self._capture = self._open()
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self._period_s = 1 / fps if fps > 0 else 0.0
+        self._closed = False
+
+    def frames(self, until_s: float | None = None) -> Iterator[Frame]:
+        """Yield every frame until the end of the file; see `FrameSource.frames`."""
+        number, start_s, last_s = 0, 0.0, 0.0
+        while True:
+            in_round = 0
+            for started_s, position_s, decode_ms, image in self._round(until_s):
+                last_s = start_s + position_s
+                yield Frame(number, last_s, None, started_s, decode_ms, image)
+                number += 1
+                in_round += 1
+            if self._is_over(until_s) or (in_round and not self._loop):
+                return
+            if in_round == 0:
+                raise SourceError(f"{self.name}: was opened, but no frame of it can be decoded; the file is damaged")
+            self._capture.release()
+            self._capture = self._open()
+            start_s = last_s + self._period_s
+
+    def close(self) -> None:
+        """Release the file."""
+        self._closed = True
+        self._capture.release()
+
+    def _open(self) -> Capture:
+        import cv2
+
         capture = cv2.VideoCapture(self.name)
         if not capture.isOpened():
-            raise SourceError(f"{path}: is not a video that OpenCV can read, or is damaged; try it as H.264 in .mp4")
-        self._capture: Capture = capture
-        self._fps = capture.get(cv2.CAP_PROP_FPS)
+            raise SourceError(
+                f"{self.name}: is not a video that OpenCV can read, or is damaged; try it as H.264 in .mp4"
+            )
+        return capture
 
-    def frames(self) -> Iterator[Frame]:
-        """Yield every frame until the end of the file; see `FrameSource.frames`."""
+    def _round(self, until_s: float | None) -> Iterator[tuple[float, float, float, ImageU8]]:
+        """From the start of the file to its end: when reading began, position in seconds, decode_ms, RGB frame."""
         from edge_runtime.preprocess import bgr_to_rgb
 
         number = 0
-        while True:
+        while not self._is_over(until_s):
             started_s = time.perf_counter()
             if not self._capture.grab():
-                break
+                return
             ok, frame_bgr = self._capture.retrieve()
             if not ok:
-                break
+                return
             image = bgr_to_rgb(frame_bgr)
-            decode_ms = (time.perf_counter() - started_s) * 1e3
-            yield Frame(number, self._position_s(number), None, started_s, decode_ms, image)
+            yield started_s, self._position_s(number), (time.perf_counter() - started_s) * 1e3, image
             number += 1
-        if number == 0:
-            raise SourceError(f"{self.name}: was opened, but no frame of it can be decoded; the file is damaged")
+
+    def _is_over(self, until_s: float | None) -> bool:
+        return self._closed or (until_s is not None and time.perf_counter() >= until_s)
 
     def _position_s(self, number: int) -> float:
         import cv2
 
         position_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
-        if position_ms > 0 or number == 0:
-            return max(0.0, position_ms / 1e3)
         # Some readers know no timestamps.
-        return number / self._fps if self._fps > 0 else 0.0
-
-    def close(self) -> None:
-        """Release the file."""
-        self._capture.release()
+        return position_ms / 1e3 if position_ms > 0 else number * self._period_s

@@ -18,8 +18,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from edge_runtime.errors import SourceError, UsageError
+from edge_runtime.picture_names import is_picture_name
 from edge_runtime.results import Failed
-from edge_runtime.sources.images import is_picture_name, walk
+from edge_runtime.sources.images import walk
 from edge_runtime.sources.names import NameSet
 from edge_runtime.sources.watchdog_events import Observer, open_observer, why_not
 from edge_runtime.sources.whole_files import Signature, is_being_written, signature_of

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime import __version__
 from edge_runtime.results import SourceState
+from edge_runtime.version import __version__
 
 EXPIRE_AFTER_S = 120
 _MAX_OPTIONS = 100

@@ -1,4 +1,4 @@
-"""The process in which models are tried; see `edge_runtime.vetting.trial`.
+"""The process in which models are tried; see `edge_runtime.trial.running`.
 
 It reads a job as JSON from standard input, writes the machine's kind, and then one line of JSON for each file.
 """
@@ -24,7 +24,7 @@ from edge_runtime.child import die_with_parent
 from edge_runtime.contract import TensorSpec
 from edge_runtime.engines.opening import import_runtime, open_engine
 from edge_runtime.errors import EdgeKitError
-from edge_runtime.vetting.trial import Outcome
+from edge_runtime.trial.running import Outcome
 
 _MEMORY_BYTES = 1 << 30
 _MEMORY_PER_FILE_BYTE = 4  # it is mapped, and a delegate packs weights again

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import edge_runtime.vetting.trial as trial_module
+import edge_runtime.trial.running as trial_module
 from convert.lint.testing import Operator, Tensor, build_model
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import EngineError, IntegrityError
 from edge_runtime.modelfile import Foreign
 from edge_runtime.testing import TINY_LABELS, write_tiny_model
-from edge_runtime.vetting import trial_memory
+from edge_runtime.trial import memory as trial_memory
+from edge_runtime.trial.running import Outcome, Trial, try_models
 from edge_runtime.vetting.structure import read_structure
-from edge_runtime.vetting.trial import Outcome, Trial, try_models
 
 STRANGER = Foreign(labels=TINY_LABELS, crop=Crop.STRETCH)
 

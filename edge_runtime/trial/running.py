@@ -1,7 +1,7 @@
 """A first inference in a child process: a native runtime can crash on a damaged model, and then takes all with it.
 
 A child imports the runtime once and forks for each file, so that many files cost little more than one. A success is
-remembered, see `edge_runtime.vetting.trial_memory`.
+remembered, see `edge_runtime.trial.memory`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import edge_runtime
 from edge_runtime import errors
 from edge_runtime.errors import EdgeKitError, EngineError, IntegrityError
-from edge_runtime.vetting import trial_memory
+from edge_runtime.trial import memory as trial_memory
 
 _START_TIMEOUT_S = 120.0
 # Isolated from the environment and the working directory, with the same search path as this process.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from edge_runtime.vetting.trial_child import main; main()"
+_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from edge_runtime.trial.child import main; main()"
 
 
 class Outcome(str, enum.Enum):
@@ -117,7 +116,7 @@ def _run_child(job: dict[str, Any], timeout_s: float) -> tuple[list[dict[str, An
     # Imported here because only the first run of a file from elsewhere needs it.
     import subprocess
 
-    root = str(Path(edge_runtime.__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     command = [sys.executable, "-I", "-c", _PROGRAM, root, *(entry for entry in sys.path if entry)]
     try:
         with subprocess.Popen(

@@ -1,0 +1,135 @@
+"""The process that captures: ``python -m edge_runtime.sources.capture_child`` with what to open on standard input.
+
+A driver or network library that hangs or crashes takes this process with it and nothing else; the parent kills it and
+starts another (`edge_runtime.sources.live`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from edge_runtime.child import die_with_parent
+from edge_runtime.errors import ImageError, SourceError
+from edge_runtime.sources.grabs import Camera, CameraGoneError, Grab
+from edge_runtime.sources.messages import Failure, FailureKind, Message, Opened, Wake, encode
+from edge_runtime.sources.shared_frames import FrameWriter
+from edge_runtime.sources.strict_jpeg import NativeWarnings
+
+Send = Callable[[Message], None]
+
+_FRAME_IS_THERE = Wake()
+_FRAME_LINE = encode(_FRAME_IS_THERE)
+
+
+def main() -> None:
+    """Capture until there is nothing more, or until killed."""
+    die_with_parent()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Sent to a whole service or terminal: the parent decides when its camera ends.
+        signal.signal(number, signal.SIG_IGN)
+    spec = json.load(sys.stdin)
+    channel = socket.socket(fileno=spec["channel"])
+    writer = FrameWriter(spec["frames"])
+    # A broken channel means that the parent is gone.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError), NativeWarnings() as warnings:
+        run(spec, writer, _sender(channel), warnings.take)
+
+
+def run(spec: Mapping[str, Any], writer: FrameWriter, send: Send, take_warnings: Callable[[], str]) -> None:
+    """Open a camera and publish its frames until it fails; the failure is the last message.
+
+    Args:
+        spec: See `open_camera`; also ``number`` of the first frame, and ``time_s`` and ``epoch_s``, the start of the
+            source's clock: seconds into a video, and `time.perf_counter` at its first live frame or None.
+        writer: Where the frames go.
+        send: Passes a message to the parent.
+        take_warnings: See `decode_jpeg`.
+    """
+    import cv2
+
+    from edge_runtime.sources.devices import open_camera
+
+    cv2.setNumThreads(1)
+    try:
+        camera = open_camera(spec, take_warnings)
+        with contextlib.closing(camera):
+            send(Opened(camera.note))
+            _capture(camera, spec, writer, send)
+    except CameraGoneError as error:
+        send(Failure(str(error), error.kind))
+    except SourceError as error:
+        send(Failure(str(error), FailureKind.FATAL))
+    except cv2.error as error:
+        send(Failure(f"OpenCV failed ({error.err})"))
+
+
+def _capture(camera: Camera, spec: Mapping[str, Any], writer: FrameWriter, send: Send) -> None:
+    number, epoch_s = spec["number"], spec["epoch_s"]
+    while True:
+        try:
+            grab = camera.read()
+        except ImageError as error:
+            send(Wake(str(error)))
+            grab = None
+        if grab is not None:
+            epoch_s = grab.started_s if epoch_s is None else epoch_s
+            _publish(grab, number, spec["time_s"], epoch_s, writer)
+            send(_FRAME_IS_THERE)
+        number += 1
+
+
+def _publish(grab: Grab, number: int, offset_s: float, epoch_s: float, writer: FrameWriter) -> None:
+    height, width = grab.pixels.shape[:2]
+    _to_rgb(grab, writer.slot(height, width))
+    now_s = time.perf_counter()
+    live = grab.position_s is None
+    writer.publish(
+        (height, width),
+        number,
+        time_s=grab.started_s - epoch_s if grab.position_s is None else offset_s + grab.position_s,
+        captured_at=time.time() - (now_s - grab.started_s) if live else None,
+        started_s=grab.started_s,
+        decode_ms=(now_s - grab.started_s) * 1e3,
+    )
+
+
+def _to_rgb(grab: Grab, slot: Any) -> None:
+    import cv2
+    import numpy as np
+
+    if grab.pixels.dtype != np.uint8 or grab.pixels.ndim not in (2, 3):
+        raise SourceError(f"gives pixels of type {grab.pixels.dtype} {list(grab.pixels.shape)}, expected 8 bits")
+    channels = 1 if grab.pixels.ndim == 2 else grab.pixels.shape[2]
+    if grab.is_rgb:
+        np.copyto(slot, grab.pixels)
+    elif channels == 1:
+        cv2.cvtColor(grab.pixels, cv2.COLOR_GRAY2RGB, dst=slot)
+    elif channels == 3:
+        cv2.cvtColor(grab.pixels, cv2.COLOR_BGR2RGB, dst=slot)
+    elif channels == 4:
+        cv2.cvtColor(grab.pixels, cv2.COLOR_BGRA2RGB, dst=slot)
+    else:
+        raise SourceError(f"gives pictures of {channels} channels, expected 3; ask for another --pixel-format")
+
+
+def _sender(channel: socket.socket) -> Send:
+    def send(message: Message) -> None:
+        if message == _FRAME_IS_THERE:
+            # Full: the parent has lines enough that it has not read yet.
+            with contextlib.suppress(BlockingIOError):
+                channel.send(_FRAME_LINE, socket.MSG_DONTWAIT)
+        else:
+            channel.sendall(encode(message))
+
+    return send
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""Cameras that send JPEGs over HTTP: one after another in one answer, or one for each request.
+
+OpenCV can read the first kind too, but gives half pictures filled with grey where a JPEG is cut off (measured: FFmpeg's
+options against that do not reach its decoder). Here a damaged JPEG is no picture.
+"""
+
+from __future__ import annotations
+
+import collections
+import http.client
+import select
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable
+
+from edge_runtime.labels import shorten
+from edge_runtime.sources.grabs import CameraGoneError, Grab
+from edge_runtime.sources.multipart import MAX_PART_BYTES, MultipartError, MultipartParser, boundary_of
+from edge_runtime.sources.strict_jpeg import decode_jpeg
+from edge_runtime.version import __version__
+
+TIMEOUT_S = 5.0
+"""For the connection and for each wait."""
+
+_BLOCK_BYTES = 1 << 18
+_STREAM_TYPE = "multipart/x-mixed-replace"
+_PICTURE_TYPES = ("image/jpeg", "image/jpg")
+_SNAPSHOTS_PER_S = 2.0
+_MOST_WAITING = 8
+_LONGEST_SKIP_S = 1.0
+_UNAUTHORIZED = (401, 403)
+
+
+def open_http(address: str, fps: float | None, take_warnings: Callable[[], str]) -> HttpStream | HttpSnapshots | None:
+    """Ask for an address and look at the type of the answer.
+
+    Args:
+        address: ``http://`` or ``https://``, with a user name and password where the camera wants them (Basic, Digest).
+        fps: How often a camera that gives one JPEG for each request is asked.
+        take_warnings: See `decode_jpeg`.
+
+    Returns:
+        A camera; None for an answer of another type, which FFmpeg may read.
+
+    Raises:
+        CameraGoneError: No answer, or one that is an error.
+    """
+    opener, url = _opener(address)
+    try:
+        response = _ask(opener, url)
+    except http.client.BadStatusLine:
+        return None  # not HTTP as it is written; FFmpeg knows more dialects
+    kind = response.headers.get_content_type()
+    if kind == _STREAM_TYPE:
+        delimiter = boundary_of(response.headers.get("Content-Type", ""))
+        if delimiter:
+            return HttpStream(response, delimiter, take_warnings)
+    if kind in _PICTURE_TYPES:
+        return HttpSnapshots(response, lambda: _ask(opener, url), 1 / (fps or _SNAPSHOTS_PER_S), take_warnings)
+    response.close()
+    return None
+
+
+class HttpStream:
+    """One answer that never ends, with a JPEG in each of its parts.
+
+    Args:
+        response: Whose body is read from its start.
+        delimiter: See `boundary_of`.
+        take_warnings: See `decode_jpeg`.
+    """
+
+    note: str | None = None
+
+    def __init__(self, response: http.client.HTTPResponse, delimiter: bytes, take_warnings: Callable[[], str]) -> None:
+        self._response, self._take_warnings = response, take_warnings
+        self._parser = MultipartParser(delimiter)
+        self._waiting: collections.deque[bytes] = collections.deque()
+        self._decoded_s = time.perf_counter()
+
+    def read(self) -> Grab | None:
+        """Wait for the next JPEG and decode it; see `Camera.read`."""
+        if len(self._waiting) <= 1:
+            self._receive()
+        data = self._waiting.popleft()
+        if self._waiting:
+            return None  # newer ones have come
+        self._decoded_s = time.perf_counter()
+        return Grab(self._decoded_s, decode_jpeg(data, self._take_warnings), is_rgb=True)
+
+    def _receive(self) -> None:
+        """Read until there is a JPEG, and then whatever has come already: what waits in the network grows old."""
+        while not self._waiting or self._has_more():
+            try:
+                self._waiting.extend(self._parser.feed(_read(self._response, _BLOCK_BYTES)))
+            except MultipartError as error:
+                raise CameraGoneError(str(error)) from error
+            except CameraGoneError:
+                if not self._waiting:
+                    raise
+                return  # what came before the end first
+
+    def _has_more(self) -> bool:
+        # A server that sends without a pause must not keep us from ever decoding.
+        if len(self._waiting) > _MOST_WAITING or time.perf_counter() - self._decoded_s > _LONGEST_SKIP_S:
+            return False
+        if self._response.isclosed():
+            return False
+        return bool(select.select([self._response], [], [], 0)[0])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._response.close()
+
+
+class HttpSnapshots:
+    """A JPEG for each request.
+
+    Args:
+        response: The first answer.
+        ask: Gives the next one.
+        period_s: From the start of one request to the next, in seconds.
+        take_warnings: See `decode_jpeg`.
+    """
+
+    note: str | None = None
+
+    def __init__(
+        self,
+        response: http.client.HTTPResponse,
+        ask: Callable[[], http.client.HTTPResponse],
+        period_s: float,
+        take_warnings: Callable[[], str],
+    ) -> None:
+        self._response: http.client.HTTPResponse | None = response
+        self._ask, self._period_s, self._take_warnings = ask, period_s, take_warnings
+        self._asked_s = time.perf_counter()
+
+    def read(self) -> Grab | None:
+        """Ask for a JPEG when its time has come and decode it; see `Camera.read`."""
+        if self._response is None:
+            time.sleep(max(0.0, self._asked_s + self._period_s - time.perf_counter()))
+            self._asked_s = time.perf_counter()
+            try:
+                self._response = self._ask()
+            except http.client.BadStatusLine as error:
+                raise CameraGoneError("does not answer in HTTP any more") from error
+        response, self._response = self._response, None
+        with response:
+            data = b"".join(_blocks(response))
+        return Grab(time.perf_counter(), decode_jpeg(data, self._take_warnings), is_rgb=True)
+
+    def close(self) -> None:
+        """Close the connection, if one is open."""
+        if self._response is not None:
+            self._response.close()
+
+
+def _blocks(response: http.client.HTTPResponse) -> Iterable[bytes]:
+    left = MAX_PART_BYTES
+    while True:
+        try:
+            block = response.read1(_BLOCK_BYTES)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise CameraGoneError(_words(error)) from error
+        if not block:
+            return
+        left -= len(block)
+        if left < 0:
+            raise CameraGoneError(f"sends a picture of more than {MAX_PART_BYTES} bytes")
+        yield block
+
+
+def _read(response: http.client.HTTPResponse, count: int) -> bytes:
+    try:
+        block = response.read1(count)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise CameraGoneError(_words(error)) from error
+    if not block:
+        raise CameraGoneError("the server ended the stream")
+    return block
+
+
+def _opener(address: str) -> tuple[urllib.request.OpenerDirector, str]:
+    """An opener that knows the user name and password of an address, and the address without them.
+
+    It speaks http and https only, also after a redirect, and gives the password to no other host.
+    """
+    parts = urllib.parse.urlsplit(address)
+    host = parts.netloc.rpartition("@")[2]
+    url = urllib.parse.urlunsplit((parts.scheme, host, parts.path or "/", parts.query, ""))
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    if parts.username is not None:
+        user, password = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
+        passwords.add_password(None, url, user, password)
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDigestAuthHandler(passwords),
+        urllib.request.HTTPBasicAuthHandler(passwords),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    return opener, url
+
+
+def _ask(opener: urllib.request.OpenerDirector, url: str) -> http.client.HTTPResponse:
+    request = urllib.request.Request(  # noqa: S310  the opener speaks http and https only
+        url, headers={"User-Agent": f"edgekit/{__version__}", "Accept-Encoding": "identity"}
+    )
+    try:
+        response: http.client.HTTPResponse = opener.open(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        error.close()
+        advice = ": user name or password" if error.code in _UNAUTHORIZED else ""
+        raise CameraGoneError(f"the server answered {error.code}{advice}") from error
+    except urllib.error.URLError as error:
+        raise CameraGoneError(_words(error.reason)) from error
+    except http.client.BadStatusLine:
+        raise
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise CameraGoneError(_words(error)) from error
+    return response
+
+
+def _words(error: object) -> str:
+    if isinstance(error, TimeoutError):
+        return f"the server sent nothing for {TIMEOUT_S:g} s"
+    if isinstance(error, ConnectionRefusedError):
+        return "the server refuses connections"
+    if isinstance(error, ssl.SSLError):
+        return f"no secure connection ({getattr(error, 'verify_message', '') or error.reason})"
+    text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+    return shorten(text if text.isprintable() else ascii(text), 120)

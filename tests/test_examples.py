@@ -1,0 +1,202 @@
+"""The programs of ``examples/`` and the Python of ``docs/python-api.md`` run as they are written."""
+
+from __future__ import annotations
+
+import http.server
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.testing import write_tiny_model
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
+PAGE = (CHECKOUT / "docs/python-api.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+CHANNELS_BGR = {"blue": 0, "green": 1, "red": 2}
+FRAMES_PER_COLOR = 10
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def workplace(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """What the programs speak of: a bundle, a model without a manifest, a red photo, a video of four colours."""
+    shutil.copytree(tiny_bundle, tmp_path / "bundles/pets")
+    write_tiny_model(tmp_path / "downloaded.tflite", with_manifest=False)
+    cv2.imwrite(str(tmp_path / "photo.jpg"), _frame("red"))
+    (tmp_path / "not-a-picture.txt").write_text("hello")
+    writer = cv2.VideoWriter(str(tmp_path / "video.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
+    assert writer.isOpened()
+    for color in ("green", "red", "green", "blue"):
+        for _ in range(FRAMES_PER_COLOR):
+            writer.write(_frame(color))
+    writer.release()
+    return tmp_path
+
+
+@pytest.fixture
+def run(workplace: Path) -> Run:
+    """Run a Python program in the workplace."""
+
+    def run_python(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error::DeprecationWarning:edge_runtime", *arguments],
+            cwd=workplace,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run_python
+
+
+def test_a_light_follows_its_label(run: Run):
+    done = run(_example("gpio_light"), "bundles/pets", "red", "--source", "video.mp4", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    # Off when green comes, and again, as always, at the end.
+    assert done.stdout.split("\n") == ["light on", "light off", "light off", ""]
+
+
+MOCK_BOARD = """
+import runpy, sys
+from gpiozero import Device
+from gpiozero.pins.mock import MockFactory
+Device.pin_factory = MockFactory()
+pin = Device.pin_factory.pin(27)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+print([bool(state.state) for state in pin.states])
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gpiozero") is None, reason="gpiozero is not installed; only examples need it"
+)
+def test_a_light_at_a_pin_goes_on_and_off(run: Run):
+    done = run("-c", MOCK_BOARD, _example("gpio_light"), "bundles/pets", "red", "--source", "video.mp4", "--pin", "27")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[False, True, False]"
+
+
+def test_a_light_for_a_label_that_the_model_lacks_is_refused(run: Run):
+    done = run(_example("gpio_light"), "bundles/pets", "zebra", "--source", "video.mp4", "--dry-run")
+    assert done.returncode == 1
+    assert "zebra: is no label of bundles/pets, which has red, green, blue" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "light off\n"
+
+
+def test_a_feeder_camera_keeps_a_picture_of_each_visit(run: Run, workplace: Path):
+    options = ["--source", "video.mp4", "--ignore", "green", "--save", "visits"]
+    with _Receiver() as receiver:
+        done = run(_example("feeder_camera"), "bundles/pets", *options, "--post", receiver.url)
+    assert done.returncode == 0, done.stderr
+    *lines, count = done.stdout.splitlines()
+    assert count == "red 1, blue 1"
+    assert ["red" in lines[0], "blue" in lines[1], len(lines)] == [True, True, 2]
+    assert [body["decision"]["label"] for body in receiver.bodies] == ["red", "blue"]
+    saved = sorted((workplace / "visits").rglob("*.jpg"))
+    assert any(path.parent.name == "red" for path in saved), saved
+    assert all(cv2.imread(str(path)).shape == (48, 64, 3) for path in saved)
+
+
+def test_labels_of_a_folder_are_counted_by_several_threads(run: Run, workplace: Path):
+    for color, count in {"blue": 5, "green": 3, "red": 7}.items():
+        for number in range(count):
+            (workplace / "photos" / color).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(workplace / f"photos/{color}/{number}.png"), _frame(color))
+    (workplace / "photos/broken.jpg").write_bytes(b"no picture")
+    done = run(_example("count_labels"), "bundles/pets", "photos")
+    assert done.returncode == 0, done.stderr
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["7", "red"],
+        ["5", "blue"],
+        ["3", "green"],
+        ["1", "(unreadable)"],
+    ]
+    assert "broken.jpg" in done.stderr
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_says_what_it_needs_and_refuses_a_missing_model(example: Path, run: Run):
+    assert "pip install edgekit" in run(example, "--help").stdout
+    needed = {"gpio_light": ["red", "--dry-run"], "count_labels": ["photo.jpg"]}
+    done = run(example, "missing", *needed.get(example.stem, []))
+    assert done.returncode == 1
+    assert f"{example.stem}: missing: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_examples_have_types_and_no_lint():
+    if importlib.util.find_spec("mypy") is None:
+        pytest.skip("mypy is not installed; it comes with the extra dev")
+    command = [sys.executable, "-m", "mypy", "--strict", *map(str, EXAMPLES)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_python_of_the_page_prints_what_the_page_says(run: Run):
+    done = [run("-c", block) for block in BLOCKS]
+    assert [block.stderr for block in done if block.returncode] == []
+    picture, steps, foreign, camera, source, error, testing = (block.stdout for block in done)
+    assert [line.split()[0] for line in picture.splitlines()] == ["red", "green", "blue"]
+    assert steps == "red\n"
+    assert foreign.startswith("Prediction(label='red'")
+    assert [json.loads(line)["label"] for line in camera.splitlines()] == ["red", "blue"]
+    assert source.startswith("connected")
+    assert error.startswith("the picture: ")
+    assert testing == "dark\nlight\n"
+
+
+def _example(name: str) -> Path:
+    return CHECKOUT / "examples" / f"{name}.py"
+
+
+def _frame(color: str) -> np.ndarray:
+    """A noisy frame of one colour, uint8 [48, 64, 3] BGR."""
+    frame_hwc_bgr_u8 = np.random.default_rng(0).integers(0, 60, (48, 64, 3)).astype(np.uint8)
+    frame_hwc_bgr_u8[:, :, CHANNELS_BGR[color]] += 180
+    return frame_hwc_bgr_u8
+
+
+class _Receiver:
+    """An HTTP server on loopback that keeps the JSON bodies of POST requests."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict] = []
+        bodies = self.bodies
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *arguments: object) -> None:
+                """Keep quiet."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def __enter__(self) -> _Receiver:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
