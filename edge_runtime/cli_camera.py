@@ -75,7 +75,7 @@ _OUTPUT = (
     ),
     click.option("--output", type=_PATH, help="Append to this file too, JSON lines or .csv by its name."),
     click.option("--rotate", default="100MB", show_default=True, metavar="SIZE", help="Put --output aside at a size."),
-    click.option("--keep", type=click.IntRange(min=0), default=5, show_default=True, help="How many of these to keep."),
+    click.option("--keep", type=click.IntRange(min=1), default=5, show_default=True, help="How many of these to keep."),
     click.option("--save-frames", type=_PATH, metavar="DIR", help="Save pictures as DIR/LABEL/*.jpg."),
     click.option(
         "--save",

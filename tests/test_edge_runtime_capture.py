@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import ImageError
-from edge_runtime.sources import v4l2
-from edge_runtime.sources.capture_child import run
-from edge_runtime.sources.grabs import CameraGoneError
-from edge_runtime.sources.messages import Failure, FailureKind, Message, Opened, Wake, decode, encode
-from edge_runtime.sources.paced_video import PacedVideo
-from edge_runtime.sources.shared_frames import FrameReader, FrameWriter, create_memory
-from edge_runtime.sources.stream import Stream
-from edge_runtime.sources.strict_jpeg import NativeWarnings, decode_jpeg
-from edge_runtime.sources.v4l2 import V4l2Camera
+from edge_runtime.sources.capture import v4l2
+from edge_runtime.sources.capture.child import run
+from edge_runtime.sources.capture.grabs import CameraGoneError
+from edge_runtime.sources.capture.messages import Failure, FailureKind, Message, Opened, Wake, decode, encode
+from edge_runtime.sources.capture.paced_video import PacedVideo
+from edge_runtime.sources.capture.shared_frames import FrameReader, FrameWriter, create_memory
+from edge_runtime.sources.capture.stream import Stream
+from edge_runtime.sources.capture.strict_jpeg import NativeWarnings, decode_jpeg
+from edge_runtime.sources.capture.v4l2 import V4l2Camera
 
 RGB = (200, 30, 60)
 CLOCK = {"number": 0, "time_s": 0.0, "epoch_s": None}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.labels import look_alike_key, normalize_label
-from edge_runtime.sinks.folder_names import FolderNames, folder_name, label_of
+from edge_runtime.sinks.saving.folder_names import FolderNames, folder_name, label_of
 
 
 @pytest.mark.parametrize(

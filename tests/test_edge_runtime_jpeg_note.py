@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.sinks.jpeg_note import HEAD_BYTES, note_of, with_note
+from edge_runtime.sinks.saving.jpeg_note import HEAD_BYTES, note_of, with_note
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.sources.multipart import MAX_PART_BYTES, MultipartError, MultipartParser, boundary_of
+from edge_runtime.sources.capture.multipart import MAX_PART_BYTES, MultipartError, MultipartParser, boundary_of
 
 
 @pytest.mark.parametrize(

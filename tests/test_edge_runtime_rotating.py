@@ -19,7 +19,7 @@ import pytest
 from edge_runtime.errors import OutputError
 from edge_runtime.results import Classified, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
 from edge_runtime.sinks.background import BackgroundSink
-from edge_runtime.sinks.opening import open_file_sink
+from edge_runtime.sinks.output_file import open_file_sink
 from edge_runtime.sinks.rotating import FileSink, RotatingFile
 
 LABELS = ["cat", "dog"]

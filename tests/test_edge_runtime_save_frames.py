@@ -26,9 +26,9 @@ from edge_runtime.results import (
     SourceState,
     StateChange,
 )
-from edge_runtime.sinks.frame_folder import LOCK_FILE, FrameFolder
-from edge_runtime.sinks.jpeg_note import HEAD_BYTES, note_of, with_note
-from edge_runtime.sinks.save_frames import Choice, FrameChooser, SaveFrames, open_save_frames, picture_stem
+from edge_runtime.sinks.saving.frame_folder import LOCK_FILE, FrameFolder
+from edge_runtime.sinks.saving.jpeg_note import HEAD_BYTES, note_of, with_note
+from edge_runtime.sinks.saving.save_frames import Choice, FrameChooser, SaveFrames, open_save_frames, picture_stem
 
 AT = 1700000000.25  # 2023-11-14 22:13:20.250 UTC
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 import edge_runtime
 from edge_runtime.errors import SourceError
-from edge_runtime.sources.shared_frames import MAX_PIXELS, FrameReader, FrameWriter, create_memory
+from edge_runtime.sources.capture.shared_frames import MAX_PIXELS, FrameReader, FrameWriter, create_memory
 
 CHECKOUT = Path(edge_runtime.__file__).parents[1]
 WRITE_FOR_EVER = """
 import sys
-from edge_runtime.sources.shared_frames import FrameWriter
+from edge_runtime.sources.capture.shared_frames import FrameWriter
 writer, number = FrameWriter(int(sys.argv[1])), 0
 while True:
     writer.slot(60, 80)[:] = number % 251

@@ -58,7 +58,7 @@ def open_sinks(
 
 
 def _output(job: CameraJob, labels: Sequence[str], *, live: bool) -> Sink:
-    from edge_runtime.sinks.opening import open_file_sink
+    from edge_runtime.sinks.output_file import open_file_sink
 
     assert job.output is not None  # noqa: S101
     format_name = choose_format(None, job.output, "jsonl")
@@ -69,7 +69,7 @@ def _output(job: CameraJob, labels: Sequence[str], *, live: bool) -> Sink:
 
 
 def _save_frames(job: CameraJob, classifier: Classifier) -> MonitoredSink:
-    from edge_runtime.sinks.save_frames import Choice, open_save_frames
+    from edge_runtime.sinks.saving.save_frames import Choice, open_save_frames
 
     assert job.save_frames is not None  # noqa: S101
     threshold = job.threshold or classifier.output_spec.reject_threshold or _UNSURE_BELOW

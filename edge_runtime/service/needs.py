@@ -12,7 +12,7 @@ import click
 
 from edge_runtime.errors import UsageError
 from edge_runtime.service.quoting import quote_word
-from edge_runtime.sources.addresses import without_password
+from edge_runtime.sources.capture.addresses import without_password
 
 STATE, LOGS, CACHE = Path("/var/lib"), Path("/var/log"), Path("/var/cache")
 _WRITTEN = ("output", "save_frames")

@@ -10,9 +10,9 @@ from typing import Any
 
 from edge_runtime.errors import SourceError
 from edge_runtime.results import SourceState, StateChange
-from edge_runtime.sources.capture_process import CaptureProcess
+from edge_runtime.sources.capture.messages import Failure, FailureKind
+from edge_runtime.sources.capture.process import CaptureProcess
 from edge_runtime.sources.frames import CaptureOptions, Frame, FrameSource
-from edge_runtime.sources.messages import Failure, FailureKind
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -30,7 +30,7 @@ class LiveSource(FrameSource):
 
     Args:
         name: As results call it.
-        spec: What to open; see `edge_runtime.sources.devices.open_camera`.
+        spec: What to open; see `edge_runtime.sources.capture.devices.open_camera`.
         hint: What to try when it does not open.
         options: Deadlines, and whether to wait for a camera that is not there at the start.
     """

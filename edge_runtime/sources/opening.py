@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_runtime.errors import UsageError
 from edge_runtime.picture_names import is_image_name
-from edge_runtime.sources.addresses import without_password as without_password
+from edge_runtime.sources.capture.addresses import without_password as without_password
 from edge_runtime.sources.frames import CaptureOptions, FrameSource
 
 _SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp")

@@ -6,10 +6,10 @@ import os
 import time
 from collections.abc import Callable
 
+from edge_runtime.sources.capture.grabs import Camera, CameraGoneError, Grab
+from edge_runtime.sources.capture.messages import FailureKind
+from edge_runtime.sources.capture.paced_video import PacedVideo
 from edge_runtime.sources.frames import Capture
-from edge_runtime.sources.grabs import Camera, CameraGoneError, Grab
-from edge_runtime.sources.messages import FailureKind
-from edge_runtime.sources.paced_video import PacedVideo
 
 _TIMEOUT_MS = 5000
 _OPTIONS_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"

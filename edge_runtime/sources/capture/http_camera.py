@@ -17,9 +17,9 @@ import urllib.request
 from collections.abc import Callable, Iterable
 
 from edge_runtime.labels import shorten
-from edge_runtime.sources.grabs import CameraGoneError, Grab
-from edge_runtime.sources.multipart import MAX_PART_BYTES, MultipartError, MultipartParser, boundary_of
-from edge_runtime.sources.strict_jpeg import decode_jpeg
+from edge_runtime.sources.capture.grabs import CameraGoneError, Grab
+from edge_runtime.sources.capture.multipart import MAX_PART_BYTES, MultipartError, MultipartParser, boundary_of
+from edge_runtime.sources.capture.strict_jpeg import decode_jpeg
 from edge_runtime.version import __version__
 
 TIMEOUT_S = 5.0

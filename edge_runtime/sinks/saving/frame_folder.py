@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.errors import OutputError
-from edge_runtime.sinks.jpeg_note import HEAD_BYTES, note_of
 from edge_runtime.sinks.one_writer import OneWriter, is_same_file
+from edge_runtime.sinks.saving.jpeg_note import HEAD_BYTES, note_of
 from edge_runtime.sizes import format_bytes
 
 LOCK_FILE = ".edge-run.lock"
@@ -37,9 +37,10 @@ class _Saved:
 class FrameFolder:
     """Saves pictures as ``ROOT/<folder>/<name>.jpg``, each whole or not at all, and makes room for them.
 
-    A picture is removed only if its name has the form that is written here, its note (`edge_runtime.sinks.jpeg_note`)
-    names the folder that it lies in, and it is a plain file in a plain folder: what a person has sorted into another
-    folder is theirs, is never removed and does not count. Links are never followed. Not thread-safe.
+    A picture is removed only if its name has the form that is written here, its note
+    (`edge_runtime.sinks.saving.jpeg_note`) names the folder that it lies in, and it is a plain file in a plain folder:
+    what a person has sorted into another folder is theirs, is never removed and does not count. Links are never
+    followed. Not thread-safe.
 
     Args:
         root: The folder; made if it is not there.
@@ -71,9 +72,9 @@ class FrameFolder:
         """Write one picture.
 
         Args:
-            folder: Name of the folder inside the root, such as `edge_runtime.sinks.folder_names.folder_name` gives.
-            stem: ``<UTC time>-<frame>``, as `edge_runtime.sinks.save_frames.picture_stem` gives; a number is added
-                where a picture has that name.
+            folder: Name of the folder inside the root, as `edge_runtime.sinks.saving.folder_names` makes them.
+            stem: ``<UTC time>-<frame>``, as `edge_runtime.sinks.saving.save_frames` makes it; a number is added where a
+                picture has that name.
             data: A JPEG file whose note has ``folder``.
 
         Returns:

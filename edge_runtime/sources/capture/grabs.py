@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edge_runtime.sources.messages import FailureKind
+from edge_runtime.sources.capture.messages import FailureKind
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Camera(Protocol):
 
 
 class CameraGoneError(Exception):
-    """It cannot be opened, or gives no more pictures. `capture_child.py` tells the parent."""
+    """It cannot be opened, or gives no more pictures. `child.py` tells the parent."""
 
     def __init__(self, reason: str, kind: FailureKind = FailureKind.LOST) -> None:
         super().__init__(reason)

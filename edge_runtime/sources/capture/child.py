@@ -1,4 +1,4 @@
-"""The process that captures: ``python -m edge_runtime.sources.capture_child`` with what to open on standard input.
+"""The process that captures: ``python -m edge_runtime.sources.capture.child`` with what to open on standard input.
 
 A driver or network library that hangs or crashes takes this process with it and nothing else; the parent kills it and
 starts another (`edge_runtime.sources.live`).
@@ -17,10 +17,10 @@ from typing import Any
 
 from edge_runtime.child import die_with_parent
 from edge_runtime.errors import ImageError, SourceError
-from edge_runtime.sources.grabs import Camera, CameraGoneError, Grab
-from edge_runtime.sources.messages import Failure, FailureKind, Message, Opened, Wake, encode
-from edge_runtime.sources.shared_frames import FrameWriter
-from edge_runtime.sources.strict_jpeg import NativeWarnings
+from edge_runtime.sources.capture.grabs import Camera, CameraGoneError, Grab
+from edge_runtime.sources.capture.messages import Failure, FailureKind, Message, Opened, Wake, encode
+from edge_runtime.sources.capture.shared_frames import FrameWriter
+from edge_runtime.sources.capture.strict_jpeg import NativeWarnings
 
 Send = Callable[[Message], None]
 
@@ -54,7 +54,7 @@ def run(spec: Mapping[str, Any], writer: FrameWriter, send: Send, take_warnings:
     """
     import cv2
 
-    from edge_runtime.sources.devices import open_camera
+    from edge_runtime.sources.capture.devices import open_camera
 
     cv2.setNumThreads(1)
     try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from edge_runtime.sources.capture.grabs import CameraGoneError, Grab
+from edge_runtime.sources.capture.messages import FailureKind
 from edge_runtime.sources.frames import Capture
-from edge_runtime.sources.grabs import CameraGoneError, Grab
-from edge_runtime.sources.messages import FailureKind
 
 _FALLBACK_FPS = 25.0
 _FARTHEST_S = 2.0

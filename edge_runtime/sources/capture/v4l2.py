@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime.sources.capture.grabs import CameraGoneError, Grab
+from edge_runtime.sources.capture.strict_jpeg import decode_jpeg
 from edge_runtime.sources.frames import Capture
-from edge_runtime.sources.grabs import CameraGoneError, Grab
-from edge_runtime.sources.strict_jpeg import decode_jpeg
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from edge_runtime.sources.grabs import CameraGoneError, Grab
-from edge_runtime.sources.messages import FailureKind
+from edge_runtime.sources.capture.grabs import CameraGoneError, Grab
+from edge_runtime.sources.capture.messages import FailureKind
 
 _DEFAULT_SIZE_WH = (1280, 720)
 _INSTALL = (

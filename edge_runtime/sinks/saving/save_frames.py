@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.results import Classified, Result, to_record
 from edge_runtime.sinks.base import MonitoredSink, Sink
-from edge_runtime.sinks.folder_names import FolderNames
-from edge_runtime.sinks.frame_folder import FrameFolder
-from edge_runtime.sinks.jpeg_note import with_note
+from edge_runtime.sinks.saving.folder_names import FolderNames
+from edge_runtime.sinks.saving.frame_folder import FrameFolder
+from edge_runtime.sinks.saving.jpeg_note import with_note
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
@@ -78,8 +78,8 @@ class SaveFrames(Sink):
     The label is the answer's. A frame that is uncertain, or whose answer is not what the decision says, goes to
     ``ROOT/unsure-<label>`` instead, so that a guess is never taken for a label: look at it and move it to its class.
     The tree is a folder of class folders as ``edge-train data`` takes it. The whole record is in the picture's
-    comment; `edge_runtime.sinks.jpeg_note.note_of` reads it. For the quota and what is never removed, see
-    `edge_runtime.sinks.frame_folder.FrameFolder`.
+    comment; `edge_runtime.sinks.saving.jpeg_note.note_of` reads it. For the quota and what is never removed, see
+    `edge_runtime.sinks.saving.frame_folder.FrameFolder`.
 
     Args:
         root: The folder.

@@ -18,11 +18,11 @@ from typing import Any
 
 from edge_runtime.errors import SourceError
 from edge_runtime.native_stderr import KEEP_VARIABLE
+from edge_runtime.sources.capture.messages import Failure, FailureKind, Opened, decode
+from edge_runtime.sources.capture.shared_frames import FrameReader, create_memory
 from edge_runtime.sources.frames import Frame
-from edge_runtime.sources.messages import Failure, FailureKind, Opened, decode
-from edge_runtime.sources.shared_frames import FrameReader, create_memory
 
-CHILD_MODULE = "edge_runtime.sources.capture_child"
+CHILD_MODULE = "edge_runtime.sources.capture.child"
 _RECEIVE_BYTES = 1 << 14
 _REAP_TIMEOUT_S = 2.0
 """A process that hangs inside a driver can outlive SIGKILL; it is left to the kernel then."""
@@ -39,7 +39,7 @@ class CaptureProcess:
         complaint: What is wrong with pictures that come and cannot be used; None after a good one.
 
     Args:
-        spec: What to open and how, as `edge_runtime.sources.devices.open_camera` reads it.
+        spec: What to open and how, as `edge_runtime.sources.capture.devices.open_camera` reads it.
 
     Raises:
         SourceError: No process can be started.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge_runtime.sources.grabs import Camera
+from edge_runtime.sources.capture.grabs import Camera
 
 _PATIENCE_S = 2.0
 
@@ -23,21 +23,21 @@ def open_camera(spec: Mapping[str, Any], take_warnings: Callable[[], str]) -> Ca
     """
     kind, address = spec["kind"], spec["address"]
     if kind == "picamera":
-        from edge_runtime.sources.picamera import PiCamera
+        from edge_runtime.sources.capture.picamera import PiCamera
 
         return PiCamera(address, spec["size_wh"], spec["fps"])
     if kind == "v4l2":
-        from edge_runtime.sources.v4l2 import V4l2Camera, open_v4l2
+        from edge_runtime.sources.capture.v4l2 import V4l2Camera, open_v4l2
 
         return V4l2Camera(open_v4l2(address), spec, take_warnings)
     if kind == "file":
-        from edge_runtime.sources.paced_video import PacedVideo, open_file
+        from edge_runtime.sources.capture.paced_video import PacedVideo, open_file
 
         return PacedVideo(lambda: open_file(address), loop=spec["loop"])
-    from edge_runtime.sources.stream import open_stream
+    from edge_runtime.sources.capture.stream import open_stream
 
     if kind == "http":
-        from edge_runtime.sources.http_camera import open_http
+        from edge_runtime.sources.capture.http_camera import open_http
 
         # Servers of one client at a time need a moment to see that the one who asked for the type is gone.
         return open_http(address, spec["fps"], take_warnings) or open_stream(address, spec["threads"], _PATIENCE_S)

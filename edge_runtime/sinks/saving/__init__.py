@@ -1,0 +1,1 @@
+"""Pictures of chosen frames in a folder, within a quota."""

@@ -1,0 +1,1 @@
+"""What runs in the process that reads a camera, and how its frames come here."""
