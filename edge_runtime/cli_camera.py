@@ -102,7 +102,12 @@ _NETWORK = (
     click.option("--mqtt-ca", type=_PATH, help="Certificate authority of the broker."),
     click.option("--mqtt-password-file", type=_PATH, help="Password [default: EDGEKIT_MQTT_PASSWORD]."),
     click.option("--discovery/--no-discovery", default=True, help="Tell Home Assistant through the broker."),
-    click.option("--webhook", envvar="EDGEKIT_WEBHOOK", metavar="URL", help="POST each event as JSON to this address."),
+    click.option(
+        "--webhook",
+        envvar="EDGEKIT_WEBHOOK",
+        metavar="URL",
+        help="POST events and changes of the camera here, as JSON.",
+    ),
     click.option("--name", help="What the camera is called there [default: this machine's name]."),
 )
 _RUN = (

@@ -105,15 +105,16 @@ def open_sink() -> Iterator[Callable[..., BackgroundSink]]:
         sink.close()
 
 
-def test_an_event_is_posted_and_an_ordinary_answer_is_not(receiver, open_sink):
+def test_events_and_states_are_posted_and_ordinary_answers_are_not(receiver, open_sink):
     sink = open_sink(receiver.url)
     sink.write(answer())
     sink.write(StateChange("cam", SourceState.STALLED, 1.0))
     sink.write(answer("dog", event=True), np.zeros((4, 4, 3), np.uint8))
-    until(lambda: receiver.requests, "the request")
+    until(lambda: len(receiver.requests) == 2, "two requests")
     sink.close()
-    ((path, headers, _),) = receiver.requests
-    (body,) = receiver.bodies()
+    path, headers, _ = receiver.requests[1]
+    state, body = receiver.bodies()
+    assert state["state"] == "stalled"
     assert path == "/api/webhook/t0ken?key=s3cret"
     assert headers["Content-Type"] == "application/json"
     assert "X-Edgekit-Signature" not in headers

@@ -97,7 +97,10 @@ def _mqtt(job: CameraJob, classifier: Classifier, health: Health, name: str) -> 
     require_extra("edge-run camera --mqtt", "mqtt", "paho")
     from edge_runtime.sinks.mqtt.sink import MqttSink
 
-    options = with_password(parse_mqtt_url(job.mqtt), job.mqtt_password_file)
+    asked = parse_mqtt_url(job.mqtt)
+    if asked.password:
+        note("note: everybody on this machine can see the password in --mqtt; EDGEKIT_MQTT_PASSWORD hides it")
+    options = with_password(asked, job.mqtt_password_file)
     discovery_prefix = options.discovery_prefix if job.discovery else None
     options = dataclasses.replace(options, ca_file=job.mqtt_ca, discovery_prefix=discovery_prefix)
     manifest = classifier.model.manifest

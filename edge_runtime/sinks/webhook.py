@@ -22,6 +22,7 @@ from edge_runtime.results import Classified, Result, StateChange, to_record
 from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.base import Sink
 from edge_runtime.sinks.credentials import find_secret
+from edge_runtime.sinks.events import is_news
 from edge_runtime.sinks.jsonl import json_line
 from edge_runtime.version import __version__
 
@@ -105,8 +106,7 @@ class WebhookSink(Sink):
         Args:
             url: ``https://host/path`` or ``http://``.
             name: Of this camera, in every body.
-            all_changes: Besides decisions that begin something, also the end of a decision and every state of the
-                source.
+            all_changes: Besides events and states of the source, also the end of a decision.
             environment: Where `SECRET_VARIABLE` or systemd's credentials are looked for.
             timeout_s: For one attempt, in seconds.
             retry_after_s: Pause before the second attempt, in seconds.
@@ -117,7 +117,7 @@ class WebhookSink(Sink):
         secret = find_secret(SECRET_VARIABLE, SECRET_CREDENTIAL, environment)
         target = parse_webhook_url(url)
         sink = WebhookSink(target, name=name, secret=secret, timeout_s=timeout_s, retry_after_s=retry_after_s)
-        return BackgroundSink(sink, "webhook", wants=changes() if all_changes else is_event)
+        return BackgroundSink(sink, "webhook", wants=changes() if all_changes else is_news)
 
     def write(self, result: Result, image_hwc_rgb_u8: object = None) -> None:  # noqa: ARG002  pictures are not sent
         """Post one result.
@@ -213,11 +213,6 @@ def parse_webhook_url(url: str) -> Target:
         path=f"{path}?{query}" if query else path,
         authorization=f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else None,
     )
-
-
-def is_event(result: Result) -> bool:
-    """Whether a result is a decision that begins something."""
-    return isinstance(result, Classified) and result.decision is not None and result.decision.event
 
 
 def changes() -> Callable[[Result], bool]:
