@@ -95,7 +95,7 @@ def test_a_command_for_files_that_are_not_here_is_understood(page, command):
     import convert.cli
     import edge_runtime.cli
 
-    program, name, *arguments = shlex.split(command)
+    program, name, *arguments = shlex.split(command, comments=True)
     groups = {"edge-convert": convert.cli.cli, "edge-run": edge_runtime.cli.cli, "edge-bench": benchmarks.cli.cli}
     assert groups[program].commands[name].make_context(name, arguments).params, f"{page}: {command}"
 
