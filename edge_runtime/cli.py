@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from edge_runtime.cli_camera import camera_options
+from edge_runtime.cli_sections import SectionedCommand
 from edge_runtime.cli_support import run_cli
 from edge_runtime.commands.model_choice import ModelChoice, model_options
 from edge_runtime.version import __version__
 
 if TYPE_CHECKING:
     from edge_runtime.commands.camera_job import CameraJob
+
+_CLASSIFY_SECTIONS = {"variant": "Model", "list_file": "Pictures", "top_k": "Rows", "workers": "Speed"}
+_CAMERA_SECTIONS = {
+    "variant": "Model",
+    "source": "Source",
+    "smooth": "Decision",
+    "format": "Lines and files",
+    "web": "Network",
+    "max_frames": "Run",
+}
 
 _top_k = click.option(
     "--top-k", type=click.IntRange(min=1), default=3, show_default=True, metavar="K", help="Predictions for each."
@@ -31,7 +42,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(cls=SectionedCommand, sections=_CLASSIFY_SECTIONS)
 @model_options
 @click.argument("paths", nargs=-1, type=click.Path(), metavar="PATH...")
 @click.option(
@@ -58,11 +69,11 @@ def cli() -> None:
 )
 @click.option("--retry-failed", is_flag=True, help="With --skip-done: also pictures whose row is an error.")
 @click.option(
-    "--workers", type=click.IntRange(min=0), default=0, metavar="N", help="Pictures at once [default: one per core]."
+    "--workers", type=click.IntRange(0, 256), default=0, metavar="N", help="Pictures at once [default: one per core]."
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 256),
     default=1,
     show_default=True,
     metavar="N",
@@ -100,7 +111,7 @@ def classify(
         return run_classify(choice, ClassifyJob(inputs, top_k, chosen, output, **others))
 
 
-@cli.command()
+@cli.command(cls=SectionedCommand, sections=_CAMERA_SECTIONS)
 @model_options
 @camera_options
 def camera(choice: ModelChoice, job: CameraJob) -> None:

@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_runtime.commands.model_choice import ModelChoice
+from edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from edge_runtime.commands.camera_job import CameraJob
 
+_MOST_THREADS = 256
+"""Far above any board's cores; native runtimes crash on a million."""
+
+_GOES_WITH = {
+    "rotate": "output",
+    "keep": "output",
+    "save": "save_frames",
+    "save_quota": "save_frames",
+    "save_interval_s": "save_frames",
+    "web_token_file": "web",
+    "mqtt_ca": "mqtt",
+    "mqtt_password_file": "mqtt",
+    "discovery": "mqtt",
+}
+
+
+class _Number(click.FloatRange):
+    """A range without "nan", which compares with nothing, and "inf"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 _PATH = click.Path(path_type=Path)
-_SECONDS = click.FloatRange(min=0)
+_SECONDS = _Number(min=0)
 _CAPTURE = (
     click.option(
         "--source",
         envvar="EDGEKIT_SOURCE",
         default="0",
         show_default=True,
+        metavar="SOURCE",
         help="Camera as 0 or /dev/video0, picamera, an rtsp:// or http:// address, or a video file.",
     ),
     click.option("--size", metavar="WxH", help="Picture size to ask a camera for, such as 1280x720."),
-    click.option("--fps", type=click.FloatRange(min=0, min_open=True), help="Frame rate to ask a camera for."),
+    click.option("--fps", type=_Number(min=0, min_open=True), metavar="N", help="Frames a second to ask a camera for."),
     click.option("--pixel-format", metavar="NAME", help="Pixel format to ask a camera for, such as mjpeg or yuyv."),
     click.option("--realtime", is_flag=True, help="Play a video file at its own pace, skipping as with a camera."),
     click.option("--loop", is_flag=True, help="Start a video file again at its end."),
@@ -32,7 +61,7 @@ _CAPTURE = (
     click.option(
         "--stall-timeout",
         "stall_timeout_s",
-        type=click.FloatRange(min=0.1),
+        type=_Number(min=0.1),
         default=5.0,
         show_default=True,
         metavar="S",
@@ -49,7 +78,7 @@ _DECIDE = (
     ),
     click.option(
         "--threshold",
-        type=click.FloatRange(0, 1),
+        type=_Number(0, 1),
         metavar="P",
         help="Score under which nothing is decided [default: the model's own].",
     ),
@@ -65,7 +94,13 @@ _DECIDE = (
     ),
 )
 _OUTPUT = (
-    click.option("--format", type=click.Choice(["text", "jsonl", "csv"]), default="text", show_default=True),
+    click.option(
+        "--format",
+        type=click.Choice(["text", "jsonl", "csv"]),
+        default="text",
+        show_default=True,
+        help="Form of the lines on standard output.",
+    ),
     click.option(
         "--every",
         type=click.Choice(["frame", "event"]),
@@ -75,7 +110,14 @@ _OUTPUT = (
     ),
     click.option("--output", type=_PATH, help="Append to this file too, JSON lines or .csv by its name."),
     click.option("--rotate", default="100MB", show_default=True, metavar="SIZE", help="Put --output aside at a size."),
-    click.option("--keep", type=click.IntRange(min=1), default=5, show_default=True, help="How many of these to keep."),
+    click.option(
+        "--keep",
+        type=click.IntRange(min=1),
+        default=5,
+        show_default=True,
+        metavar="N",
+        help="How many of these to keep.",
+    ),
     click.option("--save-frames", type=_PATH, metavar="DIR", help="Save pictures as DIR/LABEL/*.jpg."),
     click.option(
         "--save",
@@ -112,11 +154,20 @@ _NETWORK = (
 )
 _RUN = (
     click.option("--max-frames", type=click.IntRange(min=1), metavar="N", help="Stop after N answers."),
-    click.option("--duration", "duration_s", type=_SECONDS, metavar="S", help="Stop after S seconds."),
-    click.option("--top-k", type=click.IntRange(min=1), default=3, show_default=True, metavar="K"),
+    click.option(
+        "--duration", "duration_s", type=_Number(min=0, min_open=True), metavar="S", help="Stop after S seconds."
+    ),
+    click.option(
+        "--top-k",
+        type=click.IntRange(min=1),
+        default=3,
+        show_default=True,
+        metavar="K",
+        help="Predictions for each frame.",
+    ),
     click.option(
         "--threads",
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, _MOST_THREADS),
         default=0,
         metavar="N",
         help="Threads inside one inference [default: one per core].",
@@ -130,6 +181,7 @@ def camera_options(function: Callable[[ModelChoice, CameraJob], Any]) -> Callabl
     def command(choice: ModelChoice, **options: Any) -> Any:
         from edge_runtime.commands.camera_job import CameraJob
 
+        _refuse_lonely(click.get_current_context(), options)
         return function(choice, CameraJob(**options))
 
     command.__doc__, command.__name__ = function.__doc__, function.__name__
@@ -137,3 +189,11 @@ def camera_options(function: Callable[[ModelChoice, CameraJob], Any]) -> Callabl
     for option in reversed((*_CAPTURE, *_DECIDE, *_OUTPUT, *_NETWORK, *_RUN)):
         decorated = option(decorated)
     return decorated
+
+
+def _refuse_lonely(context: click.Context, options: Mapping[str, Any]) -> None:
+    """An option that would do nothing is a mistake, which its user should hear of."""
+    for name, other in _GOES_WITH.items():
+        if options[other] is None and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            flags = {parameter.name: max(parameter.opts, key=len) for parameter in context.command.params}
+            raise UsageError(f"{flags[name]}: goes with {flags[other]}, which is missing")

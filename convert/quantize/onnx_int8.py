@@ -4,10 +4,10 @@ What was chosen, by accuracy and latency of MobileNetV2 0.35 at 160 pixels on x8
 (divergence is Kullback-Leibler's from float32, over the validation split of the flower photos):
 
 - Activations uint8: with int8 activations the same model takes 1.4 times as long.
-- Weights uint8 too, around a zero point of 128, so that every machine computes the same. On x86 without VNNI the product
-  of uint8 and int8 saturates in 16 bits: on cats and dogs MobileNetV2 0.35 lost 2.0 points there with int8 weights and
-  1.0 with these, which take 1.3 times as long on such a processor. With 7 bits (``reduce_range``) nothing saturates
-  either, but the divergence grows from 0.006 to 0.016.
+- Weights uint8 too, around a zero point of 128, so that every machine computes the same. On x86 without VNNI the
+  product of uint8 and int8 saturates in 16 bits: on cats and dogs MobileNetV2 0.35 lost 2.0 points there with int8
+  weights and 1.0 with these, which take 1.3 times as long on such a processor. With 7 bits (``reduce_range``) nothing
+  saturates either, but the divergence grows from 0.006 to 0.016.
 - A scale for each output channel, and all 8 bits.
 - The nodes before the first layer, which turn pixels into its input, and the last softmax or sigmoid stay float32.
 - Biases are corrected, which takes the divergence from 0.056 to 0.006 and costs nothing when the model runs.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from edge_runtime.commands.camera_job import CameraJob
 from edge_runtime.commands.camera_sinks import open_sinks
 from edge_runtime.commands.model_choice import ModelChoice
 from edge_runtime.commands.output import Interrupts, output_stream, write_errors
+from edge_runtime.commands.sink_trouble import TroubleLog, losses
 from edge_runtime.cores import core_count
 from edge_runtime.errors import UsageError
 from edge_runtime.health import Health
@@ -61,16 +63,25 @@ def run_camera(choice: ModelChoice, job: CameraJob) -> None:
                 results = classify_frames(source, classifier, decider, top_k=job.top_k, until_s=until_s)
                 _pass_on(_first(results, job.max_frames), sinks, health, notifier, interrupts)
         except KeyboardInterrupt:
-            note(f"{health.snapshot()}, stopped")
+            _sum_up(health, ", stopped")
             return
         finally:
             notifier.stopping()
-    note(str(health.snapshot()))
+    _sum_up(health)
+
+
+def _sum_up(health: Health, how: str = "") -> None:
+    snapshot = health.snapshot()
+    note(f"{snapshot}{how}")
+    for line in losses(snapshot):
+        note(line)
 
 
 def _pass_on(
     results: Iterator[FrameResult], sinks: list[Sink], health: Health, notifier: Notifier, interrupts: Interrupts
 ) -> None:
+    # On a terminal the line that updates itself tells of trouble, and another one would tear it.
+    trouble = None if sys.stdout.isatty() else TroubleLog(health)
     for result, image_hwc_rgb_u8 in results:
         with interrupts.held():
             health.add(result)
@@ -82,6 +93,8 @@ def _pass_on(
                 notifier.alive()
             elif isinstance(result, StateChange):
                 notifier.status(f"{result.state.value}{f': {result.reason}' if result.reason else ''}")
+            if trouble:
+                trouble.look()
 
 
 def _first(results: Iterator[FrameResult], answers: int | None) -> Iterator[FrameResult]:

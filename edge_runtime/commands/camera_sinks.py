@@ -72,7 +72,9 @@ def _save_frames(job: CameraJob, classifier: Classifier) -> MonitoredSink:
     from edge_runtime.sinks.saving.save_frames import Choice, open_save_frames
 
     assert job.save_frames is not None  # noqa: S101
-    threshold = job.threshold or classifier.output_spec.reject_threshold or _UNSURE_BELOW
+    threshold = job.threshold
+    if threshold is None:
+        threshold = classifier.output_spec.reject_threshold or _UNSURE_BELOW
     return open_save_frames(
         job.save_frames,
         classifier.labels,
@@ -123,6 +125,9 @@ def _web(job: CameraJob, labels: Sequence[str], health: Health, name: str) -> Mo
 
 def _bytes(option: str, text: str) -> int:
     try:
-        return parse_bytes(text)
+        count = parse_bytes(text)
     except ValueError as error:
         raise UsageError(f"{option} {error}") from error
+    if count == 0:
+        raise UsageError(f"{option} {text}: expected a size above 0, such as 100MB")
+    return count

@@ -119,7 +119,8 @@ class Tally:
 
     def __str__(self) -> str:
         seconds = time.perf_counter() - self._started_s
-        rate = f" ({self._done / seconds:.0f}/s)" if self._done > 1 else ""
+        per_second = self._done / seconds
+        rate = f" ({per_second:.{0 if per_second >= 10 else 1}f}/s)" if self._done > 1 else ""
         pictures = f"{self._done} picture{'' if self._done == 1 else 's'}"
         duration = f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"
         failed = f", {self._failed} failed" if self._failed else ""

@@ -120,7 +120,8 @@ def render(service: Service, has_group: Callable[[str], bool] | None = None) -> 
 def _limits(service: Service) -> str:
     # A person at the keyboard of the same board comes first.
     lines = [f"MemoryMax={service.memory_max}", "TasksMax=128", "Nice=5"]
-    return "\n".join(lines if service.needs.prints else [*lines, "StandardOutput=null"])
+    # Errors would go where the output goes, and a service that fails must be able to say why.
+    return "\n".join(lines if service.needs.prints else [*lines, "StandardOutput=null", "StandardError=journal"])
 
 
 def _places(service: Service) -> str:

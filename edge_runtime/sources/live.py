@@ -39,6 +39,7 @@ class LiveSource(FrameSource):
 
     def __init__(self, name: str, spec: Mapping[str, Any], hint: str, options: CaptureOptions | None = None) -> None:
         self.name = name
+        self._shown = f"camera {name}" if name.isdecimal() else name
         self._spec, self._hint, self._options = spec, hint, options or CaptureOptions()
         self._closed = threading.Event()
         self._process: CaptureProcess | None = None
@@ -73,9 +74,9 @@ class LiveSource(FrameSource):
                 yield self._change(SourceState.ENDED, failure.reason)
                 return
             if failure.kind is FailureKind.FATAL:
-                raise SourceError(f"{self.name}: {failure.reason}")
+                raise SourceError(f"{self._shown}: {failure.reason}")
             if not (self._connected or self._options.wait):
-                raise SourceError(f"{self.name}: {failure.reason}; {self._hint}")
+                raise SourceError(f"{self._shown}: {failure.reason}; {self._hint}")
             if failure.kind is FailureKind.SLOW:
                 self._threads = 0
             if had_frames and time.perf_counter() - started_s > _STEADY_S:
@@ -135,7 +136,7 @@ class LiveSource(FrameSource):
             try:
                 self._process = CaptureProcess({**self._spec, **clock, "threads": self._threads})
             except SourceError as error:
-                raise SourceError(f"{self.name}: {error}") from error
+                raise SourceError(f"{self._shown}: {error}") from error
             return self._process
 
     def _finish(self, process: CaptureProcess) -> None:

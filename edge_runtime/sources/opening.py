@@ -36,12 +36,14 @@ def open_source(text: str, options: CaptureOptions | None = None) -> FrameSource
         SourceError: A file that cannot be read.
     """
     options = options or CaptureOptions()
+    if not text:
+        raise UsageError("--source: expected a camera as 0 or /dev/video0, an address or a video file, got nothing")
     # FFmpeg inside OpenCV reads this when it is first used; its messages name no file and repeat our error.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _AV_LOG_QUIET)
     scheme = re.match(r"([A-Za-z]+)://", text)
     if scheme:
         return _stream(text, scheme[1].lower(), options)
-    if text.isdecimal() or text.startswith("/dev/"):
+    if re.fullmatch("[0-9]{1,4}", text) or text.startswith("/dev/"):
         _refuse(text, realtime=options.realtime, loop=options.loop)
         return _live(text, "v4l2", int(text) if text.isdecimal() else text, _V4L2_HINT, options)
     if picamera := re.fullmatch(r"picamera(?::(\d{1,2}))?", text):
