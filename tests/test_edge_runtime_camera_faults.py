@@ -313,9 +313,9 @@ def test_closing_from_another_thread_ends_the_wait() -> None:
         assert list(given) == []
 
 
-def leftovers() -> tuple[int, int, str]:
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
-    return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), children
+def leftovers() -> tuple[int, int, int]:
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
+    return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), len(children)
 
 
 def test_a_hundred_times_open_and_closed_leave_nothing(tmp_path: Path) -> None:
@@ -334,4 +334,5 @@ def test_a_hundred_times_open_and_closed_leave_nothing(tmp_path: Path) -> None:
                 assert list(given) == []
         del given, source
         before = before or leftovers()
-    wait_for(lambda: leftovers() == before)
+    # Fewer is no leak: what other tests of this process left behind may go in the meantime.
+    wait_for(lambda: all(now <= then for now, then in zip(leftovers(), before, strict=True)))
