@@ -22,6 +22,8 @@ from edge_runtime.preprocess import ImageU8, load_prepared, prepare
 from edge_runtime.results import Prediction
 from edge_runtime.tensors import dequantize
 
+_FEW_LABELS = 64
+
 
 class Classifier:
     """An opened image classifier. Not thread-safe: give each thread its own.
@@ -114,11 +116,13 @@ class Classifier:
         """Order float32 [N] probabilities into at most ``top_k`` predictions, the answer first."""
         answer = int(top1(probabilities[np.newaxis], self.output_spec)[0])
         wanted = min(max(1, top_k), len(probabilities))
-        # Sorting a thousand labels for the best three would cost more than the rest of the loop around a small model.
-        least = np.partition(probabilities, -wanted)[-wanted]
-        strong = np.flatnonzero(probabilities >= least)
         # Stable, so that equal quantized scores rank in label order on every machine.
-        ranked = strong[np.argsort(-probabilities[strong], kind="stable")].tolist()
+        if len(probabilities) <= _FEW_LABELS:
+            ranked = np.argsort(-probabilities, kind="stable").tolist()
+        else:
+            # To sort a thousand labels for the best three would cost more than the rest of the loop around a model.
+            strong = np.flatnonzero(probabilities >= np.partition(probabilities, -wanted)[-wanted])
+            ranked = strong[np.argsort(-probabilities[strong], kind="stable")].tolist()
         order = [answer, *(index for index in ranked if index != answer)][:wanted]
         return [Prediction(self.labels[index], float(probabilities[index])) for index in order]
 
