@@ -116,8 +116,10 @@ def _run_child(job: dict[str, Any], timeout_s: float) -> tuple[list[dict[str, An
     # Imported here because only the first run of a file from elsewhere needs it.
     import subprocess
 
+    # The child sees what we see, in the same order; an editable installation is found by a hook, not by a path.
     root = str(Path(__file__).resolve().parents[2])
-    command = [sys.executable, "-I", "-c", _PROGRAM, root, *(entry for entry in sys.path if entry)]
+    places = [entry for entry in sys.path if entry]
+    command = [sys.executable, "-I", "-c", _PROGRAM, *([] if root in places else [root]), *places]
     try:
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
