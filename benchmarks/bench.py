@@ -10,7 +10,6 @@ from pathlib import Path
 
 from benchmarks.evaluation import EvaluationSet, choose_pictures, hashes_trained_on, prepare_pictures
 from benchmarks.machine import describe_machine
-from benchmarks.markdown import render_markdown
 from benchmarks.measure import Measurement, measure_subject
 from benchmarks.plan import (
     KERAS_FUNCTION,
@@ -21,7 +20,8 @@ from benchmarks.plan import (
     plan_subjects,
     remarks_on_checks,
 )
-from benchmarks.report import (
+from benchmarks.report.markdown import render_markdown
+from benchmarks.report.record import (
     ANSWERS_FILE,
     LATENCIES_FILE,
     MARKDOWN_FILE,

@@ -79,9 +79,9 @@ def run(
     if keras is not None:
         require_extra("edge-bench run --keras", "train", "tensorflow", "keras")
     from benchmarks.bench import remember_fastest, run_bench
-    from benchmarks.markdown import caveats, render_table
     from benchmarks.plan import BenchConfig
-    from benchmarks.report import MARKDOWN_FILE
+    from benchmarks.report.markdown import caveats, render_table
+    from benchmarks.report.record import MARKDOWN_FILE
     from edge_runtime.datasets.samples import Split
     from edge_runtime.modelfile import read_bundle_manifest
 

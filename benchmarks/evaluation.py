@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.plan import BenchConfig
-from benchmarks.report import DataRecord, Unreadable
+from benchmarks.report.record import DataRecord, Unreadable
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import InputSpec
 from edge_runtime.datasets.decode import decode_all

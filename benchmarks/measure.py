@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.evaluation import EvaluationSet
+from benchmarks.measuring.processes import ask_child
+from benchmarks.measuring.protocol import ChildAnswer, ChildSpec, Timeline
 from benchmarks.plan import BenchConfig, SubjectPlan
-from benchmarks.processes import ask_child
-from benchmarks.protocol import ChildAnswer, ChildSpec, Timeline
-from benchmarks.report import ColdStart
+from benchmarks.report.record import ColdStart
 from benchmarks.statistics import percentile
 from edge_runtime.cli_support import Progress
 from edge_runtime.errors import EdgeKitError

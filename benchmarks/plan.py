@@ -11,8 +11,8 @@ from edge_runtime.datasets.samples import Split
 from edge_runtime.errors import CompatibilityError, ModelError, UsageError
 from edge_runtime.modelfile import read_bundle_manifest
 
-ARTIFACT_MODULE = "benchmarks.artifact_child"
-KERAS_MODULE = "benchmarks.keras_child"
+ARTIFACT_MODULE = "benchmarks.measuring.artifact_child"
+KERAS_MODULE = "benchmarks.measuring.keras_child"
 KERAS_MODEL_FILE = "model.keras"
 KERAS_PREDICT = "keras-predict"
 KERAS_FUNCTION = "keras-function"

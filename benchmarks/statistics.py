@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_runtime.intervals import wilson_interval
+from edge_runtime.statistics.intervals import wilson_interval
 
 """Quantile 0.975 of the standard normal distribution, for a two-sided 95 % interval."""
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks import child, keras_child
-from benchmarks.artifact_child import ArtifactSubject
 from benchmarks.measure import summarize_starts
-from benchmarks.protocol import ChildAnswer, ChildFailure, ChildSpec, Timeline, read_message, write_message
+from benchmarks.measuring.artifact_child import ArtifactSubject
+from benchmarks.measuring.protocol import ChildAnswer, ChildFailure, ChildSpec, Timeline, read_message, write_message
 from benchmarks.statistics import summarize_latencies
 from edge_runtime.contract import Head, OutputSpec
 from edge_runtime.errors import EngineError, ManifestError

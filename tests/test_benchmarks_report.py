@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from benchmarks.bench import compare
 from benchmarks.machine import MachineRecord
-from benchmarks.markdown import caveats, escape, render_markdown, render_table, significant
 from benchmarks.measure import Measurement
 from benchmarks.plan import SubjectPlan
-from benchmarks.report import REPORT_FILE, ColdStart, DataRecord, Report, Unreadable, read_report
+from benchmarks.report.markdown import caveats, escape, render_markdown, render_table, significant
+from benchmarks.report.record import REPORT_FILE, ColdStart, DataRecord, Report, Unreadable, read_report
 from edge_runtime.errors import DataError, ManifestError
 
 TRUTH = (0, 1, 0, 1)

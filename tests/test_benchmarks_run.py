@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from benchmarks import cli
+from benchmarks.measuring.processes import ask_child
+from benchmarks.measuring.protocol import ChildSpec
 from benchmarks.plan import ARTIFACT_MODULE
-from benchmarks.processes import ask_child
-from benchmarks.protocol import ChildSpec
-from benchmarks.report import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, read_report
+from benchmarks.report.record import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, read_report
 from edge_runtime.contract import (
     MANIFEST_FILE,
     Artifact,

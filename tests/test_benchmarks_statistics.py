@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.statistics import percentile, share_of, summarize_latencies
-from edge_runtime.intervals import wilson_interval
+from edge_runtime.statistics.intervals import wilson_interval
 
 COUNTS = st.integers(1, 100_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
 

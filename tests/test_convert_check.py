@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from convert.check import child, latency
 from convert.check.compare import FLOAT16_TOLERANCE, FLOAT_TOLERANCE, FlipPair, Reference, compare, points, tolerance
 from convert.check.job import CheckFailure, CheckJob, Observation, read_outcome, write_message
-from convert.check.statistics import expected_calibration_error, mcnemar_p, paired_drop_interval
 from convert.job import CHECK_FILE, GOLDEN_INPUT_FILE
 from edge_runtime.contract import Head, OutputSpec, Variant
 from edge_runtime.errors import CompatibilityError
-from edge_runtime.intervals import wilson_interval
+from edge_runtime.statistics.calibration import expected_calibration_error
+from edge_runtime.statistics.intervals import wilson_interval
+from edge_runtime.statistics.paired import mcnemar_p, paired_drop_interval
 from edge_runtime.testing import FakeEngine, fake_classifier, write_tiny_model
 
 SOFTMAX = OutputSpec(Head.SOFTMAX, 0.0)

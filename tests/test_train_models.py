@@ -11,7 +11,7 @@ import pytest
 
 from edge_runtime.datasets.folder import read_folder
 from edge_runtime.errors import IntegrityError, UsageError
-from edge_runtime.intervals import wilson_interval
+from edge_runtime.statistics.intervals import wilson_interval
 from train.backend import load_keras
 from train.choices import BackboneName, ClassWeights
 from train.cli_run import resolve_recipe

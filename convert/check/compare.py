@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.check.statistics import expected_calibration_error, mcnemar_p, paired_drop_interval
 from edge_runtime.contract import Check, OutputSpec, Variant
 from edge_runtime.decision import top1
 from edge_runtime.errors import CompatibilityError
-from edge_runtime.intervals import wilson_interval
+from edge_runtime.statistics.calibration import expected_calibration_error
+from edge_runtime.statistics.intervals import wilson_interval
+from edge_runtime.statistics.paired import mcnemar_p, paired_drop_interval
 
 # A float export differs from Keras by rounding only; more means that the export is wrong.
 FLOAT_TOLERANCE = 1e-4

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.intervals import wilson_interval
+from edge_runtime.statistics.intervals import wilson_interval
 
 
 @dataclass(frozen=True)

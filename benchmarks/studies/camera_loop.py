@@ -1,7 +1,7 @@
 """What the camera loop costs beside the model, and how old its answers are: the tables on the camera in RESULTS.md.
 
-    python -m benchmarks.camera_loop overhead MODEL VIDEO [--labels FILE --crop CROP]
-    python -m benchmarks.camera_loop freshness VIDEO [--frames 10000]
+    python -m benchmarks.studies.camera_loop overhead MODEL VIDEO [--labels FILE --crop CROP]
+    python -m benchmarks.studies.camera_loop freshness VIDEO [--frames 10000]
 
 ``overhead`` runs the same decoded frames through the bare stages (`Classifier.prepare` and the engine's ``invoke``) and
 through the whole loop with its decisions, health and a JSON-lines sink, in turns, one thread. ``freshness`` plays a

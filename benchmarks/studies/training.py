@@ -1,9 +1,9 @@
 """How long ``edge-train`` takes beside the notebook way, to the same accuracy on the same photos.
 
-    python -m benchmarks.training DATA WEIGHTS.h5 ALPHA [RUNS]
+    python -m benchmarks.studies.training DATA WEIGHTS.h5 ALPHA [RUNS]
 
 Both are whole processes from a cold start, in turn (A B A B ...): ``edge-train run --recipe mobilenetv2`` without
-fine-tuning and with an empty cache, report and evaluation included, and ``benchmarks/notebook_way.py`` until its
+fine-tuning and with an empty cache, report and evaluation included, and ``notebook_way.py`` until its
 validation accuracy first reaches that of the other, or for 15 epochs. DATA holds ``train`` and ``validation``; the
 accuracy of both is over all pictures of ``validation``.
 """

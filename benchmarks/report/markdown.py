@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from benchmarks.report import Performance, Report, SubjectResult
+from benchmarks.report.record import Performance, Report, SubjectResult
 from benchmarks.statistics import Share
 
 _HEADER = (

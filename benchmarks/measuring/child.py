@@ -8,7 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from benchmarks.protocol import ChildAnswer, ChildFailure, ChildSpec, Measured, Timeline, read_message, write_message
+from benchmarks.measuring.protocol import (
+    ChildAnswer,
+    ChildFailure,
+    ChildSpec,
+    Measured,
+    Timeline,
+    read_message,
+    write_message,
+)
 from edge_runtime.child import die_with_parent
 from edge_runtime.errors import EdgeKitError
 

@@ -1,4 +1,4 @@
-"""Child program that measures the Keras model of a run: ``python -m benchmarks.keras_child SPEC.json``.
+"""Child program that measures the Keras model of a run: ``python -m benchmarks.measuring.keras_child SPEC.json``.
 
 The only module of this package that imports TensorFlow, always in a process of its own.
 """
@@ -9,9 +9,9 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.child import Loader, Subject, run_child
+from benchmarks.measuring.child import Loader, Subject, run_child
+from benchmarks.measuring.protocol import ChildSpec
 from benchmarks.plan import KERAS_MODEL_FILE, KERAS_PREDICT
-from benchmarks.protocol import ChildSpec
 from edge_runtime.contract import Manifest, OutputSpec
 from edge_runtime.modelfile import read_bundle_manifest
 

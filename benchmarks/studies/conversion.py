@@ -1,6 +1,6 @@
 """What a conversion takes, and what it gives: the tables on conversion in RESULTS.md.
 
-    python -m benchmarks.conversion RUN [OPTION ...]
+    python -m benchmarks.studies.conversion RUN [OPTION ...]
 
 Times ``edge-convert run RUN`` as a whole process, prints what it recorded of each variant, and then times one invoke of
 float32 and of each other TFLite variant in turns, one thread, as ratios pair by pair: whichever of the two comes first,

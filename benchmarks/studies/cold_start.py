@@ -1,9 +1,9 @@
 """How long ``edge-run classify`` of one photo takes from a cold start, beside a script that does the least.
 
-    python -m benchmarks.cold_start MODEL.tflite PHOTO [--runs 21] [-- OPTIONS OF EDGE-RUN]
+    python -m benchmarks.studies.cold_start MODEL.tflite PHOTO [--runs 21] [-- OPTIONS OF EDGE-RUN]
 
-Whole processes in turn (A B C A B C ...): ``edge-run classify``, ``benchmarks/bare_script.py`` and ``edge-run --help``,
-after one round that does not count. Needed: at most 1.5 times the wall time of the script, under 95 MB, and 0.25 s for
+Whole processes in turn (A B C A B C ...): ``edge-run classify``, the script ``bare_script.py`` beside this
+file and ``edge-run --help``, after one round that does not count. Needed: at most 1.5 times the wall time of the script, under 95 MB, and 0.25 s for
 ``--help``.
 """
 

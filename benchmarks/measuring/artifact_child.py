@@ -1,4 +1,4 @@
-"""Child program that measures one artifact of a bundle: ``python -m benchmarks.artifact_child SPEC.json``.
+"""Child program that measures one artifact of a bundle: ``python -m benchmarks.measuring.artifact_child SPEC.json``.
 
 It uses what a device uses, `edge_runtime.classifier`, and refuses to report if TensorFlow has found its way in.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.child import Loader, Subject, is_training_loaded, run_child
-from benchmarks.protocol import ChildSpec
+from benchmarks.measuring.child import Loader, Subject, is_training_loaded, run_child
+from benchmarks.measuring.protocol import ChildSpec
 from edge_runtime.errors import EngineError
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """How near ``edge-run classify`` of many photos comes to the limit of the machine, beside plain loops.
 
-    python -m benchmarks.folder_throughput MODEL.tflite PHOTOS [--labels FILE] [--pictures 1000] [--rounds 5]
+    python -m benchmarks.studies.folder_throughput MODEL.tflite PHOTOS [--labels FILE] [--pictures 1000] [--rounds 5]
         [--mediapipe PYTHON]
 
 All sides run in turn, round after round (A B C A B C ...), each in a process of its own, after one round that does not
@@ -57,7 +57,7 @@ class Setting:
 
 def measure_round(setting: Setting) -> dict[str, float]:
     """Pictures a second of each side, once in turn."""
-    child = [sys.executable, "-m", "benchmarks.folder_child"]
+    child = [sys.executable, "-m", "benchmarks.studies.folder_child"]
     given = [setting.model, setting.list_file, *([setting.labels] if setting.labels else [])]
     rates = {side: _rate([*child, side, *given]) for side in ("limit", "pipeline")}
     rates["whole"] = setting.pictures / _whole_s(setting)

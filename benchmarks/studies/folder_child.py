@@ -1,6 +1,6 @@
-"""One side of ``benchmarks/folder_throughput.py``, in a process of its own; prints one JSON line.
+"""One side of ``benchmarks/studies/folder_throughput.py``, in a process of its own; prints one JSON line.
 
-    python -m benchmarks.folder_child limit|pipeline|plain|same MODEL LIST [LABELS]
+    python -m benchmarks.studies.folder_child limit|pipeline|plain|same MODEL LIST [LABELS]
 
 ``limit`` gives the processor seconds that decoding, resizing and inference take, and nothing else; ``pipeline`` times
 `edge_runtime.pipeline.folder` from the first result to the last; ``plain`` times what one writes in ten lines: OpenCV,

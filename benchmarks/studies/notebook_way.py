@@ -1,4 +1,4 @@
-"""Transfer learning as notebooks do it, to compare ``edge-train`` with: see ``benchmarks/training.py``.
+"""Transfer learning as notebooks do it, to compare ``edge-train`` with: see ``benchmarks/studies/training.py``.
 
 ``image_dataset_from_directory``, a frozen MobileNetV2 inside the model, every epoch through all of it, as TensorFlow's
 transfer learning tutorial has it: https://www.tensorflow.org/tutorials/images/transfer_learning. Prints a JSON line

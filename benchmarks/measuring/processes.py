@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.protocol import ChildAnswer, ChildSpec, read_message, write_message
+from benchmarks.measuring.protocol import ChildAnswer, ChildSpec, read_message, write_message
 from edge_runtime.errors import EngineError
 
 # Keras is measured on the processor too: a GPU in the workstation says nothing about the device.
@@ -21,7 +21,7 @@ def ask_child(module: str, spec: ChildSpec, folder: Path, timeout_s: float) -> t
     """Run ``python -m MODULE`` in a fresh process and read its answer.
 
     Args:
-        module: ``benchmarks.artifact_child`` or ``benchmarks.keras_child``.
+        module: ``benchmarks.measuring.artifact_child`` or ``benchmarks.measuring.keras_child``.
         spec: What it shall measure; ``spec.answer`` lies in ``folder``.
         folder: Scratch folder, also the child's working directory, so that a file called ``numpy.py`` in the user's
             own is not imported.

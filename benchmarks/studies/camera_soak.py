@@ -1,6 +1,6 @@
 """Whether a camera that runs for ever stays as it was: the soak in RESULTS.md.
 
-    python -m benchmarks.camera_soak [--frames 200000]
+    python -m benchmarks.studies.camera_soak [--frames 200000]
 
 Runs the real ``edge-run camera`` on a drawn video that is played as a camera of 1,000 frames a second, with every sink:
 standard output, a rotated file, saved pictures under a small quota, a broker (where mosquitto is installed), a webhook

@@ -1,0 +1,1 @@
+"""What runs the models: child processes, the requests they take, and the schedule that asks them."""
