@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.plan import BenchConfig
-from benchmarks.report.record import DataRecord, Unreadable
+from benchmarks.records.data import DataRecord, Unreadable
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import InputSpec
 from edge_runtime.datasets.decode import decode_all
@@ -20,7 +20,6 @@ from edge_runtime.datasets.samples import SPLIT_FILE, Dataset, Sample, Split, fi
 from edge_runtime.errors import DatasetError, UsageError
 from edge_runtime.modelfile import file_sha256
 
-_LIMIT_SEED = 0
 _PREFERENCE = (Split.TEST, Split.VALIDATION)
 
 
@@ -76,8 +75,9 @@ def choose_pictures(config: BenchConfig) -> Chosen:
             "or --keras RUN to take the test split of that run"
         )
     source = config.data or f"{SPLIT_FILE} of {config.keras}"
-    part, samples = choose_part(source, dataset.samples, config.split)
-    return Chosen(source, part, limit_samples(samples, config.limit), len(dataset.ignored))
+    settings = config.settings
+    part, samples = choose_part(source, dataset.samples, Split(settings.split) if settings.split else None)
+    return Chosen(source, part, limit_samples(samples, settings.limit, settings.seed), len(dataset.ignored))
 
 
 def choose_part(source: str, samples: Sequence[Sample], wanted: Split | None) -> tuple[str, tuple[Sample, ...]]:
@@ -99,11 +99,11 @@ def choose_part(source: str, samples: Sequence[Sample], wanted: Split | None) ->
     raise UsageError(f"{source}: holds no {asked} pictures, only {found}; choose with --split")
 
 
-def limit_samples(samples: tuple[Sample, ...], limit: int | None) -> tuple[Sample, ...]:
+def limit_samples(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[Sample, ...]:
     """At most ``limit`` pictures, drawn by chance with a fixed seed, in their old order."""
     if limit is None or limit >= len(samples):
         return samples
-    drawn = random.Random(_LIMIT_SEED).sample(range(len(samples)), limit)  # noqa: S311 - a sample, not a secret
+    drawn = random.Random(seed).sample(range(len(samples)), limit)  # noqa: S311 - a sample, not a secret
     return tuple(samples[index] for index in sorted(drawn))
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.contract import Manifest, Variant
-from edge_runtime.datasets.samples import Split
+from benchmarks.settings import Settings
+from edge_runtime.contract import Manifest
 from edge_runtime.errors import CompatibilityError, ModelError, UsageError
-from edge_runtime.modelfile import read_bundle_manifest
+from edge_runtime.modelfile import file_sha256, read_bundle_manifest
 
 ARTIFACT_MODULE = "benchmarks.measuring.artifact_child"
 KERAS_MODULE = "benchmarks.measuring.keras_child"
@@ -17,11 +17,8 @@ KERAS_MODEL_FILE = "model.keras"
 KERAS_PREDICT = "keras-predict"
 KERAS_FUNCTION = "keras-function"
 
-ARTIFACT_STARTS = 3
-# TensorFlow takes seconds to import, and its start varies little against its length.
-KERAS_STARTS = 1
-_PREDICT_SHARE = 5
-_PREDICT_MINIMUM = 20
+KERAS_XLA = "keras-xla"
+KERAS_SUBJECTS = (KERAS_PREDICT, KERAS_FUNCTION, KERAS_XLA)
 
 
 @dataclass(frozen=True)
@@ -31,30 +28,20 @@ class BenchConfig:
     Attributes:
         bundle: The bundle directory.
         data: SRC of labelled pictures, or None for the split of ``keras``.
-        split: Part of the data; None takes test, else validation.
         keras: Run directory whose Keras model is compared, or None.
         out: Report directory.
-        variants: Which artifacts; empty takes all.
-        limit: At most so many pictures, or None.
-        invocations: Timed calls of each artifact.
-        threads: Threads inside one inference.
-        timeout_s: Seconds after which a measuring process is stopped.
         overwrite: Whether an existing report is replaced.
         command: The command line as typed, for the report.
+        settings: How it is measured.
     """
 
     bundle: Path
     data: str | None
-    split: Split | None
     keras: Path | None
     out: Path
-    variants: tuple[Variant, ...]
-    limit: int | None
-    invocations: int
-    threads: int
-    timeout_s: float
     overwrite: bool
     command: str
+    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -62,24 +49,25 @@ class SubjectPlan:
     """One thing to measure.
 
     Attributes:
-        name: ``keras-predict``, ``keras-function`` or the artifact's variant.
+        name: ``keras-predict``, ``keras-function``, ``keras-xla`` or the artifact's variant.
         module: Child program.
         model: Run directory or bundle, absolute, since the child runs elsewhere.
-        variant: What the child is told.
         file: The model file.
         bytes: Its size; 0 where it is missing.
-        starts: Cold starts, at least 1; the last one goes on to be measured.
-        invocations: Timed calls.
+        sha256: Its hash; empty where it is missing.
     """
 
     name: str
     module: str
     model: Path
-    variant: str
     file: Path
     bytes: int
-    starts: int
-    invocations: int
+    sha256: str
+
+    @property
+    def is_keras(self) -> bool:
+        """Whether it is the full model, not an artifact."""
+        return self.module == KERAS_MODULE
 
 
 def plan_subjects(config: BenchConfig, manifest: Manifest) -> tuple[SubjectPlan, ...]:
@@ -92,27 +80,14 @@ def plan_subjects(config: BenchConfig, manifest: Manifest) -> tuple[SubjectPlan,
     held = {artifact.variant: artifact for artifact in manifest.artifacts}
     if not held:
         raise ModelError(f"{config.bundle}: holds no exported model; make a bundle with edge-convert run")
-    missing = [variant.value for variant in config.variants if variant not in held]
+    missing = [variant for variant in config.settings.variants if variant not in {held_one.value for held_one in held}]
     if missing:
         known = ", ".join(variant.value for variant in held)
         raise UsageError(f"{config.bundle}: has no variant {', '.join(missing)}; it holds {known}")
-    wanted = [artifact for variant, artifact in held.items() if variant in (config.variants or tuple(held))]
-    subjects = _keras_subjects(config)
-    for artifact in wanted:
-        file = config.bundle / artifact.file
-        subjects.append(
-            SubjectPlan(
-                name=artifact.variant.value,
-                module=ARTIFACT_MODULE,
-                model=config.bundle.resolve(),
-                variant=artifact.variant.value,
-                file=file,
-                bytes=_size(file),
-                starts=ARTIFACT_STARTS,
-                invocations=config.invocations,
-            )
-        )
-    return tuple(subjects)
+    wanted = [artifact for artifact in manifest.artifacts if _is_wanted(artifact.variant.value, config.settings)]
+    files = [(artifact.variant.value, config.bundle / artifact.file) for artifact in wanted]
+    artifacts = [_subject(name, ARTIFACT_MODULE, config.bundle, file) for name, file in files]
+    return (*_keras_subjects(config), *artifacts)
 
 
 def remarks_on_checks(manifest: Manifest, plans: Sequence[SubjectPlan]) -> tuple[str, ...]:
@@ -156,17 +131,19 @@ def check_run(run: Path, bundle_manifest: Manifest) -> tuple[str, ...]:
     return ()
 
 
-def _keras_subjects(config: BenchConfig) -> list[SubjectPlan]:
+def _is_wanted(variant: str, settings: Settings) -> bool:
+    return not settings.variants or variant in settings.variants
+
+
+def _keras_subjects(config: BenchConfig) -> tuple[SubjectPlan, ...]:
     if config.keras is None:
-        return []
-    file = config.keras / KERAS_MODEL_FILE
-    # Keras takes a tenth of a second for one predict call, so it is called less often.
-    predict_invocations = min(config.invocations, max(_PREDICT_MINIMUM, config.invocations // _PREDICT_SHARE))
-    return [
-        SubjectPlan(name, KERAS_MODULE, config.keras.resolve(), name, file, _size(file), KERAS_STARTS, invocations)
-        for name, invocations in ((KERAS_PREDICT, predict_invocations), (KERAS_FUNCTION, config.invocations))
-    ]
+        return ()
+    # XLA compiles for seconds, and is what a sceptic asks for, not what a hurried run needs.
+    names = (KERAS_PREDICT, KERAS_FUNCTION) if config.settings.quick else KERAS_SUBJECTS
+    return tuple(_subject(name, KERAS_MODULE, config.keras, config.keras / KERAS_MODEL_FILE) for name in names)
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+def _subject(name: str, module: str, model: Path, file: Path) -> SubjectPlan:
+    is_there = file.is_file()
+    size, sha256 = (file.stat().st_size, file_sha256(file)) if is_there else (0, "")
+    return SubjectPlan(name, module, model.resolve(), file, size, sha256)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from edge_runtime.statistics.intervals import wilson_interval
 
-"""Quantile 0.975 of the standard normal distribution, for a two-sided 95 % interval."""
-
 _NS_PER_MS = 1e6
 
 
@@ -33,15 +31,53 @@ class Share:
 
 
 @dataclass(frozen=True)
-class LatencySummary:
-    """Latency of single calls, in milliseconds; the percentiles are measured calls, see `percentile`."""
+class Interval:
+    """A 95 % interval."""
 
-    invocations: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LatencySummary:
+    """Latency of single calls, in milliseconds; the percentiles are measured calls, see `percentile`.
+
+    Attributes:
+        queries: How many calls were timed.
+        p50_ms: Median.
+        p90_ms: The figure that MLPerf reports for single stream.
+        p95_ms: 95th percentile.
+        p99_ms: None with fewer than 100 calls: it would be the slowest call.
+        p99_9_ms: None with fewer than 1,000 calls.
+        minimum_ms: Fastest call.
+        maximum_ms: Slowest call.
+        p50_interval_ms: Bootstrap interval of the median over bursts; None with fewer than 3 bursts.
+    """
+
+    queries: int
     p50_ms: float
     p90_ms: float
-    p99_ms: float
+    p95_ms: float
+    p99_ms: float | None
+    p99_9_ms: float | None
     minimum_ms: float
     maximum_ms: float
+    p50_interval_ms: Interval | None
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as much one thing takes as another, both measured in the same rounds.
+
+    Attributes:
+        median: Median of the ratios of the rounds.
+        interval: Bootstrap interval of that median over rounds; None with fewer than 3 rounds.
+        rounds: How many ratios.
+    """
+
+    median: float
+    interval: Interval | None
+    rounds: int
 
 
 def share_of(hits: int, total: int) -> Share:
@@ -70,13 +106,24 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return sorted(values)[max(1, rank) - 1]
 
 
-def summarize_latencies(latencies_ns: Sequence[int]) -> LatencySummary:
-    """Percentiles in milliseconds of individual latencies in nanoseconds (at least one)."""
-    return LatencySummary(
-        invocations=len(latencies_ns),
-        p50_ms=percentile(latencies_ns, 50) / _NS_PER_MS,
-        p90_ms=percentile(latencies_ns, 90) / _NS_PER_MS,
-        p99_ms=percentile(latencies_ns, 99) / _NS_PER_MS,
-        minimum_ms=min(latencies_ns) / _NS_PER_MS,
-        maximum_ms=max(latencies_ns) / _NS_PER_MS,
-    )
+def summarize_latencies(bursts_ns: Sequence[Sequence[int]], seed: int = 0) -> LatencySummary:
+    """Percentiles over all calls, and the interval of the median over the bursts they came in.
+
+    Calls of one burst are not independent of one another, so whole bursts are drawn.
+
+    Args:
+        bursts_ns: Latencies of single calls in nanoseconds, burst by burst; at least one call.
+        seed: Of the bootstrap.
+    """
+    raise NotImplementedError
+
+
+def ratio_of(reference: Sequence[float], own: Sequence[float], seed: int = 0) -> Ratio:
+    """How many times as much the reference takes, round by round.
+
+    Args:
+        reference: Of each round, above 0.
+        own: The same of the other thing, as many.
+        seed: Of the bootstrap.
+    """
+    raise NotImplementedError

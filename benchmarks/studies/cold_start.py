@@ -2,9 +2,9 @@
 
     python -m benchmarks.studies.cold_start MODEL.tflite PHOTO [--runs 21] [-- OPTIONS OF EDGE-RUN]
 
-Whole processes in turn (A B C A B C ...): ``edge-run classify``, the script ``bare_script.py`` beside this
-file and ``edge-run --help``, after one round that does not count. Needed: at most 1.5 times the wall time of the script, under 95 MB, and 0.25 s for
-``--help``.
+Whole processes in turn (A B C A B C ...): ``edge-run classify``, the script ``bare_script.py`` beside this file and
+``edge-run --help``, after one round that does not count. Needed: at most 1.5 times the wall time of the script, under
+95 MB, and 0.25 s for ``--help``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""From answers and true labels to the records of accuracy."""

@@ -1,0 +1,1 @@
+"""What the board and the processes take: temperature, power, memory, sizes."""

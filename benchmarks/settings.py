@@ -1,0 +1,67 @@
+"""How a benchmark is run: every choice that bears on its figures, recorded in the report."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from edge_runtime.errors import UsageError
+
+
+class Scenario(str, enum.Enum):
+    """What is timed, named as MLPerf names it where MLPerf has it."""
+
+    SINGLE_STREAM = "single-stream"
+    OFFLINE = "offline"
+    CAMERA = "camera"
+    STAGES = "stages"
+    THREADS = "threads"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices of ``edge-bench run``.
+
+    Attributes:
+        split: Part of the data; None takes test, else validation.
+        limit: At most so many pictures, or None.
+        variants: Which artifacts; empty takes all.
+        scenarios: What is timed; single-stream is always among them.
+        sessions: How often each model is started in a fresh process to be timed.
+        rounds: Rounds of bursts in each session; in each round every model is timed once, in random order.
+        min_duration_s: Least single-stream time of each model, over all its bursts.
+        min_queries: Least number of single-stream calls of each model, over all its bursts.
+        starts: Cold starts of each artifact; the sessions' own starts are among them.
+        threads: Threads inside one inference.
+        sweep_threads: Thread counts of the sweep.
+        camera_fps: Rate of the paced camera.
+        seed: Of the order and of the drawn pictures.
+        quick: Whether ``--quick`` chose the rest.
+        timeout_s: Seconds after which a measuring process that does not answer is stopped.
+        power: Name of the power reader, or None for whichever is found.
+    """
+
+    split: str | None = None
+    limit: int | None = None
+    variants: tuple[str, ...] = ()
+    scenarios: tuple[Scenario, ...] = tuple(Scenario)
+    sessions: int = 2
+    rounds: int = 10
+    min_duration_s: float = 4.0
+    min_queries: int = 200
+    starts: int = 3
+    threads: int = 1
+    sweep_threads: tuple[int, ...] = ()
+    camera_fps: float = 30.0
+    seed: int = 0
+    quick: bool = False
+    timeout_s: float = 600.0
+    power: str | None = None
+
+    def __post_init__(self) -> None:
+        if Scenario.SINGLE_STREAM not in self.scenarios:
+            raise UsageError("single-stream cannot be left out: every other figure is told beside it")
+
+    def wants(self, scenario: Scenario) -> bool:
+        """Whether it is to be timed."""
+        return scenario in self.scenarios
