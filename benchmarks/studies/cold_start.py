@@ -29,10 +29,18 @@ class Run:
     peak_mb: float
 
 
+def as_installed() -> dict[str, str]:
+    """The environment without PYTHONDONTWRITEBYTECODE.
+
+    pip compiles what it installs. A checkout in which nothing may be compiled would compile edge-run at every start.
+    """
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run_once(command: Sequence[str]) -> Run:
     """Run a command to its end."""
     started_s = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=as_installed(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     wall_s = time.perf_counter() - started_s
     process.returncode = os.waitstatus_to_exitcode(status)

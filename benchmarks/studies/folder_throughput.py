@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
+from benchmarks.studies.cold_start import as_installed
 from edge_runtime.picture_names import is_image_name
 
 _WHOLE = "edge-run classify, whole process"
@@ -120,7 +121,7 @@ def _whole_s(setting: Setting) -> float:
         command += ["--list", setting.list_file, "--output", f"{scratch}/rows.jsonl"]
         command += ["--labels", setting.labels, "--crop", "center"] if setting.labels else []
         started_s = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=as_installed(), capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - started_s
         rows = Path(scratch, "rows.jsonl").read_text(encoding="utf-8").count("\n") if done.returncode == 0 else 0
     if rows != setting.pictures:

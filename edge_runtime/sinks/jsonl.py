@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
 
 
+# Made once: json.dumps with other than its own defaults makes one for every record.
+_READABLE = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_ASCII = json.JSONEncoder(allow_nan=False)
+
+
 class JsonlSink(Sink):
     """Writes `edge_runtime.results.to_record`, one a line.
 
@@ -33,8 +38,8 @@ class JsonlSink(Sink):
 
 def json_line(record: object) -> str:
     """One line of JSON without control characters."""
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    text = _READABLE.encode(record)
     if text.isprintable():
         return text
     # DEL is the one control character that json leaves as it is.
-    return json.dumps(record, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f")
+    return _ASCII.encode(record).replace("\x7f", "\\u007f")
