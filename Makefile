@@ -1,7 +1,7 @@
 # Every target can be the first command on a fresh clone: .venv is made when it is needed.
 # Variables: DATA (folder of class folders, zip, URL of a zip, index.csv, or smileys), RECIPE, NAME, EPOCHS, WEIGHTS (imagenet, none or FILE.h5),
 # MODEL (bundle or model file), SOURCE (pictures for classify; camera index, device or video file for camera),
-# OVERWRITE=1, RESUME=1, PYTHON.
+# OVERWRITE=1, RESUME=1, QUICK=1 (bench), PYTHON.
 
 PYTHON ?= python3
 DATA ?= smileys
@@ -12,6 +12,7 @@ WEIGHTS ?=
 MODEL ?= bundles/$(NAME)
 SOURCE ?=
 OVERWRITE ?=
+QUICK ?=
 RESUME ?=
 
 VENV := .venv
@@ -76,8 +77,18 @@ tflite: $(SETUP) ## Convert runs/NAME to every TFLite variant, check each agains
 onnx: $(SETUP) ## Convert runs/NAME to ONNX, float32 and int8, into bundles/NAME-onnx
 	$(BIN)/edge-convert run runs/$(NAME) $(addprefix --variant ,$(ONNX)) --out bundles/$(NAME)-onnx $(FORCE)
 
-bench: $(SETUP) ## Measure bundle MODEL against the Keras model of runs/NAME into reports/NAME
-	$(BIN)/edge-bench run '$(MODEL)' --keras runs/$(NAME) --out reports/$(NAME) $(FORCE)
+# What make bench needs and is not there is made by the defaults of the two programs before it.
+runs/%/manifest.json: | $(SETUP)
+	$(BIN)/edge-train run --data '$(DATA)' --recipe '$(RECIPE)' --name $* --out runs/$* \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+
+.PRECIOUS: runs/%/manifest.json bundles/%/manifest.json
+
+bundles/%/manifest.json: | runs/%/manifest.json
+	$(BIN)/edge-convert run runs/$* --out bundles/$*
+
+bench: $(SETUP) $(patsubst %,%/manifest.json,$(filter bundles/$(NAME),$(MODEL))) ## Measure bundle MODEL against the Keras model of runs/NAME into reports/NAME
+	$(BIN)/edge-bench run '$(MODEL)' --keras runs/$(NAME) --out reports/$(NAME) $(if $(QUICK),--quick) $(FORCE)
 
 classify: $(SETUP) ## Classify the pictures of SOURCE with MODEL
 	@test -n '$(SOURCE)' || { echo 'say which pictures: make classify SOURCE=photos'; exit 2; }

@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from benchmarks.cli_compare import compare
+from benchmarks.cli_reference import reference
+from benchmarks.settings import Scenario, Settings
 from edge_runtime import __version__
 from edge_runtime.cli_support import note, require_extra, run_cli
 from edge_runtime.contract import Variant
 
-_DEFAULT_INVOCATIONS = 200
-_DEFAULT_TIMEOUT_S = 600.0
+if TYPE_CHECKING:
+    from benchmarks.plan import BenchConfig
+    from benchmarks.records.report import Report
+
+_FULL = Settings()
+_QUICK = Settings(
+    scenarios=(Scenario.SINGLE_STREAM, Scenario.STAGES),
+    sessions=1,
+    rounds=5,
+    min_duration_s=0.6,
+    min_queries=50,
+    starts=1,
+    quick=True,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-bench")
 def cli() -> None:
-    """Measure accuracy, latency, cold start, memory and size of exported models."""
+    """Measure accuracy, latency, throughput, cold start, memory and size of exported models."""
+
+
+cli.add_command(compare)
+cli.add_command(reference)
 
 
 @cli.command()
@@ -37,6 +57,7 @@ def cli() -> None:
 )
 @click.option("--keras", metavar="RUN", type=click.Path(path_type=Path), help="Run directory to compare with.")
 @click.option("--out", type=click.Path(path_type=Path), help="Report directory; without it reports/<model name>.")
+@click.option("--quick", is_flag=True, help="Under a minute: few rounds, accuracy, latency and stages only.")
 @click.option(
     "--variant",
     "variants",
@@ -44,71 +65,158 @@ def cli() -> None:
     type=click.Choice([variant.value for variant in Variant]),
     help="Only this export; may be given several times.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures, drawn with a fixed seed.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures, drawn with the seed.")
 @click.option(
-    "--invocations",
-    type=click.IntRange(min=1),
-    default=_DEFAULT_INVOCATIONS,
-    show_default=True,
-    help="Timed calls of each export; Keras predict gets fewer.",
+    "--scenario",
+    "scenarios",
+    multiple=True,
+    type=click.Choice([scenario.value for scenario in Scenario if scenario is not Scenario.SINGLE_STREAM]),
+    help="Beside single-stream only this; may be given several times. Without it all.",
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads in one inference.")
+@click.option(
+    "--sessions", type=click.IntRange(min=1), help=f"Fresh processes of each model [default: {_FULL.sessions}]."
+)
+@click.option("--rounds", type=click.IntRange(min=1), help=f"Rounds in each session [default: {_FULL.rounds}].")
+@click.option(
+    "--min-duration",
+    "min_duration_s",
+    type=click.FloatRange(min=0.0, max=3600.0),
+    metavar="S",
+    help=f"Least seconds of single-stream of each model [default: {_FULL.min_duration_s:g}].",
+)
+@click.option(
+    "--min-queries",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Least single-stream calls of each model [default: {_FULL.min_queries}].",
+)
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads in one inference.")
+@click.option(
+    "--sweep-threads",
+    metavar="N,N,...",
+    help="Thread counts to compare [default: 1, 2, 4 ... up to the cores].",
+)
+@click.option(
+    "--power", metavar="NAME", help="Power meter to read, or none [default: whichever is found]; see the docs."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of order and draws.")
 @click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=1),
-    default=_DEFAULT_TIMEOUT_S,
+    default=_FULL.timeout_s,
     show_default=True,
-    help="Seconds after which a measuring process is stopped.",
+    metavar="S",
+    help="Seconds after which a measuring process that does not answer is stopped.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 def run(
     bundle: Path,
     data: str | None,
-    split: str | None,
     keras: Path | None,
     out: Path | None,
-    variants: tuple[str, ...],
-    limit: int | None,
-    invocations: int,
-    threads: int,
-    timeout_s: float,
     overwrite: bool,
+    **choices: Any,
 ) -> int:
-    """Measure every export of BUNDLE, and with --keras the model it came from, each in its own process."""
-    if keras is not None:
-        require_extra("edge-bench run --keras", "train", "tensorflow", "keras")
-    from benchmarks.bench import remember_fastest, run_bench
+    """Measure every export of BUNDLE, and with --keras the model it came from, each in its own processes.
+
+    The report says which variant to ship here and why: open report.html. Exit code: 0 all measured, 1 some exports or
+    pictures could not be measured, 2 wrong usage, 3 data, 4 model, 5 runtime, 7 output.
+    """
+    _require(keras)
     from benchmarks.plan import BenchConfig
-    from benchmarks.report.markdown import caveats, render_table
-    from benchmarks.report.record import MARKDOWN_FILE
-    from edge_runtime.datasets.samples import Split
     from edge_runtime.modelfile import read_bundle_manifest
 
-    manifest = read_bundle_manifest(bundle)
-    config = BenchConfig(
-        bundle=bundle,
-        data=data,
-        split=Split(split) if split else None,
-        keras=keras,
-        out=out or Path("reports") / manifest.model_name,
-        variants=tuple(Variant(variant) for variant in variants),
-        limit=limit,
-        invocations=invocations,
-        threads=threads,
-        timeout_s=timeout_s,
-        overwrite=overwrite,
-        command=shlex.join(["edge-bench", *sys.argv[1:]]),
-    )
+    place = out or Path("reports") / read_bundle_manifest(bundle).model_name
+    return _measure(BenchConfig(bundle, data, keras, place, overwrite, _command_line(), settings_of(**choices)))
+
+
+@cli.command()
+@click.argument("report", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Report directory of the new run.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing report.")
+def reproduce(report: Path, out: Path, overwrite: bool) -> int:
+    """Measure again what REPORT measured, with its settings, and say what is not as it was then.
+
+    Then compare the two: edge-bench compare REPORT NEW.
+    """
+    from benchmarks.records.report import read_report
+    from benchmarks.reproduction import config_of, differences
+
+    then = read_report(report)
+    config = config_of(then, out, overwrite=overwrite, command=_command_line())
+    _require(config.keras)
+    code = _measure(config)
+    for line in differences(then, read_report(out)):
+        note(f"note: {line}")
+    return code
+
+
+def settings_of(
+    *,
+    quick: bool,
+    scenarios: Sequence[str],
+    sweep_threads: str | None,
+    **choices: Any,
+) -> Settings:
+    """The settings that the options mean; an option that was not given leaves what ``--quick`` or the default says."""
+    from dataclasses import replace
+
+    base = _QUICK if quick else _FULL
+    given = {name: value for name, value in choices.items() if value is not None}
+    if scenarios:
+        given["scenarios"] = tuple(
+            scenario for scenario in Scenario if scenario is Scenario.SINGLE_STREAM or scenario.value in scenarios
+        )
+    settings = replace(base, **given)
+    return replace(settings, sweep_threads=_thread_counts(sweep_threads) if settings.wants(Scenario.THREADS) else ())
+
+
+def _thread_counts(text: str | None) -> tuple[int, ...]:
+    from edge_runtime.cores import core_count
+    from edge_runtime.errors import UsageError
+
+    if text is None:
+        cores = core_count()
+        return tuple(sorted({1, cores} | {2**power for power in range(cores.bit_length()) if 2**power <= cores}))
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and 1 <= int(part) <= 256 for part in parts):
+        raise UsageError(f"--sweep-threads: expected counts from 1 to 256 such as 1,2,4, got {text!r}")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def _require(keras: Path | None) -> None:
+    require_extra("edge-bench run", "bench", "matplotlib", "jinja2")
+    if keras is not None:
+        require_extra("edge-bench run --keras", "train", "tensorflow", "keras")
+
+
+def _measure(config: BenchConfig) -> int:
+    from benchmarks.bench import remember_fastest, run_bench
+    from benchmarks.records.report import PAGE_FILE
+    from edge_runtime.modelfile import read_bundle_manifest
+
     report = run_bench(config)
+    _show(report)
+    fastest = remember_fastest(report, read_bundle_manifest(config.bundle))
+    if fastest:
+        note(f"note: {fastest.value} is the fastest here; edge-run takes it by default on this machine from now on")
+    click.echo(f"\nreport: {config.out / PAGE_FILE}")
+    return 0 if report.is_complete else 1
+
+
+def _show(report: Report) -> None:
+    from benchmarks.report.caveats import caveats
+    from benchmarks.report.markdown import render_table
+
     click.echo(render_table(report))
     for line in caveats(report):
         note(f"note: {line}")
-    fastest = remember_fastest(report, manifest)
-    if fastest:
-        note(f"note: {fastest.value} is the fastest here; edge-run takes it by default on this machine from now on")
-    click.echo(f"\nreport: {config.out / MARKDOWN_FILE}")
-    return 0 if report.is_complete else 1
+    click.echo(f"\n{report.verdict.text}")
+
+
+def _command_line() -> str:
+    return shlex.join(["edge-bench", *sys.argv[1:]])
 
 
 def main() -> NoReturn:

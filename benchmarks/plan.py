@@ -77,13 +77,12 @@ def plan_subjects(config: BenchConfig, manifest: Manifest) -> tuple[SubjectPlan,
         UsageError: A variant that the bundle does not hold.
         ModelError: The bundle holds no artifacts.
     """
-    held = {artifact.variant: artifact for artifact in manifest.artifacts}
+    held = [artifact.variant.value for artifact in manifest.artifacts]
     if not held:
         raise ModelError(f"{config.bundle}: holds no exported model; make a bundle with edge-convert run")
-    missing = [variant for variant in config.settings.variants if variant not in {held_one.value for held_one in held}]
+    missing = [variant for variant in config.settings.variants if variant not in held]
     if missing:
-        known = ", ".join(variant.value for variant in held)
-        raise UsageError(f"{config.bundle}: has no variant {', '.join(missing)}; it holds {known}")
+        raise UsageError(f"{config.bundle}: has no variant {', '.join(missing)}; it holds {', '.join(held)}")
     wanted = [artifact for artifact in manifest.artifacts if _is_wanted(artifact.variant.value, config.settings)]
     files = [(artifact.variant.value, config.bundle / artifact.file) for artifact in wanted]
     artifacts = [_subject(name, ARTIFACT_MODULE, config.bundle, file) for name, file in files]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.plan import BenchConfig, check_run, plan_subjects, remarks_on_checks
+from benchmarks.settings import Scenario, Settings
 from edge_runtime.contract import (
     MANIFEST_FILE,
     Artifact,
@@ -20,7 +22,7 @@ from edge_runtime.contract import (
     TrainingSummary,
     Variant,
 )
-from edge_runtime.errors import CompatibilityError
+from edge_runtime.errors import CompatibilityError, UsageError
 
 TENSOR = TensorSpec("t", "uint8", (1, 8, 8, 3), 1.0, 0)
 CHECK = Check("litert 2", "validation", 50, 0.8, 0.9, 0.85, 0.5, 0.5, 1.0, passed=False)
@@ -28,27 +30,48 @@ FLOAT32 = Artifact(Variant.FLOAT32, "m-float32.tflite", "0" * 64, 1, TENSOR, TEN
 INT8 = Artifact(Variant.INT8, "m-int8.tflite", "0" * 64, 1, TENSOR, TENSOR, "any", CHECK)
 TRAINING = TrainingSummary("cnn-small", "none", "tensorflow", 0, "photos", "0" * 64, {}, {})
 MANIFEST = Manifest("m", ("a", "b"), InputSpec(8, 8), OutputSpec(Head.SOFTMAX, 0.0), TRAINING, (FLOAT32, INT8))
-CONFIG = BenchConfig(Path("bundle"), None, None, Path("run"), Path("out"), (), None, 200, 1, 60.0, False, "")
+CONFIG = BenchConfig(Path("bundle"), None, Path("run"), Path("out"), False, "", Settings())
 
 
-def test_plan_measures_keras_first_and_calls_predict_less_often() -> None:
+def test_plan_measures_keras_first_then_the_artifacts_in_their_order() -> None:
     plans = plan_subjects(CONFIG, MANIFEST)
-    assert [plan.name for plan in plans] == ["keras-predict", "keras-function", "float32", "int8"]
-    assert [plan.invocations for plan in plans] == [40, 200, 200, 200]
-    assert [plan.starts for plan in plans] == [1, 1, 3, 3]
+    assert [plan.name for plan in plans] == ["keras-predict", "keras-function", "keras-xla", "float32", "int8"]
+    assert [plan.is_keras for plan in plans] == [True, True, True, False, False]
     assert all(plan.model.is_absolute() for plan in plans)
 
 
+def test_a_quick_run_leaves_xla_out() -> None:
+    plans = plan_subjects(replace(CONFIG, settings=Settings(quick=True)), MANIFEST)
+    assert [plan.name for plan in plans if plan.is_keras] == ["keras-predict", "keras-function"]
+
+
 def test_plan_keeps_to_the_variants_asked_for_and_needs_no_keras() -> None:
-    plans = plan_subjects(replace(CONFIG, keras=None, variants=(Variant.INT8,), invocations=7), MANIFEST)
-    assert [(plan.name, plan.invocations) for plan in plans] == [("int8", 7)]
+    plans = plan_subjects(replace(CONFIG, keras=None, settings=Settings(variants=("int8",))), MANIFEST)
+    assert [plan.name for plan in plans] == ["int8"]
+
+
+def test_a_variant_that_the_bundle_does_not_hold_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="has no variant float16; it holds float32, int8"):
+        plan_subjects(replace(CONFIG, settings=Settings(variants=("float16",))), MANIFEST)
+
+
+def test_plan_knows_size_and_hash_of_what_is_there_and_says_nothing_of_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / FLOAT32.file).write_bytes(b"abc")
+    there, missing = plan_subjects(replace(CONFIG, keras=None, bundle=tmp_path), MANIFEST)
+    assert (there.bytes, there.sha256) == (3, hashlib.sha256(b"abc").hexdigest())
+    assert (missing.bytes, missing.sha256) == (0, "")
+
+
+def test_single_stream_cannot_be_left_out() -> None:
+    with pytest.raises(UsageError, match="single-stream"):
+        Settings(scenarios=(Scenario.OFFLINE,))
 
 
 def test_a_failed_check_of_a_planned_artifact_is_remarked() -> None:
     plans = plan_subjects(CONFIG, MANIFEST)
     (remark,) = remarks_on_checks(MANIFEST, plans)
     assert remark.startswith("int8 did not pass its check at conversion (accuracy 80.0% against 90.0%")
-    assert remarks_on_checks(MANIFEST, plans[:3]) == ()
+    assert remarks_on_checks(MANIFEST, plans[:4]) == ()
 
 
 def test_run_is_compared_with_the_bundle(tmp_path: Path) -> None:

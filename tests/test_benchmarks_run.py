@@ -15,10 +15,8 @@ import numpy as np
 import pytest
 
 from benchmarks import cli
-from benchmarks.measuring.processes import ask_child
-from benchmarks.measuring.protocol import ChildSpec
-from benchmarks.plan import ARTIFACT_MODULE
-from benchmarks.report.record import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, read_report
+from benchmarks.records.performance import Performance
+from benchmarks.records.report import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, PAGE_FILE, read_report
 from edge_runtime.contract import (
     MANIFEST_FILE,
     Artifact,
@@ -31,7 +29,6 @@ from edge_runtime.contract import (
 )
 from edge_runtime.datasets.folder import read_folder
 from edge_runtime.datasets.samples import SPLIT_FILE, Split, write_split_csv
-from edge_runtime.errors import EngineError
 from edge_runtime.modelfile import file_sha256
 
 SIDE = 8
@@ -132,29 +129,82 @@ def test_run_measures_a_bundle_and_writes_a_report(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "report"
-    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", out, "--invocations", "30") == 0
+    short = ["--sessions", "2", "--rounds", "3", "--min-duration", "0.1", "--min-queries", "30"]
+    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", out, *short) == 0
     printed = capsys.readouterr()
     assert "onnx-float32" in printed.out
-    assert str(out / MARKDOWN_FILE) in printed.out
+    assert str(out / PAGE_FILE) in printed.out
     assert "--keras RUN" in printed.err
     report = read_report(out)
+    assert (report.data.part, report.data.images_per_label) == ("all", {"dark": 6, "light": 6})
+    assert report.bundle_manifest_sha256 == file_sha256(bundle / MANIFEST_FILE)
     figures = report.subjects[0].performance
     assert figures is not None
-    assert (figures.accuracy.hits, figures.accuracy.total) == (12, 12)
-    assert figures.runtime.startswith("onnxruntime")
-    assert not figures.tensorflow_loaded
-    assert figures.latency.invocations == 30
-    assert len(figures.cold_start.samples_ms) == 3
-    start = figures.cold_start
-    parts = start.interpreter_ms + start.import_ms + start.load_ms + start.first_ms
-    assert parts == pytest.approx(start.median_ms)
-    assert report.bundle_manifest_sha256 == file_sha256(bundle / MANIFEST_FILE)
-    assert (report.data.part, report.data.images_per_label) == ("all", {"dark": 6, "light": 6})
+    check_figures(figures)
     with (out / LATENCIES_FILE).open() as file:
         latencies_ms = sorted(float(row["latency_ms"]) for row in csv.DictReader(file))
-    assert latencies_ms[14] == pytest.approx(figures.latency.p50_ms)
+    assert len(latencies_ms) == figures.single_stream.latency.queries
+    assert latencies_ms[(len(latencies_ms) - 1) // 2] == pytest.approx(figures.single_stream.latency.p50_ms, abs=1e-6)
     with (out / ANSWERS_FILE).open() as file:
         assert all(row["label"] == row["onnx-float32"] for row in csv.DictReader(file))
+    assert report.verdict.variant == "onnx-float32"
+    assert all((out / name).stat().st_size for name in (MARKDOWN_FILE, PAGE_FILE))
+
+
+def check_figures(figures: Performance) -> None:
+    """Every scenario was measured, and the figures fit together."""
+    assert (figures.accuracy.top1.hits, figures.accuracy.top1.total) == (12, 12)
+    assert figures.runtime.startswith("onnxruntime")
+    assert not figures.tensorflow_loaded
+    assert figures.single_stream.latency.queries >= 30
+    assert len(figures.single_stream.burst_p50_ms) == 6
+    assert figures.offline is not None
+    assert figures.offline.images_per_s > 0
+    assert figures.camera is not None
+    assert figures.camera.answered + figures.camera.dropped == figures.camera.frames
+    assert figures.stages is not None
+    assert figures.stages.images >= 12
+    assert 1 in {point.threads for point in figures.threads}
+    start = figures.cold_start
+    assert len(start.samples_ms) == 3
+    parts = start.interpreter_ms + start.import_ms + start.load_ms + start.first_ms
+    assert parts == pytest.approx(start.median_ms)
+    assert start.steady_ms is not None
+    assert start.steady_ms < start.median_ms
+
+
+def test_a_quick_run_says_what_it_left_out(
+    bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--quick", "--out", tmp_path / "report") == 0
+    report = read_report(tmp_path / "report")
+    assert report.settings.quick
+    figures = report.subjects[0].performance
+    assert figures is not None
+    assert figures.stages is not None
+    assert (figures.offline, figures.camera, figures.threads) == (None, None, ())
+    assert {"offline", "camera", "threads"} <= {missing.what for missing in figures.not_measured}
+
+
+def test_a_run_can_be_reproduced_from_its_report(
+    bundle: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ["--quick", "--min-queries", "20", "--seed", "3", "--limit", "8"]
+    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", first, *options) == 0
+    assert edge_bench(monkeypatch, "reproduce", first, "--out", second) == 0
+    then, now = read_report(first), read_report(second)
+    assert now.settings == then.settings
+    assert now.data.sha256 == then.data.sha256
+    capsys.readouterr()
+    (photos / "dark" / "0.png").write_bytes((photos / "dark" / "1.png").read_bytes())
+    assert edge_bench(monkeypatch, "reproduce", first, "--out", second) == 7
+    edge_bench(monkeypatch, "reproduce", first, "--out", second, "--overwrite")
+    assert "pictures" in capsys.readouterr().err
 
 
 def test_run_measures_the_rest_when_an_artifact_was_altered(
@@ -168,7 +218,7 @@ def test_run_measures_the_rest_when_an_artifact_was_altered(
     two = write_bundle(tmp_path / "two", {Variant.INT8: b"not a model", Variant.ONNX_FLOAT32: good})
     with (two / Variant.INT8.file_name("tiny")).open("ab") as file:
         file.write(b"!")
-    assert edge_bench(monkeypatch, "run", two, "--data", photos, "--out", tmp_path / "report") == 1
+    assert edge_bench(monkeypatch, "run", two, "--data", photos, "--quick", "--out", tmp_path / "report") == 1
     assert "int8 was not measured" in capsys.readouterr().err
     altered, whole = read_report(tmp_path / "report").subjects
     assert altered.performance is None
@@ -182,7 +232,7 @@ def test_run_names_unreadable_pictures_and_measures_the_others(
     (photos / "dark" / "text.jpg").write_text("hello")
     (photos / "light" / "empty.png").touch()
     (photos / "light" / "notes.txt").write_text("not a picture by name")
-    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", tmp_path / "report") == 1
+    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--quick", "--out", tmp_path / "report") == 1
     data = read_report(tmp_path / "report").data
     assert {Path(item.file).name for item in data.unreadable} == {"text.jpg", "empty.png"}
     assert (data.images, data.ignored_files) == (12, 1)
@@ -193,7 +243,17 @@ def test_run_keeps_to_the_part_and_the_number_asked_for(
 ) -> None:
     for part in ("train", "validation", "test"):
         make_photos(tmp_path / "parts" / part)
-    options = ["--data", tmp_path / "parts", "--split", "validation", "--limit", "5", "--out", tmp_path / "report"]
+    options = [
+        "--data",
+        tmp_path / "parts",
+        "--split",
+        "validation",
+        "--limit",
+        "5",
+        "--quick",
+        "--out",
+        tmp_path / "report",
+    ]
     assert edge_bench(monkeypatch, "run", bundle, *options) == 0
     data = read_report(tmp_path / "report").data
     assert (data.part, data.images) == ("validation", 5)
@@ -261,41 +321,6 @@ def test_run_keras_of_another_model_is_refused(
     assert "its labels ('light', 'dark') is not the bundle's" in capsys.readouterr().err
 
 
-def child_spec(bundle: Path, photos: Path, folder: Path, invocations: int = 5) -> ChildSpec:
-    np.save(folder / "images.npy", np.zeros((2, SIDE, SIDE, 3), np.uint8))
-    return ChildSpec(
-        model=str(bundle),
-        variant="onnx-float32",
-        threads=1,
-        picture=str(photos / "dark" / "0.png"),
-        images=str(folder / "images.npy"),
-        top1=str(folder / "top1.npy"),
-        invocations=invocations,
-        answer=str(folder / "answer.json"),
-    )
-
-
-def test_child_memory_is_its_own_and_not_that_of_its_parent(bundle: Path, photos: Path, tmp_path: Path) -> None:
-    ballast = np.ones(400 << 20, np.uint8)  # ru_maxrss of a child would start from this
-    answer, _ = ask_child(ARTIFACT_MODULE, child_spec(bundle, photos, tmp_path), tmp_path, timeout_s=120)
-    assert answer.measured is not None
-    assert not answer.tensorflow_loaded
-    peak = answer.measured.peak_memory_bytes
-    assert peak is None or 10 << 20 < peak < ballast.nbytes
-
-
-def test_child_that_takes_too_long_is_stopped(bundle: Path, photos: Path, tmp_path: Path) -> None:
-    endless = child_spec(bundle, photos, tmp_path, invocations=10**9)
-    with pytest.raises(EngineError, match="gave no answer within 1 s"):
-        ask_child(ARTIFACT_MODULE, endless, tmp_path, timeout_s=1)
-
-
-def test_child_that_crashes_is_described(bundle: Path, photos: Path, tmp_path: Path) -> None:
-    spec = replace(child_spec(bundle, photos, tmp_path), images=str(tmp_path / "gone.npy"))
-    with pytest.raises(EngineError, match=r"exit code 1 .*gone\.npy"):
-        ask_child(ARTIFACT_MODULE, spec, tmp_path, timeout_s=120)
-
-
 def test_parent_imports_no_training_library_and_its_command_line_no_numpy() -> None:
     light = "import benchmarks.cli, sys; assert 'numpy' not in sys.modules, 'numpy'"
     whole = "import benchmarks.bench, sys; assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
@@ -317,16 +342,19 @@ def test_run_compares_tflite_with_keras(photos: Path, tmp_path: Path, monkeypatc
     write_split_csv(run / SPLIT_FILE, samples)
     bundle = write_bundle(tmp_path / "bundle", {Variant.FLOAT32: (run / "model.tflite").read_bytes()})
     monkeypatch.chdir(tmp_path)
-    assert edge_bench(monkeypatch, "run", bundle, "--keras", run, "--invocations", "25") == 0
+    assert edge_bench(monkeypatch, "run", bundle, "--keras", run, "--rounds", "3", "--min-duration", "0.2") == 0
     report = read_report(tmp_path / "reports" / "tiny")
     assert (report.data.part, report.data.images, report.data.trained_on) == ("test", 6, 0)
     figures = {subject.name: subject.performance for subject in report.subjects}
-    assert list(figures) == ["keras-predict", "keras-function", "float32"]
+    assert list(figures) == ["keras-predict", "keras-function", "keras-xla", "float32"]
     for name, performance in figures.items():
         assert performance is not None
-        assert performance.accuracy.hits == 6
+        assert performance.accuracy.top1.hits == 6
         assert performance.tensorflow_loaded == name.startswith("keras")
-        assert performance.speedup is not None
-    assert figures["float32"] is not None
-    assert figures["float32"].agreement is not None
-    assert figures["float32"].agreement.hits == 6
+        assert (performance.against_keras is None) == name.startswith("keras")
+    float32 = figures["float32"]
+    assert float32 is not None
+    assert float32.against_keras is not None
+    assert float32.against_keras.agreement.hits == 6
+    assert float32.single_stream.speedup is not None
+    assert float32.single_stream.speedup.rounds == 6

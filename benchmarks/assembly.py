@@ -1,0 +1,193 @@
+"""From what was seen of each model to the rows of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from benchmarks.accuracy.against import against_keras
+from benchmarks.accuracy.metrics import accuracy_of
+from benchmarks.evaluation import EvaluationSet
+from benchmarks.measuring.measurement import Measurement, Start
+from benchmarks.measuring.protocol import Burst, CameraTrace, OfflineRun, StageTimes
+from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT
+from benchmarks.records.accuracy import Accuracy, AgainstKeras
+from benchmarks.records.performance import (
+    CameraRun,
+    ColdStart,
+    Offline,
+    Performance,
+    Resources,
+    SingleStream,
+    Stages,
+    SubjectResult,
+    ThreadPoint,
+)
+from benchmarks.resources.sizes import install_bytes, packages_of
+from benchmarks.settings import Settings
+from benchmarks.statistics import median_interval, percentile, ratio_of, summarize_latencies
+from edge_runtime.contract import Manifest
+from edge_runtime.cores import core_count
+from edge_runtime.errors import EngineError
+
+_NS_PER_MS = 1e6
+
+
+def assemble(
+    measurements: Sequence[Measurement], pictures: EvaluationSet, manifest: Manifest, settings: Settings
+) -> tuple[SubjectResult, ...]:
+    """Make the rows, in the order of the measurements.
+
+    Args:
+        measurements: One per subject.
+        pictures: What they answered.
+        manifest: Of the bundle.
+        settings: How it was measured.
+    """
+    done = {item.plan.name: item for item in measurements if item.error is None}
+    reference = done.get(KERAS_PREDICT) or done.get(KERAS_FUNCTION)
+    return tuple(_row(item, reference, done, pictures, manifest, settings) for item in measurements)
+
+
+def _row(
+    item: Measurement,
+    reference: Measurement | None,
+    done: Mapping[str, Measurement],
+    pictures: EvaluationSet,
+    manifest: Manifest,
+    settings: Settings,
+) -> SubjectResult:
+    plan, error, performance = item.plan, item.error, None
+    if error is None:
+        try:
+            accuracy, against = _accuracy(item, reference, pictures, manifest)
+        except EngineError as wrong:
+            error = str(wrong)
+        else:
+            performance = _performance(item, accuracy, against, done.get(KERAS_FUNCTION), settings)
+    return SubjectResult(plan.name, plan.file.name, plan.bytes, plan.sha256, error, performance)
+
+
+def _accuracy(
+    item: Measurement, reference: Measurement | None, pictures: EvaluationSet, manifest: Manifest
+) -> tuple[Accuracy, AgainstKeras | None]:
+    if item.probabilities is None:
+        raise EngineError("gave no answers")
+    truth = np.asarray(pictures.truth, np.int64)
+    labels, output = manifest.labels, manifest.output
+    accuracy = accuracy_of(item.probabilities, truth, labels, output)
+    if item.plan.is_keras or reference is None or reference.probabilities is None:
+        return accuracy, None
+    files = [str(sample.path) for sample in pictures.samples]
+    return accuracy, against_keras(item.probabilities, reference.probabilities, truth, labels, files, output)
+
+
+def _performance(
+    item: Measurement,
+    accuracy: Accuracy,
+    against: AgainstKeras | None,
+    function: Measurement | None,
+    settings: Settings,
+) -> Performance:
+    stages = _stages(item.stages) if item.stages else None
+    return Performance(
+        runtime=item.runtime,
+        delegate=item.delegate,
+        tensorflow_loaded=item.tensorflow_loaded,
+        accuracy=accuracy,
+        against_keras=against,
+        single_stream=_single_stream(item, None if item.plan.is_keras else function, settings.seed),
+        offline=_offline(item.offline, settings.seed) if item.offline else None,
+        camera=_camera(item.camera, settings.camera_fps) if item.camera else None,
+        stages=stages,
+        threads=tuple(_thread_point(count, bursts, settings.seed) for count, bursts in sorted(item.threads.items())),
+        cold_start=summarize_starts(item.starts, stages),
+        resources=_resources(item),
+        not_measured=tuple(item.not_measured),
+    )
+
+
+def _single_stream(item: Measurement, function: Measurement | None, seed: int) -> SingleStream:
+    own = _burst_p50_ms(item.bursts)
+    spent_ns = sum(sum(burst.latencies_ns) for burst in item.bursts)
+    waits_ns = [burst.waiting_ns for burst in item.bursts if burst.waiting_ns is not None]
+    return SingleStream(
+        latency=summarize_latencies([burst.latencies_ns for burst in item.bursts], seed),
+        duration_s=spent_ns / 1e9,
+        burst_p50_ms=own,
+        waiting=sum(waits_ns) / max(1, spent_ns) if waits_ns else None,
+        speedup=ratio_of(_burst_p50_ms(function.bursts), own, seed) if function else None,
+    )
+
+
+def _burst_p50_ms(bursts: Sequence[Burst]) -> tuple[float, ...]:
+    return tuple(percentile(burst.latencies_ns, 50) / _NS_PER_MS for burst in bursts)
+
+
+def _offline(runs: Sequence[OfflineRun], seed: int) -> Offline:
+    rates = [run.images / (run.wall_ns / 1e9) for run in runs]
+    images = sum(run.images for run in runs)
+    return Offline(
+        workers=core_count(),
+        images=images,
+        images_per_s=percentile(rates, 50),
+        interval_images_per_s=median_interval(rates, seed),
+        cpu_s_per_image=sum(run.cpu_ns for run in runs) / 1e9 / max(1, images),
+    )
+
+
+def _camera(trace: CameraTrace, fps: float) -> CameraRun:
+    answered = len(trace.ages_ns)
+    return CameraRun(
+        fps=fps,
+        size_wh=(trace.width, trace.height),
+        frames=trace.frames,
+        answered=answered,
+        dropped=max(0, trace.frames - answered),
+        age_p50_ms=percentile(trace.ages_ns, 50) / _NS_PER_MS,
+        age_p99_ms=percentile(trace.ages_ns, 99) / _NS_PER_MS,
+    )
+
+
+def _stages(times: StageTimes) -> Stages:
+    decode, preprocess, invoke, postprocess = (
+        percentile(column, 50) / _NS_PER_MS
+        for column in (times.decode_ns, times.preprocess_ns, times.invoke_ns, times.postprocess_ns)
+    )
+    return Stages(decode, preprocess, invoke, postprocess, images=len(times.invoke_ns))
+
+
+def _thread_point(count: int, bursts: Sequence[Burst], seed: int) -> ThreadPoint:
+    latency = summarize_latencies([burst.latencies_ns for burst in bursts], seed)
+    return ThreadPoint(count, latency.p50_ms, latency.p50_interval_ms)
+
+
+def summarize_starts(starts: Sequence[Start], stages: Stages | None) -> ColdStart:
+    """The nearest-rank median start and its parts."""
+    ranked = sorted(starts, key=lambda start: start.total_ns)
+    middle = ranked[(len(ranked) - 1) // 2]
+    steady_ms = None
+    if stages:
+        steady_ms = stages.decode_ms + stages.preprocess_ms + stages.invoke_ms + stages.postprocess_ms
+    return ColdStart(
+        samples_ms=tuple(start.total_ns / _NS_PER_MS for start in starts),
+        median_ms=middle.total_ns / _NS_PER_MS,
+        interpreter_ms=middle.interpreter_ns / _NS_PER_MS,
+        import_ms=middle.import_ns / _NS_PER_MS,
+        load_ms=middle.load_ns / _NS_PER_MS,
+        first_ms=middle.first_ns / _NS_PER_MS,
+        steady_ms=steady_ms,
+    )
+
+
+def _resources(item: Measurement) -> Resources:
+    calls = sum(len(burst.latencies_ns) for burst in item.bursts)
+    energy_mj, metered = item.energy_mj or (None, 0)
+    return Resources(
+        peak_memory_bytes=item.memory.peak_bytes if item.memory else None,
+        steady_memory_bytes=item.memory.resident_bytes if item.memory else None,
+        cpu_ms_per_inference=sum(burst.cpu_ns for burst in item.bursts) / _NS_PER_MS / calls if calls else None,
+        install_bytes=install_bytes(packages_of(item.runtime)),
+        energy_mj_per_inference=energy_mj / metered if energy_mj is not None and metered else None,
+    )
