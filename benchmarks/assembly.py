@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.accuracy.against import against_keras
-from benchmarks.accuracy.metrics import accuracy_of
+from benchmarks.accuracy.metrics import accuracy_of, check_probabilities
 from benchmarks.evaluation import EvaluationSet
 from benchmarks.measuring.measurement import Measurement, Start
 from benchmarks.measuring.protocol import Burst, CameraTrace, OfflineRun, StageTimes
@@ -16,6 +17,7 @@ from benchmarks.records.accuracy import Accuracy, AgainstKeras
 from benchmarks.records.performance import (
     CameraRun,
     ColdStart,
+    NotMeasured,
     Offline,
     Performance,
     Resources,
@@ -45,42 +47,61 @@ def assemble(
         manifest: Of the bundle.
         settings: How it was measured.
     """
+    for item in measurements:
+        item.error = item.error or _fault(item, pictures, manifest)
+        item.not_measured += unlisted(pictures)
     done = {item.plan.name: item for item in measurements if item.error is None}
-    reference = done.get(KERAS_PREDICT) or done.get(KERAS_FUNCTION)
-    return tuple(_row(item, reference, done, pictures, manifest, settings) for item in measurements)
+    return tuple(_row(item, done, pictures, manifest, settings) for item in measurements)
+
+
+def unlisted(pictures: EvaluationSet) -> list[NotMeasured]:
+    """Pictures that the scenarios which open files themselves had to do without."""
+    if not pictures.unlisted:
+        return []
+    reason = f"{len(pictures.unlisted)} picture(s) have a line break in their name, and were left out of these"
+    return [NotMeasured("stages, offline, camera", reason)]
+
+
+def _fault(item: Measurement, pictures: EvaluationSet, manifest: Manifest) -> str | None:
+    """What is wrong with the answers of a model, which as a reference would be the fault of every other."""
+    if item.probabilities is None:
+        return "gave no answers"
+    try:
+        check_probabilities(item.probabilities, manifest.labels, len(pictures.truth))
+    except EngineError as error:
+        return str(error)
+    return None
 
 
 def _row(
     item: Measurement,
-    reference: Measurement | None,
     done: Mapping[str, Measurement],
     pictures: EvaluationSet,
     manifest: Manifest,
     settings: Settings,
 ) -> SubjectResult:
-    plan, error, performance = item.plan, item.error, None
-    if error is None:
-        try:
-            accuracy, against = _accuracy(item, reference, pictures, manifest)
-        except EngineError as wrong:
-            error = str(wrong)
-        else:
-            performance = _performance(item, accuracy, against, done.get(KERAS_FUNCTION), settings)
-    return SubjectResult(plan.name, plan.file.name, plan.bytes, plan.sha256, error, performance)
+    plan, performance = item.plan, None
+    if item.error is None and item.probabilities is not None:
+        truth = np.asarray(pictures.truth, np.int64)
+        accuracy = accuracy_of(item.probabilities, truth, manifest.labels, manifest.output)
+        reference = done.get(KERAS_PREDICT) or done.get(KERAS_FUNCTION)
+        against = _against(item, reference, truth, pictures, manifest)
+        performance = _performance(item, accuracy, against, done.get(KERAS_FUNCTION), settings)
+    return SubjectResult(plan.name, plan.file.name, plan.bytes, plan.sha256, item.error, performance)
 
 
-def _accuracy(
-    item: Measurement, reference: Measurement | None, pictures: EvaluationSet, manifest: Manifest
-) -> tuple[Accuracy, AgainstKeras | None]:
-    if item.probabilities is None:
-        raise EngineError("gave no answers")
-    truth = np.asarray(pictures.truth, np.int64)
-    labels, output = manifest.labels, manifest.output
-    accuracy = accuracy_of(item.probabilities, truth, labels, output)
-    if item.plan.is_keras or reference is None or reference.probabilities is None:
-        return accuracy, None
+def _against(
+    item: Measurement,
+    reference: Measurement | None,
+    truth: NDArray[np.int64],
+    pictures: EvaluationSet,
+    manifest: Manifest,
+) -> AgainstKeras | None:
+    own, keras = item.probabilities, reference.probabilities if reference else None
+    if item.plan.is_keras or own is None or keras is None:
+        return None
     files = [str(sample.path) for sample in pictures.samples]
-    return accuracy, against_keras(item.probabilities, reference.probabilities, truth, labels, files, output)
+    return against_keras(own, keras, truth, manifest.labels, files, manifest.output)
 
 
 def _performance(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.known_labels import check_labels_known
+from benchmarks.picture_array import write_pictures
 from benchmarks.plan import BenchConfig
 from benchmarks.records.data import DataRecord, Unreadable
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import InputSpec
-from edge_runtime.datasets.decode import decode_all
 from edge_runtime.datasets.raw_index import map_index_labels
 from edge_runtime.datasets.resolve import resolve
 from edge_runtime.datasets.samples import SPLIT_FILE, Dataset, Sample, Split, fingerprint, read_split_csv
@@ -46,12 +46,17 @@ class EvaluationSet:
 
     Attributes:
         images: ``.npy`` file, uint8 [N, H, W, 3] RGB.
+        paths_file: Text file for the scenarios that read picture files: an absolute path a line, in the same order,
+            UTF-8 with ``surrogateescape``, each line ended by a newline.
+        unlisted: The pictures that are not in it, because their name or folder holds a line break.
         samples: The N pictures, in the same order.
         truth: Label index of each.
         record: For the report.
     """
 
     images: Path
+    paths_file: Path
+    unlisted: tuple[Path, ...]
     samples: tuple[Sample, ...]
     truth: tuple[int, ...]
     record: DataRecord
@@ -62,7 +67,7 @@ def choose_pictures(config: BenchConfig) -> Chosen:
 
     Raises:
         UsageError: Neither ``--data`` nor ``--keras``, or a part that the source does not have.
-        DatasetError: The source cannot be used.
+        DatasetError: The source cannot be used, or holds no pictures.
     """
     if config.data is not None:
         dataset = resolve(config.data, progress=progress_bar)
@@ -77,6 +82,8 @@ def choose_pictures(config: BenchConfig) -> Chosen:
     source = config.data or f"{SPLIT_FILE} of {config.keras}"
     settings = config.settings
     part, samples = choose_part(source, dataset.samples, Split(settings.split) if settings.split else None)
+    if not samples:
+        raise DatasetError(f"{source}: lists no pictures; give labelled pictures with --data SRC")
     return Chosen(source, part, limit_samples(samples, settings.limit, settings.seed), len(dataset.ignored))
 
 
@@ -100,21 +107,25 @@ def choose_part(source: str, samples: Sequence[Sample], wanted: Split | None) ->
 
 
 def limit_samples(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[Sample, ...]:
-    """At most ``limit`` pictures, drawn by chance with a fixed seed, in their old order."""
+    """At most ``limit`` pictures, drawn by chance with a fixed seed, in their old order.
+
+    The classes keep their proportions, and each keeps a picture where the limit allows. Places are given as seats are
+    by Webster's method: the k-th picture of a class with n pictures comes at ``(k - 1/2) / n``. Source: M. L. Balinski
+    and H. P. Young, "Fair representation" (Yale 1982).
+    """
     if limit is None or limit >= len(samples):
         return samples
-    drawn = random.Random(seed).sample(range(len(samples)), limit)  # noqa: S311 - a sample, not a secret
-    return tuple(samples[index] for index in sorted(drawn))
-
-
-def check_labels_known(source: str, samples: Sequence[Sample], labels: Sequence[str]) -> None:
-    """Raise DatasetError unless the model knows the label of every picture."""
-    unknown = sorted({sample.label for sample in samples} - set(labels))
-    if unknown:
-        raise DatasetError(
-            f"{source}: holds labels that the model does not know: {', '.join(map(repr, unknown))}; "
-            f"expected only {', '.join(map(repr, labels))}"
-        )
+    order = list(range(len(samples)))
+    random.Random(seed).shuffle(order)  # noqa: S311 - a sample, not a secret
+    sizes, taken = Counter(sample.label for sample in samples), Counter[str]()
+    places: list[tuple[float, int, int]] = []
+    for position, index in enumerate(order):
+        label = samples[index].label
+        taken[label] += 1
+        is_first = taken[label] == 1 and limit >= len(sizes)
+        places.append((0.0 if is_first else (taken[label] - 0.5) / sizes[label], position, index))
+    drawn = sorted(index for _, _, index in sorted(places)[:limit])
+    return tuple(samples[index] for index in drawn)
 
 
 def prepare_pictures(
@@ -127,35 +138,40 @@ def prepare_pictures(
         labels: Of the model, in output order.
         spec: Geometry of the model's input.
         trained_on: SHA-256 of the pictures that the model was trained on, or None where that is not known.
-        folder: Where the array is written.
+        folder: Where the array and the list of files are written.
 
     Raises:
         DatasetError: An unknown label, or not one readable picture.
+        OutputError: The folder cannot be written.
     """
     named = map_index_labels(chosen.samples, labels)
     check_labels_known(chosen.source, named, labels)
     samples, unreadable = _hash_pictures(named)
+    images = folder / "images.npy"
     with progress_bar("decoding pictures", len(samples)) as progress:
-        decoded = decode_all([sample.path for sample in samples], spec, progress=progress)
-    unreadable += [Unreadable(str(samples[index].path), reason) for index, reason in decoded.failures]
-    kept = tuple(samples[index] for index in decoded.kept)
+        indices, failures = write_pictures([sample.path for sample in samples], spec, images, progress=progress)
+    unreadable += [Unreadable(str(samples[index].path), reason) for index, reason in failures]
+    kept = tuple(samples[index] for index in indices)
     if not kept:
         reason = f" ({unreadable[0].file}: {unreadable[0].reason})" if unreadable else ""
-        raise DatasetError(f"{chosen.source}: not one of {len(chosen.samples)} pictures can be read{reason}")
-    images = folder / "images.npy"
-    np.save(images, decoded.images_nhwc_rgb_u8)
+        raise DatasetError(
+            f"{chosen.source}: not one of {len(chosen.samples)} pictures can be read{reason}; give others with --data"
+        )
+    counts = Counter(sample.label for sample in kept)
     record = DataRecord(
         source=chosen.source,
         part=chosen.part,
         images=len(kept),
-        images_per_label={label: sum(sample.label == label for sample in kept) for label in labels},
+        images_per_label={label: counts[label] for label in labels},
         sha256=fingerprint(kept),
         unreadable=tuple(unreadable),
         ignored_files=chosen.ignored,
         trained_on=None if trained_on is None else sum(sample.sha256 in trained_on for sample in kept),
     )
     index_of = {label: index for index, label in enumerate(labels)}
-    return EvaluationSet(images, kept, tuple(index_of[sample.label] for sample in kept), record)
+    truth = tuple(index_of[sample.label] for sample in kept)
+    paths_file = folder / "pictures.txt"
+    return EvaluationSet(images, paths_file, _write_paths(paths_file, kept), kept, truth, record)
 
 
 def hashes_trained_on(run: Path) -> frozenset[str]:
@@ -177,3 +193,14 @@ def _hash_pictures(samples: Sequence[Sample]) -> tuple[list[Sample], list[Unread
             continue
         hashed.append(replace(sample, sha256=sha256))
     return hashed, unreadable
+
+
+def _write_paths(file: Path, samples: Sequence[Sample]) -> tuple[Path, ...]:
+    """List the pictures, one a line, and give those that a line cannot hold."""
+    # Not resolved: what a link points to may lack the suffix by which a raw picture is known.
+    paths = [sample.path.absolute() for sample in samples]
+    # str.splitlines knows more line breaks than a file has; whoever reads the list may use either.
+    is_line = [len(str(path).splitlines()) == 1 for path in paths]
+    lines = [f"{path}\n" for path, fits in zip(paths, is_line, strict=True) if fits]
+    file.write_text("".join(lines), encoding="utf-8", errors="surrogateescape", newline="\n")
+    return tuple(path for path, fits in zip(paths, is_line, strict=True) if not fits)

@@ -5,21 +5,54 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.checkout import Revision, revision_of
+from edge_runtime.board import governor, memory_info, read_text
 from edge_runtime.cores import core_count, cpu_model
 
 _PACKAGES = (
     "edgekit",
     "numpy",
     "opencv-python-headless",
+    "opencv-contrib-python-headless",
+    "opencv-python",
+    "opencv-contrib-python",
     "ai-edge-litert",
     "tflite-runtime",
     "onnxruntime",
     "tensorflow",
     "keras",
 )
+# What XNNPACK, ONNX Runtime and oneDNN choose their kernels by, as the kernel names it on x86 and on Arm.
+_SIMD = (
+    *("avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8"),
+    *("neon", "asimd", "asimdhp", "asimddp", "sve", "i8mm", "bf16"),
+)
+_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "GOMP_CPU_AFFINITY",
+    "KERAS_BACKEND",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "LD_PRELOAD",
+    "MALLOC_ARENA_MAX",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OMP_PROC_BIND",
+    "OMP_WAIT_POLICY",
+    "OPENBLAS_NUM_THREADS",
+    "TF_ENABLE_ONEDNN_OPTS",
+    "TF_NUM_INTEROP_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_XLA_FLAGS",
+    "XLA_FLAGS",
+)
+_LONGEST_VALUE = 200
+_VIRTUAL = re.compile("kvm|qemu|virtual|vmware|bochs|xen|amazon ec2|google compute", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -29,47 +62,66 @@ class MachineRecord:
     Attributes:
         cpu_model: As the kernel names it, or the architecture.
         architecture: Such as ``x86_64`` or ``aarch64``.
+        simd: Vector instructions that the runtimes choose by, as the kernel names them: ``avx512_vnni``, ``asimddp``
+            (Arm's dot product), ``i8mm`` ...
+        virtualised: Whether it is a virtual machine; None where the kernel does not say.
         cores_usable: Processors that this process may use.
         cores_total: Processors of the machine.
         governor: Frequency governor of the first core, or None where it cannot be read.
         memory_bytes: Memory of the machine, or None where it cannot be read.
         load_average_1min: Load of the minute before.
+        os_name: Such as ``Debian GNU/Linux 12 (bookworm)``, or None.
         kernel: Such as ``Linux 6.1.0``.
+        libc: Such as ``glibc 2.36``, or None.
         python: Version.
         packages: Version of each installed package that bears on the figures.
+        environment: The environment variables of a fixed list that are set and bear on the figures.
+        git_revision: Of the checkout that edgekit runs from; None where it was installed.
+        git_dirty: Whether files of that checkout were altered since; None likewise.
     """
 
     cpu_model: str
     architecture: str
+    simd: tuple[str, ...]
+    virtualised: bool | None
     cores_usable: int
     cores_total: int
     governor: str | None
     memory_bytes: int | None
     load_average_1min: float
+    os_name: str | None
     kernel: str
+    libc: str | None
     python: str
     packages: dict[str, str]
+    environment: dict[str, str]
+    git_revision: str | None
+    git_dirty: bool | None
 
 
 def describe_machine(root: Path = Path("/")) -> MachineRecord:
-    """Read the record; ``root`` is where ``proc`` and ``sys`` lie."""
+    """Read the record; ``root`` is where ``proc``, ``sys`` and ``etc`` lie."""
+    flags = _cpu_flags(root)
+    revision = revision_of(Path(__file__).resolve().parents[1]) or Revision(None, None)
     return MachineRecord(
         cpu_model=cpu_model(root),
         architecture=platform.machine(),
+        simd=tuple(name for name in _SIMD if name in flags),
+        virtualised=_is_virtual(root, flags),
         cores_usable=core_count(),
         cores_total=os.cpu_count() or 1,
-        governor=_read(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        memory_bytes=_memory_bytes(root),
+        governor=governor(root),
+        memory_bytes=memory_info(root).get("MemTotal"),
         load_average_1min=round(os.getloadavg()[0], 2),
+        os_name=_os_name(root),
         kernel=f"{platform.system()} {platform.release()}",
+        libc=" ".join(platform.libc_ver()).strip() or None,
         python=platform.python_version(),
         packages=_package_versions(),
+        environment={name: os.environ[name][:_LONGEST_VALUE] for name in _VARIABLES if name in os.environ},
+        git_revision=revision.commit,
+        git_dirty=revision.is_dirty,
     )
-
-
-def _memory_bytes(root: Path) -> int | None:
-    total = dict(_fields(root / "proc/meminfo")).get("MemTotal")
-    return int(total.split()[0]) * 1024 if total else None
 
 
 def _package_versions() -> dict[str, str]:
@@ -82,14 +134,36 @@ def _package_versions() -> dict[str, str]:
     return versions
 
 
-def _fields(path: Path) -> list[tuple[str, str]]:
-    lines = (_read(path) or "").splitlines()
-    pairs = [line.partition(":") for line in lines if ":" in line]
-    return [(key.strip(), value.strip()) for key, _, value in pairs]
+def _cpu_flags(root: Path) -> frozenset[str]:
+    """What the first processor can do: ``flags`` on x86, ``Features`` on Arm."""
+    for line in (read_text(root / "proc/cpuinfo") or "").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
 
 
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
-    except OSError:
-        return None
+def _is_virtual(root: Path, flags: frozenset[str]) -> bool | None:
+    if (
+        "hypervisor" in flags
+        or read_text(root / "sys/hypervisor/type")
+        or (root / "proc/device-tree/hypervisor").exists()
+    ):
+        return True
+    product = " ".join(read_text(root / "sys/class/dmi/id" / name) or "" for name in ("sys_vendor", "product_name"))
+    if _VIRTUAL.search(product):
+        return True
+    # A board's device tree names it, and an x86 processor shows the flag to every guest.
+    is_known_bare = bool(product.strip()) or "sse2" in flags or bool(read_text(root / "proc/device-tree/model"))
+    return False if is_known_bare else None
+
+
+def _os_name(root: Path) -> str | None:
+    for line in (read_text(root / "etc/os-release") or "").splitlines():
+        key, _, value = line.partition("=")
+        if key == "PRETTY_NAME":
+            try:
+                return " ".join(shlex.split(value)) or None
+            except ValueError:
+                return None
+    return None

@@ -59,7 +59,7 @@ HEADER = "file,sha256,label,split\n"
     ("text", "message"),
     [
         ("", "expected the columns file, sha256, label, split"),
-        ("file,label\n", "expected the columns"),
+        ("file,split\n", "expected the columns"),
         ("file;sha256;label;split\n", "separated by commas"),
         (f"{HEADER}a,,cat,test\na,b,c\n", "line 3: expected file, sha256, label, split, got"),
         (f"{HEADER}a,b,c,train\n", "line 2: expected a SHA-256"),
@@ -109,6 +109,19 @@ def test_an_index_takes_pictures_from_anywhere(tmp_path):
         Sample(tmp_path / "lists/near/a.jpg", "cat"),
         Sample(tmp_path / "far/b.jpg", "dog", None, "0" * 64),
     )
+
+
+def test_an_index_may_have_file_and_label_alone(tmp_path, colored_pictures):
+    rows = [f"{path},{path.parent.name}" for path in sorted(colored_pictures.glob("*/*.png"))]
+    (tmp_path / "photos.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+    samples = resolve(str(tmp_path / "photos.csv")).samples
+    assert [(str(sample.path), sample.label) for sample in samples] == [tuple(row.split(",")) for row in rows]
+    assert all(sample.split is None and not sample.sha256 for sample in samples)
+    (tmp_path / "photos.csv").write_text("file,label\na.png,cat,dog\n")
+    with pytest.raises(DatasetError, match="line 2: expected file, sha256, label, split"):
+        resolve(str(tmp_path / "photos.csv"))
+    with pytest.raises(DatasetError, match="expected the columns file, sha256, label, split, separated"):
+        read_split_csv(tmp_path / "photos.csv")
 
 
 def test_an_index_is_named_after_the_run_that_split_csv_lies_in(tmp_path):

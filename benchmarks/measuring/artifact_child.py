@@ -1,4 +1,4 @@
-"""Child program that measures one artifact of a bundle: ``python -m benchmarks.measuring.artifact_child SPEC.json``.
+"""Child program that measures one artifact of a bundle: ``python -m benchmarks.measuring.artifact_child SPEC FD``.
 
 It uses what a device uses, `edge_runtime.classifier`, and refuses to report if TensorFlow has found its way in.
 """
@@ -6,10 +6,10 @@ It uses what a device uses, `edge_runtime.classifier`, and refuses to report if 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.measuring.child import Loader, Subject, is_training_loaded, run_child
-from benchmarks.measuring.protocol import ChildSpec
+from benchmarks.measuring.protocol import AskCamera, AskOffline, CameraTrace, ChildSpec, OfflineRun
 from edge_runtime.errors import EngineError
 
 if TYPE_CHECKING:
@@ -24,33 +24,79 @@ class ArtifactSubject(Subject):
     """An artifact behind `Classifier`, called as the device calls it."""
 
     def __init__(self, classifier: Classifier) -> None:
+        from edge_runtime.model_contract import input_lookup
+
         self._classifier = classifier
+        self._lookup = input_lookup(classifier.model, classifier.engine)
         self.runtime = f"{classifier.engine.name} {classifier.engine.version}"
+        self.call = classifier.probabilities
 
-    def prepare(self, picture: Path) -> ImageU8:
-        """Decode and prepare a picture file."""
-        from edge_runtime.preprocess import load_prepared
+    def delegate(self) -> str | None:
+        """What runs the operators."""
+        from benchmarks.measuring.delegate import delegate_of
 
-        return load_prepared(picture, self._classifier.input_spec)
+        return delegate_of(self._classifier.engine)
 
-    def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
-        """One inference with its dequantization."""
-        return self._classifier.probabilities(prepared_hwc_rgb_u8)
+    def decode(self, picture: Path) -> ImageU8:
+        """Read and decode a picture file; one that is the model's input already is prepared too."""
+        from edge_runtime.preprocess import load_image, load_prepared
+        from edge_runtime.raw_pictures import BIN_SUFFIX
 
-    def top1(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """The answers, ranked as the device ranks them."""
+        if picture.suffix.lower() == BIN_SUFFIX:
+            return load_prepared(picture, self._classifier.input_spec)
+        return load_image(picture)
+
+    def prepare(self, image_hwc_rgb_u8: ImageU8) -> ImageU8:
+        """Crop and resize."""
+        return self._classifier.prepare(image_hwc_rgb_u8)
+
+    def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[Any]:
+        """Look up the input's values where the model takes no bytes, and run it: what `Classifier` does first."""
         import numpy as np
 
-        index_of = {label: index for index, label in enumerate(self._classifier.labels)}
-        answers = np.empty(len(images_nhwc_rgb_u8), np.int32)
-        for row, image in enumerate(images_nhwc_rgb_u8):
-            best = self._classifier.rank(self.invoke(np.array(image)), top_k=1)[0]
-            answers[row] = index_of[best.label]
+        tensor: NDArray[Any] = prepared_hwc_rgb_u8[np.newaxis]
+        if self._lookup is not None:
+            tensor = self._lookup[tensor] if self._lookup.ndim == 1 else self._lookup[tensor, np.arange(3)]
+        return self._classifier.engine.invoke(tensor)
+
+    def postprocess(self, output: NDArray[Any]) -> object:
+        """Dequantise, widen and rank the best five: what `Classifier` does then."""
+        from edge_runtime.decision import widen
+        from edge_runtime.tensors import dequantize
+
+        classifier = self._classifier
+        real = dequantize(output, classifier.engine.output).reshape(1, -1)
+        return classifier.rank(widen(real, classifier.output_spec)[0], top_k=5)
+
+    def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities of all pictures, one after another."""
+        import numpy as np
+
+        return np.stack([self._classifier.probabilities(np.array(image)) for image in images_nhwc_rgb_u8])
+
+    def offline(self, request: AskOffline) -> OfflineRun:
+        """A folder, as ``edge-run classify`` does it."""
+        from benchmarks.measuring.offline import run_offline
+        from edge_runtime.classifier import Classifier
+
+        return run_offline(request, lambda: Classifier(self._classifier.model, threads=1))
+
+    def camera(self, request: AskCamera) -> CameraTrace:
+        """A paced camera, as ``edge-run camera`` follows it."""
+        from benchmarks.measuring.camera import run_camera
+
+        return run_camera(request, self._classifier)
+
+    def check(self) -> None:
+        """Refuse to report a figure of a process that a device could not have."""
         if is_training_loaded():
             raise EngineError(
-                "TensorFlow, Keras or JAX was imported while an artefact was measured; nothing is reported"
+                "TensorFlow, Keras or JAX was imported while an artefact was measured; nothing of it is reported"
             )
-        return answers
+
+    def close(self) -> None:
+        """Release the runtime."""
+        self._classifier.close()
 
 
 def import_runtime() -> Loader:

@@ -1,24 +1,43 @@
-"""What the measuring child processes share: start, first answer, timed calls, memory, then answers for all pictures."""
+"""The main loop of the measuring child programs: open one model, answer the first picture, then serve requests.
+
+``python -m MODULE SPEC FD``: SPEC is a `ChildSpec` as JSON, FD the number of an open pipe. Requests are JSON lines on
+standard input, replies JSON lines on the pipe, which no print of a runtime can reach; end of input ends the child.
+"""
 
 from __future__ import annotations
 
+from benchmarks.measuring.began import STARTED_NS
+
+# isort: split
+import json
+import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from benchmarks.measuring.protocol import (
-    ChildAnswer,
+    Answered,
+    AskAnswers,
+    AskBurst,
+    AskCamera,
+    AskMemory,
+    AskOffline,
+    AskStages,
+    CameraTrace,
     ChildFailure,
     ChildSpec,
-    Measured,
-    Timeline,
-    read_message,
-    write_message,
+    OfflineRun,
+    Opened,
+    Reply,
+    decode,
+    encode,
 )
+from benchmarks.measuring.timing import Stages, memory, time_burst, time_stages
 from edge_runtime.child import die_with_parent
-from edge_runtime.errors import EdgeKitError
+from edge_runtime.errors import EdgeKitError, EngineError
+from edge_runtime.strict import from_mapping
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,26 +46,39 @@ if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
 
 TRAINING_LIBRARIES = ("tensorflow", "keras", "jax")
-_WARM_UP_CALLS = 5
-_WARM_UP_NS = 500_000_000  # long enough for a frequency governor to notice the load
 
 
-class Subject(Protocol):
-    """A loaded model that is measured."""
+class Subject(Stages, Protocol):
+    """An open model that is measured; its stages can be called one by one."""
 
     runtime: str
     """Runtime and version, such as ``litert 2.3.0``."""
 
-    def prepare(self, picture: Path) -> ImageU8:
-        """Decode and prepare a picture file: uint8 [H, W, 3] RGB."""
+    call: Callable[[ImageU8], object]
+    """What single-stream times: one prepared picture, uint8 [H, W, 3] RGB, to its probabilities."""
+
+    def delegate(self) -> str | None:
+        """What runs the operators, or None where the runtime does not say."""
         ...
 
-    def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
-        """The call that is timed: one prepared picture to its output, float32."""
+    def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities of all pictures: uint8 [N, H, W, 3] to float32 [N, labels]."""
         ...
 
-    def top1(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """Label index of the answer for each picture: uint8 [N, H, W, 3] to int32 [N]."""
+    def offline(self, request: AskOffline) -> OfflineRun:
+        """Classify picture files at full speed; raises EngineError where that does not apply."""
+        ...
+
+    def camera(self, request: AskCamera) -> CameraTrace:
+        """Follow a paced camera; raises EngineError where that does not apply."""
+        ...
+
+    def check(self) -> None:
+        """Raise EngineError where what was just measured must not be reported."""
+        ...
+
+    def close(self) -> None:
+        """Release the model."""
         ...
 
 
@@ -54,66 +86,26 @@ Loader = Callable[[ChildSpec], Subject]
 
 
 def run_child(import_runtime: Callable[[], Loader]) -> None:
-    """Body of a child program: read the specification named on the command line, measure, write the answer.
+    """Body of a child program.
 
     Args:
-        import_runtime: Imports what the subject needs and gives the function that loads the model, so that both
-            are timed apart.
+        import_runtime: Imports what the subject needs and gives the function that opens the model, so that both are
+            timed apart.
     """
-    started_ns = time.monotonic_ns()
     die_with_parent()
-    spec = read_message(ChildSpec, Path(sys.argv[1]))
-    answer: ChildAnswer | ChildFailure
-    try:
-        answer = _measure(spec, started_ns, import_runtime)
-    except EdgeKitError as error:
-        answer = ChildFailure(str(error))
-    write_message(Path(spec.answer), answer)
-
-
-def time_calls(
-    call: Callable[[], object], count: int, clock_ns: Callable[[], int] = time.perf_counter_ns
-) -> tuple[int, ...]:
-    """Time each of ``count`` calls by itself, in nanoseconds and in order."""
-    latencies = []
-    for _ in range(count):
-        before = clock_ns()
-        call()
-        latencies.append(clock_ns() - before)
-    return tuple(latencies)
-
-
-def warm_up(call: Callable[[], object], clock_ns: Callable[[], int] = time.perf_counter_ns) -> int:
-    """Call until both 5 calls and half a second are over; gives the number of calls."""
-    start, calls = clock_ns(), 0
-    while calls < _WARM_UP_CALLS or clock_ns() - start < _WARM_UP_NS:
-        call()
-        calls += 1
-    return calls
-
-
-def peak_memory_bytes() -> int | None:
-    """Highest resident memory of this process so far; None where the kernel does not say.
-
-    Read from ``VmHWM``: Linux lets ``ru_maxrss`` begin with the memory of the process that spawned this one, so a
-    parent that has decoded a thousand pictures would lend its size to every child.
-    """
-    status = Path("/proc/self/status")
-    for line in status.read_text(errors="replace").splitlines() if status.exists() else ():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def run_queue_wait_ns() -> int | None:
-    """Time that this process' threads were ready to run but had no processor; None where the kernel does not say.
-
-    It is the second field of ``schedstat`` (Linux, Documentation/scheduler/sched-stats.rst). Unlike the load average it
-    concerns these calls only, and unlike processor time it does not count waiting for an accelerator.
-    """
-    tasks = [task / "schedstat" for task in Path("/proc/self/task").glob("*")]
-    fields = [task.read_text().split() for task in tasks if task.exists()]
-    return sum(int(field[1]) for field in fields) if fields else None
+    spec = from_mapping(ChildSpec, json.loads(sys.argv[1]), "spec")
+    os.set_inheritable(int(sys.argv[2]), False)
+    with os.fdopen(int(sys.argv[2]), "w", encoding="utf-8") as replies:
+        try:
+            subject, opened = _open(spec, import_runtime)
+        except EdgeKitError as error:
+            _send(replies, ChildFailure(str(error)))
+            return
+        _send(replies, opened)
+        _serve(subject, _private_input(), replies)
+        subject.close()
+        # TensorFlow takes a second to take itself apart, which the next process to be timed would feel.
+        os._exit(0)
 
 
 def is_training_loaded() -> bool:
@@ -121,30 +113,62 @@ def is_training_loaded() -> bool:
     return any(library in sys.modules for library in TRAINING_LIBRARIES)
 
 
-def _measure(spec: ChildSpec, started_ns: int, import_runtime: Callable[[], Loader]) -> ChildAnswer:
+def _open(spec: ChildSpec, import_runtime: Callable[[], Loader]) -> tuple[Subject, Opened]:
     load = import_runtime()
     imported_ns = time.monotonic_ns()
     subject = load(spec)
     loaded_ns = time.monotonic_ns()
-    subject.invoke(subject.prepare(Path(spec.picture)))
-    timeline = Timeline(started_ns, imported_ns, loaded_ns, time.monotonic_ns())
-    measured = _measure_steady(spec, spec.images, subject) if spec.images is not None else None
-    return ChildAnswer(subject.runtime, is_training_loaded(), timeline, measured)
+    image = subject.decode(Path(spec.picture))
+    subject.postprocess(subject.invoke(subject.prepare(image)))
+    answered_ns = time.monotonic_ns()
+    subject.check()
+    return subject, Opened(subject.runtime, subject.delegate(), STARTED_NS, imported_ns, loaded_ns, answered_ns)
 
 
-def _measure_steady(spec: ChildSpec, images_file: str, subject: Subject) -> Measured:
+def _private_input() -> TextIO:
+    """Standard input, out of the reach of runtimes and of processes that the child starts."""
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
+    return requests
+
+
+def _serve(subject: Subject, requests: TextIO, replies: TextIO) -> None:
+    for line in iter(requests.readline, ""):
+        reply: Reply | ChildFailure
+        try:
+            reply = _answer(subject, line)
+            subject.check()
+        except EdgeKitError as error:
+            reply = ChildFailure(str(error))
+        _send(replies, reply)
+
+
+def _answer(subject: Subject, line: str) -> Reply:
+    request = decode(line)
+    if isinstance(request, AskBurst):
+        return time_burst(subject.call, request)
+    if isinstance(request, AskMemory):
+        return memory()
+    if isinstance(request, AskStages):
+        return time_stages(subject, request)
+    if isinstance(request, AskOffline):
+        return subject.offline(request)
+    if isinstance(request, AskCamera):
+        return subject.camera(request)
+    if isinstance(request, AskAnswers):
+        return _write_answers(subject, request)
+    raise EngineError(f"expected a request, got {type(request).__name__}")
+
+
+def _write_answers(subject: Subject, request: AskAnswers) -> Answered:
     import numpy as np
 
-    images = np.load(images_file, mmap_mode="r")
-    picture: ImageU8 = np.array(images[0])
-    warm_up(lambda: subject.invoke(picture))
-    waited_before_ns = run_queue_wait_ns()
-    latencies_ns = time_calls(lambda: subject.invoke(picture), spec.invocations)
-    waited_ns = run_queue_wait_ns()
-    waiting = None
-    if waited_ns is not None and waited_before_ns is not None:
-        waiting = max(0, waited_ns - waited_before_ns) / max(1, sum(latencies_ns))
-    # Before the pictures are touched: they would count as memory of the process.
-    measured = Measured(latencies_ns, waiting, peak_memory_bytes())
-    np.save(spec.top1, subject.top1(images))
-    return measured
+    np.save(request.output, subject.answers(np.load(request.images, mmap_mode="r")))
+    return Answered(is_training_loaded())
+
+
+def _send(replies: TextIO, message: Reply | ChildFailure) -> None:
+    replies.write(encode(message))
+    replies.flush()

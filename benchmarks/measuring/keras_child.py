@@ -1,18 +1,27 @@
-"""Child program that measures the Keras model of a run: ``python -m benchmarks.measuring.keras_child SPEC.json``.
+"""Child program that measures the Keras model of a run: ``python -m benchmarks.measuring.keras_child SPEC FD``.
 
 The only module of this package that imports TensorFlow, always in a process of its own.
 """
 
 from __future__ import annotations
 
+import itertools
+import time
 from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from benchmarks.measuring.child import Loader, Subject, run_child
-from benchmarks.measuring.protocol import ChildSpec
-from benchmarks.plan import KERAS_MODEL_FILE, KERAS_PREDICT
-from edge_runtime.contract import Manifest, OutputSpec
+from benchmarks.measuring.protocol import AskCamera, AskOffline, CameraTrace, ChildSpec, OfflineRun
+from benchmarks.measuring.timing import read_paths
+from benchmarks.plan import KERAS_MODEL_FILE, KERAS_PREDICT, KERAS_XLA
+from edge_runtime.contract import Manifest
+from edge_runtime.errors import EngineError, ModelError
 from edge_runtime.modelfile import read_bundle_manifest
 
 if TYPE_CHECKING:
@@ -22,6 +31,9 @@ if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
 
 _BATCH = 64
+_OFFLINE_BATCH = 32
+_BATCHES_AHEAD = 2
+_TOP_K = 5
 
 
 class KerasSubject(Subject):
@@ -38,69 +50,130 @@ class KerasSubject(Subject):
 
         self._model, self._manifest = model, manifest
         self.runtime = f"keras {keras.__version__} on tensorflow {tf.__version__}"
+        self.call: Callable[[ImageU8], object] = self._call
 
-    def prepare(self, picture: Path) -> ImageU8:
-        """Decode and prepare a picture file as the device does."""
-        from edge_runtime.preprocess import load_prepared
+    def delegate(self) -> str | None:
+        """TensorFlow on the processor, since a GPU is hidden from this process."""
+        return "cpu"
 
-        return load_prepared(picture, self._manifest.input)
+    def decode(self, picture: Path) -> ImageU8:
+        """Read and decode a picture file as the device does."""
+        from edge_runtime.preprocess import load_image, load_prepared
+        from edge_runtime.raw_pictures import BIN_SUFFIX
+
+        if picture.suffix.lower() == BIN_SUFFIX:
+            return load_prepared(picture, self._manifest.input)
+        return load_image(picture)
+
+    def prepare(self, image_hwc_rgb_u8: ImageU8) -> ImageU8:
+        """Crop and resize as the device does."""
+        from edge_runtime.preprocess import prepare
+
+        return prepare(image_hwc_rgb_u8, self._manifest.input)
 
     @abstractmethod
     def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
         """One picture to the model's output, float32 [1, N] or [1, 1]."""
 
-    @abstractmethod
-    def top1(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """Label index of the answer for each picture."""
+    def postprocess(self, output: NDArray[np.float32]) -> object:
+        """Widen and rank the best five."""
+        import numpy as np
+
+        probabilities = self._widen(output)[0]
+        order = np.argsort(-probabilities, kind="stable")[:_TOP_K].tolist()
+        return [(self._manifest.labels[index], float(probabilities[index])) for index in order]
+
+    def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities of all pictures, one after another."""
+        import numpy as np
+
+        return np.concatenate([self._call(np.array(image)) for image in images_nhwc_rgb_u8])
+
+    def offline(self, request: AskOffline) -> OfflineRun:  # noqa: ARG002 - the same for every request
+        """Refused: a folder goes in batches, and that is what ``keras-predict`` does."""
+        raise EngineError("a folder is classified in batches, which is measured with keras-predict")
+
+    def camera(self, request: AskCamera) -> CameraTrace:  # noqa: ARG002 - the same for every request
+        """Refused."""
+        raise EngineError("not for Keras: the camera loop is the device's and takes exported models only")
+
+    def check(self) -> None:
+        """Nothing forbids TensorFlow here."""
+
+    def close(self) -> None:
+        """Nothing to release before the process ends."""
+
+    def _call(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
+        return self._widen(self.invoke(prepared_hwc_rgb_u8))
+
+    def _widen(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        import numpy as np
+
+        from edge_runtime.decision import widen
+
+        return widen(np.asarray(outputs, np.float32), self._manifest.output)
 
 
 class PredictSubject(KerasSubject):
-    """``model.predict`` of one picture; the answers are computed in batches."""
+    """``model.predict`` of one picture; all answers and a folder are computed in batches."""
 
     def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
         """``model.predict`` of a batch of one."""
-        return self._model.predict(prepared_hwc_rgb_u8[None], verbose=0)
+        with _one_sentence():
+            return self._model.predict(prepared_hwc_rgb_u8[None], verbose=0)
 
-    def top1(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """All answers by ``model.predict``."""
+    def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities of all pictures, in batches."""
         import numpy as np
 
         starts = range(0, len(images_nhwc_rgb_u8), _BATCH)
         batches = [np.array(images_nhwc_rgb_u8[start : start + _BATCH]) for start in starts]
-        outputs = [self._model.predict_on_batch(batch) for batch in batches]
-        return decide(np.concatenate(outputs), self._manifest.output)
+        with _one_sentence():
+            return self._widen(np.concatenate([self._model.predict_on_batch(batch) for batch in batches]))
+
+    def offline(self, request: AskOffline) -> OfflineRun:
+        """A folder: threads decode and prepare ahead while batches of 32 are predicted."""
+        import cv2
+
+        from edge_runtime.preprocess import load_prepared
+
+        # OpenCV's own threads would compete with ours for the same cores, as in the device's folder loop.
+        cv2.setNumThreads(1)
+        paths = itertools.cycle(read_paths(request.pictures))
+        with ThreadPoolExecutor(request.workers) as pool, _one_sentence():
+
+            def submit() -> list[Future[ImageU8]]:
+                chosen = itertools.islice(paths, _OFFLINE_BATCH)
+                return [pool.submit(load_prepared, path, self._manifest.input) for path in chosen]
+
+            return _predict_folder(self._model.predict_on_batch, submit, request.duration_s)
 
 
 class FunctionSubject(KerasSubject):
-    """The model as a ``tf.function`` traced for one picture, numpy in and numpy out."""
+    """The model as a ``tf.function`` traced for one picture, numpy in and numpy out.
 
-    def __init__(self, model: Any, manifest: Manifest) -> None:
+    Args:
+        model: As for `KerasSubject`.
+        manifest: Of the run.
+        use_xla: Whether XLA compiles it.
+    """
+
+    def __init__(self, model: Any, manifest: Manifest, *, use_xla: bool) -> None:
         super().__init__(model, manifest)
         import tensorflow as tf
 
         signature = tf.TensorSpec((1, *manifest.input.shape_hwc), model.inputs[0].dtype)
-        self._function = tf.function(lambda batch: model(batch, training=False), input_signature=[signature])
+        self._function = tf.function(
+            lambda batch: model(batch, training=False),
+            input_signature=[signature],
+            jit_compile=True if use_xla else None,
+        )
         self._dtype = signature.dtype.as_numpy_dtype
 
     def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
         """One call of the traced function."""
-        return self._function(prepared_hwc_rgb_u8[None].astype(self._dtype, copy=False)).numpy()
-
-    def top1(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """All answers by the traced function, one picture at a time."""
-        import numpy as np
-
-        outputs = [self.invoke(np.array(image)) for image in images_nhwc_rgb_u8]
-        return decide(np.concatenate(outputs), self._manifest.output)
-
-
-def decide(outputs: NDArray[np.float32], output: OutputSpec) -> NDArray[np.int32]:
-    """Label index of each answer, int32 [n], for the model's raw outputs, [n, labels] or [n, 1]."""
-    import numpy as np
-
-    from edge_runtime.decision import top1, widen
-
-    return top1(widen(outputs, output), output).astype(np.int32)
+        with _one_sentence():
+            return self._function(prepared_hwc_rgb_u8[None].astype(self._dtype, copy=False)).numpy()
 
 
 def import_runtime() -> Loader:
@@ -111,12 +184,56 @@ def import_runtime() -> Loader:
     def load(spec: ChildSpec) -> Subject:
         tf.config.threading.set_intra_op_parallelism_threads(spec.threads)
         tf.config.threading.set_inter_op_parallelism_threads(spec.threads)
-        run = Path(spec.model)
-        model = keras.saving.load_model(run / KERAS_MODEL_FILE, compile=False, safe_mode=True)
-        kind = PredictSubject if spec.variant == KERAS_PREDICT else FunctionSubject
-        return kind(model, read_bundle_manifest(run))
+        file = Path(spec.model) / KERAS_MODEL_FILE
+        manifest = read_bundle_manifest(Path(spec.model))
+        try:
+            model = keras.saving.load_model(file, compile=False, safe_mode=True)
+        except (ValueError, TypeError, KeyError, OSError, ImportError, AttributeError, BadZipFile) as error:
+            raise ModelError(f"{file}: Keras {keras.__version__} cannot open it ({_line(error)})") from error
+        if spec.variant == KERAS_PREDICT:
+            return PredictSubject(model, manifest)
+        return FunctionSubject(model, manifest, use_xla=spec.variant == KERAS_XLA)
 
     return load
+
+
+def _predict_folder(
+    predict: Callable[[Any], Any], submit: Callable[[], list[Future[ImageU8]]], duration_s: float
+) -> OfflineRun:
+    import numpy as np
+
+    ahead = deque(submit() for _ in range(_BATCHES_AHEAD))
+
+    def do_batch() -> None:
+        batch = np.stack([future.result() for future in ahead.popleft()])
+        ahead.append(submit())
+        predict(batch)
+
+    do_batch()  # traces the function, as opening an interpreter is not counted either
+    images, start_ns, cpu_start_ns = 0, time.perf_counter_ns(), time.process_time_ns()
+    while time.perf_counter_ns() - start_ns < duration_s * 1e9:
+        do_batch()
+        images += _OFFLINE_BATCH
+    wall_ns, cpu_ns = time.perf_counter_ns() - start_ns, time.process_time_ns() - cpu_start_ns
+    for future in itertools.chain.from_iterable(ahead):
+        future.cancel()
+    return OfflineRun(images, wall_ns, cpu_ns)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn what TensorFlow raises, which can be pages long, into one sentence."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise EngineError(f"TensorFlow failed ({_line(error)})") from error
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 if __name__ == "__main__":

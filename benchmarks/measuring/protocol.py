@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from edge_runtime.errors import EngineError
 from edge_runtime.strict import from_mapping, to_mapping
@@ -212,7 +212,7 @@ class ChildFailure:
 
 Request: TypeAlias = AskAnswers | AskBurst | AskStages | AskOffline | AskCamera | AskMemory
 Reply: TypeAlias = Opened | Answered | Burst | StageTimes | OfflineRun | CameraTrace | Memory
-_MESSAGES = {
+_MESSAGES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
         *(AskAnswers, AskBurst, AskStages, AskOffline, AskCamera, AskMemory),

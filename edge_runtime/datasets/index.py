@@ -15,9 +15,10 @@ def read_index(path: Path) -> Dataset:
     """List the labelled pictures of a CSV in the form of ``split.csv`` or of ``y_labels.csv``.
 
     Args:
-        path: Columns file, sha256, label and split; sha256 and split may be empty. Relative files lie beside the CSV.
-            Or, without a header, file, number of classes and class index (`edge_runtime.datasets.raw_index`). A line
-            that is there twice counts once. A file that is missing stays listed, and whatever reads it says so.
+        path: Columns file, sha256, label and split, of which sha256 and split may be empty; or file and label alone.
+            Relative files lie beside the CSV. Or, without a header, file, number of classes and class index
+            (`edge_runtime.datasets.raw_index`). A line that is there twice counts once. A file that is missing stays
+            listed, and whatever reads it says so.
 
     Raises:
         DatasetError: Not such a CSV, labels that cannot be used, something listed that is not a file, or none of the

@@ -18,6 +18,7 @@ SPLIT_FILE = "split.csv"
 MAX_PICTURES = 1_000_000
 MAX_CSV_BYTES = 512 << 20
 _COLUMNS = ["file", "sha256", "label", "split"]
+_SHORT_COLUMNS = ["file", "label"]
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -86,7 +87,7 @@ def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...
 
     Args:
         path: A CSV file. Pictures with a relative path are looked for beside it.
-        needs_split: Whether a picture without a split is an error.
+        needs_split: Whether a picture without a split is an error. Without it the columns may be file and label alone.
 
     Raises:
         DatasetError: The file is missing, too large, or has other columns or values.
@@ -101,18 +102,28 @@ def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
             try:
-                if next(reader, None) != _COLUMNS:
-                    raise DatasetError(f"{path}: expected the columns {', '.join(_COLUMNS)}, separated by commas")
+                is_short = _is_short(path, next(reader, None), needs_split)
                 for row in reader:
                     if len(samples) == MAX_PICTURES:
                         raise DatasetError(f"{path}: expected at most {MAX_PICTURES:,} pictures, got more")
                     if row:
-                        samples.append(_parse_row(row, path.parent, needs_split))
+                        whole = [row[0], "", row[1], ""] if is_short and len(row) == len(_SHORT_COLUMNS) else row
+                        samples.append(_parse_row(whole, path.parent, needs_split))
             except (csv.Error, ValueError) as error:
                 raise DatasetError(f"{path}: line {reader.line_num}: {error}") from error
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected a list of pictures as CSV") from error
     return tuple(samples)
+
+
+def _is_short(path: Path, columns: Sequence[str] | None, needs_split: bool) -> bool:
+    """Whether a list has the two columns that nobody can do without."""
+    if columns == _COLUMNS:
+        return False
+    if columns == _SHORT_COLUMNS and not needs_split:
+        return True
+    or_short = "" if needs_split else f", or {' and '.join(_SHORT_COLUMNS)} alone"
+    raise DatasetError(f"{path}: expected the columns {', '.join(_COLUMNS)}{or_short}, separated by commas")
 
 
 def _parse_row(row: Sequence[str], folder: Path, needs_split: bool) -> Sample:

@@ -1,0 +1,86 @@
+"""Accuracy in two reports: picture by picture where that can be done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.comparison.answers import Answers, same_order
+from benchmarks.comparison.arithmetic import unpaired_drop_interval, unpaired_p
+from benchmarks.comparison.record import Difference, Limits, Outcome, Unit
+from benchmarks.statistics import Interval, Share
+from edge_runtime.statistics.paired import mcnemar_p, paired_drop_interval
+
+ACCURACY = "top-1 accuracy"
+_PAIRED = "the same pictures, one by one: Tango's interval, McNemar's exact test"
+_UNPAIRED = "two shares, pictures not paired: Newcombe's hybrid score interval"
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Answers of both reports, and where each picture of the first lies in the second."""
+
+    before: Answers
+    after: Answers
+    order: NDArray[np.intp]
+
+
+def pair_answers(
+    before: Answers | None, after: Answers | None, *, same_pictures: bool
+) -> tuple[Pairing | None, str | None]:
+    """Pair the pictures of two reports.
+
+    Returns:
+        The pairs, or None and a sentence that says why there are none.
+    """
+    if not same_pictures:
+        return None, None  # said already, and louder
+    if before is None or after is None:
+        which = "both reports" if before is None and after is None else "one report"
+        return None, f"Answers are missing beside {which} (answers.csv), so accuracies are compared as two shares."
+    order = same_order(before, after)
+    if order is None:
+        return None, (
+            "The answers of the two reports cannot be brought together picture by picture, because files or labels "
+            "have other names, so accuracies are compared as two shares."
+        )
+    return Pairing(before, after, order), None
+
+
+def accuracy_difference(name: str, before: Share, after: Share, pairing: Pairing | None, limits: Limits) -> Difference:
+    """The difference of one subject, not yet judged (`Outcome.SHOWN`), its p value not yet adjusted.
+
+    Args:
+        name: The subject.
+        before: Its share of right answers in the first report.
+        after: The same in the second.
+        pairing: Or None, where pictures cannot be paired.
+        limits: How much may be lost.
+    """
+    method = _UNPAIRED
+    low_high, p = unpaired_drop_interval(before, after), unpaired_p(before, after)
+    if pairing is not None and _tells(pairing.before, name, before) and _tells(pairing.after, name, after):
+        right_before, right_after = pairing.before.right(name), pairing.after.right(name)[pairing.order]
+        low_high = Interval(*paired_drop_interval(right_before, right_after))
+        p, method = mcnemar_p(right_before, right_after), _PAIRED
+    return Difference(
+        metric=ACCURACY,
+        unit=Unit.PERCENT,
+        before=100 * before.hits / before.total,
+        after=100 * after.hits / after.total,
+        change=100 * (after.hits / after.total - before.hits / before.total),
+        interval=Interval(-low_high.high, -low_high.low),
+        p=p,
+        method=method,
+        limit=limits.max_drop_points,
+        outcome=Outcome.SHOWN,
+    )
+
+
+def _tells(answers: Answers, name: str, share: Share) -> bool:
+    """Whether the answers are those that the report counted: labels may be written in two ways, files be edited."""
+    if name not in answers.by_subject or len(answers.truth) != share.total:
+        return False
+    return int(np.count_nonzero(answers.right(name))) == share.hits

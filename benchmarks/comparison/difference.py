@@ -1,0 +1,157 @@
+"""Two reports in, one `Comparison` out; no files, no clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from benchmarks.comparison.accuracy import pair_answers
+from benchmarks.comparison.answers import Answers
+from benchmarks.comparison.grounds import find_grounds
+from benchmarks.comparison.judging import Draft, judge, sentences, signed, tests_of, without_hope
+from benchmarks.comparison.record import Alone, Comparison, ComparisonError, Limits, Outcome, Side
+from benchmarks.comparison.subjects import Context, compare_subject
+from benchmarks.comparison.times import Reference, find_reference
+from benchmarks.plan import KERAS_FUNCTION
+from benchmarks.records.performance import NotMeasured, SubjectResult
+from benchmarks.records.report import Report
+from benchmarks.report.wording import counted
+
+
+def compare_reports(
+    before: Report,
+    after: Report,
+    answers_before: Answers | None,
+    answers_after: Answers | None,
+    limits: Limits,
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    reference: str = KERAS_FUNCTION,
+) -> Comparison:
+    """Compare two reports, subject by subject.
+
+    Args:
+        before: The first report.
+        after: The second; worse means worse than the first.
+        answers_before: Answers of the first, or None where they are missing.
+        answers_after: Answers of the second, or None.
+        limits: How much worse the second may be.
+        names: What the reports are called.
+        reference: The subject that shows how fast the machine was.
+
+    Raises:
+        ComparisonError: A report is marked invalid, or the two have no model in common.
+    """
+    _check_valid(before, names[0])
+    _check_valid(after, names[1])
+    first, second = ({subject.name: subject for subject in report.subjects} for report in (before, after))
+    grounds = find_grounds(before, after)
+    pairing, remark = pair_answers(answers_before, answers_after, same_pictures=grounds.same_pictures)
+    found = find_reference(reference, first.get(reference), second.get(reference))
+    usable = found if isinstance(found, Reference) and grounds.same_machine else None
+    context = Context(grounds, pairing, usable, limits)
+    drafts = _draft_subjects(first, second, context)
+    gone = _gone(first, second) if grounds.same_machine else ()
+    if not drafts and not gone:
+        raise ComparisonError(
+            f"{names[0]} and {names[1]}: expected two reports with measured models in common, got none; "
+            "compare two reports of one bundle"
+        )
+    subjects = judge(drafts)
+    return Comparison(
+        before=_side(names[0], before),
+        after=_side(names[1], after),
+        limits=limits,
+        reference=usable.name if usable else None,
+        method=tuple(_method(found, context, drafts)),
+        differences=(*grounds.differences, *([remark] if remark else [])),
+        not_compared=(*grounds.not_compared, *_measured_nowhere(first, second)),
+        subjects=subjects,
+        only_before=_alone(first, second),
+        only_after=_alone(second, first),
+        regressions=(*gone, *sentences(subjects, Outcome.REGRESSION)),
+        unsure=sentences(subjects, Outcome.UNSURE),
+    )
+
+
+def _check_valid(report: Report, name: str) -> None:
+    if report.invalid:
+        raise ComparisonError(
+            f"{name}: expected a sound report, got one that is marked invalid ({report.invalid[0].rstrip('.')}), which "
+            "can neither pass nor fail; measure again"
+        )
+
+
+def _side(name: str, report: Report) -> Side:
+    return Side(
+        name=name,
+        created_utc=report.created_utc,
+        tool=report.tool,
+        model_name=report.model_name,
+        cpu_model=report.machine.cpu_model,
+        images=report.data.images,
+    )
+
+
+def _draft_subjects(
+    before: Mapping[str, SubjectResult], after: Mapping[str, SubjectResult], context: Context
+) -> list[Draft]:
+    drafts = []
+    for name, first in before.items():
+        second = after.get(name)
+        if second is not None and first.performance is not None and second.performance is not None:
+            drafts.append(compare_subject(first, second, (first.performance, second.performance), context))
+    return drafts
+
+
+def _gone(before: Mapping[str, SubjectResult], after: Mapping[str, SubjectResult]) -> tuple[str, ...]:
+    """Models that could be measured and no longer can, on the same machine."""
+    return tuple(
+        f"{name}: was measured and no longer can be: {(after[name].error or 'no reason given').rstrip('.')}."
+        for name, first in before.items()
+        if first.performance is not None and name in after and after[name].performance is None
+    )
+
+
+def _alone(own: Mapping[str, SubjectResult], other: Mapping[str, SubjectResult]) -> tuple[Alone, ...]:
+    return tuple(
+        Alone(name, (other[name].error or "no reason given") if name in other else "not in the other report")
+        for name, subject in own.items()
+        if subject.performance is not None and (name not in other or other[name].performance is None)
+    )
+
+
+def _measured_nowhere(before: Mapping[str, SubjectResult], after: Mapping[str, SubjectResult]) -> Iterable[NotMeasured]:
+    for name in dict.fromkeys([*before, *after]):
+        found = [subjects[name] for subjects in (before, after) if name in subjects]
+        if all(subject.performance is None for subject in found):
+            yield NotMeasured(name, f"measured in neither report: {found[-1].error or 'no reason given'}")
+
+
+def _method(found: Reference | str, context: Context, drafts: list[Draft]) -> Iterable[str]:
+    if context.grounds.same_machine:
+        yield from _on_latency(found, context)
+    yield from without_hope(drafts)
+    yield (
+        f"P values are adjusted after Holm for {counted(tests_of(drafts), 'test')} of accuracy and latency together: "
+        "if nothing changed, at most 1 comparison in 20 calls anything a difference. Intervals are 95 % each and not "
+        "adjusted. What has no p value is judged by its limit and the rule that its method names. Keras is shown and "
+        "not judged."
+    )
+
+
+def _on_latency(found: Reference | str, context: Context) -> Iterable[str]:
+    if not isinstance(found, Reference):
+        yield (
+            f"Latencies are judged by themselves, because {found}; a machine that is slower on another day then looks "
+            "like a regression."
+        )
+        return
+    yield (
+        f"Latencies are judged against {found.name}, which was timed in the same rounds of each report, because "
+        f"machines drift; {found.name} itself took {signed(100 * found.drift)} % time in the second report."
+    )
+    if context.has_drifted:
+        yield (
+            "That is more than the limit: the machine itself had another speed, so throughput and cold start are shown "
+            "and not judged."
+        )

@@ -1,0 +1,164 @@
+"""A comparison as text: for a terminal, and as Markdown for a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from benchmarks.comparison.accuracy import ACCURACY
+from benchmarks.comparison.judging import change, figure, signed
+from benchmarks.comparison.record import Alone, Comparison, Difference, Outcome, SubjectComparison
+from benchmarks.plan import KERAS_SUBJECTS
+from benchmarks.report.markdown import _lines as draw_table
+from benchmarks.report.markdown import escape
+from benchmarks.report.table import NOTHING, Cell, Row, Table
+from benchmarks.report.wording import counted, joined, one_line, p_value
+
+_WORDS = {
+    Outcome.REGRESSION: "WORSE",
+    Outcome.UNSURE: "unsure",
+    Outcome.IMPROVEMENT: "better",
+    Outcome.WITHIN: "",
+    Outcome.SHOWN: "not judged",
+}
+_COLUMNS = ("offline throughput", "cold start", "peak memory", "file size")
+_SUMMARY_NOTE = (
+    "Change from the first report to the second, in brackets its 95 % interval; below 0 is lower. WORSE: by more than "
+    "the limit, and surely; unsure: by more than the limit, but perhaps by chance; better: the other way round."
+)
+_DETAIL_HEADER = ("model", "figure", "before", "after", "change", "95 % interval", "p", "verdict")
+
+
+def render_text(comparison: Comparison) -> str:
+    """For a terminal: nothing escaped but what is no printable character."""
+    lines = [_heading(comparison), *notices(comparison)]
+    if comparison.subjects:
+        lines += ["", draw_table(summary_table(comparison), one_line)]
+    lines += ["", *(f"regression: {line}" for line in comparison.regressions)]
+    lines += [f"unsure: {line}" for line in comparison.unsure]
+    lines += [*comparison.method, conclusion(comparison)]
+    return "\n".join(one_line(line) if "\n" not in line else line for line in lines)
+
+
+def render_markdown(comparison: Comparison) -> str:
+    """The whole of ``compare.md``."""
+    sections = [f"# {escape(_heading(comparison))}", escape(conclusion(comparison))]
+    for title, lines in (
+        ("Regressions", comparison.regressions),
+        ("Perhaps worse, perhaps chance", comparison.unsure),
+        ("Before you trust it", tuple(notices(comparison))),
+    ):
+        if lines:
+            sections += [f"## {title}", _bullets(lines)]
+    if comparison.subjects:
+        sections += ["## Changes", draw_table(summary_table(comparison)), escape(_SUMMARY_NOTE)]
+        sections += ["## Every figure", draw_table(detail_table(comparison))]
+    sections += ["## How it was compared", _bullets(methods(comparison))]
+    return "\n\n".join(sections) + "\n"
+
+
+def conclusion(comparison: Comparison) -> str:
+    """One sentence: whether it is worse."""
+    limits = comparison.limits
+    allowed = (
+        f"{limits.max_drop_points:g} points of accuracy, {100 * limits.max_slowdown:g} % of time, "
+        f"{100 * limits.max_growth:g} % of size and memory"
+    )
+    if comparison.regressions:
+        return f"{counted(len(comparison.regressions), 'regression')} (allowed: {allowed})."
+    unsure = f"; {counted(len(comparison.unsure), 'figure')} may be" if comparison.unsure else ""
+    return f"No regression: nothing that was compared is surely worse by more than allowed ({allowed}){unsure}."
+
+
+def notices(comparison: Comparison) -> Iterable[str]:
+    """What a reader must know: what differs around the figures, and what was not compared."""
+    yield from comparison.differences
+    yield from (f"Not compared: {item.what} ({item.reason.rstrip('.')})." for item in comparison.not_compared)
+    for subject in comparison.subjects:
+        yield from (f"{subject.name}: {note}." for note in subject.notes)
+        yield from (
+            f"Not compared: {item.what} of {subject.name} ({item.reason.rstrip('.')})." for item in subject.not_compared
+        )
+    yield from _alone(comparison.only_before, comparison.before.name)
+    yield from _alone(comparison.only_after, comparison.after.name)
+
+
+def methods(comparison: Comparison) -> list[str]:
+    """How it was compared: in general, then figure by figure."""
+    how: dict[str, list[str]] = {}
+    for subject in comparison.subjects:
+        for item in subject.differences:
+            metrics = how.setdefault(item.method, [])
+            metrics += [item.metric] if item.metric not in metrics else []
+    return [*comparison.method, *(f"{joined(metrics)}: {method}." for method, metrics in how.items())]
+
+
+def summary_table(comparison: Comparison) -> Table:
+    """One row a model, one column a kind of figure."""
+    columns: tuple[tuple[str, Callable[[Difference], bool]], ...] = (
+        ("accuracy", lambda item: item.metric == ACCURACY),
+        # The first figure of latency is the one that is judged.
+        ("latency", lambda item: item.metric.startswith("p50")),
+        *((name, lambda item, name=name: item.metric == name) for name in _COLUMNS),
+    )
+    rows = [
+        Row(
+            (Cell(subject.name), *(_change_cell(subject, is_wanted) for _, is_wanted in columns)),
+            _kind(subject),
+        )
+        for subject in comparison.subjects
+    ]
+    return Table(("model", *(name for name, _ in columns)), tuple(rows), _SUMMARY_NOTE)
+
+
+def detail_table(comparison: Comparison) -> Table:
+    """One row a figure."""
+    rows = tuple(
+        Row((Cell(subject.name), *_detail_cells(item)), "failed" if item.outcome is Outcome.REGRESSION else "")
+        for subject in comparison.subjects
+        for item in subject.differences
+    )
+    return Table(_DETAIL_HEADER, rows, text_columns=(0, 1, 7))
+
+
+def _heading(comparison: Comparison) -> str:
+    return f"{comparison.after.name} ({comparison.after.created_utc}) against {comparison.before.name} (" + (
+        f"{comparison.before.created_utc})"
+    )
+
+
+def _kind(subject: SubjectComparison) -> str:
+    if subject.name in KERAS_SUBJECTS:
+        return "keras"
+    return "failed" if any(item.outcome is Outcome.REGRESSION for item in subject.differences) else ""
+
+
+def _change_cell(subject: SubjectComparison, is_wanted: Callable[[Difference], bool]) -> Cell:
+    item = next(filter(is_wanted, subject.differences), None)
+    if item is None:
+        return NOTHING
+    word = "" if subject.name in KERAS_SUBJECTS else _WORDS[item.outcome]
+    return Cell(f"{change(item)} {word}".rstrip(), _interval(item))
+
+
+def _detail_cells(item: Difference) -> tuple[Cell, ...]:
+    return (
+        Cell(item.metric),
+        Cell(figure(item.before, item.unit)),
+        Cell(figure(item.after, item.unit)),
+        Cell(change(item)),
+        Cell(_interval(item)) if item.interval else NOTHING,
+        NOTHING if item.p is None else Cell(p_value(item.p)),
+        Cell(_WORDS[item.outcome] or "within the limit"),
+    )
+
+
+def _interval(item: Difference) -> str:
+    return f"{signed(item.interval.low)} to {signed(item.interval.high)}" if item.interval else ""
+
+
+def _alone(found: Sequence[Alone], name: str) -> Iterable[str]:
+    yield from (f"Only in {name}: {item.name} ({item.reason.rstrip('.')})." for item in found)
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {escape(line)}" for line in lines)

@@ -1,0 +1,111 @@
+"""How long each part of a benchmark takes, and how many models fit into memory at once: arithmetic without clocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from benchmarks.measuring.protocol import AskBurst
+from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT, SubjectPlan
+from benchmarks.records.performance import NotMeasured
+from benchmarks.settings import Scenario, Settings
+
+OFFLINE_BURSTS = 3
+SWEEP_ROUNDS = 5
+
+_WARM_UP_S = 0.04
+_FIRST_WARM_UP_S = 0.3  # of a process: long enough for a frequency governor to notice the load
+_PREDICT_QUERIES = 2
+_SWEEP_BURST_S = 0.1
+_SWEEP_QUERIES = 10
+_KERAS_BYTES = 1_200_000_000
+_ARTIFACT_BYTES = 200_000_000
+_USABLE = 0.8  # of the free memory; the rest is for the page cache, which holds pictures and models
+
+
+def burst(plan: SubjectPlan, settings: Settings, images: str, *, is_first: bool) -> AskBurst:
+    """One single-stream burst, so long that all bursts of all sessions reach the least duration and number of calls.
+
+    ``model.predict`` takes tens of milliseconds a call on any machine, so that the number would take minutes: it stops
+    at the duration.
+    """
+    bursts = settings.sessions * settings.rounds
+    queries = _PREDICT_QUERIES if plan.name == KERAS_PREDICT else math.ceil(settings.min_queries / bursts)
+    return AskBurst(images, _FIRST_WARM_UP_S if is_first else _WARM_UP_S, settings.min_duration_s / bursts, queries)
+
+
+def sweep_burst(images: str, *, is_first: bool) -> AskBurst:
+    """One burst of a thread count."""
+    return AskBurst(images, _FIRST_WARM_UP_S if is_first else _WARM_UP_S, _SWEEP_BURST_S, _SWEEP_QUERIES)
+
+
+def extra_starts(plan: SubjectPlan, settings: Settings) -> int:
+    """Cold starts besides those of the sessions; none of Keras, which takes seconds a start."""
+    return 0 if plan.is_keras else max(0, settings.starts - settings.sessions)
+
+
+def is_swept(plan: SubjectPlan, settings: Settings) -> bool:
+    """Whether it is run with several thread counts."""
+    return settings.wants(Scenario.THREADS) and bool(settings.sweep_threads) and not plan.is_keras
+
+
+def steps_of(plan: SubjectPlan, settings: Settings) -> int:
+    """Pieces of work on one subject: starts, bursts, and each of the other questions."""
+    in_sessions = settings.sessions * (1 + settings.rounds)
+    once = (Scenario.STAGES, Scenario.CAMERA)
+    memory = answers = 1
+    asked = memory + answers + sum(settings.wants(scenario) for scenario in once)
+    offline = OFFLINE_BURSTS * settings.wants(Scenario.OFFLINE)
+    return extra_starts(plan, settings) + in_sessions + asked + offline + is_swept(plan, settings)
+
+
+def left_out(plan: SubjectPlan, settings: Settings) -> list[NotMeasured]:
+    """What the settings leave out, or what does not apply, with the reason."""
+    reason = "left out by --quick" if settings.quick else "not among the scenarios that were asked for"
+    found = [NotMeasured(scenario.value, reason) for scenario in Scenario if not settings.wants(scenario)]
+    if settings.wants(Scenario.THREADS) and not is_swept(plan, settings):
+        no_counts = "no thread counts were given, or this machine has a single core"
+        found.append(
+            NotMeasured(
+                Scenario.THREADS.value,
+                "thread counts are swept for exported models only" if plan.is_keras else no_counts,
+            )
+        )
+    return found
+
+
+def groups(
+    plans: Sequence[SubjectPlan], available_bytes: int | None, *, has_second_predict: bool
+) -> list[list[SubjectPlan]]:
+    """Divide the subjects so that the processes of each group fit into memory together.
+
+    ``keras-function``, to which everything is compared, comes into the first group with as many others as fit.
+
+    Args:
+        plans: The subjects.
+        available_bytes: Free memory; None where unknown, and then one group is taken.
+        has_second_predict: Whether ``keras-predict`` gets a second process for the folder.
+    """
+    room = math.inf if available_bytes is None else available_bytes * _USABLE
+    found: list[tuple[list[SubjectPlan], int]] = []
+    for plan in sorted(plans, key=_rank):
+        need = _need_bytes(plan, has_second_predict=has_second_predict)
+        for index, (members, taken) in enumerate(found):
+            if taken + need <= room:
+                found[index] = ([*members, plan], taken + need)
+                break
+        else:
+            found.append(([plan], need))
+    return [members for members, _taken in found]
+
+
+def _rank(plan: SubjectPlan) -> int:
+    if plan.name == KERAS_FUNCTION:
+        return 0
+    return 2 if plan.is_keras else 1
+
+
+def _need_bytes(plan: SubjectPlan, *, has_second_predict: bool) -> int:
+    if not plan.is_keras:
+        return _ARTIFACT_BYTES
+    return _KERAS_BYTES * (2 if plan.name == KERAS_PREDICT and has_second_predict else 1)

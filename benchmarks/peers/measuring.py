@@ -1,0 +1,201 @@
+"""Ask every peer in random order, round after round, each time in a fresh process."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.child import Finished, ask_peer, run_process
+from benchmarks.peers.places import Places
+from benchmarks.peers.plan import Peer
+from edge_runtime.cli_support import Progress
+from edge_runtime.errors import EdgeKitError, EngineError
+
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every peer is asked.
+
+    Attributes:
+        pictures: Picture files, absolute.
+        awkward: What each awkward file is, and the file.
+        labels: Of the model, in output order.
+        size_wh: Width and height of the model's input.
+        threshold: From which score on the second of two labels is the answer, where the model has one output.
+        threads: Threads inside one inference, where a tool lets its user choose.
+        rounds: How often each peer is asked.
+        seed: Of the order.
+        timeout_s: Seconds after which a process is stopped.
+        scratch: Folder for files between the processes.
+    """
+
+    pictures: tuple[Path, ...]
+    awkward: dict[str, Path]
+    labels: tuple[str, ...]
+    size_wh: tuple[int, int]
+    threshold: float
+    threads: int
+    rounds: int
+    seed: int
+    timeout_s: float
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one process did with all pictures.
+
+    Attributes:
+        answers: A label for each picture, or None.
+        total_ms: From file to label, of each answered picture.
+        inference_ms: Of these the inference; empty where the tool does not show it.
+        errors: Why a picture was not answered, by its index.
+        cold_start_s: From before the process until its first answer; None where that was not seen.
+        cpu_ms: Processor time a picture.
+        peak_bytes: Largest resident memory.
+        wall_s: The whole process, start and end included.
+    """
+
+    answers: tuple[str | None, ...]
+    total_ms: tuple[float, ...]
+    inference_ms: tuple[float, ...]
+    errors: dict[int, str]
+    cold_start_s: float | None
+    cpu_ms: float
+    peak_bytes: int
+    wall_s: float
+
+
+@dataclass
+class Seen:
+    """What was seen of one peer.
+
+    Attributes:
+        peer: The row.
+        error: Why it was not measured, or None.
+        runtime: Runtime and version.
+        facts: What it says about its model.
+        rounds: In order; index i is round i of every peer.
+        awkward: What became of each awkward file; empty where that was not tried.
+    """
+
+    peer: Peer
+    error: str | None = None
+    runtime: str = ""
+    facts: dict[str, float] = field(default_factory=dict)
+    rounds: list[Round] = field(default_factory=list)
+    awkward: dict[str, str] = field(default_factory=dict)
+
+
+def measure_peers(peers: Sequence[Peer], job: Job, places: Places, progress: Progress) -> list[Seen]:
+    """All peers over all rounds; one that fails is not asked again, and says why."""
+    seen = [Seen(peer) for peer in peers]
+    order = random.Random(job.seed)  # noqa: S311  an order, not a secret
+    for number in range(-1, job.rounds):
+        turn = list(seen)
+        order.shuffle(turn)
+        for one in turn:
+            if one.error is None:
+                _ask_once(one, number, job, places)
+            progress(1)
+    return seen
+
+
+def _ask_once(one: Seen, number: int, job: Job, places: Places) -> None:
+    """Round -1 gives the awkward files, and makes what is made once, such as an export; it is not timed."""
+    try:
+        if not one.peer.module:
+            if number < 0:
+                one.awkward = _command_awkward(one.peer, job)
+            else:
+                one.rounds.append(_command_round(one.peer, job))
+            return
+        python = places.python(one.peer.environment)
+        if python is None:
+            raise EngineError(places.why_missing(one.peer.environment))
+        result, finished = ask_peer(python, _request(one.peer, job, is_first=number < 0), job.scratch, job.timeout_s)
+        if number < 0:
+            one.awkward = dict(zip(job.awkward, result["awkward"], strict=True))
+        else:
+            one.runtime = str(result["runtime"])
+            one.facts.update(result["facts"])
+            one.rounds.append(_round_of(result, finished))
+    except EdgeKitError as error:
+        one.error = str(error)
+
+
+def _request(peer: Peer, job: Job, *, is_first: bool) -> dict[str, Any]:
+    return {
+        "peer": peer.module,
+        "model": str(peer.model or ""),
+        "format": peer.format,
+        "pictures": [str(path) for path in job.pictures],
+        "awkward": [str(path) for path in job.awkward.values()] if is_first else [],
+        "labels": list(job.labels),
+        "size_wh": list(job.size_wh),
+        "threshold": job.threshold,
+        "threads": job.threads,
+        "warm_up": _WARM_UP,
+        "scratch": str(job.scratch),
+    }
+
+
+def _round_of(result: dict[str, Any], finished: Finished) -> Round:
+    answered = [index for index, answer in enumerate(result["answers"]) if answer is not None]
+    inference_ns = [result["inference_ns"][index] for index in answered]
+    return Round(
+        answers=tuple(result["answers"]),
+        total_ms=tuple(result["total_ns"][index] / 1e6 for index in answered),
+        inference_ms=() if None in inference_ns else tuple(value / 1e6 for value in inference_ns),
+        errors={int(index): str(reason) for index, reason in result["errors"].items()},
+        cold_start_s=(result["answered_ns"] - finished.started_ns) / 1e9,
+        cpu_ms=result["cpu_ns"] / 1e6 / len(result["answers"]),
+        peak_bytes=result["peak_bytes"] or finished.peak_bytes,
+        wall_s=finished.wall_ns / 1e9,
+    )
+
+
+def _command_round(peer: Peer, job: Job) -> Round:
+    """``edge-run classify`` over all pictures, and once over one of them for its cold start."""
+    cold = _classify(peer, job, job.pictures[:1])[1]
+    rows, finished = _classify(peer, job, job.pictures)
+    by_source = {str(row["source"]): row for row in rows}
+    found = [by_source.get(str(path), {"error": {"message": "no row"}}) for path in job.pictures]
+    latencies = [row["latency_ms"] for row in found if "label" in row]
+    return Round(
+        answers=tuple(row.get("label") for row in found),
+        total_ms=tuple(sum(latency.values()) for latency in latencies),
+        inference_ms=tuple(latency["invoke"] for latency in latencies),
+        errors={index: row["error"]["message"] for index, row in enumerate(found) if "error" in row},
+        cold_start_s=cold.wall_ns / 1e9,
+        cpu_ms=finished.cpu_ns / 1e6 / len(found),
+        peak_bytes=finished.peak_bytes,
+        wall_s=finished.wall_ns / 1e9,
+    )
+
+
+def _command_awkward(peer: Peer, job: Job) -> dict[str, str]:
+    rows, _ = _classify(peer, job, tuple(job.awkward.values()))
+    errors = {str(row["source"]): row["error"]["message"] for row in rows if "error" in row}
+    return {
+        what: f"refused: {errors[str(path)]}" if str(path) in errors else "answered"
+        for what, path in job.awkward.items()
+    }
+
+
+def _classify(peer: Peer, job: Job, pictures: Sequence[Path]) -> tuple[list[dict[str, Any]], Finished]:
+    listed, rows = job.scratch / "list.txt", job.scratch / "rows.jsonl"
+    listed.write_bytes(b"".join(str(path).encode(errors="surrogateescape") + b"\0" for path in pictures))
+    command = [Path(sys.executable).with_name("edge-run"), "classify", str(peer.model), "--list", listed, "--null"]
+    command += ["--output", rows, "--overwrite", "--threads", str(job.threads)]
+    # Exit code 1 says that some pictures failed, which the rows tell.
+    shell = ["/bin/sh", "-c", '"$@" || test $? = 1', "sh", *map(str, command)]
+    finished = run_process(shell, job.timeout_s)
+    return [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()], finished

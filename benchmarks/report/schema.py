@@ -1,0 +1,124 @@
+"""The JSON Schema of ``report.json``, made from the dataclasses and their docstrings.
+
+``schema.json`` beside this file is what it prints; write it anew with
+``python -m benchmarks.report.schema > benchmarks/report/schema.json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import inspect
+import json
+import re
+import sys
+import types
+import typing
+from typing import Any
+
+from benchmarks.records.report import REPORT_SCHEMA_VERSION, Report
+
+SCHEMA_FILE = "schema.json"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*)$")
+_MARKUP = re.compile(r"``?([^`]*)``?")
+
+
+def report_schema() -> dict[str, Any]:
+    """The schema of `benchmarks.records.report.Report`, complete with dialect and title."""
+    schema = json_schema(Report)
+    schema["$defs"][Report.__name__]["properties"]["schema_version"]["const"] = REPORT_SCHEMA_VERSION
+    return {"$schema": DIALECT, "title": "edgekit benchmark report (report.json)", **schema}
+
+
+def json_schema(cls: type) -> dict[str, Any]:
+    """A JSON Schema (2020-12) of a tree of dataclasses as `edge_runtime.strict` reads it.
+
+    All fields are required and no others allowed; descriptions are taken from the docstrings.
+
+    Args:
+        cls: A dataclass whose fields have the types that `edge_runtime.strict` supports.
+
+    Raises:
+        TypeError: A field has another type.
+    """
+    definitions: dict[str, Any] = {}
+    return {**_of_class(cls, definitions), "$defs": dict(sorted(definitions.items()))}
+
+
+def _of_class(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
+    if cls.__name__ not in definitions:
+        definitions[cls.__name__] = {}  # taken before the fields are, so that a class may hold itself
+        hints, described = typing.get_type_hints(cls), _attributes(cls)
+        fields = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
+        definitions[cls.__name__] = {
+            "type": "object",
+            "description": _summary(cls),
+            "properties": {
+                name: _described(_of_hint(hints[name], definitions), described.get(name)) for name in fields
+            },
+            "required": fields,
+            "additionalProperties": False,
+        }
+    return {"$ref": f"#/$defs/{cls.__name__}"}
+
+
+def _of_hint(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        inner = next(argument for argument in arguments if argument is not type(None))
+        return _or_null(_of_hint(inner, definitions))
+    if origin is tuple:
+        return {"type": "array", "items": _of_hint(arguments[0], definitions)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _of_hint(arguments[1], definitions)}
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _of_class(hint, definitions)
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return {"type": "string", "enum": [member.value for member in hint]}
+    if hint in _SCALARS:
+        return {"type": _SCALARS[hint]}
+    raise TypeError(f"expected a type that edge_runtime.strict reads, got {hint}")
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(schema.get("type"), str) and "enum" not in schema:
+        return {**schema, "type": [schema["type"], "null"]}
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _described(schema: dict[str, Any], text: str | None) -> dict[str, Any]:
+    return schema if text is None else {**schema, "description": text}
+
+
+def _summary(cls: type) -> str:
+    """The docstring up to its attributes, on one line."""
+    return _plain(inspect.getdoc(cls) or "").partition("Attributes:")[0].strip()
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """Field by field what the docstring's section "Attributes" says."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].splitlines():
+        match = _ATTRIBUTE.match(line)
+        if match:
+            name = match[1]
+            found[name] = match[2]
+        elif name and line.strip():
+            found[name] += f" {line.strip()}"
+    return {key: _plain(text) for key, text in found.items()}
+
+
+def _plain(text: str) -> str:
+    return _MARKUP.sub(r"\1", " ".join(text.split()))
+
+
+def to_text() -> str:
+    """The schema as the text of ``schema.json``."""
+    return json.dumps(report_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(to_text())

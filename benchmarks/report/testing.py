@@ -1,0 +1,260 @@
+"""For tests: a report as a run makes it, without a run. Its figures agree with one another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.machine import MachineRecord, describe_machine
+from benchmarks.plan import KERAS_FUNCTION, KERAS_SUBJECTS
+from benchmarks.records.accuracy import Accuracy, AgainstKeras, Flip, LabelShare, Moved, Reject
+from benchmarks.records.board import BoardState, BoardWatch
+from benchmarks.records.data import DataRecord
+from benchmarks.records.performance import (
+    CameraRun,
+    ColdStart,
+    Offline,
+    Performance,
+    Resources,
+    SingleStream,
+    Stages,
+    SubjectResult,
+    ThreadPoint,
+)
+from benchmarks.records.report import Report, Verdict
+from benchmarks.report.files import RawAnswers
+from benchmarks.settings import Settings
+from benchmarks.statistics import Interval, percentile, ratio_of, share_of, summarize_latencies
+from edge_runtime.statistics.paired import mcnemar_p, paired_drop_interval
+
+LABELS = ("cat", "dog")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One subject of a sample report.
+
+    Attributes:
+        name: Such as ``int8`` or ``keras-function``.
+        p50_ms: Latency in the middle of its calls.
+        bytes: Size of its file.
+        lost: Pictures that Keras has right and it has wrong.
+        gained: Pictures that Keras has wrong and it has right.
+        noise: How far the rounds lie apart, as a share of ``p50_ms``.
+        memory_bytes: Peak.
+        error: Why it was not measured.
+    """
+
+    name: str
+    p50_ms: float
+    bytes: int = 460_000
+    lost: int = 0
+    gained: int = 0
+    noise: float = 0.01
+    memory_bytes: int = 70_000_000
+    error: str | None = None
+
+    @property
+    def is_keras(self) -> bool:
+        """Whether it is the full model."""
+        return self.name in KERAS_SUBJECTS
+
+
+SAMPLES = (
+    Sample("keras-predict", 66.0, 2_600_000, memory_bytes=900_000_000),
+    Sample("keras-function", 4.2, 2_600_000, memory_bytes=880_000_000),
+    Sample("keras-xla", 3.1, 2_600_000, memory_bytes=940_000_000),
+    Sample("float32", 0.70, 1_700_000),
+    Sample("float16", 0.71, 860_000, lost=1, gained=1),
+    Sample("dynamic", 0.93, 520_000, lost=2, gained=1),
+    Sample("int8", 0.52, 660_000, lost=2, gained=1),
+    Sample("int8-per-tensor", 0.50, 640_000, lost=30, gained=1),
+    Sample("int16x8", 2.90, 690_000, lost=1),
+    Sample("onnx-float32", 0.62, 1_690_000, memory_bytes=86_000_000),
+    Sample("onnx-int8", 0.60, 560_000, lost=3, gained=2, memory_bytes=86_000_000),
+    Sample("edgetpu", 1.0, 700_000, error="no Edge TPU was found; plug one in, or leave the variant out"),
+)
+
+
+def sample_report(
+    samples: Sequence[Sample] = SAMPLES,
+    *,
+    images: int = 250,
+    keras_right: int = 240,
+    labels: Sequence[str] = LABELS,
+    rounds: int = 20,
+    calls: int = 10,
+    seed: int = 0,
+) -> Report:
+    """A report of a quiet machine, without a verdict; use `dataclasses.replace` for anything else.
+
+    Args:
+        samples: Its subjects; without one of Keras nothing is compared.
+        images: How many pictures; picture i is ``pictures/<label>/<i>.jpg``, the labels taken in turn.
+        keras_right: How many of them, the first ones, Keras answers rightly.
+        labels: Of the model.
+        rounds: Bursts of each subject.
+        calls: Timed calls of each burst.
+        seed: Of the latencies.
+    """
+    answers = sample_answers(samples, images=images, keras_right=keras_right, labels=labels)
+    bursts = sample_latencies(samples, rounds=rounds, calls=calls, seed=seed)
+    has_keras = any(sample.is_keras for sample in samples)
+    state = BoardState(48.5, 2400.0, "performance", (), 0.2)
+    counts = {label: answers.truth.count(label) for label in labels}
+    return Report(
+        tool="edgekit 0.1.0",
+        created_utc="2026-01-01T00:00:00+00:00",
+        duration_s=171.0,
+        command="edge-bench run bundles/pets --keras runs/pets --out reports/pets",
+        settings=Settings(sweep_threads=(1, 2)),
+        model_name="pets",
+        bundle="bundles/pets",
+        bundle_manifest_sha256="1" * 64,
+        keras_run="runs/pets" if has_keras else None,
+        keras_sha256="2" * 64 if has_keras else None,
+        machine=_machine(),
+        board=BoardWatch(state, state, 52.0, None, None),
+        data=DataRecord("photos", "test", images, counts, "0" * 64, (), 0, 0 if has_keras else None),
+        subjects=tuple(_subject(sample, answers, bursts, labels) for sample in samples),
+        invalid=(),
+        remarks=(),
+        verdict=Verdict(None, ""),
+    )
+
+
+def sample_latencies(
+    samples: Sequence[Sample] = SAMPLES, *, rounds: int = 20, calls: int = 10, seed: int = 0
+) -> dict[str, list[list[float]]]:
+    """The timed calls of such a report in milliseconds, by subject and round."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for sample in samples:
+        if sample.error is None:
+            level = sample.p50_ms * (1 + sample.noise * rng.standard_normal((rounds, 1)))
+            # Latencies have a long tail to the right, and never one to the left.
+            found[sample.name] = (np.abs(level) * (1 + 0.05 * rng.exponential(1.0, (rounds, calls)))).tolist()
+    return found
+
+
+def sample_answers(
+    samples: Sequence[Sample] = SAMPLES, *, images: int = 250, keras_right: int = 240, labels: Sequence[str] = LABELS
+) -> RawAnswers:
+    """The answers of such a report: a wrong one is the label after the true one."""
+    truth = [labels[index % len(labels)] for index in range(images)]
+    by_subject = {}
+    for sample in samples:
+        if sample.error is None:
+            right = [index < keras_right for index in range(images)]
+            right[: sample.lost] = [False] * sample.lost
+            right[keras_right : keras_right + sample.gained] = [True] * sample.gained
+            by_subject[sample.name] = tuple(
+                labels[(index + (not is_right)) % len(labels)] for index, is_right in enumerate(right)
+            )
+    files = tuple(f"pictures/{label}/{index}.jpg" for index, label in enumerate(truth))
+    return RawAnswers(files, tuple(truth), by_subject)
+
+
+def _machine() -> MachineRecord:
+    return dataclasses.replace(
+        describe_machine(),
+        cpu_model="Sample chip",
+        architecture="x86_64",
+        cores_usable=2,
+        cores_total=2,
+        governor="performance",
+        memory_bytes=8_000_000_000,
+        load_average_1min=0.2,
+        kernel="Linux 6.1.0",
+        python="3.11.9",
+        packages={"numpy": "2.4.0", "ai-edge-litert": "2.3.0"},
+    )
+
+
+def _subject(
+    sample: Sample, answers: RawAnswers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
+) -> SubjectResult:
+    if sample.error is not None:
+        return SubjectResult(sample.name, f"pets-{sample.name}.tflite", sample.bytes, "3" * 64, sample.error, None)
+    file = "model.keras" if sample.is_keras else f"pets-{sample.name}.tflite"
+    performance = _performance(sample, answers, bursts, labels)
+    return SubjectResult(sample.name, file, sample.bytes, "3" * 64, None, performance)
+
+
+def _performance(
+    sample: Sample, answers: RawAnswers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
+) -> Performance:
+    stream = _single_stream(sample, bursts)
+    p50_ms = stream.latency.p50_ms
+    is_keras = sample.is_keras
+    names = [name for name in answers.by_subject if name in KERAS_SUBJECTS]
+    return Performance(
+        runtime="tensorflow 2.21.0" if is_keras else "litert 2.3.0",
+        delegate=None if is_keras else "xnnpack",
+        tensorflow_loaded=is_keras,
+        accuracy=_accuracy(sample.name, answers, labels),
+        against_keras=_against(sample.name, names[0], answers) if names and not is_keras else None,
+        single_stream=stream,
+        offline=None if is_keras else Offline(2, 500, 1900 / (p50_ms + 1), None, (p50_ms + 1) / 1e3),
+        camera=None if is_keras else CameraRun(30.0, (640, 480), 90, 90, 0, p50_ms + 3, p50_ms + 4),
+        stages=Stages(0.8, 0.2, p50_ms, 0.01, len(answers.files)),
+        threads=() if is_keras else (ThreadPoint(1, p50_ms, None), ThreadPoint(2, 0.7 * p50_ms, None)),
+        cold_start=ColdStart((395.0, 400.0, 410.0), 400.0, 100.0, 200.0, 60.0, 40.0, p50_ms + 1.01),
+        resources=Resources(sample.memory_bytes, sample.memory_bytes - 2_000_000, p50_ms, 120_000_000, None),
+        not_measured=(),
+    )
+
+
+def _single_stream(sample: Sample, bursts: Mapping[str, Sequence[Sequence[float]]]) -> SingleStream:
+    own = bursts[sample.name]
+    p50s = tuple(percentile(burst, 50) for burst in own)
+    speedup = None
+    if KERAS_FUNCTION in bursts and not sample.is_keras:
+        speedup = ratio_of([percentile(burst, 50) for burst in bursts[KERAS_FUNCTION]], p50s)
+    return SingleStream(
+        latency=summarize_latencies([[round(1e6 * call) for call in burst] for burst in own]),
+        duration_s=sum(sum(burst) for burst in own) / 1e3,
+        burst_p50_ms=p50s,
+        waiting=0.01,
+        speedup=speedup,
+    )
+
+
+def _accuracy(name: str, answers: RawAnswers, labels: Sequence[str]) -> Accuracy:
+    right = [answer == truth for answer, truth in zip(answers.by_subject[name], answers.truth, strict=True)]
+    shares = []
+    for label in labels:
+        own = [hit for hit, truth in zip(right, answers.truth, strict=True) if truth == label]
+        if own:
+            shares.append(LabelShare(label, share_of(sum(own), len(own))))
+    top5 = share_of(len(right), len(right)) if len(labels) > 5 else None
+    reject = Reject(0.6, share_of(len(right) - 5, len(right)), share_of(sum(right) - 4, len(right) - 5))
+    return Accuracy(share_of(sum(right), len(right)), top5, tuple(shares), 0.021, reject if len(right) > 9 else None)
+
+
+def _against(name: str, keras: str, answers: RawAnswers) -> AgainstKeras:
+    truth, theirs, own = (
+        np.array(column) for column in (answers.truth, answers.by_subject[keras], answers.by_subject[name])
+    )
+    was_right, is_right = theirs == truth, own == truth
+    lost, gained = int((was_right & ~is_right).sum()), int((is_right & ~was_right).sum())
+    flipped = [int(index) for index in np.flatnonzero(theirs != own)]
+    pairs = [(str(truth[i]), str(theirs[i]), str(own[i])) for i in flipped]
+    moved = [
+        Moved(*pair, pairs.count(pair)) for pair in sorted(set(pairs), key=lambda pair: (-pairs.count(pair), pair))
+    ]
+    flips = [Flip(answers.files[i], str(truth[i]), str(theirs[i]), 0.9, str(own[i]), 0.6) for i in flipped]
+    low, high = paired_drop_interval(was_right, is_right)
+    return AgainstKeras(
+        agreement=share_of(len(own) - len(flipped), len(own)),
+        drop_points=100 * (lost - gained) / len(own),
+        drop_interval_points=Interval(low, high),
+        mcnemar_p=mcnemar_p(was_right, is_right),
+        lost=lost,
+        gained=gained,
+        moved=tuple(moved[:20]),
+        flips=tuple(flips[:12]),
+    )

@@ -1,0 +1,171 @@
+"""The power meters that machines bring: what each reads, what that covers, and why it is not there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from benchmarks.resources.power import PowerReader
+from benchmarks.resources.power_readers import Counter, CounterReader, SampledReader, kernel_word, read_number
+from edge_runtime.board import read_text
+
+_INA_CHIPS = ("ina2", "ina3")
+_WHOLE_BOARD = ("vdd_in", "5v_in", "vin", "sys_5v0")  # what Jetsons and carrier boards call their input
+_VCGENCMD = ("usr/bin/vcgencmd", "opt/vc/bin/vcgencmd")
+_VCGENCMD_TIMEOUT_S = 2.0
+# A process each time, so that twenty a second would themselves be a load.
+_VCGENCMD_PERIOD_S = 0.25
+# "VDD_CORE_A current(7)=1.03125000A" and "VDD_CORE_V volt(15)=0.72131580V"
+_PMIC_LINE = re.compile(r"(\w+)_([AV])\b[^=\n]*=\s*(\d+(?:\.\d+)?)")
+
+Found: TypeAlias = "PowerReader | str"
+"""A reader, or the reason why there is none."""
+
+
+def find_rapl(root: Path) -> Found:
+    """The counters that x86 processors keep: packages, and memory where it is counted beside them.
+
+    Source: the kernel's Documentation/power/powercap/powercap.rst. The zones ``core`` and ``uncore`` are parts of the
+    package, and ``psys`` contains it, so they are left out.
+    """
+    zones = sorted(root.glob("sys/class/powercap/intel-rapl:*"))
+    chosen = [zone for zone in zones if kernel_word(zone / "name").startswith(("package", "dram"))]
+    if not chosen:
+        return "this processor or its virtual machine shows no energy counter"
+    counters = [Counter(zone / "energy_uj", _range_uj(zone)) for zone in chosen]
+    try:
+        for counter in counters:
+            read_number(counter.path)
+    except PermissionError as error:
+        return f"{error.filename} can be read by root only; sudo chmod a+r it, or measure as root"
+    except OSError as error:
+        return f"its counter cannot be read ({error})"
+    memory = " and memory" if any(kernel_word(zone / "name").startswith("dram") for zone in chosen) else ""
+    return CounterReader("rapl", f"processor package{memory}, with everything that runs on it, not the board", counters)
+
+
+def find_hwmon(root: Path, wanted: str | None = None) -> Found:
+    """A power monitor chip with a driver, such as INA219, INA226, INA3221 or INA238.
+
+    Args:
+        root: Where ``sys`` lies.
+        wanted: One of its channels; None takes the only one, or the one that is labelled as the board's input.
+    """
+    channels: dict[str, Callable[[], float]] = {}
+    for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
+        if kernel_word(chip / "name").startswith(_INA_CHIPS):
+            for label, read_w in _channels(chip).items():
+                channels[f"{label}@{chip.name}" if label in channels else label] = read_w
+    if not channels:
+        return "no INA2xx or INA3221 chip has a driver"
+    whole = [name for name in channels if name.lower() in _WHOLE_BOARD]
+    name = wanted or (next(iter(channels)) if len(channels) == 1 else next(iter(whole), None))
+    if name not in channels:
+        listed = ", ".join(channels)
+        return f"expected one of the channels {listed}, as in --power hwmon:{next(iter(channels))}"
+    return SampledReader(f"hwmon:{name}", f"what flows through the chip's channel {name}", channels[name])
+
+
+def find_pmic(root: Path) -> Found:
+    """The rails of a Raspberry Pi 5's power chip, as ``vcgencmd pmic_read_adc`` tells them."""
+    program = next((root / place for place in _VCGENCMD if (root / place).exists()), None)
+    if program is None:
+        return "no vcgencmd, so no Raspberry Pi 5"
+    try:
+        _pmic_w(program)
+    except OSError as error:
+        return str(error)
+    covers = "the rails of the Pi 5's power chip, without what hangs on its 5 V (USB, fan, HAT) and conversion losses"
+    return SampledReader("pmic", covers, lambda: _pmic_w(program), _VCGENCMD_PERIOD_S)
+
+
+def find_battery(root: Path) -> Found:
+    """What flows out of the batteries, while the machine runs on them."""
+    batteries = [
+        supply
+        for supply in sorted(root.glob("sys/class/power_supply/*"))
+        # "Device" is the battery of a mouse.
+        if kernel_word(supply / "type") == "battery" and kernel_word(supply / "scope") != "device"
+    ]
+    discharging = [supply for supply in batteries if kernel_word(supply / "status") == "discharging"]
+    if not discharging:
+        return "the battery is not discharging: pull the plug" if batteries else "no battery"
+    try:
+        sum(map(_battery_w, discharging))
+    except OSError as error:
+        return f"does not tell its power ({error})"
+    covers = "the whole machine with its screen; batteries tell their power every few seconds only"
+    return SampledReader("battery", covers, lambda: sum(map(_battery_w, discharging)))
+
+
+def pmic_w(text: str) -> float:
+    """Watts of the answer of ``vcgencmd pmic_read_adc``: volts times amperes of every rail that tells both.
+
+    ``EXT5V`` and ``BATT`` tell no current.
+
+    Raises:
+        OSError: No rail tells both.
+    """
+    values = {(rail, unit): float(number) for rail, unit, number in _PMIC_LINE.findall(text)}
+    rails = [rail for rail, unit in values if unit == "A" and (rail, "V") in values]
+    if not rails:
+        raise OSError("vcgencmd pmic_read_adc tells no rails; only a Raspberry Pi 5 has such a power chip")
+    return sum(values[rail, "A"] * values[rail, "V"] for rail in rails)
+
+
+def _range_uj(zone: Path) -> int | None:
+    text = read_text(zone / "max_energy_range_uj") or ""
+    return int(text) if text.isdecimal() else None
+
+
+def _channels(chip: Path) -> dict[str, Callable[[], float]]:
+    """What a chip tells, by label: watts straight, or volts (mV) and amperes (mA) of the same number."""
+    chip_name = read_text(chip / "name") or chip.name
+    found: dict[str, Callable[[], float]] = {}
+    for path in sorted(chip.glob("power*_input")):
+        number = path.name.removeprefix("power").removesuffix("_input")
+        found[read_text(chip / f"power{number}_label") or f"{chip_name}-{number}"] = _watts_of(path)
+    if found:
+        return found
+    for path in sorted(chip.glob("curr*_input")):
+        number = path.name.removeprefix("curr").removesuffix("_input")
+        volts = chip / f"in{number}_input"
+        label = read_text(chip / f"in{number}_label") or ""
+        # The fourth current of an INA3221 is a sum whose number belongs to another voltage.
+        if volts.exists() and number in "123" and read_text(chip / f"in{number}_enable") != "0":
+            found[label or f"{chip_name}-{number}"] = _product_of(volts, path)
+    return found
+
+
+def _watts_of(path: Path) -> Callable[[], float]:
+    return lambda: read_number(path) / 1e6
+
+
+def _product_of(millivolts: Path, milliamperes: Path) -> Callable[[], float]:
+    return lambda: read_number(millivolts) * read_number(milliamperes) / 1e6
+
+
+def _battery_w(supply: Path) -> float:
+    """Of ``power_now`` (microwatt), else ``voltage_now`` and ``current_now`` (micro), which may be below 0."""
+    if (supply / "power_now").exists():
+        return abs(read_number(supply / "power_now")) / 1e6
+    return abs(read_number(supply / "voltage_now") * read_number(supply / "current_now")) / 1e12
+
+
+def _pmic_w(program: Path) -> float:
+    try:
+        done = subprocess.run(
+            [program, "pmic_read_adc"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_VCGENCMD_TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OSError("vcgencmd pmic_read_adc does not answer") from error
+    return pmic_w(done.stdout)

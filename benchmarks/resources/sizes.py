@@ -1,0 +1,101 @@
+"""How much of a disk the packages take that a model needs to run. Nothing is asked over the network."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Iterable
+from pathlib import Path
+
+import edge_runtime
+
+_OWN = "edgekit"
+_OPENCV = ("opencv-python-headless", "opencv-contrib-python-headless", "opencv-python", "opencv-contrib-python")
+_RUNTIMES = {
+    "litert": ("ai-edge-litert",),
+    "tflite-runtime": ("tflite-runtime",),
+    "onnxruntime": ("onnxruntime",),
+    "keras": ("keras", "tensorflow"),
+}
+
+
+def packages_of(runtime: str) -> tuple[str, ...]:
+    """The packages that a runtime is called with, by the names that pip knows.
+
+    Args:
+        runtime: ``litert``, ``tflite-runtime``, ``onnxruntime`` or ``keras``; a version may follow.
+
+    Returns:
+        The runtime's own first, then what decodes and prepares pictures; empty for another runtime.
+    """
+    own = _RUNTIMES.get((runtime.split() or [""])[0])
+    if own is None:
+        return ()
+    opencv = next((name for name in _OPENCV if _distribution(name)), _OPENCV[0])
+    return (*own, "numpy", opencv, "click", _OWN)
+
+
+def install_bytes(packages: Iterable[str]) -> int | None:
+    """Size of the installed files of packages and of everything that these require, each counted once.
+
+    edgekit counts as its device side, `edge_runtime`: the rest of it is not needed to run a model.
+
+    Args:
+        packages: Names that pip knows.
+
+    Returns:
+        Bytes; None where no package is given, where one of them has no record of its files, or without the package
+        ``packaging``, which tells what a package requires on this machine.
+    """
+    return _install_bytes(tuple(packages))
+
+
+@functools.lru_cache(maxsize=16)
+def _install_bytes(packages: tuple[str, ...]) -> int | None:
+    try:
+        from packaging.utils import canonicalize_name
+    except ModuleNotFoundError:
+        return None
+    if not packages or any(_distribution(name) is None for name in packages if name != _OWN):
+        return None
+    seen: set[str] = set()
+    waiting = [name for name in packages if name != _OWN]
+    total = _own_bytes() if _OWN in packages else 0
+    while waiting:
+        name: str = canonicalize_name(waiting.pop())
+        # Something that is required and not installed takes no room.
+        if name in seen or (found := _distribution(name)) is None:
+            continue
+        seen.add(name)
+        total += _file_bytes(found)
+        waiting += _required(found)
+    return total
+
+
+def _distribution(name: str) -> importlib.metadata.Distribution | None:
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _required(distribution: importlib.metadata.Distribution) -> list[str]:
+    from packaging.requirements import Requirement
+
+    parsed = [Requirement(text) for text in distribution.requires or ()]
+    return [one.name for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+def _file_bytes(distribution: importlib.metadata.Distribution) -> int:
+    total = 0
+    for file in distribution.files or ():
+        if file.size is not None:
+            total += file.size
+        elif (path := Path(str(file.locate()))).is_file():  # compiled files are listed without their size
+            total += path.stat().st_size
+    return total
+
+
+def _own_bytes() -> int:
+    folder = Path(edge_runtime.__file__).parent
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
