@@ -26,6 +26,7 @@ from benchmarks.records.performance import (
     SubjectResult,
     ThreadPoint,
 )
+from benchmarks.resources.power_choice import explain_no_meter
 from benchmarks.resources.sizes import install_bytes, packages_of
 from benchmarks.settings import Settings
 from benchmarks.statistics import median_interval, percentile, ratio_of, summarize_latencies
@@ -125,7 +126,7 @@ def _performance(
         threads=tuple(_thread_point(count, bursts, settings.seed) for count, bursts in sorted(item.threads.items())),
         cold_start=summarize_starts(item.starts, stages),
         resources=_resources(item),
-        not_measured=tuple(item.not_measured),
+        not_measured=(*item.not_measured, *_without_energy(item, settings)),
     )
 
 
@@ -202,6 +203,14 @@ def summarize_starts(starts: Sequence[Start], stages: Stages | None) -> ColdStar
     )
 
 
+def _without_energy(item: Measurement, settings: Settings) -> list[NotMeasured]:
+    if item.energy_mj is None:
+        return [NotMeasured("energy", explain_no_meter(settings.power))]
+    if item.energy_mj[0] <= 0:
+        return [NotMeasured("energy", "it is within the noise of the idle board")]
+    return []
+
+
 def _resources(item: Measurement) -> Resources:
     calls = sum(len(burst.latencies_ns) for burst in item.bursts)
     energy_mj, metered = item.energy_mj or (None, 0)
@@ -210,5 +219,5 @@ def _resources(item: Measurement) -> Resources:
         steady_memory_bytes=item.memory.resident_bytes if item.memory else None,
         cpu_ms_per_inference=sum(burst.cpu_ns for burst in item.bursts) / _NS_PER_MS / calls if calls else None,
         install_bytes=install_bytes(packages_of(item.runtime)),
-        energy_mj_per_inference=energy_mj / metered if energy_mj is not None and metered else None,
+        energy_mj_per_inference=energy_mj / metered if energy_mj and energy_mj > 0 else None,
     )

@@ -17,6 +17,7 @@ from benchmarks.measuring.measurement import Measurement
 from benchmarks.measuring.schedule import measure_all, steps
 from benchmarks.plan import BenchConfig, SubjectPlan, check_run, plan_subjects, remarks_on_checks
 from benchmarks.records.board import BoardWatch
+from benchmarks.records.performance import SubjectResult
 from benchmarks.records.report import REPORT_FILE, Report
 from benchmarks.report.files import RawAnswers, write_report
 from benchmarks.report.verdict import verdict
@@ -32,6 +33,8 @@ from edge_runtime.modelfile import default_order, file_sha256, read_bundle_manif
 from edge_runtime.remembered import candidates, remember
 
 _NS_PER_MS = 1e6
+_DISTURBED_WAITING = 0.2
+"""Share of the timed calls in which another process had the processor, from which on an order of latencies is chance."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,20 @@ def remember_fastest(report: Report, manifest: Manifest) -> Variant | None:
         for subject in report.subjects
         if subject.name in variants and subject.performance
     }
-    # What was left out might have been faster, several threads are not how a folder is classified, and a hot board is
-    # slow at everything that comes late.
+    # What was left out might have been faster, several threads are not how a folder is classified, a hot board is slow
+    # at everything that comes late, and on a busy machine chance decides.
     if report.settings.threads != 1 or not set(candidates(manifest)) <= set(p50_ms) or report.invalid:
+        return None
+    if any(_is_disturbed(subject) for subject in report.subjects if subject.name in variants):
         return None
     try:
         return remember(manifest, p50_ms, default_order())
     except OutputError:
         return None
+
+
+def _is_disturbed(subject: SubjectResult) -> bool:
+    return subject.performance is not None and (subject.performance.single_stream.waiting or 0.0) > _DISTURBED_WAITING
 
 
 def _measure(config: BenchConfig, manifest: Manifest, plans: Sequence[SubjectPlan], scratch: Path) -> _Measured:

@@ -33,6 +33,14 @@ _QUICK = Settings(
 )
 
 
+_power = click.option(
+    "--power",
+    metavar="READER",
+    help="Power meter: hwmon, hwmon:CHANNEL, rapl, pmic, battery, 'command:PROGRAM ARGS' (prints watts, one a line) or "
+    "none; without it whichever is found.",
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-bench")
 def cli() -> None:
@@ -96,9 +104,7 @@ cli.add_command(reference)
     metavar="N,N,...",
     help="Thread counts to compare [default: 1, 2, 4 ... up to the cores].",
 )
-@click.option(
-    "--power", metavar="NAME", help="Power meter to read, or none [default: whichever is found]; see the docs."
-)
+@_power
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of order and draws.")
 @click.option(
     "--timeout",
@@ -134,18 +140,24 @@ def run(
 @cli.command()
 @click.argument("report", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Report directory of the new run.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Where the bundle lies now, if not where it did.")
+@click.option("--data", metavar="SRC", help="The labelled pictures, if they are elsewhere now.")
+@click.option("--keras", metavar="RUN", type=click.Path(path_type=Path), help="The run, if it is elsewhere now.")
+@_power
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
-def reproduce(report: Path, out: Path, overwrite: bool) -> int:
+def reproduce(report: Path, out: Path, **others: Any) -> int:
     """Measure again what REPORT measured, with its settings, and say what is not as it was then.
 
-    Then compare the two: edge-bench compare REPORT NEW.
+    What to do next: edge-bench compare REPORT NEW.
     """
     from benchmarks.records.report import read_report
-    from benchmarks.reproduction import config_of, differences
+    from benchmarks.reproduction import changed_files, config_of, differences, lost_settings
 
     then = read_report(report)
-    config = config_of(then, out, overwrite=overwrite, command=_command_line())
+    config = config_of(then, out, command=_command_line(), **others)
     _require(config.keras)
+    for line in (*lost_settings(then, config), *changed_files(then, config)):
+        note(f"note: {line}")
     code = _measure(config)
     for line in differences(then, read_report(out)):
         note(f"note: {line}")

@@ -44,7 +44,7 @@ import click
     show_default=True,
     help="Latencies are divided by those of this model where both reports have it: it shows how fast the machine was.",
 )
-@click.option("--strict", is_flag=True, help="Exit with 9 where some figures could not be compared.")
+@click.option("--strict", is_flag=True, help="Exit with 9 where anything of REPORT_A was not compared.")
 @click.option(
     "--format",
     "format_name",

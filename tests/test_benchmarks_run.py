@@ -270,7 +270,7 @@ def test_run_keeps_to_the_part_and_the_number_asked_for(
         (["{bundle}", "--data", "{photos}", "--threads", "0"], 2, "--threads"),
         (["{bundle}", "--data", "{photos}", "--out", "{photos}"], 7, "already exists"),
         (["{bundle}", "--data", "{photos}", "--out", "{photos}", "--overwrite"], 7, "will not replace it"),
-        (["{bundle}", "--data", "{strange}"], 3, "labels that the model does not know: 'cat'"),
+        (["{bundle}", "--data", "{strange}"], 3, "6 of 12 pictures have a label that the model does not know: 'cat'"),
     ],
 )
 def test_run_says_what_is_wrong_in_one_sentence(

@@ -29,24 +29,24 @@ class Pairing:
 
 def pair_answers(
     before: Answers | None, after: Answers | None, *, same_pictures: bool
-) -> tuple[Pairing | None, str | None]:
+) -> tuple[Pairing | None, tuple[str, ...]]:
     """Pair the pictures of two reports.
 
     Returns:
-        The pairs, or None and a sentence that says why there are none.
+        The pairs, or None; and a sentence that says why there are none, unless other pictures are the reason.
     """
     if not same_pictures:
-        return None, None  # said already, and louder
+        return None, ()  # said already, and louder
     if before is None or after is None:
         which = "both reports" if before is None and after is None else "one report"
-        return None, f"Answers are missing beside {which} (answers.csv), so accuracies are compared as two shares."
+        return None, (f"Answers are missing beside {which} (answers.csv), so accuracies are compared as two shares.",)
     order = same_order(before, after)
     if order is None:
         return None, (
             "The answers of the two reports cannot be brought together picture by picture, because files or labels "
-            "have other names, so accuracies are compared as two shares."
+            "have other names, so accuracies are compared as two shares.",
         )
-    return Pairing(before, after, order), None
+    return Pairing(before, after, order), ()
 
 
 def accuracy_difference(name: str, before: Share, after: Share, pairing: Pairing | None, limits: Limits) -> Difference:

@@ -38,7 +38,7 @@ class CompareConfig:
         after: The same.
         limits: How much worse the second may be.
         reference: The model that shows how fast the machine was.
-        strict: Whether it is an error where machine, setting or labels differ, so that figures were not compared.
+        strict: Whether it is an error where anything of the first report was not compared.
         format: What is printed.
         out: Where ``compare.json``, ``compare.md`` and ``compare.html`` are written, or None.
         overwrite: Whether an existing directory is replaced.
@@ -90,7 +90,7 @@ def _shown(comparison: Comparison, chosen: Format) -> str:
 def _exit_code(comparison: Comparison, *, strict: bool) -> int:
     if comparison.regressions:
         return GateError.exit_code
-    return ComparisonError.exit_code if strict and comparison.not_compared else 0
+    return ComparisonError.exit_code if strict and not comparison.is_whole else 0
 
 
 def _write(out: Path, comparison: Comparison, *, overwrite: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from benchmarks.comparison.accuracy import pair_answers
 from benchmarks.comparison.answers import Answers
 from benchmarks.comparison.grounds import find_grounds
-from benchmarks.comparison.judging import Draft, judge, sentences, signed, tests_of, without_hope
+from benchmarks.comparison.judging import Draft, judge, sentences, tests_of, without_hope
 from benchmarks.comparison.record import Alone, Comparison, ComparisonError, Limits, Outcome, Side
 from benchmarks.comparison.subjects import Context, compare_subject
 from benchmarks.comparison.times import Reference, find_reference
@@ -63,11 +63,12 @@ def compare_reports(
         limits=limits,
         reference=usable.name if usable else None,
         method=tuple(_method(found, context, drafts)),
-        differences=(*grounds.differences, *([remark] if remark else [])),
-        not_compared=(*grounds.not_compared, *_measured_nowhere(first, second)),
+        differences=(*grounds.differences, *remark),
+        not_compared=(*grounds.not_compared, *_drifted(context)),
         subjects=subjects,
         only_before=_alone(first, second),
         only_after=_alone(second, first),
+        in_neither=_in_neither(first, second),
         regressions=(*gone, *sentences(subjects, Outcome.REGRESSION)),
         unsure=sentences(subjects, Outcome.UNSURE),
     )
@@ -120,16 +121,21 @@ def _alone(own: Mapping[str, SubjectResult], other: Mapping[str, SubjectResult])
     )
 
 
-def _measured_nowhere(before: Mapping[str, SubjectResult], after: Mapping[str, SubjectResult]) -> Iterable[NotMeasured]:
-    for name in dict.fromkeys([*before, *after]):
-        found = [subjects[name] for subjects in (before, after) if name in subjects]
-        if all(subject.performance is None for subject in found):
-            yield NotMeasured(name, f"measured in neither report: {found[-1].error or 'no reason given'}")
+def _in_neither(before: Mapping[str, SubjectResult], after: Mapping[str, SubjectResult]) -> tuple[Alone, ...]:
+    found = {
+        name: [subjects[name] for subjects in (before, after) if name in subjects]
+        for name in dict.fromkeys([*before, *after])
+    }
+    return tuple(
+        Alone(name, subjects[-1].error or "no reason given")
+        for name, subjects in found.items()
+        if all(subject.performance is None for subject in subjects)
+    )
 
 
 def _method(found: Reference | str, context: Context, drafts: list[Draft]) -> Iterable[str]:
     if context.grounds.same_machine:
-        yield from _on_latency(found, context)
+        yield from _on_latency(found)
     yield from without_hope(drafts)
     yield (
         f"P values are adjusted after Holm for {counted(tests_of(drafts), 'test')} of accuracy and latency together: "
@@ -139,7 +145,7 @@ def _method(found: Reference | str, context: Context, drafts: list[Draft]) -> It
     )
 
 
-def _on_latency(found: Reference | str, context: Context) -> Iterable[str]:
+def _on_latency(found: Reference | str) -> Iterable[str]:
     if not isinstance(found, Reference):
         yield (
             f"Latencies are judged by themselves, because {found}; a machine that is slower on another day then looks "
@@ -148,10 +154,18 @@ def _on_latency(found: Reference | str, context: Context) -> Iterable[str]:
         return
     yield (
         f"Latencies are judged against {found.name}, which was timed in the same rounds of each report, because "
-        f"machines drift; {found.name} itself took {signed(100 * found.drift)} % time in the second report."
+        f"machines drift; {found.name} itself took {_longer(found.drift)} in the second report."
     )
-    if context.has_drifted:
-        yield (
-            "That is more than the limit: the machine itself had another speed, so throughput and cold start are shown "
-            "and not judged."
+
+
+def _drifted(context: Context) -> Iterable[NotMeasured]:
+    if context.reference is not None and context.has_drifted:
+        yield NotMeasured(
+            "throughput and cold start, which are shown and not judged",
+            f"{context.reference.name} took {_longer(context.reference.drift)}: the machine itself had another speed",
         )
+
+
+def _longer(drift: float) -> str:
+    """A change of time in words, such as ``3.1 % longer``."""
+    return f"{abs(100 * drift):.1f} % {'longer' if drift >= 0 else 'less time'}"

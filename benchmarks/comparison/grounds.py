@@ -12,11 +12,21 @@ from benchmarks.records.report import Report
 _SPEED_FIELDS = {
     "cpu_model": "processor",
     "architecture": "architecture",
+    "simd": "vector instructions",
+    "virtualised": "virtual machine",
     "cores_usable": "usable cores",
     "governor": "frequency governor",
 }
 """What of a machine decides how fast it is."""
-_OTHER_FIELDS = {"memory_bytes": "memory", "kernel": "kernel", "python": "Python"}
+_OTHER_FIELDS = {
+    "cores_total": "cores",
+    "memory_bytes": "memory",
+    "os_name": "system",
+    "kernel": "kernel",
+    "libc": "C library",
+    "python": "Python",
+    "git_revision": "revision",
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,8 @@ def _models(before: Report, after: Report) -> Iterable[str]:
 def _sentences(before: Report, after: Report) -> Iterable[str]:
     changed = [
         *_changed(before.machine, after.machine, _OTHER_FIELDS),
-        *_packages(before.machine.packages, after.machine.packages),
+        *_by_key(before.machine.packages, after.machine.packages),
+        *_by_key(before.machine.environment, after.machine.environment),
         *([f"tool {before.tool} and {after.tool}"] if before.tool != after.tool else []),
         *([f"rounds {_rounds(before)} and {_rounds(after)}"] if _rounds(before) != _rounds(after) else []),
     ]
@@ -91,7 +102,7 @@ def _rounds(report: Report) -> int:
     return report.settings.sessions * report.settings.rounds
 
 
-def _packages(before: dict[str, str], after: dict[str, str]) -> Iterable[str]:
+def _by_key(before: dict[str, str], after: dict[str, str]) -> Iterable[str]:
     for name in sorted({*before, *after}):
         versions = before.get(name, "absent"), after.get(name, "absent")
         if versions[0] != versions[1]:
@@ -106,4 +117,8 @@ def _changed(before: MachineRecord, after: MachineRecord, fields: dict[str, str]
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return " ".join(value) or "none"
     return "unknown" if value is None else str(value)

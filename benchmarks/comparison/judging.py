@@ -73,7 +73,7 @@ def describe(item: Difference) -> str:
     sure = "" if item.p is None else f", p {p_value(item.p)}"
     return (
         f"{item.metric} {figure(item.before, item.unit)} -> {figure(item.after, item.unit)} ({change(item)}{sure}; "
-        f"limit {item.limit:g} {change_unit(item)})."
+        f"limit {limit(item)})."
     )
 
 
@@ -89,6 +89,12 @@ def figure(value: float, unit: Unit) -> str:
 def change(item: Difference) -> str:
     """The change with its unit, such as ``-3.0 points`` or ``+20.4 %``."""
     return f"{signed(item.change)} {change_unit(item)}"
+
+
+def limit(item: Difference) -> str:
+    """The limit with its unit, such as ``1 point`` or ``10 %``."""
+    unit = change_unit(item)
+    return f"{item.limit:.3g} {'point' if unit == 'points' and item.limit == 1 else unit}"
 
 
 def change_unit(item: Difference) -> str:

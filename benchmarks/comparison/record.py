@@ -118,7 +118,7 @@ class SubjectComparison:
 
 @dataclass(frozen=True)
 class Alone:
-    """A model that only one report measured, and why."""
+    """A model that was not measured in both reports, and why."""
 
     name: str
     reason: str
@@ -160,6 +160,7 @@ class Comparison:
         subjects: In the order of the first report.
         only_before: Measured in the first alone.
         only_after: Measured in the second alone.
+        in_neither: Asked for and measured in neither.
         regressions: One sentence each; empty where nothing is surely worse by more than allowed.
         unsure: The same of what may be chance.
         schema_version: `COMPARISON_SCHEMA_VERSION`.
@@ -175,9 +176,15 @@ class Comparison:
     subjects: tuple[SubjectComparison, ...]
     only_before: tuple[Alone, ...]
     only_after: tuple[Alone, ...]
+    in_neither: tuple[Alone, ...]
     regressions: tuple[str, ...]
     unsure: tuple[str, ...]
     schema_version: int = COMPARISON_SCHEMA_VERSION
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything that the first report holds was compared."""
+        return not (self.not_compared or self.only_before or any(item.not_compared for item in self.subjects))
 
     def to_json(self) -> str:
         """JSON text with a final newline; plain ASCII, because names of files may be bytes that are no text."""

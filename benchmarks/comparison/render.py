@@ -8,8 +8,7 @@ from benchmarks.comparison.accuracy import ACCURACY
 from benchmarks.comparison.judging import change, figure, signed
 from benchmarks.comparison.record import Alone, Comparison, Difference, Outcome, SubjectComparison
 from benchmarks.plan import KERAS_SUBJECTS
-from benchmarks.report.markdown import _lines as draw_table
-from benchmarks.report.markdown import escape
+from benchmarks.report.markdown import draw_table, escape
 from benchmarks.report.table import NOTHING, Cell, Row, Table
 from benchmarks.report.wording import counted, joined, one_line, p_value
 
@@ -30,13 +29,16 @@ _DETAIL_HEADER = ("model", "figure", "before", "after", "change", "95 % interval
 
 def render_text(comparison: Comparison) -> str:
     """For a terminal: nothing escaped but what is no printable character."""
-    lines = [_heading(comparison), *notices(comparison)]
-    if comparison.subjects:
-        lines += ["", draw_table(summary_table(comparison), one_line)]
-    lines += ["", *(f"regression: {line}" for line in comparison.regressions)]
-    lines += [f"unsure: {line}" for line in comparison.unsure]
-    lines += [*comparison.method, conclusion(comparison)]
-    return "\n".join(one_line(line) if "\n" not in line else line for line in lines)
+    worse = [f"regression: {line}" for line in comparison.regressions]
+    worse += [f"unsure: {line}" for line in comparison.unsure]
+    blocks = [
+        "\n".join(map(one_line, [_heading(comparison), *notices(comparison)])),
+        draw_table(summary_table(comparison), one_line) if comparison.subjects else "",
+        "\n".join(map(one_line, worse)),
+        "\n".join(map(one_line, comparison.method)),
+        conclusion(comparison),
+    ]
+    return "\n\n".join(block for block in blocks if block)
 
 
 def render_markdown(comparison: Comparison) -> str:
@@ -60,7 +62,7 @@ def conclusion(comparison: Comparison) -> str:
     """One sentence: whether it is worse."""
     limits = comparison.limits
     allowed = (
-        f"{limits.max_drop_points:g} points of accuracy, {100 * limits.max_slowdown:g} % of time, "
+        f"{limits.max_drop_points:g} percentage points of accuracy, {100 * limits.max_slowdown:g} % of time, "
         f"{100 * limits.max_growth:g} % of size and memory"
     )
     if comparison.regressions:
@@ -80,6 +82,7 @@ def notices(comparison: Comparison) -> Iterable[str]:
         )
     yield from _alone(comparison.only_before, comparison.before.name)
     yield from _alone(comparison.only_after, comparison.after.name)
+    yield from (f"Measured in neither: {item.name} ({item.reason.rstrip('.')})." for item in comparison.in_neither)
 
 
 def methods(comparison: Comparison) -> list[str]:

@@ -21,7 +21,7 @@ from benchmarks.comparison.times import (
 from benchmarks.plan import KERAS_SUBJECTS
 from benchmarks.records.performance import NotMeasured, Performance, SubjectResult
 
-_ABSENT = "not measured in both reports"
+_IN_ONE = "measured in one report only"
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _by_rule(before: Performance, after: Performance, context: Context) -> tuple
     timed = [cold_start_difference(before.cold_start, after.cold_start, limits)]
     missing = []
     if before.offline is None or after.offline is None:
-        missing.append(NotMeasured("offline throughput", _ABSENT))
+        missing += _lost("offline throughput", before.offline, after.offline)
     elif before.offline.workers != after.offline.workers:
         workers = f"{before.offline.workers} and {after.offline.workers} workers"
         missing.append(NotMeasured("offline throughput", workers))
@@ -105,8 +105,13 @@ def _by_rule(before: Performance, after: Performance, context: Context) -> tuple
         if first and second:
             sizes.append(size_difference(metric, first, second, limits))
         else:
-            missing.append(NotMeasured(metric, _ABSENT))
+            missing += _lost(metric, first, second)
     return [*timed, *sizes], missing
+
+
+def _lost(what: str, before: object, after: object) -> list[NotMeasured]:
+    """What neither report has, the reports themselves explain."""
+    return [NotMeasured(what, _IN_ONE)] if (before is None) != (after is None) else []
 
 
 def _notes(before: Performance, after: Performance) -> Iterable[str]:

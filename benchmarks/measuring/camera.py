@@ -78,12 +78,17 @@ def run_camera(request: AskCamera, classifier: Classifier) -> CameraTrace:
 
     images = load_frames(read_paths(request.pictures))
     classifier.probabilities(classifier.prepare(images[0]))
-    frames = max(1, math.ceil(request.duration_s * request.fps - _ROUNDING))
+    frames = frames_due(request.duration_s, request.fps)
     source = PacedSource(images, request.fps, frames)
     results = [result for result, _ in classify_frames(source, classifier)]
     stamps = [result.frame for result in results if isinstance(result, Classified) and result.frame]
     width, height = FRAME_SIZE_WH
     return CameraTrace(width, height, frames, tuple(round(stamp.age_ms * 1e6) for stamp in stamps))
+
+
+def frames_due(duration_s: float, fps: float) -> int:
+    """How many frames are taken before so long is over, the first at 0 s; at least 1."""
+    return max(1, math.ceil(duration_s * fps - _ROUNDING))
 
 
 def load_frames(paths: Sequence[Path], size_wh: tuple[int, int] = FRAME_SIZE_WH) -> list[ImageU8]:

@@ -11,7 +11,6 @@ from benchmarks.measuring.entrant import Entrant
 from benchmarks.measuring.session import Session
 from benchmarks.plan import SubjectPlan
 from benchmarks.settings import Settings
-from edge_runtime.errors import DatasetError
 
 
 class Conditions:
@@ -20,30 +19,21 @@ class Conditions:
     Args:
         settings: How they are measured.
         pictures: What they are measured on.
-        folder: Scratch folder; lists and answers are written there.
+        folder: Scratch folder; answers are written there.
 
     Attributes:
         settings: As given.
         images: The ``.npy`` file of the prepared pictures.
-        paths: Text file with the path of each picture file, one a line.
+        paths: Text file with the path of each picture file, one a line; see `EvaluationSet`.
         count: Number of pictures.
         folder: As given.
-
-    Raises:
-        DatasetError: No picture file can be listed.
     """
 
     def __init__(self, settings: Settings, pictures: EvaluationSet, folder: Path) -> None:
         self.settings, self.folder, self.count = settings, folder.resolve(), len(pictures.samples)
-        self.images, self.paths = str(pictures.images.resolve()), str(self.folder / "pictures.txt")
+        self.images, self.paths = str(pictures.images.resolve()), str(pictures.paths_file.resolve())
+        self._first = pictures.samples[0].path
         self._random = random.Random(settings.seed)  # noqa: S311 - an order, not a secret
-        # A name with a line end fits into no list of lines; the other pictures stand for it.
-        paths = [path for path in (sample.path.resolve() for sample in pictures.samples) if "\n" not in str(path)]
-        if not paths:
-            raise DatasetError("expected a picture whose path holds no line end, got none; rename the files")
-        self._first = paths[0]
-        lines = "".join(f"{path}\n" for path in paths)
-        Path(self.paths).write_text(lines, encoding="utf-8", errors="surrogateescape")
 
     def open(self, plan: SubjectPlan, threads: int | None = None) -> Session:
         """Start a fresh process; see `Session`. Without ``threads`` it takes those of the settings."""

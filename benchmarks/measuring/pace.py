@@ -11,13 +11,19 @@ from benchmarks.records.performance import NotMeasured
 from benchmarks.settings import Scenario, Settings
 
 OFFLINE_BURSTS = 3
+OFFLINE_S = 0.8
+CAMERA_S = 2.0
 SWEEP_ROUNDS = 5
 
 _WARM_UP_S = 0.04
-_FIRST_WARM_UP_S = 0.3  # of a process: long enough for a frequency governor to notice the load
+_FIRST_WARM_UP_S = 0.2  # of a process: long enough for a frequency governor to notice the load
 _PREDICT_QUERIES = 2
 _SWEEP_BURST_S = 0.1
 _SWEEP_QUERIES = 10
+_STAGE_PICTURES = 50
+_KERAS_STAGE_PICTURES = 20
+_QUICK_STAGE_PICTURES = 20
+_QUICK_KERAS_STAGE_PICTURES = 8
 _KERAS_BYTES = 1_200_000_000
 _ARTIFACT_BYTES = 200_000_000
 _USABLE = 0.8  # of the free memory; the rest is for the page cache, which holds pictures and models
@@ -37,6 +43,13 @@ def burst(plan: SubjectPlan, settings: Settings, images: str, *, is_first: bool)
 def sweep_burst(images: str, *, is_first: bool) -> AskBurst:
     """One burst of a thread count."""
     return AskBurst(images, _FIRST_WARM_UP_S if is_first else _WARM_UP_S, _SWEEP_BURST_S, _SWEEP_QUERIES)
+
+
+def stage_pictures(plan: SubjectPlan, settings: Settings) -> int:
+    """Over how many picture files the stages are timed; fewer with Keras, whose calls can take a tenth of a second."""
+    if settings.quick:
+        return _QUICK_KERAS_STAGE_PICTURES if plan.is_keras else _QUICK_STAGE_PICTURES
+    return _KERAS_STAGE_PICTURES if plan.is_keras else _STAGE_PICTURES
 
 
 def extra_starts(plan: SubjectPlan, settings: Settings) -> int:

@@ -28,11 +28,6 @@ from benchmarks.settings import Scenario
 from edge_runtime.cores import core_count
 from edge_runtime.errors import EngineError
 
-_STAGE_PICTURES = 60
-_PREDICT_STAGE_PICTURES = 25
-_OFFLINE_S = 1.0
-_CAMERA_S = 3.0
-
 
 def ask_once(entrants: Sequence[Entrant], conditions: Conditions) -> None:
     """Ask subjects with an open process for everything but thread counts, as far as the settings want it."""
@@ -84,17 +79,17 @@ def _ask_answers(entrant: Entrant, conditions: Conditions) -> None:
 
 
 def _ask_stages(entrant: Entrant, conditions: Conditions) -> None:
-    images = _PREDICT_STAGE_PICTURES if entrant.plan.name == KERAS_PREDICT else _STAGE_PICTURES
+    images = pace.stage_pictures(entrant.plan, conditions.settings)
     entrant.measurement.stages = entrant.session.ask(AskStages(conditions.paths, images), StageTimes)
 
 
 def _ask_camera(entrant: Entrant, conditions: Conditions) -> None:
-    request = AskCamera(conditions.paths, conditions.settings.camera_fps, _CAMERA_S)
+    request = AskCamera(conditions.paths, conditions.settings.camera_fps, pace.CAMERA_S)
     entrant.measurement.camera = entrant.session.ask(request, CameraTrace)
 
 
 def _ask_offline(entrants: Sequence[Entrant], conditions: Conditions) -> None:
-    request = AskOffline(conditions.paths, core_count(), _OFFLINE_S)
+    request = AskOffline(conditions.paths, core_count(), pace.OFFLINE_S)
     with ExitStack() as stack:
         sessions: dict[str, Session] = {}
 

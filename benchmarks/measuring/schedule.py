@@ -54,9 +54,6 @@ def measure_all(
 
     Returns:
         One measurement a subject, in the same order.
-
-    Raises:
-        DatasetError: No picture file can be listed.
     """
     conditions = Conditions(settings, pictures, folder)
     entrants = [Entrant(plan, pace.steps_of(plan, settings), progress) for plan in plans]

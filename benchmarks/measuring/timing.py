@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmarks.measuring.protocol import AskBurst, AskStages, Burst, Memory, StageTimes
+from edge_runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
@@ -104,6 +105,8 @@ def time_stages(stages: Stages, request: AskStages) -> StageTimes:
         EdgeKitError: A picture cannot be used, or the runtime failed.
     """
     paths = read_paths(request.pictures)
+    if not paths:
+        raise EngineError(f"{request.pictures}: expected a list of pictures, got an empty file")
     chosen = [paths[index] for index in spread(len(paths), request.images)]
     until_s = time.perf_counter() + _STAGES_WARM_UP_S
     for path in itertools.cycle(chosen):
@@ -136,7 +139,7 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def read_paths(file: str) -> list[Path]:
-    """The paths of a text file with one a line, at least one; names that are no UTF-8 survive."""
+    """The paths of a text file with one a line; names that are no UTF-8 survive."""
     # Not splitlines: a name may hold one of the other characters that Unicode takes for a line end.
     lines = Path(file).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     return [Path(line) for line in lines if line]

@@ -1,12 +1,15 @@
-"""Start a peer's process, ask it once, and read its one answer."""
+"""Start a child process, ask it once, and read its one answer."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +19,6 @@ from typing import Any
 from edge_runtime.errors import EngineError
 from edge_runtime.labels import shorten
 
-SCRIPT = Path(__file__).with_name("scripts") / "loop.py"
 _REASON_CHARACTERS = 300
 _MAX_ANSWER_BYTES = 64 << 20
 
@@ -40,11 +42,16 @@ class Finished:
     output: bytes
 
 
-def run_process(command: Sequence[str | Path], timeout_s: float) -> Finished:
+def run_process(command: Sequence[str | Path], timeout_s: float, good: Sequence[int] = (0,)) -> Finished:
     """Run a command to its end.
 
+    Args:
+        command: The program and its arguments.
+        timeout_s: Seconds after which it and its children are stopped.
+        good: Exit codes that mean that it did what it should.
+
     Raises:
-        EngineError: It cannot be started, fails, or does not end in time; then it and its children are stopped.
+        EngineError: It cannot be started, fails, or does not end in time.
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as trouble:
         started_ns = time.monotonic_ns()
@@ -53,34 +60,34 @@ def run_process(command: Sequence[str | Path], timeout_s: float) -> Finished:
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=trouble, start_new_session=True
             )
         except OSError as error:
-            raise EngineError(f"{command[0]} cannot be started ({error.strerror}); make bench-peers again") from error
-        status, usage = _wait(process, started_ns + int(timeout_s * 1e9))
+            raise EngineError(f"{command[0]} cannot be started ({error.strerror}); install it again") from error
+        usage, is_late = _wait(process, timeout_s)
         wall_ns = time.monotonic_ns() - started_ns
-        if status is None:
+        if is_late:
             raise EngineError(f"did not end within {timeout_s:g} s and was stopped")
-        if status:
-            raise EngineError(f"ended with exit code {status}: {_last_line(_read(trouble))}")
+        if process.returncode not in good:
+            raise EngineError(f"ended with exit code {process.returncode}: {_last_line(_read(trouble))}")
         cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
         return Finished(started_ns, wall_ns, cpu_ns, usage.ru_maxrss * 1024, _read(output))
 
 
-def ask_peer(
-    python: Path, request: Mapping[str, Any], folder: Path, timeout_s: float
+def ask_child(
+    program: Sequence[str | Path], request: Mapping[str, Any], folder: Path, timeout_s: float
 ) -> tuple[dict[str, Any], Finished]:
-    """Give a peer's script a request and read the result; see `benchmarks.peers.scripts.loop`.
+    """Give a child program a request and read its result, the last line of its standard output.
 
     Args:
-        python: Of the peer's environment.
-        request: As the script takes it.
+        program: The program; the file of the request is its last argument.
+        request: As the program takes it.
         folder: Where the request is written.
         timeout_s: Seconds until the process is stopped.
 
     Raises:
-        EngineError: The process failed, or the tool could not open the model.
+        EngineError: The process failed, gave no result, or gave ``{"error": reason}``.
     """
     file = folder / "request.json"
     file.write_text(json.dumps(request), encoding="utf-8")
-    finished = run_process([python, SCRIPT, file], timeout_s)
+    finished = run_process([*program, file], timeout_s)
     lines = finished.output.decode(errors="replace").strip().splitlines()
     try:
         result = json.loads(lines[-1])
@@ -93,20 +100,31 @@ def ask_peer(
     return result, finished
 
 
-def _wait(process: subprocess.Popen[bytes], deadline_ns: int) -> tuple[int | None, Any]:
-    """Exit code, or None where it was stopped, and what it used."""
-    pause_s = 0.002
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage
-        if time.monotonic_ns() > deadline_ns:
-            os.killpg(process.pid, signal.SIGKILL)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return None, usage
-        time.sleep(pause_s)
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[resource.struct_rusage, bool]:
+    """What it used, and whether it had to be stopped; Ctrl-C stops it too, since its session is its own."""
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        _kill(process)
+
+    timer = threading.Timer(timeout_s, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        timer.cancel()
+        if process.returncode is None:
+            _kill(process)
+            process.wait()
+    return usage, late.is_set()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _read(file: Any) -> bytes:

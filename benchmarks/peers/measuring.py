@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.child import Finished, ask_peer, run_process
+from benchmarks.peers.child import Finished, ask_child, run_process
 from benchmarks.peers.places import Places
 from benchmarks.peers.plan import Peer
 from edge_runtime.cli_support import Progress
 from edge_runtime.errors import EdgeKitError, EngineError
 
+_SCRIPT = Path(__file__).with_name("scripts") / "loop.py"
 _WARM_UP = 3
 
 
@@ -120,7 +121,8 @@ def _ask_once(one: Seen, number: int, job: Job, places: Places) -> None:
         python = places.python(one.peer.environment)
         if python is None:
             raise EngineError(places.why_missing(one.peer.environment))
-        result, finished = ask_peer(python, _request(one.peer, job, is_first=number < 0), job.scratch, job.timeout_s)
+        request = _request(one.peer, job, is_first=number < 0)
+        result, finished = ask_child([python, _SCRIPT], request, job.scratch, job.timeout_s)
         if number < 0:
             one.awkward = dict(zip(job.awkward, result["awkward"], strict=True))
         else:
@@ -193,9 +195,9 @@ def _command_awkward(peer: Peer, job: Job) -> dict[str, str]:
 def _classify(peer: Peer, job: Job, pictures: Sequence[Path]) -> tuple[list[dict[str, Any]], Finished]:
     listed, rows = job.scratch / "list.txt", job.scratch / "rows.jsonl"
     listed.write_bytes(b"".join(str(path).encode(errors="surrogateescape") + b"\0" for path in pictures))
-    command = [Path(sys.executable).with_name("edge-run"), "classify", str(peer.model), "--list", listed, "--null"]
-    command += ["--output", rows, "--overwrite", "--threads", str(job.threads)]
+    program = Path(sys.executable).with_name("edge-run")
+    command = [str(program), "classify", str(peer.model), "--list", str(listed), "--null"]
+    command += ["--output", str(rows), "--overwrite", "--threads", str(job.threads)]
     # Exit code 1 says that some pictures failed, which the rows tell.
-    shell = ["/bin/sh", "-c", '"$@" || test $? = 1', "sh", *map(str, command)]
-    finished = run_process(shell, job.timeout_s)
+    finished = run_process(command, job.timeout_s, good=(0, 1))
     return [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()], finished

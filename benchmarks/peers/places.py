@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_runtime.labels import shorten
 
 OWN = "edgekit"
-LOGS = ".venv-logs"
+PIP_SAID = "pip.txt"
 _MAX_LOG_BYTES = 1 << 20
 _REASON_CHARACTERS = 300
 
@@ -36,15 +36,13 @@ class Places:
 
     def why_missing(self, environment: str) -> str:
         """One sentence: what the installation said, or how to install it."""
-        log = self.root / LOGS / f"{environment}.txt"
         try:
-            with log.open("rb") as file:
+            with (self.root / f".venv-{environment}" / PIP_SAID).open("rb") as file:
                 text = file.read(_MAX_LOG_BYTES).decode(errors="replace")
         except OSError:
             text = ""
-        errors = [line for line in text.splitlines() if line.upper().startswith(("ERROR", "MAKE: ***"))]
-        # pip names the package last; what make adds says only that pip failed.
-        named = [line for line in errors if line.startswith("ERROR")] or errors or text.splitlines()
-        if named:
-            return f"cannot be installed here: {shorten(named[-1].strip(), _REASON_CHARACTERS)}"
+        # pip names what it could not find in its last error; warnings stand between.
+        errors = [line.strip() for line in text.splitlines() if line.startswith("ERROR")] or text.splitlines()
+        if errors:
+            return f"cannot be installed here: {shorten(errors[-1], _REASON_CHARACTERS)}"
         return f"no virtual environment .venv-{environment} in {self.root.name or self.root}; make bench-peers makes it"

@@ -53,7 +53,9 @@ def _noise(report: Report) -> list[str]:
     lines = []
     speedups = [(subject.name, figures.single_stream.speedup) for subject, figures in measured(report)]
     noisy = [(name, ratio) for name, ratio in speedups if ratio is not None and is_noisy(ratio)]
-    wide = [f"{name} ({_half_width(ratio.interval, ratio.median):.0%})" for name, ratio in noisy if ratio.interval]
+    wide = [
+        f"{name} ({100 * _half_width(ratio.interval, ratio.median):.0f} %)" for name, ratio in noisy if ratio.interval
+    ]
     if wide:
         lines.append(
             f"The machine was too noisy: the 95 % interval of the speed-up is wider than 5 % to either side for "
@@ -65,7 +67,7 @@ def _noise(report: Report) -> list[str]:
     if not any(ratio for _, ratio in speedups):
         lines += _noisy_latencies(report)
     disturbed = [
-        f"{subject.name} {figures.single_stream.waiting:.0%}"
+        f"{subject.name} {100 * (figures.single_stream.waiting or 0.0):.0f} %"
         for subject, figures in measured(report)
         if (figures.single_stream.waiting or 0.0) > _QUIET_WAITING
     ]
@@ -81,7 +83,7 @@ def _noisy_latencies(report: Report) -> list[str]:
     """Where there are no ratios, the latencies themselves must do."""
     latencies = [(subject.name, figures.single_stream.latency) for subject, figures in measured(report)]
     wide = [
-        f"{name} ({_half_width(latency.p50_interval_ms, latency.p50_ms):.0%})"
+        f"{name} ({100 * _half_width(latency.p50_interval_ms, latency.p50_ms):.0f} %)"
         for name, latency in latencies
         if latency.p50_interval_ms and _half_width(latency.p50_interval_ms, latency.p50_ms) > _NOISY
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.machine import MachineRecord
 from benchmarks.records.board import BoardState
 from benchmarks.records.performance import Performance, SubjectResult
 from benchmarks.records.report import Report
@@ -76,7 +77,7 @@ def machine(report: Report) -> list[Fact]:
     record, board = report.machine, report.board
     memory = "unknown" if record.memory_bytes is None else megabytes(record.memory_bytes)
     facts = [
-        ("processor", f"{one_line(record.cpu_model)} ({record.architecture})"),
+        ("processor", _processor(record)),
         ("cores", f"{record.cores_usable} of {record.cores_total} usable"),
         ("memory", memory),
         ("governor", record.governor or "cannot be read"),
@@ -88,16 +89,19 @@ def machine(report: Report) -> list[Fact]:
     idle = "" if board.idle_w is None else f", {significant(board.idle_w)} W before the first measurement"
     facts.append(("power meter", f"{one_line(board.power_meter)}{idle}" if board.power_meter else "none"))
     facts += [
-        ("system", f"{one_line(record.kernel)}, Python {one_line(record.python)}"),
+        ("system", ", ".join(map(one_line, _system(record)))),
         ("packages", ", ".join(f"{one_line(name)} {one_line(version)}" for name, version in record.packages.items())),
     ]
+    if record.environment:
+        shown = (f"{one_line(name)}={one_line(value)}" for name, value in record.environment.items())
+        facts.append(("environment", ", ".join(shown)))
     return facts
 
 
 def reproduction(report: Report) -> list[Fact]:
     """What is needed to measure the same again."""
     facts = [
-        ("again", "edge-bench reproduce report.json"),
+        ("again", "edge-bench reproduce report.json --out again, then edge-bench compare report.json again"),
         ("command", one_line(report.command)),
         ("tool", f"{one_line(report.tool)}, {report.created_utc}, {report.duration_s:.0f} s in all"),
         ("seed", str(report.settings.seed)),
@@ -105,6 +109,10 @@ def reproduction(report: Report) -> list[Fact]:
     ]
     if report.keras_run is not None:
         facts.append(("Keras run", f"{one_line(report.keras_run)} (model SHA-256 {report.keras_sha256 or 'unknown'})"))
+    revision = report.machine.git_revision
+    if revision is not None:
+        altered = " (with altered files)" if report.machine.git_dirty else ""
+        facts.append(("git revision", f"{one_line(revision)}{altered}"))
     files = [f"{one_line(item.file)} {item.sha256}" for item in report.subjects if item.sha256 and not is_keras(item)]
     return [*facts, *(("SHA-256", file) for file in files)]
 
@@ -125,6 +133,16 @@ def _without_tensorflow(done: Sequence[tuple[SubjectResult, Performance]]) -> st
 
 def _calls(done: Sequence[tuple[SubjectResult, Performance]]) -> str:
     return ", ".join(f"{subject.name} {figures.single_stream.latency.queries:,}" for subject, figures in done) or "none"
+
+
+def _processor(record: MachineRecord) -> str:
+    virtual = ", in a virtual machine" if record.virtualised else ""
+    vectors = f", {' '.join(map(one_line, record.simd))}" if record.simd else ""
+    return f"{one_line(record.cpu_model)} ({record.architecture}{vectors}{virtual})"
+
+
+def _system(record: MachineRecord) -> list[str]:
+    return [part for part in (record.os_name, record.kernel, record.libc, f"Python {record.python}") if part]
 
 
 def _state(state: BoardState) -> str:

@@ -15,6 +15,7 @@ from benchmarks.records.report import (
     REPORT_FILE,
     Report,
 )
+from edge_runtime.contract import InputSpec
 
 LATENCY_COLUMNS = ("subject", "round", "call", "latency_ms")
 ANSWER_COLUMNS = ("file", "label")
@@ -36,7 +37,11 @@ class RawAnswers:
 
 
 def write_report(
-    folder: Path, report: Report, latencies_ms: Mapping[str, Sequence[Sequence[float]]], answers: RawAnswers
+    folder: Path,
+    report: Report,
+    latencies_ms: Mapping[str, Sequence[Sequence[float]]],
+    answers: RawAnswers,
+    spec: InputSpec | None = None,
 ) -> None:
     """Write everything that a report directory holds.
 
@@ -45,6 +50,7 @@ def write_report(
         report: The report.
         latencies_ms: Of each subject every timed single-stream call, round by round.
         answers: Every answer.
+        spec: Geometry of the model, with which pictures of bare bytes can be shown too.
     """
     from benchmarks.report.gallery import read_tiles
     from benchmarks.report.markdown import render_markdown
@@ -53,7 +59,7 @@ def write_report(
     texts = {
         REPORT_FILE: report.to_json(),
         MARKDOWN_FILE: render_markdown(report),
-        PAGE_FILE: render_page(report, latencies_ms, read_tiles(report)),
+        PAGE_FILE: render_page(report, latencies_ms, read_tiles(report, spec)),
     }
     for name, text in texts.items():
         # File names of Linux may be bytes that are no text; JSON and CSV give them back as they were.

@@ -10,14 +10,13 @@ from benchmarks.records.report import Report
 from benchmarks.report import facts
 from benchmarks.report.accuracy_tables import moved_table, per_label_table, scores_table
 from benchmarks.report.caveats import caveats
+from benchmarks.report.main_table import main_table, terminal_table
 from benchmarks.report.performance_tables import (
     camera_table,
     cold_start_table,
     latency_table,
-    main_table,
     resources_table,
     stages_table,
-    terminal_table,
     threads_table,
     throughput_table,
 )
@@ -62,7 +61,7 @@ def render_markdown(report: Report) -> str:
 
 def render_table(report: Report) -> str:
     """The table for a terminal: fewer columns, and nothing escaped but what is no printable character."""
-    return _lines(terminal_table(report), one_line)
+    return draw_table(terminal_table(report), one_line)
 
 
 def escape(text: str) -> str:
@@ -72,10 +71,11 @@ def escape(text: str) -> str:
 
 
 def _tabled(table: Table) -> list[str]:
-    return [_lines(table), escape(table.note)]
+    return [draw_table(table), escape(table.note)]
 
 
-def _lines(table: Table, shown: Callable[[str], str] = escape) -> str:
+def draw_table(table: Table, shown: Callable[[str], str] = escape) -> str:
+    """A table with padded columns; ``shown`` makes each text fit for where it goes."""
     rows = [tuple(map(shown, table.header)), *(tuple(_cell(cell, shown) for cell in row.cells) for row in table.rows)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(table.header))]
     drawn = [_line([_pad(cell, widths[i], i in table.text_columns) for i, cell in enumerate(row)]) for row in rows]
@@ -91,6 +91,9 @@ def _cell(cell: Cell, shown: Callable[[str], str]) -> str:
         shown(part).removeprefix("\\") if part[:1] in "+-" else shown(part) for part in (cell.text, cell.small)
     )
     return f"{text} ({small})" if small else text
+
+
+_lines = draw_table
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -10,13 +10,13 @@ from benchmarks.report import facts, plots
 from benchmarks.report.accuracy_tables import moved_table, per_label_table, scores_table
 from benchmarks.report.caveats import caveats
 from benchmarks.report.gallery import Tile
+from benchmarks.report.main_table import main_table
 from benchmarks.report.markdown import NO_CAVEATS
 from benchmarks.report.pareto import pareto_plot
 from benchmarks.report.performance_tables import (
     camera_table,
     cold_start_table,
     latency_table,
-    main_table,
     resources_table,
     stages_table,
     threads_table,
@@ -101,7 +101,8 @@ def _sections(report: Report, latencies_ms: LatenciesMs) -> list[Section]:
     latency = _plots(
         plots.latency_plot(report, latencies_ms),
         "How often each latency came, for each model",
-        "Solid line: p50, broken: p90, dotted: p99; all as multiples of the model's own p50, which is beside its name.",
+        "Solid line: p50, broken: p90, dotted: p99; all as multiples of the model's own p50, which is beside its name. "
+        "Slower calls than the axis has room for are in the table.",
     )
     noise = _plots(
         plots.rounds_plot(report),

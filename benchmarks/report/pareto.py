@@ -124,7 +124,7 @@ def _draw(points: Sequence[Point]) -> Any:
 
 
 def _floor(points: Sequence[Point]) -> float:
-    """The lowest accuracy that has its place; what is worse is drawn there, so that it does not press the others flat."""
+    """The lowest accuracy that has its place; what is worse is drawn there, lest it press the others flat."""
     best = max(points, key=lambda point: point.accuracy)
     return max(0.0, best.accuracy - max(_LEAST_SHOWN_POINTS, 2 * (best.accuracy - best.low)))
 

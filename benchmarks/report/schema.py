@@ -112,7 +112,7 @@ def _attributes(cls: type) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    return _MARKUP.sub(r"\1", " ".join(text.split()))
+    return re.sub(r"\bNone\b", "null", _MARKUP.sub(r"\1", " ".join(text.split())))
 
 
 def to_text() -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.plan import KERAS_SUBJECTS
 from benchmarks.records.performance import Performance, SubjectResult
 from benchmarks.records.report import Report
-from benchmarks.report.wording import ABSENT
+from benchmarks.report.wording import ABSENT, significant
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class Table:
 def is_keras(subject: SubjectResult) -> bool:
     """Whether it is the full model."""
     return subject.name in KERAS_SUBJECTS
+
+
+def optional(value: float | None) -> Cell:
+    """A figure that may not be there."""
+    return NOTHING if value is None else Cell(significant(value))
 
 
 def measured(report: Report) -> list[tuple[SubjectResult, Performance]]:

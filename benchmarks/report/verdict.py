@@ -3,57 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from benchmarks.machine import MachineRecord
 from benchmarks.plan import KERAS_SUBJECTS
 from benchmarks.records.accuracy import AgainstKeras
-from benchmarks.records.performance import Performance, SubjectResult
+from benchmarks.records.performance import SubjectResult
 from benchmarks.records.report import Verdict
-from benchmarks.report.wording import (
-    counted,
-    joined,
-    megabytes,
-    one_line,
-    p_value,
-    percent,
-    percent_range,
-    sentence,
-    significant,
-    span,
+from benchmarks.report.verdict_words import (
+    ALLOWED_DROP_POINTS,
+    SIGNIFICANT_P,
+    Candidate,
+    accuracy,
+    choice,
+    keras_speed,
+    none_is_good,
+    rejected,
+    trade_offs,
+    unknown,
+    warning,
 )
-from benchmarks.statistics import is_noisy, ratio_of
+from benchmarks.report.wording import sentence
+from benchmarks.statistics import ratio_of
 
-ALLOWED_DROP_POINTS = 1.0
-"""Accuracy that a variant may lose against Keras, or without Keras against the most accurate one, and still ship."""
-
-SIGNIFICANT_P = 0.05
 SAME_SPEED = 1.05
 """Below this ratio of latencies two variants count as equally fast: two runs may differ by as much."""
-
-_WORTH_TELLING = 0.9
-_WORTH_POINTS = 0.5
-_FEW_PICTURES = 20
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A measured artefact."""
-
-    subject: SubjectResult
-    figures: Performance
-
-    @property
-    def name(self) -> str:
-        return self.subject.name
-
-    @property
-    def p50_ms(self) -> float:
-        return self.figures.single_stream.latency.p50_ms
-
-    @property
-    def accuracy(self) -> float:
-        return self.figures.accuracy.top1.fraction
 
 
 def verdict(subjects: Sequence[SubjectResult], invalid: Sequence[str], machine: MachineRecord) -> Verdict:
@@ -69,7 +42,7 @@ def verdict(subjects: Sequence[SubjectResult], invalid: Sequence[str], machine: 
         machine: Where they were measured.
     """
     candidates = [
-        _Candidate(subject, subject.performance)
+        Candidate(subject, subject.performance)
         for subject in subjects
         if subject.performance is not None and subject.name not in KERAS_SUBJECTS
     ]
@@ -79,22 +52,22 @@ def verdict(subjects: Sequence[SubjectResult], invalid: Sequence[str], machine: 
         return Verdict(None, f"Nothing can be recommended, because not one artefact was measured. {reasons}".rstrip())
     eligible = [candidate for candidate in candidates if _is_good_enough(candidate, candidates)]
     if not eligible:
-        return Verdict(None, _none_is_good(candidates))
+        return Verdict(None, none_is_good(candidates))
     as_fast = _as_fast_as_the_fastest(eligible)
     best = min(as_fast, key=lambda one: (one.subject.bytes, -one.accuracy, one.p50_ms, one.name))
     text = [
-        *_warning(best, invalid),
-        _choice(best, as_fast, eligible, machine),
-        _accuracy(best),
-        *_keras_speed(best),
-        *_rejected(best, candidates, eligible),
-        *_trade_offs(best, eligible),
-        *_unknown(subjects, failed),
+        *warning(best, invalid),
+        choice(best, as_fast, eligible, machine),
+        accuracy(best),
+        *keras_speed(best),
+        *rejected(best, candidates, eligible),
+        *trade_offs(best, eligible),
+        *unknown(subjects, failed),
     ]
     return Verdict(best.name, " ".join(text))
 
 
-def _is_good_enough(one: _Candidate, candidates: Sequence[_Candidate]) -> bool:
+def _is_good_enough(one: Candidate, candidates: Sequence[Candidate]) -> bool:
     against = one.figures.against_keras
     if against is None:
         most = max(other.accuracy for other in candidates)
@@ -106,143 +79,15 @@ def _is_significantly_worse(against: AgainstKeras) -> bool:
     return against.lost > against.gained and against.mcnemar_p < SIGNIFICANT_P
 
 
-def _as_fast_as_the_fastest(eligible: Sequence[_Candidate]) -> list[_Candidate]:
+def _as_fast_as_the_fastest(eligible: Sequence[Candidate]) -> list[Candidate]:
     fastest = min(eligible, key=lambda one: (one.p50_ms, one.name))
     return [one for one in eligible if one is fastest or not _is_slower(one, fastest)]
 
 
-def _is_slower(one: _Candidate, fastest: _Candidate) -> bool:
+def _is_slower(one: Candidate, fastest: Candidate) -> bool:
     """Whether it takes longer than the fastest by more than two runs may differ, and surely."""
     own, least = one.figures.single_stream.burst_p50_ms, fastest.figures.single_stream.burst_p50_ms
     if not own or len(own) != len(least):
         return one.p50_ms >= SAME_SPEED * fastest.p50_ms
     ratio = ratio_of(own, least)
     return ratio.median >= SAME_SPEED and (ratio.interval is None or ratio.interval.low > 1)
-
-
-def _none_is_good(candidates: Sequence[_Candidate]) -> str:
-    closest = min(candidates, key=lambda one: (_drop(one), one.p50_ms, one.name))
-    against = closest.figures.against_keras
-    lead = "Nothing can be recommended: every artefact "
-    lead += f"lost more than {ALLOWED_DROP_POINTS:g} point of Keras' accuracy, or is significantly worse than Keras. "
-    p_text = f", McNemar p {p_value(against.mcnemar_p)}" if against else ""
-    return lead + (
-        f"The closest is {closest.name}, which lost {_drop(closest):.1f} points on "
-        f"{counted(closest.figures.accuracy.top1.total, 'picture')}{p_text}. Convert again with more calibration "
-        "pictures or with repair, or ship Keras' accuracy at its price, a float32 export."
-    )
-
-
-def _drop(one: _Candidate) -> float:
-    return one.figures.against_keras.drop_points if one.figures.against_keras else 0.0
-
-
-def _warning(best: _Candidate, invalid: Sequence[str]) -> list[str]:
-    speedup = best.figures.single_stream.speedup
-    if invalid:
-        reasons = " ".join(map(sentence, invalid))
-        return [f"Provisional, because the latencies of this run are not to be quoted: {reasons} Measure again."]
-    if speedup is not None and is_noisy(speedup):
-        return ["Provisional, because the machine was too noisy for figures that hold within 5 %; measure again."]
-    return []
-
-
-def _choice(
-    best: _Candidate, as_fast: Sequence[_Candidate], eligible: Sequence[_Candidate], machine: MachineRecord
-) -> str:
-    p50 = f"{significant(best.p50_ms)} ms a picture (p50), {megabytes(best.subject.bytes)}"
-    where = f"Ship {best.name} on this machine ({one_line(machine.cpu_model)}): {p50}."
-    others = [one.name for one in as_fast if one is not best]
-    if others:
-        verb = "is" if len(others) == 1 else "are"
-        return f"{where} {joined(others)} {verb} not measurably faster, so the smallest file among them wins."
-    if len(eligible) == 1:
-        return f"{where} It is the only artefact here that is accurate enough."
-    return f"{where} It is the fastest of the {len(eligible)} artefacts that are accurate enough."
-
-
-def _accuracy(best: _Candidate) -> str:
-    top1, against = best.figures.accuracy.top1, best.figures.against_keras
-    right = f"It is right on {percent(top1.fraction)} of {counted(top1.total, 'picture')} ({percent_range(top1)})"
-    few = f" {top1.total} pictures say little; measure on more." if top1.total < _FEW_PICTURES else ""
-    if against is None:
-        return f"{right}; it was not compared with the Keras model, so what the export cost is unknown.{few}"
-    drop, interval = against.drop_points, against.drop_interval_points
-    change = "as often as Keras" if not drop else f"{abs(drop):.1f} points {'less' if drop > 0 else 'more'} than Keras"
-    unsure = ""
-    if interval.high > ALLOWED_DROP_POINTS:
-        unsure = f" So few pictures do not rule out a loss of up to {interval.high:.1f} points on others."
-    told = "a difference" if against.mcnemar_p < SIGNIFICANT_P else "not told apart from Keras"
-    return (
-        f"{right}, {change} (McNemar p {p_value(against.mcnemar_p)}: {told}), "
-        f"and agrees with Keras on {percent(against.agreement.fraction)}.{unsure or few}"
-    )
-
-
-def _keras_speed(best: _Candidate) -> list[str]:
-    speedup = best.figures.single_stream.speedup
-    if speedup is None:
-        return []
-    interval = f" ({span(speedup.interval)})" if speedup.interval else ""
-    if speedup.median < 1:
-        return [
-            f"It takes {significant(1 / speedup.median)} times as long as Keras as a compiled function here: what it "
-            "saves is start, memory and TensorFlow itself."
-        ]
-    return [f"It is {significant(speedup.median)} times{interval} as fast as Keras as a compiled function."]
-
-
-def _rejected(best: _Candidate, candidates: Sequence[_Candidate], eligible: Sequence[_Candidate]) -> list[str]:
-    """Faster ones that were passed over."""
-    lines = []
-    for one in candidates:
-        if one in eligible or one.p50_ms >= best.p50_ms:
-            continue
-        against = one.figures.against_keras
-        why = f"is right on only {percent(one.accuracy)}"
-        if against is not None:
-            why = f"lost {against.drop_points:.1f} points (McNemar p {p_value(against.mcnemar_p)})"
-        lines.append(f"{one.name} is faster ({significant(one.p50_ms)} ms) but {why}.")
-    return lines
-
-
-def _trade_offs(best: _Candidate, eligible: Sequence[_Candidate]) -> list[str]:
-    """Who is clearly smaller, clearly takes less memory, or was more often right."""
-    lines = []
-    smallest = min(eligible, key=lambda one: (one.subject.bytes, one.p50_ms))
-    if 0 < smallest.subject.bytes < _WORTH_TELLING * best.subject.bytes:
-        lines.append(
-            f"If size matters more, {smallest.name} takes {megabytes(smallest.subject.bytes)} at {_cost(smallest)}."
-        )
-    peaks = {one.name: (one.figures.resources.peak_memory_bytes, one) for one in eligible}
-    known = [(peak, one) for peak, one in peaks.values() if peak is not None]
-    own = best.figures.resources.peak_memory_bytes
-    if known and own is not None:
-        peak, least = min(known, key=lambda pair: (pair[0], pair[1].p50_ms))
-        if peak < _WORTH_TELLING * own:
-            lines.append(
-                f"If memory matters more, {least.name} peaks at {megabytes(peak)} instead of {megabytes(own)}, "
-                f"at {_cost(least)}."
-            )
-    most = max(eligible, key=lambda one: (one.accuracy, -one.p50_ms))
-    if 100 * (most.accuracy - best.accuracy) >= _WORTH_POINTS:
-        extra = most.figures.accuracy.top1.hits - best.figures.accuracy.top1.hits
-        lines.append(f"{most.name} was right on {counted(extra, 'more picture')}, at {_cost(most)}.")
-    return lines
-
-
-def _cost(one: _Candidate) -> str:
-    return f"{significant(one.p50_ms)} ms"
-
-
-def _unknown(subjects: Sequence[SubjectResult], failed: Sequence[SubjectResult]) -> list[str]:
-    lines = []
-    artefacts = [one_line(subject.name) for subject in failed if subject.name not in KERAS_SUBJECTS]
-    if artefacts:
-        lines.append(f"Not measured, and so not compared: {joined(artefacts)}.")
-    keras = [subject for subject in subjects if subject.name in KERAS_SUBJECTS]
-    if not keras:
-        lines.append("Keras was not measured (--keras RUN would), so there is no speed-up and no test against it.")
-    elif all(subject.performance is None for subject in keras):
-        lines.append("Keras could not be measured, so there is no speed-up and no test against it.")
-    return lines

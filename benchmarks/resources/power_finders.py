@@ -19,7 +19,7 @@ _VCGENCMD_TIMEOUT_S = 2.0
 # A process each time, so that twenty a second would themselves be a load.
 _VCGENCMD_PERIOD_S = 0.25
 # "VDD_CORE_A current(7)=1.03125000A" and "VDD_CORE_V volt(15)=0.72131580V"
-_PMIC_LINE = re.compile(r"(\w+)_([AV])\b[^=\n]*=\s*(\d+(?:\.\d+)?)")
+_PMIC_LINE = re.compile(r"(\w+)_([AV])\b[^=\n]*=\s*(\d{1,6}(?:\.\d{1,12})?)", re.ASCII)
 
 Found: TypeAlias = "PowerReader | str"
 """A reader, or the reason why there is none."""

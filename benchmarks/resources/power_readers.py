@@ -28,7 +28,8 @@ def read_number(path: Path) -> float:
     Raises:
         OSError: It cannot be read, or holds no number.
     """
-    text = path.open("rb").read(64).decode("ascii", "replace").strip()
+    with path.open("rb") as file:
+        text = file.read(64).decode("ascii", "replace").strip()
     try:
         return float(text)
     except ValueError as error:

@@ -62,7 +62,7 @@ def time_pictures(classify: _Classify, request: dict[str, Any]) -> dict[str, Any
 
 
 def try_awkward(opener: Callable[[dict[str, Any]], tuple[str, _Classify, Any]], request: dict[str, Any]) -> list[str]:
-    """What becomes of each awkward file: ``answered``, why it was refused, and whether the tool still works after it."""
+    """What becomes of each awkward file: ``answered`` or why not, and whether the tool still works after it."""
     _, classify, _ = opener(request)
     outcomes = []
     for path in request["awkward"]:

@@ -30,5 +30,5 @@ def open_peer(request: dict[str, Any]) -> tuple[str, Callable[[str], tuple[Any, 
         output = model.predict(batch, verbose=0)[0]
         return output, time.perf_counter_ns() - started_ns
 
-    facts = {"parameters": model.count_params(), "gflops": 2e-9 * multiply_adds(model)}
+    facts = {"parameters": model.count_params() / 1e6, "gflops": 2e-9 * multiply_adds(model)}
     return f"keras {keras.__version__} on {keras.backend.backend()}", classify, facts

@@ -4,6 +4,7 @@ Its answers mean nothing; what it takes is the same as with trained weights. ``f
 ``torch``, or what its own exporter made: ``onnx`` or ``litert``.
 """
 
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ def import_torchvision() -> None:
     import torch  # type: ignore[import-not-found]  # it lives in an environment of its own
 
     try:
-        import torchvision  # type: ignore[import-not-found]  # noqa: F401
+        importlib.import_module("torchvision")
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise
@@ -33,7 +34,7 @@ def import_torchvision() -> None:
         for name in _OPERATORS:
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _kept.append(library)  # once it is collected, its operators are gone
-        import torchvision  # noqa: F401
+        importlib.import_module("torchvision")
 
 
 def open_peer(request: dict[str, Any]) -> tuple[str, Callable[[str], tuple[str, int]], dict[str, Any]]:
@@ -67,7 +68,7 @@ def _model(ultralytics: Any, scratch: Path, wanted: str, size: int, classes: int
     if exported and (scratch / exported).exists():
         return ultralytics.YOLO(str(scratch / exported), task="classify"), {}
     model = ultralytics.YOLO(str(plan), task="classify")
-    facts = {"parameters": sum(weights.numel() for weights in model.model.parameters())}
+    facts = {"parameters": sum(weights.numel() for weights in model.model.parameters()) / 1e6}
     if not exported:
         from ultralytics.utils.torch_utils import get_flops  # type: ignore[import-not-found]
 

@@ -1,0 +1,108 @@
+"""Other tools on the same pictures and the same machine: ``python -m benchmarks.peers``, or ``make bench-peers``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from edge_runtime.cli_support import run_cli
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_PICTURES, _ROUNDS = 200, 5
+_QUICK_PICTURES, _QUICK_ROUNDS = 40, 3
+_TIMEOUT_S = 600.0
+# What make demo leaves.
+_DEMO, _DEMO_RUN = Path("bundles/demo"), Path("runs/demo")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    default=_DEMO,
+    show_default=True,
+    help="Bundle whose float32, int8, onnx-float32 and onnx-int8 are run.",
+)
+@click.option(
+    "--keras",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Run directory that it was made from; of bundles/demo it is runs/demo.",
+)
+@click.option("--data", metavar="SRC", help="Labelled pictures; without it the test split of RUN.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("reports/peers"),
+    show_default=True,
+    help="Folder for peers.md and peers.json.",
+)
+@click.option("--pictures", type=click.IntRange(min=1), help=f"At most so many pictures [default: {_PICTURES}].")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), help=f"Each tool in so many fresh processes [default: {_ROUNDS}]."
+)
+@click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads in one inference.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the order and the pictures.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=_TIMEOUT_S,
+    show_default=True,
+    help="Seconds after which a process is stopped.",
+)
+@click.option(
+    "--environments",
+    type=click.Path(path_type=Path),
+    default=_CHECKOUT,
+    help="Folder of the virtual environments .venv-mediapipe and so on [default: the checkout].",
+)
+@click.option("--quick", is_flag=True, help=f"{_QUICK_PICTURES} pictures, {_QUICK_ROUNDS} rounds.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+def cli(
+    bundle: Path,
+    keras: Path | None,
+    data: str | None,
+    out: Path,
+    pictures: int | None,
+    rounds: int | None,
+    threads: int,
+    seed: int,
+    timeout_s: float,
+    environments: Path,
+    quick: bool,
+    overwrite: bool,
+) -> None:
+    """Measure edgekit beside MediaPipe, plain LiteRT and ONNX Runtime loops, Keras and Ultralytics."""
+    from benchmarks.peers.comparison import PeersConfig, compare
+    from benchmarks.peers.markdown import render
+    from benchmarks.peers.places import Places
+    from benchmarks.peers.records import JSON_FILE, MARKDOWN_FILE
+    from benchmarks.peers.writing import check_writable, write_pair
+
+    files = (out / JSON_FILE, out / MARKDOWN_FILE)
+    check_writable(files, overwrite=overwrite)
+    config = PeersConfig(
+        bundle=bundle,
+        keras=_DEMO_RUN if keras is None and bundle == _DEMO else keras,
+        data=data,
+        pictures=pictures or (_QUICK_PICTURES if quick else _PICTURES),
+        rounds=rounds or (_QUICK_ROUNDS if quick else _ROUNDS),
+        threads=threads,
+        seed=seed,
+        timeout_s=timeout_s,
+        places=Places(environments),
+        command=shlex.join(["python", "-m", "benchmarks.peers", *sys.argv[1:]]),
+    )
+    report = compare(config)
+    text = render(report)
+    write_pair(files, report, text, overwrite=overwrite)
+    click.echo(text)
+    click.echo(f"report: {out / MARKDOWN_FILE}")
+
+
+if __name__ == "__main__":
+    run_cli(cli)

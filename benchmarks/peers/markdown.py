@@ -1,0 +1,161 @@
+"""A comparison as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.peers.awkward import DAMAGED
+from benchmarks.peers.records import PeerRow, PeersReport
+from benchmarks.statistics import Ratio, Share
+from edge_runtime.labels import shorten
+
+_ABSENT = "–"
+_UNITS = {"parameters": "million parameters", "gflops": "GFLOP an inference (two per multiply-add)"}
+_REASON_CHARACTERS = 110
+_STOPPED = "; then it answers no other picture either: "
+_SPECIAL = "&<>|`[]\\"
+_SPEED = (
+    "| tool | model | file to label, p50 | times ours | inference, p50 | times ours | processor a picture "
+    "| cold start | peak memory | pictures/s, whole process |\n| --- | --- " + "| ---: " * 8 + "|"
+)
+_ANSWERS = (
+    "| tool | model | answered | right (95 %) | as ours | awkward files answered | damaged files refused |\n"
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+)
+
+
+def render(report: PeersReport) -> str:
+    """Two tables, what is not measured, and what must be known to read them."""
+    speed = [_speed_row(row) for row in report.rows]
+    answers = [_answers_row(row) for row in report.rows]
+    parts = [
+        "# Beside other tools",
+        f"{report.pictures} pictures ({plain(report.part)} of {plain(report.source)}), model {_model(report)}; "
+        f"{report.rounds} rounds in random order, every tool in a fresh process each time. {_machine(report)}",
+        "\n".join([_SPEED, *speed]),
+        "\n".join([_ANSWERS, *answers]),
+        _list("Not measured", [f"{one.name}: {one.reason}" for one in report.not_measured]),
+        _list("Read it with this", _notes(report.rows)),
+        _list("What stopped whom", _stops(report.rows)),
+        f"Made with {plain(report.command)} at {plain(report.created_at)}.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text from outside as one line in which Markdown and HTML see nothing but characters."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    return "".join(f"&#{ord(char)};" if char in _SPECIAL else char for char in line)
+
+
+def _model(report: PeersReport) -> str:
+    return f"{plain(report.model_name)}, {report.labels} labels, input {report.input_size}"
+
+
+def _machine(report: PeersReport) -> str:
+    machine = report.machine if isinstance(report.machine, dict) else {}
+    return (
+        f"{plain(str(machine.get('cpu_model', 'unknown processor')))}, {machine.get('cores_usable', '?')} cores; load "
+        f"{report.load_before:.1f} before and {report.load_after:.1f} after."
+    )
+
+
+def _speed_row(row: PeerRow) -> str:
+    cells = [
+        plain(row.tool),
+        plain(row.what),
+        _ms(row.total_ms),
+        _ratio(row.times_ours),
+        _ms(row.inference_ms),
+        _ratio(row.inference_times_ours),
+        _ms(row.cpu_ms),
+        _ABSENT if row.cold_start_s is None else f"{row.cold_start_s:.2f} s",
+        f"{row.peak_bytes / 1e6:.0f} MB",
+        f"{row.pictures_per_s:.0f}" if row.pictures_per_s >= 10 else f"{row.pictures_per_s:.1f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _answers_row(row: PeerRow) -> str:
+    whole = {what: outcome for what, outcome in row.awkward.items() if what not in DAMAGED}
+    damaged = {what: outcome for what, outcome in row.awkward.items() if what in DAMAGED}
+    cells = [
+        plain(row.tool),
+        plain(row.what),
+        f"{row.answered} of {row.pictures}" + ("" if row.is_steady else ", not the same each time"),
+        _share(row.accuracy, with_interval=True),
+        _share(row.agreement, with_interval=False),
+        f"{sum(outcome.startswith('answered') for outcome in whole.values())} of {len(whole)}" if whole else _ABSENT,
+        f"{sum(outcome.startswith('refused') for outcome in damaged.values())} of {len(damaged)}"
+        if damaged
+        else _ABSENT,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return _ABSENT
+    digits = 3 if value < 1 else 2 if value < 10 else 1
+    return f"{value:.{digits}f} ms"
+
+
+def _ratio(ratio: Ratio | None) -> str:
+    if ratio is None:
+        return _ABSENT
+    interval = f" ({ratio.interval.low:.2f} to {ratio.interval.high:.2f})" if ratio.interval else ""
+    return f"{ratio.median:.2f}{interval}"
+
+
+def _share(share: Share | None, *, with_interval: bool) -> str:
+    if share is None:
+        return _ABSENT
+    interval = f" ({100 * share.low:.1f} to {100 * share.high:.1f})" if with_interval else ""
+    return f"{100 * share.fraction:.1f} %{interval}"
+
+
+def _list(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"## {title}\n", *(f"- {plain(line)}" for line in lines)]) if lines else ""
+
+
+def _notes(rows: Sequence[PeerRow]) -> list[str]:
+    notes = [
+        "Times ours: how many times as long as edgekit's Python interface takes for the same model file (the first of "
+        "its files for tools that run none of them), paired by round; above 1 edgekit is faster. 95 % bootstrap "
+        "interval over rounds.",
+        "A tool that shows no inference time of its own has none here. Processor time counts all threads of the "
+        "process; for edge-run classify it includes the start of the process.",
+        "Pictures are prepared as each tool does it: edgekit by the model's recorded contract, the plain loops by "
+        "Pillow's resize of the whole picture, so that answers may differ.",
+    ]
+    for row in rows:
+        facts = [f"{value:,.4g} {_UNITS.get(name, name)}" for name, value in row.model_facts.items() if value]
+        notes += [f"{row.name}: {', '.join(facts)}."] if facts else []
+    if any(not row.is_same_model for row in rows):
+        notes.append("Models with random weights give no accuracy; their times are those of trained ones.")
+    threads = {row.tool: row.threads for row in rows}
+    notes.append("Threads: " + "; ".join(f"{tool} {count}" for tool, count in threads.items()) + ".")
+    notes.append("Versions: " + "; ".join(sorted({row.runtime for row in rows if row.runtime})) + ".")
+    return notes
+
+
+def _stops(rows: Sequence[PeerRow]) -> list[str]:
+    """Whole pictures that were refused, damaged ones that were answered, and what a tool did not survive."""
+    lines = []
+    for row in rows:
+        for reason, count in row.refusals.items():
+            lines.append(f"{row.name}: {count} of the {row.pictures} pictures: {_short(reason)}")
+        for what, outcome in row.awkward.items():
+            if outcome != "answered" if what not in DAMAGED else not is_right_refusal(outcome):
+                lines.append(f"{row.name}: {what}: {_short(outcome)}")
+    return lines
+
+
+def is_right_refusal(outcome: str) -> bool:
+    """Whether a damaged file was refused and the tool goes on."""
+    return outcome.startswith("refused") and _STOPPED not in outcome
+
+
+def _short(outcome: str) -> str:
+    """The beginning of each part of an outcome; tools tell long stories, which are whole in the JSON."""
+    return _STOPPED.join(shorten(part, _REASON_CHARACTERS) for part in outcome.split(_STOPPED))
