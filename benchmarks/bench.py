@@ -34,7 +34,7 @@ from edge_runtime.remembered import candidates, remember
 
 _NS_PER_MS = 1e6
 _DISTURBED_WAITING = 0.2
-"""Share of the timed calls in which another process had the processor, from which on an order of latencies is chance."""
+"""Share of the timed calls without a processor, from which on the order of the latencies is left to chance."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def run_bench(config: BenchConfig) -> Report:
         measured = _measure(config, manifest, plans, Path(scratch))
     report = _judge(config, manifest, plans, measured, remarks)
     with atomic_directory(config.out, marker=REPORT_FILE, overwrite=config.overwrite) as folder:
-        write_report(folder, report, _latencies_ms(measured), _answers(measured, report, manifest))
+        write_report(folder, report, _latencies_ms(measured), _answers(measured, report, manifest), manifest.input)
     return report
 
 

@@ -212,7 +212,7 @@ def _measure(config: BenchConfig) -> int:
     _show(report)
     fastest = remember_fastest(report, read_bundle_manifest(config.bundle))
     if fastest:
-        note(f"note: {fastest.value} is the fastest here; edge-run takes it by default on this machine from now on")
+        note(f"note: {fastest.value} has the least p50 here; edge-run takes it by default on this machine from now on")
     click.echo(f"\nreport: {config.out / PAGE_FILE}")
     return 0 if report.is_complete else 1
 

@@ -1,4 +1,4 @@
-"""What the measuring child does with a clock and a call, and what it says when it cannot measure."""
+"""What a measuring child does with a clock, a call and a picture file, and what it refuses to report."""
 
 from __future__ import annotations
 
@@ -7,102 +7,193 @@ import types
 from collections.abc import Iterable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from benchmarks import child, keras_child
-from benchmarks.measure import summarize_starts
+from benchmarks.measuring import child, timing
 from benchmarks.measuring.artifact_child import ArtifactSubject
-from benchmarks.measuring.protocol import ChildAnswer, ChildFailure, ChildSpec, Timeline, read_message, write_message
-from benchmarks.statistics import summarize_latencies
-from edge_runtime.contract import Head, OutputSpec
-from edge_runtime.errors import EngineError, ManifestError
+from benchmarks.measuring.delegate import delegate_of, describe_operators
+from benchmarks.measuring.protocol import AskBurst, AskStages, CameraTrace, decode, encode
+from edge_runtime.classifier import Classifier
+from edge_runtime.errors import EngineError
+from edge_runtime.testing import TINY_LABELS, FakeEngine, fake_classifier
 
 
 class ScriptedEngine:
-    """An engine whose calls take the given time on a clock of its own."""
+    """An engine whose calls take the given time on a clock of its own, and which remembers what it was given."""
 
     def __init__(self, latencies_ms: Iterable[float]) -> None:
         self._latencies_ns = [int(latency * 1e6) for latency in latencies_ms]
         self.now_ns = 0
-        self.calls = 0
+        self.given: list[object] = []
 
     def clock_ns(self) -> int:
         return self.now_ns
 
-    def invoke(self) -> None:
-        self.now_ns += self._latencies_ns[self.calls % len(self._latencies_ns)]
-        self.calls += 1
+    def call(self, picture: object) -> None:
+        self.now_ns += self._latencies_ns[len(self.given) % len(self._latencies_ns)]
+        self.given.append(picture)
 
 
-def test_percentiles_come_from_individual_invocations() -> None:
-    engine = ScriptedEngine([4.0, 1.0, 2.0, 300.0, 3.0])
-    latencies_ns = child.time_calls(engine.invoke, 5, engine.clock_ns)
-    assert latencies_ns == (4_000_000, 1_000_000, 2_000_000, 300_000_000, 3_000_000)
-    summary = summarize_latencies(latencies_ns)
-    assert (summary.p50_ms, summary.p90_ms) == (3.0, 300.0)
+def pictures(count: int) -> list[np.ndarray]:
+    return [np.full((2, 2, 3), number, np.uint8) for number in range(count)]
 
 
-@pytest.mark.parametrize(("latency_ms", "calls"), [(1.0, 500), (60.0, 9), (1000.0, 5)])
-def test_warm_up_lasts_five_calls_and_half_a_second(latency_ms: float, calls: int) -> None:
-    engine = ScriptedEngine([latency_ms])
-    assert child.warm_up(engine.invoke, engine.clock_ns) == calls == engine.calls
-
-
-def test_cold_start_reports_the_median_start_and_its_parts_add_up() -> None:
-    def start(spawned_ms: int, *parts_ms: int) -> tuple[int, Timeline]:
-        moments = np.cumsum([spawned_ms, *parts_ms]) * 1_000_000
-        return int(moments[0]), Timeline(*(int(moment) for moment in moments[1:]))
-
-    found = summarize_starts([start(1000, 9, 9, 9, 9), start(2000, 1, 1, 1, 1), start(3000, 2, 3, 4, 5)])
-    assert found.samples_ms == (36.0, 4.0, 14.0)
-    assert found.median_ms == 14.0
-    assert (found.interpreter_ms, found.import_ms, found.load_ms, found.first_ms) == (2.0, 3.0, 4.0, 5.0)
-
-
-def test_artifact_child_refuses_to_report_when_tensorflow_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Fake:
-        engine = types.SimpleNamespace(name="fake", version="1")
-        labels = ("a", "b")
-
-        def probabilities(self, _image: object) -> np.ndarray:
-            return np.array([0.25, 0.75], np.float32)
-
-        def rank(self, _probabilities: object, top_k: int) -> list[types.SimpleNamespace]:
-            return [types.SimpleNamespace(label="b")][:top_k]
-
-    for library in child.TRAINING_LIBRARIES:
-        monkeypatch.delitem(sys.modules, library, raising=False)
-    subject = ArtifactSubject(Fake())  # type: ignore[arg-type]
-    images = np.zeros((3, 4, 4, 3), np.uint8)
-    assert subject.top1(images).tolist() == [1, 1, 1]
-    monkeypatch.setitem(sys.modules, "tensorflow", types.ModuleType("tensorflow"))
-    with pytest.raises(EngineError, match="TensorFlow"):
-        subject.top1(images)
+def test_each_call_is_timed_by_itself_on_pictures_in_turn():
+    engine, two = ScriptedEngine([4.0, 1.0, 300.0]), pictures(2)
+    latencies_ns = timing.time_calls(engine.call, two, 0.0, 5, engine.clock_ns)
+    assert latencies_ns == (4_000_000, 1_000_000, 300_000_000, 4_000_000, 1_000_000)
+    assert [picture[0, 0, 0] for picture in engine.given] == [0, 1, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
-    ("head", "threshold", "outputs", "expected"),
-    [
-        (Head.SOFTMAX, 0.0, [[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]], [1, 0]),
-        (Head.SIGMOID, 0.5, [[0.49], [0.5], [0.51]], [0, 1, 1]),
-        (Head.SIGMOID, 0.75, [[0.7], [0.75]], [0, 1]),
-    ],
+    ("latency_ms", "duration_s", "queries", "calls"),
+    [(1.0, 0.2, 10, 200), (1.0, 0.005, 10, 10), (100.0, 0.25, 1, 3), (1.0, 0.0, 0, 0)],
 )
-def test_keras_answers_follow_the_head_and_its_threshold(
-    head: Head, threshold: float, outputs: list[list[float]], expected: list[int]
-) -> None:
-    found = keras_child.decide(np.array(outputs, np.float32), OutputSpec(head, threshold))
-    assert found.tolist() == expected
+def test_a_burst_reaches_its_duration_and_its_queries(latency_ms, duration_s, queries, calls):
+    engine = ScriptedEngine([latency_ms])
+    assert len(timing.time_calls(engine.call, pictures(3), duration_s, queries, engine.clock_ns)) == calls
 
 
-def test_messages_survive_the_file_and_a_failure_is_raised(tmp_path: Path) -> None:
-    file = tmp_path / "message.json"
-    spec = ChildSpec("m", "int8", 2, "p.png", None, "t.npy", 200, "a.json")
-    write_message(file, spec)
-    assert read_message(ChildSpec, file) == spec
-    with pytest.raises(ManifestError, match="ChildAnswer"):
-        read_message(ChildAnswer, file)
-    write_message(file, ChildFailure("no such operator"))
-    with pytest.raises(EngineError, match="no such operator"):
-        read_message(ChildAnswer, file)
+@pytest.mark.parametrize(("latency_ms", "calls"), [(1.0, 200), (60.0, 4), (1000.0, 2)])
+def test_warm_up_lasts_its_time_and_two_calls(latency_ms, calls):
+    engine = ScriptedEngine([latency_ms])
+    assert timing.warm_up(engine.call, pictures(3), 0.2, engine.clock_ns) == calls == len(engine.given)
+
+
+def test_a_burst_counts_processor_time_and_waiting_of_the_timed_calls(tmp_path):
+    np.save(tmp_path / "images.npy", np.stack(pictures(20)))
+    seen = set()
+    burst = timing.time_burst(
+        lambda picture: seen.add(int(picture[0, 0, 0])), AskBurst(str(tmp_path / "images.npy"), 0.0, 0.02, 50)
+    )
+    assert len(burst.latencies_ns) >= 50
+    assert sum(burst.latencies_ns) >= 20_000_000
+    assert burst.cpu_ns > 0
+    assert burst.waiting_ns is None or burst.waiting_ns >= 0
+    # Pictures often come sorted by label, so those in turn are spread over the set.
+    assert (len(seen), max(seen) >= 16) == (8, True)
+
+
+@given(st.integers(1, 500), st.integers(1, 100))
+def test_spread_takes_different_pictures_from_the_whole_set(count, wanted):
+    chosen = timing.spread(count, wanted)
+    assert len(chosen) == len(set(chosen)) == min(count, wanted)
+    assert chosen == sorted(chosen)
+    assert chosen[0] >= 0
+    assert chosen[-1] < count
+    gaps = {later - earlier for earlier, later in zip(chosen, chosen[1:], strict=False)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_a_list_of_paths_keeps_names_that_are_no_utf8_and_odd_line_ends(tmp_path):
+    names = ["/a/plain.jpg", "/a/\udcff.jpg", "/a/next\x85line\u2028.jpg", "/a/ blank "]
+    file = tmp_path / "paths.txt"
+    file.write_text("".join(f"{name}\n" for name in names), encoding="utf-8", errors="surrogateescape")
+    assert timing.read_paths(str(file)) == [Path(name) for name in names]
+
+
+def test_memory_of_this_process_is_plausible():
+    found = timing.memory()
+    if found.peak_bytes is None:
+        pytest.skip("this kernel has no /proc/self/status")
+    assert 10_000_000 < found.resident_bytes <= found.peak_bytes
+
+
+@pytest.fixture
+def tiny(tiny_bundle):
+    with Classifier(tiny_bundle, variant="int8") as classifier:
+        yield ArtifactSubject(classifier)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three plain pictures, and the text file that lists them."""
+    for label, bgr in zip(TINY_LABELS, np.eye(3, dtype=np.uint8)[::-1] * 200, strict=True):
+        cv2.imwrite(str(tmp_path / f"{label}.png"), np.full((40, 30, 3), bgr, np.uint8))
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"{tmp_path / label}.png\n" for label in TINY_LABELS))
+    return listed
+
+
+def test_the_stages_of_an_artifact_add_up_to_what_the_classifier_answers(tiny, tiny_bundle, photos):
+    with Classifier(tiny_bundle, variant="int8") as classifier:
+        for path in timing.read_paths(str(photos)):
+            output = tiny.invoke(tiny.prepare(tiny.decode(path)))
+            assert tiny.postprocess(output) == classifier.classify(path)
+
+
+def test_the_stages_of_a_float_input_look_up_what_the_classifier_looks_up():
+    """The seam between invoke and postprocess is the classifier's own arithmetic, for foreign models too."""
+    classifier = fake_classifier()
+    prepared = np.full((8, 8, 3), 200, np.uint8)
+    subject = ArtifactSubject(classifier)
+    assert subject.postprocess(subject.invoke(prepared)) == classifier.classify(prepared)
+    assert subject.runtime == "fake 1"
+
+
+def test_each_stage_is_timed_for_each_picture(tiny, photos):
+    times = timing.time_stages(tiny, AskStages(str(photos), 2))
+    for stage in (times.decode_ns, times.preprocess_ns, times.invoke_ns, times.postprocess_ns):
+        assert len(stage) == 2
+        assert min(stage) > 0
+
+
+def test_stages_of_an_empty_list_are_one_sentence(tiny, tmp_path):
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(EngineError, match=r"expected a list of pictures, got an empty file"):
+        timing.time_stages(tiny, AskStages(str(tmp_path / "empty.txt"), 2))
+
+
+def test_answers_are_the_classifiers_probabilities_in_label_order(tiny):
+    images = np.zeros((3, 8, 8, 3), np.uint8)
+    for channel in range(3):
+        images[channel, :, :, channel] = 128
+    assert tiny.answers(images).tolist() == (np.eye(3) * 0.5).tolist()
+
+
+@pytest.mark.parametrize("library", child.TRAINING_LIBRARIES)
+def test_an_artifact_is_not_reported_when_a_training_library_was_imported(monkeypatch, library):
+    for name in child.TRAINING_LIBRARIES:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    subject = ArtifactSubject(fake_classifier())
+    subject.check()
+    monkeypatch.setitem(sys.modules, library, types.ModuleType(library))
+    with pytest.raises(EngineError, match="TensorFlow"):
+        subject.check()
+
+
+def operator(name: str, inputs: list[int], outputs: list[int]) -> dict[str, object]:
+    return {"op_name": name, "inputs": np.array(inputs, np.int32), "outputs": np.array(outputs, np.int32)}
+
+
+def test_the_delegate_tells_how_many_operators_it_took_over():
+    chain = [operator("QUANTIZE", [0], [1]), operator("CONV_2D", [1, 9], [2]), operator("MEAN", [2], [3])]
+    assert describe_operators(chain) == "cpu"
+    assert describe_operators([*chain, operator("DELEGATE", [0, 9], [3])]) == "xnnpack"
+    assert describe_operators([*chain, operator("DELEGATE", [1, 9], [3])]) == "xnnpack (2 of 3 operators)"
+    split = [operator("DELEGATE", [0], [1]), operator("DELEGATE", [2], [3])]
+    assert describe_operators([*chain, *split]) == "xnnpack (2 of 3 operators)"
+
+
+def test_an_accelerator_is_its_own_delegate_and_an_unknown_runtime_says_nothing():
+    engine = FakeEngine()
+    assert delegate_of(engine) is None
+    engine.accelerator = "edgetpu"
+    assert delegate_of(engine) == "edgetpu"
+
+
+def test_a_message_survives_its_line():
+    message = CameraTrace(1280, 720, 60, (1, 2, 3))
+    line = encode(message)
+    assert line.count("\n") == 1
+    assert decode(line) == message
+
+
+@given(st.text(max_size=40))
+def test_a_line_that_is_no_message_is_one_sentence(line):
+    with pytest.raises(EngineError, match="expected a message"):
+        decode(line)

@@ -101,7 +101,7 @@ def read_report(folder: Path) -> Report:
     """
     path = folder / REPORT_FILE if folder.is_dir() else folder
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: expected a report of edge-bench run ({error})") from error
     return from_mapping(Report, data, str(path))
