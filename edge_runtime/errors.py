@@ -12,7 +12,8 @@
     ├── EngineError              5   a runtime that is missing or that failed
     ├── SourceError              6   a camera or video that cannot be opened or read
     ├── OutputError              7   a place that cannot be written, or that already holds something
-    ├── GateError                8   an export that lost more than allowed
+    ├── GateError                8   an export, or a later report, that lost more than allowed
+    ├── ComparisonError          9   two benchmark reports that cannot be compared
     └── MissingExtraError        1   a command whose optional packages are not installed
 
 A message says what was expected, what was found and what to do, in one sentence.
@@ -90,6 +91,12 @@ class GateError(EdgeKitError):
     """An export that lost more than allowed."""
 
     exit_code = 8
+
+
+class ComparisonError(EdgeKitError):
+    """Two benchmark reports that cannot be compared, so that they neither pass nor fail."""
+
+    exit_code = 9
 
 
 class MissingExtraError(EdgeKitError):

@@ -79,7 +79,7 @@ def from_json(cls: type[T], text: str | bytes, where: str, *, schema_version: in
     if isinstance(version, int) and version != schema_version:
         raise ManifestError(
             f"{where}.schema_version: expected {schema_version}, got {version}; "
-            "use the edgekit release that wrote it, or convert the model again"
+            "use the edgekit release that wrote it, or make it anew with this one"
         )
     return from_mapping(cls, data, where)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -85,7 +86,7 @@ def test_spread_takes_different_pictures_from_the_whole_set(count, wanted):
     assert chosen == sorted(chosen)
     assert chosen[0] >= 0
     assert chosen[-1] < count
-    gaps = {later - earlier for earlier, later in zip(chosen, chosen[1:], strict=False)}
+    gaps = {later - earlier for earlier, later in pairwise(chosen)}
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 

@@ -10,11 +10,11 @@ from benchmarks.comparison.difference import compare_reports
 from benchmarks.comparison.files import load_report
 from benchmarks.comparison.known import find_report
 from benchmarks.comparison.page import render_page
-from benchmarks.comparison.record import Comparison, ComparisonError, Limits
+from benchmarks.comparison.record import Comparison, Limits
 from benchmarks.comparison.render import render_markdown, render_text
 from benchmarks.plan import KERAS_FUNCTION
 from edge_runtime.atomic import atomic_directory, check_free
-from edge_runtime.errors import GateError
+from edge_runtime.errors import ComparisonError, GateError
 
 COMPARISON_FILE = "compare.json"
 MARKDOWN_FILE = "compare.md"

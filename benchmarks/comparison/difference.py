@@ -8,13 +8,14 @@ from benchmarks.comparison.accuracy import pair_answers
 from benchmarks.comparison.answers import Answers
 from benchmarks.comparison.grounds import find_grounds
 from benchmarks.comparison.judging import Draft, judge, sentences, tests_of, without_hope
-from benchmarks.comparison.record import Alone, Comparison, ComparisonError, Limits, Outcome, Side
+from benchmarks.comparison.record import Alone, Comparison, Limits, Outcome, Side
 from benchmarks.comparison.subjects import Context, compare_subject
-from benchmarks.comparison.times import Reference, find_reference
-from benchmarks.plan import KERAS_FUNCTION
+from benchmarks.comparison.times import Reference, find_reference, is_disturbed
+from benchmarks.plan import KERAS_FUNCTION, KERAS_SUBJECTS
 from benchmarks.records.performance import NotMeasured, SubjectResult
 from benchmarks.records.report import Report
 from benchmarks.report.wording import counted
+from edge_runtime.errors import ComparisonError
 
 
 def compare_reports(
@@ -46,7 +47,7 @@ def compare_reports(
     first, second = ({subject.name: subject for subject in report.subjects} for report in (before, after))
     grounds = find_grounds(before, after)
     pairing, remark = pair_answers(answers_before, answers_after, same_pictures=grounds.same_pictures)
-    found = find_reference(reference, first.get(reference), second.get(reference))
+    found = _find_reference(reference, first, second, limits)
     usable = found if isinstance(found, Reference) and grounds.same_machine else None
     context = Context(grounds, pairing, usable, limits)
     drafts = _draft_subjects(first, second, context)
@@ -91,6 +92,18 @@ def _side(name: str, report: Report) -> Side:
         cpu_model=report.machine.cpu_model,
         images=report.data.images,
     )
+
+
+def _find_reference(
+    name: str, before: Mapping[str, SubjectResult], after: Mapping[str, SubjectResult], limits: Limits
+) -> Reference | str:
+    found = find_reference(name, before.get(name), after.get(name))
+    if isinstance(found, Reference):
+        names = [key for key in before if key in after and key not in (name, *KERAS_SUBJECTS)]
+        pairs = [(before[key].performance, after[key].performance) for key in names]
+        if is_disturbed(found, [(first, second) for first, second in pairs if first and second], limits):
+            return f"{name} was disturbed on its own and would make them less certain"
+    return found
 
 
 def _draft_subjects(

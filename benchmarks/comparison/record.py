@@ -9,18 +9,12 @@ from dataclasses import dataclass
 
 from benchmarks.records.performance import NotMeasured
 from benchmarks.statistics import Interval
-from edge_runtime.errors import EdgeKitError, UsageError
+from edge_runtime.errors import UsageError
 from edge_runtime.strict import to_mapping
 
 COMPARISON_SCHEMA_VERSION = 1
 ALPHA = 0.05
 """How often all tests of a comparison together may call a difference that is none."""
-
-
-class ComparisonError(EdgeKitError):
-    """Two reports that cannot be compared, so that they neither pass nor fail."""
-
-    exit_code = 9
 
 
 class Unit(str, enum.Enum):

@@ -61,8 +61,9 @@ def render_markdown(comparison: Comparison) -> str:
 def conclusion(comparison: Comparison) -> str:
     """One sentence: whether it is worse."""
     limits = comparison.limits
+    points = "point" if limits.max_drop_points == 1 else "points"
     allowed = (
-        f"{limits.max_drop_points:g} percentage points of accuracy, {100 * limits.max_slowdown:g} % of time, "
+        f"{limits.max_drop_points:g} percentage {points} of accuracy, {100 * limits.max_slowdown:g} % of time, "
         f"{100 * limits.max_growth:g} % of size and memory"
     )
     if comparison.regressions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ _STARTS = "few starts: the median passes the limit, and every start of one is sl
 _OFFLINE = "the median passes the limit, and the 95 % intervals do not touch"
 _TOLERANCE = 1e-9
 _LEAST_STARTS = 3
+_DISTURBED = 2.0
+"""How many times as wide an interval may become by dividing by the reference; sqrt(2) if both are equally unsteady."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,23 @@ def find_reference(name: str, before: SubjectResult | None, after: SubjectResult
     return Reference(name, *bursts, _as_share(_log_shift(*bursts).estimate))
 
 
+def is_disturbed(reference: Reference, performances: Sequence[tuple[Performance, Performance]], limits: Limits) -> bool:
+    """Whether something slowed the reference alone, so that dividing by it makes latencies less certain, not more.
+
+    Only the width of intervals decides, never what they say: else the choice would favour an answer.
+    """
+    widths = []
+    for before, after in performances:
+        plain = _log_shift(before.single_stream.burst_p50_ms, after.single_stream.burst_p50_ms).interval
+        relative = _log_shift(*_relative(before, after, reference)).interval
+        if plain is not None and relative is not None:
+            widths.append((relative.high - relative.low, plain.high - plain.low))
+    if not widths:
+        return False
+    divided, alone = (statistics.median(column) for column in zip(*widths, strict=True))
+    return divided > max(_DISTURBED * alone, math.log1p(limits.max_slowdown))
+
+
 def latency_differences(
     before: Performance, after: Performance, reference: Reference | None, limits: Limits
 ) -> tuple[tuple[Difference, ...], float]:
@@ -65,10 +85,7 @@ def latency_differences(
     plain = _latency("p50", Unit.MILLISECONDS, medians, shift, limits)
     if reference is None:
         return (plain,), shift.smallest_p
-    relative = [
-        [own / theirs for own, theirs in zip(bursts, others, strict=False)]
-        for bursts, others in ((first.burst_p50_ms, reference.before), (second.burst_p50_ms, reference.after))
-    ]
+    relative = _relative(before, after, reference)
     shift = _log_shift(*relative)
     shares = percentile(relative[0], 50), percentile(relative[1], 50)
     return (_latency(f"p50 against {reference.name}", Unit.TIMES, shares, shift, limits), plain), shift.smallest_p
@@ -107,6 +124,13 @@ def size_difference(metric: str, before: int, after: int, limits: Limits) -> Dif
 def is_beyond(value: float, limit: float) -> bool:
     """Whether a limit is passed, but for rounding."""
     return value > limit + _TOLERANCE
+
+
+def _relative(before: Performance, after: Performance, reference: Reference) -> tuple[list[float], list[float]]:
+    """Each round in units of the reference's round at the same moment, in both reports."""
+    first = zip(before.single_stream.burst_p50_ms, reference.before, strict=False)
+    second = zip(after.single_stream.burst_p50_ms, reference.after, strict=False)
+    return [own / theirs for own, theirs in first], [own / theirs for own, theirs in second]
 
 
 def _latency(metric: str, unit: Unit, figures: tuple[float, float], shift: Shift, limits: Limits) -> Difference:

@@ -104,7 +104,9 @@ def import_runtime() -> Loader:
     from edge_runtime.classifier import Classifier
 
     def load(spec: ChildSpec) -> Subject:
-        return ArtifactSubject(Classifier(spec.model, variant=spec.variant, threads=spec.threads))
+        # A model file is one variant already; a bundle is asked for the one.
+        variant = spec.variant if Path(spec.model).is_dir() else None
+        return ArtifactSubject(Classifier(spec.model, variant=variant, threads=spec.threads))
 
     return load
 

@@ -20,7 +20,7 @@ from typing import BinaryIO, TypeVar
 from benchmarks.measuring.measurement import Start
 from benchmarks.measuring.protocol import ChildFailure, ChildSpec, Opened, Reply, Request, decode, encode
 from benchmarks.plan import SubjectPlan
-from edge_runtime.errors import EngineError, ManifestError
+from edge_runtime.errors import EdgeKitError, EngineError
 from edge_runtime.strict import to_mapping
 
 _Reply = TypeVar("_Reply", bound=Reply)
@@ -132,10 +132,11 @@ class Session:
         self.close()
 
     def _receive(self, expected: type[_Reply]) -> _Reply:
+        line = self._read_line()
         try:
-            message = decode(self._read_line())
-        except ManifestError as error:
-            raise self._dead(f"its process said what is no message ({error})") from error
+            message = decode(line)
+        except EdgeKitError as error:
+            raise self._dead(f"its process said what is no message: {error}") from error
         if isinstance(message, ChildFailure):
             raise EngineError(message.error)
         if not isinstance(message, expected):

@@ -15,9 +15,10 @@ from benchmarks.records.data import DataRecord
 from benchmarks.records.performance import SubjectResult
 from benchmarks.settings import Settings
 from edge_runtime.errors import DataError
-from edge_runtime.strict import from_mapping, to_mapping
+from edge_runtime.strict import from_json, to_mapping
 
 REPORT_SCHEMA_VERSION = 2
+_MOST_BYTES = 64 << 20
 REPORT_FILE = "report.json"
 MARKDOWN_FILE = "report.md"
 PAGE_FILE = "report.html"
@@ -96,12 +97,14 @@ def read_report(folder: Path) -> Report:
     """Read the report of a report directory, or a ``report.json`` itself.
 
     Raises:
-        DataError: No report there, or not JSON.
-        ManifestError: A field is unknown, missing or of the wrong type.
+        DataError: No report there, or one that is too large.
+        ManifestError: Not JSON, of another schema version, or a field is unknown, missing or of the wrong type.
     """
     path = folder / REPORT_FILE if folder.is_dir() else folder
     try:
-        data = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected a report of edge-bench run ({error})") from error
-    return from_mapping(Report, data, str(path))
+        if path.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{path}: expected a report of at most {_MOST_BYTES >> 20} MiB, got more")
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise DataError(f"{path}: expected a report of edge-bench run ({error.strerror})") from error
+    return from_json(Report, text, str(path), schema_version=REPORT_SCHEMA_VERSION, max_bytes=_MOST_BYTES)

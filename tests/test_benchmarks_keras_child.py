@@ -1,0 +1,85 @@
+"""The Keras side of a benchmark: three ways to call one model, in real child processes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.measuring.protocol import (
+    Answered,
+    AskAnswers,
+    AskBurst,
+    AskCamera,
+    AskOffline,
+    AskStages,
+    Burst,
+    CameraTrace,
+    OfflineRun,
+    StageTimes,
+)
+from benchmarks.measuring.session import Session
+from benchmarks.plan import KERAS_FUNCTION, KERAS_MODULE, KERAS_PREDICT, KERAS_XLA, SubjectPlan
+from edge_runtime.contract import InputSpec
+from edge_runtime.errors import EngineError
+from edge_runtime.preprocess import load_prepared
+
+pytestmark = pytest.mark.slow
+
+
+def open_keras(run: Path, scratch: Path, picture: Path, name: str) -> Session:
+    plan = SubjectPlan(name, KERAS_MODULE, run, run / "model.keras", 0, "")
+    return Session(plan, threads=1, picture=picture, folder=scratch, timeout_s=300.0)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def keras_pictures(colored_pictures: Path, scratch: Path) -> list[Path]:
+    """Four pictures of both classes, listed, and prepared for a model of 32 pixels."""
+    paths = [path for label in ("blue", "red") for path in sorted((colored_pictures / label).iterdir())[:2]]
+    np.save(scratch / "images.npy", np.stack([load_prepared(path, InputSpec(32, 32)) for path in paths]))
+    (scratch / "list.txt").write_text("".join(f"{path}\n" for path in paths))
+    return paths
+
+
+def test_keras_answers_alike_in_its_three_ways(small_run, scratch, keras_pictures):
+    images, answers, said = str(scratch / "images.npy"), {}, {}
+    for name in (KERAS_PREDICT, KERAS_FUNCTION, KERAS_XLA):
+        with open_keras(small_run, scratch, keras_pictures[0], name) as session:
+            assert re.fullmatch(r"keras [\d.]+ on tensorflow [\d.]+", session.opened.runtime)
+            assert len(session.ask(AskBurst(images, 0.0, 0.0, 4), Burst).latencies_ns) == 4
+            file = scratch / f"{name}.npy"
+            assert session.ask(AskAnswers(images, str(file)), Answered) == Answered(True)
+            answers[name] = np.load(file)
+            assert len(session.ask(AskStages(str(scratch / "list.txt"), 4), StageTimes).invoke_ns) == 4
+            with pytest.raises(EngineError, match="not for Keras"):
+                session.ask(AskCamera(str(scratch / "list.txt"), 30.0, 0.1), CameraTrace)
+            try:
+                said[name] = session.ask(AskOffline(str(scratch / "list.txt"), 2, 0.1), OfflineRun).images
+            except EngineError as error:
+                said[name] = str(error)
+    assert answers[KERAS_PREDICT].shape == (4, 2)
+    np.testing.assert_allclose(answers[KERAS_PREDICT].sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(answers[KERAS_FUNCTION], answers[KERAS_PREDICT], atol=1e-4)
+    np.testing.assert_allclose(answers[KERAS_XLA], answers[KERAS_PREDICT], atol=1e-4)
+    assert said[KERAS_PREDICT] % 32 == 0
+    assert "keras-predict" in said[KERAS_FUNCTION]
+    assert said[KERAS_XLA] == said[KERAS_FUNCTION]
+
+
+def test_a_damaged_keras_model_is_one_sentence_without_noise(small_run, scratch, keras_pictures, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    (run / "model.keras").write_bytes((run / "model.keras").read_bytes()[:2000])
+    with pytest.raises(EngineError) as raised:
+        open_keras(run, scratch, keras_pictures[0], KERAS_PREDICT)
+    assert re.fullmatch(r"\S+model.keras: Keras [\d.]+ cannot open it \(.*\)", str(raised.value))
