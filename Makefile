@@ -23,15 +23,20 @@ TFLITE_SETUP := .venv-tflite/.setup
 # MediaPipe brings libraries of its own that training and conversion need not get along with.
 MEDIAPIPE := 1.2.2
 MEDIAPIPE_SETUP := .venv-mediapipe/.setup-$(MEDIAPIPE)
+# Other tools that we compare with have an environment each. What pip says stays there, for the table of bench-peers.
+PEERS := litert onnxruntime ultralytics
+PEER_INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(1) 2>$(@D)/pip.txt \
+	|| { cat $(@D)/pip.txt >&2; exit 1; }
+PEERS_OF := $(if $(filter smileys,$(NAME)),demo,$(NAME))
 TFLITE := float32 float16 dynamic int8 int8-per-tensor int16x8
 ONNX := onnx-float32 onnx-int8
 FORCE := $(if $(OVERWRITE),--overwrite)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo audit train tflite onnx bench classify camera lint test check test-arm64 clean
+.PHONY: help setup demo audit train tflite onnx bench bench-peers bench-mlperf-tiny classify camera lint test check test-arm64 clean
 
 help: ## List the targets
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 	@printf '\nVariables: DATA=%s RECIPE=%s NAME=%s EPOCHS=%s WEIGHTS=%s MODEL=%s SOURCE=%s OVERWRITE=%s\n' \
 		'$(DATA)' '$(RECIPE)' '$(NAME)' '$(EPOCHS)' '$(WEIGHTS)' '$(MODEL)' '$(SOURCE)' '$(OVERWRITE)'
 
@@ -51,8 +56,17 @@ $(TFLITE_SETUP): pyproject.toml constraints.txt
 
 $(MEDIAPIPE_SETUP):
 	$(PYTHON) -m venv --clear .venv-mediapipe
-	.venv-mediapipe/bin/python -m pip install --quiet --disable-pip-version-check 'mediapipe==$(MEDIAPIPE)'
+	$(call PEER_INSTALL,'mediapipe==$(MEDIAPIPE)')
 	touch $@
+
+$(PEERS:%=.venv-%/.setup): .venv-%/.setup: benchmarks/peers/environments/%.txt
+	$(PYTHON) -m venv --clear .venv-$*
+	$(call PEER_INSTALL,-r $<)
+	touch $@
+
+bundles/demo/manifest.json: | $(SETUP)
+	$(BIN)/edge-train run --data smileys --recipe cnn-small --name smileys --out runs/demo --overwrite
+	$(BIN)/edge-convert run runs/demo --out bundles/demo --overwrite
 
 demo: $(SETUP) ## Train, convert, benchmark and classify on the built-in set; no network beyond package installs
 	$(BIN)/edge-train run --data smileys --recipe cnn-small --name smileys --out runs/demo --overwrite
@@ -90,6 +104,16 @@ bundles/%/manifest.json: | runs/%/manifest.json
 bench: $(SETUP) $(patsubst %,%/manifest.json,$(filter bundles/$(NAME),$(MODEL))) ## Measure bundle MODEL against the Keras model of runs/NAME into reports/NAME
 	$(BIN)/edge-bench run '$(MODEL)' --keras runs/$(NAME) --out reports/$(NAME) $(if $(QUICK),--quick) $(FORCE)
 
+bench-peers: $(SETUP) $(if $(filter demo,$(PEERS_OF)),bundles/demo/manifest.json) ## Measure bundles/NAME beside MediaPipe, LiteRT, ONNX Runtime, Keras and Ultralytics into reports/peers
+	@$(MAKE) --no-print-directory $(MEDIAPIPE_SETUP) || echo 'MediaPipe cannot be installed here; the table says why'
+	@for peer in $(PEERS); do $(MAKE) --no-print-directory .venv-$$peer/.setup \
+		|| echo "$$peer cannot be installed here; the table says why"; done
+	$(BIN)/python -m benchmarks.peers --bundle bundles/$(PEERS_OF) --keras runs/$(PEERS_OF) --out reports/peers --overwrite
+
+bench-mlperf-tiny: $(SETUP) ## Measure MLPerf Tiny's ResNet8 files of DATA, and our own, into reports/mlperf-tiny
+	$(BIN)/python -m benchmarks.mlperf_tiny $(if $(filter smileys,$(DATA)),,--data '$(DATA)') \
+		--out reports/mlperf-tiny --overwrite
+
 classify: $(SETUP) ## Classify the pictures of SOURCE with MODEL
 	@test -n '$(SOURCE)' || { echo 'say which pictures: make classify SOURCE=photos'; exit 2; }
 	$(BIN)/edge-run classify '$(MODEL)' '$(SOURCE)'
@@ -117,6 +141,6 @@ test-arm64: $(SETUP) ## Install the built wheel on emulated Raspberry Pis 4 and 
 	$(BIN)/pytest -m arm64
 
 clean: ## Remove virtual environments, caches and everything that was made
-	rm -rf $(VENV) .venv-tflite .venv-mediapipe .arm64 build dist *.egg-info runs bundles reports audits demo-photos
+	rm -rf $(VENV) .venv-tflite .venv-mediapipe $(PEERS:%=.venv-%) .arm64 build dist *.egg-info runs bundles reports audits demo-photos
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

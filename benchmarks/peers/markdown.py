@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.peers.awkward import DAMAGED
 from benchmarks.peers.records import PeerRow, PeersReport
-from benchmarks.statistics import Ratio, Share
+from benchmarks.statistics import Ratio, Share, is_noisy
 from edge_runtime.labels import shorten
 
 _ABSENT = "–"
@@ -125,14 +125,20 @@ def _notes(rows: Sequence[PeerRow]) -> list[str]:
         "interval over rounds.",
         "A tool that shows no inference time of its own has none here. Processor time counts all threads of the "
         "process; for edge-run classify it includes the start of the process.",
-        "Pictures are prepared as each tool does it: edgekit by the model's recorded contract, the plain loops by "
-        "Pillow's resize of the whole picture, so that answers may differ.",
+        "Pictures are prepared as each tool's guide does it: edgekit crops as the model's manifest says; the plain "
+        "loops, MediaPipe and Keras stretch the whole picture. So answers may differ.",
     ]
     for row in rows:
         facts = [f"{value:,.4g} {_UNITS.get(name, name)}" for name, value in row.model_facts.items() if value]
         notes += [f"{row.name}: {', '.join(facts)}."] if facts else []
     if any(not row.is_same_model for row in rows):
         notes.append("Models with random weights give no accuracy; their times are those of trained ones.")
+    noisy = [row.name for row in rows if row.times_ours is not None and is_noisy(row.times_ours)]
+    if noisy:
+        notes.append(
+            "Too noisy to be relied on, since the interval reaches more than 5 % from its middle or there are too few "
+            f"rounds: {len(noisy)} of the ratios from file to label ({'; '.join(noisy)})."
+        )
     threads = {row.tool: row.threads for row in rows}
     notes.append("Threads: " + "; ".join(f"{tool} {count}" for tool, count in threads.items()) + ".")
     notes.append("Versions: " + "; ".join(sorted({row.runtime for row in rows if row.runtime})) + ".")

@@ -47,6 +47,7 @@ def open_peer(request: dict[str, Any]) -> tuple[str, Callable[[str], tuple[str, 
     import torch
     import ultralytics  # type: ignore[import-not-found]
 
+    torch.manual_seed(0)
     size = int(request["size_wh"][0])
     model, facts = _model(ultralytics, scratch, request["format"], size, len(request["labels"]))
     names = request["labels"]
