@@ -27,7 +27,6 @@ MEDIAPIPE_SETUP := .venv-mediapipe/.setup-$(MEDIAPIPE)
 PEERS := litert onnxruntime ultralytics
 PEER_INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(1) 2>$(@D)/pip.txt \
 	|| { cat $(@D)/pip.txt >&2; exit 1; }
-PEERS_OF := $(if $(filter smileys,$(NAME)),demo,$(NAME))
 TFLITE := float32 float16 dynamic int8 int8-per-tensor int16x8
 ONNX := onnx-float32 onnx-int8
 FORCE := $(if $(OVERWRITE),--overwrite)
@@ -64,17 +63,13 @@ $(PEERS:%=.venv-%/.setup): .venv-%/.setup: benchmarks/peers/environments/%.txt
 	$(call PEER_INSTALL,-r $<)
 	touch $@
 
-bundles/demo/manifest.json: | $(SETUP)
-	$(BIN)/edge-train run --data smileys --recipe cnn-small --name smileys --out runs/demo --overwrite
-	$(BIN)/edge-convert run runs/demo --out bundles/demo --overwrite
-
 demo: $(SETUP) ## Train, convert, benchmark and classify on the built-in set; no network beyond package installs
 	$(BIN)/edge-train run --data smileys --recipe cnn-small --name smileys --out runs/demo --overwrite
 	$(BIN)/edge-convert run runs/demo --out bundles/demo --overwrite
-	$(BIN)/edge-bench run bundles/demo --keras runs/demo --out reports/demo --overwrite
+	$(BIN)/edge-bench run bundles/demo --keras runs/demo --quick --out reports/demo --overwrite
 	$(BIN)/edge-train draw demo-photos
 	$(BIN)/edge-run classify bundles/demo demo-photos
-	@printf '\nThe bundle is bundles/demo, the training report runs/demo/report.html, the benchmark reports/demo/report.md.\n'
+	@printf '\nThe bundle is bundles/demo, the training report runs/demo/report.html, the benchmark reports/demo/report.html.\n'
 	@printf 'Hold a picture of demo-photos before a camera: make camera MODEL=bundles/demo\n'
 
 audit: $(SETUP) ## Look for broken, mislabelled, copied and leaking pictures in DATA, into audits/NAME
@@ -104,11 +99,11 @@ bundles/%/manifest.json: | runs/%/manifest.json
 bench: $(SETUP) $(patsubst %,%/manifest.json,$(filter bundles/$(NAME),$(MODEL))) ## Measure bundle MODEL against the Keras model of runs/NAME into reports/NAME
 	$(BIN)/edge-bench run '$(MODEL)' --keras runs/$(NAME) --out reports/$(NAME) $(if $(QUICK),--quick) $(FORCE)
 
-bench-peers: $(SETUP) $(if $(filter demo,$(PEERS_OF)),bundles/demo/manifest.json) ## Measure bundles/NAME beside MediaPipe, LiteRT, ONNX Runtime, Keras and Ultralytics into reports/peers
+bench-peers: $(SETUP) bundles/$(NAME)/manifest.json ## Measure bundles/NAME beside MediaPipe, LiteRT, ONNX Runtime, Keras and Ultralytics into reports/peers
 	@$(MAKE) --no-print-directory $(MEDIAPIPE_SETUP) || echo 'MediaPipe cannot be installed here; the table says why'
 	@for peer in $(PEERS); do $(MAKE) --no-print-directory .venv-$$peer/.setup \
 		|| echo "$$peer cannot be installed here; the table says why"; done
-	$(BIN)/python -m benchmarks.peers --bundle bundles/$(PEERS_OF) --keras runs/$(PEERS_OF) --out reports/peers --overwrite
+	$(BIN)/python -m benchmarks.peers --bundle bundles/$(NAME) --keras runs/$(NAME) --out reports/peers --overwrite
 
 bench-mlperf-tiny: $(SETUP) ## Measure MLPerf Tiny's ResNet8 files of DATA, and our own, into reports/mlperf-tiny
 	$(BIN)/python -m benchmarks.mlperf_tiny $(if $(filter smileys,$(DATA)),,--data '$(DATA)') \

@@ -14,8 +14,8 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 _PICTURES, _ROUNDS = 200, 5
 _QUICK_PICTURES, _QUICK_ROUNDS = 40, 3
 _TIMEOUT_S = 600.0
-# What make demo leaves.
-_DEMO, _DEMO_RUN = Path("bundles/demo"), Path("runs/demo")
+# What make bench leaves of the built-in set.
+_DEMO, _DEMO_RUN = Path("bundles/smileys"), Path("runs/smileys")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,7 +30,7 @@ _DEMO, _DEMO_RUN = Path("bundles/demo"), Path("runs/demo")
     "--keras",
     metavar="RUN",
     type=click.Path(path_type=Path),
-    help="Run directory that it was made from; of bundles/demo it is runs/demo.",
+    help="Run directory that it was made from; of bundles/smileys it is runs/smileys.",
 )
 @click.option("--data", metavar="SRC", help="Labelled pictures; without it the test split of RUN.")
 @click.option(
