@@ -44,6 +44,31 @@ def png_bytes_per_pixel(data: bytes) -> int:
     return _PNG_CHANNELS.get(data[25], 4) * (2 if data[24] == 16 else 1)
 
 
+def may_have_alpha(data: bytes) -> bool:
+    """Whether a picture may be transparent somewhere, by its header; True where the header does not rule it out.
+
+    A PNG of colour type 0, 2 or 3 is opaque without a ``tRNS`` chunk, which must come before its pixels. Of WebP only
+    the plain lossy kind (``VP8 ``) cannot have alpha, and the extended kind says whether it has.
+    """
+    if data.startswith(_PNG):
+        return len(data) < _PNG_HEADER_BYTES or data[25] not in (0, 2, 3) or _png_has_transparency(data)
+    if data.startswith(b"RIFF"):
+        return not (data[12:16] == b"VP8 " or (data[12:16] == b"VP8X" and len(data) > 20 and not data[20] & 0x10))
+    return data.startswith(b"GIF8")
+
+
+def _png_has_transparency(data: bytes) -> bool:
+    offset = len(_PNG)
+    while offset + 8 <= len(data):
+        kind = data[offset + 4 : offset + 8]
+        if kind == b"IDAT":
+            return False
+        if kind == b"tRNS":
+            return True
+        offset += 12 + int.from_bytes(data[offset : offset + 4], "big")
+    return True
+
+
 def _pair(data: bytes, layout: str, offset: int) -> tuple[int, int]:
     first, second = struct.unpack_from(layout, data, offset)
     return int(first), int(second)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.errors import ImageError
-from edge_runtime.image_header import png_bytes_per_pixel, read_size_wh
+from edge_runtime.image_header import may_have_alpha, png_bytes_per_pixel, read_size_wh
 from edge_runtime.raw_pictures import BIN_SUFFIX, NPY_MAGIC, parse_bin, parse_npy
 
 ImageU8: TypeAlias = NDArray[np.uint8]
@@ -30,7 +30,6 @@ MAX_PIXELS = int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"])
 _LETTERBOX_GREY = 128
 _PAPER_WHITE = 255
 _BAND_ROWS = 64
-_ALPHA_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8")
 
 
 def load_image(path: Path) -> ImageU8:
@@ -76,7 +75,7 @@ def decode_image(data: bytes) -> ImageU8:
         )
     buffer = np.frombuffer(data, np.uint8)
     try:
-        if data.startswith(_ALPHA_SIGNATURES):
+        if may_have_alpha(data):
             stored = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
             if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
                 return _over_white(stored)
@@ -137,7 +136,9 @@ def bgr_to_rgb(frame_hwc_bgr_u8: ImageU8) -> ImageU8:
 def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(MAX_FILE_BYTES + 1)
+            # Not MAX_FILE_BYTES at once: room for so many would be mapped and unmapped for every picture.
+            size = os.fstat(file.fileno()).st_size or MAX_FILE_BYTES
+            return file.read(min(size, MAX_FILE_BYTES) + 1)
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror})") from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 import types
 from collections import Counter
 from contextlib import contextmanager
@@ -137,7 +139,7 @@ def test_each_session_has_a_fresh_process_and_extra_starts_stand_alone(pictures,
         assert one.probabilities.shape == (3, 2)
         assert (len(one.offline), one.camera.frames, one.stages.invoke_ns) == (3, 2, (3,))
         assert (one.memory.peak_bytes, one.energy_mj, one.not_measured) == (2, None, [])
-        assert {count: len(bursts) for count, bursts in one.threads.items()} == {1: 5, 2: 5}
+        assert [(count, len(bursts)) for count, bursts in one.threads.items()] == [(1, 5), (2, 5)]
     asked: dict[tuple[str, str], list[str]] = {}
     for name, _threads, pid, what in log(folder):
         asked.setdefault((name, pid), []).append(what)
@@ -291,3 +293,20 @@ def test_a_real_bundle_is_measured_in_every_scenario(tiny_bundle, pictures, fold
         assert one.camera.ages_ns
         assert len(one.threads[1]) == 5
         np.testing.assert_allclose(one.probabilities, 90 / 256)
+
+
+def test_ctrl_c_while_pictures_are_answered_leaves_no_child(pictures, folder, monkeypatch):
+    (folder / "program.py").write_text(PROGRAM.replace("        import numpy as np\n", "        time.sleep(600)\n"))
+
+    def interrupt(_futures):
+        while [what for _name, _threads, _pid, what in log(folder)].count("AskAnswers") < 2:
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scenarios, "wait", interrupt)
+    monkeypatch.setattr(scenarios, "core_count", lambda: 2)
+    with pytest.raises(KeyboardInterrupt):
+        measure_all([fake(name) for name in "abc"], ONLY_STREAM, pictures, folder, lambda _count: None)
+    for pid in {int(pid) for _name, _threads, pid, _what in log(folder)}:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.errors import ImageError
-from edge_runtime.image_header import read_size_wh
+from edge_runtime.image_header import may_have_alpha, read_size_wh
 from edge_runtime.preprocess import decode_image, load_image, load_prepared, prepare
 
 # Pictures of the wild that the installed OpenCV does not decode.
@@ -53,6 +55,52 @@ def test_every_depth_becomes_8_bit_rgb(image, suffix):
     assert decoded.dtype == np.uint8
     assert decoded.shape == (6, 9, 3)
     assert np.all(decoded == 90)
+
+
+def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
+    """The PNG with one more chunk before its pixels."""
+    at = png.index(b"IDAT") - 4
+    chunk = len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+    return png[:at] + chunk + png[at:]
+
+
+def test_only_what_may_be_transparent_is_decoded_with_alpha(monkeypatch):
+    opaque, alpha = gradient(5, 7), np.dstack([gradient(5, 7), np.full((5, 7), 9, np.uint8)])
+    asked: list[int] = []
+    real = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: asked.append(flags) or real(data, flags))
+    for data, flags in (
+        (encode(opaque, ".png"), [cv2.IMREAD_COLOR_RGB]),
+        (encode(opaque[:, :, 0], ".png"), [cv2.IMREAD_COLOR_RGB]),
+        (with_chunk(encode(opaque, ".png"), b"tEXt", b"IDAT\0tRNS"), [cv2.IMREAD_COLOR_RGB]),
+        (encode(alpha, ".png"), [cv2.IMREAD_UNCHANGED]),
+        (encode(alpha, ".webp"), [cv2.IMREAD_UNCHANGED]),
+    ):
+        asked.clear()
+        decode_image(data)
+        assert asked == flags
+    assert may_have_alpha(with_chunk(encode(opaque, ".png"), b"tRNS", bytes(6)))
+    assert not may_have_alpha(encode(opaque, ".jpg"))
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"\x89PNG\r\n\x1a\n", b"RIFF1234WEBPVP8X", b"GIF89a", b""]))
+def test_any_header_says_whether_it_may_have_alpha(rest, start):
+    assert may_have_alpha(start + rest) in (True, False)
+
+
+def test_no_real_picture_with_alpha_is_taken_for_opaque(real_data):
+    found = 0
+    for path in sorted(real_data("awkward_images").iterdir()):
+        data = path.read_bytes()
+        if data.startswith((b"\x89PNG", b"RIFF", b"GIF8")):
+            try:
+                stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            except cv2.error:
+                continue
+            if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
+                found += 1
+                assert may_have_alpha(data), path
+    assert found > 5
 
 
 @pytest.mark.parametrize("depth", [np.uint8, np.uint16])

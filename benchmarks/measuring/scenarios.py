@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import partial
 
@@ -32,8 +33,7 @@ from edge_runtime.errors import EngineError
 def ask_once(entrants: Sequence[Entrant], conditions: Conditions) -> None:
     """Ask subjects with an open process for everything but thread counts, as far as the settings want it."""
     settings = conditions.settings
-    for entrant in conditions.shuffled(entrants):
-        entrant.must(partial(_ask_answers, conditions=conditions))
+    _ask_all_answers([entrant for entrant in entrants if entrant.is_in], conditions)
     if settings.wants(Scenario.STAGES):
         for entrant in conditions.shuffled(entrants):
             entrant.may(Scenario.STAGES.value, partial(_ask_stages, conditions=conditions))
@@ -51,18 +51,33 @@ def sweep_threads(entrant: Entrant, conditions: Conditions) -> None:
         EngineError: A process failed.
     """
     counts = conditions.settings.sweep_threads
+    entrant.measurement.threads.update({count: [] for count in counts})
     with ExitStack() as stack:
         sessions = {count: stack.enter_context(conditions.open(entrant.plan, count)) for count in counts}
         for round_index in range(pace.SWEEP_ROUNDS):
             request = pace.sweep_burst(conditions.images, is_first=round_index == 0)
             for count in conditions.shuffled_counts(counts):
-                burst = sessions[count].ask(request, Burst)
-                entrant.measurement.threads.setdefault(count, []).append(burst)
+                entrant.measurement.threads[count].append(sessions[count].ask(request, Burst))
 
 
 def needs_wide_predict(settings_threads: int) -> bool:
     """Whether ``keras-predict`` needs a process of its own for the folder: one that may use all cores."""
     return settings_threads < core_count()
+
+
+def _ask_all_answers(entrants: Sequence[Entrant], conditions: Conditions) -> None:
+    """Let as many subjects as there are cores answer at one time: nothing of it is timed, and slow ones take long."""
+    with ThreadPoolExecutor(core_count()) as pool:
+        futures = {entrant.plan.name: pool.submit(_ask_answers, entrant, conditions) for entrant in entrants}
+        try:
+            wait(futures.values())
+        except BaseException:  # Ctrl-C must not wait for the answers
+            pool.shutdown(wait=False, cancel_futures=True)
+            for entrant in entrants:
+                entrant.session.kill()
+            raise
+    for entrant in entrants:
+        entrant.must(lambda one: futures[one.plan.name].result())
 
 
 def _ask_answers(entrant: Entrant, conditions: Conditions) -> None:

@@ -101,6 +101,10 @@ class Session:
             self._process.stdin.flush()
         return self._receive(expected)
 
+    def kill(self) -> None:
+        """End the child at once; whoever waits for its reply in another thread gets EngineError."""
+        self._process.kill()
+
     def close(self) -> None:
         """End the child, with force where it does not follow; calling it again does nothing."""
         if self._process.stdin is not None:
@@ -128,7 +132,7 @@ class Session:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and not issubclass(kind, EngineError):
-            self._process.kill()  # somebody is waiting to see this program end
+            self.kill()  # somebody is waiting to see this program end
         self.close()
 
     def _receive(self, expected: type[_Reply]) -> _Reply:
