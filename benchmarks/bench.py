@@ -15,7 +15,7 @@ from benchmarks.evaluation import EvaluationSet, choose_pictures, hashes_trained
 from benchmarks.machine import MachineRecord, describe_machine
 from benchmarks.measuring.measurement import Measurement
 from benchmarks.measuring.schedule import measure_all, steps
-from benchmarks.plan import BenchConfig, SubjectPlan, check_run, plan_subjects, remarks_on_checks
+from benchmarks.plan import BenchConfig, SubjectPlan, check_run, plan_subjects, remarks_on_checks, remarks_on_plan
 from benchmarks.records.board import BoardWatch
 from benchmarks.records.performance import SubjectResult
 from benchmarks.records.report import REPORT_FILE, Report
@@ -59,7 +59,9 @@ def run_bench(config: BenchConfig) -> Report:
     manifest = read_bundle_manifest(config.bundle)
     plans = plan_subjects(config, manifest)
     check_free(config.out, overwrite=config.overwrite, marker=REPORT_FILE)
-    remarks = remarks_on_checks(manifest, plans) + (check_run(config.keras, manifest) if config.keras else ())
+    remarks = (*remarks_on_plan(config), *remarks_on_checks(manifest, plans))
+    if config.keras is not None:
+        remarks += check_run(config.keras, manifest)
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as scratch:
         measured = _measure(config, manifest, plans, Path(scratch))
     report = _judge(config, manifest, plans, measured, remarks)

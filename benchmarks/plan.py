@@ -130,6 +130,13 @@ def check_run(run: Path, bundle_manifest: Manifest) -> tuple[str, ...]:
     return ()
 
 
+def remarks_on_plan(config: BenchConfig) -> tuple[str, ...]:
+    """A sentence for each subject that a reader may miss and that was left out on purpose."""
+    if config.keras is not None and config.settings.quick:
+        return (f"{KERAS_XLA} was left out by --quick.",)
+    return ()
+
+
 def _is_wanted(variant: str, settings: Settings) -> bool:
     return not settings.variants or variant in settings.variants
 

@@ -47,7 +47,7 @@ class Settings:
     scenarios: tuple[Scenario, ...] = tuple(Scenario)
     sessions: int = 2
     rounds: int = 10
-    min_duration_s: float = 4.0
+    min_duration_s: float = 3.0
     min_queries: int = 200
     starts: int = 3
     threads: int = 1

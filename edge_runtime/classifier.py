@@ -103,12 +103,24 @@ class Classifier:
         Raises:
             EngineError: The runtime failed, or the classifier was closed.
         """
+        return self.probabilities_of(self.invoke(prepared_hwc_rgb_u8))
+
+    def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[Any]:
+        """Run the model on one prepared picture: uint8 [H, W, 3] RGB to its output tensor as it is.
+
+        Raises:
+            EngineError: The runtime failed, or the classifier was closed.
+        """
         if self._is_closed:
             raise EngineError(f"{self.model.path}: the classifier was closed; make a new one")
         tensor: NDArray[Any] = prepared_hwc_rgb_u8[np.newaxis]
         if self._lookup is not None:
             tensor = self._lookup[tensor] if self._lookup.ndim == 1 else self._lookup[tensor, np.arange(3)]
-        outputs = dequantize(self.engine.invoke(tensor), self.engine.output).reshape(1, -1)
+        return self.engine.invoke(tensor)
+
+    def probabilities_of(self, output: NDArray[Any]) -> NDArray[np.float32]:
+        """Dequantise an output tensor, and widen one of a sigmoid head: float32 [N], in label order."""
+        outputs = dequantize(output, self.engine.output).reshape(1, -1)
         probabilities: NDArray[np.float32] = widen(outputs, self.output_spec)[0]
         return probabilities
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 from collections.abc import Iterable
@@ -198,3 +199,14 @@ def test_a_message_survives_its_line():
 def test_a_line_that_is_no_message_is_one_sentence(line):
     with pytest.raises(EngineError, match="expected a message"):
         decode(line)
+
+
+def test_the_child_that_measures_artifacts_imports_nothing_of_the_report():
+    modules = ("artifact_child", "offline", "camera", "timing", "delegate")
+    code = "import sys\n" + "".join(f"import benchmarks.measuring.{name}\n" for name in modules)
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "edge_runtime" in loaded
+    assert not loaded & {"scipy", "matplotlib", "jinja2", "pandas", *child.TRAINING_LIBRARIES}

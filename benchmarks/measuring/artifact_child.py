@@ -24,10 +24,7 @@ class ArtifactSubject(Subject):
     """An artifact behind `Classifier`, called as the device calls it."""
 
     def __init__(self, classifier: Classifier) -> None:
-        from edge_runtime.model_contract import input_lookup
-
         self._classifier = classifier
-        self._lookup = input_lookup(classifier.model, classifier.engine)
         self.runtime = f"{classifier.engine.name} {classifier.engine.version}"
         self.call = classifier.probabilities
 
@@ -51,22 +48,12 @@ class ArtifactSubject(Subject):
         return self._classifier.prepare(image_hwc_rgb_u8)
 
     def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[Any]:
-        """Look up the input's values where the model takes no bytes, and run it: what `Classifier` does first."""
-        import numpy as np
-
-        tensor: NDArray[Any] = prepared_hwc_rgb_u8[np.newaxis]
-        if self._lookup is not None:
-            tensor = self._lookup[tensor] if self._lookup.ndim == 1 else self._lookup[tensor, np.arange(3)]
-        return self._classifier.engine.invoke(tensor)
+        """Run it: what `Classifier.probabilities` does first."""
+        return self._classifier.invoke(prepared_hwc_rgb_u8)
 
     def postprocess(self, output: NDArray[Any]) -> object:
-        """Dequantise, widen and rank the best five: what `Classifier` does then."""
-        from edge_runtime.decision import widen
-        from edge_runtime.tensors import dequantize
-
-        classifier = self._classifier
-        real = dequantize(output, classifier.engine.output).reshape(1, -1)
-        return classifier.rank(widen(real, classifier.output_spec)[0], top_k=5)
+        """Dequantise, widen and rank the best five: what a device does then."""
+        return self._classifier.rank(self._classifier.probabilities_of(output), top_k=5)
 
     def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities of all pictures, one after another."""
