@@ -33,6 +33,7 @@ FORCE := $(if $(OVERWRITE),--overwrite)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo audit train tflite onnx bench bench-peers bench-mlperf-tiny classify camera lint test check test-arm64 clean
+.PHONY: for-tflite-runtime for-mediapipe for-arm64
 
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -122,12 +123,21 @@ lint: $(SETUP) ## ruff, mypy and import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A worker for each core, at most four, because one that loads TensorFlow and its children take 2 GB. Files stay whole,
+# since their tests share what is slow to make; tests/conftest.py says which begin first.
 test: $(SETUP) ## Run every test that this machine can; a skip says why
+	@$(MAKE) --no-print-directory --jobs=3 for-tflite-runtime for-mediapipe for-arm64
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+for-tflite-runtime:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))' && $(MAKE) --no-print-directory $(TFLITE_SETUP) \
 		|| echo 'tflite-runtime cannot be installed here; its tests will be skipped'
+
+for-mediapipe:
 	@$(MAKE) --no-print-directory $(MEDIAPIPE_SETUP) || echo 'MediaPipe cannot be installed here; its tests will be skipped'
+
+for-arm64:
 	@tests/arm64_root.sh || echo 'no emulated arm64 here; its tests will be skipped'
-	$(BIN)/pytest
 
 check: lint test ## lint and test
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -26,6 +27,58 @@ LABELS = ("blue", "red")
 
 
 RunProgram = Callable[..., "subprocess.CompletedProcess[str]"]
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+# Minutes each, the longest first. What begins last decides how long one worker waits for the others. The second makes
+# nothing that the first makes too and has to be waited for.
+LONGEST = (
+    "test_docs",
+    "test_train_distributed",
+    "test_train_cli",
+    "test_edge_runtime_damaged_models",
+    "test_convert_bad_input",
+    "test_arm64_conformance",
+    "test_train_resume",
+    "test_train_models",
+    "test_train_hardware",
+    "test_convert_export",
+    "test_convert_cli",
+    "test_benchmarks_run",
+    "test_edge_runtime_camera_survival",
+    "test_edge_runtime_camera_faults",
+    "test_edge_runtime_camera_kinds",
+    "test_convert_tflite_runtime",
+    "test_convert_edgetpu",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give the files with the longest tests to the workers first."""
+    if hasattr(config, "workerinput"):
+        places = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(scope="session")
+def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Make a file or folder once for all workers: ``made_once("runs/colors", make)`` gives its path.
+
+    The first to ask calls ``make`` with the path; the others wait for it, and nobody may change what was made.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if hasattr(request.config, "workerinput") else base) / "shared"
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        path, done = shared / name, shared / f"{name}.done"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f"{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                make(path)
+                done.touch()
+        return path
+
+    return once
 
 
 @pytest.fixture(scope="session")
@@ -91,15 +144,14 @@ def write_colored_pictures(folder: Path, per_class: int = 30, seed: int = 0) -> 
 
 
 @pytest.fixture(scope="session")
-def colored_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def colored_pictures(made_once: MadeOnce) -> Path:
     """A folder of two classes, 30 pictures each."""
-    return write_colored_pictures(tmp_path_factory.mktemp("data") / "colors")
+    return made_once("data/colors", write_colored_pictures)
 
 
 @pytest.fixture(scope="session")
-def small_run(run_program: RunProgram, colored_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_run(run_program: RunProgram, colored_pictures: Path, made_once: MadeOnce) -> Path:
     """A run directory of a small model at 32 pixels, trained by ``edge-train run``."""
-    run = tmp_path_factory.mktemp("runs") / "colors"
     arguments = [
         "--recipe",
         "cnn-small",
@@ -112,28 +164,36 @@ def small_run(run_program: RunProgram, colored_pictures: Path, tmp_path_factory:
         "--name",
         "colors",
     ]
-    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", run, *arguments)
-    assert done.returncode == 0, done.stderr
-    return run
+
+    def make(run: Path) -> None:
+        done = run_program("edge-train", "run", "--data", colored_pictures, "--out", run, *arguments)
+        assert done.returncode == 0, done.stderr
+
+    return made_once("runs/colors", make)
 
 
 @pytest.fixture(scope="session")
-def small_bundle(run_program: RunProgram, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_bundle(run_program: RunProgram, small_run: Path, made_once: MadeOnce) -> Path:
     """A bundle of `small_run` with every variant that needs no compiler, made by ``edge-convert run``."""
-    bundle = tmp_path_factory.mktemp("bundles") / "colors"
-    # A validation split of a few pictures says nothing about a loss of 1 point, so the gate is opened wide.
-    done = run_program("edge-convert", "run", small_run, "--out", bundle, "--max-drop", "100")
-    assert done.returncode == 0, done.stderr
-    return bundle
+
+    def make(bundle: Path) -> None:
+        # A validation split of a few pictures says nothing about a loss of 1 point, so the gate is opened wide.
+        done = run_program("edge-convert", "run", small_run, "--out", bundle, "--max-drop", "100")
+        assert done.returncode == 0, done.stderr
+
+    return made_once("bundles/colors", make)
 
 
 @pytest.fixture(scope="session")
-def mobilenetv2_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mobilenetv2_weights(made_once: MadeOnce) -> Path:
     """A no-top weight file of MobileNetV2 alpha 0.35 with random weights, in the layout that Keras publishes."""
+    return made_once("weights/backbone.h5", _write_mobilenetv2)
+
+
+def _write_mobilenetv2(path: Path) -> None:
     import h5py
     import keras
 
-    path = tmp_path_factory.mktemp("weights") / "backbone.h5"
     backbone = keras.applications.MobileNetV2(
         input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None, pooling="avg"
     )
@@ -145,7 +205,6 @@ def mobilenetv2_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
             group.attrs["weight_names"] = [name.encode() for name in names]
             for name, weight in zip(names, layer.weights, strict=True):
                 group.create_dataset(name, data=np.asarray(weight))
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from edge_runtime.modelfile import read_bundle_manifest
 
 PROGRAM = Path(sys.executable).with_name("edge-convert")
 SIZE = 24
+PATIENCE_S = 180
 
 
 @pytest.fixture(scope="module")
@@ -244,9 +245,11 @@ def conversion(small_run, work):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # A shell that starts the tests in the background lets them, and so their children, ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
-        return process, wait_for(lambda: processes_that_name(module, str(work)), 60)[0]
+        return process, wait_for(lambda: processes_that_name(module, str(work)), PATIENCE_S)[0]
 
     yield start
     for process in started:
@@ -261,7 +264,7 @@ def conversion(small_run, work):
 def test_a_killed_child_is_one_sentence_and_leaves_nothing(conversion, work, module):
     process, child = conversion(module)
     os.kill(child, signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 5
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith(f"error: {module} was killed (SIGKILL) before it was done")
@@ -273,7 +276,7 @@ def test_a_stopped_conversion_leaves_nothing(conversion, work, number):
     process, _ = conversion("convert.export.child")
     # As a terminal does: to the whole group.
     os.killpg(process.pid, number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert left_behind(work) == []
@@ -285,5 +288,6 @@ def test_a_killed_conversion_leaves_no_bundle_and_no_child(conversion, work):
     process, _ = conversion("convert.export.child")
     process.kill()
     process.wait()
-    wait_for(lambda: not processes_that_name(str(work)), 20)
+    # A child that had not yet asked to die with its parent does its work to the end.
+    wait_for(lambda: not processes_that_name(str(work)), PATIENCE_S)
     assert not (work / "bundles").exists()

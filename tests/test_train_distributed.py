@@ -55,9 +55,15 @@ def jax_environment(**more: str) -> dict[str, str]:
     return {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **more}
 
 
-def start_jax(data: Path, out: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
-    program = Path(sys.executable).with_name("edge-train")
-    command = [program, "run", "--data", data, "--out", out, *arguments]
+# Keras loads TensorFlow under JAX too where it is installed, which takes longer than all that is tested here.
+WITHOUT_TENSORFLOW = (sys.executable, Path(__file__).with_name("edge_train_without_tensorflow.py"))
+AS_INSTALLED = (Path(sys.executable).with_name("edge-train"),)
+
+
+def start_jax(
+    data: Path, out: Path, *arguments: str, program: tuple[str | Path, ...] = WITHOUT_TENSORFLOW, **more: str
+) -> subprocess.Popen[str]:
+    command = [*program, "run", "--data", data, "--out", out, *arguments]
     return subprocess.Popen(
         command, env=jax_environment(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -82,7 +88,7 @@ def one_process(odd_pictures: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """What one process with one device makes of it under JAX."""
     pytest.importorskip("jax")
     run = tmp_path_factory.mktemp("one") / "run"
-    code, _, errors = finish(start_jax(odd_pictures, run, *options(*SETTINGS)))
+    code, _, errors = finish(start_jax(odd_pictures, run, *options(*SETTINGS), program=AS_INSTALLED))
     assert code == 0, errors
     return run
 

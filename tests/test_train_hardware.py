@@ -239,31 +239,12 @@ def test_a_model_trained_in_16_bits_is_saved_in_32(
     assert metrics["splits"]["test"]["images"] > 0
 
 
-# As if TensorFlow were not installed: nothing finds it.
-WITHOUT_TENSORFLOW = """
-import sys
-from importlib.machinery import PathFinder
-
-class Finder(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        hidden = name.partition(".")[0] in ("tensorflow", "tensorboard")
-        return None if hidden else super().find_spec(name, path, target)
-
-sys.meta_path[sys.meta_path.index(PathFinder)] = Finder
-from train.cli import main
-try:
-    main()
-finally:
-    assert "tensorflow" not in sys.modules
-"""
-
-
 @pytest.mark.slow
 def test_jax_needs_no_tensorflow(colored_pictures: Path, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, "run", "--data", str(colored_pictures), *TINY]
+    program = Path(__file__).with_name("edge_train_without_tensorflow.py")
+    command = [sys.executable, str(program), "run", "--data", str(colored_pictures), *TINY]
     command += ["--epochs", "1", "--out", str(tmp_path / "run"), "--also", "h5,weights"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
