@@ -48,7 +48,7 @@ class Settings:
     sessions: int = 2
     rounds: int = 10
     min_duration_s: float = 3.0
-    min_queries: int = 200
+    min_queries: int = 100
     starts: int = 3
     threads: int = 1
     sweep_threads: tuple[int, ...] = ()

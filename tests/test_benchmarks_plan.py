@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.plan import BenchConfig, check_run, plan_subjects, remarks_on_checks
+from benchmarks.plan import BenchConfig, check_run, plan_subjects, remarks_on_checks, remarks_on_plan
 from benchmarks.settings import Scenario, Settings
 from edge_runtime.contract import (
     MANIFEST_FILE,
@@ -40,9 +40,12 @@ def test_plan_measures_keras_first_then_the_artifacts_in_their_order() -> None:
     assert all(plan.model.is_absolute() for plan in plans)
 
 
-def test_a_quick_run_leaves_xla_out() -> None:
+def test_a_quick_run_keeps_the_baseline_of_keras_and_says_so() -> None:
     plans = plan_subjects(replace(CONFIG, settings=Settings(quick=True)), MANIFEST)
-    assert [plan.name for plan in plans if plan.is_keras] == ["keras-predict", "keras-function"]
+    assert [plan.name for plan in plans if plan.is_keras] == ["keras-function"]
+    (remark,) = remarks_on_plan(replace(CONFIG, settings=Settings(quick=True)))
+    assert remark == "keras-predict and keras-xla were left out by --quick."
+    assert remarks_on_plan(CONFIG) == ()
 
 
 def test_plan_keeps_to_the_variants_asked_for_and_needs_no_keras() -> None:

@@ -150,6 +150,8 @@ def test_the_command_runs(page, command, workplace_of):
         arguments += ["--image-size", "96"]
     if arguments[:2] == ["edge-convert", "run"]:
         arguments += ["--max-drop", "100"]  # a handful of validation pictures say nothing about a loss of 1 point
+    if arguments[:2] == ["edge-bench", "run"] and "--quick" not in arguments:
+        arguments.append("--quick")  # the whole takes minutes; test_benchmarks_run takes every scenario
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         arguments, cwd=workplace_of(page), env=environment, capture_output=True, text=True, check=False, timeout=300

@@ -12,6 +12,7 @@ from importlib import metadata
 
 from edge_runtime.cores import cpu_model
 from edge_runtime.errors import EngineError, UsageError
+from edge_runtime.imports import collecting_later
 from train.hardware import (
     FLOAT32,
     MIXED_BFLOAT16,
@@ -40,7 +41,7 @@ def load_keras(seed: int) -> str:
     """
     # Each phase fits another model, which TensorFlow's Python side takes for the same one being traced again.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    with silenced():
+    with silenced(), collecting_later():
         import keras
 
         # Under JAX too this imports TensorFlow where it is installed.

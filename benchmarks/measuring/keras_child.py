@@ -22,6 +22,7 @@ from benchmarks.measuring.timing import read_paths
 from benchmarks.plan import KERAS_MODEL_FILE, KERAS_PREDICT, KERAS_XLA
 from edge_runtime.contract import Manifest
 from edge_runtime.errors import EngineError, ModelError
+from edge_runtime.imports import collecting_later
 from edge_runtime.modelfile import read_bundle_manifest
 
 if TYPE_CHECKING:
@@ -178,8 +179,9 @@ class FunctionSubject(KerasSubject):
 
 def import_runtime() -> Loader:
     """Import TensorFlow and Keras."""
-    import keras
-    import tensorflow as tf
+    with collecting_later():  # in favour of Keras, as `edge-train` does
+        import keras
+        import tensorflow as tf
 
     def load(spec: ChildSpec) -> Subject:
         tf.config.threading.set_intra_op_parallelism_threads(spec.threads)

@@ -1,11 +1,12 @@
 """One side of ``benchmarks/studies/folder_throughput.py``, in a process of its own; prints one JSON line.
 
-    python -m benchmarks.studies.folder_child limit|pipeline|plain|same MODEL LIST [LABELS]
+    python -m benchmarks.studies.folder_child limit|busy|pipeline|plain|same MODEL LIST [LABELS]
 
-``limit`` gives the processor seconds that decoding, resizing and inference take, and nothing else; ``pipeline`` times
-`edge_runtime.pipeline.folder` from the first result to the last; ``plain`` times what one writes in ten lines: OpenCV,
-one interpreter, one thread, and the label of each picture. It stretches pictures without antialiasing, which costs less
-and is not what a model saw in training; ``same`` is that loop with the contract's pixels.
+``limit`` gives the processor seconds that decoding, resizing and inference take, and nothing else, ``busy`` the same
+while every core does it; ``pipeline`` times `edge_runtime.pipeline.folder` from the first result to the last; ``plain``
+times what one writes in ten lines: OpenCV, one interpreter, one thread, and the label of each picture. It stretches
+pictures without antialiasing, which costs less and is not what a model saw in training; ``same`` is that loop with the
+contract's pixels.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -38,6 +40,15 @@ def measure_limit(paths: list[Path], open_classifier: Callable[[], Classifier], 
         classifier.engine.invoke(classifier.prepare(load_image(path))[np.newaxis])
         spent_s += time.thread_time() - started_s
     return {"cpu_s": spent_s / len(paths), "rate": core_count() * len(paths) / spent_s}
+
+
+def measure_busy(paths: list[Path], open_classifier: Callable[[], Classifier], model: str) -> dict[str, float]:
+    """The same with a thread a core at once: cores that share caches or a clock each take longer for a picture."""
+    cores = core_count()
+    with ThreadPoolExecutor(cores) as pool:
+        parts = list(pool.map(lambda first: measure_limit(paths[first::cores], open_classifier, model), range(cores)))
+    cpu_s = sum(part["cpu_s"] for part in parts) / cores
+    return {"cpu_s": cpu_s, "rate": cores / cpu_s}
 
 
 def measure_pipeline(paths: list[Path], open_classifier: Callable[[], Classifier], _model: str) -> dict[str, float]:
@@ -95,7 +106,13 @@ def measure_same(paths: list[Path], open_classifier: Callable[[], Classifier], _
     return {"rate": len(paths) / (time.perf_counter() - started_s)}
 
 
-_SIDES = {"limit": measure_limit, "pipeline": measure_pipeline, "plain": measure_plain, "same": measure_same}
+_SIDES = {
+    "limit": measure_limit,
+    "busy": measure_busy,
+    "pipeline": measure_pipeline,
+    "plain": measure_plain,
+    "same": measure_same,
+}
 
 
 def main(side: str, model: str, list_file: str, labels: str | None = None) -> None:

@@ -29,6 +29,7 @@ from edge_runtime.picture_names import is_image_name
 _WHOLE = "edge-run classify, whole process"
 _NAMES = {
     "limit": "limit: cores / processor time",
+    "busy": "the same with every core at work",
     "pipeline": "edge-run's pipeline, steady",
     "whole": _WHOLE,
     "plain": "plain loop with cv2.resize, steady",
@@ -60,7 +61,7 @@ def measure_round(setting: Setting) -> dict[str, float]:
     """Pictures a second of each side, once in turn."""
     child = [sys.executable, "-m", "benchmarks.studies.folder_child"]
     given = [setting.model, setting.list_file, *([setting.labels] if setting.labels else [])]
-    rates = {side: _rate([*child, side, *given]) for side in ("limit", "pipeline")}
+    rates = {side: _rate([*child, side, *given]) for side in ("limit", "busy", "pipeline")}
     rates["whole"] = setting.pictures / _whole_s(setting)
     rates.update({side: _rate([*child, side, *given]) for side in ("plain", "same")})
     if setting.mediapipe:
@@ -71,13 +72,14 @@ def measure_round(setting: Setting) -> dict[str, float]:
 
 def render(rounds: Sequence[dict[str, float]]) -> str:
     """A table of medians; ratios are taken within each round."""
-    lines = ["| | pictures/s | of the limit | times the plain loop | times that with the same pixels |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: |")
+    columns = ("pictures/s", "of the limit", "of it at work", "times the plain loop", "times that with the same pixels")
+    lines = [f"| | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
     for side, name in _NAMES.items():
         if side in rounds[0]:
             cells = [_spread([one[side] for one in rounds], ".0f")]
             cells += [
-                _spread([one[side] / one[other] for one in rounds], ".3f") for other in ("limit", "plain", "same")
+                _spread([one[side] / one[other] for one in rounds], ".3f")
+                for other in ("limit", "busy", "plain", "same")
             ]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

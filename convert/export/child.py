@@ -19,6 +19,7 @@ from convert.refusal import refuse
 from edge_runtime.child import die_with_parent
 from edge_runtime.contract import Variant
 from edge_runtime.errors import EdgeKitError, ModelError, OutputError
+from edge_runtime.imports import collecting_later
 from edge_runtime.strict import from_mapping, to_mapping
 
 
@@ -47,10 +48,11 @@ def export(job: ExportJob) -> Exported:
         ModelError: The model cannot be loaded or converted, or is not a classifier.
     """
     # Only now, under the environment that main has set.
-    import tensorflow as tf
+    with collecting_later():
+        import tensorflow as tf
 
-    from convert.export.graph import export_onnx, export_tflite
-    from convert.export.loading import answer, load
+        from convert.export.graph import export_onnx, export_tflite
+        from convert.export.loading import answer, load
 
     work_dir = Path(job.work_dir)
     loaded = load(job)
