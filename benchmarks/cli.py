@@ -26,8 +26,8 @@ _QUICK = Settings(
     scenarios=(Scenario.SINGLE_STREAM, Scenario.STAGES),
     sessions=1,
     rounds=6,
-    min_duration_s=0.6,
-    min_queries=50,
+    min_duration_s=0.5,
+    min_queries=30,
     starts=1,
     quick=True,
 )

@@ -144,7 +144,7 @@ def _is_wanted(variant: str, settings: Settings) -> bool:
 def _keras_subjects(config: BenchConfig) -> tuple[SubjectPlan, ...]:
     if config.keras is None:
         return ()
-    # Each takes seconds to start. A hurried run keeps the one that is fastest on most processors, which is the baseline.
+    # Each takes seconds to start. A hurried run keeps the baseline, which on most processors is the fastest of them.
     names = (KERAS_FUNCTION,) if config.settings.quick else KERAS_SUBJECTS
     return tuple(_subject(name, KERAS_MODULE, config.keras, config.keras / KERAS_MODEL_FILE) for name in names)
 
