@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FULL = Settings()
 _QUICK = Settings(
+    limit=150,
     scenarios=(Scenario.SINGLE_STREAM, Scenario.STAGES),
     sessions=1,
     rounds=6,
@@ -65,7 +66,9 @@ cli.add_command(reference)
 )
 @click.option("--keras", metavar="RUN", type=click.Path(path_type=Path), help="Run directory to compare with.")
 @click.option("--out", type=click.Path(path_type=Path), help="Report directory; without it reports/<model name>.")
-@click.option("--quick", is_flag=True, help="Under a minute: few rounds, accuracy, latency and stages only.")
+@click.option(
+    "--quick", is_flag=True, help="Under a minute: few rounds, at most 150 pictures; accuracy, latency and stages only."
+)
 @click.option(
     "--variant",
     "variants",

@@ -131,10 +131,13 @@ def check_run(run: Path, bundle_manifest: Manifest) -> tuple[str, ...]:
 
 
 def remarks_on_plan(config: BenchConfig) -> tuple[str, ...]:
-    """A sentence for each subject that a reader may miss and that was left out on purpose."""
-    if config.keras is not None and config.settings.quick:
-        return (f"{KERAS_PREDICT} and {KERAS_XLA} were left out by --quick.",)
-    return ()
+    """A sentence for each thing that a reader may miss and that was left out on purpose."""
+    settings = config.settings
+    if not settings.quick:
+        return ()
+    pictures = (f"No more than {settings.limit} pictures were drawn, by --quick or --limit.",) if settings.limit else ()
+    ways = (f"{KERAS_PREDICT} and {KERAS_XLA} were left out by --quick.",) if config.keras is not None else ()
+    return (*pictures, *ways)
 
 
 def _is_wanted(variant: str, settings: Settings) -> bool:
