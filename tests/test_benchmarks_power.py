@@ -126,13 +126,13 @@ def test_constant_power_integrates_exactly(watts: float, steps_s: list[float]) -
 def test_sampled_power_is_summed_while_a_span_lasts() -> None:
     values = itertools.chain([0.0], itertools.repeat(10.0))
     reader = SampledReader("test", "", lambda: next(values), period_s=0.001)
-    reader.begin()
     started_s = time.perf_counter()
+    reader.begin()
     while len(reader._samples) < 20:
         time.sleep(0.001)
     energy_mj = reader.end()
     spent_mj = 10.0 * (time.perf_counter() - started_s) * 1e3
-    assert 0 < energy_mj < spent_mj + 10  # the first sample was taken a moment before the clock was looked at
+    assert 0 < energy_mj <= spent_mj
     assert reader._thread is None
 
 
