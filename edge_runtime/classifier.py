@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import Head, InputSpec, OutputSpec, Variant
-from edge_runtime.decision import top1, widen
+from edge_runtime.decision import answer_of, widen
 from edge_runtime.engines.base import Engine
 from edge_runtime.engines.opening import EngineName, parse_engine
 from edge_runtime.errors import EngineError, ImageError
@@ -125,18 +126,24 @@ class Classifier:
         return probabilities
 
     def rank(self, probabilities: NDArray[np.float32], top_k: int = 5) -> list[Prediction]:
-        """Order float32 [N] probabilities into at most ``top_k`` predictions, the answer first."""
-        answer = int(top1(probabilities[np.newaxis], self.output_spec)[0])
+        """Order float32 [N] probabilities into at most ``top_k`` predictions, the answer first.
+
+        Raises:
+            EngineError: They are no numbers.
+        """
+        answer = answer_of(probabilities, self.output_spec)
         wanted = min(max(1, top_k), len(probabilities))
-        # Stable, so that equal quantized scores rank in label order on every machine.
-        if len(probabilities) <= _FEW_LABELS:
-            ranked = np.argsort(-probabilities, kind="stable").tolist()
-        else:
-            # To sort a thousand labels for the best three would cost more than the rest of the loop around a model.
-            strong = np.flatnonzero(probabilities >= np.partition(probabilities, -wanted)[-wanted])
-            ranked = strong[np.argsort(-probabilities[strong], kind="stable")].tolist()
-        order = [answer, *(index for index in ranked if index != answer)][:wanted]
-        return [Prediction(self.labels[index], float(probabilities[index])) for index in order]
+        order = _strongest(probabilities, wanted)
+        if order[:1] != [answer]:
+            order = [answer, *(index for index in order if index != answer)]
+        top = [Prediction(self.labels[index], float(probabilities[index])) for index in order[:wanted]]
+        # The answer of probabilities with a NaN among them is that NaN.
+        if not math.isfinite(top[0].score):
+            raise EngineError(
+                f"{self.model.path}: expected a probability, but the model gave {top[0].score}; "
+                "use another variant, or convert it again"
+            )
+        return top
 
     @property
     def reject_threshold(self) -> float:
@@ -166,3 +173,15 @@ def variant_for(model: Path, engine: object) -> Variant | None:
     if isinstance(engine, str) and model.is_dir() and parse_engine(engine)[0] is EngineName.EDGETPU:
         return Variant.EDGETPU
     return None
+
+
+def _strongest(probabilities: NDArray[np.float32], wanted: int) -> list[int]:
+    """At least ``wanted`` indices in falling order; equal scores stay in label order, the same on every machine."""
+    count = len(probabilities)
+    if count <= _FEW_LABELS:
+        # For so few, numpy's calls would take longer than what they do.
+        return sorted(range(count), key=probabilities.tolist().__getitem__, reverse=True)
+    # To sort a thousand labels for the best three would cost more than the rest of the loop around a model.
+    strong = np.flatnonzero(probabilities >= np.partition(probabilities, -wanted)[-wanted])
+    ranked: list[int] = strong[np.argsort(-probabilities[strong], kind="stable")].tolist()
+    return ranked

@@ -14,9 +14,9 @@ from edge_runtime.contract import TensorSpec
 
 
 def dequantize(values: NDArray[Any], info: TensorSpec) -> NDArray[np.float32]:
-    """Real values of a tensor, float32 of the same shape; floats pass through."""
+    """Real values of a tensor, float32 of the same shape; floats pass through, float32 as it is."""
     if info.scale == 0.0:
-        return values.astype(np.float32)
+        return values.astype(np.float32, copy=False)
     real: NDArray[np.float32] = (values.astype(np.int32) - info.zero_point).astype(np.float32)
     scaled: NDArray[np.float32] = np.multiply(real, np.float32(info.scale), dtype=np.float32)
     return scaled

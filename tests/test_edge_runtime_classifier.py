@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edge_runtime.contract import Head, OutputSpec, TensorSpec
-from edge_runtime.decision import top1, widen
+from edge_runtime.decision import answer_of, top1, widen
 from edge_runtime.errors import EngineError
 from edge_runtime.results import Prediction
 from edge_runtime.tensors import dequantize, quantize
 from edge_runtime.testing import fake_classifier
 
-probabilities = arrays(np.float32, st.integers(2, 30), elements=st.floats(0, 1, width=32))
+probabilities = arrays(np.float32, st.integers(2, 90), elements=st.floats(0, 1, width=32))
 
 
 @given(values=probabilities, top_k=st.integers(1, 40))
 def test_ranking_is_by_score_and_ties_by_label_order(values, top_k):
-    labels = tuple(f"label{index:02d}" for index in range(len(values)))
+    labels = tuple(f"label{index:03d}" for index in range(len(values)))
     ranked = fake_classifier(labels=labels).rank(values, top_k)
     assert len(ranked) == min(top_k, len(values))
     expected = sorted(zip((-values).tolist(), labels, strict=True))[: len(ranked)]
@@ -35,6 +35,22 @@ def test_a_sigmoid_head_is_decided_by_its_threshold_not_by_the_larger_score(valu
     assert wide.shape == (1, 2)
     assert wide.sum() == pytest.approx(1.0)
     assert top1(wide, output).tolist() == [answer]
+    assert answer_of(wide[0], output) == answer
+
+
+@given(values=probabilities, threshold=st.floats(0, 1), head=st.sampled_from(Head))
+def test_one_picture_has_the_answer_that_it_has_among_many(values, threshold, head):
+    output = OutputSpec(head, threshold)
+    assert answer_of(values, output) == top1(values[np.newaxis], output)[0]
+
+
+@pytest.mark.parametrize("labels", [3, 1000])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_answer_that_is_no_number_is_an_error_of_the_model(labels, value):
+    values = np.full(labels, 0.1, np.float32)
+    values[1] = value
+    with pytest.raises(EngineError, match=f"expected a probability, but the model gave {value}"):
+        fake_classifier(tuple(map(str, range(labels)))).rank(values)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16"])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import OutputSpec
-from edge_runtime.decision import top1
+from edge_runtime.decision import answer_of
 from edge_runtime.errors import UsageError
 from edge_runtime.results import Decision
 
@@ -63,7 +63,7 @@ class KOfN(Smoothing):
 
     def add(self, probabilities: NDArray[np.float32]) -> tuple[int | None, float]:
         """See `Smoothing.add`."""
-        answer = _answer(probabilities, self._output)
+        answer = answer_of(probabilities, self._output)
         self._recent.append((answer, float(probabilities[answer])))
         # More than half of all can be one label only, and that is the one in the middle of them in order.
         answers = sorted(index for index, _ in self._recent)
@@ -99,7 +99,7 @@ class Exponential(Smoothing):
         """See `Smoothing.add`."""
         old = probabilities if self._average is None else self._average
         self._average = self._alpha * probabilities + (np.float32(1.0) - self._alpha) * old
-        answer = _answer(self._average, self._output)
+        answer = answer_of(self._average, self._output)
         return answer, float(self._average[answer])
 
     def forget(self) -> None:
@@ -211,7 +211,3 @@ def parse_smoothing(text: str, output: OutputSpec) -> Smoothing:
     if re.fullmatch(r"[0-9]*\.?[0-9]{1,9}", text):
         return Exponential(float(text), output)
     raise UsageError(f"--smooth {text}: expected K/N such as 3/5, a weight such as 0.3, or none")
-
-
-def _answer(probabilities: NDArray[np.float32], output: OutputSpec) -> int:
-    return int(top1(probabilities[np.newaxis], output)[0])

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
 
 
-# Made once: json.dumps with other than its own defaults makes one for every record.
-_READABLE = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
-_ASCII = json.JSONEncoder(allow_nan=False)
+# Made once: json.dumps with other than its own defaults makes one for every record. No record holds itself.
+_READABLE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False)
+_ASCII = json.JSONEncoder(allow_nan=False, check_circular=False)
 
 
 class JsonlSink(Sink):
