@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from edge_runtime.cli_camera import camera_options
 from edge_runtime.cli_sections import SectionedCommand
 from edge_runtime.cli_support import run_cli
 from edge_runtime.commands.model_choice import ModelChoice, model_options
+from edge_runtime.garbage import collect_rarely
 from edge_runtime.version import __version__
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ _CAMERA_SECTIONS = {
     "web": "Network",
     "max_frames": "Run",
 }
-
-_OBJECTS_BETWEEN_COLLECTIONS = 100_000
-"""Modules are made of so many objects that live for ever, and to look through them again and again takes 15 ms."""
 
 _top_k = click.option(
     "--top-k", type=click.IntRange(min=1), default=3, show_default=True, metavar="K", help="Predictions for each."
@@ -200,7 +197,7 @@ def main() -> NoReturn:
     """Entry point of the console script."""
     # The arithmetic of numpy's linear algebra is not used, and starting its threads costs a cold start 50 ms.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    collect_rarely()
     try:
         run_cli(cli)
     except SystemExit as stop:

@@ -22,7 +22,7 @@ from benchmarks.measuring.timing import read_paths
 from benchmarks.plan import KERAS_MODEL_FILE, KERAS_PREDICT, KERAS_XLA
 from edge_runtime.contract import Manifest
 from edge_runtime.errors import EngineError, ModelError
-from edge_runtime.imports import collecting_later
+from edge_runtime.garbage import collecting_later
 from edge_runtime.modelfile import read_bundle_manifest
 
 if TYPE_CHECKING:

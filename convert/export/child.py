@@ -19,7 +19,7 @@ from convert.refusal import refuse
 from edge_runtime.child import die_with_parent
 from edge_runtime.contract import Variant
 from edge_runtime.errors import EdgeKitError, ModelError, OutputError
-from edge_runtime.imports import collecting_later
+from edge_runtime.garbage import collecting_later
 from edge_runtime.strict import from_mapping, to_mapping
 
 

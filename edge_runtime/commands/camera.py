@@ -17,6 +17,7 @@ from edge_runtime.commands.output import Interrupts, output_stream, write_errors
 from edge_runtime.commands.sink_trouble import TroubleLog, losses
 from edge_runtime.cores import core_count
 from edge_runtime.errors import UsageError
+from edge_runtime.garbage import collect_as_usual
 from edge_runtime.health import Health
 from edge_runtime.notify import Notifier
 from edge_runtime.pipeline.camera import FrameResult, classify_frames
@@ -58,6 +59,7 @@ def run_camera(choice: ModelChoice, job: CameraJob) -> None:
                 sinks = open_sinks(job, classifier, health, stack, live=source.live)
                 sinks.append(_console(job, classifier, health, stack))
                 _warm_up(classifier)
+                collect_as_usual()
                 notifier.ready()
                 until_s = None if job.duration_s is None else time.perf_counter() + job.duration_s
                 results = classify_frames(source, classifier, decider, top_k=job.top_k, until_s=until_s)

@@ -16,6 +16,7 @@ from edge_runtime.commands.output import Interrupts, output_stream, write_errors
 from edge_runtime.commands.picture_inputs import InputChoice, Inputs, opened, unseen, with_a_picture
 from edge_runtime.cores import core_count
 from edge_runtime.errors import DataError, UsageError
+from edge_runtime.garbage import collect_as_usual
 from edge_runtime.results import Failed, Result
 from edge_runtime.sinks.opening import open_sink
 
@@ -95,6 +96,7 @@ def run_classify(choice: ModelChoice, job: ClassifyJob) -> int:
             stack.callback(results.close)
             stack.callback(inputs.close)
             advance = stack.enter_context(_progress(job, inputs))
+            collect_as_usual()
             _write_all(results, sink, tally, advance, interrupts, job)
         if job.output or job.format == "table" or inputs.watch:
             note(_summary(tally, job, stopped=interrupts.stopped))
