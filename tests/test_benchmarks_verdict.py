@@ -154,6 +154,14 @@ def test_trade_offs_are_told() -> None:
     assert "light was right on 2 more pictures" in text
 
 
+def test_a_trade_off_that_takes_ten_times_as_long_is_none() -> None:
+    fast = Sample("fast", 0.5, 2_000_000, lost=2, memory_bytes=90_000_000)
+    slow = Sample("slow", 6.0, 400_000, memory_bytes=50_000_000)
+    text = judge(KERAS, fast, slow).text
+    assert "Ship fast" in text
+    assert "matters more" not in text
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from([0.4, 0.5, 2.0]), st.integers(0, 8), st.integers(0, 4), st.integers(0, 3)),

@@ -125,7 +125,7 @@ def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     import train.report.page
     import train.report.plots
 
-    monkeypatch.setattr(train.report.plots, "_png_url", lambda _figure: "data:image/png;base64,")
+    monkeypatch.setattr(train.report.plots, "png_url", lambda _figure, _dpi: "data:image/png;base64,")
     monkeypatch.setattr(train.report.page, "augmented_url", lambda _run: None)
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.records.accuracy import Flip
 from benchmarks.records.report import Report
@@ -18,11 +14,9 @@ from edge_runtime.contract import InputSpec
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.preprocess import load_image, load_prepared
 from edge_runtime.raw_pictures import BIN_SUFFIX
+from edge_runtime.reporting.pictures import thumbnail_url
 
 MAX_TILES = 36
-_SIDE_PX = 160
-_SMALLEST_SIDE_PX = 96
-_JPEG_QUALITY = 78
 # All pictures of a page together, so that it can be mailed.
 _MAX_CHARACTERS = 1_500_000
 
@@ -98,25 +92,8 @@ def _picture_url(file: Path, spec: InputSpec | None) -> tuple[str, str]:
     """The small picture, or why there is none."""
     try:
         if file.suffix.lower() == BIN_SUFFIX and spec is not None:
-            return _jpeg_url(load_prepared(file, spec)), ""
-        return _jpeg_url(load_image(file)), ""
+            return thumbnail_url(load_prepared(file, spec)), ""
+        return thumbnail_url(load_image(file)), ""
     except EdgeKitError as error:
         # The name is beside it already.
         return "", one_line(str(error).removeprefix(f"{file}: "))
-
-
-def _jpeg_url(image_hwc_rgb_u8: NDArray[np.uint8]) -> str:
-    import cv2
-
-    height, width = image_hwc_rgb_u8.shape[:2]
-    longest = max(height, width)
-    # Tiny pictures are enlarged without smoothing: their pixels are what the model saw.
-    scale = _SIDE_PX / longest if longest > _SIDE_PX else max(1, _SMALLEST_SIDE_PX // longest)
-    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    resized = cv2.resize(image_hwc_rgb_u8, size_wh, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-    done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(resized, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    )
-    if not done:
-        raise ValueError("OpenCV cannot encode JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -23,6 +23,7 @@ from benchmarks.report.performance_tables import (
     throughput_table,
 )
 from benchmarks.report.table import Table, measured
+from edge_runtime.reporting.pages import render_html
 
 LatenciesMs = Mapping[str, Sequence[Sequence[float]]]
 _FIRST_LINES = 3
@@ -56,34 +57,27 @@ def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[
         latencies_ms: Of each subject every timed single-stream call, round by round.
         thumbnails: Pictures of the worst flips, see `benchmarks.report.gallery.read_tiles`.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("benchmarks.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return render_html(
+        "benchmarks.report",
+        "report.html",
+        {
+            "report": report,
+            "has_figures": bool(measured(report)),
+            "main": main_table(report),
+            "overview": _overview(report),
+            "sections": [section for section in _sections(report, latencies_ms) if section.plots or section.table],
+            "caveats": caveats(report),
+            "no_caveats": NO_CAVEATS,
+            "first_lines": _FIRST_LINES,
+            "tiles": thumbnails,
+            "facts": (
+                ("How it was measured", facts.method(report)),
+                ("Pictures", facts.pictures(report)),
+                ("Machine", facts.machine(report)),
+                ("Reproduce", facts.reproduction(report)),
+            ),
+        },
     )
-    page = environment.get_template("report.html").render(
-        report=report,
-        has_figures=bool(measured(report)),
-        main=main_table(report),
-        overview=_overview(report),
-        sections=[section for section in _sections(report, latencies_ms) if section.plots or section.table],
-        caveats=caveats(report),
-        no_caveats=NO_CAVEATS,
-        first_lines=_FIRST_LINES,
-        tiles=thumbnails,
-        facts=(
-            ("How it was measured", facts.method(report)),
-            ("Pictures", facts.pictures(report)),
-            ("Machine", facts.machine(report)),
-            ("Reproduce", facts.reproduction(report)),
-        ),
-    )
-    # File names may hold bytes that are no text.
-    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _overview(report: Report) -> list[Plot]:

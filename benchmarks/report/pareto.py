@@ -8,10 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.records.report import Report
-from benchmarks.report.canvas import ARTIFACT, KERAS, SECOND, house_style, new_figure, set_time_axis, svg, svg_url
 from benchmarks.report.table import is_keras, measured
 from benchmarks.report.wording import megabytes, significant
 from edge_runtime.atomic import write_atomic
+from edge_runtime.reporting.canvas import (
+    ARTIFACT,
+    KERAS,
+    SECOND,
+    house_style,
+    new_figure,
+    set_axis_from_zero,
+    svg,
+    svg_url,
+)
 
 _SIZE_INCHES = (6.4, 4.4)
 _LARGEST_AREA_PT2 = 700.0
@@ -106,7 +115,7 @@ def _draw(points: Sequence[Point]) -> Any:
         axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center")
         return figure
     floor = _floor(points)
-    set_time_axis(axes, [point.p50_ms for point in points])
+    set_axis_from_zero(axes, [point.p50_ms for point in points])
     front = pareto_front(points)
     axes.plot(
         [point.p50_ms for point in front], [_height(point, floor) for point in front],

@@ -8,7 +8,10 @@ from typing import Any
 
 from benchmarks.plan import KERAS_FUNCTION
 from benchmarks.records.report import Report
-from benchmarks.report.canvas import (
+from benchmarks.report.table import is_keras, measured
+from benchmarks.report.wording import significant
+from benchmarks.statistics import percentile
+from edge_runtime.reporting.canvas import (
     ARTIFACT,
     COLORS,
     FOURTH,
@@ -21,9 +24,6 @@ from benchmarks.report.canvas import (
     new_rows,
     svg_url,
 )
-from benchmarks.report.table import is_keras, measured
-from benchmarks.report.wording import significant
-from benchmarks.statistics import percentile
 
 _BINS = 80
 _NARROWEST, _WIDEST = 1.25, 3.0

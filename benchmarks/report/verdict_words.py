@@ -28,6 +28,9 @@ ALLOWED_DROP_POINTS = 1.0
 SIGNIFICANT_P = 0.05
 
 _WORTH_TELLING = 0.9
+_TOO_SLOW = 10
+"""Times as long as the best, above which a smaller file is no advice to somebody who asks what to ship."""
+
 _WORTH_POINTS = 0.5
 _FEW_PICTURES = 20
 
@@ -145,8 +148,9 @@ def rejected(best: Candidate, candidates: Sequence[Candidate], eligible: Sequenc
 
 
 def trade_offs(best: Candidate, eligible: Sequence[Candidate]) -> list[str]:
-    """Who is clearly smaller, clearly takes less memory, or was more often right."""
+    """Who is clearly smaller, clearly takes less memory, or was more often right, in a time that bears comparison."""
     lines = []
+    eligible = [one for one in eligible if one.p50_ms <= _TOO_SLOW * best.p50_ms]
     least_bytes = min(one.subject.bytes for one in eligible)
     small = [one for one in eligible if _WORTH_TELLING * one.subject.bytes <= least_bytes]
     smallest = min(small, key=lambda one: (one.p50_ms, one.subject.bytes))

@@ -15,6 +15,7 @@ from convert.check.record import CalibrationRecord, ConversionRecord, Step, Vari
 from convert.report import plots, wording
 from convert.report.gallery import Tile, flip_tiles
 from convert.report.recommend import recommendation
+from edge_runtime.reporting.pages import render_html
 
 PAGE_FILE = "conversion.html"
 _MAX_PAIRS = 12
@@ -73,29 +74,22 @@ def render_page(
         check_images_nhwc_rgb_u8: uint8 [images, H, W, 3], the pictures of the check in its order; may be a memmap.
         check_names: A name for each, such as ``cat/1.jpg``.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("convert.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return render_html(
+        "convert.report",
+        "conversion.html",
+        {
+            "record": record,
+            "wording": wording,
+            "recommendation": recommendation(record),
+            "keras": record.variants[0].comparison if record.variants else None,
+            "unsure": _unsure(record),
+            "plots": _plots(record),
+            "steps": [(variant, _step_rows(variant.steps)) for variant in record.variants if variant.steps],
+            "flips": _flips(record, flip_tiles(record, check_images_nhwc_rgb_u8, check_names)),
+            **_calibration(record.calibration),
+        },
+        {"signed": wording.signed},
     )
-    environment.filters["signed"] = wording.signed
-    page = environment.get_template("conversion.html").render(
-        record=record,
-        wording=wording,
-        recommendation=recommendation(record),
-        keras=record.variants[0].comparison if record.variants else None,
-        unsure=_unsure(record),
-        plots=_plots(record),
-        steps=[(variant, _step_rows(variant.steps)) for variant in record.variants if variant.steps],
-        flips=_flips(record, flip_tiles(record, check_images_nhwc_rgb_u8, check_names)),
-        **_calibration(record.calibration),
-    )
-    # File names may hold bytes that are no text.
-    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _unsure(record: ConversionRecord) -> list[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from convert.check.record import CalibrationPoint, ConversionRecord, VariantRecord
+from edge_runtime.reporting.canvas import ARTIFACT, KERAS, SECOND, new_figure, set_axis_from_zero, svg_url
 
-_PASSED, _FAILED, _FAINT, _SECOND = "#0b66c3", "#c62828", "#8a8f98", "#2a7d3f"
+_FAILED = "#c62828"
 _SIZE_INCHES = (5.2, 3.8)
 _MARKER_PX = 5
 _LABEL_OFFSETS_PT = tuple(
@@ -28,8 +27,6 @@ _LABEL_OFFSETS_PT = tuple(
 # Variants that lost this many times more than any that passed are drawn at the lower edge.
 _OUTLIER = 3.0
 _LEAST_SPAN_POINTS = 0.5
-# Largest against smallest latency from which on the axis goes by powers.
-_WIDE = 8
 
 
 def size_plot(record: ConversionRecord) -> str:
@@ -45,21 +42,21 @@ def latency_plot(record: ConversionRecord) -> str:
 
 def calibration_plot(points: Sequence[CalibrationPoint]) -> str:
     """Accuracy of int8, and its agreement with Keras, against the number of calibration pictures."""
-    figure, axes = _figure("calibration pictures", "percent")
+    figure, axes = new_figure(_SIZE_INCHES, "calibration pictures", "percent")
     images = [point.images for point in points]
-    for name, color, marker in (("accuracy", _PASSED, "o"), ("agreement", _SECOND, "s")):
+    for name, color, marker in (("accuracy", ARTIFACT, "o"), ("agreement", SECOND, "s")):
         axes.plot(images, [100 * getattr(point, name) for point in points], color=color, marker=marker, label=name)
     axes.set_xscale("log")
     axes.set_xticks(images, [str(count) for count in images])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=9)
-    return _svg_url(figure)
+    return svg_url(figure)
 
 
 def _scatter(
     record: ConversionRecord, variants: Sequence[VariantRecord], x_of: Callable[[VariantRecord], float], xlabel: str
 ) -> str:
-    figure, axes = _figure(xlabel, "accuracy, %")
+    figure, axes = new_figure(_SIZE_INCHES, xlabel, "accuracy, %")
     keras = 100 * variants[0].comparison.check.keras_accuracy
     floor = _floor(record, variants, keras)
     points = [
@@ -71,27 +68,13 @@ def _scatter(
         axes.plot([point.x] * 2, ends, color=point.color, alpha=0.25, linewidth=2, solid_capstyle="butt")
         marker = "v" if point.y == floor else "o" if point.has_passed else "X"
         axes.plot([point.x], [point.y], color=point.color, marker=marker, markersize=7, linestyle="")
-    axes.axhline(keras, color=_FAINT, linestyle="--", linewidth=1, label="Keras")
+    axes.axhline(keras, color=KERAS, linestyle="--", linewidth=1, label="Keras")
     axes.axhline(keras - record.max_drop_points, color=_FAILED, linestyle=":", linewidth=1, label="the gate")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    _set_x_axis(axes, [point.x for point in points])
+    set_axis_from_zero(axes, [point.x for point in points])
     axes.margins(y=0.14)
     _place_labels(figure, axes, points, floor)
-    return _svg_url(figure)
-
-
-def _set_x_axis(axes: Any, values: Sequence[float]) -> None:
-    """From zero on; where one value would press the others together, by powers."""
-    if max(values) < _WIDE * min(values):
-        axes.set_xlim(0, 1.2 * max(values))
-        return
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axes.set_xscale("log")
-    axes.set_xlim(0.6 * min(values), 2.0 * max(values))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    return svg_url(figure)
 
 
 @dataclass(frozen=True)
@@ -108,7 +91,7 @@ class _Point:
 
     @property
     def color(self) -> str:
-        return _PASSED if self.has_passed else _FAILED
+        return ARTIFACT if self.has_passed else _FAILED
 
 
 def _floor(record: ConversionRecord, variants: Sequence[VariantRecord], keras: float) -> float:
@@ -157,28 +140,3 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> Any:
     from matplotlib.transforms import Bbox
 
     return Bbox.from_extents(x0, y0, x1, y1)
-
-
-def _figure(xlabel: str, ylabel: str) -> tuple[Any, Any]:
-    # No pyplot: it keeps figures in a list of its own and asks for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    return figure, axes
-
-
-def _svg_url(figure: Any) -> str:
-    import matplotlib
-
-    buffer = io.BytesIO()
-    # A fixed salt and no date: the same conversion gives the same bytes.
-    with matplotlib.rc_context({"svg.hashsalt": "edgekit"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-
 from edge_runtime.datasets.samples import Sample, Split
 from edge_runtime.errors import ImageError
 from edge_runtime.preprocess import load_image
+from edge_runtime.reporting.pages import render_html
+from edge_runtime.reporting.pictures import thumbnail_url
 from train.intake.audit_files import Audited
 from train.intake.findings import Finding, Kind
 
@@ -79,23 +78,24 @@ def render_page(audited: Audited) -> str:
 
     Labels and file names come from the user's folders, so the template escapes everything.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("train"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
     result = audited.audit
     splits = [split.value for split in Split if any(sample.split is split for sample in audited.dataset.samples)]
-    return environment.get_template("audit.html").render(
-        name=audited.dataset.name,
-        audited=audited,
-        result=result,
-        files=len(audited.dataset.samples) + len(audited.dataset.ignored),
-        splits=splits,
-        classes=_classes(audited, splits),
-        sides=_sides(audited),
-        formats=_bars(Counter(audited.facts[sample.sha256].format or "other" for sample in result.kept).most_common()),
-        sections=_sections(audited),
+    return render_html(
+        "train",
+        "audit.html",
+        {
+            "name": audited.dataset.name,
+            "audited": audited,
+            "result": result,
+            "files": len(audited.dataset.samples) + len(audited.dataset.ignored),
+            "splits": splits,
+            "classes": _classes(audited, splits),
+            "sides": _sides(audited),
+            "formats": _bars(
+                Counter(audited.facts[sample.sha256].format or "other" for sample in result.kept).most_common()
+            ),
+            "sections": _sections(audited),
+        },
     )
 
 
@@ -182,18 +182,12 @@ class _Cards:
 
     def _thumb(self, sample: Sample) -> str:
         if sample.sha256 not in self._thumbs and len(self._thumbs) < _MAX_THUMBS:
-            self._thumbs[sample.sha256] = _jpeg_url(sample.path)
+            self._thumbs[sample.sha256] = _thumbnail_url(sample.path)
         return self._thumbs.get(sample.sha256, "")
 
 
-def _jpeg_url(path: Path) -> str:
+def _thumbnail_url(path: Path) -> str:
     try:
-        image = load_image(path)
+        return thumbnail_url(load_image(path), side_px=_THUMB_SIDE_PX, quality=_JPEG_QUALITY)
     except ImageError:
         return ""  # changed since it was read
-    height, width = image.shape[:2]
-    scale = _THUMB_SIDE_PX / max(height, width)
-    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode() if done else ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.datasets.samples import Split
+from edge_runtime.reporting.pictures import jpeg_url
 
 if TYPE_CHECKING:
     from train.finished import Run
@@ -70,7 +69,7 @@ def augmented_url(run: Run) -> str | None:
     versions = [augmented_samples(originals, settings, seed + 10 * index) for index in range(_AUGMENTED_VERSIONS)]
     columns = [np.concatenate([_tile_image(image) for image in images]) for images in (originals, *versions)]
     gap = np.full((len(columns[0]), _TILE_PX // 16, 3), 255, np.uint8)
-    return _jpeg_url(np.concatenate([columns[0], gap, *columns[1:]], axis=1))
+    return jpeg_url(np.concatenate([columns[0], gap, *columns[1:]], axis=1), _JPEG_QUALITY)
 
 
 def _tile(run: Run, row: int) -> Tile:
@@ -78,7 +77,7 @@ def _tile(run: Run, row: int) -> Tile:
     score = float(evaluation.answer_scores(np.array([row]))[0])
     path = run.pictures.samples[row].path
     return Tile(
-        _jpeg_url(_tile_image(run.pictures.images([row])[0])),
+        jpeg_url(_tile_image(run.pictures.images([row])[0]), _JPEG_QUALITY),
         f"{path.parent.name}/{path.name}",
         labels[evaluation.answers[row]],
         score,
@@ -92,13 +91,3 @@ def _tile_image(image_hwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     way = cv2.INTER_AREA if image_hwc_rgb_u8.shape[0] > _TILE_PX else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image_hwc_rgb_u8, (_TILE_PX, _TILE_PX), interpolation=way), np.uint8)
-
-
-def _jpeg_url(image_hwc_rgb_u8: NDArray[np.uint8]) -> str:
-    import cv2
-
-    options: Iterable[int] = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR), list(options))
-    if not done:
-        raise ValueError("OpenCV cannot encode JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.datasets.samples import Split
+from edge_runtime.reporting.canvas import COLORS
+from edge_runtime.reporting.pages import render_html
 from train.evaluation.metrics import Scores
 from train.evaluation.ranking import Ranking, mean_ranking
 from train.intake.findings import Finding, Kind
@@ -42,30 +44,27 @@ def render_report(run: Run) -> str:
 
     Labels and file names come from the user's folders, so the template escapes everything.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("train"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    return render_html(
+        "train",
+        "report.html",
+        {
+            "run": run,
+            "recipe": run.recipe,
+            "evaluation": run.evaluation,
+            "recipe_toml": to_toml(run.recipe),
+            "kept": kept_epoch(run),
+            "sentences": sentences(run),
+            "curves": _curves(run),
+            "predictions": predictions(run),
+            "mistakes": worst_mistakes(run),
+            "augmented_url": augmented_url(run),
+            **_test_tables(run.evaluation.scores[Split.TEST]),
+            **_ranking(run.evaluation.ranking),
+            **_reliability(run),
+            **_data(run),
+        },
+        {"percent": percent},
     )
-    environment.filters["percent"] = percent
-    page = environment.get_template("report.html").render(
-        run=run,
-        recipe=run.recipe,
-        evaluation=run.evaluation,
-        recipe_toml=to_toml(run.recipe),
-        kept=kept_epoch(run),
-        sentences=sentences(run),
-        curves=_curves(run),
-        predictions=predictions(run),
-        mistakes=worst_mistakes(run),
-        augmented_url=augmented_url(run),
-        **_test_tables(run.evaluation.scores[Split.TEST]),
-        **_ranking(run.evaluation.ranking),
-        **_reliability(run),
-        **_data(run),
-    )
-    # File names may hold bytes that are no text.
-    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _curves(run: Run) -> list[Plot]:
@@ -115,7 +114,7 @@ def _heat(scores: Scores) -> list[tuple[str, list[tuple[int, float, bool]]]]:
 def _ranking(rankings: Sequence[Ranking]) -> dict[str, Any]:
     """ROC and precision-recall, each class in a colour, or of many classes those that rank worst."""
     known = [i for i, entry in enumerate(rankings) if entry.average_precision is not None]
-    if len(known) > len(plots.COLORS):
+    if len(known) > len(COLORS):
         known = sorted(known, key=lambda i: rankings[i].average_precision or 0.0)[:_HIGHLIGHTED_OF_MANY]
     drawn = [
         Plot(plots.roc_plot(rankings, known), "ROC curves by class"),
@@ -123,7 +122,7 @@ def _ranking(rankings: Sequence[Ranking]) -> dict[str, Any]:
     ]
     return {
         "ranking_plots": drawn if known else [],
-        "ranking_legend": [(color, rankings[i]) for color, i in zip(plots.COLORS, known)],  # noqa: B905
+        "ranking_legend": [(color, rankings[i]) for color, i in zip(COLORS, known)],  # noqa: B905
         "ranking_has_more": len(known) < sum(entry.roc_auc is not None for entry in rankings),
         "mean_roc_auc": mean_ranking([entry.roc_auc for entry in rankings]),
         "mean_average_precision": mean_ranking([entry.average_precision for entry in rankings]),

@@ -6,8 +6,6 @@ said in HTML beside them.
 
 from __future__ import annotations
 
-import base64
-import io
 import itertools
 import math
 from collections.abc import Sequence
@@ -15,14 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from edge_runtime.reporting.canvas import COLORS, new_figure, png_url, style
 from train.evaluation.calibration import BINS, Reliability
 from train.evaluation.metrics import Scores
 from train.evaluation.ranking import Ranking
 from train.fitting.history import Epoch
 
-COLORS = (
-    "#0b66c3", "#d1495b", "#2a7d3f", "#e08e0b", "#7b4fb5", "#00868f", "#8c5a2b", "#c2439a", "#5c6670", "#7a9a01",
-)  # fmt: skip
 _TRAIN, _VALIDATION, _KEPT, _FAINT = "#8a8f98", COLORS[0], COLORS[2], "#b4bac2"
 _SIZE_INCHES = (5.0, 3.4)
 _SQUARE_INCHES = (4.4, 4.0)
@@ -42,17 +38,17 @@ def accuracy_curve(history: Sequence[Epoch], best: Epoch, before: float) -> str:
 
 def learning_rate_curve(history: Sequence[Epoch]) -> str:
     """Learning rate at the end of each epoch."""
-    figure, axes = _figure("learning rate", "epoch")
+    figure, axes = new_figure(_SIZE_INCHES, "epoch", title="learning rate")
     axes.plot([row.epoch for row in history], [row.learning_rate for row in history], color=COLORS[3], marker=".")
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     _mark_epochs(axes, history)
-    return _png_url(figure)
+    return png_url(figure, _DPI)
 
 
 def confusion_image(scores: Scores) -> str:
     """The confusion matrix of many classes: each cell's share of its row, by class number."""
-    figure, axes = _figure("", "answer (class number)", (6.4, 5.6), "true class (number)")
+    figure, axes = new_figure((6.4, 5.6), "answer (class number)", "true class (number)")
     confusion = np.asarray(scores.confusion, np.float64)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     # Numbers count from 1, as in the table of classes.
@@ -60,32 +56,32 @@ def confusion_image(scores: Scores) -> str:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, extent=(*ends, *ends[::-1]), interpolation="nearest")
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     axes.grid(visible=False)
-    return _png_url(figure)
+    return png_url(figure, _DPI)
 
 
 def roc_plot(rankings: Sequence[Ranking], highlighted: Sequence[int]) -> str:
     """ROC curves, one class against all others."""
-    figure, axes = _figure("ROC", "false alarms", _SQUARE_INCHES, "recall")
+    figure, axes = new_figure(_SQUARE_INCHES, "false alarms", "recall", title="ROC")
     axes.plot([0, 1], [0, 1], color=_FAINT, linestyle=":")
     _ranking_lines(axes, [entry.roc_xy for entry in rankings], highlighted)
-    return _png_url(figure)
+    return png_url(figure, _DPI)
 
 
 def precision_recall_plot(rankings: Sequence[Ranking], highlighted: Sequence[int]) -> str:
     """Precision-recall curves, one class against all others."""
-    figure, axes = _figure("precision and recall", "recall", _SQUARE_INCHES, "precision")
+    figure, axes = new_figure(_SQUARE_INCHES, "recall", "precision", title="precision and recall")
     # Precision holds from the recall before up to its own; a slope would promise what no threshold gives.
     _ranking_lines(axes, [entry.precision_recall_xy for entry in rankings], highlighted, drawstyle="steps-pre")
-    return _png_url(figure)
+    return png_url(figure, _DPI)
 
 
 def reliability_plot(reliability: Reliability, title: str) -> str:
     """Share of right answers by score, over how many answers there are."""
-    figure, axes = _figure(title, "", _SQUARE_INCHES, "share right")
+    figure, axes = new_figure(_SQUARE_INCHES, "", "share right", title=title)
     axes.remove()
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    _style(upper)
-    _style(lower)
+    style(upper)
+    style(lower)
     centers = (np.arange(BINS) + 0.5) / BINS
     filled = [entry for entry in reliability.bins if entry.images]
     upper.plot([0, 1], [0, 1], color=_FAINT, linestyle=":")
@@ -94,11 +90,11 @@ def reliability_plot(reliability: Reliability, title: str) -> str:
     upper.set(title=title, ylabel="share right", ylim=(0, 1.04), xlim=(0, 1))
     lower.bar(centers, [entry.images for entry in reliability.bins], 0.9 / BINS, color=_TRAIN)
     lower.set(xlabel="score of the answer", ylabel="answers")
-    return _png_url(figure)
+    return png_url(figure, _DPI)
 
 
 def _epoch_curve(history: Sequence[Epoch], best: Epoch, before: float, name: str, title: str) -> str:
-    figure, axes = _figure(title, "epoch")
+    figure, axes = new_figure(_SIZE_INCHES, "epoch", title=title)
     epochs = [row.epoch for row in history]
     axes.plot(epochs, [getattr(row, name) for row in history], label="training", color=_TRAIN, marker=".")
     validation = [getattr(row, f"val_{name}") for row in history]
@@ -110,7 +106,7 @@ def _epoch_curve(history: Sequence[Epoch], best: Epoch, before: float, name: str
     axes.plot([best.epoch], [kept], color=_KEPT, marker="D", linestyle="", label="kept", zorder=5)
     _mark_epochs(axes, history)
     axes.legend(frameon=False, fontsize=9)
-    return _png_url(figure)
+    return png_url(figure, _DPI)
 
 
 def _mark_epochs(axes: Any, history: Sequence[Epoch]) -> None:
@@ -132,29 +128,3 @@ def _ranking_lines(axes: Any, curves: Sequence[Any], highlighted: Sequence[int],
     for color, index in zip(COLORS, highlighted):  # noqa: B905 - at most as many as colours
         axes.plot(curves[index][:, 0], curves[index][:, 1], color=color, linewidth=1.6, **style)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
-
-
-def _figure(title: str, xlabel: str, size: tuple[float, float] = _SIZE_INCHES, ylabel: str = "") -> tuple[Any, Any]:
-    # No pyplot: it keeps figures in a list of its own and asks for a display.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained", dpi=_DPI)
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    _style(axes)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    return figure, axes
-
-
-def _style(axes: Any) -> None:
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _png_url(figure: Any) -> str:
-    buffer = io.BytesIO()
-    # No software version in the file: the same run gives the same bytes.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What the plots share: one look, and SVG. They hold names of variants and numbers, no text from the user."""
+"""What plots share: one look, and how they are embedded. They hold no text from the user."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 ARTIFACT, KERAS, SECOND, THIRD, FOURTH = "#0b66c3", "#8a8f98", "#2a7d3f", "#e08e0b", "#7b4fb5"
+"""What is exported is blue and Keras grey, in every report."""
+
 COLORS = (
     "#0b66c3", "#d1495b", "#2a7d3f", "#e08e0b", "#7b4fb5", "#00868f", "#8c5a2b", "#c2439a", "#5c6670", "#7a9a01",
 )  # fmt: skip
@@ -27,7 +29,7 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def new_figure(size_inches: tuple[float, float], xlabel: str, ylabel: str = "") -> tuple[Any, Any]:
+def new_figure(size_inches: tuple[float, float], xlabel: str, ylabel: str = "", *, title: str = "") -> tuple[Any, Any]:
     """A figure with one pair of axes."""
     # No pyplot: it keeps figures in a list of its own and asks for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -36,11 +38,16 @@ def new_figure(size_inches: tuple[float, float], xlabel: str, ylabel: str = "") 
     figure = Figure(figsize=size_inches, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    style(axes)
+    axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return figure, axes
+
+
+def style(axes: Any) -> None:
+    """A faint grid behind what is drawn, and no box around it."""
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    return figure, axes
 
 
 def new_rows(names: Sequence[str], xlabel: str, row_inches: float = _ROW_INCHES) -> tuple[Any, Any]:
@@ -53,7 +60,7 @@ def new_rows(names: Sequence[str], xlabel: str, row_inches: float = _ROW_INCHES)
     return figure, axes
 
 
-def set_time_axis(axes: Any, values: Sequence[float]) -> None:
+def set_axis_from_zero(axes: Any, values: Sequence[float]) -> None:
     """From zero on; where one value would press the others together, by powers."""
     if max(values) < WIDE * min(values):
         axes.set_xlim(0, 1.2 * max(values))
@@ -71,10 +78,19 @@ def svg(figure: Any, *, background: str | None = None) -> bytes:
     """The figure; transparent unless a background is given."""
     buffer = io.BytesIO()
     face: dict[str, Any] = {"transparent": True} if background is None else {"facecolor": background}
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, **face)
+    with house_style():
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, **face)
     return buffer.getvalue()
 
 
 def svg_url(figure: Any) -> str:
     """The figure as the address of an embedded image."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg(figure)).decode()
+
+
+def png_url(figure: Any, dpi: int) -> str:
+    """The figure as the address of an embedded image, for plots of more points than an SVG should hold."""
+    buffer = io.BytesIO()
+    # No software version in the file: the same run gives the same bytes.
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
