@@ -164,6 +164,12 @@ def test_noise_and_disturbance_are_said() -> None:
     stream = report.subjects[1].performance.single_stream  # type: ignore[union-attr]
     busy = changed(report, "int8", single_stream=dataclasses.replace(stream, waiting=0.4))
     assert any("Other programs had the processor" in line and "int8 40 %" in line for line in caveats(busy))
+    own_threads = changed(report, "keras-function", single_stream=dataclasses.replace(stream, waiting=0.3))
+    assert (
+        "Threads waited for a processor, for one another or for other programs (keras-function 30 % of the timed "
+        in (" ".join(caveats(own_threads)))
+    )
+    assert not any("Other programs had" in line for line in caveats(own_threads))
     few = caveats(small(rounds=2))
     assert any("int8 has no interval" in line for line in few)
 

@@ -150,8 +150,8 @@ class Burst:
     Attributes:
         latencies_ns: One per timed call, in order.
         cpu_ns: Processor time of the whole process during the timed calls.
-        waiting_ns: Time during them in which the process was ready to run but another had the processor; None where
-            the kernel does not say.
+        waiting_ns: Time during them in which threads of the process were ready to run but had no processor, summed;
+            None where the kernel does not say.
     """
 
     latencies_ns: tuple[int, ...]

@@ -41,7 +41,8 @@ class SingleStream:
         duration_s: Sum of the timed calls.
         burst_p50_ms: Median of each burst of calls; the bursts of all models are interleaved in random order, and the
             bursts at one position belong to the same round.
-        waiting: Share of the timed calls in which another process had the processor; None where unknown.
+        waiting: Time in which threads were ready but had no processor, as a share of the timed calls; None where
+            unknown.
         speedup: p50 of ``keras-function`` divided by this p50, round by round; None where Keras was not measured, and
             for Keras itself.
     """

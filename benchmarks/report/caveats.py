@@ -66,15 +66,28 @@ def _noise(report: Report) -> list[str]:
         lines.append(f"The speed-up of {joined(unknown)} has no interval: too few rounds to say how steady it is.")
     if not any(ratio for _, ratio in speedups):
         lines += _noisy_latencies(report)
-    disturbed = [
-        f"{subject.name} {100 * (figures.single_stream.waiting or 0.0):.0f} %"
-        for subject, figures in measured(report)
-        if (figures.single_stream.waiting or 0.0) > _QUIET_WAITING
-    ]
-    if disturbed:
+    return lines + _waiting(report)
+
+
+def _waiting(report: Report) -> list[str]:
+    """Who stood in the queue for a processor while timed; threads of one model queue behind one another too."""
+    alone: list[str] = []
+    threaded: list[str] = []
+    for subject, figures in measured(report):
+        share = figures.single_stream.waiting or 0.0
+        if share > _QUIET_WAITING:
+            has_threads = is_keras(subject) or report.settings.threads > 1
+            (threaded if has_threads else alone).append(f"{subject.name} {100 * share:.0f} %")
+    lines = []
+    if alone:
         lines.append(
-            f"Other programs had the processor for a part of the timed calls ({', '.join(disturbed)}): "
+            f"Other programs had the processor for a part of the timed calls ({', '.join(alone)}): "
             "latencies and cold starts are too long; measure again on a quiet machine."
+        )
+    if threaded:
+        lines.append(
+            f"Threads waited for a processor, for one another or for other programs ({', '.join(threaded)} of the "
+            "timed calls)."
         )
     return lines
 
