@@ -137,28 +137,30 @@ def test_each_session_has_a_fresh_process_and_extra_starts_stand_alone(pictures,
         assert [len(burst.latencies_ns) for burst in one.bursts] == [10] * 6
         assert (one.runtime, one.delegate, one.tensorflow_loaded) == ("fake 1", "cpu", False)
         assert one.probabilities.shape == (3, 2)
-        assert (len(one.offline), one.camera.frames, one.stages.invoke_ns) == (3, 2, (3,))
+        assert (len(one.offline), one.camera.frames, one.stages.invoke_ns) == (4, 2, (3,))
         assert (one.memory.peak_bytes, one.energy_mj, one.not_measured) == (2, None, [])
         assert [(count, len(bursts)) for count, bursts in one.threads.items()] == [(1, 5), (2, 5)]
     asked: dict[tuple[str, str], list[str]] = {}
     for name, _threads, pid, what in log(folder):
         asked.setdefault((name, pid), []).append(what)
     kinds = Counter(tuple(dict.fromkeys(whats)) for whats in asked.values())
-    once = ("AskAnswers", "AskStages", "AskOffline", "AskCamera")
+    once = ("AskAnswers", "AskStages", "AskCamera", "AskOffline")
     assert kinds == {
         ("start",): 2,
         ("start", "AskBurst", *once): 2,
         # Memory right after the bursts of the last session: nothing else has filled the process by then.
-        ("start", "AskBurst", "AskMemory"): 2,
+        ("start", "AskBurst", "AskMemory", "AskOffline"): 2,
         ("start", "AskBurst"): 4,
     }
 
 
-def test_folder_bursts_are_interleaved(pictures, folder):
+def test_folder_bursts_are_interleaved_and_spread_over_the_sessions(pictures, folder):
     settings = replace(ONLY_STREAM, scenarios=(Scenario.SINGLE_STREAM, Scenario.OFFLINE))
     measure_all([fake("a"), fake("b"), fake("c")], settings, pictures, folder, lambda _count: None)
-    asked = [name for name, _threads, _pid, what in log(folder) if what == "AskOffline"]
-    assert [sorted(asked[start : start + 3]) for start in (0, 3, 6)] == [["a", "b", "c"]] * 3
+    asked = [(name, pid) for name, _threads, pid, what in log(folder) if what == "AskOffline"]
+    names = [name for name, _pid in asked]
+    assert [sorted(names[start : start + 3]) for start in range(0, 12, 3)] == [["a", "b", "c"]] * 4
+    assert set(Counter(asked).values()) == {2}
 
 
 def test_a_failing_subject_is_told_and_the_rest_goes_on(pictures, folder):
@@ -203,6 +205,8 @@ def test_keras_predict_gets_all_cores_for_the_folder_and_says_how_few_calls_were
     predict, other = measure_all([fake(KERAS_PREDICT), fake("a")], settings, pictures, folder, lambda _count: None)
     folders = {(name, threads) for name, threads, _pid, what in log(folder) if what == "AskOffline"}
     assert folders == {(KERAS_PREDICT, 4), ("a", 1)}
+    assert len({pid for name, _threads, pid, what in log(folder) if (name, what) == (KERAS_PREDICT, "AskOffline")}) == 1
+    assert (len(predict.offline), len(other.offline)) == (4, 4)
     assert len(predict.starts) == 2
     assert [len(burst.latencies_ns) for burst in predict.bursts] == [2] * 6
     (noted,) = [item for item in predict.not_measured if "single-stream calls" in item.what]

@@ -1,4 +1,4 @@
-"""What each subject is asked once, beside the single stream: answers, stages, a folder, a camera, thread counts."""
+"""What each subject is asked beside the single stream: answers, stages, a folder, a camera, thread counts."""
 
 from __future__ import annotations
 
@@ -31,17 +31,48 @@ from edge_runtime.errors import EngineError
 
 
 def ask_once(entrants: Sequence[Entrant], conditions: Conditions) -> None:
-    """Ask subjects with an open process for everything but thread counts, as far as the settings want it."""
+    """Ask subjects with an open process for answers, stages and a camera, as far as the settings want them."""
     settings = conditions.settings
     _ask_all_answers([entrant for entrant in entrants if entrant.is_in], conditions)
     if settings.wants(Scenario.STAGES):
         for entrant in conditions.shuffled(entrants):
             entrant.may(Scenario.STAGES.value, partial(_ask_stages, conditions=conditions))
-    if settings.wants(Scenario.OFFLINE):
-        _ask_offline(entrants, conditions)
     if settings.wants(Scenario.CAMERA):
         for entrant in conditions.shuffled(entrants):
             entrant.may(Scenario.CAMERA.value, partial(_ask_camera, conditions=conditions))
+
+
+def ask_offline(entrants: Sequence[Entrant], conditions: Conditions, session: int) -> None:
+    """Let subjects with an open process classify a folder, burst by burst in turn, as often as it is due in a session.
+
+    Args:
+        entrants: The subjects.
+        conditions: What they are measured on.
+        session: Which session, the first being 0.
+    """
+    request = AskOffline(conditions.paths, core_count(), pace.OFFLINE_S)
+    bursts = {
+        entrant.plan.name: pace.offline_bursts(entrant.plan, conditions.settings, session) for entrant in entrants
+    }
+    with ExitStack() as stack:
+        sessions: dict[str, Session] = {}
+
+        def session_of(entrant: Entrant) -> Session:
+            if entrant.plan.name != KERAS_PREDICT or not needs_wide_predict(conditions.settings.threads):
+                return entrant.session
+            # The exports get an interpreter a core; Keras gets as many threads, so that nobody can say it was kept from
+            # the cores.
+            name = entrant.plan.name
+            if name not in sessions:
+                sessions[name] = stack.enter_context(conditions.open(entrant.plan, core_count()))
+            return sessions[name]
+
+        def work(entrant: Entrant) -> None:
+            entrant.measurement.offline.append(session_of(entrant).ask(request, OfflineRun))
+
+        for burst in range(max(bursts.values(), default=0)):
+            for entrant in conditions.shuffled([one for one in entrants if burst < bursts[one.plan.name]]):
+                entrant.may(Scenario.OFFLINE.value, work, entrant.measurement.offline.clear)
 
 
 def sweep_threads(entrant: Entrant, conditions: Conditions) -> None:
@@ -101,26 +132,3 @@ def _ask_stages(entrant: Entrant, conditions: Conditions) -> None:
 def _ask_camera(entrant: Entrant, conditions: Conditions) -> None:
     request = AskCamera(conditions.paths, conditions.settings.camera_fps, pace.CAMERA_S)
     entrant.measurement.camera = entrant.session.ask(request, CameraTrace)
-
-
-def _ask_offline(entrants: Sequence[Entrant], conditions: Conditions) -> None:
-    request = AskOffline(conditions.paths, core_count(), pace.OFFLINE_S)
-    with ExitStack() as stack:
-        sessions: dict[str, Session] = {}
-
-        def session_of(entrant: Entrant) -> Session:
-            if entrant.plan.name != KERAS_PREDICT or not needs_wide_predict(conditions.settings.threads):
-                return entrant.session
-            # The exports get an interpreter a core; Keras gets as many threads, so that nobody can say it was kept from
-            # the cores.
-            name = entrant.plan.name
-            if name not in sessions:
-                sessions[name] = stack.enter_context(conditions.open(entrant.plan, core_count()))
-            return sessions[name]
-
-        def work(entrant: Entrant) -> None:
-            entrant.measurement.offline.append(session_of(entrant).ask(request, OfflineRun))
-
-        for _ in range(pace.OFFLINE_BURSTS):
-            for entrant in conditions.shuffled(entrants):
-                entrant.may(Scenario.OFFLINE.value, work, entrant.measurement.offline.clear)

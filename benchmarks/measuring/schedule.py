@@ -17,7 +17,7 @@ from benchmarks.measuring.conditions import Conditions
 from benchmarks.measuring.entrant import Entrant
 from benchmarks.measuring.measurement import Measurement
 from benchmarks.measuring.protocol import AskBurst, AskMemory, Burst, Memory
-from benchmarks.measuring.scenarios import ask_once, needs_wide_predict, sweep_threads
+from benchmarks.measuring.scenarios import ask_offline, ask_once, needs_wide_predict, sweep_threads
 from benchmarks.plan import KERAS_PREDICT, SubjectPlan
 from benchmarks.settings import Scenario, Settings
 from edge_runtime.board import memory_available_bytes
@@ -106,9 +106,10 @@ def _groups(entrants: Sequence[Entrant], settings: Settings) -> list[list[Entran
 
 
 def _run_session(group: Sequence[Entrant], conditions: Conditions, meter: Meter | None, session: int) -> None:
-    """Start each subject, let the bursts go round, and ask the rest: memory in the last session, all else in the first.
+    """Start each subject, let the bursts go round, and ask the rest.
 
-    Memory comes right after the bursts, because answers, folders and cameras would be counted as the model's.
+    Memory is asked in the last session, a folder in each, all else in the first. Memory comes right after the bursts,
+    because answers, folders and cameras would be counted as the model's.
     """
     settings = conditions.settings
 
@@ -127,6 +128,7 @@ def _run_session(group: Sequence[Entrant], conditions: Conditions, meter: Meter 
                 entrant.must(_ask_memory)
         if session == 0:
             ask_once(group, conditions)
+        ask_offline(group, conditions, session)
     finally:
         for entrant in group:
             entrant.leave()
