@@ -12,6 +12,7 @@ from benchmarks.comparison.answers import Answers
 from benchmarks.comparison.difference import compare_reports
 from benchmarks.comparison.record import Comparison, Difference, Limits, Outcome
 from benchmarks.comparison.render import conclusion, notices, render_markdown, render_text
+from benchmarks.records.performance import Offline
 from benchmarks.records.report import Report
 from benchmarks.report.testing import Sample, sample_answers, sample_report
 from benchmarks.statistics import Interval
@@ -291,6 +292,30 @@ def test_throughput_is_lower_only_if_the_intervals_lie_apart(
     comparison = compare_reports(reports[0], reports[1], None, None, Limits())
     item = find(comparison, "int8", "offline")
     assert (item.outcome, item.change) == (outcome, pytest.approx(-20))
+
+
+@pytest.mark.parametrize(
+    ("keras_rate", "outcome"),
+    [(95.0, Outcome.REGRESSION), (115.0, Outcome.SHOWN), (85.0, Outcome.SHOWN)],
+)
+def test_throughput_is_not_judged_where_keras_says_that_all_cores_had_another_speed(
+    keras_rate: float, outcome: Outcome
+) -> None:
+    samples = (Sample("keras-predict", 60.0, 2_600_000, memory_bytes=880_000_000), *SAMPLES)
+    reports = []
+    for keras, own in ((100.0, 1000.0), (keras_rate, 700.0)):
+        report = sample_report(samples)
+        for name, rate in (("keras-predict", keras), ("int8", own)):
+            offline = Offline(2, 100, rate, Interval(rate - 1, rate + 1), 0.001)
+            report = with_performance(report, name, offline=offline)
+        reports.append(report)
+    comparison = compare_reports(reports[0], reports[1], None, None, Limits())
+    assert find(comparison, "int8", "offline").outcome is outcome
+    assert find(comparison, "int8", "cold start").outcome is Outcome.WITHIN
+    told = [item for item in comparison.not_compared if item.what.startswith("offline throughput")]
+    assert len(told) == (outcome is Outcome.SHOWN)
+    if told:
+        assert "keras-predict took" in told[0].reason
 
 
 def test_few_rounds_among_many_tests_are_said_to_be_too_few() -> None:

@@ -10,8 +10,8 @@ from benchmarks.comparison.grounds import find_grounds
 from benchmarks.comparison.judging import Draft, judge, sentences, tests_of, without_hope
 from benchmarks.comparison.record import Alone, Comparison, Limits, Outcome, Side
 from benchmarks.comparison.subjects import Context, compare_subject
-from benchmarks.comparison.times import Reference, find_reference, is_disturbed
-from benchmarks.plan import KERAS_FUNCTION, KERAS_SUBJECTS
+from benchmarks.comparison.times import Reference, find_reference, folder_drift, is_disturbed
+from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT, KERAS_SUBJECTS
 from benchmarks.records.performance import NotMeasured, SubjectResult
 from benchmarks.records.report import Report
 from benchmarks.report.wording import counted
@@ -49,7 +49,8 @@ def compare_reports(
     pairing, remark = pair_answers(answers_before, answers_after, same_pictures=grounds.same_pictures)
     found = _find_reference(reference, first, second, limits)
     usable = found if isinstance(found, Reference) and grounds.same_machine else None
-    context = Context(grounds, pairing, usable, limits)
+    drift = folder_drift(first.get(KERAS_PREDICT), second.get(KERAS_PREDICT)) if grounds.same_machine else None
+    context = Context(grounds, pairing, usable, drift, limits)
     drafts = _draft_subjects(first, second, context)
     gone = _gone(first, second) if grounds.same_machine else ()
     if not drafts and not gone:
@@ -176,6 +177,11 @@ def _drifted(context: Context) -> Iterable[NotMeasured]:
         yield NotMeasured(
             "throughput and cold start, which are shown and not judged",
             f"{context.reference.name} took {_longer(context.reference.drift)}: the machine itself had another speed",
+        )
+    elif context.folder_drift is not None and context.has_folder_drifted:
+        yield NotMeasured(
+            "offline throughput, which is shown and not judged",
+            f"{KERAS_PREDICT} took {_longer(context.folder_drift)} for a folder: all cores together had another speed",
         )
 
 

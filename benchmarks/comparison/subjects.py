@@ -32,18 +32,25 @@ class Context:
         grounds: What may be compared.
         pairing: Answers picture by picture, or None.
         reference: The model that latencies are divided by, or None.
+        folder_drift: How much longer ``keras-predict`` took for a folder in the second report, as a share, or None.
         limits: How much worse a figure may be.
     """
 
     grounds: Grounds
     pairing: Pairing | None
     reference: Reference | None
+    folder_drift: float | None
     limits: Limits
 
     @property
     def has_drifted(self) -> bool:
         """Whether the reference says that the machine itself had another speed."""
         return self.reference is not None and is_beyond(abs(self.reference.drift), self.limits.max_slowdown)
+
+    @property
+    def has_folder_drifted(self) -> bool:
+        """Whether ``keras-predict`` says that all cores together had another speed."""
+        return self.folder_drift is not None and is_beyond(abs(self.folder_drift), self.limits.max_slowdown)
 
 
 def compare_subject(
@@ -94,7 +101,8 @@ def _by_rule(before: Performance, after: Performance, context: Context) -> tuple
         workers = f"{before.offline.workers} and {after.offline.workers} workers"
         missing.append(NotMeasured("offline throughput", workers))
     else:
-        timed.insert(0, offline_difference(before.offline, after.offline, limits))
+        found = offline_difference(before.offline, after.offline, limits)
+        timed.insert(0, dataclasses.replace(found, outcome=Outcome.SHOWN) if context.has_folder_drifted else found)
     if context.has_drifted:
         timed = [dataclasses.replace(item, outcome=Outcome.SHOWN) for item in timed]
     sizes = []

@@ -52,6 +52,19 @@ def find_reference(name: str, before: SubjectResult | None, after: SubjectResult
     return Reference(name, *bursts, _as_share(_log_shift(*bursts).estimate))
 
 
+def folder_drift(before: SubjectResult | None, after: SubjectResult | None) -> float | None:
+    """How much longer one model took for a folder in the second report, as a share; None where it is not known.
+
+    A folder takes all cores at once. What they give together drifts more than what one gives, and on its own.
+    """
+    if before is None or after is None or before.performance is None or after.performance is None:
+        return None
+    first, second = before.performance.offline, after.performance.offline
+    if not before.sha256 or before.sha256 != after.sha256 or first is None or second is None:
+        return None
+    return first.images_per_s / second.images_per_s - 1
+
+
 def is_disturbed(reference: Reference, performances: Sequence[tuple[Performance, Performance]], limits: Limits) -> bool:
     """Whether something slowed the reference alone, so that dividing by it makes latencies less certain, not more.
 
