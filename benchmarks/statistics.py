@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.bootstrap import median_of_bursts, median_of_values
+from benchmarks.bootstrap import median_of_bursts, median_of_series, median_of_values
 from edge_runtime.statistics.intervals import wilson_interval
 
 _NS_PER_MS = 1e6
@@ -164,7 +164,7 @@ def ratio_of(reference: Sequence[float], own: Sequence[float], seed: int = 0) ->
     median = math.exp(float(np.median(logs)))
     interval = None
     if len(logs) >= _MIN_DRAWN:
-        low, high = median_of_values(logs, seed)
+        low, high = median_of_series(logs, seed)
         interval = _around(median, math.exp(low), math.exp(high))
     return Ratio(median, interval, len(logs))
 
@@ -186,19 +186,28 @@ def median_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
     return _around(float(np.median(array)), *median_of_values(array, seed))
 
 
+def repeat_spread(ratio: Ratio) -> float | None:
+    """By how much a second run of the same benchmark may give another ratio, as a share of it; None where unknown.
+
+    Two medians that are each known to ``w`` (half of the 95 % interval) differ by up to ``sqrt(2) w``.
+    """
+    if ratio.interval is None:
+        return None
+    return math.sqrt(2) * (ratio.interval.high - ratio.interval.low) / 2 / ratio.median
+
+
 def is_noisy(ratio: Ratio, tolerance: float = 0.05) -> bool:
     """Whether a second run of the same benchmark may well give another ratio.
 
     Args:
         ratio: The ratio.
-        tolerance: Largest half width of its interval, as a share of its median.
+        tolerance: How far apart two runs may lie, as a share.
 
     Returns:
-        True where the interval is wider, and where there is none: what nobody knows to be steady cannot be relied on.
+        True where `repeat_spread` is more, and where it is unknown: what nobody knows to be steady cannot be relied on.
     """
-    if ratio.interval is None:
-        return True
-    return (ratio.interval.high - ratio.interval.low) / 2 > tolerance * ratio.median
+    spread = repeat_spread(ratio)
+    return spread is None or spread > tolerance
 
 
 def _at_rank(ranked: Sequence[float], percent: float) -> float:

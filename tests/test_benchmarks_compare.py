@@ -318,6 +318,26 @@ def test_throughput_is_not_judged_where_keras_says_that_all_cores_had_another_sp
         assert "keras-predict took" in told[0].reason
 
 
+@pytest.mark.parametrize(("keras_ms", "outcome"), [(5200.0, Outcome.REGRESSION), (6000.0, Outcome.SHOWN)])
+def test_cold_start_is_not_judged_where_keras_started_at_another_speed(keras_ms: float, outcome: Outcome) -> None:
+    reports = []
+    for keras, own in ((5000.0, 200.0), (keras_ms, 260.0)):
+        report = sample_report(SAMPLES)
+        for name, start_ms in (("keras-function", keras), ("int8", own)):
+            performance = next(item.performance for item in report.subjects if item.name == name)
+            assert performance is not None
+            samples_ms = (start_ms - 1, start_ms, start_ms + 1)
+            start = dataclasses.replace(performance.cold_start, samples_ms=samples_ms, median_ms=start_ms)
+            report = with_performance(report, name, cold_start=start)
+        reports.append(report)
+    comparison = compare_reports(reports[0], reports[1], None, None, Limits())
+    assert find(comparison, "int8", "cold start").outcome is outcome
+    told = [item.reason for item in comparison.not_compared if item.what.startswith("cold start")]
+    assert told == (
+        ["keras-function took 20.0 % longer to start: programs started at another speed"] if keras_ms > 5500 else []
+    )
+
+
 def test_few_rounds_among_many_tests_are_said_to_be_too_few() -> None:
     before, after = (sample_report(altered("int8", p50_ms=p50), rounds=4) for p50 in (0.52, 0.78))
     comparison = compare_reports(before, after, None, None, Limits())

@@ -10,7 +10,7 @@ from benchmarks.comparison.grounds import find_grounds
 from benchmarks.comparison.judging import Draft, judge, sentences, tests_of, without_hope
 from benchmarks.comparison.record import Alone, Comparison, Limits, Outcome, Side
 from benchmarks.comparison.subjects import Context, compare_subject
-from benchmarks.comparison.times import Reference, find_reference, folder_drift, is_disturbed
+from benchmarks.comparison.times import Reference, find_reference, folder_drift, is_disturbed, start_drift
 from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT, KERAS_SUBJECTS
 from benchmarks.records.performance import NotMeasured, SubjectResult
 from benchmarks.records.report import Report
@@ -49,8 +49,9 @@ def compare_reports(
     pairing, remark = pair_answers(answers_before, answers_after, same_pictures=grounds.same_pictures)
     found = _find_reference(reference, first, second, limits)
     usable = found if isinstance(found, Reference) and grounds.same_machine else None
-    drift = folder_drift(first.get(KERAS_PREDICT), second.get(KERAS_PREDICT)) if grounds.same_machine else None
-    context = Context(grounds, pairing, usable, drift, limits)
+    folders = folder_drift(first.get(KERAS_PREDICT), second.get(KERAS_PREDICT)) if grounds.same_machine else None
+    starts = start_drift(first.get(KERAS_FUNCTION), second.get(KERAS_FUNCTION)) if grounds.same_machine else None
+    context = Context(grounds, pairing, usable, folders, starts, limits)
     drafts = _draft_subjects(first, second, context)
     gone = _gone(first, second) if grounds.same_machine else ()
     if not drafts and not gone:
@@ -178,10 +179,16 @@ def _drifted(context: Context) -> Iterable[NotMeasured]:
             "throughput and cold start, which are shown and not judged",
             f"{context.reference.name} took {_longer(context.reference.drift)}: the machine itself had another speed",
         )
-    elif context.folder_drift is not None and context.has_folder_drifted:
+        return
+    if context.folder_drift is not None and context.has_folder_drifted:
         yield NotMeasured(
             "offline throughput, which is shown and not judged",
             f"{KERAS_PREDICT} took {_longer(context.folder_drift)} for a folder: all cores together had another speed",
+        )
+    if context.start_drift is not None and context.have_starts_drifted:
+        yield NotMeasured(
+            "cold start, which is shown and not judged",
+            f"{KERAS_FUNCTION} took {_longer(context.start_drift)} to start: programs started at another speed",
         )
 
 

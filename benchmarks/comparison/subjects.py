@@ -33,6 +33,7 @@ class Context:
         pairing: Answers picture by picture, or None.
         reference: The model that latencies are divided by, or None.
         folder_drift: How much longer ``keras-predict`` took for a folder in the second report, as a share, or None.
+        start_drift: How much longer ``keras-function`` took for a cold start in it, or None.
         limits: How much worse a figure may be.
     """
 
@@ -40,6 +41,7 @@ class Context:
     pairing: Pairing | None
     reference: Reference | None
     folder_drift: float | None
+    start_drift: float | None
     limits: Limits
 
     @property
@@ -51,6 +53,11 @@ class Context:
     def has_folder_drifted(self) -> bool:
         """Whether ``keras-predict`` says that all cores together had another speed."""
         return self.folder_drift is not None and is_beyond(abs(self.folder_drift), self.limits.max_slowdown)
+
+    @property
+    def have_starts_drifted(self) -> bool:
+        """Whether ``keras-function`` says that programs started at another speed."""
+        return self.start_drift is not None and is_beyond(abs(self.start_drift), self.limits.max_slowdown)
 
 
 def compare_subject(
@@ -93,7 +100,8 @@ def compare_subject(
 def _by_rule(before: Performance, after: Performance, context: Context) -> tuple[list[Difference], list[NotMeasured]]:
     """Figures without a test: throughput, cold start, memory, install size."""
     limits = context.limits
-    timed = [cold_start_difference(before.cold_start, after.cold_start, limits)]
+    start = cold_start_difference(before.cold_start, after.cold_start, limits)
+    timed = [dataclasses.replace(start, outcome=Outcome.SHOWN) if context.have_starts_drifted else start]
     missing = []
     if before.offline is None or after.offline is None:
         missing += _lost("offline throughput", before.offline, after.offline)

@@ -65,6 +65,15 @@ def folder_drift(before: SubjectResult | None, after: SubjectResult | None) -> f
     return first.images_per_s / second.images_per_s - 1
 
 
+def start_drift(before: SubjectResult | None, after: SubjectResult | None) -> float | None:
+    """How much longer one model took for a cold start in the second report, as a share; None where it is not known."""
+    if before is None or after is None or before.performance is None or after.performance is None:
+        return None
+    if not before.sha256 or before.sha256 != after.sha256:
+        return None
+    return after.performance.cold_start.median_ms / before.performance.cold_start.median_ms - 1
+
+
 def is_disturbed(reference: Reference, performances: Sequence[tuple[Performance, Performance]], limits: Limits) -> bool:
     """Whether something slowed the reference alone, so that dividing by it makes latencies less certain, not more.
 

@@ -136,8 +136,8 @@ def _notes(rows: Sequence[PeerRow]) -> list[str]:
     noisy = [row.name for row in rows if row.times_ours is not None and is_noisy(row.times_ours)]
     if noisy:
         notes.append(
-            "Too noisy to be relied on, since the interval reaches more than 5 % from its middle or there are too few "
-            f"rounds: {len(noisy)} of the ratios from file to label ({'; '.join(noisy)})."
+            "Too noisy to be relied on, since by its interval another run may differ by more than 5 % or there are too "
+            f"few rounds: {len(noisy)} of the ratios from file to label ({'; '.join(noisy)})."
         )
     threads = {row.tool: row.threads for row in rows}
     notes.append("Threads: " + "; ".join(f"{tool} {count}" for tool, count in threads.items()) + ".")

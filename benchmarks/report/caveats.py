@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from benchmarks.records.report import Report
 from benchmarks.report.table import is_keras, measured
 from benchmarks.report.wording import counted, joined, one_line, sentence
-from benchmarks.statistics import Interval, is_noisy
+from benchmarks.statistics import Interval, is_noisy, repeat_spread
 
 _QUIET_WAITING = 0.05
 """Share of the timed calls spent waiting for a processor up to which a machine counts as quiet."""
@@ -53,15 +53,14 @@ def _noise(report: Report) -> list[str]:
     lines = []
     speedups = [(subject.name, figures.single_stream.speedup) for subject, figures in measured(report)]
     noisy = [(name, ratio) for name, ratio in speedups if ratio is not None and is_noisy(ratio)]
-    wide = [
-        f"{name} ({100 * _half_width(ratio.interval, ratio.median):.0f} %)" for name, ratio in noisy if ratio.interval
-    ]
+    spreads = [(name, repeat_spread(ratio)) for name, ratio in noisy]
+    wide = [f"{name} ({100 * spread:.0f} %)" for name, spread in spreads if spread is not None]
     if wide:
         lines.append(
-            f"The machine was too noisy: the 95 % interval of the speed-up is wider than 5 % to either side for "
-            f"{joined(wide)}, so another run may give another figure."
+            "The machine was too noisy: by its 95 % interval, another run may give a speed-up that differs by more "
+            f"than 5 % for {joined(wide)}."
         )
-    unknown = [name for name, ratio in noisy if ratio.interval is None]
+    unknown = [name for name, spread in spreads if spread is None]
     if unknown:
         lines.append(f"The speed-up of {joined(unknown)} has no interval: too few rounds to say how steady it is.")
     if not any(ratio for _, ratio in speedups):
