@@ -8,7 +8,6 @@ from pathlib import Path
 
 from benchmarks.comparison.anonymous import traces, without_paths
 from benchmarks.comparison.files import load_report
-from benchmarks.comparison.record import Limits
 from benchmarks.records.report import Report
 from benchmarks.statistics import is_noisy
 from edge_runtime.atomic import write_atomic
@@ -16,8 +15,6 @@ from edge_runtime.errors import UsageError
 from edge_runtime.labels import shorten
 
 _LONGEST_PART = 60
-_TOLERANCE = Limits().max_slowdown
-"""How far apart two runs may lie: no more than what `edge-bench compare` begins to call a slowdown."""
 
 _NO_DISTRIBUTION = re.compile(r"\(.*?\)|gnu/linux", re.IGNORECASE)
 
@@ -69,11 +66,11 @@ def unfit(report: Report) -> Iterable[str]:
     noisy = [
         name
         for name, performance in performances
-        if performance and performance.single_stream.speedup and is_noisy(performance.single_stream.speedup, _TOLERANCE)
+        if performance and performance.single_stream.speedup and is_noisy(performance.single_stream.speedup)
     ]
     if noisy:
         yield (
-            f"the speed-up of {', '.join(noisy)} may differ by more than {100 * _TOLERANCE:.0f} % in another run; "
+            f"the speed-up of {', '.join(noisy)} may differ by more than 5 % in another run; "
             "measure again on a quiet machine, or with more --rounds"
         )
     if not any(performance and performance.single_stream.speedup for _, performance in performances):
