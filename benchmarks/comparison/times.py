@@ -57,21 +57,16 @@ def folder_drift(before: SubjectResult | None, after: SubjectResult | None) -> f
 
     A folder takes all cores at once. What they give together drifts more than what one gives, and on its own.
     """
-    if before is None or after is None or before.performance is None or after.performance is None:
+    found = _of_one_file(before, after)
+    if found is None or found[0].offline is None or found[1].offline is None:
         return None
-    first, second = before.performance.offline, after.performance.offline
-    if not before.sha256 or before.sha256 != after.sha256 or first is None or second is None:
-        return None
-    return first.images_per_s / second.images_per_s - 1
+    return found[0].offline.images_per_s / found[1].offline.images_per_s - 1
 
 
 def start_drift(before: SubjectResult | None, after: SubjectResult | None) -> float | None:
     """How much longer one model took for a cold start in the second report, as a share; None where it is not known."""
-    if before is None or after is None or before.performance is None or after.performance is None:
-        return None
-    if not before.sha256 or before.sha256 != after.sha256:
-        return None
-    return after.performance.cold_start.median_ms / before.performance.cold_start.median_ms - 1
+    found = _of_one_file(before, after)
+    return found[1].cold_start.median_ms / found[0].cold_start.median_ms - 1 if found else None
 
 
 def is_disturbed(reference: Reference, performances: Sequence[tuple[Performance, Performance]], limits: Limits) -> bool:
@@ -146,6 +141,15 @@ def size_difference(metric: str, before: int, after: int, limits: Limits) -> Dif
 def is_beyond(value: float, limit: float) -> bool:
     """Whether a limit is passed, but for rounding."""
     return value > limit + _TOLERANCE
+
+
+def _of_one_file(before: SubjectResult | None, after: SubjectResult | None) -> tuple[Performance, Performance] | None:
+    """What two reports measured of a model, where it is the same file in both."""
+    if before is None or after is None or not before.sha256 or before.sha256 != after.sha256:
+        return None
+    if before.performance is None or after.performance is None:
+        return None
+    return before.performance, after.performance
 
 
 def _relative(before: Performance, after: Performance, reference: Reference) -> tuple[list[float], list[float]]:
