@@ -10,8 +10,8 @@ from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT, SubjectPlan
 from benchmarks.records.performance import NotMeasured
 from benchmarks.settings import Scenario, Settings
 
-OFFLINE_S = 0.7
-CAMERA_S = 2.0
+OFFLINE_S = 0.5
+CAMERA_S = 1.5
 SWEEP_ROUNDS = 5
 
 _OFFLINE_BURSTS = 4
