@@ -24,6 +24,7 @@ from edge_runtime.results import Prediction
 from edge_runtime.tensors import dequantize
 
 _FEW_LABELS = 64
+_FEW_WANTED = 8
 
 
 class Classifier:
@@ -133,10 +134,8 @@ class Classifier:
         """
         answer = answer_of(probabilities, self.output_spec)
         wanted = min(max(1, top_k), len(probabilities))
-        order = _strongest(probabilities, wanted)
-        if order[:1] != [answer]:
-            order = [answer, *(index for index in order if index != answer)]
-        top = [Prediction(self.labels[index], float(probabilities[index])) for index in order[:wanted]]
+        order = _in_order(probabilities, answer, wanted)
+        top = [Prediction(self.labels[index], float(probabilities[index])) for index in order]
         # The answer of probabilities with a NaN among them is that NaN.
         if not math.isfinite(top[0].score):
             raise EngineError(
@@ -175,13 +174,16 @@ def variant_for(model: Path, engine: object) -> Variant | None:
     return None
 
 
-def _strongest(probabilities: NDArray[np.float32], wanted: int) -> list[int]:
-    """At least ``wanted`` indices in falling order; equal scores stay in label order, the same on every machine."""
-    count = len(probabilities)
-    if count <= _FEW_LABELS:
-        # For so few, numpy's calls would take longer than what they do.
-        return sorted(range(count), key=probabilities.tolist().__getitem__, reverse=True)
+def _in_order(probabilities: NDArray[np.float32], answer: int, wanted: int) -> list[int]:
+    """The answer and the strongest others; equal scores stay in label order, the same on every machine."""
+    if len(probabilities) <= _FEW_LABELS or wanted > _FEW_WANTED:
+        # For few labels, numpy's calls would take longer than what they do.
+        order = sorted(range(len(probabilities)), key=probabilities.tolist().__getitem__, reverse=True)
+        return order[:wanted] if order[0] == answer else [answer, *(each for each in order if each != answer)][:wanted]
     # To sort a thousand labels for the best three would cost more than the rest of the loop around a model.
-    strong = np.flatnonzero(probabilities >= np.partition(probabilities, -wanted)[-wanted])
-    ranked: list[int] = strong[np.argsort(-probabilities[strong], kind="stable")].tolist()
-    return ranked
+    left, order = probabilities.copy(), [answer]
+    for _ in range(wanted - 1):
+        left[order[-1]] = -np.inf
+        order.append(int(left.argmax()))
+    # Twice the same, where all that is left is minus infinity.
+    return list(dict.fromkeys(order))

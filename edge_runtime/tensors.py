@@ -17,9 +17,10 @@ def dequantize(values: NDArray[Any], info: TensorSpec) -> NDArray[np.float32]:
     """Real values of a tensor, float32 of the same shape; floats pass through, float32 as it is."""
     if info.scale == 0.0:
         return values.astype(np.float32, copy=False)
-    real: NDArray[np.float32] = (values.astype(np.int32) - info.zero_point).astype(np.float32)
-    scaled: NDArray[np.float32] = np.multiply(real, np.float32(info.scale), dtype=np.float32)
-    return scaled
+    # The difference of two integers of 16 bits or fewer is exact in float32.
+    real: NDArray[np.float32] = np.subtract(values, np.float32(info.zero_point), dtype=np.float32)
+    real *= np.float32(info.scale)
+    return real
 
 
 def quantize(real: NDArray[Any], info: TensorSpec) -> NDArray[Any]:

@@ -53,6 +53,26 @@ def test_an_answer_that_is_no_number_is_an_error_of_the_model(labels, value):
         fake_classifier(tuple(map(str, range(labels)))).rank(values)
 
 
+def test_no_label_is_named_twice_where_others_are_impossible():
+    values = np.full(1000, -np.inf, np.float32)
+    values[[7, 3]] = 0.5, 0.25
+    ranked = fake_classifier(tuple(map(str, range(1000)))).rank(values, 4)
+    labels = [prediction.label for prediction in ranked]
+    assert labels[:2] == ["7", "3"]
+    assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16"])
+def test_dequantizing_is_exact(dtype):
+    limits = np.iinfo(dtype)
+    values = np.arange(limits.min, limits.max + 1).astype(dtype)
+    for zero_point in (limits.min, 3, limits.max):
+        real = dequantize(values, TensorSpec("x", dtype, values.shape, 0.0039215689, zero_point))
+        differences = values.astype(np.int64) - zero_point
+        assert real.dtype == np.float32
+        np.testing.assert_array_equal(real, differences.astype(np.float32) * np.float32(0.0039215689))
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16"])
 @given(scale=st.floats(1e-4, 2.0), zero_point=st.integers(-100, 100), value=st.integers(-128, 255))
 def test_quantized_values_survive_the_round_trip(dtype, scale, zero_point, value):
