@@ -1,18 +1,23 @@
 """How near ``edge-run classify`` of many photos comes to the limit of the machine, beside plain loops.
 
-    python -m benchmarks.studies.folder_throughput MODEL.tflite PHOTOS [--labels FILE] [--pictures 1000] [--rounds 5]
-        [--mediapipe PYTHON]
+    python -m benchmarks.studies.folder_throughput MODEL.tflite PHOTOS [--labels FILE] [--processes 3] [--rounds 8]
+        [--pictures 1000] [--wholes 5] [--mediapipe PYTHON]
 
-All sides run in turn, round after round (A B C A B C ...), each in a process of its own, after one round that does not
-count. The limit is cores / processor seconds a picture of decode + resize + invoke, measured in the same round. Needed:
-``edge-run`` at 0.93 of the limit, and 1.9 times a plain loop of one interpreter and one thread. There are two of these:
-one as it is usually written, and one that makes the same pixels.
+Steady rates: each side is a process that stays open (one a core where it says so), and in each round every side runs
+all photos, in an order drawn by chance, so that a machine whose speed drifts within minutes is the same one for all of
+them. Several generations of processes, because where a process lies in memory moves its speed. Whole processes, from
+their start to their last row, are measured after that, in turn.
+
+The limit is cores / processor seconds a picture of decode + resize + invoke, measured in the same round. Needed: 0.93
+of the limit, and 1.9 times a plain loop of one interpreter and one thread. A plain loop on every core shows how much of
+that the cores themselves give: with neighbours on its hardware a virtual core at work slows the other one.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
+import random
 import statistics
 import subprocess
 import sys
@@ -23,19 +28,22 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
+from benchmarks.statistics import ratio_of
 from benchmarks.studies.cold_start import as_installed
+from edge_runtime.cores import core_count
 from edge_runtime.picture_names import is_image_name
 
-_WHOLE = "edge-run classify, whole process"
-_NAMES = {
+_SLICE = 400
+_STEADY = {
     "limit": "limit: cores / processor time",
     "busy": "the same with every core at work",
-    "pipeline": "edge-run's pipeline, steady",
-    "whole": _WHOLE,
-    "plain": "plain loop with cv2.resize, steady",
-    "same": "plain loop with the same pixels, steady",
-    "mediapipe": "MediaPipe's ImageClassifier, steady",
+    "pipeline": "edge-run's pipeline",
+    "plain": "plain loop with cv2.resize",
+    "each": "such a loop on every core, in processes",
+    "same": "plain loop with the same pixels",
+    "mediapipe": "MediaPipe's ImageClassifier",
 }
+_WHOLE = {"edge-run": "edge-run classify, whole process", "script": "plain loop with cv2.resize, whole process"}
 
 
 @dataclass(frozen=True)
@@ -45,94 +53,143 @@ class Setting:
     Attributes:
         model: A model file.
         labels: Its labels, or None where it carries a manifest.
-        list_file: The photos, one a line.
-        pictures: How many lines those are.
+        photos: The photos.
         mediapipe: A Python that has MediaPipe, or None.
     """
 
     model: str
     labels: str | None
-    list_file: str
-    pictures: int
+    photos: tuple[Path, ...]
     mediapipe: str | None
 
 
-def measure_round(setting: Setting) -> dict[str, float]:
-    """Pictures a second of each side, once in turn."""
+def measure_steady(setting: Setting, scratch: Path, processes: int, rounds: int) -> list[dict[str, float]]:
+    """Pictures a second of each side, round by round."""
+    list_file = _write_list(setting, scratch, -(-_SLICE // len(setting.photos)) * len(setting.photos))
+    given = [setting.model, str(list_file), *([setting.labels] if setting.labels else [])]
     child = [sys.executable, "-m", "benchmarks.studies.folder_child"]
-    given = [setting.model, setting.list_file, *([setting.labels] if setting.labels else [])]
-    rates = {side: _rate([*child, side, *given]) for side in ("limit", "busy", "pipeline")}
-    rates["whole"] = setting.pictures / _whole_s(setting)
-    rates.update({side: _rate([*child, side, *given]) for side in ("plain", "same")})
+    commands = {side: [*child, side, *given] for side in ("limit", "busy", "pipeline", "plain", "same")}
+    commands["each"] = commands["plain"]
     if setting.mediapipe:
         script = str(Path(__file__).with_name("mediapipe_loop.py"))
-        rates["mediapipe"] = _rate([setting.mediapipe, script, setting.model, setting.list_file])
-    return rates
+        commands["mediapipe"] = [setting.mediapipe, script, setting.model, str(list_file)]
+    chance = random.Random(0)  # noqa: S311  an order, not a secret
+    measured = []
+    for _ in range(processes):
+        with contextlib.ExitStack() as stack:
+            sides = {
+                side: [stack.enter_context(_Child(command)) for _ in range(core_count() if side == "each" else 1)]
+                for side, command in commands.items()
+            }
+            for _ in range(rounds):
+                rates = {side: _rate(sides[side]) for side in chance.sample(list(sides), len(sides))}
+                print({side: round(rates[side], 1) for side in sides}, file=sys.stderr)
+                measured.append(rates)
+    return measured
 
 
-def render(rounds: Sequence[dict[str, float]]) -> str:
-    """A table of medians; ratios are taken within each round."""
-    columns = ("pictures/s", "of the limit", "of it at work", "times the plain loop", "times that with the same pixels")
+def measure_wholes(setting: Setting, scratch: Path, pictures: int, rounds: int) -> list[dict[str, float]]:
+    """Pictures a second of whole processes that write a row for each picture, in turn, after a round of warming up."""
+    list_file = _write_list(setting, scratch, pictures)
+    rows = scratch / "rows"
+    edge_run = [str(Path(sys.executable).with_name("edge-run")), "classify", setting.model, "--list", str(list_file)]
+    edge_run += ["--format", "jsonl"]
+    edge_run += ["--labels", setting.labels, "--crop", "center"] if setting.labels else []
+    script = [sys.executable, str(Path(__file__).with_name("plain_loop.py")), setting.model, str(list_file)]
+    measured = []
+    for _ in range(rounds + 1):
+        rates = {}
+        for side, command in (("edge-run", edge_run), ("script", script)):
+            started_s = time.perf_counter()
+            with rows.open("wb") as out:
+                done = subprocess.run(command, env=as_installed(), stdout=out, stderr=subprocess.PIPE, check=False)
+            rates[side] = pictures / (time.perf_counter() - started_s)
+            if done.returncode or rows.read_bytes().count(b"\n") != pictures:
+                sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr.decode()}")
+        print({side: round(rate, 1) for side, rate in rates.items()}, file=sys.stderr)
+        measured.append(rates)
+    return measured[1:]
+
+
+def render(names: dict[str, str], rounds: Sequence[dict[str, float]], references: Sequence[str]) -> str:
+    """A table of medians; ratios are taken within each round, with the 95 % interval of their median."""
+    columns = ["pictures/s (least to most)", *(f"times {names[reference]}" for reference in references)]
     lines = [f"| | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
-    for side, name in _NAMES.items():
-        if side in rounds[0]:
-            cells = [_spread([one[side] for one in rounds], ".0f")]
-            cells += [
-                _spread([one[side] / one[other] for one in rounds], ".3f")
-                for other in ("limit", "busy", "plain", "same")
-            ]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+    for side in (side for side in names if side in rounds[0]):
+        own = [one[side] for one in rounds]
+        cells = [f"{statistics.median(own):.0f} ({min(own):.0f} to {max(own):.0f})"]
+        for reference in references:
+            ratio = ratio_of(own, [one[reference] for one in rounds])
+            span = f" ({ratio.interval.low:.3f} to {ratio.interval.high:.3f})" if ratio.interval else ""
+            cells.append(f"{ratio.median:.3f}{span}")
+        lines.append(f"| {names[side]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure and print a table."""
+    """Measure and print two tables."""
     parser = argparse.ArgumentParser(description="edge-run classify against the limit of the machine.")
     parser.add_argument("model", help="a .tflite file")
     parser.add_argument("photos", type=Path, help="a folder of photos, which are repeated")
     parser.add_argument("--labels", help="its labels, for a model without a manifest; it is cropped at the centre")
-    parser.add_argument("--pictures", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=3, help="generations of processes, for the steady rates")
+    parser.add_argument("--rounds", type=int, default=8, help="rounds of each generation")
+    parser.add_argument("--pictures", type=int, default=1000, help="of a whole process")
+    parser.add_argument("--wholes", type=int, default=5, help="rounds of whole processes")
     parser.add_argument("--mediapipe", metavar="PYTHON", help="a Python that has MediaPipe")
     asked = parser.parse_args()
-    photos = sorted(path.resolve() for path in asked.photos.iterdir() if is_image_name(path))
+    photos = tuple(sorted(path.resolve() for path in asked.photos.iterdir() if is_image_name(path)))
+    setting = Setting(asked.model, asked.labels, photos, asked.mediapipe)
     with tempfile.TemporaryDirectory() as scratch:
-        list_file = Path(scratch, "list.txt")
-        list_file.write_text("".join(f"{path}\n" for path in islice(cycle(photos), asked.pictures)), encoding="utf-8")
-        setting = Setting(asked.model, asked.labels, str(list_file), asked.pictures, asked.mediapipe)
-        rounds = []
-        for number in range(asked.rounds + 1):
-            rates = measure_round(setting)
-            print(number or "warm-up", {side: round(rate, 1) for side, rate in rates.items()}, file=sys.stderr)
-            rounds.append(rates)
-    print(f"{len(photos)} photos, {asked.pictures} pictures, {asked.rounds} rounds; median (least to most)\n")
-    print(render(rounds[1:]))
+        steady = measure_steady(setting, Path(scratch), asked.processes, asked.rounds)
+        wholes = measure_wholes(setting, Path(scratch), asked.pictures, asked.wholes)
+    print(f"{len(photos)} photos, {len(steady)} rounds of at least {_SLICE} pictures\n")
+    print(render(_STEADY, steady, ("limit", "busy", "plain", "same")))
+    print(f"\n{asked.pictures} pictures, {len(wholes)} rounds\n")
+    print(render(_WHOLE, wholes, ("script",)))
 
 
-def _rate(command: Sequence[str]) -> float:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    return float(json.loads(done.stdout.splitlines()[-1])["rate"])
+class _Child:
+    """A process that runs its list once for each line it is sent."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = " ".join(command)
+        self._process = subprocess.Popen(
+            command, env=as_installed(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+
+    def __enter__(self) -> _Child:
+        self.rate()  # its round of warming up, while nothing else runs
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def ask(self) -> None:
+        """Start one more run."""
+        if self._process.stdin:
+            self._process.stdin.write(b"\n")
+            self._process.stdin.flush()
+
+    def rate(self) -> float:
+        """Pictures a second of the run, once it has ended."""
+        line = self._process.stdout.readline() if self._process.stdout else b""
+        if not line:
+            sys.exit(f"{self._command}: ended with exit code {self._process.wait()}")
+        return float(line)
 
 
-def _whole_s(setting: Setting) -> float:
-    """Wall seconds of one ``edge-run classify``, from the start of its process to its end."""
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [str(Path(sys.executable).with_name("edge-run")), "classify", setting.model]
-        command += ["--list", setting.list_file, "--output", f"{scratch}/rows.jsonl"]
-        command += ["--labels", setting.labels, "--crop", "center"] if setting.labels else []
-        started_s = time.perf_counter()
-        done = subprocess.run(command, env=as_installed(), capture_output=True, text=True, check=False)
-        seconds = time.perf_counter() - started_s
-        rows = Path(scratch, "rows.jsonl").read_text(encoding="utf-8").count("\n") if done.returncode == 0 else 0
-    if rows != setting.pictures:
-        sys.exit(f"{_WHOLE}: {rows} rows of {setting.pictures}\n{done.stderr}")
-    return seconds
+def _rate(children: Sequence[_Child]) -> float:
+    """Pictures a second of children that run at once, together."""
+    for child in children:
+        child.ask()
+    return sum([child.rate() for child in children])
 
 
-def _spread(values: Sequence[float], form: str) -> str:
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+def _write_list(setting: Setting, scratch: Path, pictures: int) -> Path:
+    file = scratch / f"{pictures}.txt"
+    file.write_text("".join(f"{path}\n" for path in islice(cycle(setting.photos), pictures)), encoding="utf-8")
+    return file
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
     python mediapipe_loop.py MODEL.tflite LIST
 
 Pictures are read with OpenCV, because its own ``Image.create_from_file`` gives a grey JPEG one channel, at which the
-classifier stops for good. Prints a JSON line: pictures a second.
+classifier stops for good. Runs the list once, and once more for each line of standard input, and prints pictures a
+second.
 """
 
-import json
 import sys
 import time
+from itertools import chain
 
 import cv2
 import mediapipe as mp  # type: ignore[import-not-found]  # it lives in an environment of its own
@@ -26,9 +27,8 @@ with open(sys.argv[2], encoding="utf-8") as file:  # noqa: PTH123  a script of i
     paths = file.read().splitlines()
 options = ImageClassifierOptions(base_options=BaseOptions(model_asset_path=sys.argv[1]), max_results=3)
 with ImageClassifier.create_from_options(options) as classifier:
-    classifier.classify(read(paths[0]))
-    started_s = time.perf_counter()
-    for path in paths:
-        classifier.classify(read(path))
-    seconds = time.perf_counter() - started_s
-print(json.dumps({"rate": len(paths) / seconds}))
+    for _ in chain([""], sys.stdin):
+        started_s = time.perf_counter()
+        for path in paths:
+            classifier.classify(read(path))
+        print(len(paths) / (time.perf_counter() - started_s), flush=True)
