@@ -92,6 +92,33 @@ def read_text(path: Path, limit: int = 1 << 16) -> str | None:
         return None
 
 
+def vcgencmd(root: Path = ROOT) -> Path | None:
+    """The Raspberry Pi's program that asks its firmware, or None where there is none."""
+    return next((path for path in (root / "usr/bin/vcgencmd", root / "opt/vc/bin/vcgencmd") if path.exists()), None)
+
+
+def ask_vcgencmd(question: str, root: Path = ROOT) -> str | None:
+    """What the firmware answers, stripped; None where there is no such program, or it fails or does not answer."""
+    program = vcgencmd(root)
+    if program is None:
+        return None
+    import subprocess  # here, because a camera run needs nothing else of it
+
+    try:
+        done = subprocess.run(
+            [program, question],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_VCGENCMD_TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
 def _celsius(text: str | None) -> float | None:
     try:
         value = int(text or "") / 1000
@@ -105,31 +132,10 @@ def _throttle_word(root: Path) -> int | None:
     # Pi 3 and 4 call it soc/soc:firmware, Pi 5 puts an address into the name.
     texts = [read_text(path) for path in root.glob("sys/devices/platform/soc*/*firmware/get_throttled")]
     if not any(texts):
-        texts = [_ask_vcgencmd(root)]
+        texts = [ask_vcgencmd("get_throttled", root)]
     for text in texts:
         try:
             return int((text or "").rpartition("=")[2], 16)
         except ValueError:
             continue
     return None
-
-
-def _ask_vcgencmd(root: Path) -> str | None:
-    program = next((path for path in (root / "usr/bin/vcgencmd", root / "opt/vc/bin/vcgencmd") if path.exists()), None)
-    if program is None:
-        return None
-    import subprocess  # here, because a camera run needs nothing else of it
-
-    try:
-        done = subprocess.run(
-            [program, "get_throttled"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_VCGENCMD_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None

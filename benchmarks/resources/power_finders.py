@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 from benchmarks.resources.power import PowerReader
 from benchmarks.resources.power_readers import Counter, CounterReader, SampledReader, kernel_word, read_number
-from edge_runtime.board import read_text
+from edge_runtime.board import ask_vcgencmd, read_text, vcgencmd
 
 _INA_CHIPS = ("ina2", "ina3")
 _WHOLE_BOARD = ("vdd_in", "5v_in", "vin", "sys_5v0")  # what Jetsons and carrier boards call their input
-_VCGENCMD = ("usr/bin/vcgencmd", "opt/vc/bin/vcgencmd")
-_VCGENCMD_TIMEOUT_S = 2.0
 # A process each time, so that twenty a second would themselves be a load.
 _VCGENCMD_PERIOD_S = 0.25
 # "VDD_CORE_A current(7)=1.03125000A" and "VDD_CORE_V volt(15)=0.72131580V"
@@ -71,15 +68,14 @@ def find_hwmon(root: Path, wanted: str | None = None) -> Found:
 
 def find_pmic(root: Path) -> Found:
     """The rails of a Raspberry Pi 5's power chip, as ``vcgencmd pmic_read_adc`` tells them."""
-    program = next((root / place for place in _VCGENCMD if (root / place).exists()), None)
-    if program is None:
+    if vcgencmd(root) is None:
         return "no vcgencmd, so no Raspberry Pi 5"
     try:
-        _pmic_w(program)
+        _pmic_w(root)
     except OSError as error:
         return str(error)
     covers = "the rails of the Pi 5's power chip, without what hangs on its 5 V (USB, fan, HAT) and conversion losses"
-    return SampledReader("pmic", covers, lambda: _pmic_w(program), _VCGENCMD_PERIOD_S)
+    return SampledReader("pmic", covers, lambda: _pmic_w(root), _VCGENCMD_PERIOD_S)
 
 
 def find_battery(root: Path) -> Found:
@@ -155,17 +151,8 @@ def _battery_w(supply: Path) -> float:
     return abs(read_number(supply / "voltage_now") * read_number(supply / "current_now")) / 1e12
 
 
-def _pmic_w(program: Path) -> float:
-    try:
-        done = subprocess.run(
-            [program, "pmic_read_adc"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_VCGENCMD_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise OSError("vcgencmd pmic_read_adc does not answer") from error
-    return pmic_w(done.stdout)
+def _pmic_w(root: Path) -> float:
+    text = ask_vcgencmd("pmic_read_adc", root)
+    if text is None:
+        raise OSError("vcgencmd pmic_read_adc does not answer; only a Raspberry Pi 5 has such a power chip")
+    return pmic_w(text)
