@@ -137,12 +137,12 @@ for-mediapipe:
 	@$(MAKE) --no-print-directory $(MEDIAPIPE_SETUP) || echo 'MediaPipe cannot be installed here; its tests will be skipped'
 
 for-arm64:
-	@tests/arm64_root.sh || echo 'no emulated arm64 here; its tests will be skipped'
+	@tests/programs/arm64_root.sh || echo 'no emulated arm64 here; its tests will be skipped'
 
 check: lint test ## lint and test
 
 test-arm64: $(SETUP) ## Install the built wheel on emulated Raspberry Pis 4 and 5 and prove that the answers are the same there
-	tests/arm64_root.sh
+	tests/programs/arm64_root.sh
 	$(BIN)/pytest -m arm64
 
 clean: ## Remove virtual environments, caches and everything that was made

@@ -1,1 +1,1 @@
-"""Bundle and photos to report: what each export costs and gains against the full Keras model."""
+"""Benchmarks of a bundle's exports against the full Keras model."""

@@ -1,4 +1,4 @@
-"""From what was seen of each model to the rows of a report."""
+"""Rows of a report, computed from the raw measurements of each model."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy.against import against_keras
-from benchmarks.accuracy.metrics import accuracy_of, check_probabilities
+from benchmarks.accuracy import accuracy_of, against_keras, check_probabilities
 from benchmarks.evaluation import EvaluationSet
-from benchmarks.measuring.measurement import Measurement, Start
 from benchmarks.measuring.protocol import Burst, CameraTrace, OfflineRun, StageTimes
+from benchmarks.measuring.session import Measurement, Start
 from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT
-from benchmarks.records.accuracy import Accuracy, AgainstKeras
-from benchmarks.records.performance import (
+from benchmarks.records import (
+    Accuracy,
+    AgainstKeras,
     CameraRun,
     ColdStart,
     NotMeasured,
@@ -26,13 +26,13 @@ from benchmarks.records.performance import (
     SubjectResult,
     ThreadPoint,
 )
-from benchmarks.resources.power_choice import explain_no_meter
+from benchmarks.resources.power_meters import explain_no_meter
 from benchmarks.resources.sizes import install_bytes, packages_of
 from benchmarks.settings import Settings
 from benchmarks.statistics import median_interval, percentile, ratio_of, summarize_latencies
 from edge_runtime.contract import Manifest
-from edge_runtime.cores import core_count
 from edge_runtime.errors import EngineError
+from edge_runtime.platform.board import core_count
 
 _NS_PER_MS = 1e6
 

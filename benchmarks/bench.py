@@ -1,4 +1,4 @@
-"""``edge-bench run`` as one plain function: bundle and pictures in, report directory out."""
+"""``edge-bench run`` as one function: bundle and images in, report directory out."""
 
 from __future__ import annotations
 
@@ -11,26 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.assembly import assemble
-from benchmarks.evaluation import EvaluationSet, choose_pictures, hashes_trained_on, prepare_pictures
+from benchmarks.evaluation import EvaluationSet, choose_images, hashes_trained_on, prepare_images
 from benchmarks.machine import MachineRecord, describe_machine
-from benchmarks.measuring.measurement import Measurement
 from benchmarks.measuring.schedule import measure_all, steps
+from benchmarks.measuring.session import Measurement
 from benchmarks.plan import BenchConfig, SubjectPlan, check_run, plan_subjects, remarks_on_checks, remarks_on_plan
-from benchmarks.records.board import BoardWatch
-from benchmarks.records.performance import SubjectResult
-from benchmarks.records.report import REPORT_FILE, Report
+from benchmarks.records import REPORT_FILE, BoardWatch, Report, SubjectResult
 from benchmarks.report.files import RawAnswers, write_report
 from benchmarks.report.verdict import verdict
 from benchmarks.resources.board_state import BoardWatcher, invalid_reasons
-from benchmarks.resources.power_choice import open_meter
+from benchmarks.resources.power_meters import open_meter
 from edge_runtime import __version__
-from edge_runtime.atomic import atomic_directory, check_free
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
 from edge_runtime.decision import top1
 from edge_runtime.errors import OutputError
-from edge_runtime.modelfile import default_order, file_sha256, read_bundle_manifest
-from edge_runtime.remembered import candidates, remember
+from edge_runtime.model.bundle import default_order, file_sha256, read_bundle_manifest
+from edge_runtime.model.fastest import candidates, remember_fastest
+from edge_runtime.platform.atomic import atomic_directory, check_free
 
 _NS_PER_MS = 1e6
 _DISTURBED_WAITING = 0.2
@@ -70,7 +68,7 @@ def run_bench(config: BenchConfig) -> Report:
     return report
 
 
-def remember_fastest(report: Report, manifest: Manifest) -> Variant | None:
+def remember_measured(report: Report, manifest: Manifest) -> Variant | None:
     """Let ``edge-run`` take the variant that was fastest here, from now on.
 
     Returns:
@@ -89,7 +87,7 @@ def remember_fastest(report: Report, manifest: Manifest) -> Variant | None:
     if any(_is_disturbed(subject) for subject in report.subjects if subject.name in variants):
         return None
     try:
-        return remember(manifest, p50_ms, default_order())
+        return remember_fastest(manifest, p50_ms, default_order())
     except OutputError:
         return None
 
@@ -104,7 +102,7 @@ def _measure(config: BenchConfig, manifest: Manifest, plans: Sequence[SubjectPla
     trained_on = hashes_trained_on(config.keras) if config.keras else None
     # Before the pictures are decoded: the machine is to be seen as it was found.
     machine = describe_machine()
-    pictures = prepare_pictures(choose_pictures(config), manifest.labels, manifest.input, trained_on, scratch)
+    pictures = prepare_images(choose_images(config), manifest.labels, manifest.input, trained_on, scratch)
     with contextlib.ExitStack() as stack:
         meter = open_meter(config.settings.power)
         if meter:

@@ -1,4 +1,4 @@
-"""``edge-bench``: what each export costs and gains against the full Keras model, on this machine."""
+"""Command line of ``edge-bench``: run, reproduce and compare."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from benchmarks.cli_compare import compare
-from benchmarks.cli_reference import reference
 from benchmarks.settings import Scenario, Settings
 from edge_runtime import __version__
 from edge_runtime.cli_support import note, require_extra, run_cli
@@ -19,7 +17,97 @@ from edge_runtime.contract import Variant
 
 if TYPE_CHECKING:
     from benchmarks.plan import BenchConfig
-    from benchmarks.records.report import Report
+    from benchmarks.records import Report
+
+
+@click.command()
+@click.argument("report_a", metavar="REPORT_A")
+@click.argument("report_b", metavar="REPORT_B")
+@click.option(
+    "--max-drop",
+    "max_drop_points",
+    metavar="PP",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Accuracy may fall by so many percentage points.",
+)
+@click.option(
+    "--max-slowdown",
+    "max_slowdown_percent",
+    metavar="PERCENT",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Latency and cold start may grow by so much, and throughput fall accordingly.",
+)
+@click.option(
+    "--max-growth",
+    "max_growth_percent",
+    metavar="PERCENT",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Files, installation and peak memory may grow by so much.",
+)
+@click.option(
+    "--reference",
+    metavar="MODEL",
+    default="keras-function",
+    show_default=True,
+    help="Latencies are divided by those of this model where both reports have it: it shows how fast the machine was.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 9 where anything of REPORT_A was not compared.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+    help="What is printed.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Also write compare.html, compare.md and compare.json here."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing comparison.")
+def compare(
+    report_a: str,
+    report_b: str,
+    max_drop_points: float,
+    max_slowdown_percent: float,
+    max_growth_percent: float,
+    reference: str,
+    strict: bool,
+    format_name: str,
+    out: Path | None,
+    overwrite: bool,
+) -> int:
+    """Compare REPORT_B with REPORT_A, the one before; exit with 8 if it is surely worse by more than allowed.
+
+    A report is a directory of edge-bench run, or its report.json. Exit
+    code 9: the reports cannot be compared, since one is marked invalid or they share no model.
+    """
+    from benchmarks.comparison.command import CompareConfig, Format, run_compare
+    from benchmarks.comparison.record import Limits
+    from edge_runtime.cli_support import require_extra
+
+    if out is not None:
+        require_extra("edge-bench compare --out", "bench", "jinja2")
+    limits = Limits(max_drop_points, max_slowdown_percent / 100, max_growth_percent / 100)
+    config = CompareConfig(
+        before=report_a,
+        after=report_b,
+        limits=limits,
+        reference=reference,
+        strict=strict,
+        format=Format(format_name),
+        out=out,
+        overwrite=overwrite,
+    )
+    text, code = run_compare(config)
+    click.echo(text)
+    return code
+
 
 _FULL = Settings()
 _QUICK = Settings(
@@ -49,7 +137,6 @@ def cli() -> None:
 
 
 cli.add_command(compare)
-cli.add_command(reference)
 
 
 @cli.command()
@@ -134,7 +221,7 @@ def run(
     """
     _require(keras)
     from benchmarks.plan import BenchConfig
-    from edge_runtime.modelfile import read_bundle_manifest
+    from edge_runtime.model.bundle import read_bundle_manifest
 
     place = out or Path("reports") / read_bundle_manifest(bundle).model_name
     return _measure(BenchConfig(bundle, data, keras, place, overwrite, _command_line(), settings_of(**choices)))
@@ -153,7 +240,7 @@ def reproduce(report: Path, out: Path, **others: Any) -> int:
 
     What to do next: edge-bench compare REPORT NEW.
     """
-    from benchmarks.records.report import read_report
+    from benchmarks.records import read_report
     from benchmarks.reproduction import changed_files, config_of, differences, lost_settings
 
     then = read_report(report)
@@ -188,8 +275,8 @@ def settings_of(
 
 
 def _thread_counts(text: str | None) -> tuple[int, ...]:
-    from edge_runtime.cores import core_count
     from edge_runtime.errors import UsageError
+    from edge_runtime.platform.board import core_count
 
     if text is None:
         cores = core_count()
@@ -207,13 +294,13 @@ def _require(keras: Path | None) -> None:
 
 
 def _measure(config: BenchConfig) -> int:
-    from benchmarks.bench import remember_fastest, run_bench
-    from benchmarks.records.report import PAGE_FILE
-    from edge_runtime.modelfile import read_bundle_manifest
+    from benchmarks.bench import remember_measured, run_bench
+    from benchmarks.records import PAGE_FILE
+    from edge_runtime.model.bundle import read_bundle_manifest
 
     report = run_bench(config)
     _show(report)
-    fastest = remember_fastest(report, read_bundle_manifest(config.bundle))
+    fastest = remember_measured(report, read_bundle_manifest(config.bundle))
     if fastest:
         note(f"note: {fastest.value} has the least p50 here; edge-run takes it by default on this machine from now on")
     click.echo(f"\nreport: {config.out / PAGE_FILE}")
@@ -221,7 +308,7 @@ def _measure(config: BenchConfig) -> int:
 
 
 def _show(report: Report) -> None:
-    from benchmarks.report.caveats import caveats
+    from benchmarks.report.facts import caveats
     from benchmarks.report.markdown import render_table
 
     click.echo(render_table(report))

@@ -1,24 +1,131 @@
-"""Which labelled pictures are measured on: choose them, check their labels, decode them once for all subjects."""
+"""Evaluation set: choose images, check their labels, and prepare them as one array on disk."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
-from benchmarks.known_labels import check_labels_known
-from benchmarks.picture_array import write_pictures
+import numpy as np
+
 from benchmarks.plan import BenchConfig
-from benchmarks.records.data import DataRecord, Unreadable
+from benchmarks.records import DataRecord, Unreadable
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import InputSpec
-from edge_runtime.datasets.raw_index import map_index_labels
-from edge_runtime.datasets.resolve import resolve
-from edge_runtime.datasets.samples import SPLIT_FILE, Dataset, Sample, Split, fingerprint, read_split_csv
-from edge_runtime.errors import DatasetError, UsageError
-from edge_runtime.modelfile import file_sha256
+from edge_runtime.errors import DatasetError, OutputError, UsageError
+from edge_runtime.labels import look_alike_key, shorten
+from edge_runtime.model.bundle import file_sha256
+from edge_runtime.workstation.datasets.decode import decode_all
+from edge_runtime.workstation.datasets.index import map_index_labels
+from edge_runtime.workstation.datasets.resolve import resolve
+from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Dataset, Sample, Split, fingerprint, read_split_csv
+
+_SHOWN = 5
+_SHOWN_CHARACTERS = 60
+
+
+def check_labels_known(source: str, samples: Sequence[Sample], labels: Sequence[str]) -> None:
+    """Check that the model knows the label of every picture.
+
+    A picture of an unknown label is no mistake of the model, and to leave it out in silence would be none of ours to
+    decide: the user is told which pictures, how many, and what may be meant.
+
+    Args:
+        source: As messages call it.
+        samples: The pictures, class indices already replaced by names.
+        labels: Of the model, in output order.
+
+    Raises:
+        DatasetError: A label that the model does not know.
+    """
+    known = set(labels)
+    unknown = Counter(sample.label for sample in samples if sample.label not in known)
+    if not unknown:
+        return
+    named = [f"{_shown(label)} ({count})" for label, count in sorted(unknown.items())]
+    raise DatasetError(
+        f"{source}: {sum(unknown.values())} of {len(samples)} pictures have a label that the model does not know: "
+        f"{_few(named)}; it knows {_few([_shown(label) for label in labels])}; {_remedy(unknown, labels)}"
+    )
+
+
+def _remedy(unknown: Counter[str], labels: Sequence[str]) -> str:
+    by_key = {_key(label): label for label in labels}
+    alike = [(label, by_key[_key(label)]) for label in sorted(unknown) if _key(label) in by_key]
+    if alike:
+        pairs = [f"{_shown(label)} to {_shown(other)}" for label, other in alike]
+        return f"rename {_few(pairs)}"
+    if all(label.isascii() and label.isdigit() for label in unknown):
+        return f"class indices go from 0 to {len(labels) - 1}, without leading zeros"
+    return "rename these classes as the model calls them, or leave them out of the data"
+
+
+def _key(label: str) -> str:
+    """Equal for labels that a person may take for one another: case, encoding, spaces, underscores and hyphens."""
+    return " ".join(look_alike_key(label).replace("_", " ").replace("-", " ").split())
+
+
+def _shown(label: str) -> str:
+    return shorten(ascii(label) if not label.isprintable() else repr(label), _SHOWN_CHARACTERS)
+
+
+def _few(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
+
+
+CHUNK_BYTES = 32 << 20
+"""Prepared pictures in memory at a time: a parent that holds a whole set has none left for the children on a board."""
+
+
+def write_images(
+    paths: Sequence[Path], spec: InputSpec, file: Path, *, progress: Callable[[int], None] | None = None
+) -> tuple[tuple[int, ...], tuple[tuple[int, str], ...]]:
+    """Decode picture files by the contract into ``file``: uint8 [kept, H, W, 3] RGB.
+
+    Args:
+        paths: Picture files.
+        spec: The geometry.
+        file: The ``.npy`` file to be written.
+        progress: Called with 1 after each picture.
+
+    Returns:
+        Of the kept pictures, the indices in ``paths``; of the others, (index, reason).
+
+    Raises:
+        OutputError: The file cannot be written, for want of room most likely.
+    """
+    kept: list[int] = []
+    failures: list[tuple[int, str]] = []
+    step = max(1, CHUNK_BYTES // (spec.height * spec.width * 3))
+    try:
+        with file.open("wb") as stream:
+            _write_header(stream, len(paths), spec)
+            for first in range(0, len(paths), step):
+                decoded = decode_all(paths[first : first + step], spec, progress=progress)
+                stream.write(decoded.images_nhwc_rgb_u8.data)
+                kept += [first + index for index in decoded.kept]
+                failures += [(first + index, reason) for index, reason in decoded.failures]
+            # NumPy keeps room in a header for any number of pictures, so this one is as long as the first.
+            stream.seek(0)
+            _write_header(stream, len(kept), spec)
+    except OSError as error:
+        size_mib = len(paths) * spec.height * spec.width * 3 / (1 << 20)
+        raise OutputError(
+            f"{file}: cannot be written ({error.strerror}); {len(paths)} prepared pictures take {size_mib:.0f} MiB: "
+            "give a smaller --limit, or name a folder with more room in TMPDIR"
+        ) from error
+    return tuple(kept), tuple(failures)
+
+
+def _write_header(stream: IO[bytes], count: int, spec: InputSpec) -> None:
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": "|u1", "fortran_order": False, "shape": (count, *spec.shape_hwc)}
+    )
+
 
 _PREFERENCE = (Split.TEST, Split.VALIDATION)
 
@@ -62,7 +169,7 @@ class EvaluationSet:
     record: DataRecord
 
 
-def choose_pictures(config: BenchConfig) -> Chosen:
+def choose_images(config: BenchConfig) -> Chosen:
     """Find the pictures that the command line asks for.
 
     Raises:
@@ -128,7 +235,7 @@ def limit_samples(samples: tuple[Sample, ...], limit: int | None, seed: int) -> 
     return tuple(samples[index] for index in drawn)
 
 
-def prepare_pictures(
+def prepare_images(
     chosen: Chosen, labels: Sequence[str], spec: InputSpec, trained_on: frozenset[str] | None, folder: Path
 ) -> EvaluationSet:
     """Decode the pictures into ``folder``; unreadable ones are recorded.
@@ -146,10 +253,10 @@ def prepare_pictures(
     """
     named = map_index_labels(chosen.samples, labels)
     check_labels_known(chosen.source, named, labels)
-    samples, unreadable = _hash_pictures(named)
+    samples, unreadable = _hash_images(named)
     images = folder / "images.npy"
     with progress_bar("decoding pictures", len(samples)) as progress:
-        indices, failures = write_pictures([sample.path for sample in samples], spec, images, progress=progress)
+        indices, failures = write_images([sample.path for sample in samples], spec, images, progress=progress)
     unreadable += [Unreadable(str(samples[index].path), reason) for index, reason in failures]
     kept = tuple(samples[index] for index in indices)
     if not kept:
@@ -179,7 +286,7 @@ def hashes_trained_on(run: Path) -> frozenset[str]:
     return frozenset(sample.sha256 for sample in read_split_csv(run / SPLIT_FILE) if sample.split is Split.TRAIN)
 
 
-def _hash_pictures(samples: Sequence[Sample]) -> tuple[list[Sample], list[Unreadable]]:
+def _hash_images(samples: Sequence[Sample]) -> tuple[list[Sample], list[Unreadable]]:
     """Give every picture its SHA-256; one that is missing or not what its run saw is unreadable."""
     hashed, unreadable = [], []
     for sample in samples:

@@ -1,4 +1,4 @@
-"""What a benchmark run shall do: the command line as data, and the subjects that follow from a bundle."""
+"""Plan of a benchmark: configuration, the models to measure, and checks before the start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.settings import Settings
 from edge_runtime.contract import Manifest
 from edge_runtime.errors import CompatibilityError, ModelError, UsageError
-from edge_runtime.modelfile import file_sha256, read_bundle_manifest
+from edge_runtime.model.bundle import file_sha256, read_bundle_manifest
 
 ARTIFACT_MODULE = "benchmarks.measuring.artifact_child"
 KERAS_MODULE = "benchmarks.measuring.keras_child"

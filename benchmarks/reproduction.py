@@ -1,4 +1,4 @@
-"""Measure again what a report says: the command line that follows from it, and what is not as it was then."""
+"""Repeat a run from its report: the configuration to use, and what differs from then."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from benchmarks.machine import MachineRecord
 from benchmarks.plan import KERAS_MODEL_FILE, KERAS_SUBJECTS, BenchConfig
-from benchmarks.records.report import Report
-from benchmarks.resources.power_choice import COMMAND_PREFIX, NO_METER
+from benchmarks.records import Report
+from benchmarks.resources.power_meters import COMMAND_PREFIX, NO_METER
 from benchmarks.settings import Settings
 from edge_runtime.contract import MANIFEST_FILE
-from edge_runtime.datasets.samples import SPLIT_FILE
 from edge_runtime.labels import shorten
-from edge_runtime.modelfile import file_sha256
-from edge_runtime.sinks.text import escape
+from edge_runtime.model.bundle import file_sha256
 from edge_runtime.strict import to_mapping
+from edge_runtime.text import escape
+from edge_runtime.workstation.datasets.samples import SPLIT_FILE
 
 _HASH_DIGITS = 12
 _SAME_MEMORY = 0.01  # a kernel keeps a little more or less of it for itself

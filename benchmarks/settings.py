@@ -1,4 +1,4 @@
-"""How a benchmark is run: every choice that bears on its figures, recorded in the report."""
+"""Settings of a benchmark run, recorded in its report. Light, for the command line imports it."""
 
 from __future__ import annotations
 

@@ -1,15 +1,103 @@
-"""The arithmetic of a report, without files, clocks or processes."""
+"""Statistics of one report and of the difference between two, without files, clocks or processes.
+
+Percentile intervals as in B. Efron and R. J. Tibshirani, "An introduction to the bootstrap" (Chapman & Hall 1993),
+chapter 13. Calls of one burst share the burst's weather (clock rate, cache, neighbours), so bursts are drawn whole:
+A. C. Davison and D. V. Hinkley, "Bootstrap methods and their application" (Cambridge 1997), section 3.8, find that
+drawing groups with replacement and keeping their members mimics such data best; C. A. Field and A. H. Welsh,
+"Bootstrapping clustered data", JRSS B 69 (2007) 369-390, call it the cluster bootstrap.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.bootstrap import median_of_bursts, median_of_series, median_of_values
-from edge_runtime.statistics.intervals import wilson_interval
+from edge_runtime.workstation.statistics import wilson_interval
+
+RESAMPLES = 1999
+"""One less than a round number, so that the ends of a 95 % interval are whole ranks: the 50th and the 1950th."""
+
+_TAIL_RANK = (RESAMPLES + 1) // 40
+_BLOCKS = 10
+
+
+def median_of_bursts(bursts: Sequence[NDArray[np.int64]], seed: int) -> tuple[float, float]:
+    """The 95 % interval of the nearest-rank median of all calls, with whole bursts drawn with replacement.
+
+    Args:
+        bursts: int64 [calls] each, at least one call in each; they may differ in length.
+        seed: Of the draws.
+
+    Returns:
+        Lower and upper end, both measured values.
+    """
+    drawn = np.random.default_rng(seed).multinomial(len(bursts), np.full(len(bursts), 1 / len(bursts)), RESAMPLES)
+    return _ends(_weighted_medians(bursts, drawn).astype(np.float64))
+
+
+def median_of_values(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """The 95 % interval of the ordinary median of independent values: float64 [n], at least one.
+
+    Few values bound any such interval: that from the smallest to the largest of n holds the true median with a
+    probability of ``1 - 2 ** (1 - n)``, which is 75 % for 3 values and above 95 % from 6 on.
+    """
+    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    medians: NDArray[np.float64] = np.median(values[drawn], axis=1)
+    return _ends(medians)
+
+
+def median_of_series(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
+    """The 95 % interval of the median of values that were taken one after the other: float64 [n], at least one.
+
+    Neighbours share slow drifts of the machine, which draws of single values would average away. So runs of a tenth of
+    all values are drawn whole, the last followed by the first: the circular block bootstrap of D. N. Politis and
+    J. P. Romano (in "Exploring the limits of bootstrap", Wiley 1992). Below 20 values it is `median_of_values`.
+    """
+    count = len(values)
+    length = max(1, count // _BLOCKS)
+    starts = np.random.default_rng(seed).integers(count, size=(RESAMPLES, math.ceil(count / length)))
+    drawn = (starts[:, :, np.newaxis] + np.arange(length)) % count
+    medians: NDArray[np.float64] = np.median(values[drawn.reshape(RESAMPLES, -1)[:, :count]], axis=1)
+    return _ends(medians)
+
+
+def _weighted_medians(bursts: Sequence[NDArray[np.int64]], drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Nearest-rank median of each resample.
+
+    All resamples consist of the same calls, so these are sorted once; where the median lies is then bisected for all
+    resamples at a time, by counting the calls of each burst up to a rank.
+
+    Args:
+        bursts: As in `median_of_bursts`.
+        drawn: int64 [resamples, bursts], how often each burst is in a resample.
+    """
+    pooled = np.concatenate(bursts)
+    order = np.argsort(pooled, kind="stable")
+    burst_of_rank = np.repeat(np.arange(len(bursts)), [len(burst) for burst in bursts])[order]
+    ranks_of_burst = [np.flatnonzero(burst_of_rank == index) for index in range(len(bursts))]
+    calls = drawn @ np.array([len(burst) for burst in bursts])
+    half = (calls + 1) // 2
+    low, high = np.zeros(len(drawn), np.int64), np.full(len(drawn), len(pooled) - 1, np.int64)
+    while np.any(low < high):
+        middle = (low + high) // 2
+        counted = np.zeros(len(drawn), np.int64)
+        for times, ranks in zip(drawn.T, ranks_of_burst, strict=True):
+            counted += times * np.searchsorted(ranks, middle, side="right")
+        is_reached = counted >= half
+        low, high = np.where(is_reached, low, middle + 1), np.where(is_reached, middle, high)
+    medians: NDArray[np.int64] = pooled[order][low]
+    return medians
+
+
+def _ends(estimates: NDArray[np.float64]) -> tuple[float, float]:
+    ranked = np.sort(estimates)
+    return float(ranked[_TAIL_RANK - 1]), float(ranked[-_TAIL_RANK])
+
 
 _NS_PER_MS = 1e6
 _MIN_DRAWN = 3  # bursts, rounds or values; with fewer an interval would say nothing
@@ -113,7 +201,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 def summarize_latencies(bursts_ns: Sequence[Sequence[int]], seed: int = 0) -> LatencySummary:
     """Percentiles over all calls, and the interval of the median over the bursts they came in.
 
-    Calls of one burst are not independent of one another, so whole bursts are drawn; see `benchmarks.bootstrap`.
+    Calls of one burst are not independent of one another, so whole bursts are drawn; see `benchmarks.statistics`.
 
     Args:
         bursts_ns: Latencies of single calls in nanoseconds, burst by burst; at least one call. A burst without calls
@@ -178,7 +266,7 @@ def median_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
 
     Returns:
         The interval, which with fewer than 6 values cannot be as sure as it says (see
-        `benchmarks.bootstrap.median_of_values`); None with fewer than 3.
+        `benchmarks.statistics.median_of_values`); None with fewer than 3.
     """
     if len(values) < _MIN_DRAWN:
         return None
@@ -219,3 +307,134 @@ def _at_rank(ranked: Sequence[float], percent: float) -> float:
 def _around(estimate: float, low: float, high: float) -> Interval:
     """Bursts of very unequal length could leave the estimate just outside its own interval; a reader would stumble."""
     return Interval(min(low, estimate), max(high, estimate))
+
+
+CONFIDENCE = 0.95
+_MOST_EXACT = 50
+"""Values on a side up to which the distribution of U is counted out; the normal one is as good from there on."""
+_BISECTIONS = 60
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far one sample lies above another.
+
+    Attributes:
+        estimate: Typical difference, after less before.
+        interval: 95 % interval of it; None where there are too few values for one.
+        p: P value that the two do not differ, 0..1.
+        smallest_p: The smallest p value that so many values can give.
+    """
+
+    estimate: float
+    interval: Interval | None
+    p: float
+    smallest_p: float
+
+
+def shift_between(before: Sequence[float], after: Sequence[float]) -> Shift:
+    """Hodges' and Lehmann's shift with its interval, and the Mann-Whitney test that this interval inverts.
+
+    The estimate is the median of all differences between a value of one and a value of the other, so a few disturbed
+    rounds do not move it. The test supposes no distribution and holds its level with any number of values, which a
+    bootstrap of the median does not with the handful of rounds that a benchmark has. Sources: J. Hodges and
+    E. Lehmann, "Estimates of location based on rank tests", Annals of Mathematical Statistics 34 (1963) 598-611;
+    M. Hollander and D. Wolfe, "Nonparametric statistical methods", 2nd ed. 1999, sections 4.1 to 4.3.
+
+    Args:
+        before: At least one value.
+        after: At least one value.
+
+    Raises:
+        ValueError: No values, or one that is not finite.
+    """
+    first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    if not first.size or not second.size or not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError(f"expected finite values on both sides, got {first.size} and {second.size}")
+    differences = np.sort((second[None, :] - first[:, None]).ravel())
+    # Ties count half, so U may end in .5; the smaller one is rounded up, which makes p larger, never smaller.
+    above = float(np.count_nonzero(differences > 0) + np.count_nonzero(differences == 0) / 2)
+    smaller_u = math.ceil(min(above, differences.size - above))
+    cumulative = _u_cumulative(first.size, second.size)
+    rank = int(np.searchsorted(cumulative, (1 - CONFIDENCE) / 2, side="right"))
+    interval = Interval(float(differences[rank - 1]), float(differences[-rank])) if rank else None
+    p = min(1.0, 2 * float(cumulative[smaller_u]))
+    return Shift(float(np.median(differences)), interval, p, min(1.0, 2 * float(cumulative[0])))
+
+
+@functools.lru_cache(maxsize=64)
+def _u_cumulative(first: int, second: int) -> NDArray[np.float64]:
+    """P(U <= u) for u = 0..first * second if the two samples are of one kind."""
+    if max(first, second) > _MOST_EXACT:
+        spread = math.sqrt(first * second * (first + second + 1) / 12)
+        steps = (np.arange(first * second + 1) + 0.5 - first * second / 2) / spread
+        return np.array([0.5 * math.erfc(-step / math.sqrt(2)) for step in steps])
+    # The number of orders with U = u is the coefficient of q^u in the Gaussian binomial: the product over i of
+    # (1 - q^(first + i)) / (1 - q^i). Python's whole numbers, because the counts leave the range of int64.
+    counts = [1] + [0] * (first * second)
+    for i in range(1, second + 1):
+        for u in range(len(counts) - 1, first + i - 1, -1):
+            counts[u] -= counts[u - first - i]
+        for u in range(i, len(counts)):
+            counts[u] += counts[u - i]
+    total = math.comb(first + second, first)
+    sums = [0]
+    for count in counts:
+        sums.append(sums[-1] + count)
+    return np.array([value / total for value in sums[1:]])
+
+
+def unpaired_drop_interval(before: Share, after: Share, confidence: float = CONFIDENCE) -> Interval:
+    """The interval of one share less another, where nobody knows which pictures belong together.
+
+    Newcombe's hybrid of the two Wilson intervals. Of the same pictures it is wider than need be, because models tend to
+    fail on the same ones; it never claims too much. Source: R. Newcombe, "Interval estimation for the difference
+    between independent proportions: comparison of eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10.
+
+    Args:
+        before: First share.
+        after: Second share.
+        confidence: Of the two-sided interval, between 0 and 1.
+
+    Returns:
+        In percentage points; positive is a loss.
+    """
+    low1, high1 = wilson_interval(before.hits, before.total, confidence)
+    low2, high2 = wilson_interval(after.hits, after.total, confidence)
+    share1, share2 = before.hits / before.total, after.hits / after.total
+    drop = share1 - share2
+    low = drop - math.hypot(share1 - low1, high2 - share2)
+    high = drop + math.hypot(high1 - share1, share2 - low2)
+    return Interval(100 * low, 100 * high)
+
+
+def unpaired_p(before: Share, after: Share) -> float:
+    """P value that two shares do not differ: 1 less the confidence at which `unpaired_drop_interval` just holds 0."""
+    if before.hits * after.total == after.hits * before.total:
+        return 1.0
+    low, high = 0.0, 1.0 - 1e-12
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        interval = unpaired_drop_interval(before, after, middle)
+        low, high = (low, middle) if interval.low <= 0 <= interval.high else (middle, high)
+    return 1 - high
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """P values adjusted for their number, in the same order.
+
+    If those at most 0.05 are called differences, then all of them together call one that is none at most once in 20
+    comparisons. Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 6 (1979) 65-70.
+    """
+    adjusted = [1.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return tuple(adjusted)
+
+
+def intervals_apart(before: Interval, after: Interval) -> bool:
+    """Whether two 95 % intervals do not touch, which is stricter than a test of the difference at 5 %."""
+    return before.high < after.low or after.high < before.low

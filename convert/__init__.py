@@ -1,1 +1,1 @@
-"""Run directory to bundle: exports, checks in a process without TensorFlow, and packs a model."""
+"""Convert a run directory or a foreign model to a verified bundle."""

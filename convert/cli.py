@@ -1,15 +1,329 @@
-"""``edge-convert``: a trained model to a bundle, and what a model file needs of a device."""
+"""Command line of ``edge-convert``: options of ``run`` and ``lint``, and their output on the terminal."""
 
 from __future__ import annotations
 
+import json
 import signal
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from convert.cli_lint import lint
-from convert.cli_run import run
-from edge_runtime.cli_support import run_cli
+from convert.options import CalibrationMethod, ForeignOptions, InputRange, ModelColor, ModelOutput, Repair, Rounding
+from edge_runtime.cli_support import note, require_extra, run_cli
+from edge_runtime.contract import Crop, Variant
+from edge_runtime.errors import GateError, ModelError, UsageError
+from edge_runtime.strict import to_mapping
+from edge_runtime.text import columns, escape, pad
+
+if TYPE_CHECKING:
+    from convert.lint.findings import Finding, LintReport
+    from convert.messages import QuantizeSettings
+
+
+_PACKAGES = (
+    "tensorflow", "keras", "tf_keras", "h5py", "tf2onnx", "onnx", "onnxruntime", "ai_edge_quantizer", "flatbuffers",
+    "matplotlib", "jinja2",
+)  # fmt: skip
+
+
+def _values(choices: type[Any]) -> click.Choice[str]:
+    return click.Choice([choice.value for choice in choices])
+
+
+def _foreign_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What completes the contract of a model from elsewhere."""
+    options = (
+        click.option(
+            "--labels",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Labels, one a line, in the order of the outputs.",
+        ),
+        click.option(
+            "--input-range", type=_values(InputRange), help="What the pixels 0 to 255 were scaled to in training."
+        ),
+        click.option("--crop", type=_values(Crop), help="How pictures were brought to the model's shape."),
+        click.option(
+            "--crop-fraction",
+            type=click.FloatRange(0, 1, min_open=True),
+            default=1.0,
+            metavar="F",
+            help="Share of the centred region that is kept.",
+        ),
+        click.option("--color", type=_values(ModelColor), help="Order of the channels.  [default: rgb]"),
+        click.option("--image-size", type=click.IntRange(1), metavar="S", help="Side in pixels, where it is open."),
+        click.option(
+            "--output",
+            type=_values(ModelOutput),
+            default=ModelOutput.PROBABILITIES.value,
+            show_default=True,
+            help="What the model ends with; logits get a softmax or sigmoid.",
+        ),
+        click.option("--name", help="Model name.  [default: the file's]"),
+        click.option("--unsafe", is_flag=True, help="Load models that hold code, such as Lambda layers, and run it."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """How integers are made."""
+    options = (
+        click.option(
+            "--calibration-images",
+            type=click.IntRange(1),
+            default=500,
+            show_default=True,
+            metavar="N",
+            help="Pictures to calibrate with, the classes taking turns.",
+        ),
+        click.option(
+            "--calibration-method",
+            type=_values(CalibrationMethod),
+            default=CalibrationMethod.MIN_MAX.value,
+            show_default=True,
+            help="How the range of an activation follows from its values.",
+        ),
+        click.option("--seed", type=int, metavar="N", help="Of the choice of pictures.  [default: the run's, or 0]"),
+        click.option(
+            "--rounding",
+            type=_values(Rounding),
+            default=Rounding.CALIBRATED.value,
+            show_default=True,
+            help="How weights become integers.",
+        ),
+        click.option(
+            "--repair",
+            type=_values(Repair),
+            default=Repair.AUTO.value,
+            show_default=True,
+            help="auto: of an integer variant that fails its check, keep the fewest operators in float32 that mend it.",
+        ),
+        click.option(
+            "--repair-seconds",
+            type=click.FloatRange(1),
+            default=60.0,
+            show_default=True,
+            metavar="S",
+            help="Time for the repair of one variant.",
+        ),
+        click.option(
+            "--float-first",
+            type=click.IntRange(0),
+            default=0,
+            metavar="N",
+            help="Keep the first N operators of int8 in float32, which is faster on some x86 processors.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    type=_values(Variant),
+    help="What to export; may be given more than once.  [default: all but edgetpu]",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The bundle.  [default: bundles/<model name>]")
+@click.option(
+    "--calibration",
+    metavar="SRC",
+    help="Labelled pictures for calibration and checks, instead of the run's own: a folder of class folders, a .zip or "
+    "URL of one, a .csv that lists pictures, or smileys.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    metavar="PP",
+    help="Allowed loss of accuracy against Keras, in percentage points.",
+)
+@click.option("--runtime", metavar="NAME==VERSION", help="TFLite files must open in it, such as tflite-runtime==2.14.")
+@click.option(
+    "--edgetpu-share",
+    type=click.FloatRange(0, 1),
+    default=0.9,
+    show_default=True,
+    metavar="F",
+    help="Least share of operators that must map to the Edge TPU.",
+)
+@_integer_options
+@_foreign_options
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+def run(
+    model: Path,
+    variants: tuple[str, ...],
+    out: Path | None,
+    calibration: str | None,
+    calibration_images: int,
+    seed: int | None,
+    max_drop: float,
+    runtime: str | None,
+    edgetpu_share: float,
+    overwrite: bool,
+    **others: Any,
+) -> None:
+    """Convert MODEL into a bundle: a run directory, a .keras or .h5 file, or a SavedModel folder.
+
+    A model from elsewhere needs --labels, --input-range, --crop and --calibration.
+
+    Exits with 8 when an export lost more than --max-drop; it is then left out of the bundle.
+    """
+    require_extra("edge-convert", "convert", *_PACKAGES)
+    from convert.conversion import DEFAULT_VARIANTS, Options, convert
+    from convert.lint.operators import has_builtin, parse_target
+
+    # Dynamic range with a scale per output of a dense layer, which came with TensorFlow 2.17.
+    old_runtime = runtime is not None and not has_builtin("FULLY_CONNECTED", 12, parse_target(runtime))
+    options = Options(
+        variants=tuple(dict.fromkeys(Variant(name) for name in variants)) or DEFAULT_VARIANTS,
+        foreign=_foreign(others),
+        calibration=calibration,
+        calibration_images=calibration_images,
+        seed=seed,
+        max_drop_points=max_drop,
+        settings=_settings(others, old_runtime=old_runtime),
+        runtime=runtime,
+        edgetpu_share=edgetpu_share,
+        overwrite=overwrite,
+    )
+    bundle, record = convert(model, out, options, report=note)
+    _conclude(bundle, record)
+
+
+def _conclude(bundle: Path, record: Any) -> None:
+    """Table, verdict and where things lie; raise GateError if something is not in the bundle."""
+    from convert.bundle import REPORT_FILE
+    from convert.report.wording import recommendation, text_table
+
+    click.echo(text_table(record))
+    if record.passed:
+        click.echo(f"\n{recommendation(record)}")
+        click.echo(f"\nbundle: {bundle}\nreport: {bundle / REPORT_FILE}\nnext:   edge-run classify {bundle} PHOTO")
+    failed = [variant.artifact.variant.value for variant in record.failed]
+    left_out = [entry.variant for entry in record.left_out]
+    if failed or left_out:
+        parts = [f"{', '.join(failed)}: lost more than allowed"] if failed else []
+        parts += [f"{', '.join(left_out)}: could not be made or run"] if left_out else []
+        raise GateError(f"{'; '.join(parts)}; not in the bundle, see the table above")
+
+
+def _foreign(others: dict[str, Any]) -> ForeignOptions:
+    def choice(name: str, kind: type[Any]) -> Any:
+        return kind(others[name]) if others[name] is not None else None
+
+    return ForeignOptions(
+        labels=others["labels"],
+        input_range=choice("input_range", InputRange),
+        crop=choice("crop", Crop),
+        crop_fraction=others["crop_fraction"],
+        color=choice("color", ModelColor),
+        image_size=others["image_size"],
+        output=ModelOutput(others["output"]),
+        name=others["name"],
+        unsafe=others["unsafe"],
+    )
+
+
+def _settings(others: dict[str, Any], *, old_runtime: bool) -> QuantizeSettings:
+    from convert.messages import QuantizeSettings
+
+    return QuantizeSettings(
+        method=CalibrationMethod(others["calibration_method"]),
+        rounding=Rounding(others["rounding"]),
+        repair=Repair(others["repair"]),
+        repair_seconds=others["repair_seconds"],
+        float_first=others["float_first"],
+        old_runtime=old_runtime,
+    )
+
+
+_TFLITE_VARIANTS = [variant.value for variant in Variant if variant.suffix == ".tflite"]
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL|BUNDLE")
+@click.option(
+    "--target",
+    required=True,
+    metavar="edgetpu|tflite-runtime|litert",
+    help="What is to run it; a runtime may carry its release, such as tflite-runtime==2.11.",
+)
+@click.option("--variant", type=click.Choice(_TFLITE_VARIANTS), help="One export of a bundle.  [default: each]")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, one finding for each operator.")
+def lint(model: Path, target: str, variant: str | None, as_json: bool) -> None:
+    """Say operator by operator whether a .tflite, or each one of a bundle, suits a target.
+
+    For the Edge TPU it is a forecast of what its compiler will say. Exits with 8 when an operator does not fit.
+    """
+    require_extra("edge-convert lint", "convert", "ai_edge_litert", "flatbuffers")
+    from convert.lint import findings
+
+    findings.check_target(target)
+    reports = [findings.lint(file, target) for file in _files(model, variant)]
+    if as_json:
+        # ASCII, since a path need not be UTF-8.
+        click.echo(json.dumps([to_mapping(report) for report in reports], indent=2))
+    else:
+        click.echo("\n\n".join(describe(report) for report in reports))
+    failed = [Path(report.file).name for report in reports if not report.passed]
+    if failed:
+        raise GateError(escape(f"{', '.join(failed)}: not every operator suits {reports[0].target}"))
+
+
+def describe(report: LintReport) -> str:
+    """The report as lines for a person: a table, sizes, the verdict."""
+    lines = [f"{report.file}: {report.target}", "", *_table(report.findings), ""]
+    lines += [*report.sizes, f"lowest runtime: {report.minimum_runtime}", report.verdict]
+    return "\n".join(escape(line) for line in lines)
+
+
+def _files(model: Path, variant: str | None) -> list[Path]:
+    from edge_runtime.model.bundle import check_artifact, find_model, read_bundle_manifest
+
+    if not model.is_dir():
+        found = find_model(model, Variant(variant) if variant else None).path
+        if found.suffix != ".tflite":
+            raise ModelError(f"{model}: expected a .tflite file or a bundle; lint does not read ONNX")
+        return [found]
+    artifacts = read_bundle_manifest(model).artifacts
+    chosen = [artifact for artifact in artifacts if artifact.variant.value == variant or variant is None]
+    files = [check_artifact(model, artifact) for artifact in chosen if artifact.file.endswith(".tflite")]
+    if not files:
+        held = ", ".join(artifact.variant.value for artifact in artifacts) or "nothing"
+        raise UsageError(f"{model}: has no {variant or '.tflite'} to lint; it holds {held}")
+    if len(files) < len(chosen):
+        note("left out the .onnx files, which lint does not read")
+    return files
+
+
+def _table(findings: Sequence[Finding]) -> Iterator[str]:
+    """Operators of the same fate as one row, those that need something done first in each."""
+    rows = [("operator", "count", "first", "suits", "why", "remedy")]
+    ordered = sorted(findings, key=_fate)
+    groups = [list(group) for _, group in groupby(ordered, key=_fate)]
+    for group in sorted(groups, key=lambda group: (group[0].ok, group[0].index)):
+        one = group[0]
+        suits = "yes" if one.ok else "NO"
+        name = f"{one.operator} v{one.version}"
+        rows.append((name, str(len(group)), str(one.index), suits, one.why or "", one.remedy or ""))
+    widths = [max(columns(escape(row[place])) for row in rows) for place in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(pad(escape(cell), width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _fate(finding: Finding) -> tuple[str, int, bool, str, str]:
+    return (finding.operator, finding.version, finding.ok, finding.why or "", finding.remedy or "")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

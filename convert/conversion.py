@@ -1,4 +1,4 @@
-"""One conversion from start to end: pictures, export, quantizing, metadata, check, bundle."""
+"""Run one conversion from start to end: images, export, quantization, metadata, check, bundle."""
 
 from __future__ import annotations
 
@@ -9,25 +9,31 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from convert import onnx_metadata, tflite_metadata
-from convert.arrays import write_arrays
-from convert.bundle import write_bundle
-from convert.check.record import ConversionRecord, LeftOut
-from convert.export.job import CHILD_MODULE, EXPORTED_FILE, Exported, make_job
-from convert.job import read_json, run_child, space_in
-from convert.lint.compiler import compile_for_edgetpu, find_compiler
-from convert.lint.versions import Unsupported, parse_target, unsupported
+from convert import metadata
+from convert.bundle import ConversionOutcome, make_record, write_bundle
+from convert.children import read_json, run_child, space_in
+from convert.edgetpu import compile_for_edgetpu, find_compiler
+from convert.lint.operators import Unsupported, parse_target, unsupported
 from convert.measuring import Measured, measure, minimum_runtime
-from convert.quantize.job import QUANTIZED_FILE, Quantized, QuantizeJob, Settings
-from convert.recording import Done, make_record
-from convert.source.foreign import ForeignOptions
+from convert.messages import (
+    EXPORT_MODULE,
+    EXPORTED_FILE,
+    QUANTIZED_FILE,
+    Exported,
+    Quantized,
+    QuantizeJob,
+    QuantizeSettings,
+    make_job,
+)
+from convert.options import ForeignOptions
+from convert.record import ConversionRecord, LeftOut
+from convert.source.images import choose_images, write_arrays
 from convert.source.model_source import ModelSource, read_model
-from convert.source.pictures import choose_pictures
 from convert.tflite_model import read_model as read_tflite
-from edge_runtime.atomic import check_free
 from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
 from edge_runtime.errors import EdgeKitError
-from edge_runtime.modelfile import file_sha256
+from edge_runtime.model.bundle import file_sha256
+from edge_runtime.platform.atomic import check_free
 
 Report = Callable[[str], None]
 
@@ -58,7 +64,7 @@ class Options:
     calibration_images: int = 500
     seed: int | None = None
     max_drop_points: float = 1.0
-    settings: Settings = field(default_factory=Settings)
+    settings: QuantizeSettings = field(default_factory=QuantizeSettings)
     runtime: str | None = None
     edgetpu_share: float = 0.9
     overwrite: bool = False
@@ -104,7 +110,7 @@ def convert(path: Path, bundle: Path | None, options: Options, report: Report) -
     start = time.monotonic()
     _check_options(options)
     source = read_model(path, options.foreign, has_calibration=options.calibration is not None)
-    pictures = choose_pictures(source, path, options.calibration, options.calibration_images, options.seed)
+    pictures = choose_images(source, path, options.calibration, options.calibration_images, options.seed)
     destination = bundle or Path("bundles") / source.manifest.model_name
     check_free(destination, overwrite=options.overwrite, marker=MANIFEST_FILE)
     with space_in(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="edge-convert-") as folder:
@@ -116,7 +122,7 @@ def convert(path: Path, bundle: Path | None, options: Options, report: Report) -
         report(f"checking {len(files)} artifacts on {len(arrays.check)} pictures")
         measured, not_run = measure(files, source.manifest, arrays.split, work.folder, options.max_drop_points)
         not_compiled = _compile(work, measured)
-        done = Done(
+        done = ConversionOutcome(
             source, arrays, pictures.seed, options.settings, options.max_drop_points, exported, quantized,
             measured, [*left_out, *not_run, *not_compiled], time.monotonic() - start,
         )  # fmt: skip
@@ -138,7 +144,7 @@ def _export(work: _Work) -> Exported:
     """The float32 models and Keras' own answers, from the one process that imports TensorFlow."""
     onnx = any(variant.suffix == ".onnx" for variant in work.options.variants)
     job = make_job(work.source, work.folder, onnx=onnx)
-    run_child(CHILD_MODULE, job, work.folder, on_line=lambda line: work.report(f"exported {line}"))
+    run_child(EXPORT_MODULE, job, work.folder, on_line=lambda line: work.report(f"exported {line}"))
     return read_json(work.folder / EXPORTED_FILE, Exported)
 
 
@@ -168,7 +174,7 @@ def _finish(work: _Work, exported: Exported, quantized: Quantized) -> tuple[dict
             left_out.append(LeftOut(variant.value, failure))
             continue
         if file.suffix == ".onnx":
-            onnx_metadata.embed(file, work.manifest)
+            metadata.embed_onnx(file, work.manifest)
         else:
             problems = _problems(file, work.options.runtime)
             if problems:
@@ -176,7 +182,7 @@ def _finish(work: _Work, exported: Exported, quantized: Quantized) -> tuple[dict
                 continue
             if variant is Variant.EDGETPU:
                 shutil.copyfile(file, work.compiler_input)
-            tflite_metadata.embed(file, work.manifest)
+            metadata.embed_tflite(file, work.manifest)
         files[variant] = file
     return files, left_out
 
@@ -197,7 +203,7 @@ def _compile(work: _Work, measured: dict[Variant, Measured]) -> list[LeftOut]:
         return [LeftOut(Variant.EDGETPU.value, str(error).removeprefix(f"{work.compiler_input}: "))]
     file = work.file(Variant.EDGETPU)
     shutil.copyfile(result.file, file)
-    tflite_metadata.embed(file, work.manifest)
+    metadata.embed_tflite(file, work.manifest)
     artifact = replace(
         twin.artifact, sha256=file_sha256(file), bytes=file.stat().st_size, minimum_runtime=minimum_runtime(file)
     )

@@ -1,4 +1,4 @@
-"""Run the finished artifacts as on a device, in a process without TensorFlow, and compare each with Keras."""
+"""Run the finished artifacts in a process without TensorFlow and compare each with Keras."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from convert import onnx_metadata
-from convert.check.compare import Comparison, Reference, compare
-from convert.check.job import CheckFailure, CheckJob, Observation, read_outcome
-from convert.check.record import LeftOut
-from convert.job import CHECK_FILE, GOLDEN_INPUT_FILE, TRUTH_FILE, run_child
-from convert.lint import versions
+from convert import metadata
+from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE, TRUTH_FILE, run_child
+from convert.gate import Comparison, Reference, compare
+from convert.lint import operators
+from convert.messages import CheckFailure, CheckJob, Observation, read_outcome
+from convert.record import LeftOut
 from convert.tflite_model import read_model
 from edge_runtime.contract import Artifact, Manifest, Variant
 from edge_runtime.decision import widen
 from edge_runtime.errors import EngineError
-from edge_runtime.modelfile import file_sha256
+from edge_runtime.model.bundle import file_sha256
 
-_CHILD_MODULE = "convert.check.child"
+_CHILD_MODULE = "convert.check_child"
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def make_artifact(variant: Variant, file: Path, observation: Observation, compar
 def minimum_runtime(file: Path) -> str:
     """Lowest release that opens the file, such as ``tflite 2.4.0``."""
     if file.suffix == ".onnx":
-        return onnx_metadata.minimum_runtime(file)
-    return versions.minimum_runtime(read_model(file))
+        return metadata.onnx_minimum_runtime(file)
+    return operators.minimum_runtime(read_model(file))
 
 
 def _run(files: Mapping[Variant, Path], work_dir: Path) -> dict[Variant, Observation | CheckFailure]:

@@ -1,4 +1,4 @@
-"""Read and write the TFLite FlatBuffer as objects, without TensorFlow; a file from elsewhere is taken for hostile."""
+"""Read and write the TFLite FlatBuffer as objects, with bounds for untrusted files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The part of edgekit that runs on the device, and the contract that training and conversion conform to.
+"""Classify images on the device; the contract that training and conversion conform to.
+
+``from edge_runtime import Classifier; Classifier("bundle").classify("photo.jpg")`` gives predictions.
+Nothing here imports TensorFlow, Keras, JAX, onnx or tf2onnx.
 
 ``from edge_runtime import Classifier; Classifier("bundle").classify("photo.jpg")`` gives predictions.
 Nothing here imports TensorFlow, Keras, JAX, onnx or tf2onnx.
@@ -17,8 +20,9 @@ if TYPE_CHECKING:
     from edge_runtime.pipeline.camera import classify_frames
     from edge_runtime.pipeline.decide import Decider
     from edge_runtime.results import Classified, Prediction, StateChange
-    from edge_runtime.sources.frames import CaptureOptions, Frame
+    from edge_runtime.sources.base import CaptureOptions, Frame
     from edge_runtime.sources.opening import open_source
+
 
 __all__ = [
     "CaptureOptions",
@@ -34,12 +38,12 @@ __all__ = [
     "open_source",
 ]
 _MODULES = {
-    "CaptureOptions": "sources.frames",
+    "CaptureOptions": "sources.base",
     "Classified": "results",
     "Classifier": "classifier",
     "Decider": "pipeline.decide",
     "EdgeKitError": "errors",
-    "Frame": "sources.frames",
+    "Frame": "sources.base",
     "Prediction": "results",
     "StateChange": "results",
     "classify_frames": "pipeline.camera",

@@ -1,4 +1,4 @@
-"""The glue: one picture in, ranked labels out, with the stages callable one by one."""
+"""Classify one image: ranked labels, with the stages callable one by one."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import Head, InputSpec, OutputSpec, Variant
-from edge_runtime.decision import answer_of, widen
+from edge_runtime.decision import answer_of, dequantize, widen
 from edge_runtime.engines.base import Engine
 from edge_runtime.engines.opening import EngineName, parse_engine
 from edge_runtime.errors import EngineError, ImageError
-from edge_runtime.model_contract import input_lookup, input_spec_of, labels_of
-from edge_runtime.model_opening import OpenedModel, open_model
-from edge_runtime.modelfile import Foreign, ModelFile, find_model
+from edge_runtime.model.bundle import Foreign, ModelFile, find_model
+from edge_runtime.model.opening import OpenedModel, input_lookup, input_spec_of, labels_of, open_model
 from edge_runtime.preprocess import ImageU8, load_prepared, prepare
 from edge_runtime.results import Prediction
-from edge_runtime.tensors import dequantize
 
 _FEW_LABELS = 64
 _FEW_WANTED = 8

@@ -1,24 +1,50 @@
-"""``edge-run``: a model or bundle on pictures, videos and cameras."""
+"""Command line ``edge-run``: classify images, videos and camera streams."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from edge_runtime.cli_camera import camera_options
-from edge_runtime.cli_sections import SectionedCommand
 from edge_runtime.cli_support import run_cli
+from edge_runtime.commands.camera_options import camera_options
 from edge_runtime.commands.model_choice import ModelChoice, model_options
-from edge_runtime.garbage import collect_rarely
+from edge_runtime.platform.garbage import collect_rarely
 from edge_runtime.version import __version__
 
 if TYPE_CHECKING:
-    from edge_runtime.commands.camera_job import CameraJob
+    from edge_runtime.commands.camera_options import CameraJob
+
+
+class SectionedCommand(click.Command):
+    """A command whose help lists options under headings.
+
+    Args:
+        sections: Name of the first option of each section, in the order of the options, to the section's heading.
+    """
+
+    def __init__(self, *arguments: Any, sections: Mapping[str, str], **others: Any) -> None:
+        super().__init__(*arguments, **others)
+        self._sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        heading = "Options"
+        for parameter in self.get_params(ctx):
+            heading = self._sections.get(parameter.name or "", heading)
+            record = parameter.get_help_record(ctx)
+            if record and isinstance(parameter, click.Option):
+                found.setdefault(heading, []).append(record)
+        for title, records in found.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
 
 _CLASSIFY_SECTIONS = {"variant": "Model", "list_file": "Pictures", "top_k": "Rows", "workers": "Speed"}
 _CAMERA_SECTIONS = {
@@ -103,10 +129,9 @@ def classify(
     Exit code: 0 all done, 1 some failed, 3 none could be classified, 2 wrong usage, 4 model, 5 runtime, 6 a watched
     folder is gone, 7 output, 130 Ctrl-C.
     """
-    from edge_runtime.commands.classify import ClassifyJob, run_classify
+    from edge_runtime.commands.classify import ClassifyJob, InputChoice, run_classify
     from edge_runtime.commands.output import choose_format
-    from edge_runtime.commands.picture_inputs import InputChoice
-    from edge_runtime.native_stderr import silence_native_stderr
+    from edge_runtime.platform.native_stderr import silence_native_stderr
 
     inputs = InputChoice(paths, list_file, null, watch, only_new)
     chosen = choose_format(format_name, output, "table")
@@ -125,7 +150,7 @@ def camera(choice: ModelChoice, job: CameraJob) -> None:
     start; 7: the output, port or folder cannot be had.
     """
     from edge_runtime.commands.camera import run_camera
-    from edge_runtime.native_stderr import silence_native_stderr
+    from edge_runtime.platform.native_stderr import silence_native_stderr
 
     with silence_native_stderr():
         run_camera(choice, job)
@@ -140,7 +165,7 @@ def inspect(choice: ModelChoice, as_json: bool) -> int:
     Exit code 4: a file is missing, was altered or is not a model.
     """
     from edge_runtime.commands.inspect import run_inspect
-    from edge_runtime.native_stderr import silence_native_stderr
+    from edge_runtime.platform.native_stderr import silence_native_stderr
 
     with silence_native_stderr():
         return run_inspect(choice, as_json=as_json)

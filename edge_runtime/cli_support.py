@@ -1,4 +1,4 @@
-"""What the four command lines share: errors as one sentence, exit codes, progress bars, common options."""
+"""Helpers shared by the command lines: error messages, exit codes, progress bars and common options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract between training, conversion and the device, as data.
+"""The contract between training, conversion and the device: manifest, input and output specs, artifacts.
 
 A manifest says what goes into a model, what comes out, and what was measured. It is written by the producers and
 parsed strictly by everyone. This module uses the standard library only and imports nothing heavier.

@@ -1,4 +1,4 @@
-"""Every error that edgekit raises on purpose, and the exit code that each one becomes.
+"""Exceptions that edgekit raises on purpose, with their exit codes.
 
     EdgeKitError                 1   base; also "some inputs failed, the others are done", and what doctor found
     ├── UsageError               2   an option or argument that cannot be used

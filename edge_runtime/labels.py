@@ -1,4 +1,4 @@
-"""The label list as text: one label a line, in the order of the outputs; and what a label may be called."""
+"""Label lists: validation, look-alike names and the text form (one label per line, in output order)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pipelines give and the sinks write: one record a picture or frame, and its JSON form."""
+"""Result records of the pipelines, one per image or frame, and their JSON form."""
 
 from __future__ import annotations
 

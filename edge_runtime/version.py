@@ -1,4 +1,4 @@
-"""The version, for those who may not import the package's root, which knows everything."""
+"""Version of the package, for modules that must not import the package's root."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edge_runtime import Classifier
-from edge_runtime.cores import core_count
 from edge_runtime.errors import EdgeKitError, ImageError
+from edge_runtime.platform.board import core_count
 from edge_runtime.results import Failed
 from edge_runtime.sources.images import find_images
 

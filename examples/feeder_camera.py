@@ -20,7 +20,7 @@ from pathlib import Path
 from edge_runtime import Classified, Classifier, Decider, EdgeKitError, classify_frames, open_source
 from edge_runtime.sinks.base import Sink
 from edge_runtime.sinks.opening import open_frame_sink
-from edge_runtime.sinks.saving.save_frames import Choice, open_save_frames
+from edge_runtime.sinks.save_frames import SaveChoice, open_save_frames
 from edge_runtime.sinks.webhook import WebhookSink
 
 SURE = 0.6
@@ -49,7 +49,7 @@ def run(asked: argparse.Namespace, visits: Counter[str]) -> None:
             # Lines on standard output, for events only.
             open_frame_sink("text", sys.stdout, classifier.labels, 1, every="event"),
             # This and the next work in threads of their own, so that a slow disk or network never delays the camera.
-            open_save_frames(asked.save, classifier.labels, choices=list(Choice), threshold=SURE),
+            open_save_frames(asked.save, classifier.labels, choices=list(SaveChoice), threshold=SURE),
         ]
         if asked.post:
             sinks.append(WebhookSink.open(asked.post, name="feeder"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from support.paths import CHECKOUT
+
 import fcntl
 import os
 import subprocess
@@ -22,7 +24,6 @@ from edge_runtime.testing import write_tiny_bundle
 _CACHE = tempfile.TemporaryDirectory(prefix="edgekit-cache-")
 os.environ["EDGEKIT_CACHE"] = _CACHE.name
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 LABELS = ("blue", "red")
 
 

@@ -6,6 +6,8 @@ is asked once, and both at the same time, because emulation is slow; its times s
 
 from __future__ import annotations
 
+from support.paths import CHECKOUT, PROGRAMS
+
 import dataclasses
 import json
 import os
@@ -22,10 +24,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.contract import GOLDEN_FILE, MANIFEST_FILE, Crop, InputSpec, Variant
-from edge_runtime.modelfile import read_bundle_manifest
+from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.strict import to_mapping
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 ROOT = Path(os.environ.get("EDGEKIT_ARM64_ROOT", CHECKOUT / ".arm64"))
 CPUS = ("cortex-a72", "cortex-a76")  # Raspberry Pi 4 and 5
 BROKEN_WHEEL = 9  # exit code of arm64_root.sh
@@ -53,7 +54,7 @@ pytestmark = [
     pytest.mark.arm64,
     pytest.mark.skipif(
         not (ROOT / "system").exists(),
-        reason="no emulated arm64 here; tests/arm64_root.sh prepares it (EDGEKIT_ARM64_ROOT names another folder)",
+        reason="no emulated arm64 here; tests/programs/arm64_root.sh prepares it (EDGEKIT_ARM64_ROOT names another folder)",
     ),
 ]
 
@@ -61,7 +62,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def guest() -> Path:
     """The folder of the emulation, in which the sources as they are now are installed."""
-    done = subprocess.run([CHECKOUT / "tests/arm64_root.sh"], capture_output=True, text=True, check=False)
+    done = subprocess.run([CHECKOUT / "tests/programs/arm64_root.sh"], capture_output=True, text=True, check=False)
     assert done.returncode != BROKEN_WHEEL, done.stderr
     if done.returncode:
         pytest.skip(f"the emulated arm64 cannot be brought up to date ({done.stderr.strip()})")
@@ -72,7 +73,7 @@ def guest() -> Path:
 def made_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of ``pictures`` of every kind that OpenCV writes here, and ``video.avi``."""
     folder = tmp_path_factory.mktemp("made")
-    subprocess.run([sys.executable, Path(__file__).with_name("arm64_pictures.py"), folder], check=True)
+    subprocess.run([sys.executable, PROGRAMS / "arm64_images.py", folder], check=True)
     return folder
 
 
@@ -274,7 +275,7 @@ def _ask(python: Path, edge_run: Path, questions: dict[str, list[str]], folder: 
             command, env=environment, cwd=folder, capture_output=True, text=True, timeout=600, check=False
         )
 
-    done = run(python, Path(__file__).with_name("arm64_probe.py"), *questions["probe"], answer_file)
+    done = run(python, PROGRAMS / "arm64_probe.py", *questions["probe"], answer_file)
     assert done.returncode == 0, done.stderr
     answer: Answer = json.loads(answer_file.read_text())
     for name, arguments in questions.items():

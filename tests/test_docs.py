@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from support.paths import CHECKOUT
+
 import functools
 import os
 import re
@@ -13,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.datasets.samples import Sample, write_split_csv
+from edge_runtime.workstation.datasets.samples import Sample, write_split_csv
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 PROGRAMS = ("edge-train", "edge-convert", "edge-run", "edge-bench")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from support.paths import CHECKOUT
+
 import http.server
 import importlib.util
 import json
@@ -20,7 +22,6 @@ import pytest
 
 from edge_runtime.testing import write_tiny_model
 
-CHECKOUT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
 PAGE = (CHECKOUT / "docs/python-api.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Photos to run directory: trains a Keras 3 image classifier over the device's own preprocessing."""
+"""Train a Keras 3 image classifier on the device's own preprocessing; images to run directory."""
 
 from __future__ import annotations
 

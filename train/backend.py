@@ -1,4 +1,4 @@
-"""Load Keras quietly and repeatably, and find what it computes on."""
+"""Load Keras quietly and reproducibly, and detect its devices."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Iterator, MutableMapping
 from importlib import metadata
 
-from edge_runtime.cores import cpu_model
 from edge_runtime.errors import EngineError, UsageError
-from edge_runtime.garbage import collecting_later
+from edge_runtime.platform.board import cpu_model
+from edge_runtime.platform.garbage import collecting_later
 from train.hardware import (
     FLOAT32,
     MIXED_BFLOAT16,

@@ -1,4 +1,4 @@
-"""``edge-train``: photos to run directory."""
+"""Command line of ``edge-train``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def cli() -> None:
 @cli.command()
 def recipes() -> None:
     """List the built-in recipes, one line each."""
-    from train.recipe_files import load_recipe, recipe_names
+    from train.recipe import load_recipe, recipe_names
 
     names = recipe_names()
     for name in names:
@@ -36,9 +36,9 @@ def recipes() -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other pictures.")
 def draw(folder: Path, count: int, seed: int) -> None:
     """Draw pictures like those of smileys, which no model has seen, into FOLDER: to classify, print or hold up."""
-    from edge_runtime.datasets.builtin import draw_pictures
+    from edge_runtime.workstation.datasets.resolve import draw_images
 
-    draw_pictures(folder, count, seed)
+    draw_images(folder, count, seed)
     click.echo(f"{count} pictures in {folder}")
 
 
@@ -183,9 +183,9 @@ def predict(run_directory: Path, paths: tuple[Path, ...]) -> int:
     from train.backend import backend_package
 
     require_extra("edge-train predict", "train", "keras", backend_package())
-    from train.cli_predict import predict_pictures
+    from train.cli_run import predict_images
 
-    return predict_pictures(run_directory, paths)
+    return predict_images(run_directory, paths)
 
 
 def _model_name(name: str | None, data: str, recipe_name: str) -> str:

@@ -1,4 +1,4 @@
-"""Body of ``edge-train data``: read a set, say what is wrong with it, write the report and the cleaned index."""
+"""Body of ``edge-train data``: audit a labelled set, print and write the report, write the cleaned index."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import click
 
-from edge_runtime.atomic import check_free
 from edge_runtime.cli_support import progress_bar
-from edge_runtime.datasets.resolve import resolve
-from edge_runtime.datasets.samples import Split
 from edge_runtime.errors import DatasetError
-from edge_runtime.native_stderr import silence_native_stderr
-from train.intake.audit_files import Audited, audit_files
+from edge_runtime.platform.atomic import check_free
+from edge_runtime.platform.native_stderr import silence_native_stderr
+from edge_runtime.workstation.datasets.resolve import resolve
+from edge_runtime.workstation.datasets.samples import Split
+from train.intake.audit import Audited, audit_files
 from train.intake.audit_report import FINDINGS_FILE, REPORT_FILE, findings_json, write_clean_index, write_report
 from train.intake.findings import Finding, Kind
 
@@ -30,7 +30,7 @@ class AuditRequest:
     """What the command line asks for.
 
     Attributes:
-        source: SRC, see `edge_runtime.datasets.resolve`.
+        source: SRC, see `edge_runtime.workstation.datasets.resolve`.
         sha256: What a zip must hash to, or None.
         out: Folder of the report, or None for ``audits/NAME``.
         clean: Index to write, or None.

@@ -1,4 +1,4 @@
-"""Body of ``edge-train run``: the recipe that options make, and what is said at the end."""
+"""Bodies of ``edge-train run`` and ``edge-train predict``: recipe from options, summary, predictions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
-from edge_runtime.datasets.samples import Split
-from edge_runtime.errors import UsageError
-from train.recipe import Recipe
-from train.recipe_files import load_recipe, override, parse_settings
+from edge_runtime.contract import Manifest
+from edge_runtime.decision import top1, widen
+from edge_runtime.errors import ImageError, IntegrityError, ModelError, UsageError
+from edge_runtime.model.bundle import read_bundle_manifest
+from edge_runtime.preprocess import load_prepared
+from edge_runtime.results import Failed
+from edge_runtime.sources.images import find_images
+from edge_runtime.text import escape
+from edge_runtime.workstation.datasets.samples import Split
+from train.backend import load_keras
+from train.recipe import Recipe, load_recipe, override, parse_settings
+from train.saving import MODEL_FILE
 from train.settings import WEIGHTS_NONE
 
 if TYPE_CHECKING:
-    from train.finished import Run
+    from numpy.typing import NDArray
+
+    from train.evaluation.evaluate import TrainingResult
 
 
 def resolve_recipe(name: str, options: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
@@ -58,7 +69,7 @@ def silent_unless(is_chief: bool) -> Iterator[None]:
         yield
 
 
-def print_summary(run: Run, out: Path) -> None:
+def print_summary(run: TrainingResult, out: Path) -> None:
     """Say how good the model is and where everything lies."""
     scores, best = run.evaluation.scores, run.fitted.best
     test, validation = scores[Split.TEST], scores[Split.VALIDATION]
@@ -80,3 +91,70 @@ def print_summary(run: Run, out: Path) -> None:
     }
     for name, text in lines.items():
         click.echo(f"{name:<19} {text}")
+
+
+_BATCH_SIZE = 32
+
+
+def predict_images(run: Path, paths: Sequence[Path]) -> int:
+    """Print source, label and score of each picture, separated by tabs; gives 1 where some cannot be read, else 0.
+
+    Raises:
+        ModelError: Not a run directory.
+    """
+    if not (run / MODEL_FILE).is_file():
+        raise ModelError(f"{run}: expected a run directory with {MODEL_FILE}; make one with edge-train run")
+    manifest = read_bundle_manifest(run)
+    load_keras(0)
+    model = _load_model(run / MODEL_FILE)
+    failures = 0
+    for sources, images, problems in _batches(paths, manifest):
+        for problem in problems:
+            failures += 1
+            click.echo(f"{escape(problem.source)}\terror: {problem.message}")
+        if sources:
+            _print_prediction(model, manifest, sources, np.stack(images))
+    return int(failures > 0)
+
+
+def _load_model(path: Path) -> Any:
+    import keras
+
+    try:
+        # Safe mode: code in the file is never run.
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise IntegrityError(f"{path}: Keras cannot load it ({reason})") from error
+
+
+def _print_prediction(
+    model: Any, manifest: Manifest, sources: Sequence[str], images_nhwc_rgb_u8: NDArray[np.uint8]
+) -> None:
+    outputs = np.asarray(model.predict(images_nhwc_rgb_u8, batch_size=_BATCH_SIZE, verbose=0), np.float32)
+    probabilities = widen(outputs, manifest.output)
+    answers = top1(probabilities, manifest.output)
+    for source, answer, row in zip(sources, answers, probabilities, strict=True):
+        click.echo(f"{escape(source)}\t{escape(manifest.labels[answer])}\t{row[answer]:.4f}")
+
+
+def _batches(
+    paths: Sequence[Path], manifest: Manifest
+) -> Iterator[tuple[list[str], list[NDArray[np.uint8]], list[Failed]]]:
+    """Sources and prepared pictures, up to 32 at a time, and what could not be read among them."""
+    sources: list[str] = []
+    images: list[NDArray[np.uint8]] = []
+    problems: list[Failed] = []
+    for item in find_images(paths):
+        if isinstance(item, Failed):
+            problems.append(item)
+            continue
+        try:
+            images.append(load_prepared(item, manifest.input))
+            sources.append(str(item))
+        except ImageError as error:
+            problems.append(Failed.of(str(item), error))
+        if len(images) == _BATCH_SIZE:
+            yield sources, images, problems
+            sources, images, problems = [], [], []
+    yield sources, images, problems

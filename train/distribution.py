@@ -1,4 +1,4 @@
-"""Spread batches over several devices and processes, under TensorFlow and JAX, with the losses of one device.
+"""Distribute batches over devices and processes under TensorFlow and JAX, with the losses of one device.
 
 Every batch is split evenly: device i takes the i-th part. So each batch must hold a multiple of the number of devices.
 """

@@ -1,4 +1,4 @@
-"""What a training runs on: what the command line asks for, and what was found.
+"""Requested and detected hardware of a training.
 
 Nothing heavy is imported here; `train.backend` finds the devices and `train.distribution` spreads work over them.
 """

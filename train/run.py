@@ -1,4 +1,4 @@
-"""One training from pictures to run directory: everything between the command line and the files."""
+"""Run one training, from images to run directory."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.atomic import check_free
 from edge_runtime.cli_support import note
 from edge_runtime.contract import MANIFEST_FILE
-from edge_runtime.datasets.samples import fingerprint
 from edge_runtime.errors import OutputError, UsageError
+from edge_runtime.platform.atomic import check_free
+from edge_runtime.workstation.datasets.samples import fingerprint
 from train.backend import check_request, start
 from train.fitting.training_state import STATE_FILE, Identity, TrainingState, load_state, locked
 from train.hardware import FLOAT32, HardwareRequest
-from train.intake.reading import read_pictures
+from train.intake.images import read_images
 from train.network.weights import with_checked_weights
-from train.recipe import Recipe
-from train.recipe_files import to_toml
+from train.recipe import Recipe, to_toml
 from train.saving import Format
 
 if TYPE_CHECKING:
-    from train.finished import Run
+    from train.evaluation.evaluate import TrainingResult
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Request:
     """What the command line asks for.
 
     Attributes:
-        source: SRC, see `edge_runtime.datasets.resolve`.
+        source: SRC, see `edge_runtime.workstation.datasets.resolve`.
         sha256: Expected of a zip; None accepts any.
         recipe: What to do.
         out: The run directory.
@@ -56,7 +55,7 @@ class Request:
     resume: bool
 
 
-def train(request: Request) -> Run:
+def train(request: Request) -> TrainingResult:
     """Train by a recipe and write the run directory.
 
     While it lasts, ``OUT.training`` holds the state from which ``--resume`` goes on, and TensorBoard's logs. Of several
@@ -71,7 +70,7 @@ def train(request: Request) -> Run:
     recipe = with_checked_weights(request.recipe)
     with _work_folder(request) as work_folder:
         state = load_state(work_folder) if request.resume else None
-        pictures = read_pictures(request.source, request.sha256, recipe)
+        pictures = read_images(request.source, request.sha256, recipe)
         backend, hardware = start(request.hardware, recipe.seed)
         note(f"training on {hardware.describe()}")
         hardware.check_batch_size(recipe.fit.batch_size)
@@ -81,11 +80,9 @@ def train(request: Request) -> Run:
 
         # Keras and what builds on it load only now, when the cheap mistakes have been found.
         from train.distribution import check_same_everywhere, scope
-        from train.evaluation.evaluate import evaluate
-        from train.finished import Run
+        from train.evaluation.evaluate import TrainingResult, evaluate
         from train.fitting.fit import fit
-        from train.network.models import build
-        from train.network.plain import plain_model
+        from train.network.models import build, plain_model
         from train.rundir import write_run
 
         log = backend.startswith("tensorflow") and find_spec("tensorboard") is not None
@@ -98,7 +95,7 @@ def train(request: Request) -> Run:
         features = fitted.features if is_plain else None
         evaluation = evaluate(model, pictures, recipe, head=network.head, features=features)
         seconds = time.perf_counter() - started
-        run = Run(request.model_name, recipe, backend, hardware, pictures, fitted, evaluation, seconds)
+        run = TrainingResult(request.model_name, recipe, backend, hardware, pictures, fitted, evaluation, seconds)
         if request.hardware.is_chief:
             write_run(request.out, run, model, work_folder, request.also, overwrite=request.overwrite)
             shutil.rmtree(work_folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The trained model in the formats of Keras."""
+"""Save the trained model in the formats of Keras."""
 
 from __future__ import annotations
 

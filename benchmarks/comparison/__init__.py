@@ -1,1 +1,1 @@
-"""Two reports beside each other: what became better or worse, how sure that is, and whether it is too much."""
+"""Comparison of two reports: differences, their significance, and limits for a gate."""

@@ -1,20 +1,176 @@
-"""``edge-bench compare`` as one plain function: two reports in, text out, an exit code back."""
+"""``edge-bench compare`` as one function: read two report directories, compare, print and write."""
 
 from __future__ import annotations
 
+import csv
 import enum
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
+from benchmarks.comparison.accuracy import Answers
 from benchmarks.comparison.difference import compare_reports
-from benchmarks.comparison.files import load_report
-from benchmarks.comparison.known import find_report
-from benchmarks.comparison.page import render_page
 from benchmarks.comparison.record import Comparison, Limits
-from benchmarks.comparison.render import render_markdown, render_text
+from benchmarks.comparison.render import render_markdown, render_page, render_text
 from benchmarks.plan import KERAS_FUNCTION
-from edge_runtime.atomic import atomic_directory, check_free
-from edge_runtime.errors import ComparisonError, GateError
+from benchmarks.records import ANSWERS_FILE, REPORT_FILE, Performance, Report, read_report
+from edge_runtime.errors import ComparisonError, DataError, GateError
+from edge_runtime.labels import shorten
+from edge_runtime.platform.atomic import atomic_directory, check_free
+from edge_runtime.strict import to_mapping
+from edge_runtime.workstation.datasets.samples import MAX_IMAGES
+
+MAX_REPORT_BYTES = 64 << 20
+MAX_ANSWERS_BYTES = 512 << 20
+_MAX_BURSTS = 2_000
+_MAX_COLUMNS = 64
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class LoadedReport:
+    """A report, and its answers where they lie beside it."""
+
+    report: Report
+    answers: Answers | None
+
+
+def load_report(path: Path) -> LoadedReport:
+    """Read a report directory, or a ``report.json``, which others may have written.
+
+    Raises:
+        DataError: Not a report, too large, or with figures that no run can have.
+        ManifestError: A field is unknown, missing or of the wrong type.
+    """
+    file = path / REPORT_FILE if path.is_dir() else path
+    _check_file(file, MAX_REPORT_BYTES, "a report of edge-bench run")
+    report = read_report(file)
+    check_figures(report, str(file))
+    answers = file.parent / ANSWERS_FILE
+    # Beside a report that was copied alone lie other files, perhaps the answers of another report.
+    is_report_directory = file.name == REPORT_FILE
+    return LoadedReport(report, read_answers(answers, report) if is_report_directory and answers.exists() else None)
+
+
+def check_figures(report: Report, where: str) -> None:
+    """Check what a comparison computes with.
+
+    Raises:
+        DataError: A figure that no run can have.
+    """
+    _check_finite(to_mapping(report), where)
+    names = [subject.name for subject in report.subjects]
+    if len(set(names)) != len(names):
+        raise DataError(f"{where}: expected each model once, got {shorten(', '.join(names))}")
+    for subject in report.subjects:
+        problem = None if subject.performance is None else _impossible(subject.performance)
+        if problem or subject.bytes < 0:
+            raise DataError(
+                f"{where}: {shorten(subject.name)}: expected figures that a run can have, got "
+                f"{problem or f'a file of {subject.bytes} bytes'}; measure again"
+            )
+
+
+def read_answers(path: Path, report: Report) -> Answers:
+    """Read ``answers.csv``: the columns ``file``, ``label``, perhaps ``sha256``, and one for each measured subject.
+
+    Raises:
+        DataError: Missing, too large, or no such table.
+    """
+    _check_file(path, MAX_ANSWERS_BYTES, "answers of edge-bench run")
+    try:
+        # Names of files may be bytes that are no text.
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return _parse_answers(file, path, [subject.name for subject in report.subjects if subject.performance])
+    except OSError as error:
+        raise DataError(f"{path}: expected answers of edge-bench run ({error.strerror})") from error
+
+
+def _parse_answers(file: TextIO, path: Path, subjects: Sequence[str]) -> Answers:
+    reader = csv.reader(file)
+    columns: dict[str, list[str]] = {}
+    try:
+        header = next(reader, [])
+        if len(header) > _MAX_COLUMNS or len(set(header)) != len(header) or not {"file", "label"} <= set(header):
+            raise DataError(f"{path}: expected the columns file, label and one for each model, got {_shown(header)}")
+        columns = {name: [] for name in header if name in {"file", "label", "sha256", *subjects}}
+        chosen = [(header.index(name), values) for name, values in columns.items()]
+        for count, row in enumerate(reader, 1):
+            if count > MAX_IMAGES or len(row) != len(header):
+                raise DataError(
+                    f"{path}: line {reader.line_num}: expected at most {MAX_IMAGES:,} lines of {len(header)} fields, "
+                    f"got line {count:,} with {len(row)}"
+                )
+            for index, values in chosen:
+                values.append(row[index])
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: expected comma-separated values ({error})") from error
+    files, truth, hashes = columns.pop("file"), columns.pop("label"), columns.pop("sha256", None)
+    if hashes is not None and not all(_SHA256.fullmatch(value) for value in hashes):
+        raise DataError(
+            f"{path}: expected SHA-256 of 64 lower-case hex digits in the column sha256, got something else"
+        )
+    if not files:
+        raise DataError(f"{path}: expected a line for each picture, got none")
+    return Answers(tuple(files), None if hashes is None else tuple(hashes), tuple(truth), columns)
+
+
+def _check_file(path: Path, most_bytes: int, what: str) -> None:
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: expected {what}, got {'no file' if path.exists() else 'nothing there'}")
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path}: expected {what} ({error.strerror})") from error
+    if size > most_bytes:
+        raise DataError(f"{path}: expected {what} of at most {most_bytes >> 20} MiB, got {size:,} bytes")
+
+
+def _check_finite(value: object, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"{where}: expected a finite number, got {value}")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_finite(item, f"{where}: {key}")
+    elif isinstance(value, list):
+        for item in value:
+            _check_finite(item, where)
+
+
+def _impossible(performance: Performance) -> str | None:
+    """What no run can have measured, or None."""
+    for name, value in _positive(performance):
+        if value is not None and value <= 0:
+            return f"{name} of {value}"
+    shares = [performance.accuracy.top1, *([performance.accuracy.top5] if performance.accuracy.top5 else [])]
+    for share in shares:
+        if not 0 <= share.hits <= share.total or share.total < 1:
+            return f"{share.hits} right answers of {share.total}"
+    bursts = performance.single_stream.burst_p50_ms
+    if not 0 < len(bursts) <= _MAX_BURSTS:
+        return f"{len(bursts)} rounds"
+    if not performance.cold_start.samples_ms:
+        return "no cold start"
+    interval = performance.offline.interval_images_per_s if performance.offline else None
+    return "an interval that ends before it begins" if interval and interval.high < interval.low else None
+
+
+def _positive(performance: Performance) -> Iterator[tuple[str, float | None]]:
+    stream, start, resources = performance.single_stream, performance.cold_start, performance.resources
+    yield "p50", stream.latency.p50_ms
+    yield from (("median of a round", value) for value in stream.burst_p50_ms)
+    yield from (("cold start", value) for value in (start.median_ms, *start.samples_ms))
+    yield "throughput", performance.offline.images_per_s if performance.offline else None
+    yield "peak memory", resources.peak_memory_bytes
+    yield "install size", resources.install_bytes
+
+
+def _shown(header: Sequence[str]) -> str:
+    return shorten(", ".join(header)) or "nothing"
+
 
 COMPARISON_FILE = "compare.json"
 MARKDOWN_FILE = "compare.md"
@@ -34,7 +190,7 @@ class CompareConfig:
     """The command line of ``edge-bench compare``.
 
     Attributes:
-        before: A report directory, a ``report.json``, or ``reference:NAME``.
+        before: A report directory or a ``report.json``.
         after: The same.
         limits: How much worse the second may be.
         reference: The model that shows how fast the machine was.
@@ -66,7 +222,7 @@ def run_compare(config: CompareConfig) -> tuple[str, int]:
     """
     if config.out is not None:
         check_free(config.out, overwrite=config.overwrite, marker=COMPARISON_FILE)
-    before, after = (load_report(find_report(name)) for name in (config.before, config.after))
+    before, after = (load_report(Path(name)) for name in (config.before, config.after))
     comparison = compare_reports(
         before.report,
         after.report,
@@ -78,10 +234,10 @@ def run_compare(config: CompareConfig) -> tuple[str, int]:
     )
     if config.out is not None:
         _write(config.out, comparison, overwrite=config.overwrite)
-    return _shown(comparison, config.format), _exit_code(comparison, strict=config.strict)
+    return _as_text(comparison, config.format), _exit_code(comparison, strict=config.strict)
 
 
-def _shown(comparison: Comparison, chosen: Format) -> str:
+def _as_text(comparison: Comparison, chosen: Format) -> str:
     if chosen is Format.JSON:
         return comparison.to_json().rstrip("\n")
     return (render_markdown(comparison) if chosen is Format.MARKDOWN else render_text(comparison)).rstrip("\n")

@@ -1,4 +1,4 @@
-"""What differences mean: all tests of a comparison together, and each regression as a sentence."""
+"""Judge all differences of a comparison together, and describe each regression."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.comparison.arithmetic import holm
 from benchmarks.comparison.record import ALPHA, Difference, Outcome, SubjectComparison, Unit
 from benchmarks.comparison.times import is_beyond
 from benchmarks.report.wording import counted, joined, megabytes, p_value, significant
+from benchmarks.statistics import holm
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a comparison of two reports holds: frozen dataclasses, nothing else."""
+"""Contents of a comparison: frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 
-from benchmarks.records.performance import NotMeasured
+from benchmarks.records import NotMeasured
 from benchmarks.statistics import Interval
 from edge_runtime.errors import UsageError
 from edge_runtime.strict import to_mapping
@@ -111,7 +111,7 @@ class SubjectComparison:
 
 
 @dataclass(frozen=True)
-class Alone:
+class Unmatched:
     """A model that was not measured in both reports, and why."""
 
     name: str
@@ -168,9 +168,9 @@ class Comparison:
     differences: tuple[str, ...]
     not_compared: tuple[NotMeasured, ...]
     subjects: tuple[SubjectComparison, ...]
-    only_before: tuple[Alone, ...]
-    only_after: tuple[Alone, ...]
-    in_neither: tuple[Alone, ...]
+    only_before: tuple[Unmatched, ...]
+    only_after: tuple[Unmatched, ...]
+    in_neither: tuple[Unmatched, ...]
     regressions: tuple[str, ...]
     unsure: tuple[str, ...]
     schema_version: int = COMPARISON_SCHEMA_VERSION

@@ -1,4 +1,4 @@
-"""A comparison as text: for a terminal, and as Markdown for a pull request."""
+"""Comparison as text, Markdown and HTML page."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.comparison.accuracy import ACCURACY
 from benchmarks.comparison.judging import change, figure, signed
-from benchmarks.comparison.record import Alone, Comparison, Difference, Outcome, SubjectComparison
+from benchmarks.comparison.record import Comparison, Difference, Outcome, SubjectComparison, Unmatched
 from benchmarks.plan import KERAS_SUBJECTS
 from benchmarks.report.markdown import draw_table, escape
-from benchmarks.report.table import NOTHING, Cell, Row, Table
+from benchmarks.report.tables import NOTHING, Cell, Row, Table
 from benchmarks.report.wording import counted, joined, one_line, p_value
+from edge_runtime.workstation.reporting.pages import render_html
 
 _WORDS = {
     Outcome.REGRESSION: "WORSE",
@@ -160,9 +161,28 @@ def _interval(item: Difference) -> str:
     return f"{signed(item.interval.low)} to {signed(item.interval.high)}" if item.interval else ""
 
 
-def _alone(found: Sequence[Alone], name: str) -> Iterable[str]:
+def _alone(found: Sequence[Unmatched], name: str) -> Iterable[str]:
     yield from (f"Only in {name}: {item.name} ({item.reason.rstrip('.')})." for item in found)
 
 
 def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {escape(line)}" for line in lines)
+
+
+def render_page(comparison: Comparison) -> str:
+    """Make the whole page.
+
+    Names of reports, labels and errors come from users, so the template escapes everything.
+    """
+    return render_html(
+        "benchmarks.comparison",
+        "compare.html",
+        {
+            "comparison": comparison,
+            "conclusion": conclusion(comparison),
+            "notices": list(notices(comparison)),
+            "methods": methods(comparison),
+            "summary": summary_table(comparison),
+            "detail": detail_table(comparison),
+        },
+    )

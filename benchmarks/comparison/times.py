@@ -1,4 +1,4 @@
-"""Times, memory and sizes in two reports; latency against a model that shows how fast the machine was."""
+"""Differences in latency, cold start, throughput and size, relative to a reference model."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.comparison.arithmetic import Shift, intervals_apart, shift_between
 from benchmarks.comparison.record import Difference, Limits, Outcome, Unit
-from benchmarks.records.performance import ColdStart, Offline, Performance, SubjectResult
-from benchmarks.statistics import Interval, percentile
+from benchmarks.records import ColdStart, Offline, Performance, SubjectResult
+from benchmarks.statistics import Interval, Shift, intervals_apart, percentile, shift_between
 
 _ROUNDS = "the rounds' medians: Hodges' and Lehmann's shift, Mann-Whitney test"
 _THRESHOLD = "no test: what matters is whether the limit is passed"

@@ -1,1 +1,1 @@
-"""What runs the models: child processes, the requests they take, and the schedule that asks them."""
+"""Measuring processes: one child a model, and the schedule that asks them in turn."""

@@ -1,4 +1,7 @@
-"""The main loop of the measuring child programs: open one model, answer the first picture, then serve requests.
+"""Main loop of the measuring child programs: open one model, answer the first image, then serve requests.
+
+``python -m MODULE SPEC FD``: SPEC is a `ChildSpec` as JSON, FD the number of an open pipe. Requests are JSON lines on
+standard input, replies JSON lines on the pipe, which no print of a runtime can reach; end of input ends the child.
 
 ``python -m MODULE SPEC FD``: SPEC is a `ChildSpec` as JSON, FD the number of an open pipe. Requests are JSON lines on
 standard input, replies JSON lines on the pipe, which no print of a runtime can reach; end of input ends the child.
@@ -6,9 +9,6 @@ standard input, replies JSON lines on the pipe, which no print of a runtime can 
 
 from __future__ import annotations
 
-from benchmarks.measuring.began import STARTED_NS
-
-# isort: split
 import json
 import os
 import sys
@@ -34,9 +34,10 @@ from benchmarks.measuring.protocol import (
     decode,
     encode,
 )
+from benchmarks.measuring.start_time import STARTED_NS
 from benchmarks.measuring.timing import Stages, memory, time_burst, time_stages
-from edge_runtime.child import die_with_parent
 from edge_runtime.errors import EdgeKitError, EngineError
+from edge_runtime.platform.childproc import die_with_parent
 from edge_runtime.strict import from_mapping
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_runtime.preprocess import ImageU8
+
+
+# isort: split
+
 
 TRAINING_LIBRARIES = ("tensorflow", "keras", "jax")
 

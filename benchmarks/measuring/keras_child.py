@@ -1,6 +1,8 @@
 """Child program that measures the Keras model of a run: ``python -m benchmarks.measuring.keras_child SPEC FD``.
 
 The only module of this package that imports TensorFlow, always in a process of its own.
+
+The only module of this package that imports TensorFlow, always in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,14 +24,15 @@ from benchmarks.measuring.timing import read_paths
 from benchmarks.plan import KERAS_MODEL_FILE, KERAS_PREDICT, KERAS_XLA
 from edge_runtime.contract import Manifest
 from edge_runtime.errors import EngineError, ModelError
-from edge_runtime.garbage import collecting_later
-from edge_runtime.modelfile import read_bundle_manifest
+from edge_runtime.model.bundle import read_bundle_manifest
+from edge_runtime.platform.garbage import collecting_later
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from edge_runtime.preprocess import ImageU8
+
 
 _BATCH = 64
 _OFFLINE_BATCH = 32
@@ -59,8 +62,8 @@ class KerasSubject(Subject):
 
     def decode(self, picture: Path) -> ImageU8:
         """Read and decode a picture file as the device does."""
+        from edge_runtime.image_files import BIN_SUFFIX
         from edge_runtime.preprocess import load_image, load_prepared
-        from edge_runtime.raw_pictures import BIN_SUFFIX
 
         if picture.suffix.lower() == BIN_SUFFIX:
             return load_prepared(picture, self._manifest.input)

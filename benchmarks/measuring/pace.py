@@ -1,4 +1,4 @@
-"""How long each part of a benchmark takes, and how many models fit into memory at once: arithmetic without clocks."""
+"""Length and number of the measurements: bursts, warm-up, sweeps and groups of models that fit into memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks.measuring.protocol import AskBurst
 from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT, SubjectPlan
-from benchmarks.records.performance import NotMeasured
+from benchmarks.records import NotMeasured
 from benchmarks.settings import Scenario, Settings
 
 OFFLINE_S = 0.5

@@ -1,4 +1,4 @@
-"""What the parent and a measuring child process say to each other: one request, one answer, as JSON lines.
+"""Messages between the schedule and the measuring children, as JSON lines.
 
 The child's standard output is not used, because runtimes print there. A request is a mapping with the name of its class
 and its fields; see `encode` and `decode`.

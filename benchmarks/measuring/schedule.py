@@ -1,4 +1,4 @@
-"""The order in which models are asked: all in one stretch of time, by chance, so that none has a better hour.
+"""Schedule of a benchmark: sessions, interleaved rounds and repeated cold starts.
 
 Each session starts every model in a fresh process. All of them stay open, but only one works: in each round every model
 answers one burst, in an order drawn by chance, so a machine that slows down slows them all.
@@ -13,18 +13,24 @@ from typing import TYPE_CHECKING
 
 from benchmarks.evaluation import EvaluationSet
 from benchmarks.measuring import pace
-from benchmarks.measuring.conditions import Conditions
-from benchmarks.measuring.entrant import Entrant
-from benchmarks.measuring.measurement import Measurement
 from benchmarks.measuring.protocol import AskBurst, AskMemory, Burst, Memory
-from benchmarks.measuring.scenarios import ask_offline, ask_once, needs_wide_predict, sweep_threads
+from benchmarks.measuring.scenarios import (
+    Conditions,
+    MeasuredSubject,
+    ask_offline,
+    ask_once,
+    needs_wide_predict,
+    sweep_threads,
+)
+from benchmarks.measuring.session import Measurement
 from benchmarks.plan import KERAS_PREDICT, SubjectPlan
 from benchmarks.settings import Scenario, Settings
-from edge_runtime.board import memory_available_bytes
 from edge_runtime.cli_support import Progress
+from edge_runtime.platform.board import memory_available_bytes
 
 if TYPE_CHECKING:
     from benchmarks.resources.power import Meter
+
 
 _ALL_IN_TURN = "all models in turn"
 
@@ -56,7 +62,7 @@ def measure_all(
         One measurement a subject, in the same order.
     """
     conditions = Conditions(settings, pictures, folder)
-    entrants = [Entrant(plan, pace.steps_of(plan, settings), progress) for plan in plans]
+    entrants = [MeasuredSubject(plan, pace.steps_of(plan, settings), progress) for plan in plans]
     try:
         for entrant in entrants:
             entrant.measurement.not_measured += pace.left_out(entrant.plan, settings)
@@ -77,10 +83,10 @@ def measure_all(
     return [entrant.measurement for entrant in entrants]
 
 
-def _start_more(entrants: Sequence[Entrant], conditions: Conditions) -> None:
+def _start_more(entrants: Sequence[MeasuredSubject], conditions: Conditions) -> None:
     """The cold starts beside those of the sessions: short-lived processes, alone, in an order drawn by chance."""
 
-    def start(entrant: Entrant) -> None:
+    def start(entrant: MeasuredSubject) -> None:
         with conditions.open(entrant.plan) as session:
             entrant.measurement.starts.append(session.start)
 
@@ -89,7 +95,7 @@ def _start_more(entrants: Sequence[Entrant], conditions: Conditions) -> None:
         entrant.must(start)
 
 
-def _groups(entrants: Sequence[Entrant], settings: Settings) -> list[list[Entrant]]:
+def _groups(entrants: Sequence[MeasuredSubject], settings: Settings) -> list[list[MeasuredSubject]]:
     """Subjects whose processes fit into memory together; where that is not all of them, this is noted."""
     available = memory_available_bytes()
     has_second = settings.wants(Scenario.OFFLINE) and needs_wide_predict(settings.threads)
@@ -105,7 +111,7 @@ def _groups(entrants: Sequence[Entrant], settings: Settings) -> list[list[Entran
     return [[by_name[plan.name] for plan in plans] for plans in divided]
 
 
-def _run_session(group: Sequence[Entrant], conditions: Conditions, meter: Meter | None, session: int) -> None:
+def _run_session(group: Sequence[MeasuredSubject], conditions: Conditions, meter: Meter | None, session: int) -> None:
     """Start each subject, let the bursts go round, and ask the rest.
 
     Memory is asked in the last session, a folder in each, all else in the first. Memory comes right after the bursts,
@@ -113,7 +119,7 @@ def _run_session(group: Sequence[Entrant], conditions: Conditions, meter: Meter 
     """
     settings = conditions.settings
 
-    def enter(entrant: Entrant) -> None:
+    def enter(entrant: MeasuredSubject) -> None:
         entrant.enter(conditions.open(entrant.plan))
 
     try:
@@ -134,7 +140,7 @@ def _run_session(group: Sequence[Entrant], conditions: Conditions, meter: Meter 
             entrant.leave()
 
 
-def _ask_burst(entrant: Entrant, request: AskBurst, meter: Meter | None) -> None:
+def _ask_burst(entrant: MeasuredSubject, request: AskBurst, meter: Meter | None) -> None:
     measurement = entrant.measurement
     if meter is None:
         measurement.bursts.append(entrant.session.ask(request, Burst))
@@ -149,11 +155,11 @@ def _ask_burst(entrant: Entrant, request: AskBurst, meter: Meter | None) -> None
         measurement.energy_mj = energy_mj + span.energy_mj, calls + len(burst.latencies_ns)
 
 
-def _ask_memory(entrant: Entrant) -> None:
+def _ask_memory(entrant: MeasuredSubject) -> None:
     entrant.measurement.memory = entrant.session.ask(AskMemory(), Memory)
 
 
-def _note_few_queries(entrant: Entrant, settings: Settings) -> None:
+def _note_few_queries(entrant: MeasuredSubject, settings: Settings) -> None:
     calls = sum(len(burst.latencies_ns) for burst in entrant.measurement.bursts)
     if entrant.is_in and entrant.plan.name == KERAS_PREDICT and calls < settings.min_queries:
         entrant.note(

@@ -1,4 +1,4 @@
-"""The parent's side of a measuring child: start it, ask it, and never leave it behind."""
+"""Raw measurements of one model, and the session with its measuring child."""
 
 from __future__ import annotations
 
@@ -13,17 +13,96 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, TypeVar
 
-from benchmarks.measuring.measurement import Start
-from benchmarks.measuring.protocol import ChildFailure, ChildSpec, Opened, Reply, Request, decode, encode
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measuring.protocol import (
+    Burst,
+    CameraTrace,
+    ChildFailure,
+    ChildSpec,
+    Memory,
+    OfflineRun,
+    Opened,
+    Reply,
+    Request,
+    StageTimes,
+    decode,
+    encode,
+)
 from benchmarks.plan import SubjectPlan
+from benchmarks.records import NotMeasured
 from edge_runtime.errors import EdgeKitError, EngineError
 from edge_runtime.strict import to_mapping
 
-_Reply = TypeVar("_Reply", bound=Reply)
+
+@dataclass(frozen=True)
+class Start:
+    """One cold start, in nanoseconds since the moment before the process was made.
+
+    Attributes:
+        interpreter_ns: Until the child's first line of Python.
+        import_ns: Importing the libraries.
+        load_ns: Opening the model.
+        first_ns: Decoding, preparing and classifying the first picture.
+    """
+
+    interpreter_ns: int
+    import_ns: int
+    load_ns: int
+    first_ns: int
+
+    @property
+    def total_ns(self) -> int:
+        """The whole start."""
+        return self.interpreter_ns + self.import_ns + self.load_ns + self.first_ns
+
+
+@dataclass
+class Measurement:
+    """What was seen of one subject; filled while the schedule runs.
+
+    Attributes:
+        plan: The subject.
+        error: Why it was not measured, or None. Then nothing below may be relied on.
+        runtime: Runtime and version.
+        delegate: What runs the operators, or None.
+        tensorflow_loaded: Whether TensorFlow, Keras or JAX was in the process.
+        probabilities: float32 [pictures, labels], or None.
+        starts: Cold starts.
+        bursts: Single-stream bursts; index i is round i of the whole benchmark, over all sessions, for every subject.
+        stages: Or None.
+        offline: Bursts of the offline scenario.
+        camera: Or None.
+        threads: Bursts by thread count.
+        memory: After the single-stream bursts of the last session, or None.
+        energy_mj: Energy above idle of all timed calls of the metered bursts, and how many calls these were; or None.
+        not_measured: What could not be measured though it was asked for, or does not apply.
+    """
+
+    plan: SubjectPlan
+    error: str | None = None
+    runtime: str = ""
+    delegate: str | None = None
+    tensorflow_loaded: bool = False
+    probabilities: NDArray[np.float32] | None = None
+    starts: list[Start] = field(default_factory=list)
+    bursts: list[Burst] = field(default_factory=list)
+    stages: StageTimes | None = None
+    offline: list[OfflineRun] = field(default_factory=list)
+    camera: CameraTrace | None = None
+    threads: dict[int, list[Burst]] = field(default_factory=dict)
+    memory: Memory | None = None
+    energy_mj: tuple[float, int] | None = None
+    not_measured: list[NotMeasured] = field(default_factory=list)
+
+
+_ReplyT = TypeVar("_ReplyT", bound=Reply)
 
 # Keras is measured on the processor too: a GPU in the workstation says nothing about the device.
 _KERAS_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -86,7 +165,7 @@ class Session:
             raise
         self.start = start_of(spawned_ns, self.opened)
 
-    def ask(self, request: Request, expected: type[_Reply]) -> _Reply:
+    def ask(self, request: Request, expected: type[_ReplyT]) -> _ReplyT:
         """Send a request and wait for its reply.
 
         Raises:
@@ -135,7 +214,7 @@ class Session:
             self.kill()  # somebody is waiting to see this program end
         self.close()
 
-    def _receive(self, expected: type[_Reply]) -> _Reply:
+    def _receive(self, expected: type[_ReplyT]) -> _ReplyT:
         line = self._read_line()
         try:
             message = decode(line)

@@ -1,4 +1,4 @@
-"""What a measuring child reads from clocks and from the kernel: timed calls, timed stages, memory, waiting."""
+"""Timed bursts and stages, memory and run-queue wait of the own process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from edge_runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
+
 
 _NS_PER_S = 1_000_000_000
 _WARM_UP_CALLS = 2

@@ -1,1 +1,1 @@
-"""MLPerf Tiny's image classification: ResNet8 on pictures of CIFAR-10, in accuracy and single-stream mode."""
+"""MLPerf Tiny's image classification. Run from a checkout: ``python -m benchmarks.mlperf_tiny``."""

@@ -1,4 +1,4 @@
-"""MLPerf Tiny's image classification: ``python -m benchmarks.mlperf_tiny``, or ``make bench-mlperf-tiny``."""
+"""Command line: ``python -m benchmarks.mlperf_tiny``, or ``make bench-mlperf-tiny``."""
 
 from __future__ import annotations
 
@@ -43,10 +43,9 @@ def cli(
     Exit code 1 where something could not be measured.
     """
     require_extra("python -m benchmarks.mlperf_tiny", "convert", "tensorflow")
-    from benchmarks.mlperf_tiny.measuring import StreamSettings
     from benchmarks.mlperf_tiny.records import JSON_FILE, MARKDOWN_FILE, render
-    from benchmarks.mlperf_tiny.task_run import run_task
-    from benchmarks.peers.writing import check_writable, write_pair
+    from benchmarks.mlperf_tiny.run import StreamSettings, run_task
+    from benchmarks.peers.markdown import check_writable, write_pair
 
     files = (out / JSON_FILE, out / MARKDOWN_FILE)
     check_writable(files, overwrite=overwrite)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import EdgeKitError
-from edge_runtime.modelfile import Foreign
+from edge_runtime.model.bundle import Foreign
 
 _WARM_UP = 20
 _MAX_QUERIES = 20_000_000

@@ -1,4 +1,4 @@
-"""What a run of the task holds: ``mlperf-tiny.json``, and the same as Markdown."""
+"""Report of the task, and its Markdown."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Other tools on the same pictures and the same machine, each in a virtual environment of its own."""
+"""Other tools on the same images and the same machine. Run from a checkout: ``python -m benchmarks.peers``."""

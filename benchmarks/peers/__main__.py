@@ -1,4 +1,4 @@
-"""Other tools on the same pictures and the same machine: ``python -m benchmarks.peers``, or ``make bench-peers``."""
+"""Command line: ``python -m benchmarks.peers``, or ``make bench-peers``."""
 
 from __future__ import annotations
 
@@ -78,10 +78,9 @@ def cli(
 ) -> None:
     """Measure edgekit beside MediaPipe, plain LiteRT and ONNX Runtime loops, Keras and Ultralytics."""
     from benchmarks.peers.comparison import PeersConfig, compare
-    from benchmarks.peers.markdown import render
-    from benchmarks.peers.places import Places
+    from benchmarks.peers.markdown import check_writable, render, write_pair
+    from benchmarks.peers.plan import Places
     from benchmarks.peers.records import JSON_FILE, MARKDOWN_FILE
-    from benchmarks.peers.writing import check_writable, write_pair
 
     files = (out / JSON_FILE, out / MARKDOWN_FILE)
     check_writable(files, overwrite=overwrite)

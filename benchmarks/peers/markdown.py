@@ -1,13 +1,37 @@
-"""A comparison as Markdown."""
+"""Peers report as Markdown, and the pair of files that a checkout report consists of."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from benchmarks.peers.awkward import DAMAGED
+from benchmarks.peers.measuring import DAMAGED
 from benchmarks.peers.records import PeerRow, PeersReport
 from benchmarks.statistics import Ratio, Share, is_noisy
 from edge_runtime.labels import shorten
+from edge_runtime.platform.atomic import check_free, write_atomic
+from edge_runtime.strict import to_mapping
+
+
+def check_writable(files: Sequence[Path], *, overwrite: bool) -> None:
+    """Raise OutputError, before long work, where one of the files exists and must not be replaced."""
+    for file in files:
+        check_free(file, overwrite=overwrite)
+
+
+def write_pair(files: tuple[Path, Path], record: Any, text: str, *, overwrite: bool) -> None:
+    """Write a dataclass as JSON to the first file and the text to the second.
+
+    Raises:
+        OutputError: A file exists and must not be replaced, or cannot be written.
+    """
+    json_file, text_file = files
+    data = json.dumps(to_mapping(record), indent=2, allow_nan=False) + "\n"
+    write_atomic(json_file, data, overwrite=overwrite)
+    write_atomic(text_file, text, overwrite=overwrite)
+
 
 _ABSENT = "–"
 _UNITS = {"parameters": "million parameters", "gflops": "GFLOP an inference (two per multiply-add)"}

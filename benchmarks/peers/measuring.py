@@ -1,20 +1,200 @@
-"""Ask every peer in random order, round after round, each time in a fresh process."""
+"""Measure each tool in processes of its own, on good images and on damaged ones."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
+import resource
+import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.child import Finished, ask_child, run_process
-from benchmarks.peers.places import Places
-from benchmarks.peers.plan import Peer
+import cv2
+import numpy as np
+
+from benchmarks.peers.plan import Peer, Places
 from edge_runtime.cli_support import Progress
 from edge_runtime.errors import EdgeKitError, EngineError
+from edge_runtime.labels import shorten
+
+_REASON_CHARACTERS = 300
+_MAX_ANSWER_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that has ended well.
+
+    Attributes:
+        started_ns: Just before it was made, of ``time.monotonic_ns``, which all processes share.
+        wall_ns: Until it had ended.
+        cpu_ns: Processor time of it and its children, start and end included.
+        peak_bytes: Largest resident memory, as the kernel says when a process ends.
+        output: Its standard output.
+    """
+
+    started_ns: int
+    wall_ns: int
+    cpu_ns: int
+    peak_bytes: int
+    output: bytes
+
+
+def run_process(command: Sequence[str | Path], timeout_s: float, good: Sequence[int] = (0,)) -> Finished:
+    """Run a command to its end.
+
+    Args:
+        command: The program and its arguments.
+        timeout_s: Seconds after which it and its children are stopped.
+        good: Exit codes that mean that it did what it should.
+
+    Raises:
+        EngineError: It cannot be started, fails, or does not end in time.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as trouble:
+        started_ns = time.monotonic_ns()
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=trouble, start_new_session=True
+            )
+        except OSError as error:
+            raise EngineError(f"{command[0]} cannot be started ({error.strerror}); install it again") from error
+        usage, is_late = _wait(process, timeout_s)
+        wall_ns = time.monotonic_ns() - started_ns
+        if is_late:
+            raise EngineError(f"did not end within {timeout_s:g} s and was stopped")
+        if process.returncode not in good:
+            raise EngineError(f"ended with exit code {process.returncode}: {_last_line(_read(trouble))}")
+        cpu_ns = int((usage.ru_utime + usage.ru_stime) * 1e9)
+        return Finished(started_ns, wall_ns, cpu_ns, usage.ru_maxrss * 1024, _read(output))
+
+
+def ask_child(
+    program: Sequence[str | Path], request: Mapping[str, Any], folder: Path, timeout_s: float
+) -> tuple[dict[str, Any], Finished]:
+    """Give a child program a request and read its result, the last line of its standard output.
+
+    Args:
+        program: The program; the file of the request is its last argument.
+        request: As the program takes it.
+        folder: Where the request is written.
+        timeout_s: Seconds until the process is stopped.
+
+    Raises:
+        EngineError: The process failed, gave no result, or gave ``{"error": reason}``.
+    """
+    file = folder / "request.json"
+    file.write_text(json.dumps(request), encoding="utf-8")
+    finished = run_process([*program, file], timeout_s)
+    lines = finished.output.decode(errors="replace").strip().splitlines()
+    try:
+        result = json.loads(lines[-1])
+    except (IndexError, ValueError) as error:
+        raise EngineError(f"gave no result, but {shorten(repr(lines[-1:]), _REASON_CHARACTERS)}") from error
+    if not isinstance(result, dict):
+        raise EngineError(f"gave no result, but {shorten(repr(result), _REASON_CHARACTERS)}")
+    if "error" in result:
+        raise EngineError(str(result["error"]))
+    return result, finished
+
+
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[resource.struct_rusage, bool]:
+    """What it used, and whether it had to be stopped; Ctrl-C stops it too, since its session is its own."""
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        _kill(process)
+
+    timer = threading.Timer(timeout_s, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        timer.cancel()
+        if process.returncode is None:
+            _kill(process)
+            process.wait()
+    return usage, late.is_set()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _read(file: Any) -> bytes:
+    file.seek(0)
+    content: bytes = file.read(_MAX_ANSWER_BYTES)
+    return content
+
+
+def _last_line(trouble: bytes) -> str:
+    lines = [line.strip() for line in trouble.decode(errors="replace").splitlines() if line.strip()]
+    return shorten(lines[-1], _REASON_CHARACTERS) if lines else "without a word"
+
+
+_HEIGHT, _WIDTH = 90, 120
+
+
+def draw_awkward(folder: Path) -> dict[str, Path]:
+    """Write the files into ``folder``.
+
+    Returns:
+        What each one is, and its file, in a fixed order.
+    """
+    rows, columns = np.mgrid[:_HEIGHT, :_WIDTH]
+    red, green, blue = rows * 255 // _HEIGHT, columns * 255 // _WIDTH, (rows + columns) % 256
+    image_hwc_bgr_u8 = np.stack([blue, green, red], axis=2).astype(np.uint8)
+    gray_hw_u8 = image_hwc_bgr_u8[:, :, 1]
+    alpha_hw1_u8 = gray_hw_u8[:, :, np.newaxis]
+    deep_hwc_bgr_u16 = image_hwc_bgr_u8.astype(np.uint16) * 257
+    drawn = {
+        "grey JPEG": ("grey.jpg", gray_hw_u8),
+        "grey PNG": ("grey.png", gray_hw_u8),
+        "PNG with alpha": ("alpha.png", np.concatenate([image_hwc_bgr_u8, alpha_hw1_u8], axis=2)),
+        "PNG of 16 bits, colour": ("deep.png", deep_hwc_bgr_u16),
+        "PNG of 16 bits, grey": ("deep-grey.png", deep_hwc_bgr_u16[:, :, 1]),
+        "WebP": ("picture.webp", image_hwc_bgr_u8),
+        "TIFF": ("picture.tif", image_hwc_bgr_u8),
+        "one pixel": ("pixel.png", image_hwc_bgr_u8[:1, :1]),
+    }
+    files = {}
+    for what, (name, pixels) in drawn.items():
+        files[what] = folder / name
+        cv2.imwrite(str(files[what]), pixels)
+    return {**files, **_damaged(folder, image_hwc_bgr_u8)}
+
+
+def _damaged(folder: Path, image_hwc_bgr_u8: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> dict[str, Path]:
+    """Files that hold no whole picture: an answer to one of these is worth nothing, a refusal is right."""
+    jpeg = cv2.imencode(".jpg", image_hwc_bgr_u8)[1].tobytes()
+    contents = {
+        "JPEG cut off in the middle": ("cut.jpg", jpeg[: len(jpeg) // 2]),
+        "text named .jpg": ("text.jpg", b"not a picture\n"),
+        "empty file": ("empty.jpg", b""),
+    }
+    files = {}
+    for what, (name, content) in contents.items():
+        files[what] = folder / name
+        files[what].write_bytes(content)
+    return files
+
+
+DAMAGED = ("JPEG cut off in the middle", "text named .jpg", "empty file")
+"""Of `draw_awkward`: a refusal is right."""
+
 
 _SCRIPT = Path(__file__).with_name("scripts") / "loop.py"
 _WARM_UP = 3

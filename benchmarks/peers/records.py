@@ -1,4 +1,4 @@
-"""What a comparison with other tools holds: ``peers.json``."""
+"""Contents of the peers report: frozen dataclasses."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a report holds, and how it is shown."""
+"""Benchmark report: tables, plots, verdict, page and schema."""

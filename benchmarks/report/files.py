@@ -1,4 +1,4 @@
-"""The files of a report directory."""
+"""Write a report directory: JSON, Markdown, page, latencies and answers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.records.report import (
-    ANSWERS_FILE,
-    LATENCIES_FILE,
-    MARKDOWN_FILE,
-    PAGE_FILE,
-    REPORT_FILE,
-    Report,
-)
+from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, PAGE_FILE, REPORT_FILE, Report
 from edge_runtime.contract import InputSpec
 
 LATENCY_COLUMNS = ("subject", "round", "call", "latency_ms")
@@ -52,9 +45,8 @@ def write_report(
         answers: Every answer.
         spec: Geometry of the model, with which pictures of bare bytes can be shown too.
     """
-    from benchmarks.report.gallery import read_tiles
     from benchmarks.report.markdown import render_markdown
-    from benchmarks.report.page import render_page
+    from benchmarks.report.page import read_tiles, render_page
 
     texts = {
         REPORT_FILE: report.to_json(),

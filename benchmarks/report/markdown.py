@@ -1,4 +1,4 @@
-"""A report as Markdown: the verdict, one table with a row for each model, then what a reader must know about it."""
+"""Report as Markdown, and its main table for a terminal."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import html
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from benchmarks.records.report import Report
+from benchmarks.records import Report
 from benchmarks.report import facts
-from benchmarks.report.accuracy_tables import moved_table, per_label_table, scores_table
-from benchmarks.report.caveats import caveats
-from benchmarks.report.main_table import main_table, terminal_table
-from benchmarks.report.performance_tables import (
+from benchmarks.report.facts import caveats
+from benchmarks.report.tables import (
+    Cell,
+    Table,
     camera_table,
     cold_start_table,
     latency_table,
+    main_table,
+    moved_table,
+    per_label_table,
     resources_table,
+    scores_table,
     stages_table,
+    terminal_table,
     threads_table,
     throughput_table,
 )
-from benchmarks.report.table import Cell, Table
 from benchmarks.report.wording import one_line
 
 NO_CAVEATS = "Nothing: every model was measured on every picture, and the machine was quiet."

@@ -1,29 +1,120 @@
-"""``report.html``: one file that needs no network and no script, and can be mailed."""
+"""``report.html``, one self-contained page, with thumbnails of images whose answer changed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks.records.report import Report
+from benchmarks.records import Flip, Report
 from benchmarks.report import facts, plots
-from benchmarks.report.accuracy_tables import moved_table, per_label_table, scores_table
-from benchmarks.report.caveats import caveats
-from benchmarks.report.gallery import Tile
-from benchmarks.report.main_table import main_table
+from benchmarks.report.facts import caveats
 from benchmarks.report.markdown import NO_CAVEATS
-from benchmarks.report.pareto import pareto_plot
-from benchmarks.report.performance_tables import (
+from benchmarks.report.plots import pareto_plot
+from benchmarks.report.tables import (
+    Table,
     camera_table,
     cold_start_table,
     latency_table,
+    main_table,
+    measured,
+    moved_table,
+    per_label_table,
     resources_table,
+    scores_table,
     stages_table,
     threads_table,
     throughput_table,
 )
-from benchmarks.report.table import Table, measured
-from edge_runtime.reporting.pages import render_html
+from benchmarks.report.wording import one_line
+from edge_runtime.contract import InputSpec
+from edge_runtime.errors import EdgeKitError
+from edge_runtime.image_files import BIN_SUFFIX
+from edge_runtime.preprocess import load_image, load_prepared
+from edge_runtime.workstation.reporting.pages import render_html, thumbnail_url
+
+MAX_TILES = 36
+# All pictures of a page together, so that it can be mailed.
+_MAX_CHARACTERS = 1_500_000
+
+
+@dataclass(frozen=True)
+class Changed:
+    """One model's answer to a flipped picture; ``score`` is 0..1."""
+
+    subject: str
+    answer: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One flipped picture.
+
+    Attributes:
+        jpeg_url: The picture, embedded; empty where it cannot be shown.
+        reason: Why it cannot be shown; empty where it can.
+        name: Its folder and file name.
+        flip: Its true label and what Keras says.
+        changed: What the models say that do not agree with Keras, as far as the report names their flips.
+    """
+
+    jpeg_url: str
+    reason: str
+    name: str
+    flip: Flip
+    changed: tuple[Changed, ...]
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether one of the changed answers is wrong."""
+        return any(item.answer != self.flip.label for item in self.changed)
+
+
+def read_tiles(report: Report, spec: InputSpec | None = None) -> tuple[Tile, ...]:
+    """The worst flips of all models, at most `MAX_TILES`; the models take turns, so that no one fills the page alone.
+
+    Args:
+        report: Names the files, which are read again.
+        spec: Geometry of the model, needed for pictures that are nothing but the bytes of an input.
+    """
+    changed: dict[str, list[Changed]] = {}
+    first: dict[str, Flip] = {}
+    for subject, flip in _in_turns(report):
+        first.setdefault(flip.file, flip)
+        changed.setdefault(flip.file, []).append(Changed(subject, flip.answer, flip.score))
+    tiles, room = [], _MAX_CHARACTERS
+    for file, flip in list(first.items())[:MAX_TILES]:
+        url, reason = _picture_url(Path(file), spec)
+        room -= len(url)
+        if room < 0:
+            url, reason = "", "left out, because the page would become too large"
+        name = one_line("/".join(Path(file).parts[-2:]))
+        tiles.append(Tile(url, reason, name, flip, tuple(changed[file])))
+    return tuple(tiles)
+
+
+def _in_turns(report: Report) -> Iterator[tuple[str, Flip]]:
+    """The worst flip of each model, then the second of each, and so on."""
+    flips = [
+        (subject.name, figures.against_keras.flips) for subject, figures in measured(report) if figures.against_keras
+    ]
+    for rank in range(max((len(own) for _, own in flips), default=0)):
+        for name, own in flips:
+            if rank < len(own):
+                yield name, own[rank]
+
+
+def _picture_url(file: Path, spec: InputSpec | None) -> tuple[str, str]:
+    """The small picture, or why there is none."""
+    try:
+        if file.suffix.lower() == BIN_SUFFIX and spec is not None:
+            return thumbnail_url(load_prepared(file, spec)), ""
+        return thumbnail_url(load_image(file)), ""
+    except EdgeKitError as error:
+        # The name is beside it already.
+        return "", one_line(str(error).removeprefix(f"{file}: "))
+
 
 LatenciesMs = Mapping[str, Sequence[Sequence[float]]]
 _FIRST_LINES = 3
@@ -55,7 +146,7 @@ def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[
     Args:
         report: The report, with its verdict.
         latencies_ms: Of each subject every timed single-stream call, round by round.
-        thumbnails: Pictures of the worst flips, see `benchmarks.report.gallery.read_tiles`.
+        thumbnails: Pictures of the worst flips, see `benchmarks.report.page.read_tiles`.
     """
     return render_html(
         "benchmarks.report",

@@ -1,17 +1,20 @@
-"""Latency, stages, memory and noise, as embedded SVG."""
+"""Plots of a report: latencies, stages, memory, rounds, and accuracy over latency."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.plan import KERAS_FUNCTION
-from benchmarks.records.report import Report
-from benchmarks.report.table import is_keras, measured
-from benchmarks.report.wording import significant
+from benchmarks.records import Report
+from benchmarks.report.tables import is_keras, measured
+from benchmarks.report.wording import megabytes, significant
 from benchmarks.statistics import percentile
-from edge_runtime.reporting.canvas import (
+from edge_runtime.platform.atomic import write_atomic
+from edge_runtime.workstation.reporting.plots import (
     ARTIFACT,
     COLORS,
     FOURTH,
@@ -22,6 +25,8 @@ from edge_runtime.reporting.canvas import (
     house_style,
     new_figure,
     new_rows,
+    set_axis_from_zero,
+    svg,
     svg_url,
 )
 
@@ -160,3 +165,208 @@ def _name_bar(axes: Any, row: int, length: float, end: float, text: str) -> None
         )
     else:
         axes.text(length + 0.012 * end, row, text, ha="left", va="center", fontsize=8.5, color="#5c6670")
+
+
+_SIZE_INCHES = (6.4, 4.4)
+_LARGEST_AREA_PT2 = 700.0
+_SMALLEST_AREA_PT2 = 14.0
+_LEAST_SHOWN_POINTS = 8.0
+
+_OFFSETS_PT = tuple(
+    (x, y)
+    for distance in (0, 12, 24, 36, 48, 60, 72)
+    for aside in (4, 24, 48)
+    for x, y in (
+        (aside, distance),
+        (aside, -distance),
+        (0, 6 + distance),
+        (0, -6 - distance),
+        (-aside, distance),
+        (-aside, -distance),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model.
+
+    Attributes:
+        name: Of the subject.
+        p50_ms: Its latency.
+        accuracy: In percent.
+        low: Lower end of the Wilson interval of the accuracy, in percent.
+        high: Upper end of it.
+        bytes: Size of its file.
+        is_keras: Whether it is the full model.
+    """
+
+    name: str
+    p50_ms: float
+    accuracy: float
+    low: float
+    high: float
+    bytes: int
+    is_keras: bool
+
+
+def points_of(report: Report) -> list[Point]:
+    """Every measured subject."""
+    return [
+        Point(
+            name=subject.name,
+            p50_ms=figures.single_stream.latency.p50_ms,
+            accuracy=100 * figures.accuracy.top1.fraction,
+            low=100 * figures.accuracy.top1.low,
+            high=100 * figures.accuracy.top1.high,
+            bytes=subject.bytes,
+            is_keras=is_keras(subject),
+        )
+        for subject, figures in measured(report)
+    ]
+
+
+def pareto_front(points: Iterable[Point]) -> list[Point]:
+    """Those that no other one beats or equals in both latency and accuracy, fastest first.
+
+    Of two with the same latency and accuracy the first is kept.
+    """
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.p50_ms, -point.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front
+
+
+def pareto_plot(report: Report) -> str:
+    """The plot as an embedded image."""
+    with house_style():
+        return svg_url(_draw(points_of(report)))
+
+
+def write_pareto_svg(report: Report, path: Path) -> None:
+    """Write the plot as a file of its own, on white, replacing what is there.
+
+    Raises:
+        OutputError: The folder cannot be written.
+    """
+    with house_style():
+        write_atomic(path, svg(_draw(points_of(report)), background="white"))
+
+
+def _draw(points: Sequence[Point]) -> Any:
+    figure, axes = new_figure(_SIZE_INCHES, "latency of one picture (p50), ms", "accuracy, %")
+    if not points:
+        axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center")
+        return figure
+    floor = _floor(points)
+    set_axis_from_zero(axes, [point.p50_ms for point in points])
+    front = pareto_front(points)
+    axes.plot(
+        [point.p50_ms for point in front], [_height(point, floor) for point in front],
+        color=SECOND, linestyle="--", linewidth=1, drawstyle="steps-post", alpha=0.7, label="Pareto front", zorder=1,
+    )  # fmt: skip
+    largest = max([point.bytes for point in points] + [1])
+    for point in points:
+        _draw_point(axes, point, floor, largest, is_on_front=point in front)
+    lows, highs = [max(floor, point.low) for point in points], [point.high for point in points]
+    margin = 0.06 * max(1.0, max(highs) - min(lows))
+    axes.set_ylim(min(lows) - margin, min(100 + margin, max(highs) + margin))
+    _legend(axes, points, largest)
+    _place_labels(figure, axes, points, floor, largest)
+    return figure
+
+
+def _floor(points: Sequence[Point]) -> float:
+    """The lowest accuracy that has its place; what is worse is drawn there, lest it press the others flat."""
+    best = max(points, key=lambda point: point.accuracy)
+    return max(0.0, best.accuracy - max(_LEAST_SHOWN_POINTS, 2 * (best.accuracy - best.low)))
+
+
+def _draw_point(axes: Any, point: Point, floor: float, largest: int, *, is_on_front: bool) -> None:
+    color, y = KERAS if point.is_keras else ARTIFACT, _height(point, floor)
+    axes.plot(
+        [point.p50_ms] * 2, [max(floor, point.low), max(floor, point.high)], color=color, alpha=0.35, linewidth=1.5
+    )
+    axes.scatter(
+        [point.p50_ms], [y], s=_area_pt2(point, largest), color=color, alpha=0.55, zorder=3,
+        edgecolors=SECOND if is_on_front else color, linewidths=2.2 if is_on_front else 0.8,
+        marker="v" if y > point.accuracy else "o",
+    )  # fmt: skip
+
+
+def _height(point: Point, floor: float) -> float:
+    return max(floor, point.accuracy)
+
+
+def _area_pt2(point: Point, largest: int) -> float:
+    return max(_SMALLEST_AREA_PT2, _LARGEST_AREA_PT2 * point.bytes / largest)
+
+
+def _legend(axes: Any, points: Sequence[Point], largest: int) -> None:
+    """What the colours mean, and one bubble with its size in words, below the plot."""
+    from matplotlib.lines import Line2D
+
+    def dot(color: str, label: str) -> Any:
+        return Line2D([], [], color=color, marker="o", linestyle="", markersize=7, alpha=0.7, label=label)
+
+    entries = [dot(ARTIFACT, "artefact")]
+    if any(point.is_keras for point in points):
+        entries.append(dot(KERAS, "Keras"))
+    ring = Line2D([], [], color=SECOND, marker="o", markerfacecolor="none", linestyle="--", label="Pareto front")
+    entries += [ring, Line2D([], [], linestyle="", label=f"area: size, largest {megabytes(largest)}")]
+    axes.figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False, fontsize=8.5)
+
+
+def _place_labels(figure: Any, axes: Any, points: Sequence[Point], floor: float, largest: int) -> None:
+    """Write each name beside its bubble, where it covers neither name nor bubble, if there is such a place."""
+    from matplotlib.patheffects import withStroke
+
+    figure.canvas.draw()
+    frame, scale = axes.get_window_extent(), figure.dpi / 72
+    taken = [_bubble_box(axes, point, floor, largest, scale) for point in points]
+    for point in sorted(points, key=lambda point: (point.p50_ms, point.accuracy)):
+        y = _height(point, floor)
+        text = point.name if y == point.accuracy else f"{point.name}, {significant(point.accuracy)} %"
+        color = "#5c6670" if point.is_keras else ARTIFACT
+        label = axes.annotate(
+            text, (point.p50_ms, y), (0, 0), textcoords="offset points", fontsize=8.5, color=color, zorder=5,
+            arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.5, "linewidth": 0.7, "shrinkB": 2},
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        )  # fmt: skip
+        radius = (_area_pt2(point, largest) / 3.1416) ** 0.5
+        boxes = []
+        for x_pt, y_pt in _OFFSETS_PT:
+            _set_offset(label, x_pt, y_pt, radius)
+            box = _text_box(label)
+            hits = sum(box.overlaps(other) for other in taken)
+            is_inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            boxes.append((hits + 100 * (not is_inside), x_pt, y_pt))
+            if boxes[-1][0] == 0:
+                break
+        _, x_pt, y_pt = min(boxes, key=lambda entry: entry[0])
+        _set_offset(label, x_pt, y_pt, radius)
+        taken.append(_text_box(label))
+
+
+def _set_offset(label: Any, x_pt: float, y_pt: float, radius_pt: float) -> None:
+    sign_x, sign_y = (x_pt > 0) - (x_pt < 0), (y_pt > 0) - (y_pt < 0)
+    label.set_position((x_pt + sign_x * radius_pt, y_pt + (sign_y * radius_pt if not sign_x else 0)))
+    label.set_horizontalalignment("left" if sign_x > 0 else "right" if sign_x < 0 else "center")
+    label.set_verticalalignment("center")
+
+
+def _bubble_box(axes: Any, point: Point, floor: float, largest: int, scale: float) -> Any:
+    from matplotlib.transforms import Bbox
+
+    x, y = axes.transData.transform((point.p50_ms, _height(point, floor)))
+    radius = scale * (_area_pt2(point, largest) / 3.1416) ** 0.5
+    return Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
+
+
+def _text_box(label: Any) -> Any:
+    """Where the words are, without the line to the point."""
+    from matplotlib.text import Text
+
+    label.update_positions(label.figure.canvas.get_renderer())
+    return Text.get_window_extent(label)

@@ -1,4 +1,6 @@
-"""The JSON Schema of ``report.json``, made from the dataclasses and their docstrings.
+"""JSON Schema of ``report.json``, generated from the records.
+
+``python -m benchmarks.report.schema > benchmarks/report/schema.json``.
 
 ``schema.json`` beside this file is what it prints; write it anew with
 ``python -m benchmarks.report.schema > benchmarks/report/schema.json``.
@@ -16,7 +18,7 @@ import types
 import typing
 from typing import Any
 
-from benchmarks.records.report import REPORT_SCHEMA_VERSION, Report
+from benchmarks.records import REPORT_SCHEMA_VERSION, Report
 
 SCHEMA_FILE = "schema.json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -26,7 +28,7 @@ _MARKUP = re.compile(r"``?([^`]*)``?")
 
 
 def report_schema() -> dict[str, Any]:
-    """The schema of `benchmarks.records.report.Report`, complete with dialect and title."""
+    """The schema of `benchmarks.records.Report`, complete with dialect and title."""
     schema = json_schema(Report)
     schema["$defs"][Report.__name__]["properties"]["schema_version"]["const"] = REPORT_SCHEMA_VERSION
     return {"$schema": DIALECT, "title": "edgekit benchmark report (report.json)", **schema}

@@ -1,4 +1,4 @@
-"""For tests: a report as a run makes it, without a run. Its figures agree with one another."""
+"""Sample reports for tests."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ import numpy as np
 
 from benchmarks.machine import MachineRecord
 from benchmarks.plan import KERAS_FUNCTION, KERAS_SUBJECTS
-from benchmarks.records.accuracy import Accuracy, AgainstKeras, Flip, LabelShare, Moved, Reject
-from benchmarks.records.board import BoardState, BoardWatch
-from benchmarks.records.data import DataRecord
-from benchmarks.records.performance import (
+from benchmarks.records import (
+    Accuracy,
+    AgainstKeras,
+    BoardState,
+    BoardWatch,
     CameraRun,
     ColdStart,
+    DataRecord,
+    Flip,
+    LabelShare,
+    Moved,
     Offline,
     Performance,
+    Reject,
+    Report,
     Resources,
     SingleStream,
     Stages,
     SubjectResult,
     ThreadPoint,
+    Verdict,
 )
-from benchmarks.records.report import Report, Verdict
 from benchmarks.report.files import RawAnswers
 from benchmarks.settings import Settings
 from benchmarks.statistics import Interval, percentile, ratio_of, share_of, summarize_latencies
-from edge_runtime.statistics.paired import mcnemar_p, paired_drop_interval
+from edge_runtime.workstation.statistics import mcnemar_p, paired_drop_interval
 
 LABELS = ("cat", "dog")
 

@@ -1,1 +1,1 @@
-"""What the board and the processes take: temperature, power, memory, sizes."""
+"""Resources of board and processes: temperature, power and sizes on disk."""

@@ -1,4 +1,4 @@
-"""What the board says before, during and after the measurements, and whether that makes them worthless."""
+"""State of the board before, during and after a run, and the reasons that make latencies invalid."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.records.board import BoardState, BoardWatch
+from benchmarks.records import BoardState, BoardWatch
 from benchmarks.resources.power import Meter
-from edge_runtime.board import ROOT, governor, read_text, temperature_c, throttled
+from edge_runtime.platform.board import ROOT, governor, read_text, temperature_c, throttled
 
 _PERIOD_S = 2.0
 _CPU = "sys/devices/system/cpu"

@@ -1,4 +1,4 @@
-"""How much of a disk the packages take that a model needs to run. Nothing is asked over the network."""
+"""Installed size of the packages that a model needs to run."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """The least that classifies one picture, to compare a cold start with: ``python bare_script.py MODEL.tflite PHOTO``."""
 
+from __future__ import annotations
+
 import sys
 
 import cv2

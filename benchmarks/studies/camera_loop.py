@@ -24,14 +24,14 @@ import numpy as np
 from edge_runtime.classifier import Classifier
 from edge_runtime.cli_support import read_labels_file
 from edge_runtime.contract import Crop
-from edge_runtime.health import Health
-from edge_runtime.modelfile import Foreign, find_model
+from edge_runtime.model.bundle import Foreign, find_model
 from edge_runtime.pipeline.camera import classify_frames
 from edge_runtime.pipeline.decide import Decider, DecisionRule, parse_smoothing
+from edge_runtime.pipeline.health import Health
 from edge_runtime.preprocess import ImageU8
 from edge_runtime.results import Classified
-from edge_runtime.sinks.jsonl import JsonlSink
-from edge_runtime.sources.frames import CaptureOptions, Frame
+from edge_runtime.sinks.rows import JsonlSink
+from edge_runtime.sources.base import CaptureOptions, Frame
 from edge_runtime.sources.opening import open_source
 from edge_runtime.testing import FakeEngine, FakeSource, fake_classifier
 

@@ -25,9 +25,9 @@ from benchmarks.studies.plain_loop import open_model
 from edge_runtime.classifier import Classifier
 from edge_runtime.cli_support import read_labels_file
 from edge_runtime.contract import Crop
-from edge_runtime.cores import core_count
-from edge_runtime.modelfile import Foreign, ModelFile, find_model
+from edge_runtime.model.bundle import Foreign, ModelFile, find_model
 from edge_runtime.pipeline.folder import classify_files
+from edge_runtime.platform.board import core_count
 from edge_runtime.preprocess import load_image
 
 

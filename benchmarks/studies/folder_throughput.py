@@ -30,8 +30,8 @@ from pathlib import Path
 
 from benchmarks.statistics import ratio_of
 from benchmarks.studies.cold_start import as_installed
-from edge_runtime.cores import core_count
-from edge_runtime.picture_names import is_image_name
+from edge_runtime.image_files import is_image_name
+from edge_runtime.platform.board import core_count
 
 _SLICE = 400
 _STEADY = {

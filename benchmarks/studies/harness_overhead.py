@@ -26,7 +26,7 @@ from benchmarks.measuring.protocol import AskBurst, AskStages, Burst, StageTimes
 from benchmarks.measuring.session import Session
 from benchmarks.plan import ARTIFACT_MODULE, SubjectPlan
 from edge_runtime.errors import EdgeKitError
-from edge_runtime.modelfile import find_model
+from edge_runtime.model.bundle import find_model
 from edge_runtime.preprocess import load_prepared
 
 _BARE_MODULE = "benchmarks.studies.overhead_child"

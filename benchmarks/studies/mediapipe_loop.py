@@ -7,6 +7,8 @@ classifier stops for good. Runs the list once, and once more for each line of st
 second.
 """
 
+from __future__ import annotations
+
 import sys
 import time
 from itertools import chain

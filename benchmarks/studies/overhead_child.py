@@ -16,8 +16,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from benchmarks.measuring.protocol import AskBurst, AskStages, Burst, Opened, StageTimes, decode, encode
-from edge_runtime.child import die_with_parent
-from edge_runtime.modelfile import find_model
+from edge_runtime.model.bundle import find_model
+from edge_runtime.platform.childproc import die_with_parent
 from edge_runtime.preprocess import load_prepared
 
 

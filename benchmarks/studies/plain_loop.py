@@ -4,6 +4,8 @@ OpenCV, one interpreter, one thread. It stretches pictures without antialiasing,
 pixels and is not what a model saw in training.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
 

@@ -1,1 +1,1 @@
-"""From Keras or SavedModel to float32 TFLite and ONNX, in a child process that imports TensorFlow."""
+"""Export from Keras or SavedModel to float32 TFLite and ONNX, in a child process that imports TensorFlow."""

@@ -1,4 +1,6 @@
-"""Exports one model to float32 TFLite and ONNX; runs in a process of its own, since it imports TensorFlow.
+"""Child process that exports one model to float32 TFLite and ONNX with TensorFlow.
+
+``python -m convert.export.child JOB.json`` prints ``float32`` and ``onnx-float32`` when that file is complete.
 
 ``python -m convert.export.child JOB.json`` prints ``float32`` and ``onnx-float32`` when that file is complete.
 """
@@ -13,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from convert.export.job import EXPORTED_FILE, Exported, ExportJob
-from convert.job import BASE_ONNX, BASE_TFLITE, CHECK_FILE, GOLDEN_INPUT_FILE
-from convert.refusal import refuse
-from edge_runtime.child import die_with_parent
+from convert.children import BASE_ONNX, BASE_TFLITE, CHECK_FILE, GOLDEN_INPUT_FILE, refuse
+from convert.messages import EXPORTED_FILE, Exported, ExportJob
 from edge_runtime.contract import Variant
 from edge_runtime.errors import EdgeKitError, ModelError, OutputError
-from edge_runtime.garbage import collecting_later
+from edge_runtime.platform.childproc import die_with_parent
+from edge_runtime.platform.garbage import collecting_later
 from edge_runtime.strict import from_mapping, to_mapping
 
 

@@ -1,4 +1,4 @@
-"""From a loaded model to ``base.tflite`` and ``base.onnx``, both from one frozen graph. Needs TensorFlow."""
+"""Write ``base.tflite`` and ``base.onnx`` from one frozen graph. Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from convert.export.job import ExportJob
 from convert.export.loading import Loaded, first_line
 from convert.export.pixels import pixel_graph
-from convert.source.foreign import InputRange, ModelColor, ModelOutput
+from convert.messages import ExportJob
+from convert.options import InputRange, ModelColor, ModelOutput
 from convert.tflite_model import unpack_model
 from edge_runtime.contract import Head
 from edge_runtime.errors import ModelError

@@ -1,4 +1,4 @@
-"""Load a model with the library that it was made by, behind one small interface. Needs TensorFlow."""
+"""Load a model with Keras 3, tf_keras or SavedModel behind one interface. Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.export.job import ExportJob
 from convert.export.pixels import prepare_pixels
-from convert.source.facts import Loader
-from convert.source.foreign import ModelColor, ModelOutput
+from convert.messages import ExportJob
+from convert.options import Loader, ModelColor, ModelOutput
 from convert.source.saved_model import choose_signature
 from edge_runtime.contract import Head
 from edge_runtime.errors import ModelError

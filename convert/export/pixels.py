@@ -1,4 +1,4 @@
-"""From the exports' uint8 RGB pixels to what a model's own input takes, once in numpy and once as a graph.
+"""Input normalization from uint8 RGB to the model's own input, in NumPy and as a TensorFlow graph.
 
 The original model is asked with the numpy way, the exports hold the graph's way, and the gate compares the two.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.source.foreign import InputRange, ModelColor
+from convert.options import InputRange, ModelColor
 
 # ITU-R BT.601, as JPEG, Pillow's convert("L") and OpenCV's cvtColor have it.
 LUMA_RGB = (0.299, 0.587, 0.114)

@@ -1,1 +1,1 @@
-"""Whether a `.tflite` maps to the Edge TPU or opens in a given runtime, told before a device tells it."""
+"""Compatibility checks of a ``.tflite`` file for the Edge TPU and for given runtimes."""

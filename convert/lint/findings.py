@@ -1,4 +1,4 @@
-"""What lint found in one file, for each target alike: findings, sizes, and a verdict in one sentence."""
+"""Lint one file for a target: findings, sizes and a verdict."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from convert.lint import edgetpu
-from convert.lint.operators import OperatorFacts, read_operators
-from convert.lint.versions import LITERT, TFLITE_RUNTIME, Target, minimum_runtime, parse_target, unsupported
+from convert.lint.operators import (
+    LITERT,
+    TFLITE_RUNTIME,
+    OperatorFacts,
+    Target,
+    minimum_runtime,
+    parse_target,
+    read_operators,
+    unsupported,
+)
 from convert.tflite_model import read_model
 from edge_runtime.errors import UsageError
 

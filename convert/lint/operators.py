@@ -1,4 +1,4 @@
-"""The operators of a TFLite model as plain data, so that rules need neither the schema nor the file."""
+"""Operators of a TFLite model as plain data, and the runtime versions that have them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.vetting.schema import CUSTOM, OPERATOR_NAMES
-from edge_runtime.vetting.schema import EDGETPU_OPERATOR as EDGETPU_OPERATOR
-from edge_runtime.vetting.structure import OperatorCode
+from edge_runtime.tflite import versions
+from edge_runtime.tflite.schema import CUSTOM, OPERATOR_NAMES
+from edge_runtime.tflite.schema import EDGETPU_OPERATOR as EDGETPU_OPERATOR
+from edge_runtime.tflite.validation import OperatorCode
+from edge_runtime.tflite.versions import LITERT as LITERT
+from edge_runtime.tflite.versions import TFLITE_RUNTIME as TFLITE_RUNTIME
+from edge_runtime.tflite.versions import Target as Target
+from edge_runtime.tflite.versions import Unsupported as Unsupported
+from edge_runtime.tflite.versions import has_builtin as has_builtin
+from edge_runtime.tflite.versions import parse_target as parse_target
 
 _MAX_CONSTANTS = 64  # axes, strides and paddings are shorter; weights need not be read
 
@@ -151,3 +158,13 @@ def _is_zero(raw: np.ndarray[Any, np.dtype[np.uint8]], quantization: Any) -> boo
     points = quantization.zeroPoint if quantization and quantization.zeroPoint is not None else []
     zero = int(points[0]) & 0xFF if len(points) else 0
     return bool(np.all(raw == zero))
+
+
+def minimum_runtime(model: Any) -> str:
+    """Lowest runtime that has every operator of a ``ModelT``; see `edge_runtime.tflite.versions.minimum_runtime`."""
+    return versions.minimum_runtime(operator_codes(model))
+
+
+def unsupported(model: Any, target: Target) -> list[Unsupported]:
+    """The operators of a ``ModelT`` that a runtime does not have; an empty list means that it has all."""
+    return versions.unsupported(operator_codes(model), target)

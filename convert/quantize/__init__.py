@@ -1,1 +1,1 @@
-"""Integers from the float32 model: calibration, rounding, repair; no TensorFlow in here."""
+"""Quantization of the float32 model: calibration, rounding, repair. Never imports TensorFlow."""

@@ -1,19 +1,74 @@
-"""Ranges of all activations over the calibration pictures, by one of four methods."""
+"""Run a TFLite model over prepared images and measure the ranges of its activations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.options import CalibrationMethod
 from convert.quantize.graph import FloatGraph
-from convert.quantize.interpreting import open_interpreter, run_over
-from convert.quantize.methods import CalibrationMethod
-from edge_runtime.cores import core_count
+from edge_runtime.contract import TensorSpec
+from edge_runtime.decision import dequantize
+from edge_runtime.platform.board import core_count
+
+_LEAST_RUNS, _MOST_RUNS, _SECONDS = 5, 60, 0.5
+
+
+def open_interpreter(data: bytes, *, keep_tensors: bool = False) -> Any:
+    """An interpreter with one thread; with ``keep_tensors`` every tensor can be read after a run."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with warnings.catch_warnings():
+        # It warns of the memory that kept tensors take, which is what is wanted.
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = Interpreter(model_content=data, num_threads=1, experimental_preserve_all_tensors=keep_tensors)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def run_over(interpreter: Any, images_nhwc_rgb_u8: NDArray[np.uint8]) -> Iterator[Any]:
+    """Run each picture; give the interpreter after each run."""
+    index = interpreter.get_input_details()[0]["index"]
+    for image in images_nhwc_rgb_u8:
+        interpreter.set_tensor(index, image[np.newaxis])
+        interpreter.invoke()
+        yield interpreter
+
+
+def probabilities(data: bytes, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """float32 [images, outputs] of a model that takes uint8 pictures; one interpreter a core."""
+    parts = np.array_split(images_nhwc_rgb_u8, max(1, min(core_count(), len(images_nhwc_rgb_u8))))
+    with ThreadPoolExecutor(len(parts)) as pool:
+        return np.concatenate(list(pool.map(lambda part: _probabilities(data, part), parts)))
+
+
+def _probabilities(data: bytes, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
+    interpreter = open_interpreter(data)
+    detail = interpreter.get_output_details()[0]
+    scale, zero_point = detail["quantization"]
+    spec = TensorSpec("output", np.dtype(detail["dtype"]).name, tuple(detail["shape"]), float(scale), int(zero_point))
+    rows = [dequantize(run.get_tensor(detail["index"])[0], spec) for run in run_over(interpreter, images_nhwc_rgb_u8)]
+    return np.stack(rows)
+
+
+def latency_ms(data: bytes) -> float:
+    """Median time of one invoke with one thread, in milliseconds: 5 to 60 runs after a warm-up, half a second."""
+    interpreter = open_interpreter(data)
+    interpreter.invoke()
+    times: list[float] = []
+    while len(times) < _LEAST_RUNS or (len(times) < _MOST_RUNS and sum(times) < _SECONDS):
+        start = time.perf_counter()
+        interpreter.invoke()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times)) * 1e3
+
 
 Ranges: TypeAlias = dict[str, tuple[float, float]]
 """Name of an activation to its smallest and largest value."""
@@ -31,7 +86,7 @@ _MSE_CANDIDATES = 64
 
 
 @dataclass(frozen=True)
-class PictureRanges:
+class ImageRanges:
     """Smallest and largest value of each activation, picture by picture.
 
     Attributes:
@@ -43,12 +98,12 @@ class PictureRanges:
     low: NDArray[np.float32]
     high: NDArray[np.float32]
 
-    def first(self, count: int) -> PictureRanges:
+    def first(self, count: int) -> ImageRanges:
         """Of the first ``count`` pictures only."""
-        return PictureRanges(self.names, self.low[:count], self.high[:count])
+        return ImageRanges(self.names, self.low[:count], self.high[:count])
 
 
-def measure(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8]) -> PictureRanges:
+def measure(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8]) -> ImageRanges:
     """Run the float model over the pictures and note what each activation ranged over.
 
     Args:
@@ -67,11 +122,11 @@ def measure(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8]) -> Picture
 
     parts: list[list[list[tuple[float, float]]]] = _in_parallel(part, images_nhwc_rgb_u8)
     table = np.array([row for rows in parts for row in rows], np.float32)
-    return PictureRanges(tuple(activations), table[..., 0], table[..., 1])
+    return ImageRanges(tuple(activations), table[..., 0], table[..., 1])
 
 
 def ranges(
-    graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], measured: PictureRanges, method: CalibrationMethod
+    graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], measured: ImageRanges, method: CalibrationMethod
 ) -> Ranges:
     """The range of each activation.
 

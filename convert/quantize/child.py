@@ -1,4 +1,6 @@
-"""Makes every variant from ``base.tflite`` and ``base.onnx``; a process of its own that never imports TensorFlow.
+"""Child process that builds every variant from ``base.tflite`` and ``base.onnx``; never imports TensorFlow.
+
+``python -m convert.quantize.child JOB.json`` prints the name of each variant when its file is complete.
 
 ``python -m convert.quantize.child JOB.json`` prints the name of each variant when its file is complete, and writes
 ``quantized.json`` at the end.
@@ -11,12 +13,12 @@ import sys
 import traceback
 from pathlib import Path
 
-from convert.job import read_json, write_json
-from convert.quantize.job import QUANTIZED_FILE, Made, Quantized, QuantizeJob
-from convert.quantize.workshop import Workshop
-from edge_runtime.child import die_with_parent
+from convert.children import read_json, write_json
+from convert.messages import QUANTIZED_FILE, BuiltVariant, Quantized, QuantizeJob
+from convert.quantize.build import VariantBuilder
 from edge_runtime.contract import Variant
 from edge_runtime.errors import EdgeKitError
+from edge_runtime.platform.childproc import die_with_parent
 
 # What the tools raise about a layer that they do not know; a full disk and a lack of memory are not among them.
 _ERRORS = (EdgeKitError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
@@ -29,8 +31,8 @@ def main() -> None:
     # ai-edge-quantizer logs through absl and draws progress bars; the child's standard error is a log file.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     job = read_json(Path(sys.argv[1]), QuantizeJob)
-    workshop = Workshop(job)
-    made: list[Made] = []
+    workshop = VariantBuilder(job)
+    made: list[BuiltVariant] = []
     for variant in job.variants:
         made.append(_make(workshop, variant))
         print(variant.value, flush=True)
@@ -41,14 +43,14 @@ def main() -> None:
         raise SystemExit("the quantizing process imported TensorFlow, which it must do without")
 
 
-def _make(workshop: Workshop, variant: Variant) -> Made:
+def _make(workshop: VariantBuilder, variant: Variant) -> BuiltVariant:
     """One variant that cannot be made, since a tool does not know a layer, must not cost the others."""
     try:
         return workshop.make(variant)
     except _ERRORS as error:
         traceback.print_exc()
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        return Made(variant, (), (), failure=f"cannot be made of this model: {reason[:_LONGEST_REASON]}")
+        return BuiltVariant(variant, (), (), failure=f"cannot be made of this model: {reason[:_LONGEST_REASON]}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Quantize a float32 ``.onnx`` to int8: ONNX Runtime's static quantization in QDQ form, with its biases corrected.
+"""Quantize a float32 ``.onnx`` to int8 in QDQ form with ONNX Runtime, and correct its biases.
 
 What was chosen, by accuracy and latency of MobileNetV2 0.35 at 160 pixels on x86-64 with VNNI in ONNX Runtime 1.31
 (divergence is Kullback-Leibler's from float32, over the validation split of the flower photos):
@@ -15,17 +15,237 @@ What was chosen, by accuracy and latency of MobileNetV2 0.35 at 160 pixels on x8
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.quantize.calibration import Ranges
-from convert.quantize.methods import CalibrationMethod
-from convert.quantize.onnx_graph import OnnxLayer, drop_unused, layers, open_session, prepared_model
-from convert.quantize.onnx_statistics import observe
+from convert.options import CalibrationMethod
+from convert.quantize.calibration import BINS, Ranges, least_error_range, moving_average, percentile_range
+from edge_runtime.errors import EngineError
+
+_ERRORS_ONLY = 3  # of ONNX Runtime's levels of logging
+_STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class OnnxLayer:
+    """A node with constant weights.
+
+    Attributes:
+        node: The ``NodeProto``, not to be changed.
+        weights: float32 in the node's own layout.
+        channel_axis: Axis of the output channels in ``weights``.
+        bias: float32 [output channels]; None where the node has none.
+    """
+
+    node: Any
+    weights: NDArray[np.float32]
+    channel_axis: int
+    bias: NDArray[np.float32] | None
+
+    @property
+    def name(self) -> str:
+        """Name of the node."""
+        return str(self.node.name)
+
+    @property
+    def input(self) -> str:
+        """Name of the tensor that goes in."""
+        return str(self.node.input[0])
+
+
+def prepared_model(base_onnx: Path) -> Any:
+    """Load a float32 model with batch normalization folded into its convolutions, named nodes and known shapes.
+
+    Folding is ONNX Runtime's own basic optimization, which writes standard operators of the same opset.
+
+    Raises:
+        EngineError: ONNX Runtime cannot open the file.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="edge-onnx-") as folder:
+        folded = Path(folder) / "folded.onnx"
+        open_session(str(base_onnx), save_folded_to=folded)
+        model = onnx.load(str(folded))
+    if any(node.domain not in _STANDARD_DOMAINS for node in model.graph.node):
+        model = onnx.load(str(base_onnx))
+    for index, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{index}"
+    drop_unused(model)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def drop_unused(model: Any) -> None:
+    """Remove constants that no node takes, and operator sets that no node comes from; tools leave both behind."""
+    taken = {name for node in model.graph.node for name in node.input}
+    constants = [constant for constant in model.graph.initializer if constant.name in taken]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)
+    domains = {node.domain for node in model.graph.node} | {""}
+    imports = [entry for entry in model.opset_import if entry.domain in domains]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+
+
+def open_session(model: str | bytes, save_folded_to: Path | None = None) -> Any:
+    """An ONNX Runtime session on the CPU that prints nothing.
+
+    Args:
+        model: A file's name, or a serialized model.
+        save_folded_to: Where to write the model after basic optimization; None opens it fully optimized.
+
+    Raises:
+        EngineError: ONNX Runtime cannot open the model.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    if save_folded_to is not None:
+        options.optimized_model_filepath = str(save_folded_to)
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    state = onnxruntime.capi.onnxruntime_pybind11_state
+    refusals = (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.NotImplemented)
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except refusals as error:
+        reason = " ".join(str(error).split())
+        raise EngineError(f"ONNX Runtime {onnxruntime.__version__} cannot open the float32 model ({reason})") from error
+
+
+def layers(model: Any) -> Iterator[OnnxLayer]:
+    """Convolutions and dense layers with float32 weights of their own, in the order in which they run."""
+    import onnx
+
+    constants = {
+        entry.name: onnx.numpy_helper.to_array(entry)
+        for entry in model.graph.initializer
+        if entry.data_type == onnx.TensorProto.FLOAT
+    }
+    taken = [name for node in model.graph.node for name in node.input]
+    for node in model.graph.node:
+        axis = _channel_axis(node)
+        if axis is None or taken.count(node.input[1]) != 1 or node.input[1] not in constants:
+            continue
+        weights = constants[node.input[1]]
+        bias = constants.get(node.input[2]) if len(node.input) > 2 else None
+        is_usual = weights.ndim == 2 or node.op_type == "Conv"
+        if is_usual and (bias is None or bias.shape == (weights.shape[axis],)):
+            yield OnnxLayer(node, weights, axis, bias)
+
+
+def _channel_axis(node: Any) -> int | None:
+    """Axis of the output channels in a node's weights; None where it is not a plain layer."""
+    import onnx
+
+    given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "MatMul":
+        return 1
+    if node.op_type == "Gemm" and given.get("alpha", 1.0) == given.get("beta", 1.0) == 1.0 and not given.get("transA"):
+        return 0 if given.get("transB") else 1
+    return None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one or two runs over the pictures gave.
+
+    Attributes:
+        ranges: Of each float tensor: the values that it shall hold without being cut off; zero is among them.
+        means: Of the tensors that were asked for: the mean over all pictures, float32 [1, ...].
+    """
+
+    ranges: Ranges
+    means: dict[str, NDArray[np.float32]]
+
+
+def observe(
+    model: Any, images_nhwc_rgb_u8: NDArray[np.uint8], mean_of: Sequence[str], method: CalibrationMethod
+) -> Statistics:
+    """Run the model over the pictures, one at a time, so that memory does not grow with their number.
+
+    ONNX Runtime's own calibrators for histograms keep every output of every picture until the end; hence this one.
+    A percentile and the mean squared error take a second run over the pictures.
+
+    Args:
+        model: A float32 ``ModelProto`` with inferred shapes.
+        images_nhwc_rgb_u8: Calibration pictures, [n, H, W, 3], n at least 1.
+        mean_of: Names of the tensors whose mean is wanted.
+        method: How a range follows from the values.
+    """
+    names = _float_tensors(model)
+    session = _session_with_outputs(model, names)
+    lows, highs = [], []
+    sums = {name: np.float64(0.0) for name in mean_of}
+    for values in _runs(session, images_nhwc_rgb_u8, names):
+        lows.append([values[name].min() for name in names])
+        highs.append([values[name].max() for name in names])
+        sums = {name: total + values[name] for name, total in sums.items()}
+    means = {name: (total / len(images_nhwc_rgb_u8)).astype(np.float32) for name, total in sums.items()}
+    low, high = np.array(lows), np.array(highs)
+    if method is CalibrationMethod.MOVING_AVERAGE:
+        low, high = moving_average(low), moving_average(high)
+    else:
+        low, high = low.min(axis=0), high.max(axis=0)
+    pairs = zip(low, high, strict=True)
+    ranges = {name: (min(0.0, float(a)), max(0.0, float(b))) for name, (a, b) in zip(names, pairs, strict=True)}
+    if method is CalibrationMethod.PERCENTILE:
+        ranges = _narrowed(session, images_nhwc_rgb_u8, ranges, percentile_range)
+    elif method is CalibrationMethod.MSE:
+        ranges = _narrowed(session, images_nhwc_rgb_u8, ranges, least_error_range)
+    return Statistics(ranges, means)
+
+
+def _narrowed(
+    session: Any,
+    images_nhwc_rgb_u8: NDArray[np.uint8],
+    ranges: Ranges,
+    narrow: Callable[[NDArray[np.int64], float, float], tuple[float, float]],
+) -> Ranges:
+    names = [name for name, (low, high) in ranges.items() if high > low]
+    counts = {name: np.zeros(BINS, np.int64) for name in names}
+    for values in _runs(session, images_nhwc_rgb_u8, names):
+        for name in names:
+            low, high = ranges[name]
+            bins = ((values[name].ravel() - low) * (BINS / (high - low))).astype(np.int32)
+            counts[name] += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
+    return ranges | {name: narrow(counts[name], *ranges[name]) for name in names}
+
+
+def _float_tensors(model: Any) -> list[str]:
+    """Names of the float32 tensors that nodes compute."""
+    import onnx
+
+    infos = [*model.graph.value_info, *model.graph.output]
+    floats = {info.name for info in infos if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    return [name for node in model.graph.node for name in node.output if name in floats]
+
+
+def _session_with_outputs(model: Any, names: Sequence[str]) -> Any:
+    import onnx
+
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    known = {info.name: info for info in model.graph.value_info}
+    watched.graph.output.extend(known[name] for name in names if name in known)
+    return open_session(watched.SerializeToString())
+
+
+def _runs(
+    session: Any, images_nhwc_rgb_u8: NDArray[np.uint8], names: Sequence[str]
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    name_of_input = session.get_inputs()[0].name
+    for image in images_nhwc_rgb_u8:
+        yield dict(zip(names, session.run(list(names), {name_of_input: image[np.newaxis]}), strict=True))
+
 
 _WEIGHT_LIMIT = 127
 _WEIGHT_ZERO = 128

@@ -1,4 +1,4 @@
-"""When an int8 model fails the gate: find the operators that hurt, and keep the fewest of them in float32."""
+"""Repair an int8 model that fails the accuracy gate: keep the fewest harmful operators in float32."""
 
 from __future__ import annotations
 
@@ -9,10 +9,47 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.check.record import Step
+from convert.gate import points
+from convert.quantize.calibration import latency_ms, probabilities
 from convert.quantize.graph import FloatGraph
-from convert.quantize.interpreting import probabilities
-from convert.quantize.judge import Judge
+from convert.record import Step
+from edge_runtime.contract import OutputSpec
+from edge_runtime.decision import top1, widen
+
+
+@dataclass(frozen=True)
+class AccuracyGate:
+    """Keras' side and the limit.
+
+    Attributes:
+        images_nhwc_rgb_u8: The check pictures, uint8 [n, H, W, 3].
+        truth: int [n].
+        keras: float32 [n, labels], Keras' probabilities.
+        output: How probabilities become an answer.
+        max_drop_points: Allowed loss of accuracy, percentage points.
+    """
+
+    images_nhwc_rgb_u8: NDArray[np.uint8]
+    truth: NDArray[np.int64]
+    keras: NDArray[np.float32]
+    output: OutputSpec
+    max_drop_points: float
+
+    def step(self, data: bytes, description: str) -> Step:
+        """Measure one model that takes uint8 pictures."""
+        answers = top1(widen(probabilities(data, self.images_nhwc_rgb_u8), self.output), self.output)
+        keras_answers = top1(self.keras, self.output)
+        accuracy = float(np.mean(answers == self.truth))
+        drop = points(float(np.mean(keras_answers == self.truth)) - accuracy)
+        return Step(
+            description=description,
+            accuracy=accuracy,
+            agreement=float(np.mean(answers == keras_answers)),
+            bytes=len(data),
+            latency_ms=latency_ms(data),
+            passed=drop <= self.max_drop_points,
+        )
+
 
 Build = Callable[[Collection[str]], bytes]
 """Makes the model with the operators of these outputs in float32."""
@@ -37,7 +74,12 @@ class Repaired:
 
 
 def repair(
-    graph: FloatGraph, build: Build, judge: Judge, pictures: NDArray[np.uint8], seconds: float, kept: Sequence[str] = ()
+    graph: FloatGraph,
+    build: Build,
+    judge: AccuracyGate,
+    pictures: NDArray[np.uint8],
+    seconds: float,
+    kept: Sequence[str] = (),
 ) -> Repaired:
     """Look for the fewest operators that must stay in float32.
 
@@ -91,7 +133,7 @@ def _counts(limit: int) -> list[int]:
 
 def _prune(
     build: Build,
-    judge: Judge,
+    judge: AccuracyGate,
     data: bytes,
     chosen: list[str],
     kept: tuple[str, ...],

@@ -1,27 +1,77 @@
-"""Every TFLite variant from one float32 model, by ai-edge-quantizer: no TensorFlow, a fraction of a second each."""
+"""Quantize the float32 TFLite model to each variant with ai-edge-quantizer.
+
+A bias is stored in steps of input scale times weight scale. Where all weights of an output are zero or nearly so (a
+channel that training or pruning has switched off), that step is so small that 32 bits do not reach the bias, and
+ai-edge-quantizer cuts it off or even turns its sign. The 64 bits that go with int16 activations hold it, but the
+runtime's kernel does not. A larger weight scale costs such weights nothing.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
+from copy import copy
 from typing import Any
 
 import numpy as np
 
-from convert.quantize.bias_room import make_room
 from convert.quantize.calibration import Ranges
-from convert.quantize.graph import FloatGraph
-from convert.quantize.integer_io import Head, cut_head, use_uint8
-from convert.quantize.op_versions import set_versions
-from convert.quantize.rounding import Rounder
+from convert.quantize.gptq import GptqRounder
+from convert.quantize.graph import DEPTHWISE_CONV_2D, FloatGraph, own_bias, replace_values, text
+from convert.quantize.tflite_finish import Head, cut_head, set_versions, use_uint8
 from convert.tflite_model import pack_model, unpack_model
+
+_INT8 = 9
+_BIAS_TYPES = {2: np.dtype(np.int32), 4: np.dtype(np.int64)}
+# Half of the range: the other half is for the products that are added to the bias.
+_MOST_STEPS = 2**30
+
+
+def prevent_bias_overflow(model: Any, graph: FloatGraph) -> None:
+    """Enlarge weight scales until every integer bias fits, in place.
+
+    Args:
+        model: A ``ModelT`` made from the float32 model, with the same tensor names.
+        graph: The float32 model.
+    """
+    subgraph = model.subgraphs[0]
+    tensors = {text(tensor.name): tensor for tensor in subgraph.tensors}
+    operators = {text(subgraph.tensors[operator.outputs[0]].name): operator for operator in subgraph.operators}
+    uses = Counter(layer.weights for layer in graph.layers())
+    for layer in graph.layers():
+        weights, operator = tensors.get(layer.weights), operators[layer.output]
+        if layer.bias is None or weights is None or weights.type != _INT8 or uses[layer.weights] > 1:
+            continue
+        dtype = _BIAS_TYPES.get(subgraph.tensors[operator.inputs[2]].type)
+        if dtype is None:
+            continue
+        input_scale = float(subgraph.tensors[operator.inputs[0]].quantization.scale[0])
+        exact, scale = graph.constant(layer.bias).astype(np.float64), np.asarray(weights.quantization.scale)
+        least = np.abs(exact) / (input_scale * _MOST_STEPS)
+        enlarged = np.maximum(scale, least if len(scale) > 1 else least.max()).astype(np.float32)
+        if np.array_equal(enlarged, scale):
+            continue
+        values = graph.constant(layer.weights)
+        # Outputs are the last side of depthwise weights and the first of others.
+        along = enlarged if layer.kind == DEPTHWISE_CONV_2D else enlarged.reshape(-1, *[1] * (values.ndim - 1))
+        _store(model, weights, np.clip(np.rint(values / along), -127, 127).astype(np.int8), enlarged)
+        steps = input_scale * enlarged.astype(np.float64)
+        _store(model, own_bias(model, operator), np.rint(exact / steps).astype(dtype), steps.astype(np.float32))
+
+
+def _store(model: Any, tensor: Any, values: Any, scale: Any) -> None:
+    replace_values(model, tensor, values)
+    tensor.quantization = copy(tensor.quantization)
+    tensor.quantization.scale = scale
+
 
 _FEW_WEIGHTS = 1024
 
 
-class Quantizer:
+class TfliteQuantizer:
     """Makes the variants of one float32 model.
 
     Args:
@@ -34,7 +84,7 @@ class Quantizer:
         pixels = graph.pixels()
         self._scaling = [graph.name(operator.outputs[0]) for operator in graph.operators[: pixels.operators]]
 
-    def float16(self, rounder: Rounder | None) -> bytes:
+    def float16(self, rounder: GptqRounder | None) -> bytes:
         """Weights as float16, widened when the model is opened.
 
         Layers of few weights, which are mostly the first ones, keep them as float32: they would save next to nothing,
@@ -50,7 +100,7 @@ class Quantizer:
         )
         return _finished(recipe.apply(self._graph.data), rounder)
 
-    def dynamic(self, rounder: Rounder | None, *, old_runtime: bool = False, kept: Collection[str] = ()) -> bytes:
+    def dynamic(self, rounder: GptqRounder | None, *, old_runtime: bool = False, kept: Collection[str] = ()) -> bytes:
         """Dynamic range: int8 weights, float32 activations that dense and convolution operators quantize as they run.
 
         The weights of depthwise convolutions, which are few, are widened when the model is opened, since that
@@ -66,18 +116,18 @@ class Quantizer:
         recipe.keep_float(kept)
         return _finished(recipe.apply(self._graph.data), rounder)
 
-    def int16x8(self, ranges: Ranges, rounder: Rounder | None, *, kept: Collection[str] = ()) -> bytes:
+    def int16x8(self, ranges: Ranges, rounder: GptqRounder | None, *, kept: Collection[str] = ()) -> bytes:
         """int8 weights, int16 activations; pixels are scaled in float32 before the first layer."""
         recipe = _Recipe()
         recipe.static(16, per_tensor=False)
         recipe.keep_float([*self._scaling, *kept])
         recipe.keep_ends(input_end=True, output_end=True)
         model = recipe.apply(self._graph.data, ranges)
-        make_room(model, self._graph)
+        prevent_bias_overflow(model, self._graph)
         return _finished(model, rounder)
 
     def int8(
-        self, ranges: Ranges, rounder: Rounder | None, *, per_tensor: bool = False, kept: Collection[str] = ()
+        self, ranges: Ranges, rounder: GptqRounder | None, *, per_tensor: bool = False, kept: Collection[str] = ()
     ) -> bytes:
         """Full-integer quantization: int8 weights and activations, uint8 input and output.
 
@@ -97,10 +147,10 @@ class Quantizer:
             recipe.keep_float(self._scaling)
             recipe.keep_ends(input_end=True, output_end=False)
             model = recipe.apply(self._graph.data, ranges)
-            make_room(model, self._graph)
+            prevent_bias_overflow(model, self._graph)
             return _finished(model, rounder)
         model = recipe.apply(head.data, {**ranges, head.tensor: (head.low, head.high)})
-        make_room(model, self._graph)
+        prevent_bias_overflow(model, self._graph)
         return _finished(model, rounder, dict.fromkeys(self._first_consumers(head), head.shift))
 
     def _first_consumers(self, head: Head) -> set[str]:
@@ -111,7 +161,7 @@ class Quantizer:
         }
 
 
-def _finished(model: Any, rounder: Rounder | None, input_shift: dict[str, float] | None = None) -> bytes:
+def _finished(model: Any, rounder: GptqRounder | None, input_shift: dict[str, float] | None = None) -> bytes:
     if rounder:
         rounder.refine(model, input_shift)
     use_uint8(model)

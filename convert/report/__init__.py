@@ -1,1 +1,1 @@
-"""What a conversion tells its user: the table on the terminal, ``conversion.md`` and ``conversion.html``."""
+"""Conversion reports: terminal table, ``conversion.md`` and ``conversion.html``."""

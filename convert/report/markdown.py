@@ -1,4 +1,4 @@
-"""``conversion.md``: the report for a terminal, a pull request or a diff."""
+"""Render ``conversion.md``, the report for a terminal, pull request or diff."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from convert.check.record import CalibrationRecord, ConversionRecord, VariantRecord
+from convert.record import CalibrationRecord, ConversionRecord, VariantRecord
 from convert.report import wording
-from convert.report.recommend import recommendation
-from convert.report.table import explanation
+from convert.report.wording import explanation, recommendation
 
 REPORT_FILE = "conversion.md"
 _SPECIALS = re.compile(r"([\\`*_\[\]|])")

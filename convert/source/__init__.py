@@ -1,1 +1,1 @@
-"""What is converted: a run directory or a model from elsewhere, looked at without TensorFlow; and its pictures."""
+"""Inspection of the model to convert, without TensorFlow, and choice of its images."""

@@ -1,4 +1,6 @@
-"""Look into a ``.keras`` archive or an HDF5 file as hostile data, without loading a model.
+"""Inspect a ``.keras`` archive or HDF5 file and its layer configuration as untrusted data, without loading a model.
+
+Both Keras 2 and Keras 3 describe a model as nested tables of ``class_name`` and ``config``. Nothing is instantiated.
 
 What is refused here would otherwise run code, read other files or fill the memory once Keras opens the file.
 """
@@ -7,16 +9,277 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from convert.source.facts import Loader, ModelFacts
-from convert.source.keras_config import MAX_CONFIG_BYTES, parse_config, read_facts, refuse_code
-from edge_runtime.datasets.zip_entries import ZIP_ERRORS
+from convert.options import Loader, ModelFacts
 from edge_runtime.errors import ModelError
 from edge_runtime.labels import shorten
+from edge_runtime.workstation.datasets.zip_entries import ZIP_ERRORS
+
+MAX_CONFIG_BYTES = 64 << 20
+
+_MODELS = ("Sequential", "Functional", "Model")
+# Layers whose configuration holds code, or names a file that loading would read.
+_CODE_LAYERS = frozenset(
+    {
+        *("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"),
+        *("TextVectorization", "StringLookup", "IntegerLookup"),
+    }
+)
+# TFOpLambda calls any function of TensorFlow by its name, io.write_file among them; these calculate only.
+_OP_LAYERS = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
+_CALCULATING = re.compile(
+    r"(compat\.v1\.)?((math|nn|linalg|__operators__|image)\.[a-z0-9_]+"
+    r"|cast|clip_by_value|concat|convert_to_tensor|expand_dims|gather|identity|pad|reshape|reverse|shape|split|squeeze"
+    r"|stack|strided_slice|tile|transpose|unstack|where|ones_like|zeros_like|[A-Za-z_]+\.shape)"
+)
+# Where a serialized object may come from. Loading imports the module that the file names.
+_KERAS_MODULE = re.compile(
+    r"(tf_)?keras(\.src)?(\.(activations|applications|constraints|dtype_policies|engine|initializers|layers|losses"
+    r"|metrics|mixed_precision|models|ops|optimizers|quantizers|random|regularizers)(\.[A-Za-z0-9_]+)*)?"
+    r"|tensorflow\.python\.ops\.init_ops_v2"  # where Keras 2 had its initializers from
+)
+# Layers that hand on the number of channels of what they are given.
+_SAME_WIDTH = frozenset(
+    {
+        *("Activation", "ActivityRegularization", "BatchNormalization", "Dropout", "Identity", "LayerNormalization"),
+        *("LeakyReLU", "ReLU", "Sigmoid", "Softmax", "AveragePooling2D", "MaxPooling2D", "GlobalAveragePooling2D"),
+        "GlobalMaxPooling2D",
+    }
+)
+_MAX_NESTING = 50
+
+
+@dataclass(frozen=True)
+class ConfigFacts:
+    """What a configuration says; the fields are those of `convert.options.ModelFacts`."""
+
+    input_shape: tuple[int | None, ...] | None
+    output_width: int | None
+    own_scaling: float | None
+
+
+def parse_config(text: str | bytes, where: str) -> dict[str, Any]:
+    """Parse the JSON text of a model's configuration.
+
+    Raises:
+        ModelError: Too large, not JSON, or not a table.
+    """
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ModelError(f"{where}: expected a configuration of at most {MAX_CONFIG_BYTES >> 20} MiB, got more")
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{where}: its configuration is not valid JSON; the file is damaged") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{where}: expected a configuration with a table of layers, got something else")
+    return config
+
+
+def refuse_code(config: dict[str, Any], where: str) -> None:
+    """Raise ModelError for anything that would run code of the file, or look for code elsewhere, when it is loaded."""
+    for table in _tables(config):
+        class_name = table.get("class_name")
+        inner = table.get("config")
+        details = inner if isinstance(inner, dict) else {}
+        name = shorten(repr(details.get("name", class_name)), 80)
+        if class_name in _CODE_LAYERS or details.get("function_type") == "lambda":
+            raise ModelError(
+                f"{where}: layer {name} is a {shorten(str(class_name), 40)} layer, which can run code or read files "
+                "that the file names; replace it by layers of Keras, or pass --unsafe if you trust who made the file"
+            )
+        if class_name in _OP_LAYERS and not _calculates(class_name, details):
+            function = shorten(str(details.get("function") or details.get("cls_symbol")), 60)
+            raise ModelError(
+                f"{where}: layer {name} calls the TensorFlow function {function}, which does more than calculate; "
+                "pass --unsafe if you trust who made the file"
+            )
+        activation = details.get("activation")
+        if activation == "<lambda>" or (isinstance(activation, dict) and "class_name" not in activation):
+            raise ModelError(
+                f"{where}: the activation of layer {name} is a Python lambda; replace it by a function of Keras, or "
+                "export the model as a SavedModel (model.export) and convert that"
+            )
+        _refuse_foreign_class(table, name, where)
+
+
+def read_facts(config: dict[str, Any], where: str) -> ConfigFacts:
+    """Say what goes in and out.
+
+    Raises:
+        ModelError: Several inputs or outputs, or a model whose class is not in the file.
+    """
+    class_name = config.get("class_name")
+    if class_name not in _MODELS:
+        raise ModelError(
+            f"{where}: expected a Sequential or functional Keras model, got the class "
+            f"{shorten(repr(class_name), 80)}, whose code is not in the file; "
+            "export it as a SavedModel (model.export) and convert that"
+        )
+    inner = _config_of(config)
+    for what, key in (("input", "input_layers"), ("output", "output_layers")):
+        count = len(_references(inner.get(key)))
+        if count > 1:
+            raise ModelError(f"{where}: expected a classifier with one {what}, got {count} {what}s")
+    return ConfigFacts(_input_shape(config), _output_width(config), _own_scaling(config))
+
+
+def _refuse_foreign_class(table: dict[str, Any], name: str, where: str) -> None:
+    class_name, module, registered = table.get("class_name"), table.get("module"), table.get("registered_name")
+    custom = any(isinstance(name, str) and ">" in name for name in (registered, class_name))
+    if custom or (isinstance(class_name, str) and module is not None and not _is_keras(module, class_name)):
+        raise ModelError(
+            f"{where}: {name} is of the class {shorten(str(registered or class_name), 80)}"
+            f"{f' of {shorten(str(module), 80)}' if module else ''}, whose code is neither in Keras nor in the file; "
+            "export the model as a SavedModel (model.export) and convert that"
+        )
+
+
+def _is_keras(module: object, class_name: str) -> bool:
+    if module == "builtins":
+        return class_name in ("function", "__tuple__", "slice", "dict", "list", "NoneType")
+    return isinstance(module, str) and _KERAS_MODULE.fullmatch(module) is not None
+
+
+def _calculates(class_name: object, details: dict[str, Any]) -> bool:
+    if class_name in ("SlicingOpLambda", "TFOpLambda"):
+        function = details.get("function")
+        return isinstance(function, str) and _CALCULATING.fullmatch(function) is not None
+    return False
+
+
+def _tables(config: object) -> Iterator[dict[str, Any]]:
+    """Every table at any depth; without recursion, so that depth costs nothing."""
+    waiting = [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            yield value
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
+def _config_of(layer: dict[str, Any]) -> dict[str, Any]:
+    config = layer.get("config")
+    # The oldest Sequential files hold the list of layers itself.
+    return {"layers": config} if isinstance(config, list) else config if isinstance(config, dict) else {}
+
+
+def _layers(model: dict[str, Any]) -> list[dict[str, Any]]:
+    layers = _config_of(model).get("layers")
+    return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
+
+
+def _references(value: object) -> list[str]:
+    """Names of the layers in ``input_layers`` or ``output_layers``: ``[name, 0, 0]``, a list or a table of such."""
+    found: list[str] = []
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list) and item and isinstance(item[0], str):
+            found.append(item[0])
+        elif isinstance(item, list):
+            waiting.extend(item)
+    return found
+
+
+def _input_shape(model: dict[str, Any], depth: int = 0) -> tuple[int | None, ...] | None:
+    layers = _layers(model)
+    named = _references(_config_of(model).get("input_layers"))
+    chosen = [layer for layer in layers if _name(layer) in named] if named else layers[:1]
+    for layer in chosen:
+        config = _config_of(layer)
+        for key in ("batch_shape", "batch_input_shape"):
+            shape = config.get(key)
+            if isinstance(shape, list) and all(size is None or type(size) is int for size in shape):
+                return tuple(shape)
+        if layer.get("class_name") in _MODELS and depth < _MAX_NESTING:
+            return _input_shape(layer, depth + 1)
+    shape = _config_of(model).get("build_input_shape")
+    if isinstance(shape, list) and all(size is None or type(size) is int for size in shape):
+        return tuple(shape)
+    return None
+
+
+def _own_scaling(model: dict[str, Any], depth: int = 0) -> float | None:
+    """The factor of the first layer that calculates, if it scales; layers that only augment are passed over."""
+    for layer in _layers(model):
+        class_name, config = str(layer.get("class_name")), _config_of(layer)
+        if class_name in _MODELS and depth < _MAX_NESTING:
+            return _own_scaling(layer, depth + 1)
+        if class_name == "Rescaling":
+            return _number(config.get("scale"))
+        if class_name == "TrueDivide" or (class_name == "TFOpLambda" and config.get("function") == "math.truediv"):
+            divisor = next((value for value in map(_number, _scalars(layer.get("inbound_nodes"))) if value), None)
+            return 1.0 / divisor if divisor else None
+        if class_name != "InputLayer" and not class_name.startswith("Random"):
+            return None
+    return None
+
+
+def _scalars(nodes: object) -> Iterator[object]:
+    """Constants among the arguments of an operation: ``{"y": 127.5}`` in Keras 2, ``"args": [tensor, 127.5]`` in 3."""
+    for table in _tables(nodes):
+        yield table.get("y")
+        arguments = table.get("args")
+        if isinstance(arguments, list):
+            yield from arguments[1:]
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _output_width(model: dict[str, Any], depth: int = 0) -> int | None:
+    """Width of the last layer, walking back over layers that keep it."""
+    layers = _layers(model)
+    by_name = {_name(layer): layer for layer in layers}
+    named = _references(_config_of(model).get("output_layers"))
+    layer = by_name.get(named[0]) if named else layers[-1] if layers else None
+    for _ in range(_MAX_NESTING):
+        if layer is None:
+            return None
+        class_name, config = layer.get("class_name"), _config_of(layer)
+        if class_name in _MODELS:
+            return _output_width(layer, depth + 1) if depth < _MAX_NESTING else None
+        key = {"Dense": "units", "Conv2D": "filters"}.get(str(class_name))
+        if key:
+            width = config.get(key)
+            return width if type(width) is int else None
+        if class_name not in _SAME_WIDTH:
+            return None
+        layer = by_name.get(_feeder(layer) or "") if named else _before(layers, layer)
+    return None
+
+
+def _before(layers: list[dict[str, Any]], layer: dict[str, Any]) -> dict[str, Any] | None:
+    index = next(index for index, other in enumerate(layers) if other is layer)
+    return layers[index - 1] if index else None
+
+
+def _feeder(layer: dict[str, Any]) -> str | None:
+    """Name of the layer whose output a layer takes, in either way of writing it down."""
+    nodes = layer.get("inbound_nodes")
+    for table in _tables(nodes):
+        history = table.get("keras_history")
+        if isinstance(history, list) and history:
+            return str(history[0])
+    names = _references(nodes)
+    return names[0] if names else None
+
+
+def _name(layer: dict[str, Any]) -> str:
+    return str(layer.get("name") or _config_of(layer).get("name"))
+
 
 MAX_MODEL_BYTES = 4 << 30
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"

@@ -1,4 +1,4 @@
-"""Decide what a conversion starts from: a run directory, a ``.keras`` or ``.h5`` file, or a SavedModel folder."""
+"""Identify the model to convert: a run directory, a ``.keras`` or ``.h5`` file, or a SavedModel folder."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from convert.source.facts import Loader, ModelFacts
-from convert.source.foreign import (
+from convert.options import (
     ForeignOptions,
     InputRange,
+    Loader,
     ModelColor,
+    ModelFacts,
     ModelOutput,
     check_label_count,
     model_name,
@@ -22,7 +23,7 @@ from convert.source.keras_file import HDF5_SIGNATURE, MAX_MODEL_BYTES, inspect_a
 from convert.source.saved_model import GRAPH_FILE, inspect_saved_model
 from edge_runtime.contract import MANIFEST_FILE, MAX_SIDE_PX, Crop, Head, InputSpec, Manifest, OutputSpec
 from edge_runtime.errors import CompatibilityError, ModelError, UsageError
-from edge_runtime.modelfile import read_bundle_manifest
+from edge_runtime.model.bundle import read_bundle_manifest
 
 __all__ = ["Loader", "ModelSource", "read_model"]
 

@@ -1,1 +1,1 @@
-"""Bodies of the commands of ``edge-run``; `edge_runtime.cli` holds their options."""
+"""Bodies of the ``edge-run`` commands."""

@@ -1,35 +1,197 @@
-"""Body of ``edge-run camera``: frames in, answers out to every sink, until the end, a limit, Ctrl-C or SIGTERM."""
+"""Command ``edge-run camera``: classify frames and write to every sink until the end, a limit, Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import platform
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from edge_runtime.cli_support import note
-from edge_runtime.commands.camera_job import CameraJob
-from edge_runtime.commands.camera_sinks import open_sinks
+from edge_runtime.cli_support import note, require_extra
+from edge_runtime.commands.camera_options import CameraJob
 from edge_runtime.commands.model_choice import ModelChoice
-from edge_runtime.commands.output import Interrupts, output_stream, write_errors
-from edge_runtime.commands.sink_trouble import TroubleLog, losses
-from edge_runtime.cores import core_count
+from edge_runtime.commands.output import Interrupts, choose_format, output_stream, write_errors
 from edge_runtime.errors import UsageError
-from edge_runtime.garbage import collect_as_usual
-from edge_runtime.health import Health
-from edge_runtime.notify import Notifier
 from edge_runtime.pipeline.camera import FrameResult, classify_frames
 from edge_runtime.pipeline.decide import Decider
+from edge_runtime.pipeline.health import Health, SinkHealth, Snapshot
+from edge_runtime.platform.board import core_count
+from edge_runtime.platform.garbage import collect_as_usual
 from edge_runtime.results import Classified, StateChange
-from edge_runtime.sinks.base import Sink
+from edge_runtime.service.notify import Notifier
+from edge_runtime.sinks.base import MonitoredSink, Sink
 from edge_runtime.sinks.opening import open_frame_sink
-from edge_runtime.sources.frames import CaptureOptions
+from edge_runtime.sources.base import CaptureOptions
 from edge_runtime.sources.opening import open_source
+from edge_runtime.text import escape, parse_bytes
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
+
+
+LOOK_EVERY_S = 5.0
+SAY_AGAIN_AFTER_S = 60.0
+
+
+class TroubleLog:
+    """Tells of a sink's trouble when it begins and when it is over, at most once a minute each.
+
+    Args:
+        health: Of the run.
+        say: Takes one line.
+    """
+
+    def __init__(self, health: Health, say: Callable[[str], None] = note) -> None:
+        self._health, self._say = health, say
+        # A broker needs a moment to be connected.
+        self._next_look_s = time.monotonic() + LOOK_EVERY_S
+        self._said: set[str] = set()
+        self._may_say_s: dict[str, float] = {}
+
+    def look(self) -> None:
+        """Say what is new, if it is time to look; called for each result."""
+        now_s = time.monotonic()
+        if now_s < self._next_look_s:
+            return
+        self._next_look_s = now_s + LOOK_EVERY_S
+        for sink in self._health.snapshot().sinks:
+            self._look_at(sink, now_s)
+
+    def _look_at(self, sink: SinkHealth, now_s: float) -> None:
+        if sink.problem is None:
+            if sink.name in self._said:
+                self._said.discard(sink.name)
+                self._say(f"{sink.name}: works again")
+        elif sink.name not in self._said and now_s >= self._may_say_s.get(sink.name, 0.0):
+            self._said.add(sink.name)
+            self._may_say_s[sink.name] = now_s + SAY_AGAIN_AFTER_S
+            self._say(f"warning: {sink.name}: {escape(sink.problem)}")
+
+
+def losses(snapshot: Snapshot) -> Iterator[str]:
+    """One line for each sink that has lost results, or is in trouble, for the end of a run."""
+    for sink in snapshot.sinks:
+        lost = f"{sink.dropped} result{'' if sink.dropped == 1 else 's'} not passed on" if sink.dropped else ""
+        problem = escape(sink.problem) if sink.problem else ""
+        if lost or problem:
+            yield f"warning: {sink.name}: {f'{lost} ({problem})' if lost and problem else lost or problem}"
+
+
+_UNSURE_BELOW = 0.5
+"""Score under which a picture is worth a person's label, where neither the user nor the model says one."""
+
+
+def open_sinks(
+    job: CameraJob, classifier: Classifier, health: Health, stack: contextlib.ExitStack, *, live: bool
+) -> list[Sink]:
+    """Open them all, so that what cannot be had is said before the camera starts; ``stack`` closes them.
+
+    Args:
+        job: What was asked for.
+        classifier: Whose answers they get.
+        health: Of the run; it learns of the sinks that watch themselves.
+        stack: Closes them.
+        live: Whether frames come from a camera, which must not wait for a disk.
+
+    Raises:
+        MissingExtraError: A sink's package is not installed.
+        OutputError: A file, folder or port cannot be had.
+        UsageError: An option that cannot be understood.
+    """
+    name = job.name or platform.node() or "edgekit"
+    sinks: list[Sink] = []
+    openers: list[tuple[object, Callable[[], Sink]]] = [
+        (job.output, lambda: _output(job, classifier.labels, live=live)),
+        (job.save_frames, lambda: _save_frames(job, classifier)),
+        (job.webhook, lambda: _webhook(job, name)),
+        (job.mqtt, lambda: _mqtt(job, classifier, health, name)),
+        (job.web, lambda: _web(job, classifier.labels, health, name)),
+    ]
+    for wanted, opened in openers:
+        if wanted is not None:
+            sinks.append(opened())
+            stack.callback(sinks[-1].close)
+    health.watch([sink for sink in sinks if isinstance(sink, MonitoredSink)])
+    return sinks
+
+
+def _output(job: CameraJob, labels: Sequence[str], *, live: bool) -> Sink:
+    from edge_runtime.sinks.files import open_file_sink
+
+    assert job.output is not None  # noqa: S101
+    format_name = choose_format(None, job.output, "jsonl")
+    max_bytes = _bytes("--rotate", job.rotate)
+    return open_file_sink(
+        job.output, format_name, labels, job.top_k, every=job.every, max_bytes=max_bytes, keep=job.keep, live=live
+    )
+
+
+def _save_frames(job: CameraJob, classifier: Classifier) -> MonitoredSink:
+    from edge_runtime.sinks.save_frames import SaveChoice, open_save_frames
+
+    assert job.save_frames is not None  # noqa: S101
+    threshold = job.threshold
+    if threshold is None:
+        threshold = classifier.output_spec.reject_threshold or _UNSURE_BELOW
+    return open_save_frames(
+        job.save_frames,
+        classifier.labels,
+        choices=set(SaveChoice) if job.save == "both" else {SaveChoice(job.save)},
+        threshold=threshold,
+        min_interval_s=job.save_interval_s,
+        quota_bytes=_bytes("--save-quota", job.save_quota),
+    )
+
+
+def _webhook(job: CameraJob, name: str) -> MonitoredSink:
+    from edge_runtime.sinks.webhook import WebhookSink
+
+    assert job.webhook is not None  # noqa: S101
+    return WebhookSink.open(job.webhook, name=name)
+
+
+def _mqtt(job: CameraJob, classifier: Classifier, health: Health, name: str) -> MonitoredSink:
+    from edge_runtime.sinks.mqtt.options import parse_mqtt_url, with_password
+
+    assert job.mqtt is not None  # noqa: S101
+    require_extra("edge-run camera --mqtt", "mqtt", "paho")
+    from edge_runtime.sinks.mqtt.sink import MqttSink
+
+    asked = parse_mqtt_url(job.mqtt)
+    if asked.password:
+        note("note: everybody on this machine can see the password in --mqtt; EDGEKIT_MQTT_PASSWORD hides it")
+    options = with_password(asked, job.mqtt_password_file)
+    discovery_prefix = options.discovery_prefix if job.discovery else None
+    options = dataclasses.replace(options, ca_file=job.mqtt_ca, discovery_prefix=discovery_prefix)
+    manifest = classifier.model.manifest
+    model = manifest.model_name if manifest else classifier.model.path.stem
+    return MqttSink(options, name=name, labels=classifier.labels, health=health, model=model)
+
+
+def _web(job: CameraJob, labels: Sequence[str], health: Health, name: str) -> MonitoredSink:
+    from edge_runtime.sinks.web.auth import choose_token, parse_web_address, sign_in_url
+    from edge_runtime.sinks.web.sink import WebSink
+
+    assert job.web is not None  # noqa: S101
+    address = parse_web_address(job.web)
+    token = choose_token(address, job.web_token_file)
+    sink = WebSink(address, name=name, labels=labels, health=health, token=token.text if token else None)
+    note(f"live page: {sign_in_url(sink.url, token)}")
+    return sink
+
+
+def _bytes(option: str, text: str) -> int:
+    try:
+        count = parse_bytes(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {error}") from error
+    if count == 0:
+        raise UsageError(f"{option} {text}: expected a size above 0, such as 100MB")
+    return count
 
 
 def run_camera(choice: ModelChoice, job: CameraJob) -> None:

@@ -1,4 +1,4 @@
-"""Body of ``edge-run doctor``: findings as they are made, a summary, and the exit code."""
+"""Command ``edge-run doctor``: print findings as they are made, a summary and an exit code."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pathlib import Path
 import click
 
 from edge_runtime.doctor.bundle import Measured, examine_model
-from edge_runtime.doctor.devices import examine_cameras, examine_edge_tpu
 from edge_runtime.doctor.findings import Finding, Level, count
+from edge_runtime.doctor.machine import examine_board, examine_cameras, examine_edge_tpu, examine_python, this_python
 from edge_runtime.doctor.packages import examine_packages
-from edge_runtime.doctor.system import examine_board, examine_python, this_python
 from edge_runtime.errors import ModelError
-from edge_runtime.sinks.text import escape
 from edge_runtime.strict import to_mapping
+from edge_runtime.text import escape
 from edge_runtime.version import __version__
 
 SCHEMA_VERSION = 1

@@ -1,4 +1,4 @@
-"""The options of ``edge-run`` that say which model to open and how, and the opening itself."""
+"""Options that choose a model and engine, and opening the chosen model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
-    from edge_runtime.modelfile import ModelFile
+    from edge_runtime.model.bundle import ModelFile
+
 
 # The values of engines.opening.EngineName, whose import would bring numpy into every --help.
 _ENGINES = ("auto", "litert", "tflite-runtime", "onnxruntime", "edgetpu")
@@ -24,7 +25,7 @@ _MOST_DEVICE_CHARACTERS = 64
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What the command line says about the model; see `edge_runtime.modelfile.Foreign` for the last three."""
+    """What the command line says about the model; see `edge_runtime.model.bundle.Foreign` for the last three."""
 
     model: Path
     variant: str | None
@@ -40,7 +41,7 @@ class ModelChoice:
             UsageError: Options that do not fit this model.
             ModelError: The model cannot be used.
         """
-        from edge_runtime.modelfile import Foreign, find_model
+        from edge_runtime.model.bundle import Foreign, find_model
 
         foreign = Foreign(
             labels=read_labels_file(self.labels) if self.labels else None,

@@ -1,4 +1,4 @@
-"""Where the rows of ``edge-run`` go, and what happens when they cannot go there or the run is stopped."""
+"""Output of ``edge-run``: destination of the rows, write errors and interrupts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def output_stream(output: Path | None, *, overwrite: bool, for_programs: bool) -
             sys.stdout.reconfigure(encoding="utf-8" if for_programs else None, errors="backslashreplace")
         yield sys.stdout
         return
-    from edge_runtime.atomic import atomic_file
+    from edge_runtime.platform.atomic import atomic_file
 
     with (
         atomic_file(output, overwrite=overwrite) as temporary,

@@ -1,4 +1,4 @@
-"""``--skip-done``: rows that are appended one by one, so that a run which was killed goes on where it was."""
+"""Resume an interrupted run: rows appended one by one to an existing file (``--skip-done``)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from edge_runtime.errors import OutputError
 from edge_runtime.results import Result
 from edge_runtime.sinks.base import Sink
-from edge_runtime.sinks.line_file import is_csv_with, is_jsonl
+from edge_runtime.sinks.files import RotatingFile, is_csv_with, is_jsonl
 from edge_runtime.sinks.opening import open_sink
-from edge_runtime.sinks.rotating import RotatingFile
-from edge_runtime.sinks.text import escape
-from edge_runtime.sources.names import NameSet
+from edge_runtime.sources.images import NameSet
+from edge_runtime.text import escape
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
+
 
 _LONGEST_ROW = 1 << 24
 

@@ -1,4 +1,4 @@
-"""Body of ``edge-run service``: check a camera command, and write a systemd unit that keeps it running."""
+"""Command ``edge-run service``: check a camera command and write a systemd unit for it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from pathlib import Path
 import click
 
 import edge_runtime
-from edge_runtime.atomic import write_atomic
 from edge_runtime.cli_support import note
 from edge_runtime.commands.model_choice import ModelChoice
 from edge_runtime.contract import Variant
 from edge_runtime.errors import UsageError
-from edge_runtime.modelfile import ModelFile
-from edge_runtime.service.needs import Needs, read_needs
-from edge_runtime.service.quoting import quote_word
+from edge_runtime.model.bundle import ModelFile
+from edge_runtime.platform.atomic import write_atomic
+from edge_runtime.service.needs import Needs, quote_word, read_needs
 from edge_runtime.service.unit import Service, folders_of, hidden_paths, program_of, render
-from edge_runtime.sinks.text import escape
+from edge_runtime.text import escape
 
 _UNIT_FOLDER = Path("/etc/systemd/system")
 
@@ -94,7 +93,7 @@ def _default_name(path: Path, model: ModelFile) -> str:
 
 def _pin_variant(needs: Needs, model: ModelFile, chosen: dict[str, object]) -> None:
     """Name the variant that was measured fastest here, because the service's own user does not share our memory."""
-    from edge_runtime.remembered import fastest_here
+    from edge_runtime.model.fastest import fastest_here
 
     if chosen["variant"] or model.manifest is None or model.artifact is None:
         return

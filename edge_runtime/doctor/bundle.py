@@ -1,4 +1,4 @@
-"""A model or bundle on this machine: intact, opened, run, compared with its conversion, and timed."""
+"""Checks of a model or bundle: integrity, opening, golden inputs and speed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_runtime import board
 from edge_runtime.contract import Artifact, Manifest, Variant
-from edge_runtime.doctor.asking import Answer, Ask, ask
 from edge_runtime.doctor.findings import Finding, Level, info, ok, problem, warning
+from edge_runtime.doctor.probe import Answer, Ask, ask
 from edge_runtime.errors import EdgeKitError, EngineError, ModelError, OutputError
-from edge_runtime.modelfile import check_artifact, default_order, find_model, read_bundle_manifest
-from edge_runtime.remembered import candidates, remember
-from edge_runtime.trial.running import Outcome as TrialOutcome
-from edge_runtime.trial.running import Trial, try_models
+from edge_runtime.model.bundle import check_artifact, default_order, find_model, read_bundle_manifest
+from edge_runtime.model.fastest import candidates, remember_fastest
+from edge_runtime.model.sandbox import SandboxOutcome as TrialOutcome
+from edge_runtime.model.sandbox import SandboxResult, try_models
+from edge_runtime.platform import board
 
 # How much farther from Keras than in its conversion an answer may be. Float kernels differ from machine to machine by
 # rounding; LiteRT's integer ones not at all; tflite-runtime's by up to 28/255, from LiteRT and between processors.
@@ -45,12 +45,12 @@ class Means:
 
     Attributes:
         ask: Asks a child process; see `edge_runtime.doctor.child`.
-        try_models: See `edge_runtime.trial.running`.
+        try_models: See `edge_runtime.model.sandbox`.
         throttling: What keeps the board from its full speed at the moment.
     """
 
     ask: Ask = ask
-    try_models: Callable[[Sequence[Path]], list[Trial]] = try_models
+    try_models: Callable[[Sequence[Path]], list[SandboxResult]] = try_models
     throttling: Callable[[], tuple[str, ...]] = board.throttled
 
 
@@ -202,7 +202,7 @@ def _choose(path: Path, manifest: Manifest, outcome: Measured, throttling: tuple
         )
     elif usable:
         try:
-            outcome.default = remember(manifest, outcome.latency_ms, default_order())
+            outcome.default = remember_fastest(manifest, outcome.latency_ms, default_order())
         except OutputError as error:
             yield warning(
                 "default", f"cannot be remembered: {error}", "set EDGEKIT_CACHE to a folder that can be written"

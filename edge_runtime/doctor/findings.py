@@ -1,4 +1,4 @@
-"""What a doctor says: findings, each with a level and a remedy."""
+"""Findings of the doctor, each with a level and a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""numpy, OpenCV, the runtimes and the optional packages: what is installed, and whether it works in a child process."""
+"""Checks of packages: NumPy, OpenCV, the runtimes and the optional extras, imported in a child process."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edge_runtime.doctor.asking import Answer, Ask, ask
 from edge_runtime.doctor.findings import Finding, info, ok, problem, warning
+from edge_runtime.doctor.probe import Answer, Ask, ask
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Open a model, run the golden inputs of its bundle, and time it; for a child process, since a runtime may crash."""
+"""Open a model, run the golden inputs of its bundle and time it; for use in a child process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edge_runtime.classifier import Classifier
 from edge_runtime.contract import GOLDEN_FILE, OutputSpec, Variant
 from edge_runtime.decision import top1
 from edge_runtime.errors import IntegrityError
-from edge_runtime.model_opening import open_model
-from edge_runtime.modelfile import ModelFile, find_model
+from edge_runtime.model.bundle import ModelFile, find_model
+from edge_runtime.model.opening import open_model
 from edge_runtime.preprocess import ImageU8
 
 _MOST_GOLDEN_BYTES = 256 << 20

@@ -1,1 +1,1 @@
-"""Runtimes behind one small protocol; which one opens a file follows from the file and from what is installed."""
+"""Runtimes behind one protocol: LiteRT, tflite-runtime, ONNX Runtime and the Edge TPU delegate."""

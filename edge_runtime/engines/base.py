@@ -1,4 +1,4 @@
-"""What every runtime looks like to the rest of the package."""
+"""Engine protocol: one opened model, whatever its runtime."""
 
 from __future__ import annotations
 

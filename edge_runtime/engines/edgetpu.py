@@ -1,4 +1,4 @@
-"""The Edge TPU's delegate: libedgetpu, loaded by whichever TFLite runtime is there (pycoral is not needed)."""
+"""Edge TPU delegate: libedgetpu loaded by the installed TFLite runtime (pycoral is not needed)."""
 
 from __future__ import annotations
 

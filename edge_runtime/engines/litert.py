@@ -1,4 +1,4 @@
-"""LiteRT and tflite-runtime: the only place that imports ``ai_edge_litert`` or ``tflite_runtime``."""
+"""LiteRT and tflite-runtime engine; the only module that imports ``ai_edge_litert`` or ``tflite_runtime``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from edge_runtime.contract import TensorSpec
 from edge_runtime.engines.base import Engine
 from edge_runtime.errors import CompatibilityError, EngineError, IntegrityError
-from edge_runtime.vetting.fit import check_fit
-from edge_runtime.vetting.schema import EDGETPU_OPERATOR
-from edge_runtime.vetting.structure import Structure, read_structure
+from edge_runtime.tflite.schema import EDGETPU_OPERATOR
+from edge_runtime.tflite.validation import Structure, read_structure
+from edge_runtime.tflite.versions import check_runtime_supports
 
 # Name on the command line -> (module with Interpreter, distribution).
 _RUNTIMES = {
@@ -57,7 +57,7 @@ class LiteRtEngine(Engine):
         self.name, module = import_tflite(runtime)
         # The delegate brings this one operator, whose version means nothing to the runtime.
         codes = [code for code in structure.codes if code.name != EDGETPU_OPERATOR]
-        check_fit(path, codes, self.name, self.version)
+        check_runtime_supports(path, codes, self.name, self.version)
         delegates = None
         if structure.is_for_edgetpu:
             from edge_runtime.engines.edgetpu import load_delegate

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime engine on the CPU."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from edge_runtime.engines.base import Engine
 from edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from edge_runtime.vetting.structure import Structure
+    from edge_runtime.tflite.validation import Structure
 
 
 class EngineName(str, enum.Enum):
@@ -44,13 +44,13 @@ def open_engine(
     structure: Structure | None = None,
     twin: str | None = None,
 ) -> Engine:
-    """Open a ``.tflite`` or ``.onnx`` file, in this process and without a trial; see `edge_runtime.model_opening`.
+    """Open a ``.tflite`` or ``.onnx`` file, in this process and without a trial; see `edge_runtime.model.opening`.
 
     Args:
         path: The model file.
         engine: Which runtime, as `parse_engine` takes it; it must fit the file.
         threads: Threads inside one inference.
-        structure: What `edge_runtime.vetting.structure.read_structure` gave; None checks a ``.tflite`` here.
+        structure: What `edge_runtime.tflite.validation.read_structure` gave; None checks a ``.tflite`` here.
         twin: How to run the same model without an Edge TPU, for a message.
 
     Raises:
@@ -64,7 +64,7 @@ def open_engine(
 
         return OnnxEngine(path, threads)
     from edge_runtime.engines.litert import LiteRtEngine
-    from edge_runtime.vetting.structure import read_structure
+    from edge_runtime.tflite.validation import read_structure
 
     structure = structure or read_structure(path)
     if name is EngineName.EDGETPU and not structure.is_for_edgetpu:

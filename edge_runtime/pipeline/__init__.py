@@ -1,1 +1,1 @@
-"""How pictures flow: a folder wants throughput, a camera wants the newest frame."""
+"""Pipelines: folders for throughput, cameras for the newest frame."""

@@ -1,4 +1,4 @@
-"""Frames of a video or camera, for freshness: one at a time, and from a live source always the newest."""
+"""Classify the frames of a video or camera one at a time; a live source skips to its newest frame."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edge_runtime.pipeline.decide import Decider
 from edge_runtime.results import Classified, FrameStamp, LatencyMs, SourceState, StateChange
-from edge_runtime.sources.frames import Frame, FrameSource
+from edge_runtime.sources.base import Frame, FrameSource
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
     from edge_runtime.preprocess import ImageU8
+
 
 FrameResult: TypeAlias = "tuple[Classified | StateChange, ImageU8 | None]"
 """An answer with its frame (uint8 [height, width, 3] RGB, lent until the next result), or a change of the source."""

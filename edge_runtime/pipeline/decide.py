@@ -1,4 +1,4 @@
-"""From a camera's answers, frame by frame, to something that a person would say: smoothing, threshold, events."""
+"""Decisions over frames: smoothing, threshold and events."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edge_runtime.results import Decision
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
+
 
 _MOST_FRAMES = 1000
 

@@ -1,1 +1,1 @@
-"""A camera command as a systemd service: its arguments, what they need of the machine, and the unit file."""
+"""Camera commands as systemd services: arguments, permissions, unit file and notifications."""

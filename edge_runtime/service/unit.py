@@ -1,4 +1,4 @@
-"""The text of a hardened unit for one camera command; see systemd.service(5) and systemd.exec(5)."""
+"""Text of a hardened systemd unit for one camera command; see systemd.service(5) and systemd.exec(5)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.errors import UsageError
-from edge_runtime.service.needs import Needs
-from edge_runtime.service.quoting import quote_word
+from edge_runtime.service.needs import Needs, quote_word
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _MEMORY = re.compile(r"[1-9][0-9]{0,9}[KMGT]|[1-9][0-9]?%|infinity")

@@ -1,1 +1,1 @@
-"""Where results go: small writers behind one protocol."""
+"""Sinks for results: small writers behind one protocol."""

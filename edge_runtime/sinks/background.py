@@ -1,4 +1,4 @@
-"""Any sink in a thread of its own, so that a slow disk or network never makes a camera wait."""
+"""Run any sink in its own thread, so that a slow disk or network never delays a camera."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from edge_runtime.sinks.base import MonitoredSink, Sink
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
+
 
 CLOSE_DEADLINE_S = 2.0
 CAPACITY, CAPACITY_WITH_IMAGE = 64, 4

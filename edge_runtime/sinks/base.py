@@ -1,12 +1,12 @@
-"""What every sink looks like to the rest of the package."""
+"""The sink protocol, and a filter that passes only news."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from edge_runtime.monitored import Monitored
-from edge_runtime.results import Result
+from edge_runtime.pipeline.health import Monitored
+from edge_runtime.results import Classified, Result
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
@@ -48,3 +48,26 @@ class MonitoredSink(Sink, Monitored, Protocol):
 
     Its ``write`` returns at once and raises nothing.
     """
+
+
+def is_news(result: Result) -> bool:
+    """Whether a result is more than one frame of many: an answer is when its decision begins something."""
+    if isinstance(result, Classified):
+        return result.decision is not None and result.decision.event
+    return True
+
+
+class NewsOnly(Sink):
+    """Passes only news to another sink; see `is_news`."""
+
+    def __init__(self, inner: Sink) -> None:
+        self._inner = inner
+
+    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
+        """Pass news on, and nothing else; see `Sink.write`."""
+        if is_news(result):
+            self._inner.write(result, image_hwc_rgb_u8)
+
+    def close(self) -> None:
+        """Close the other sink."""
+        self._inner.close()

@@ -1,4 +1,4 @@
-"""A camera on a terminal: news scroll by as lines, and below them one calm line tells how things are now."""
+"""Camera results on a terminal: scrolling news above one status line."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import os
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from edge_runtime.health import Health, Snapshot
+from edge_runtime.pipeline.health import Health, Snapshot
 from edge_runtime.results import Classified, Failed, Result, SourceState, StateChange
-from edge_runtime.sinks.base import Sink
-from edge_runtime.sinks.events import is_news
-from edge_runtime.sinks.table import clock_of_day, event_phrase, state_phrase
-from edge_runtime.sinks.text import columns, escape, fit, pad
+from edge_runtime.sinks.base import Sink, is_news
+from edge_runtime.sinks.rows import clock_of_day, event_phrase, state_phrase
+from edge_runtime.text import columns, escape, fit, pad
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
+
 
 UPDATE_EVERY_S = 0.25
 _CLEAR = "\r\x1b[K"  # to the start of the line, and clear it

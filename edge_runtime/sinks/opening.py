@@ -1,4 +1,4 @@
-"""Which sink is meant by ``--format`` and ``--output``."""
+"""Open the sink that --format and --output name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 from edge_runtime.sinks.base import Sink
 
 if TYPE_CHECKING:
-    from edge_runtime.health import Health
+    from edge_runtime.pipeline.health import Health
 
 
 def open_sink(format_name: str, stream: TextIO, labels: Sequence[str], top_k: int, *, frames: bool) -> Sink:
@@ -24,14 +24,14 @@ def open_sink(format_name: str, stream: TextIO, labels: Sequence[str], top_k: in
     """
     # Each is imported where it is chosen, because a cold start waits for every import.
     if format_name == "jsonl":
-        from edge_runtime.sinks.jsonl import JsonlSink
+        from edge_runtime.sinks.rows import JsonlSink
 
         return JsonlSink(stream)
     if format_name == "csv":
-        from edge_runtime.sinks.csv import CsvSink
+        from edge_runtime.sinks.rows import CsvSink
 
         return CsvSink(stream, ranks=min(top_k, len(labels)), frames=frames)
-    from edge_runtime.sinks.table import FrameSink, TableSink
+    from edge_runtime.sinks.rows import FrameSink, TableSink
 
     return FrameSink(stream, labels) if frames else TableSink(stream, labels)
 
@@ -52,7 +52,7 @@ def open_frame_sink(
         stream: Where to write.
         labels: All labels of the model.
         top_k: Predictions for each result.
-        every: ``frame`` for all results, ``event`` for only those that `edge_runtime.sinks.events.is_news` names. The
+        every: ``frame`` for all results, ``event`` for only those that `edge_runtime.sinks.base.is_news` names. The
             updating line shows every frame in place and keeps news above it, whichever is asked.
         health: What the updating line shows besides results; None counts for itself.
     """
@@ -66,6 +66,6 @@ def open_frame_sink(
 def _filtered(sink: Sink, every: str) -> Sink:
     if every != "event":
         return sink
-    from edge_runtime.sinks.events import NewsOnly
+    from edge_runtime.sinks.base import NewsOnly
 
     return NewsOnly(sink)

@@ -1,4 +1,4 @@
-"""Results to a web address of the user's: one small JSON body for each, from a thread of its own."""
+"""POST results to a web address as small JSON bodies, from a separate thread."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 
 from edge_runtime.errors import UsageError
 from edge_runtime.labels import shorten
+from edge_runtime.platform.net import find_secret
 from edge_runtime.results import Classified, Result, StateChange, to_record
 from edge_runtime.sinks.background import BackgroundSink
-from edge_runtime.sinks.base import Sink
-from edge_runtime.sinks.credentials import find_secret
-from edge_runtime.sinks.events import is_news
-from edge_runtime.sinks.jsonl import json_line
+from edge_runtime.sinks.base import Sink, is_news
+from edge_runtime.sinks.rows import json_line
 from edge_runtime.version import __version__
 
 SECRET_VARIABLE = "EDGEKIT_WEBHOOK_SECRET"  # noqa: S105  the name of a variable

@@ -1,1 +1,1 @@
-"""Where pictures come from: files and folders, video files, cameras."""
+"""Image sources: files and folders, video files and cameras."""

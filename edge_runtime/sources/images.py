@@ -1,30 +1,161 @@
-"""Picture files from paths, folders and patterns, found lazily."""
+"""Image files from paths, folders, glob patterns and lists, found lazily.
+
+Not the standard library's ``glob``, because that gives names in the order of the disk and follows a link to a folder
+above it round and round.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
+import hashlib
 import os
+import select
 import stat
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from edge_runtime.errors import DataError
-from edge_runtime.picture_names import IMAGE_SUFFIXES, is_picture_name
-from edge_runtime.raw_pictures import RAW_SUFFIXES
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import DataError, UsageError
+from edge_runtime.image_files import IMAGE_SUFFIXES, RAW_SUFFIXES, is_image_or_raw_name
 from edge_runtime.results import Failed
-from edge_runtime.sources.globs import expand, is_pattern
+
+_RECENT = 1 << 16
+
+
+class NameSet:
+    """Names by 64 bits of their hash: 8 bytes each, and a few megabytes for the latest.
+
+    Among a million names, a new one is taken for one of them once in 20 million million times. Not thread-safe.
+
+    Args:
+        names: To begin with.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._sorted: NDArray[np.uint64] = np.empty(0, np.uint64)
+        self._recent: set[int] = set()
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> bool:
+        """Add a name, and say whether it is new."""
+        key = _key(name)
+        if self._holds(key):
+            return False
+        self._recent.add(key)
+        if len(self._recent) == _RECENT:
+            recent = np.fromiter(self._recent, np.uint64, len(self._recent))
+            self._sorted = np.sort(np.concatenate([self._sorted, recent]))
+            self._recent.clear()
+        return True
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._holds(_key(name))
+
+    def __len__(self) -> int:
+        return len(self._sorted) + len(self._recent)
+
+    def _holds(self, key: int) -> bool:
+        if key in self._recent:
+            return True
+        index = int(np.searchsorted(self._sorted, np.uint64(key)))
+        return index < len(self._sorted) and int(self._sorted[index]) == key
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+_MAGIC = frozenset("*?[")
+_ANY_DEPTH = "**"
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a path holds ``*``, ``?`` or ``[``."""
+    return not _MAGIC.isdisjoint(text)
+
+
+def expand(pattern: str) -> Iterator[Path]:
+    """Yield what a pattern matches, lazily and sorted by name within each folder.
+
+    ``*``, ``?`` and ``[a-c]`` match within one name, and never a leading dot that is not written; ``**`` stands for
+    this folder and all below it, without following links. Folders are matched too, except by a pattern with ``**``,
+    which finds the files in them one by one; only ``photos/**`` itself is ``photos``.
+
+    Args:
+        pattern: Relative to the working directory, or absolute.
+    """
+    path = Path(pattern)
+    parts = list(path.parts[1:] if path.anchor else path.parts)
+    wanted: Callable[[str], bool] = _is_any
+    if parts and parts[-1] == _ANY_DEPTH:
+        parts, wanted = parts[:-1], os.path.isdir
+    elif _ANY_DEPTH in parts:
+        wanted = _is_no_folder
+    parts = [part for part, before in zip(parts, ["", *parts], strict=False) if (part, before) != (_ANY_DEPTH,) * 2]
+    matches = _match(path.anchor, parts, wanted)
+    if parts.count(_ANY_DEPTH) < 2:
+        yield from matches
+        return
+
+    # Two of them may lead to one file in several ways.
+    seen = NameSet()
+    yield from (match for match in matches if seen.add(str(match)))
+
+
+def _match(folder: str, parts: Sequence[str], wanted: Callable[[str], bool]) -> Iterator[Path]:
+    if not parts:
+        if wanted(folder or "."):
+            yield Path(folder)
+        return
+    part, rest = parts[0], parts[1:]
+    if part == _ANY_DEPTH:
+        yield from _match(folder, rest, wanted)
+        for name in _names(folder, "*"):
+            below = os.path.join(folder, name)  # noqa: PTH118  a Path would be made for each of a million names
+            if os.path.isdir(below) and not os.path.islink(below):  # noqa: PTH112, PTH114
+                yield from _match(below, parts, wanted)
+    elif not is_pattern(part):
+        below = os.path.join(folder, part)  # noqa: PTH118
+        if os.path.lexists(below):
+            yield from _match(below, rest, wanted)
+    else:
+        for name in _names(folder, part):
+            yield from _match(os.path.join(folder, name), rest, wanted)  # noqa: PTH118
+
+
+def _is_any(_path: str) -> bool:
+    return True
+
+
+def _is_no_folder(path: str) -> bool:
+    return not os.path.isdir(path)  # noqa: PTH112
+
+
+def _names(folder: str, part: str) -> list[str]:
+    """Names in a folder that match one part, sorted; none where it cannot be read, as in a shell."""
+    try:
+        names = os.listdir(folder or ".")  # noqa: PTH208
+    except OSError:
+        return []
+    return sorted(name for name in fnmatch.filter(names, part) if part.startswith(".") or not name.startswith("."))
 
 
 def find_images(paths: Iterable[Path], *, patterns: bool = False) -> Iterator[Path | Failed]:
     """Yield picture files lazily, and a `Failed` in place of a path that is missing, unreadable or has no pictures.
 
     A file is yielded as it is, whatever its name; of a folder, what has the suffix of a picture or of a raw picture
-    (`edge_runtime.raw_pictures`), sorted by name, recursively. Hidden entries and links to folders inside a folder are
+    (`edge_runtime.image_files`), sorted by name, recursively. Hidden entries and links to folders inside a folder are
     left out. What is kept in memory is the names of one folder a level.
 
     Args:
         paths: Files and folders.
         patterns: Whether a path that is not there and holds ``*``, ``?`` or ``[`` is a pattern, as a shell has them;
-            see `edge_runtime.sources.globs.expand`. What it matches counts as if it had been given instead.
+            see `edge_runtime.sources.images.expand`. What it matches counts as if it had been given instead.
     """
     for path in paths:
         missing = _why_missing(path)
@@ -84,7 +215,7 @@ def _walk(folder: str) -> Iterator[Path | Failed]:
         kind = _kind(child)
         if kind == "folder":
             yield from _walk(str(child))
-        elif kind == "file" and is_picture_name(child):
+        elif kind == "file" and is_image_or_raw_name(child):
             yield child
 
 
@@ -101,3 +232,102 @@ def _kind(path: Path) -> str:
 
 def _failed(path: Path, reason: str) -> Failed:
     return Failed.of(str(path), DataError(reason))
+
+
+STANDARD_INPUT = "-"
+MAX_PATH_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 16
+_BOM = b"\xef\xbb\xbf"
+
+
+class PathList:
+    """Paths of a file, pipe or standard input, one a line; the next is not read before the last was taken.
+
+    Empty lines are left out. A path is relative to the working directory, and may be of any bytes but its separator
+    and NUL. Iterate over it once; an iteration that waits for the writer is ended by `close`, from any thread.
+
+    Args:
+        name: The file; ``-`` is standard input.
+        null: Whether paths end with a NUL byte, as of ``find -print0``, and not with a newline.
+
+    Raises:
+        DataError: The list cannot be opened.
+    """
+
+    def __init__(self, name: str, *, null: bool = False) -> None:
+        self.name = "standard input" if name == STANDARD_INPUT else name
+        self._separator = b"\0" if null else b"\n"
+        try:
+            if name == STANDARD_INPUT:
+                self._handle = os.dup(sys.stdin.fileno())
+            else:
+                self._handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            if stat.S_ISDIR(os.fstat(self._handle).st_mode):
+                os.close(self._handle)
+                raise DataError(f"{self.name}: expected a list of paths, got a folder; give it without --list")
+        except (OSError, ValueError, AttributeError) as error:
+            reason = getattr(error, "strerror", None) or "it is closed"
+            raise DataError(f"{self.name}: the list of paths cannot be read ({reason})") from error
+        self._woken, self._wake = os.pipe()
+        self._started = False
+
+    def __iter__(self) -> Iterator[Path | Failed]:
+        """Yield paths, and a `Failed` for a line that is too long to be one.
+
+        Raises:
+            DataError: Reading failed.
+            UsageError: There are NUL bytes among lines.
+        """
+        self._started = True
+        try:
+            for line in self._lines():
+                if len(line) > MAX_PATH_BYTES:
+                    shown = os.fsdecode(line[:40]) + "..."
+                    yield Failed.of(shown, DataError(f"expected a path of at most {MAX_PATH_BYTES} bytes, got more"))
+                elif line:
+                    yield Path(os.fsdecode(line))
+        finally:
+            self._release()
+
+    def close(self) -> None:
+        """End the iteration, also one that waits; calling it again does nothing."""
+        if self._started:
+            with contextlib.suppress(OSError):
+                os.write(self._wake, b"!")
+        else:
+            self._started = True
+            self._release()
+
+    def _lines(self) -> Iterator[bytes]:
+        rest, is_first = b"", True
+        while block := self._read():
+            if is_first and self._separator == b"\n":
+                block, is_first = block.removeprefix(_BOM), False
+            if self._separator != b"\0" and b"\0" in block:
+                raise UsageError(f"{self.name}: holds NUL bytes; give --null for a list of find -print0, or text")
+            *lines, rest = (rest + block).split(self._separator)
+            for line in lines:
+                yield self._trim(line)
+            # Of a line without an end only so much is kept that it is seen to be too long.
+            rest = rest[: MAX_PATH_BYTES + 1]
+        yield self._trim(rest)
+
+    def _trim(self, line: bytes) -> bytes:
+        return line.removesuffix(b"\r") if self._separator == b"\n" else line
+
+    def _read(self) -> bytes:
+        poller = select.poll()
+        poller.register(self._handle, select.POLLIN)
+        poller.register(self._woken, select.POLLIN)
+        if any(handle == self._woken for handle, _ in poller.poll()):
+            return b""
+        try:
+            return os.read(self._handle, _BLOCK_BYTES)
+        except OSError as error:
+            raise DataError(f"{self.name}: the list of paths cannot be read ({error.strerror})") from error
+
+    def _release(self) -> None:
+        handles, self._handle, self._woken, self._wake = (self._handle, self._woken, self._wake), -1, -1, -1
+        for handle in handles:
+            if handle >= 0:
+                os.close(handle)

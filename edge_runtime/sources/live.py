@@ -1,4 +1,4 @@
-"""Cameras and streams: captured in a process of their own, watched, and opened again when they fail."""
+"""Live sources: captured in a child process, watched, and reopened after a failure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from edge_runtime.errors import SourceError
 from edge_runtime.results import SourceState, StateChange
+from edge_runtime.sources.base import CaptureOptions, Frame, FrameSource
 from edge_runtime.sources.capture.messages import Failure, FailureKind
 from edge_runtime.sources.capture.process import CaptureProcess
-from edge_runtime.sources.frames import CaptureOptions, Frame, FrameSource
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
@@ -30,7 +30,7 @@ class LiveSource(FrameSource):
 
     Args:
         name: As results call it.
-        spec: What to open; see `edge_runtime.sources.capture.devices.open_camera`.
+        spec: What to open; see `edge_runtime.sources.capture.child.open_camera`.
         hint: What to try when it does not open.
         options: Deadlines, and whether to wait for a camera that is not there at the start.
     """

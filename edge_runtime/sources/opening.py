@@ -1,4 +1,4 @@
-"""Which source is meant by what the user typed."""
+"""Open the frame source that a --source argument names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import UsageError
-from edge_runtime.picture_names import is_image_name
-from edge_runtime.sources.capture.addresses import without_password as without_password
-from edge_runtime.sources.frames import CaptureOptions, FrameSource
+from edge_runtime.image_files import is_image_name
+from edge_runtime.platform.net import without_password as without_password
+from edge_runtime.sources.base import CaptureOptions, FrameSource
 
 _SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp")
 _AV_LOG_QUIET = "-8"

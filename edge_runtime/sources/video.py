@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import SourceError
-from edge_runtime.sources.frames import Capture, Frame, FrameSource
+from edge_runtime.sources.base import Capture, Frame, FrameSource
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8

@@ -1,4 +1,4 @@
-"""Folders that pictures land in: each one as soon as it is whole.
+"""Watched folders: each new image file as soon as it is written completely.
 
 Whether a file is whole is asked of the kernel, in two ways. A file that was closed after writing or moved in is
 announced by inotify, through the ``watchdog`` library. For a file that was found by looking (at the start, in a folder
@@ -12,18 +12,123 @@ sees nothing of what another machine writes to a network drive.
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import logging
+import os
+import signal
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Protocol, TypeAlias
 
 from edge_runtime.errors import SourceError, UsageError
-from edge_runtime.picture_names import is_picture_name
+from edge_runtime.image_files import is_image_or_raw_name
 from edge_runtime.results import Failed
-from edge_runtime.sources.images import walk
-from edge_runtime.sources.names import NameSet
-from edge_runtime.sources.watchdog_events import Observer, open_observer, why_not
-from edge_runtime.sources.whole_files import Signature, is_being_written, signature_of
+from edge_runtime.sources.images import NameSet, walk
+
+
+class Observer(Protocol):
+    """The part of a watchdog observer that is used."""
+
+    def stop(self) -> None: ...  # noqa: D102
+
+    def join(self, timeout: float | None = None) -> None: ...  # noqa: D102
+
+
+def open_observer(folders: Sequence[Path], on_arrival: Callable[[Path], None]) -> Observer:
+    """Start threads that call ``on_arrival`` for each file that was closed after writing, and each that moved in.
+
+    It is called for new folders too, since what they hold may have been there before they were watched.
+
+    Args:
+        folders: What to watch, and all below.
+        on_arrival: Called from another thread, with paths that begin with one of the folders.
+
+    Raises:
+        MissingExtraError: watchdog is not installed.
+        OSError: A limit of the system is reached.
+    """
+    from edge_runtime.cli_support import require_extra
+
+    require_extra("edge-run classify --watch", "watch", "watchdog")
+    from watchdog import events, observers
+
+    class Handler(events.FileSystemEventHandler):  # type: ignore[misc]  # its types are not followed
+        def on_created(self, event: events.FileSystemEvent) -> None:
+            on_arrival(Path(os.fsdecode(event.src_path)))
+
+        def on_closed(self, event: events.FileSystemEvent) -> None:
+            on_arrival(Path(os.fsdecode(event.src_path)))
+
+        def on_moved(self, event: events.FileSystemEvent) -> None:
+            if event.dest_path:
+                on_arrival(Path(os.fsdecode(event.dest_path)))
+
+    # Lost events are found by looking; its log would say so in the middle of the rows.
+    logging.getLogger("watchdog").addHandler(logging.NullHandler())
+    logging.getLogger("watchdog").propagate = False
+    # Not FileCreatedEvent: a file that has just been made is empty. Otherwise full events, which tell a file that was
+    # moved in from such a one; and a filter, without which each picture that is read would be an event too.
+    wanted = [events.FileClosedEvent, events.FileMovedEvent, events.DirCreatedEvent, events.DirMovedEvent]
+    observer = observers.Observer(generate_full_events=True)
+    try:
+        for folder in folders:
+            observer.schedule(Handler(), str(folder), recursive=True, event_filter=wanted)
+        observer.start()
+    except OSError:
+        observer.stop()
+        raise
+    opened: Observer = observer
+    return opened
+
+
+def why_not(error: OSError) -> str:
+    """Why there can be no observer, and what helps, as a clause."""
+    if error.errno == errno.ENOSPC:
+        return "the limit on watched folders is reached (sysctl fs.inotify.max_user_watches raises it)"
+    if error.errno == errno.EMFILE:
+        return "the limit on watchers is reached (sysctl fs.inotify.max_user_instances raises it)"
+    return f"the system cannot tell of them ({error.strerror})"
+
+
+Signature: TypeAlias = "tuple[int, int, int]"
+"""Inode, size in bytes, and time of the last change of the content in nanoseconds."""
+
+
+def is_being_written(path: Path) -> bool | None:
+    """Whether some process has a file open for writing; None where the kernel cannot say.
+
+    A read lease is granted only while nobody has (fcntl(2), F_SETLEASE), to the owner of a file on a local disk. It is
+    given back at once; who opens the file in between waits for that, and the signal about it is one that is ignored.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return None
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    finally:
+        os.close(handle)
+    return False
+
+
+def signature_of(path: Path) -> Signature | None:
+    """What a file is like, links followed; None for what is no file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return (status.st_ino, status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
 
 SETTLE_S = 5.0
 """How long a file must stay unchanged where the kernel cannot say whether it is being written."""
@@ -134,7 +239,7 @@ class FolderWatch:
         if path.is_dir():
             if not path.is_symlink() and self._is_ours(path):
                 yield from self._look([path])
-        elif is_picture_name(path) and self._is_ours(path) and self._take(path, whole=True):
+        elif is_image_or_raw_name(path) and self._is_ours(path) and self._take(path, whole=True):
             yield path
 
     def _look(self, folders: Sequence[Path], *, first: bool = False) -> Iterator[Path | Failed]:

@@ -1,1 +1,1 @@
-"""What the trained model answers: scores, calibration, thresholds."""
+"""Evaluation of the trained model: scores, calibration, thresholds."""

@@ -1,4 +1,4 @@
-"""What the kept model answers on every part of the set, once its scores are calibrated."""
+"""Evaluate the kept model on every split after calibration; the result of a training."""
 
 from __future__ import annotations
 
@@ -10,27 +10,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import Head, OutputSpec
-from edge_runtime.datasets.samples import Split
 from edge_runtime.decision import top1, widen
 from edge_runtime.errors import EdgeKitError
-from train.choices import ThresholdRule
-from train.evaluation.calibration import Calibration, check_folded, fit_temperature, fold, log_softmax, nll, reliability
-from train.evaluation.metrics import Scores, score
-from train.evaluation.ranking import Ranking, rank
-from train.evaluation.thresholds import (
+from edge_runtime.workstation.datasets.samples import Split
+from train.evaluation.calibration import (
     HALF,
+    Calibration,
     Rejection,
     ThresholdScores,
     best_f1_threshold,
+    check_folded,
+    fit_temperature,
+    fold,
+    log_softmax,
+    nll,
     reject_threshold,
     rejection,
+    reliability,
     scores_at,
 )
-from train.fitting.prediction import predict
-from train.intake.pictures import Pictures
+from train.evaluation.metrics import Ranking, Scores, rank, score
+from train.fitting.fit import Fitted
+from train.fitting.phases import predict
+from train.hardware import Hardware
+from train.intake.images import TrainingImages
 from train.network.models import OUTPUT_LAYER
 from train.recipe import Recipe
-from train.settings import HeadSettings
+from train.settings import HeadSettings, ThresholdRule
 
 _CHECKED_PICTURES = 8
 _FEATURE_BATCH = 256
@@ -67,7 +73,7 @@ class Evaluation:
 
 def evaluate(
     model: Any,
-    pictures: Pictures,
+    pictures: TrainingImages,
     recipe: Recipe,
     *,
     head: Any = None,
@@ -121,7 +127,7 @@ def evaluate(
     )
 
 
-def _logits(model: Any, pictures: Pictures) -> NDArray[np.float32]:
+def _logits(model: Any, pictures: TrainingImages) -> NDArray[np.float32]:
     """What the last layer computes before softmax or sigmoid, float32 [pictures, outputs]."""
     return predict(_logits_model(model), pictures.images_nhwc_rgb_u8, pictures.image_rows, "evaluating")
 
@@ -169,7 +175,7 @@ def _outputs(logits: NDArray[np.float32], temperature: float) -> NDArray[np.floa
     return probabilities[:, 1:] if logits.shape[1] == 1 else probabilities
 
 
-def _fold(model: Any, temperature: float, pictures: Pictures) -> None:
+def _fold(model: Any, temperature: float, pictures: TrainingImages) -> None:
     """Divide the last layer by the temperature, and see on a few pictures that it does what the formula says."""
     images = pictures.images(np.arange(min(_CHECKED_PICTURES, len(pictures.samples)))).astype(np.float32)
     logits = keras.ops.convert_to_numpy(_logits_model(model)(images, training=False))
@@ -185,7 +191,7 @@ def _decision_threshold(head: HeadSettings, probabilities: NDArray[np.float32], 
     return best_f1_threshold(probabilities[:, 1], targets == 1)
 
 
-def _score(split: Split, answers: NDArray[np.int64], pictures: Pictures) -> Scores:
+def _score(split: Split, answers: NDArray[np.int64], pictures: TrainingImages) -> Scores:
     rows = pictures.rows(split)
     return score(answers[rows], pictures.targets[rows], pictures.labels)
 
@@ -197,3 +203,28 @@ def _thresholds(
         return ()
     wanted = dict.fromkeys([threshold, HALF])
     return tuple(scores_at(value, probabilities[:, 1], targets == 1) for value in wanted)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Everything that a run directory says.
+
+    Attributes:
+        model_name: Stem of the artifacts' file names later.
+        recipe: As it was carried out.
+        backend: Keras backend and version.
+        hardware: What it ran on.
+        pictures: The set.
+        fitted: How training went.
+        evaluation: What the kept model answers.
+        seconds: Wall time from pictures to evaluation, in seconds; since the last resume.
+    """
+
+    model_name: str
+    recipe: Recipe
+    backend: str
+    hardware: Hardware
+    pictures: TrainingImages
+    fitted: Fitted
+    evaluation: Evaluation
+    seconds: float

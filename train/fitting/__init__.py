@@ -1,1 +1,1 @@
-"""The loop: phases, batches, objective, callbacks, the state from which a training goes on."""
+"""Training loop: phases, batches, objective, callbacks and resumable state."""

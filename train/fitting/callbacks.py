@@ -1,5 +1,4 @@
-"""What happens while Keras fits: the best epoch is kept, the state is saved, and a person sees how it goes."""
-# ruff: noqa: ARG002 - Keras passes every argument by position, used or not
+"""Keras callbacks: keep the best epoch, save the state, print progress."""
 
 from __future__ import annotations
 
@@ -14,8 +13,10 @@ import keras
 from numpy.typing import NDArray
 
 from edge_runtime.cli_support import Progress, note
-from train.fitting.history import Epoch, best_epoch
-from train.fitting.training_state import Identity, TrainingState
+from train.fitting.training_state import Epoch, Identity, TrainingState, best_epoch
+
+# ruff: noqa: ARG002 - Keras passes every argument by position, used or not
+
 
 _SECONDS_BETWEEN_LINES = 2.0
 _SECONDS_BETWEEN_SAVES = 10.0

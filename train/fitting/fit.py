@@ -1,4 +1,4 @@
-"""Fit a network to pictures, in one phase or two; the best epoch of all is kept."""
+"""Fit a network in one phase or two, keeping the best epoch of all."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from edge_runtime.cli_support import note
 from edge_runtime.errors import EdgeKitError
 from train.distribution import current_shard
 from train.fitting.callbacks import EpochLines, Recorder, StateSaver
-from train.fitting.history import Epoch
-from train.fitting.objective import compile_model
-from train.fitting.phases import HEAD, Phase, Task, phases_of, prepare_task
-from train.fitting.training_state import Identity, TrainingState
-from train.intake.pictures import Pictures
+from train.fitting.phases import HEAD, Phase, Task, compile_model, phases_of, prepare_task
+from train.fitting.training_state import Epoch, Identity, TrainingState
+from train.intake.images import TrainingImages
 from train.network.models import Network
 from train.recipe import Recipe
 
@@ -68,7 +66,7 @@ class Fitted:
 
 def fit(
     network: Network,
-    pictures: Pictures,
+    pictures: TrainingImages,
     recipe: Recipe,
     identity: Identity,
     work_folder: Path,

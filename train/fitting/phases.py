@@ -1,4 +1,4 @@
-"""The phases of a training, and what each of them fits."""
+"""Phases of a training: their data, their objective, and batched prediction of frozen features."""
 
 from __future__ import annotations
 
@@ -6,18 +6,122 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.datasets.samples import Split
-from train.fitting.objective import sample_weights, target_rows
-from train.fitting.pipeline import Batches
-from train.fitting.prediction import predict
-from train.intake.pictures import Pictures
+from edge_runtime.cli_support import progress_bar
+from edge_runtime.contract import Head
+from edge_runtime.workstation.datasets.samples import Split
+from train.backend import jit_compile
+from train.distribution import current_shard, gathered
+from train.fitting.callbacks import PredictProgress
+from train.fitting.pipeline import PADDING_TARGET, Batches
+from train.intake.images import TrainingImages
 from train.network.augmentation import augmented, augmented_view
 from train.network.models import Network, unfreeze
 from train.recipe import Recipe
-from train.settings import OptimizerSettings
+from train.settings import ClassWeights, HeadSettings, LossSettings, OptimizerName, OptimizerSettings, Schedule
+
+_BATCH_SIZE = 32
+
+
+def predict(
+    model: Any, images_nhwc_rgb_u8: NDArray[np.uint8], rows: NDArray[np.intp], label: str
+) -> NDArray[np.float32]:
+    """Run a model over pictures, with a progress bar.
+
+    Args:
+        model: Pictures to anything of one axis.
+        images_nhwc_rgb_u8: uint8 [any, H, W, 3] RGB; may be a memory map.
+        rows: intp [n], which of them.
+        label: Of the progress bar.
+
+    Returns:
+        float32 [n, d].
+    """
+    targets = np.zeros((len(rows), 1), np.float32)
+    batch_size = current_shard().filled_count(_BATCH_SIZE)
+    with progress_bar(label, len(rows)) as progress:
+        result: NDArray[np.float32] = gathered(model).predict(
+            Batches(images_nhwc_rgb_u8, targets, batch_size, rows=rows),
+            verbose=0,
+            callbacks=[PredictProgress(len(rows), batch_size, progress)],
+        )
+    # What fills the last batch up is cut off.
+    return result[: len(rows)].astype(np.float32, copy=False)
+
+
+_OPTIMIZERS = {
+    OptimizerName.ADAM: keras.optimizers.Adam,
+    OptimizerName.ADAMW: keras.optimizers.AdamW,
+    OptimizerName.RMSPROP: keras.optimizers.RMSprop,
+    OptimizerName.SGD: lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
+}
+_WARMUP_START = 0.1  # share of the highest learning rate
+
+
+class _BinaryAccuracy(keras.metrics.BinaryAccuracy):
+    """Without rows that only fill a batch up."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:  # noqa: ARG002 - Keras passes it
+        return super().update_state(y_true, y_pred, _is_counted(y_true))
+
+
+class _CategoricalAccuracy(keras.metrics.CategoricalAccuracy):
+    """Without rows that only fill a batch up."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:  # noqa: ARG002 - Keras passes it
+        return super().update_state(y_true, y_pred, _is_counted(y_true))
+
+
+def _is_counted(targets: Any) -> Any:
+    return keras.ops.cast(targets[:, 0] != PADDING_TARGET, "float32")
+
+
+def compile_model(model: Any, recipe: Recipe, optimizer: OptimizerSettings, steps: int) -> None:
+    """Give a model its loss, its metric ``accuracy`` and an optimiser whose schedule spans ``steps`` steps."""
+    smoothing = recipe.loss.label_smoothing
+    losses = keras.losses
+    is_sigmoid = recipe.head.kind is Head.SIGMOID
+    loss = losses.BinaryCrossentropy if is_sigmoid else losses.CategoricalCrossentropy
+    metric = _BinaryAccuracy if is_sigmoid else _CategoricalAccuracy
+    model.compile(
+        _OPTIMIZERS[optimizer.name](_learning_rate(optimizer, steps)),
+        loss(label_smoothing=smoothing),
+        metrics=[metric(name="accuracy")],
+        jit_compile=jit_compile(),
+    )
+
+
+def target_rows(targets: NDArray[np.int64], label_count: int, head: HeadSettings) -> NDArray[np.float32]:
+    """What the model should answer: one-hot float32 [n, labels], or [n, 1] for a sigmoid head."""
+    if head.kind is Head.SIGMOID:
+        return targets[:, np.newaxis].astype(np.float32)
+    return np.eye(label_count, dtype=np.float32)[targets]
+
+
+def sample_weights(targets: NDArray[np.int64], label_count: int, loss: LossSettings) -> NDArray[np.float32] | None:
+    """How much each picture counts: float32 [n] with mean 1, or None where all count the same."""
+    if loss.class_weights is ClassWeights.EQUAL:
+        return None
+    counts = np.maximum(np.bincount(targets, minlength=label_count), 1)
+    return (len(targets) / (label_count * counts))[targets].astype(np.float32)
+
+
+def _learning_rate(settings: OptimizerSettings, steps: int) -> Any:
+    """The learning rate by step: a line up to the peak, then a cosine to 0 (arXiv:1608.03983) or a constant."""
+    peak, rising = settings.learning_rate, round(settings.warmup * steps)
+    if settings.schedule is Schedule.COSINE:
+        start, target = (_WARMUP_START * peak, peak) if rising else (peak, None)
+        return keras.optimizers.schedules.CosineDecay(start, steps - rising, warmup_target=target, warmup_steps=rising)
+    if not rising:
+        return peak
+    # A cosine that does not fall is a constant.
+    return keras.optimizers.schedules.CosineDecay(
+        _WARMUP_START * peak, max(1, steps - rising), alpha=1.0, warmup_target=peak, warmup_steps=rising
+    )
+
 
 WHOLE, HEAD, FINETUNE = "all", "head", "finetune"
 
@@ -67,7 +171,7 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
     return head, Phase(FINETUNE, recipe.finetune.epochs, optimizer)
 
 
-def prepare_task(phase: Phase, network: Network, pictures: Pictures, recipe: Recipe, first_epoch: int) -> Task:
+def prepare_task(phase: Phase, network: Network, pictures: TrainingImages, recipe: Recipe, first_epoch: int) -> Task:
     """Make ready what a phase fits, from epoch ``first_epoch`` on, counted from 0 within the phase."""
     if phase.name == HEAD:
         return _on_features(network, pictures, recipe, first_epoch)
@@ -83,7 +187,7 @@ def prepare_task(phase: Phase, network: Network, pictures: Pictures, recipe: Rec
     )
 
 
-def _on_features(network: Network, pictures: Pictures, recipe: Recipe, first_epoch: int) -> Task:
+def _on_features(network: Network, pictures: TrainingImages, recipe: Recipe, first_epoch: int) -> Task:
     """Push every picture, and the augmented views of the training pictures, through the frozen backbone once."""
     views = recipe.backbone.views if recipe.backbone else 1
     everything = np.arange(len(pictures.samples))
@@ -104,7 +208,7 @@ def _on_features(network: Network, pictures: Pictures, recipe: Recipe, first_epo
 
 
 def _features(
-    network: Network, pictures: Pictures, recipe: Recipe, view: int, rows: NDArray[np.intp]
+    network: Network, pictures: TrainingImages, recipe: Recipe, view: int, rows: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     model = augmented_view(network.backbone, recipe.augment, recipe.seed, view)
     return predict(model, pictures.images_nhwc_rgb_u8, pictures.image_rows[rows], "features")
@@ -113,7 +217,7 @@ def _features(
 def _train_batches(
     inputs: NDArray[Any],
     targets: NDArray[np.int64],
-    pictures: Pictures,
+    pictures: TrainingImages,
     recipe: Recipe,
     first_epoch: int,
     rows: NDArray[np.intp] | None = None,
@@ -134,7 +238,7 @@ def _train_batches(
 def _validation_batches(
     inputs: NDArray[Any],
     targets: NDArray[np.int64],
-    pictures: Pictures,
+    pictures: TrainingImages,
     recipe: Recipe,
     rows: NDArray[np.intp] | None = None,
 ) -> Batches:

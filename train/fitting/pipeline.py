@@ -1,4 +1,4 @@
-"""Feed arrays to Keras, the same way under every backend."""
+"""Batches of arrays for Keras, the same under every backend."""
 
 from __future__ import annotations
 

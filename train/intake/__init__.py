@@ -1,1 +1,1 @@
-"""From a source to pictures that may be trained on: facts, audit, split, pixel cache."""
+"""Images of a training: facts, audit, split and pixel cache."""

@@ -1,18 +1,136 @@
-"""Judge a labelled set by the facts of its files, before training: what is kept, what is left out, and why."""
+"""Audit a labelled set before training: images kept, images left out, and the reasons."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from edge_runtime.datasets.samples import Dataset, Sample
-from train.intake.conflicts import drop_conflicts
-from train.intake.facts import NOT_A_PICTURE, TRUNCATED, Facts
+from edge_runtime.platform.board import core_count
+from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
+from train.intake.facts import NOT_AN_IMAGE, TRUNCATED, Facts, examine, has_wrong_suffix
 from train.intake.findings import Finding, Kind, Severity
 from train.intake.near_duplicates import TooManyAlikeError, group_pairs, near_pairs
-from train.intake.picture_format import has_wrong_suffix
 from train.intake.split import LeftOut
+
+_HELD_OUT = {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
+# A hundred frames of one scene are almost the same picture in every class. Where likeness is the rule rather than a
+# slip, it decides nothing. Identical files are always a slip.
+_MAX_NEAR_SHARE = 0.2
+_MIN_NEAR_LIMIT = 10
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What is kept, in the given order, what is left out, and why."""
+
+    kept: tuple[Sample, ...]
+    left_out: tuple[LeftOut, ...]
+    findings: tuple[Finding, ...]
+
+
+def drop_conflicts(samples: Sequence[Sample], near: Mapping[str, Collection[str]]) -> Screened:
+    """Sift out conflicts.
+
+    The same picture under two labels is left out altogether, since one label is wrong. The same picture in two given
+    parts is kept where it is held out furthest (test, then validation), and left out of the other.
+
+    Args:
+        samples: Readable ones, with ``sha256``; ``split`` may be None.
+        near: SHA-256 to those of the pictures that are almost the same.
+    """
+    labels = _sift(samples, near, _has_other_label, Kind.TWO_CLASSES)
+    parts = _sift(labels.kept, near, _is_held_out_further, Kind.LEAKAGE)
+    return Screened(parts.kept, labels.left_out + parts.left_out, labels.findings + parts.findings)
+
+
+def _has_other_label(sample: Sample, other: Sample) -> bool:
+    return sample.label != other.label
+
+
+def _is_held_out_further(sample: Sample, other: Sample) -> bool:
+    return sample.split is not None and other.split is not None and _HELD_OUT[other.split] > _HELD_OUT[sample.split]
+
+
+def _sift(
+    samples: Sequence[Sample],
+    near: Mapping[str, Collection[str]],
+    conflicts: Callable[[Sample, Sample], bool],
+    kind: Kind,
+) -> Screened:
+    """Leave out every sample for which another one of the same picture ``conflicts(sample, other)``."""
+    # One file per content, label and part stands for all its copies, of which there may be thousands.
+    by_content: dict[str, dict[tuple[str, Split | None], Sample]] = {}
+    for sample in samples:
+        by_content.setdefault(sample.sha256, {}).setdefault((sample.label, sample.split), sample)
+
+    def partners(sample: Sample, contents: Collection[str]) -> list[Sample]:
+        others = [other for content in sorted(contents) for other in by_content.get(content, {}).values()]
+        return [other for other in others if conflicts(sample, other)]
+
+    same = {sample: partners(sample, [sample.sha256]) for sample in samples}
+    almost = {sample: partners(sample, near.get(sample.sha256, ())) for sample in samples if not same[sample]}
+    near_count = sum(map(bool, almost.values()))
+    findings: list[Finding] = []
+    if near_count > max(_MIN_NEAR_LIMIT, _MAX_NEAR_SHARE * len(samples)):
+        findings.append(_too_many(near_count, len(samples), kind))
+        almost = {}
+    left_out = [
+        LeftOut(sample, _same_reason(found, kind) if same[sample] else _almost_reason(found[0], kind))
+        for sample in samples
+        if (found := same[sample] or almost.get(sample, []))
+    ]
+    gone = {item.sample for item in left_out}
+    links = {sample: same[sample] + almost.get(sample, []) for sample in gone}
+    findings += _findings(samples, links, kind)
+    return Screened(tuple(sample for sample in samples if sample not in gone), tuple(left_out), tuple(findings))
+
+
+def _same_reason(found: Sequence[Sample], kind: Kind) -> str:
+    if kind is Kind.TWO_CLASSES:
+        return f"the same file is also labelled {', '.join(sorted({other.label for other in found}))}"
+    return f"the same file is also in {_furthest(found)}, where it stays"
+
+
+def _almost_reason(other: Sample, kind: Kind) -> str:
+    if kind is Kind.TWO_CLASSES:
+        return f"almost the same picture is labelled {other.label}: {other.path}"
+    return f"almost the same picture is in {_furthest([other])}: {other.path}"
+
+
+def _furthest(found: Sequence[Sample]) -> str:
+    splits = [other.split for other in found if other.split is not None]
+    return max(splits, key=_HELD_OUT.__getitem__).value
+
+
+def _findings(samples: Sequence[Sample], links: Mapping[Sample, Sequence[Sample]], kind: Kind) -> list[Finding]:
+    """One finding per picture, with all its files."""
+    position = {sample: index for index, sample in enumerate(samples)}
+    pairs = {(position[sample], position[other]) for sample, others in links.items() for other in others}
+    findings = []
+    for group in group_pairs(len(samples), sorted((min(pair), max(pair)) for pair in pairs)):
+        members = tuple(samples[index] for index in group)
+        same = "the same file is" if len({member.sha256 for member in members}) == 1 else "almost the same picture is"
+        if kind is Kind.TWO_CLASSES:
+            message = f"{same} labelled {' and '.join(sorted({member.label for member in members}))}"
+        else:
+            splits = sorted({member.split for member in members if member.split}, key=_HELD_OUT.__getitem__)
+            message = f"{same} in {' and '.join(split.value for split in splits)}"
+        findings.append(Finding(kind, message, members, Severity.ERROR))
+    return findings
+
+
+def _too_many(count: int, total: int, kind: Kind) -> Finding:
+    where = "class" if kind is Kind.TWO_CLASSES else "part of the set"
+    message = (
+        f"{count} of {total} pictures are almost the same as one in another {where}: too many to be slips, so they are "
+        "kept; a set from one camera or video must be parted by recording, or its test flatters"
+    )
+    return Finding(Kind.ALIKE, message, (), Severity.WARNING)
+
 
 __all__ = ["Audit", "Finding", "Kind", "Severity", "audit"]
 
@@ -80,7 +198,7 @@ def audit(
 
 def _unusable(items: Sequence[LeftOut]) -> list[Finding]:
     """One finding for each reason."""
-    kinds = {TRUNCATED: Kind.TRUNCATED, NOT_A_PICTURE: Kind.NOT_A_PICTURE, _IGNORED_NAME: Kind.NOT_A_PICTURE}
+    kinds = {TRUNCATED: Kind.TRUNCATED, NOT_AN_IMAGE: Kind.NOT_A_PICTURE, _IGNORED_NAME: Kind.NOT_A_PICTURE}
     by_reason: dict[str, list[Sample]] = defaultdict(list)
     for item in items:
         by_reason[item.reason].append(item.sample)
@@ -188,3 +306,64 @@ def _balance(labels: Sequence[str], kept: Sequence[Sample]) -> list[Finding]:
         message = f"fewer than {_FEW} different pictures: {', '.join(few)}"
         findings.append(Finding(Kind.FEW, message, (), Severity.WARNING))
     return findings
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A set and what was found.
+
+    Attributes:
+        dataset: The set as it was listed.
+        facts: SHA-256 to facts, of every file that could be opened.
+        audit: The verdict.
+    """
+
+    dataset: Dataset
+    facts: dict[str, Facts]
+    audit: Audit
+
+    def short_name(self, path: Path) -> str:
+        """A path within the set, without the folder that all files share."""
+        return os.path.relpath(path, self._root()) if self.dataset.samples else str(path)
+
+    def _root(self) -> str:
+        paths = [sample.path for sample in self.dataset.samples] + list(self.dataset.ignored)
+        folders = {str(path.parent) for path in paths}
+        root = os.path.commonpath(folders)
+        # The class is worth showing even where all files of a set lie in one folder.
+        return root if len(folders) > 1 else str(Path(root).parent)
+
+
+def audit_files(dataset: Dataset, progress: Callable[[int], None] | None = None) -> Audited:
+    """Hash and decode every picture, in parallel, keeping only the facts.
+
+    Args:
+        dataset: What to read.
+        progress: Called with 1 after each file.
+    """
+    samples, found = dataset.samples, _examine_all(dataset.samples, progress)
+    unread = [LeftOut(sample, entry.problem) for sample, entry in zip(samples, found, strict=True) if not entry.sha256]
+    hashed = [
+        replace(sample, sha256=entry.sha256) for sample, entry in zip(samples, found, strict=True) if entry.sha256
+    ]
+    facts = {entry.sha256: entry for entry in found if entry.sha256}
+    return Audited(dataset, facts, audit(dataset, hashed, facts, unread))
+
+
+def _examine_all(samples: Sequence[Sample], progress: Callable[[int], None] | None) -> list[Facts]:
+    def examine_one(sample: Sample) -> Facts:
+        # The full picture goes at once: a set may be far larger than memory.
+        return examine(sample.path)[0]
+
+    found: list[Facts] = []
+    with ThreadPoolExecutor(core_count()) as pool:
+        try:
+            for entry in pool.map(examine_one, samples):
+                found.append(entry)
+                if progress:
+                    progress(1)
+        except BaseException:
+            # On Ctrl-C do not go on with all the files that are still in the queue.
+            pool.shutdown(cancel_futures=True)
+            raise
+    return found

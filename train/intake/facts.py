@@ -1,4 +1,8 @@
-"""What the bytes of one picture file say, the same for every copy of it: the audit works on these facts alone."""
+"""Facts of one image file: format, size, hashes, thumbnail, damage.
+
+Signatures: ITU-T T.81 (JPEG), PNG specification, GIF89a, WebP container specification, TIFF 6.0, BITMAPFILEHEADER, and
+ISO/IEC 14496-12 file-type brands of AVIF and HEIC.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,66 @@ from PIL import Image
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.errors import ImageError
 from edge_runtime.preprocess import MAX_FILE_BYTES, ImageU8, decode_image, prepare
-from train.intake.picture_format import is_cut_short, picture_format
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"BM", "bmp"),
+    (b"II*\x00", "tiff"),
+    (b"MM\x00*", "tiff"),
+    (b"II+\x00", "tiff"),
+    (b"MM\x00+", "tiff"),
+)
+_BRANDS = {b"avif": "avif", b"avis": "avif"} | dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis"), "heic")
+_SUFFIXES = {
+    "jpeg": {".jpg", ".jpeg", ".jpe", ".jfif"},
+    "png": {".png", ".apng"},
+    "gif": {".gif"},
+    "webp": {".webp"},
+    "bmp": {".bmp"},
+    "tiff": {".tif", ".tiff"},
+    "avif": {".avif"},
+}
+# Cameras append a maker's note or padding after the end of a JPEG.
+_END_BYTES = 1 << 16
+
+
+def image_format(data: bytes) -> str:
+    """One of jpeg, png, gif, webp, bmp, tiff, avif, heic; empty where the content is none of these."""
+    for signature, name in _SIGNATURES:
+        if data.startswith(signature):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12], "avif" if b"avif" in data[8:64] else "")
+    return ""
+
+
+def has_wrong_suffix(path: Path, format_name: str) -> bool:
+    """Whether the suffix promises another format than the content has; unknown formats are not judged."""
+    return format_name in _SUFFIXES and path.suffix.lower() not in _SUFFIXES[format_name]
+
+
+def is_cut_short(data: bytes, format_name: str) -> bool:
+    """Whether the end mark of the format is missing. Ask only of a file that cannot be decoded."""
+    if format_name == "jpeg":
+        return b"\xff\xd9" not in data[-_END_BYTES:]
+    if format_name == "png":
+        return b"IEND" not in data[-_END_BYTES:]
+    if format_name == "gif":
+        return not data.rstrip(b"\x00").endswith(b";")
+    if format_name == "webp":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if format_name == "bmp":
+        return len(data) < int.from_bytes(data[2:6], "little")
+    return False
+
 
 THUMB_SIDE_PX = 16
-NOT_A_PICTURE = "is not a picture: its content is of no known picture format"
+NOT_AN_IMAGE = "is not a picture: its content is of no known picture format"
 TRUNCATED = "is truncated: the file ends before the picture does"
 
 _HASH_BLOCK_BYTES = 1 << 20
@@ -80,7 +140,7 @@ def examine(path: Path, data: bytes | None = None) -> tuple[Facts, ImageU8 | Non
             return Facts.unusable("", f"cannot be read ({error.strerror})"), None
     else:
         sha256, size = hashlib.sha256(data).hexdigest(), len(data)
-    format_name = picture_format(data)
+    format_name = image_format(data)
     try:
         image = decode_image(data)
     except ImageError as error:
@@ -140,7 +200,7 @@ def _explain(problem: str, data: bytes, format_name: str) -> str:
     if not problem.startswith(("is not a picture", "cannot be decoded")):
         return problem
     if not format_name:
-        return NOT_A_PICTURE
+        return NOT_AN_IMAGE
     if format_name == "heic":
         return "is a HEIC picture, which is not read: convert it to JPEG"
     return TRUNCATED if is_cut_short(data, format_name) else problem

@@ -1,11 +1,11 @@
-"""What an audit can find: kinds, how serious each is, and one finding."""
+"""Findings of an audit: kinds and severities."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 
-from edge_runtime.datasets.samples import Sample
+from edge_runtime.workstation.datasets.samples import Sample
 
 
 class Severity(str, enum.Enum):

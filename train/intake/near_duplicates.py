@@ -1,4 +1,4 @@
-"""Find pictures that are almost the same: compressed again, scaled, a little brighter, or cropped by a few per cent.
+"""Find near-duplicate images: recompressed, scaled, slightly brighter or slightly cropped.
 
 Two steps. Perceptual hashes that differ in few bits give candidates, without comparing all pairs: hashes that differ in
 at most k bits agree in at least one of k + 1 bands (the pigeonhole principle), so only pictures that share a band are

@@ -1,4 +1,4 @@
-"""Every picture decoded and resized once, into a memory-mapped file that later runs find again.
+"""Cache of decoded and resized images in a memory-mapped file, shared by later runs.
 
 The key is made of the contents of the files and of the geometry, so labels, names and splits may change. An epoch reads
 the file through the kernel's page cache: a set that is larger than memory streams from the disk.
@@ -21,13 +21,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.atomic import atomic_directory
-from edge_runtime.cache import cache_folder
 from edge_runtime.contract import InputSpec
-from edge_runtime.cores import core_count
-from edge_runtime.datasets.samples import Sample
 from edge_runtime.errors import OutputError
+from edge_runtime.platform.atomic import atomic_directory
+from edge_runtime.platform.board import core_count
+from edge_runtime.platform.cache import cache_folder
 from edge_runtime.preprocess import prepare
+from edge_runtime.workstation.datasets.samples import Sample
 from train.intake.facts import Facts, examine, facts_from_json, facts_to_json
 
 _LAYOUT_VERSION = 1
@@ -73,7 +73,7 @@ def load_pixels(samples: Sequence[Sample], spec: InputSpec, progress: Callable[[
                 return _open(folder, row_of)
         with contextlib.suppress(_FinishedElsewhereError):
             _build(folder, [paths[sha256] for sha256 in hashes], hashes, spec, progress)
-        _make_room(folder)
+        _evict(folder)
         return _open(folder, row_of)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -154,7 +154,7 @@ def _decode(
     return results
 
 
-def _make_room(newest: Path) -> None:
+def _evict(newest: Path) -> None:
     """Remove the caches that were not used for longest, until the rest is within ``$EDGEKIT_CACHE_GIB`` (20)."""
     try:
         limit = float(os.environ.get("EDGEKIT_CACHE_GIB", _DEFAULT_LIMIT_GIB)) * 2**30

@@ -1,4 +1,4 @@
-"""Deal pictures to train, validation and test: seeded, stratified by class, and without a copy in two parts.
+"""Split images into train, validation and test: seeded, stratified by class, copies kept together.
 
 Which part a picture gets depends on the bytes of the files and on the seed, never on names or folders. Files with the
 same bytes stay together, and so do pictures that are almost the same, so that no test picture has been seen in
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge_runtime.datasets.samples import Sample, Split
 from edge_runtime.errors import DatasetError
+from edge_runtime.workstation.datasets.samples import Sample, Split
 from train.settings import SplitSettings
 
 _TEST_SHARE_OF_VALIDATION = 0.2

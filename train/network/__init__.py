@@ -1,1 +1,1 @@
-"""The networks: backbones, heads, weight files, augmentation."""
+"""Networks: backbones, heads, weight files and augmentation."""

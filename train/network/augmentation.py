@@ -1,4 +1,4 @@
-"""Random changes to training pictures, as Keras layers that run where the model runs, under every backend."""
+"""Random augmentation of training images as Keras layers, under every backend."""
 
 from __future__ import annotations
 

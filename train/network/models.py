@@ -1,4 +1,4 @@
-"""The networks, in Keras 3 without any backend's own calls.
+"""Build the networks in Keras 3: backbones, heads, and the float32 model that is measured and saved.
 
 Every model takes ``image``, float32 [n, H, W, 3] RGB 0..255, scales it inside the graph, and gives ``probabilities``,
 float32 [n, labels] of a softmax, or [n, 1] of a sigmoid. Augmentation is apart, in `train.network.augmentation`.
@@ -6,17 +6,101 @@ float32 [n, labels] of a softmax, or [n, 1] of a sigmoid. Augmentation is apart,
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 
 from edge_runtime.contract import Head
-from edge_runtime.errors import UsageError
-from train.choices import Pool
-from train.network.backbones import build_backbone, numbered_layers
+from edge_runtime.errors import IntegrityError, UsageError
+from train.hardware import FLOAT32
+from train.network.weights import not_these_weights
 from train.recipe import Recipe
-from train.settings import CnnSettings, HeadSettings
+from train.settings import (
+    WEIGHTS_IMAGENET,
+    WEIGHTS_NONE,
+    BackboneName,
+    BackboneSettings,
+    CnnSettings,
+    HeadSettings,
+    Pool,
+)
+
+_SCALE_LAYER = "scale"
+
+
+def build_backbone(image: Any, settings: BackboneSettings) -> Any:
+    """Build a backbone on ``image``, average pooled, with the weights that the settings name.
+
+    Args:
+        image: Keras tensor, float32 [n, H, W, 3] RGB 0..255.
+        settings: Which, how wide and what to start from.
+
+    Returns:
+        A Keras model, ``image`` to features [n, d]. Pixels are scaled inside: to -1..1 for MobileNetV2, and by the
+        network's own first layers for the others (https://keras.io/api/applications).
+
+    Raises:
+        IntegrityError: The weight file does not fit.
+        UsageError: The ImageNet weights cannot be downloaded.
+    """
+    if settings.weights == WEIGHTS_IMAGENET:
+        return _downloaded(image, settings)
+    body = _construct(image, settings, None)
+    if settings.weights != WEIGHTS_NONE:
+        _load(body, settings)
+    return body
+
+
+def numbered_layers(backbone: Any) -> list[Any]:
+    """The layers as `keras.applications` numbers them: 0 is the input, and our scaling is not one of them."""
+    return [layer for layer in backbone.layers if layer.name != _SCALE_LAYER]
+
+
+def _construct(image: Any, settings: BackboneSettings, weights: str | None) -> Any:
+    applications = keras.applications
+    common: dict[str, Any] = {"include_top": False, "weights": weights, "pooling": "avg"}
+    if settings.name is BackboneName.MOBILENETV2:
+        scaled = keras.layers.Rescaling(1.0 / 127.5, offset=-1.0, name=_SCALE_LAYER)(image)
+        return applications.MobileNetV2(input_tensor=scaled, alpha=settings.alpha, **common)
+    if settings.name is BackboneName.MOBILENETV3_SMALL:
+        return applications.MobileNetV3Small(input_tensor=image, alpha=settings.alpha, **common)
+    if settings.name is BackboneName.MOBILENETV3_LARGE:
+        return applications.MobileNetV3Large(input_tensor=image, alpha=settings.alpha, **common)
+    if settings.name is BackboneName.EFFICIENTNET_B0:
+        return applications.EfficientNetB0(input_tensor=image, **common)
+    return applications.EfficientNetV2B0(input_tensor=image, **common)
+
+
+def _load(body: Any, settings: BackboneSettings) -> None:
+    path = Path(settings.weights)
+    try:
+        body.load_weights(path)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        reason = f"Keras cannot load it ({str(error).splitlines()[0]})"
+        raise IntegrityError(not_these_weights(path, settings.name, reason)) from error
+
+
+def _downloaded(image: Any, settings: BackboneSettings) -> Any:
+    """With the published weights, which do not depend on the input's size, downloaded or from Keras' cache."""
+    try:
+        # Keras shows the download on standard output, which is for results, and warns of sizes other than its own.
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _construct(image, settings, WEIGHTS_IMAGENET)
+    except Exception as error:
+        # keras.utils.get_file raises Exception itself when a download fails.
+        if not isinstance(error, OSError) and not isinstance(error.__context__, OSError):
+            raise
+        raise UsageError(
+            "the ImageNet weights cannot be downloaded (no network?); give a file with --weights FILE.h5, "
+            f"the no-top weights of a Keras {settings.name.value}"
+        ) from error
+
 
 OUTPUT_LAYER = "probabilities"
 
@@ -136,3 +220,18 @@ def _stack(x: Any, layers: list[Any]) -> Any:
     for layer in layers:
         x = layer(x)
     return x
+
+
+def plain_model(model: Any) -> Any:
+    """Copy a model, layer by layer, in float32 and outside of any scope, with its weights.
+
+    Layers keep the precision that they were built with, also in the saved file, and conversion would meet casts.
+    """
+    keras.config.set_dtype_policy(FLOAT32)
+    copy = keras.models.clone_model(model, clone_function=_in_float32)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _in_float32(layer: Any) -> Any:
+    return layer.__class__.from_config({**layer.get_config(), "dtype": FLOAT32})

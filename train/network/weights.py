@@ -1,4 +1,4 @@
-"""Weight files of backbones: check one before Keras reads it, and tell a MobileNetV2's width from the file.
+"""Check weight files of backbones before Keras reads them, and detect the width of a MobileNetV2.
 
 A weight file may come from anyone, so it is opened as plain HDF5 and its structure checked; a whole model is never
 loaded from it, because that could run code.
@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import IntegrityError, UsageError
-from train.choices import BackboneName
 from train.recipe import Recipe
-from train.settings import WEIGHTS_IMAGENET, WEIGHTS_NONE
+from train.settings import WEIGHTS_IMAGENET, WEIGHTS_NONE, BackboneName
 
 _MAX_BYTES = 256 << 20
 # Input channels of the last convolution, the only one whose width is the same function of alpha in every release:

@@ -1,1 +1,1 @@
-"""The run's ``report.html``."""
+"""Report of a run: ``report.html``."""

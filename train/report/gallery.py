@@ -1,4 +1,4 @@
-"""The report's pictures, as the model sees them: predictions, the worst mistakes, and what augmentation does."""
+"""Image gallery of the run report: predictions, worst mistakes, augmentation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.datasets.samples import Split
-from edge_runtime.reporting.pictures import jpeg_url
+from edge_runtime.workstation.datasets.samples import Split
+from edge_runtime.workstation.reporting.pages import jpeg_url
 
 if TYPE_CHECKING:
-    from train.finished import Run
+    from train.evaluation.evaluate import TrainingResult
+
 
 _MAX_TILES = 24
 _TILE_PX = 128
@@ -42,14 +43,14 @@ class Tile:
     is_rejected: bool
 
 
-def predictions(run: Run) -> list[Tile]:
+def predictions(run: TrainingResult) -> list[Tile]:
     """Test pictures drawn at random, so that right and wrong ones are as frequent as they are."""
     rows = run.pictures.rows(Split.TEST)
     chosen = np.random.default_rng(run.recipe.seed).permutation(rows)[:_MAX_TILES]
     return [_tile(run, int(row)) for row in chosen]
 
 
-def worst_mistakes(run: Run) -> list[Tile]:
+def worst_mistakes(run: TrainingResult) -> list[Tile]:
     """Wrong answers on test pictures, the most certain first."""
     rows = run.pictures.rows(Split.TEST)
     wrong = rows[run.evaluation.answers[rows] != run.pictures.targets[rows]]
@@ -57,7 +58,7 @@ def worst_mistakes(run: Run) -> list[Tile]:
     return [_tile(run, int(row)) for row in wrong[order][:_MAX_TILES]]
 
 
-def augmented_url(run: Run) -> str | None:
+def augmented_url(run: TrainingResult) -> str | None:
     """Training pictures in the first column and changed versions beside them; None where nothing is changed."""
     from train.network.augmentation import augmentation, augmented_samples
 
@@ -72,7 +73,7 @@ def augmented_url(run: Run) -> str | None:
     return jpeg_url(np.concatenate([columns[0], gap, *columns[1:]], axis=1), _JPEG_QUALITY)
 
 
-def _tile(run: Run, row: int) -> Tile:
+def _tile(run: TrainingResult, row: int) -> Tile:
     labels, evaluation = run.pictures.labels, run.evaluation
     score = float(evaluation.answer_scores(np.array([row]))[0])
     path = run.pictures.samples[row].path

@@ -1,25 +1,90 @@
-"""The run's ``report.html``: one file that needs no network and can be mailed."""
+"""Render the run's ``report.html``: one self-contained file, with its sentences."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.datasets.samples import Split
-from edge_runtime.reporting.canvas import COLORS
-from edge_runtime.reporting.pages import render_html
-from train.evaluation.metrics import Scores
-from train.evaluation.ranking import Ranking, mean_ranking
+from edge_runtime.workstation.datasets.samples import Split
+from edge_runtime.workstation.reporting.pages import render_html
+from edge_runtime.workstation.reporting.plots import COLORS
+from train.evaluation.metrics import Ranking, Scores, mean_ranking
+from train.fitting.phases import FINETUNE, HEAD, WHOLE, phases_of
+from train.fitting.training_state import best_epoch
 from train.intake.findings import Finding, Kind
-from train.recipe_files import to_toml
+from train.recipe import to_toml
 from train.report import plots
 from train.report.gallery import augmented_url, predictions, worst_mistakes
-from train.report.sentences import kept_epoch, percent, sentences
 
 if TYPE_CHECKING:
-    from train.finished import Run
+    from train.evaluation.evaluate import TrainingResult
+
+
+def kept_epoch(run: TrainingResult) -> str:
+    """Name the kept epoch, such as ``head, epoch 7``."""
+    best = run.fitted.best
+    return f"epoch {best.epoch}" if best.phase == WHOLE else f"{best.phase}, epoch {best.epoch}"
+
+
+def sentences(run: TrainingResult) -> list[str]:
+    """How training went, one thing a sentence."""
+    best = run.fitted.best
+    kept = (
+        f"Kept: {kept_epoch(run)} of {len(run.fitted.history)}, the best on validation "
+        f"({percent(best.val_accuracy)} right)."
+    )
+    return [kept, *_finetuning(run), *_untrained(run), *_stopped_early(run), *_chance(run)]
+
+
+def percent(share: float) -> str:
+    """A share as text, such as ``93.8 %``, with a space that does not break."""
+    return f"{share * 100:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _finetuning(run: TrainingResult) -> list[str]:
+    phases = {name: best_epoch([row for row in run.fitted.history if row.phase == name]) for name in (HEAD, FINETUNE)}
+    head, finetuned = phases[HEAD], phases[FINETUNE]
+    if head is None or finetuned is None:
+        return []
+    pair = f"{percent(finetuned.val_accuracy)} against {percent(head.val_accuracy)}"
+    if head.val_accuracy == finetuned.val_accuracy:
+        pair += f", loss {finetuned.val_loss:.3f} against {head.val_loss:.3f}"
+    if run.fitted.best.phase == FINETUNE:
+        return [f"Fine-tuning was better than the head alone on validation: {pair}."]
+    return [f"Fine-tuning was not better than the head alone on validation ({pair}), so the head's weights were kept."]
+
+
+def _untrained(run: TrainingResult) -> list[str]:
+    loss, accuracy = run.fitted.before_training
+    if not math.isfinite(accuracy):
+        return []
+    return [f"Before training, {percent(accuracy)} of the validation pictures were right (loss {loss:.3f})."]
+
+
+def _stopped_early(run: TrainingResult) -> list[str]:
+    found = []
+    for phase in phases_of(run.recipe):
+        done = sum(row.phase == phase.name for row in run.fitted.history)
+        if 0 < done < phase.epochs:
+            name = "Training" if phase.name == WHOLE else f"Phase {phase.name}"
+            found.append(
+                f"{name} stopped after {done} of {phase.epochs} epochs, {run.recipe.fit.patience} of them "
+                "without a better one."
+            )
+    return found
+
+
+def _chance(run: TrainingResult) -> list[str]:
+    test = run.evaluation.scores[Split.TEST]
+    largest = max(test.classes, key=lambda entry: entry.images)
+    if not largest.images:
+        return []
+    share = percent(largest.images / test.images)
+    return [f"Always answering “{largest.label}”, the largest class, would be right on {share} of the test pictures."]
+
 
 REPORT_FILE = "report.html"
 _MAX_LEFT_OUT_LINES = 50
@@ -39,7 +104,7 @@ class Plot:
     text: str
 
 
-def render_report(run: Run) -> str:
+def render_report(run: TrainingResult) -> str:
     """Make the whole page.
 
     Labels and file names come from the user's folders, so the template escapes everything.
@@ -67,7 +132,7 @@ def render_report(run: Run) -> str:
     )
 
 
-def _curves(run: Run) -> list[Plot]:
+def _curves(run: TrainingResult) -> list[Plot]:
     history, best = run.fitted.history, run.fitted.best
     loss, accuracy = run.fitted.before_training
     return [
@@ -129,7 +194,7 @@ def _ranking(rankings: Sequence[Ranking]) -> dict[str, Any]:
     }
 
 
-def _reliability(run: Run) -> dict[str, Any]:
+def _reliability(run: TrainingResult) -> dict[str, Any]:
     calibration = run.evaluation.calibration
     if calibration.temperature == 1.0:
         shown = [(calibration.test_after, "score and share right")]
@@ -141,7 +206,7 @@ def _reliability(run: Run) -> dict[str, Any]:
     }
 
 
-def _data(run: Run) -> dict[str, Any]:
+def _data(run: TrainingResult) -> dict[str, Any]:
     """Pictures per label and part, what the audit found, and what was left out."""
     found = Counter((sample.label, sample.split) for sample in run.pictures.samples)
     left_out = run.pictures.left_out

@@ -1,4 +1,4 @@
-"""The report's plots, as embedded PNGs.
+"""Plots of the run report, as embedded PNGs.
 
 They hold no text from the user: labels may be in any script, and fonts of plots are not. What a colour stands for is
 said in HTML beside them.
@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.reporting.canvas import COLORS, new_figure, png_url, style
+from edge_runtime.workstation.reporting.plots import COLORS, new_figure, png_url, style
 from train.evaluation.calibration import BINS, Reliability
-from train.evaluation.metrics import Scores
-from train.evaluation.ranking import Ranking
-from train.fitting.history import Epoch
+from train.evaluation.metrics import Ranking, Scores
+from train.fitting.training_state import Epoch
 
 _TRAIN, _VALIDATION, _KEPT, _FAINT = "#8a8f98", COLORS[0], COLORS[2], "#b4bac2"
 _SIZE_INCHES = (5.0, 3.4)

@@ -8,6 +8,8 @@ does not show them. The last line of standard output is the result, as JSON.
 Only the standard library is used, because each tool lives in an environment of its own.
 """
 
+from __future__ import annotations
+
 import importlib
 import json
 import sys

@@ -1,5 +1,7 @@
 """Our own Python interface: the stages of ``Classifier.classify``, one by one."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from pathlib import Path

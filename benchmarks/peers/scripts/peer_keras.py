@@ -1,5 +1,7 @@
 """Keras as its guides use it: ``load_img`` scales, ``model.predict`` of a batch of one."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable

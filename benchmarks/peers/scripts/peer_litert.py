@@ -1,5 +1,7 @@
 """A plain LiteRT loop, as Google's Raspberry Pi example works: Pillow scales, one interpreter, one call a picture."""
 
+from __future__ import annotations
+
 import importlib.metadata
 import time
 from collections.abc import Callable

@@ -1,5 +1,7 @@
 """MediaPipe's ``ImageClassifier`` as its guide uses it: it reads the file, scales and ranks by itself."""
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable
 from typing import Any

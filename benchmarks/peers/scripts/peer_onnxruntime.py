@@ -1,5 +1,7 @@
 """A plain ONNX Runtime loop: Pillow scales, one session, one call a picture."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from typing import Any

@@ -4,6 +4,8 @@ Its answers mean nothing; what it takes is the same as with trained weights. ``f
 ``torch``, or what its own exporter made: ``onnx`` or ``litert``.
 """
 
+from __future__ import annotations
+
 import importlib
 import os
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""Results to an MQTT broker, and to Home Assistant through it."""
+"""Publish results to an MQTT broker, and to Home Assistant through it."""

@@ -1,4 +1,4 @@
-"""What Home Assistant must be told to show a camera as a device of its own.
+"""Home Assistant discovery messages that show a camera as one device.
 
 One retained message describes the whole device, as in https://www.home-assistant.io/integrations/mqtt/ under "Device
 discovery payload". Labels and names are data in it and never part of a template, so they cannot run as one.

@@ -1,4 +1,4 @@
-"""Which broker, as whom, and under which topics: read from an address, checked before anything is sent."""
+"""MQTT options: broker address, credentials, TLS and topics, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edge_runtime.errors import UsageError
 from edge_runtime.labels import shorten
-from edge_runtime.sinks.credentials import find_secret, read_secret
+from edge_runtime.platform.net import find_secret, read_secret
 
 PASSWORD_VARIABLE = "EDGEKIT_MQTT_PASSWORD"  # noqa: S105  the name of a variable
 PASSWORD_CREDENTIAL = "mqtt-password"  # noqa: S105  the name of a credential

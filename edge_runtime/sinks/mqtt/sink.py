@@ -1,4 +1,4 @@
-"""Results as MQTT topics: what is true now, retained, and what happened, once.
+"""Results as MQTT topics: retained state, and events published once.
 
     PREFIX/NAME/availability   online | offline, retained; offline is also the last will
     PREFIX/NAME/source         connected | stalled | reconnecting | ended, retained
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.results import Classified, Result, SourceState, StateChange
 from edge_runtime.sinks.base import MonitoredSink
+from edge_runtime.sinks.mqtt.connection import Message, MqttConnection, Outbox
 from edge_runtime.sinks.mqtt.home_assistant import (
     EXPIRE_AFTER_S,
     Device,
@@ -26,13 +27,12 @@ from edge_runtime.sinks.mqtt.home_assistant import (
     discovery_payload,
     discovery_topic,
 )
-from edge_runtime.sinks.mqtt.keeper import Keeper
 from edge_runtime.sinks.mqtt.options import MqttOptions, slug, tls_context
-from edge_runtime.sinks.mqtt.outbox import Message, Outbox
 
 if TYPE_CHECKING:
-    from edge_runtime.health import Health
+    from edge_runtime.pipeline.health import Health
     from edge_runtime.preprocess import ImageU8
+
 
 _ONLINE, _OFFLINE = b"online", b"offline"
 _CHANGE_GAP_S = 0.1
@@ -84,7 +84,7 @@ class MqttSink(MonitoredSink):
         self._outbox.keep(f"{self._topic}/availability", lambda: _ONLINE)
         self._outbox.keep(f"{self._topic}/state", self._state)
         will = Message(f"{self._topic}/availability", _OFFLINE, retain=True)
-        self._keeper = Keeper(options, context, f"edgekit-{part}", self._outbox, will, self._tell)
+        self._keeper = MqttConnection(options, context, f"edgekit-{part}", self._outbox, will, self._tell)
 
     def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
         """Note a result for the thread, and return at once."""

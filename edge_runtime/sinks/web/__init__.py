@@ -1,1 +1,1 @@
-"""The live page of a camera run: picture, answers, health and metrics over HTTP. Its modules load aiohttp on use."""
+"""Live page of a camera run: image, answers, health and metrics over HTTP. Loads aiohttp on use."""

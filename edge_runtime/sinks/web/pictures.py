@@ -1,17 +1,104 @@
-"""Pictures for the page: asked of the camera when someone waits, encoded once for all who do."""
+"""Images and events handed from the camera thread to the server, each image encoded once for all viewers."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from edge_runtime.sinks.web.showcase import Showcase
+from edge_runtime.results import Classified, Failed, Result, StateChange
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
+
+
+Deliver = Callable[["ImageU8"], None]
+
+PICTURE_INTERVAL_S = 0.1
+MAX_PICTURE_WIDTH_PX = 640
+_EVENTS = 20
+
+
+class Showcase:
+    """Costs the camera a counter a frame, and a small copy only when someone waits for a picture. Thread-safe.
+
+    Attributes:
+        version: Counts results, so that the server sees at a glance whether there is news.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
+        self._lock = threading.Lock()
+        self._deliver: Deliver | None = None
+        self._wanted = False
+        self._next_picture_s = 0.0
+
+    def put(self, result: Result, image_hwc_rgb_u8: ImageU8 | None) -> None:
+        """Take a result, and its frame (uint8 [height, width, 3], RGB, lent) when a picture is wanted."""
+        event = _event(result)
+        if event and not (event.get("error") and self._events and self._events[-1].get("error") == event["error"]):
+            self._events.append(event)
+        self.version += 1
+        if self._wanted and image_hwc_rgb_u8 is not None and time.perf_counter() >= self._next_picture_s:
+            self._give(image_hwc_rgb_u8)
+
+    def want_picture(self) -> None:
+        """Ask for the next frame."""
+        self._wanted = True
+
+    def connect(self, deliver: Deliver | None) -> None:
+        """Say who takes pictures, in the camera's thread; None lets go of it."""
+        with self._lock:
+            self._deliver = deliver
+
+    def events(self) -> list[dict[str, Any]]:
+        """The last events, newest first: Unix time ``at`` and label and score, or state and reason, or an error."""
+        return list(reversed(self._events.copy()))
+
+    def _give(self, image_hwc_rgb_u8: ImageU8) -> None:
+        self._wanted = False
+        self._next_picture_s = time.perf_counter() + PICTURE_INTERVAL_S
+        small = shrink(image_hwc_rgb_u8)
+        with self._lock:
+            if self._deliver:
+                self._deliver(small)
+
+
+def shrink(image_hwc_rgb_u8: ImageU8) -> ImageU8:
+    """A copy that is about 640 pixels wide, or smaller if the picture is.
+
+    By a whole factor and with the mean of the innermost pixels: for 1920 x 1080 that takes a fifth of the time of
+    ``INTER_AREA``, and here it is the camera that waits, for a picture that is only looked at.
+    """
+    import cv2
+
+    height, width = image_hwc_rgb_u8.shape[:2]
+    # Tall pictures count by their height, so that an odd shape cannot become a large copy.
+    factor = round(max(width / MAX_PICTURE_WIDTH_PX, height / (2 * MAX_PICTURE_WIDTH_PX)))
+    if factor <= 1:
+        small: ImageU8 = image_hwc_rgb_u8.copy()
+        return small
+    size_wh = max(1, width // factor), max(1, height // factor)
+    whole = image_hwc_rgb_u8[: size_wh[1] * factor, : size_wh[0] * factor]
+    return cast("ImageU8", cv2.resize(whole, size_wh, interpolation=cv2.INTER_LINEAR))
+
+
+def _event(result: Result) -> dict[str, Any] | None:
+    if isinstance(result, StateChange):
+        return {"at": result.at, "state": result.state.value, "reason": result.reason}
+    if isinstance(result, Failed):
+        return {"at": time.time(), "error": result.message}
+    if isinstance(result, Classified) and result.decision and result.decision.event:
+        at = result.frame.captured_at if result.frame and result.frame.captured_at is not None else time.time()
+        return {"at": at, "label": result.decision.label, "score": result.decision.score}
+    return None
+
 
 _JPEG_QUALITY = 80
 _FRESH_S = 1.0

@@ -1,4 +1,4 @@
-"""The live page as a sink: each result costs the camera a counter, whoever watches and however slowly."""
+"""The live page as a sink: each result costs the camera one counter, however many viewers there are."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.cli_support import require_extra
 from edge_runtime.errors import UsageError
-from edge_runtime.health import Health
+from edge_runtime.pipeline.health import Health
 from edge_runtime.results import Result
 from edge_runtime.sinks.base import MonitoredSink
-from edge_runtime.sinks.web.address import WebAddress
-from edge_runtime.sinks.web.showcase import Showcase
+from edge_runtime.sinks.web.auth import WebAddress
+from edge_runtime.sinks.web.pictures import Showcase
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
+
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104  (named, to be shown as an address that can be reached)
 _SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # for documentation, RFC 5737 and 3849

@@ -1,1 +1,1 @@
-"""What runs in the process that reads a camera, and how its frames come here."""
+"""The capture process: the devices it reads, and how its frames reach the parent."""

@@ -1,4 +1,4 @@
-"""The process that captures: ``python -m edge_runtime.sources.capture.child`` with what to open on standard input.
+"""Capture process: ``python -m edge_runtime.sources.capture.child``, with what to open on standard input.
 
 A driver or network library that hangs or crashes takes this process with it and nothing else; the parent kills it and
 starts another (`edge_runtime.sources.live`).
@@ -15,12 +15,58 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge_runtime.child import die_with_parent
 from edge_runtime.errors import ImageError, SourceError
-from edge_runtime.sources.capture.grabs import Camera, CameraGoneError, Grab
-from edge_runtime.sources.capture.messages import Failure, FailureKind, Message, Opened, Wake, encode
+from edge_runtime.platform.childproc import die_with_parent
+from edge_runtime.sources.capture.messages import (
+    Camera,
+    CameraGoneError,
+    Failure,
+    FailureKind,
+    Grab,
+    Message,
+    Opened,
+    Wake,
+    encode,
+)
 from edge_runtime.sources.capture.shared_frames import FrameWriter
 from edge_runtime.sources.capture.strict_jpeg import NativeWarnings
+
+_PATIENCE_S = 2.0
+
+
+def open_camera(spec: Mapping[str, Any], take_warnings: Callable[[], str]) -> Camera:
+    """Open what the parent asked for.
+
+    Args:
+        spec: ``kind`` (``v4l2``, ``stream``, ``http``, ``file`` or ``picamera``), ``address``, ``threads`` for
+            decoding a stream (0: one per core), and the fields of `CaptureOptions` that concern the camera.
+        take_warnings: See `decode_jpeg`.
+
+    Raises:
+        CameraGoneError: It cannot be opened.
+    """
+    kind, address = spec["kind"], spec["address"]
+    if kind == "picamera":
+        from edge_runtime.sources.capture.local_cameras import PiCamera
+
+        return PiCamera(address, spec["size_wh"], spec["fps"])
+    if kind == "v4l2":
+        from edge_runtime.sources.capture.local_cameras import V4l2Camera, open_v4l2
+
+        return V4l2Camera(open_v4l2(address), spec, take_warnings)
+    if kind == "file":
+        from edge_runtime.sources.capture.streams import PacedVideo, open_file
+
+        return PacedVideo(lambda: open_file(address), loop=spec["loop"])
+    from edge_runtime.sources.capture.streams import open_stream
+
+    if kind == "http":
+        from edge_runtime.sources.capture.http_camera import open_http
+
+        # Servers of one client at a time need a moment to see that the one who asked for the type is gone.
+        return open_http(address, spec["fps"], take_warnings) or open_stream(address, spec["threads"], _PATIENCE_S)
+    return open_stream(address, spec["threads"])
+
 
 Send = Callable[[Message], None]
 
@@ -53,8 +99,6 @@ def run(spec: Mapping[str, Any], writer: FrameWriter, send: Send, take_warnings:
         take_warnings: See `decode_jpeg`.
     """
     import cv2
-
-    from edge_runtime.sources.capture.devices import open_camera
 
     cv2.setNumThreads(1)
     try:

@@ -1,11 +1,11 @@
-"""What a capturing child tells its parent: lines of JSON on a socket; an empty line says that a frame is there."""
+"""Messages of the capture process, and the camera interface inside it."""
 
 from __future__ import annotations
 
 import enum
 import json
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 _REASON_LENGTH = 300
 
@@ -67,3 +67,48 @@ def decode(line: bytes) -> Message:
 
 def _line(fields: dict[str, str | None]) -> bytes:
     return json.dumps(fields).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Grab:
+    """One picture as it came.
+
+    Attributes:
+        started_s: `time.perf_counter` when it was there.
+        pixels: uint8 [height, width, 3] or [height, width].
+        is_rgb: Whether its channels are red, green, blue; else blue, green, red.
+        position_s: Seconds from the start, for a video file; None for what is live.
+    """
+
+    started_s: float
+    pixels: Any
+    is_rgb: bool = False
+    position_s: float | None = None
+
+
+class Camera(Protocol):
+    """A camera, stream or video that is open."""
+
+    note: str | None
+    """What it gives instead of what was asked for, or None."""
+
+    def read(self) -> Grab | None:
+        """Wait for the next picture; None where one was skipped.
+
+        Raises:
+            CameraGoneError: It gives no more.
+            ImageError: A picture came damaged; the next one may be whole.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release it."""
+        ...
+
+
+class CameraGoneError(Exception):
+    """It cannot be opened, or gives no more pictures. `child.py` tells the parent."""
+
+    def __init__(self, reason: str, kind: FailureKind = FailureKind.LOST) -> None:
+        super().__init__(reason)
+        self.kind = kind

@@ -1,4 +1,4 @@
-"""The parent's hold on one child process that captures: start it, take its newest frame, kill it."""
+"""Start, read and stop the capture process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import SourceError
-from edge_runtime.native_stderr import KEEP_VARIABLE
+from edge_runtime.platform.native_stderr import KEEP_VARIABLE
+from edge_runtime.sources.base import Frame
 from edge_runtime.sources.capture.messages import Failure, FailureKind, Opened, decode
 from edge_runtime.sources.capture.shared_frames import FrameReader, create_memory
-from edge_runtime.sources.frames import Frame
 
 CHILD_MODULE = "edge_runtime.sources.capture.child"
 _RECEIVE_BYTES = 1 << 14
@@ -39,7 +39,7 @@ class CaptureProcess:
         complaint: What is wrong with pictures that come and cannot be used; None after a good one.
 
     Args:
-        spec: What to open and how, as `edge_runtime.sources.capture.devices.open_camera` reads it.
+        spec: What to open and how, as `edge_runtime.sources.capture.child.open_camera` reads it.
 
     Raises:
         SourceError: No process can be started.

@@ -1,4 +1,4 @@
-"""Frames in memory that a capturing child process and its parent share: the newest one, never a queue.
+"""Shared memory that holds the newest frame of the capture process; never a queue.
 
 The memory is an unnamed file (memfd_create(2)) that is gone with its last user, however that one ended. Its first page
 says which slot holds the newest frame and which one the reader holds; a record lock (fcntl(2)), which the kernel takes
@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from edge_runtime.errors import SourceError
-from edge_runtime.sources.frames import Frame
+from edge_runtime.sources.base import Frame
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
+
 
 MAX_PIXELS = 4096 * 3072
 """Of one frame; every Raspberry Pi camera up to 12 megapixels fits. Memory is taken only by what is written."""

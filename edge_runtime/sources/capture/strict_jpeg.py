@@ -1,4 +1,4 @@
-"""JPEGs of a camera: whole, or refused. Half of a picture in grey would be classified like any other.
+"""Strict JPEG decoding for cameras: a damaged image is refused.
 
 libjpeg fills what is missing with grey and only prints a warning, which OpenCV passes on to standard error. A process
 of our own can read its own standard error.
@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import ImageError
-from edge_runtime.native_stderr import KEEP_VARIABLE
+from edge_runtime.platform.native_stderr import KEEP_VARIABLE
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
+
 
 _STDERR_FD = 2
 _WARNINGS_BYTES = 4096

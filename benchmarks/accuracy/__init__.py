@@ -1,1 +1,0 @@
-"""From answers and true labels to the records of accuracy."""

@@ -1,1 +1,0 @@
-"""What a report holds: frozen dataclasses, nothing else."""

@@ -1,1 +1,0 @@
-"""The gate: every artefact is run as on a device and compared with Keras."""

@@ -1,0 +1,165 @@
+"""Child process that runs artifacts on the check and golden inputs; never imports TensorFlow.
+
+``python -m convert.check_child JOB.json`` writes the probabilities, an observation or a failure for each artifact.
+
+``python -m convert.check_child JOB.json`` writes, for each artefact, its probabilities as ``NAME-check.npy`` and
+``NAME-golden.npy`` and then its observation as ``NAME.json``, or ``NAME.error.json`` where it could not be run. One
+that takes the whole process down leaves neither, and loses nothing of those before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE
+from convert.messages import (
+    CheckFailure,
+    CheckJob,
+    Observation,
+    failure_file,
+    observation_file,
+    read_message,
+    write_message,
+)
+from edge_runtime.classifier import Classifier
+from edge_runtime.engines.base import Engine
+from edge_runtime.errors import EdgeKitError, EngineError
+from edge_runtime.platform.board import core_count
+from edge_runtime.platform.childproc import die_with_parent
+
+_INVOKES_A_TURN = 10
+_FEWEST_INVOKES = 3
+_MOST_TURNS = 20
+_BUDGET_NS = 400_000_000
+_NS_PER_MS = 1e6
+
+
+def median_latencies(engines: Sequence[Engine], image_hwc_rgb_u8: NDArray[np.uint8]) -> list[float]:
+    """Median latency of one invocation of each engine, in milliseconds.
+
+    In its turn an engine runs ten timed invocations after one that is not, which brings its weights back into the
+    cache, as on a device that runs one model. It has 20 turns, or fewer once its timed invocations took 0.4 s.
+
+    Args:
+        engines: Opened with one thread, of one input shape.
+        image_hwc_rgb_u8: uint8 [H, W, 3], what they are run on.
+    """
+    taken_ns: list[list[int]] = [[] for _ in engines]
+    for turn in range(_MOST_TURNS):
+        # Every other round goes backwards, so that none always follows the same one.
+        for index in range(len(engines))[:: 1 if turn % 2 == 0 else -1]:
+            _take_turn(engines[index], image_hwc_rgb_u8, taken_ns[index])
+    return [statistics.median(values) / _NS_PER_MS for values in taken_ns]
+
+
+def _take_turn(engine: Engine, image_hwc_rgb_u8: NDArray[np.uint8], taken_ns: list[int]) -> None:
+    """Add the latencies of one turn, in nanoseconds, as far as the engine's time allows."""
+    if sum(taken_ns) >= _BUDGET_NS:
+        return
+    tensor = image_hwc_rgb_u8[np.newaxis].astype(engine.input.dtype, copy=False)
+    engine.invoke(tensor)
+    for _ in range(_INVOKES_A_TURN):
+        if len(taken_ns) >= _FEWEST_INVOKES and sum(taken_ns) >= _BUDGET_NS:
+            break
+        started = time.perf_counter_ns()
+        engine.invoke(tensor)
+        taken_ns.append(time.perf_counter_ns() - started)
+
+
+# What a runtime may raise about one artefact. A full disk is not among them: it is no fault of the artefact.
+_ERRORS = (EdgeKitError, RuntimeError, ValueError, MemoryError)
+_LONGEST_MESSAGE = 1000
+
+
+def main() -> None:
+    """Read the job named on the command line and carry it out."""
+    die_with_parent()
+    job = read_message(Path(sys.argv[1]), CheckJob)
+    work_dir, workers = Path(job.work_dir), job.workers or core_count()
+    try:
+        for name in job.files:
+            check(Path(name), work_dir, workers)
+            print(name, flush=True)
+        if job.is_timed:
+            add_latencies([Path(name) for name in job.files], work_dir)
+    except OSError as error:
+        raise SystemExit(f"{work_dir}: cannot be read or written ({error.strerror or error})") from error
+    if "tensorflow" in sys.modules:
+        raise SystemExit("the check process imported TensorFlow, so it proves nothing about a device")
+
+
+def check(file: Path, work_dir: Path, workers: int) -> None:
+    """Run one artefact exactly as a device would and save what it gave, float32 [images, labels].
+
+    Args:
+        file: The artefact.
+        work_dir: Holds the inputs; outputs go here.
+        workers: Interpreters that share the pictures, each with one thread.
+    """
+    # A second try of the same name must not be taken for the first.
+    observation_file(work_dir, file.name).unlink(missing_ok=True)
+    failure_file(work_dir, file.name).unlink(missing_ok=True)
+    try:
+        with _opened(file, workers) as classifiers:
+            for name in (CHECK_FILE, GOLDEN_INPUT_FILE):
+                outputs = run_all(classifiers, np.load(work_dir / name, mmap_mode="r"))
+                if not np.isfinite(outputs).all():
+                    raise EngineError("gave values that are not numbers; the export is wrong")
+                np.save(work_dir / f"{file.name}-{name}", outputs)
+            engine = classifiers[0].engine
+            observation = Observation(f"{engine.name} {engine.version}", engine.input, engine.output, latency_ms=0.0)
+    except _ERRORS as error:
+        sentence = " ".join(str(error).split())[:_LONGEST_MESSAGE] or type(error).__name__
+        write_message(failure_file(work_dir, file.name), CheckFailure(sentence))
+        return
+    write_message(observation_file(work_dir, file.name), observation)
+
+
+def run_all(classifiers: Sequence[Classifier], images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities of all pictures, in their order: float32 [images, labels].
+
+    Each classifier takes a stretch of the pictures in a thread of its own; runtimes compute without Python's lock.
+    """
+    outputs = np.empty((len(images_nhwc_rgb_u8), len(classifiers[0].labels)), np.float32)
+
+    def run(classifier: Classifier, rows: NDArray[np.intp]) -> None:
+        for row in rows:
+            outputs[row] = classifier.probabilities(images_nhwc_rgb_u8[row])
+
+    stretches = np.array_split(np.arange(len(outputs)), len(classifiers))
+    with ThreadPoolExecutor(len(classifiers)) as pool:
+        for done in [pool.submit(run, *pair) for pair in zip(classifiers, stretches, strict=True)]:
+            done.result()
+    return outputs
+
+
+def add_latencies(files: Sequence[Path], work_dir: Path) -> None:
+    """Time all artefacts that could be run, and write their latency into their observations."""
+    written = {file: observation_file(work_dir, file.name) for file in files}
+    runnable = [file for file in files if written[file].exists()]
+    image_hwc_rgb_u8 = np.array(np.load(work_dir / GOLDEN_INPUT_FILE, mmap_mode="r")[0])
+    with contextlib.ExitStack() as stack:
+        engines = [stack.enter_context(Classifier(file)).engine for file in runnable]
+        latencies_ms = median_latencies(engines, image_hwc_rgb_u8)
+    for file, latency_ms in zip(runnable, latencies_ms, strict=True):
+        seen = read_message(written[file], Observation)
+        write_message(written[file], Observation(seen.engine, seen.input, seen.output, latency_ms))
+
+
+@contextlib.contextmanager
+def _opened(file: Path, count: int) -> Iterator[list[Classifier]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Classifier(file)) for _ in range(count)]
+
+
+if __name__ == "__main__":
+    main()

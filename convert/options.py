@@ -1,0 +1,207 @@
+"""Choices of a conversion: how to read a foreign model, and how to calibrate, round and repair.
+
+Light and below all other modules: the command line, the source readers and all child processes import it.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_runtime.contract import Crop
+from edge_runtime.errors import CompatibilityError, UsageError
+from edge_runtime.labels import check_labels, normalize_label, shorten
+
+
+class CalibrationMethod(str, enum.Enum):
+    """How the range of an activation follows from the values that it took over the calibration pictures."""
+
+    MIN_MAX = "min-max"  # the smallest and the largest value of all pictures
+    MOVING_AVERAGE = "moving-average"  # an exponential average of each picture's smallest and largest value
+    PERCENTILE = "percentile"  # the rarest values of both ends are cut off
+    MSE = "mse"  # the range whose rounding and cutting costs least mean squared error
+
+
+class Rounding(str, enum.Enum):
+    """How a weight becomes an integer."""
+
+    NEAREST = "nearest"  # each weight by itself
+    CALIBRATED = "calibrated"  # so that a layer's output over the calibration pictures stays closest; bias corrected
+
+
+class Repair(str, enum.Enum):
+    """What happens to an integer artifact that fails the gate."""
+
+    OFF = "off"
+    AUTO = "auto"  # the fewest layers that hurt go back to float32 until it passes
+
+
+class Loader(str, enum.Enum):
+    """The library that loads a model."""
+
+    KERAS3 = "keras 3"
+    TF_KERAS = "tf-keras"
+    SAVED_MODEL = "saved model"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model file says of itself; what it leaves open is seen once it is loaded.
+
+    Attributes:
+        shown: Format and version in words, for the report.
+        loader: What loads it.
+        input_shape: [batch, height, width, channels] with None for an open size, or None where the file does not say.
+        output_width: Number of output values, or None where the file does not say.
+        own_scaling: The factor by which the model's first layer multiplies the pixels, or None if it has no such layer.
+    """
+
+    shown: str
+    loader: Loader
+    input_shape: tuple[int | None, ...] | None
+    output_width: int | None
+    own_scaling: float | None
+
+
+MAX_LABELS_BYTES = 4 << 20
+
+_MAX_NAME_CHARACTERS = 64
+_NUMBERED = re.compile(r"([0-9]{1,6})[ \t]+(\S.*)")
+
+
+class InputRange(str, enum.Enum):
+    """What the pixel values 0 and 255 become before the model's first layer."""
+
+    UNIT = "0,1"
+    SIGNED = "-1,1"
+    BYTE = "0,255"
+
+
+class ModelColor(str, enum.Enum):
+    """What the model was trained on; the exported files always take RGB."""
+
+    RGB = "rgb"
+    BGR = "bgr"
+    GRAY = "gray"
+
+
+class ModelOutput(str, enum.Enum):
+    """What the model's last layer gives."""
+
+    PROBABILITIES = "probabilities"
+    LOGITS = "logits"
+
+
+@dataclass(frozen=True)
+class ForeignOptions:
+    """Options of ``edge-convert run`` for a model from elsewhere; None means that nothing was said.
+
+    Attributes:
+        labels: Text file, one label a line, in the order of the outputs.
+        input_range: What the model was trained on.
+        crop: How pictures of another shape were cropped.
+        crop_fraction: Share of the centred region that is kept.
+        color: Channel order that the model was trained on; not said means RGB.
+        image_size: Side of the input in pixels, for a model that leaves it open.
+        output: Whether the last layer gives probabilities or logits.
+        name: Model name; not said means the file's.
+        unsafe: Whether code inside the file may run.
+    """
+
+    labels: Path | None = None
+    input_range: InputRange | None = None
+    crop: Crop | None = None
+    crop_fraction: float = 1.0
+    color: ModelColor | None = None
+    image_size: int | None = None
+    output: ModelOutput = ModelOutput.PROBABILITIES
+    name: str | None = None
+    unsafe: bool = False
+
+
+def refuse_foreign_options(options: ForeignOptions, run: Path) -> None:
+    """Raise UsageError for options that a run directory has no use for, since its manifest answers them."""
+    said = {
+        "--labels": options.labels is not None,
+        "--input-range": options.input_range is not None,
+        "--crop": options.crop is not None,
+        "--crop-fraction": options.crop_fraction != 1.0,
+        "--color": options.color is not None,
+        "--image-size": options.image_size is not None,
+        "--output": options.output is not ModelOutput.PROBABILITIES,
+        "--name": options.name is not None,
+    }
+    wrong = [name for name, is_said in said.items() if is_said]
+    if wrong:
+        raise UsageError(
+            f"{', '.join(wrong)}: only for a model from elsewhere; the manifest of the run {run} says it already"
+        )
+
+
+def require_options(options: ForeignOptions, path: Path, *, has_calibration: bool, own_scaling: float | None) -> None:
+    """Raise one UsageError that names everything that a model from elsewhere must be completed by."""
+    needed = {
+        "--labels FILE (one label a line, in the order of the outputs)": options.labels is not None,
+        "--input-range 0,1 or -1,1 or 0,255 (what the pixels were scaled to in training)": options.input_range
+        is not None,
+        "--crop center, stretch or letterbox (how pictures were brought to shape)": options.crop is not None,
+        "--calibration SRC (labelled pictures to calibrate and check with)": has_calibration,
+    }
+    missing = [name for name, is_said in needed.items() if not is_said]
+    if missing:
+        hint = ""
+        if own_scaling is not None and options.input_range is None:
+            hint = f"; its first layer scales by {own_scaling:.4g}: about 1/255 or 1/127.5 goes with 0,255"
+        raise UsageError(f"{path}: a model without a manifest; say also {', '.join(missing)}{hint}")
+    if options.crop is not Crop.CENTER and options.crop_fraction != 1.0:
+        raise UsageError(
+            f"--crop-fraction: goes with --crop center only, got --crop {options.crop and options.crop.value}"
+        )
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Read labels, one a line.
+
+    A file whose every line begins with its own index, as Teachable Machine writes it (``0 cat``, ``1 dog``), gives the
+    names without the indices.
+
+    Raises:
+        UsageError: The file cannot be read, or is not a list of at least two different labels.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_LABELS_BYTES + 1)
+        if len(data) > MAX_LABELS_BYTES:
+            raise UsageError(f"--labels: {path}: expected at most {MAX_LABELS_BYTES >> 20} MiB, got more")
+        lines = data.decode("utf-8-sig").rstrip().splitlines()
+    except OSError as error:
+        raise UsageError(f"--labels: {path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--labels: {path}: expected a text file in UTF-8, got other bytes") from error
+    numbered = [_NUMBERED.fullmatch(line.strip()) for line in lines]
+    names = [match[2] for index, match in enumerate(numbered) if match and int(match[1]) == index]
+    labels = tuple(normalize_label(name.strip()) for name in (names if len(names) == len(lines) else lines))
+    try:
+        check_labels(labels)
+        repeated = next((label for index, label in enumerate(labels) if label in labels[:index]), None)
+        if repeated is not None:
+            raise ValueError(f"the label {shorten(repr(repeated))} is there twice")
+    except ValueError as error:
+        raise UsageError(f"--labels: {path}: {error}") from error
+    return labels
+
+
+def check_label_count(labels: tuple[str, ...], width: int | None, path: Path) -> None:
+    """Raise CompatibilityError unless the labels fit the number of outputs; one output is a sigmoid of two labels."""
+    if width is None or len(labels) == width or (width == 1 and len(labels) == 2):
+        return
+    expected = "2 labels for its one output" if width == 1 else f"{width} labels, one per output"
+    raise CompatibilityError(f"--labels: {path} expects {expected}, got {len(labels)}")
+
+
+def model_name(path: Path) -> str:
+    """A model name from a file's: what a name may not hold becomes ``-``."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name if path.is_dir() else path.stem)
+    return name.lstrip("._-")[:_MAX_NAME_CHARACTERS] or "model"

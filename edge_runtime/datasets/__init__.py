@@ -1,1 +1,0 @@
-"""Labelled sets: folders, built-in drawings, splits."""

@@ -1,0 +1,1 @@
+"""Model files: bundles, opening, embedded metadata and the sandbox."""

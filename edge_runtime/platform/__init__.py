@@ -1,0 +1,1 @@
+"""The machine below: files, cache folder, board sensors, child processes and garbage collection."""

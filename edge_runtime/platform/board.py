@@ -1,0 +1,168 @@
+"""Describe the board: CPU model and core count, temperature, throttling, free memory and disk.
+
+Standard library only. Each function reads a few small files and returns None, or nothing, where the board does not
+tell; none raises. Pass another ``root`` to read a copy of ``/proc`` and ``/sys``.
+
+Each function reads a few small files and gives None, or nothing, where the board does not tell; none raises.
+Pass another ``root`` to read a copy of ``/proc`` and ``/sys``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+
+_CPU_KEYS = ("model name", "Model", "Hardware")  # x86, then Raspberry Pi and other Arm boards
+
+
+def core_count() -> int:
+    """Cores that this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_model(root: Path = Path("/")) -> str:
+    """The board or processor as the kernel names it, or the architecture; ``root`` is where ``proc`` lies."""
+    names: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        board = (root / "proc/device-tree/model").read_text(encoding="utf-8", errors="replace").strip("\0 \n")
+        if board:
+            return board
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            names.setdefault(key.strip(), value.strip())
+    return next((names[key] for key in _CPU_KEYS if names.get(key)), platform.machine())
+
+
+ROOT = Path("/")
+
+_PROCESSOR_ZONES = ("cpu", "soc", "x86_pkg", "k10temp", "coretemp")
+_PLAUSIBLE_C = (-40.0, 150.0)  # a broken sensor gives 0 K, or 255
+_VCGENCMD_TIMEOUT_S = 2.0
+# https://www.raspberrypi.com/documentation/computers/os.html#get_throttled: bits 0..3 now, bits 16..19 since boot.
+_THROTTLE_BITS = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
+_SINCE_BOOT_SHIFT = 16
+
+
+def temperature_c(root: Path = ROOT) -> float | None:
+    """Temperature of the processor in degrees Celsius: the hottest of its sensors, or of all where none is named so.
+
+    Takes well under a millisecond, so it may be called once a second.
+    """
+    processor: list[float] = []
+    others: list[float] = []
+    for zone in root.glob("sys/class/thermal/thermal_zone*"):
+        value = _celsius(read_text(zone / "temp"))
+        if value is None:
+            continue
+        kind = (read_text(zone / "type") or "").lower()
+        (processor if kind.startswith(_PROCESSOR_ZONES) else others).append(value)
+    return max(processor or others, default=None)
+
+
+def throttled(root: Path = ROOT) -> tuple[str, ...]:
+    """Why a Raspberry Pi runs or ran slower than it could, such as ``under-voltage now``; empty where it does not say.
+
+    Each of under-voltage, frequency capped, throttled and soft temperature limit is followed by ``now`` or
+    ``since boot``. Asks the kernel, else ``vcgencmd`` (a process; a few milliseconds).
+    """
+    word = _throttle_word(root)
+    if word is None:
+        return ()
+    now = [name for bit, name in enumerate(_THROTTLE_BITS) if word >> bit & 1]
+    before = [name for bit, name in enumerate(_THROTTLE_BITS) if word >> bit + _SINCE_BOOT_SHIFT & 1]
+    return (*(f"{name} now" for name in now), *(f"{name} since boot" for name in before if name not in now))
+
+
+def memory_available_bytes(root: Path = ROOT) -> int | None:
+    """Memory that programs can still take without swapping, in bytes."""
+    return memory_info(root).get("MemAvailable")
+
+
+def memory_info(root: Path = ROOT) -> dict[str, int]:
+    """The figures of ``/proc/meminfo`` by name, in bytes; empty where there are none."""
+    found = {}
+    for line in (read_text(root / "proc/meminfo") or "").splitlines():
+        name, _, value = line.partition(":")
+        number, _, unit = value.strip().partition(" ")
+        if number.isdecimal():
+            found[name] = int(number) * (1024 if unit == "kB" else 1)
+    return found
+
+
+def disk_free_bytes(path: Path) -> int | None:
+    """Bytes that this user can still write where ``path`` lies; a path that is not there yet counts as its parent."""
+    for place in (path, *path.absolute().parents):
+        try:
+            stat = os.statvfs(place)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+        return stat.f_bavail * stat.f_frsize
+    return None
+
+
+def governor(root: Path = ROOT) -> str | None:
+    """Frequency governor of the first core, such as ``ondemand``; None where there is none."""
+    return read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+
+def read_text(path: Path, limit: int = 1 << 16) -> str | None:
+    """The first ``limit`` bytes of a small kernel file without blanks and zeros at its ends; None where unreadable."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit).decode(errors="replace").strip("\0\n ")
+    except (OSError, ValueError):
+        return None
+
+
+def vcgencmd(root: Path = ROOT) -> Path | None:
+    """The Raspberry Pi's program that asks its firmware, or None where there is none."""
+    return next((path for path in (root / "usr/bin/vcgencmd", root / "opt/vc/bin/vcgencmd") if path.exists()), None)
+
+
+def ask_vcgencmd(question: str, root: Path = ROOT) -> str | None:
+    """What the firmware answers, stripped; None where there is no such program, or it fails or does not answer."""
+    program = vcgencmd(root)
+    if program is None:
+        return None
+    import subprocess  # here, because a camera run needs nothing else of it
+
+    try:
+        done = subprocess.run(
+            [program, question],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_VCGENCMD_TIMEOUT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _celsius(text: str | None) -> float | None:
+    try:
+        value = int(text or "") / 1000
+    except ValueError:
+        return None
+    low, high = _PLAUSIBLE_C
+    return value if low < value < high else None
+
+
+def _throttle_word(root: Path) -> int | None:
+    # Pi 3 and 4 call it soc/soc:firmware, Pi 5 puts an address into the name.
+    texts = [read_text(path) for path in root.glob("sys/devices/platform/soc*/*firmware/get_throttled")]
+    if not any(texts):
+        texts = [ask_vcgencmd("get_throttled", root)]
+    for text in texts:
+        try:
+            return int((text or "").rpartition("=")[2], 16)
+        except ValueError:
+            continue
+    return None

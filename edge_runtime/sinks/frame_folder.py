@@ -1,0 +1,280 @@
+"""Labelled folders of saved frames within a disk quota, each JPEG with its JSON record as a comment.
+
+Source: ITU-T T.81, annex B (marker segments), and the JFIF specification, whose APP0 segment comes first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import stat
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.errors import OutputError
+from edge_runtime.sinks.files import OneWriter, is_same_file
+from edge_runtime.sinks.rows import json_line
+from edge_runtime.text import format_bytes
+
+MAX_NOTE_BYTES = 65_533
+"""What one comment segment holds; notes are within the first `HEAD_BYTES` of a file that `with_note` wrote."""
+
+HEAD_BYTES = 2 * 65_536
+_START, _COMMENT, _APP0 = b"\xff\xd8", 0xFE, 0xE0
+_BEFORE_PIXELS = {_COMMENT, *range(_APP0, _APP0 + 16)}
+
+
+def with_note(jpeg: bytes, record: Mapping[str, Any]) -> bytes:
+    """Put a record into a JPEG file that has none; of one that is too long, ``top`` is left out.
+
+    Raises:
+        ValueError: Not a JPEG file, or the record is too long without its ``top`` as well.
+    """
+    if not jpeg.startswith(_START):
+        raise ValueError("expected a JPEG file")
+    note = json_line(record).encode("utf-8", errors="backslashreplace")
+    if len(note) > MAX_NOTE_BYTES:
+        note = json_line({name: value for name, value in record.items() if name != "top"}).encode()
+    if len(note) > MAX_NOTE_BYTES:
+        raise ValueError(f"expected a note of at most {MAX_NOTE_BYTES} bytes, got {len(note)}")
+    first = next(_segments(jpeg), None)
+    at = first[1] + first[2] if first and first[0] == _APP0 else len(_START)
+    return b"".join((jpeg[:at], bytes((0xFF, _COMMENT)), (len(note) + 2).to_bytes(2, "big"), note, jpeg[at:]))
+
+
+def note_of(head: bytes) -> dict[str, Any] | None:
+    """The record in a JPEG file, or None where there is none.
+
+    Args:
+        head: At least the first `HEAD_BYTES` of the file, or all of it.
+    """
+    for marker, start, length in _segments(head):
+        if marker == _COMMENT:
+            try:
+                record = json.loads(head[start : start + length])
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict):
+                return record
+    return None
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and length of the payload of the segments before a picture's tables, as far as they are whole."""
+    offset = len(_START) if data.startswith(_START) else len(data)
+    while offset + 4 <= len(data) and data[offset] == 0xFF and data[offset + 1] in _BEFORE_PIXELS:
+        length = int.from_bytes(data[offset + 2 : offset + 4], "big")
+        if length < 2 or offset + 2 + length > len(data):
+            return
+        yield data[offset + 1], offset + 4, length - 2
+        offset += 2 + length
+
+
+LOCK_FILE = ".edge-run.lock"
+_STEM = r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9]{6,12}"
+_OURS = re.compile(rf"{_STEM}(-[0-9]{{1,3}})?\.jpg", re.ASCII)
+_PARTIAL = re.compile(rf"\.{_STEM}(-[0-9]{{1,3}})?\.jpg\.partial", re.ASCII)
+_MOST_OF_A_NAME = 999
+_MOST_REMOVED_FOR_FREE_DISK = 64
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # removed, or replaced by a link
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class _Saved:
+    folder: str
+    name: str
+    bytes: int
+
+
+class FrameFolder:
+    """Saves pictures as ``ROOT/<folder>/<name>.jpg``, each whole or not at all, and makes room for them.
+
+    A picture is removed only if its name has the form that is written here, its note
+    (`edge_runtime.sinks.frame_folder`) names the folder that it lies in, and it is a plain file in a plain folder:
+    what a person has sorted into another folder is theirs, is never removed and does not count. Links are never
+    followed. Not thread-safe.
+
+    Args:
+        root: The folder; made if it is not there.
+        quota_bytes: What saved pictures may take together, those from earlier runs included.
+        min_free_bytes: Disk that is left free. Where others fill the disk, saved pictures are removed too, at most 64
+            for a new one.
+
+    Raises:
+        OutputError: The folder cannot be written, or another program saves into it.
+    """
+
+    def __init__(self, root: Path, *, quota_bytes: int, min_free_bytes: int) -> None:
+        self._root = Path(os.path.realpath(root))
+        self._quota_bytes, self._min_free_bytes = quota_bytes, min_free_bytes
+        self._handle = -1
+        self._lock: OneWriter | None = None
+        self._saved: deque[_Saved] = deque()
+        self.total_bytes = 0
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            self._open()
+        except OSError as error:
+            self.close()
+            raise OutputError(
+                f"{root}: pictures cannot be saved there ({error.strerror}); choose another folder"
+            ) from error
+
+    def save(self, folder: str, stem: str, data: bytes) -> Path:
+        """Write one picture.
+
+        Args:
+            folder: Name of the folder inside the root, as `edge_runtime.sinks.save_frames` makes them.
+            stem: ``<UTC time>-<frame>``, as `edge_runtime.sinks.save_frames` makes it; a number is added where a
+                picture has that name.
+            data: A JPEG file whose note has ``folder``.
+
+        Returns:
+            The path of the picture.
+
+        Raises:
+            ValueError: A name that leads elsewhere or that would not be recognised later.
+            OSError: There is no room for it, or it cannot be written.
+        """
+        if folder in ("", ".", "..") or "/" in folder or not _OURS.fullmatch(f"{stem}.jpg"):
+            raise ValueError(f"expected names of a folder and a picture, got {folder!r} and {stem!r}")
+        if self._handle < 0 or not is_same_file(self._root, self._handle):
+            self._open()
+        self._make_room(len(data))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o755, dir_fd=self._handle)
+        try:
+            with self._folder(folder) as handle:
+                name = _free_name(handle, stem)
+                _write_whole(handle, name, data)
+        except BaseException:
+            # An empty folder would be a class without pictures.
+            self._remove_if_empty(folder)
+            raise
+        self._saved.append(_Saved(folder, name, len(data)))
+        self.total_bytes += len(data)
+        return self._root / folder / name
+
+    def close(self) -> None:
+        """Let others save here; calling it again does nothing."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+        lock, self._lock = self._lock, None
+        if lock:
+            lock.close()
+
+    def _open(self) -> None:
+        """Open, lock and list the root; again if it has been replaced, for example mounted."""
+        self.close()
+        self._lock = OneWriter(self._root / LOCK_FILE, self._root)
+        self._handle = os.open(self._root, _FOLDER_FLAGS)
+        found = sorted(self._find(), key=lambda saved: saved.name)
+        self._saved = deque(found)
+        self.total_bytes = sum(saved.bytes for saved in found)
+
+    def _find(self) -> Iterator[_Saved]:
+        with os.scandir(self._handle) as entries:
+            folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for folder in folders:
+            if folder.startswith("."):
+                continue
+            with contextlib.suppress(OSError), self._folder(folder) as handle, os.scandir(handle) as files:
+                for file in files:
+                    if _PARTIAL.fullmatch(file.name):
+                        # A killed process left it; the lock says that no other is at work.
+                        os.unlink(file.name, dir_fd=handle)
+                    elif _OURS.fullmatch(file.name) and file.is_file(follow_symlinks=False):
+                        yield _Saved(folder, file.name, file.stat(follow_symlinks=False).st_size)
+
+    def _make_room(self, count: int) -> None:
+        if count > self._quota_bytes:
+            raise OSError(errno.EFBIG, f"a picture of {format_bytes(count)} is larger than the quota")
+        while self.total_bytes + count > self._quota_bytes and self._saved:
+            self._remove_oldest()
+        for _ in range(_MOST_REMOVED_FOR_FREE_DISK):
+            if self._free_bytes() - count >= self._min_free_bytes:
+                return
+            if not self._saved:
+                break
+            self._remove_oldest()
+        if self._free_bytes() - count < self._min_free_bytes:
+            raise OSError(errno.ENOSPC, f"less than {format_bytes(self._min_free_bytes)} of disk would be left free")
+
+    def _free_bytes(self) -> int:
+        disk = os.fstatvfs(self._handle)
+        return disk.f_bavail * disk.f_frsize
+
+    def _remove_oldest(self) -> None:
+        oldest = self._saved.popleft()
+        self.total_bytes -= oldest.bytes
+        try:
+            with self._folder(oldest.folder) as handle:
+                if not _is_ours(handle, oldest):
+                    return
+                os.unlink(oldest.name, dir_fd=handle)
+        except OSError as error:
+            if error.errno in _GONE:
+                return
+            raise
+        self._remove_if_empty(oldest.folder)
+
+    def _remove_if_empty(self, folder: str) -> None:
+        with contextlib.suppress(OSError):
+            os.rmdir(folder, dir_fd=self._handle)
+
+    @contextlib.contextmanager
+    def _folder(self, name: str) -> Iterator[int]:
+        handle = os.open(name, _FOLDER_FLAGS, dir_fd=self._handle)
+        try:
+            yield handle
+        finally:
+            os.close(handle)
+
+
+def _is_ours(folder_handle: int, saved: _Saved) -> bool:
+    handle = os.open(saved.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_handle)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return False
+        note = note_of(os.pread(handle, HEAD_BYTES, 0))
+    finally:
+        os.close(handle)
+    return note is not None and note.get("folder") == saved.folder
+
+
+def _free_name(folder_handle: int, stem: str) -> str:
+    for number in range(1, _MOST_OF_A_NAME + 1):
+        name = f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg"
+        try:
+            os.stat(name, dir_fd=folder_handle, follow_symlinks=False)
+        except FileNotFoundError:
+            return name
+    raise OSError(errno.EEXIST, f"{_MOST_OF_A_NAME} pictures have the name {stem}")
+
+
+def _write_whole(folder_handle: int, name: str, data: bytes) -> None:
+    """Write under a hidden name, to the disk, and rename."""
+    partial = f".{name}.partial"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    handle = os.open(partial, flags, 0o644, dir_fd=folder_handle)
+    try:
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(handle, data[written:])
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.rename(partial, name, src_dir_fd=folder_handle, dst_dir_fd=folder_handle)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial, dir_fd=folder_handle)
+        raise

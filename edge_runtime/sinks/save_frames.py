@@ -1,0 +1,262 @@
+"""Save chosen camera frames as images, in folders named by their labels."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import math
+import time
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from edge_runtime.labels import look_alike_key, normalize_label
+from edge_runtime.results import Classified, Result, to_record
+from edge_runtime.sinks.base import MonitoredSink, Sink
+from edge_runtime.sinks.frame_folder import FrameFolder, with_note
+
+if TYPE_CHECKING:
+    from edge_runtime.preprocess import ImageU8
+
+
+# Windows' and FAT's, since SD cards and shares travel; % is our own mark.
+_UNSAFE = frozenset('%/\\<>:"|?*')
+_RESERVED = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{name}{digit}" for name in ("com", "lpt") for digit in range(10)), "__macosx"}
+)
+_JOINERS = "\u200c\u200d"
+_MAX_BYTES = 200  # of 255, so that a prefix has room
+_HASH_DIGITS = 12
+
+
+def folder_name(label: str) -> str:
+    """The name of a label's folder: itself where it is safe, else with ``%2F`` for ``/`` and the like.
+
+    Names of more than 200 bytes are cut and end in ``~`` and part of their SHA-256; all others `label_of` reads back.
+    """
+    label = normalize_label(label)
+    name = "".join(_escaped(char) if char in _UNSAFE or not _is_printable(char) else char for char in label)
+    if name[:1] in (".", " ") or name.partition(".")[0].rstrip().lower() in _RESERVED:
+        name = _escaped(label[0]) + name[1:]
+    if name[-1:] in (".", " "):
+        name = name[:-1] + _escaped(label[-1])
+    melts = name != label and (normalize_label(name) != name or _has_joiner(label))
+    if melts or not label.strip(_JOINERS):
+        # An accent behind an escape would melt with its last letter, and a joiner would hide there.
+        name = _escaped(label)
+    return _shortened(name or "%")
+
+
+def label_of(name: str) -> str:
+    """The label (in Unicode normal form NFC) that `folder_name` made a name of, unless it was cut.
+
+    Raises:
+        ValueError: Such a name is never made.
+    """
+    return "" if name == "%" else unquote(name, errors="surrogatepass")
+
+
+class FolderNames:
+    """Names for the labels of one model, of which some may differ in case only, as ImageNet's Cardigan and cardigan.
+
+    Args:
+        labels: All labels of the model; others are named too, but may look like one of these.
+    """
+
+    def __init__(self, labels: Iterable[str] = ()) -> None:
+        self._names: dict[str, str] = {}
+        self._taken: dict[str, str] = {}
+        for label in labels:
+            self.of(label)
+
+    def of(self, label: str) -> str:
+        """The folder of a label; always the same for the same label."""
+        if label not in self._names:
+            self._names[label] = self._first_free(normalize_label(label))
+        return self._names[label]
+
+    def _first_free(self, label: str) -> str:
+        plain = folder_name(label)
+        # Its first letter as an escape, unless that meets an accent or a joiner.
+        marked = _escaped(label[:1]) + plain[1:]
+        usable = plain == label and normalize_label(marked) == marked and not _has_joiner(label)
+        names = [plain, marked] if usable else [plain]
+        for name in names:
+            if self._taken.setdefault(look_alike_key(name), label) == label:
+                return name
+        return _shortened(_escaped(label))
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", errors="surrogatepass"))
+
+
+def _is_printable(char: str) -> bool:
+    return char.isprintable() or char in _JOINERS
+
+
+def _has_joiner(label: str) -> bool:
+    return any(joiner in label for joiner in _JOINERS)
+
+
+def _shortened(name: str) -> str:
+    data = name.encode()
+    if len(data) <= _MAX_BYTES:
+        return name
+    head = data[: _MAX_BYTES - _HASH_DIGITS - 1].decode(errors="ignore")
+    return f"{head}~{hashlib.sha256(data).hexdigest()[:_HASH_DIGITS]}"
+
+
+QUOTA_BYTES = 1_000_000_000
+MIN_FREE_BYTES = 100_000_000
+UNSURE_PREFIX = "unsure-"
+_JPEG_QUALITY = 90
+_MAX_FRAME_NUMBER = 10**12 - 1
+
+
+class SaveChoice(str, enum.Enum):
+    """Which frames are saved."""
+
+    EVENT = "event"  # those that begin something
+    UNCERTAIN = "uncertain"  # those of a low score, to be labelled and trained on
+
+
+class FrameChooser:
+    """Says which results' frames are to be saved, with a pause after each, in the source's own time.
+
+    Args:
+        choices: Events, uncertain frames, or both. Each kind has its own pause, so that doubtful frames never keep an
+            event from being saved.
+        threshold: The score 0..1 under which a frame is uncertain; see `is_uncertain`.
+        min_interval_s: Seconds from one saved frame of a kind to the next.
+    """
+
+    def __init__(self, choices: Collection[SaveChoice], *, threshold: float, min_interval_s: float) -> None:
+        self._choices, self._threshold, self._min_interval_s = frozenset(choices), threshold, min_interval_s
+        self._last_s = dict.fromkeys(SaveChoice, -math.inf)
+
+    def __call__(self, result: Result) -> bool:
+        """Whether to save this one; the pause begins if so."""
+        if not isinstance(result, Classified):
+            return False
+        now_s = result.frame.time_s if result.frame else time.monotonic()
+        due = [kind for kind in self._kinds(result) & self._choices if self._is_due(now_s, self._last_s[kind])]
+        self._last_s.update(dict.fromkeys(due, now_s))
+        return bool(due)
+
+    def _is_due(self, now_s: float, last_s: float) -> bool:
+        # A video that starts again goes back in time.
+        return now_s < last_s or now_s - last_s >= self._min_interval_s
+
+    def _kinds(self, result: Classified) -> set[SaveChoice]:
+        decision = result.decision
+        kinds = {SaveChoice.EVENT} if decision and decision.event and decision.label is not None else set()
+        return kinds | ({SaveChoice.UNCERTAIN} if is_uncertain(result, self._threshold) else set())
+
+
+def is_uncertain(result: Classified, threshold: float) -> bool:
+    """Whether an answer is rejected, has a score under the threshold, or is one of frames that do not agree."""
+    decision = result.decision
+    undecided = decision is not None and decision.label is None and decision.score < threshold
+    return result.rejected or result.top[0].score < threshold or undecided
+
+
+class SaveFrames(Sink):
+    """Saves each frame that it is given as a JPEG picture of quality 90: ``ROOT/<label>/<UTC time>-<frame>.jpg``.
+
+    The label is the answer's. A frame that is uncertain, or whose answer is not what the decision says, goes to
+    ``ROOT/unsure-<label>`` instead, so that a guess is never taken for a label: look at it and move it to its class.
+    The tree is a folder of class folders as ``edge-train data`` takes it. The whole record is in the picture's
+    comment; `edge_runtime.sinks.frame_folder.note_of` reads it. For the quota and what is never removed, see
+    `edge_runtime.sinks.frame_folder.FrameFolder`.
+
+    Args:
+        root: The folder.
+        labels: All labels of the model, for distinct names of folders.
+        threshold: The score 0..1 under which a frame is uncertain.
+        quota_bytes: What saved pictures may take together; the oldest are removed.
+        min_free_bytes: Disk that is left free.
+
+    Raises:
+        OutputError: The folder cannot be written, or another program saves into it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        labels: Iterable[str] = (),
+        *,
+        threshold: float = 0.5,
+        quota_bytes: int = QUOTA_BYTES,
+        min_free_bytes: int = MIN_FREE_BYTES,
+    ) -> None:
+        self._names, self._threshold = FolderNames(labels), threshold
+        self._folder = FrameFolder(root, quota_bytes=quota_bytes, min_free_bytes=min_free_bytes)
+
+    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
+        """Save a frame; nothing where there is no answer or no frame.
+
+        Raises:
+            OSError: There is no room for it, or it cannot be written.
+            ValueError: It cannot be encoded as JPEG.
+        """
+        if not isinstance(result, Classified) or image_hwc_rgb_u8 is None:
+            return
+        folder = self._folder_of(result)
+        data = with_note(_encode(image_hwc_rgb_u8), {**to_record(result), "folder": folder})
+        self._folder.save(folder, picture_stem(result), data)
+
+    def close(self) -> None:
+        """Let others save into the folder."""
+        self._folder.close()
+
+    def _folder_of(self, result: Classified) -> str:
+        label, decision = result.top[0].label, result.decision
+        sure = not is_uncertain(result, self._threshold) and (decision is None or decision.label == label)
+        name = self._names.of(label)
+        return name if sure else UNSURE_PREFIX + name
+
+
+def open_save_frames(
+    root: Path,
+    labels: Iterable[str],
+    *,
+    choices: Collection[SaveChoice],
+    threshold: float = 0.5,
+    min_interval_s: float = 1.0,
+    quota_bytes: int = QUOTA_BYTES,
+    min_free_bytes: int = MIN_FREE_BYTES,
+) -> MonitoredSink:
+    """Make the sink of ``--save-frames``: `FrameChooser` before `SaveFrames`, in a thread of its own.
+
+    Raises:
+        OutputError: The folder cannot be written, or another program saves into it.
+    """
+    from edge_runtime.sinks.background import BackgroundSink
+
+    sink = SaveFrames(root, labels, threshold=threshold, quota_bytes=quota_bytes, min_free_bytes=min_free_bytes)
+    chooser = FrameChooser(choices, threshold=threshold, min_interval_s=min_interval_s)
+    return BackgroundSink(sink, "save-frames", wants=chooser, with_image=True)
+
+
+def picture_stem(result: Classified) -> str:
+    """Name of an answer's picture: UTC time of its frame (of now, for a video file) and its number."""
+    frame = result.frame
+    unix_s = frame.captured_at if frame and frame.captured_at is not None else time.time()
+    unix_ms = max(0, math.floor(unix_s * 1000))
+    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(unix_ms // 1000))
+    return f"{moment}.{unix_ms % 1000:03}Z-{min(frame.number if frame else 0, _MAX_FRAME_NUMBER):06}"
+
+
+def _encode(image_hwc_rgb_u8: ImageU8) -> bytes:
+    import cv2
+
+    try:
+        image_hwc_bgr_u8 = cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR)
+        encoded, data = cv2.imencode(".jpg", image_hwc_bgr_u8, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    except cv2.error as error:
+        raise ValueError(f"a frame of shape {image_hwc_rgb_u8.shape} cannot be encoded ({error.err})") from error
+    if not encoded:
+        raise ValueError(f"a frame of shape {image_hwc_rgb_u8.shape} cannot be encoded")
+    return data.tobytes()

@@ -1,1 +1,0 @@
-"""Pictures of chosen frames in a folder, within a quota."""

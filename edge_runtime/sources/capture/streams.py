@@ -1,0 +1,198 @@
+"""Network streams, and video files at their own pace, through OpenCV."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from edge_runtime.sources.base import Capture
+from edge_runtime.sources.capture.messages import Camera, CameraGoneError, FailureKind, Grab
+
+_FALLBACK_FPS = 25.0
+_FARTHEST_S = 2.0
+"""How far timestamps may jump, or reading may fall behind, before the clock is set anew."""
+
+
+def open_file(path: str) -> Capture:
+    """Open a video file.
+
+    Raises:
+        CameraGoneError: OpenCV cannot read it.
+    """
+    import cv2
+
+    capture = cv2.VideoCapture(path)
+    if not capture.isOpened():
+        raise CameraGoneError("is not a video that OpenCV can read")
+    return capture
+
+
+class PacedVideo:
+    """A video that is played at its own pace; what comes too late is skipped.
+
+    Args:
+        open_capture: Opens it from its start.
+        loop: Whether it begins again at its end.
+
+    Raises:
+        CameraGoneError: It cannot be opened.
+    """
+
+    note: str | None = None
+
+    def __init__(self, open_capture: Callable[[], Capture], *, loop: bool) -> None:
+        import cv2
+
+        self._open_capture, self._loop = open_capture, loop
+        self._capture = open_capture()
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self._period_s = 1 / fps if 0 < fps <= 1000 else 1 / _FALLBACK_FPS
+        self._round_start_s = 0.0
+        self._round_frames = 0
+        self._position_s = 0.0
+        self._clock_start_s: float | None = None
+
+    def read(self) -> Grab | None:
+        """Wait until the next picture is due; see `Camera.read`."""
+        if not self._capture.grab():
+            self._start_again()
+            return self.read()
+        self._position_s = self._position()
+        self._round_frames += 1
+        now_s = time.perf_counter()
+        if self._clock_start_s is None or abs(self._clock_start_s + self._position_s - now_s) > _FARTHEST_S:
+            self._clock_start_s = now_s - self._position_s
+        wait_s = self._clock_start_s + self._position_s - now_s
+        if wait_s < -self._period_s:
+            return None
+        time.sleep(max(0.0, wait_s))
+        started_s = time.perf_counter()
+        ok, pixels = self._capture.retrieve()
+        return Grab(started_s, pixels, position_s=self._position_s) if ok else None
+
+    def close(self) -> None:
+        """Release the file."""
+        self._capture.release()
+
+    def _position(self) -> float:
+        import cv2
+
+        in_round_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        # Some readers know no timestamps.
+        if not in_round_s > 0:
+            in_round_s = self._round_frames * self._period_s
+        return self._round_start_s + in_round_s
+
+    def _start_again(self) -> None:
+        if self._round_frames == 0:
+            raise CameraGoneError("no frame of it can be decoded; it is damaged", FailureKind.FATAL)
+        if not self._loop:
+            raise CameraGoneError("the video ended", FailureKind.ENDED)
+        self._capture.release()
+        self._capture = self._open_capture()
+        self._round_start_s = self._position_s + self._period_s
+        self._round_frames = 0
+
+
+_TIMEOUT_MS = 5000
+_OPTIONS_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+# TCP, because UDP loses packets and so parts of pictures. An address leads to no file of this machine.
+_OPTIONS = (
+    "rtsp_transport;tcp|fflags;nobuffer|"
+    "protocol_whitelist;rtsp,rtsps,rtp,rtmp,rtmps,udp,tcp,tls,http,https,httpproxy,crypto,data"
+)
+_PAUSE_S = 0.3
+
+_MOST_BEHIND_S = 2.0
+_BUSY_SHARE = 0.8
+_TOO_SLOW = "its pictures come faster than this machine decodes them; choose a smaller stream of the camera"
+
+
+def open_stream(address: str, threads: int, patience_s: float = 0.0) -> Camera:
+    """Open a stream, or a video on a web server.
+
+    Args:
+        address: With its user name and password.
+        threads: For decoding; each beyond the first holds one picture back. 0 takes one per core.
+        patience_s: How long to try again, in seconds.
+
+    Raises:
+        CameraGoneError: It cannot be opened.
+    """
+    import cv2
+
+    os.environ.setdefault(_OPTIONS_VARIABLE, _OPTIONS)
+    parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT_MS]
+    if threads:
+        parameters += [cv2.CAP_PROP_N_THREADS, threads]
+    give_up_s = time.perf_counter() + patience_s
+    while not (capture := cv2.VideoCapture(address, cv2.CAP_FFMPEG, parameters)).isOpened():
+        if time.perf_counter() >= give_up_s:
+            raise CameraGoneError("cannot be opened")
+        time.sleep(_PAUSE_S)
+    # A file on a web server has a length; it would come faster than it was filmed.
+    return PacedVideo(lambda: capture, loop=False) if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0 else Stream(capture)
+
+
+class Stream:
+    """A network stream; it gives what comes, as fast as it comes.
+
+    Args:
+        capture: Opened.
+        cpu_s: Processor seconds that this process has used, for tests.
+    """
+
+    note: str | None = None
+
+    def __init__(self, capture: Capture, cpu_s: Callable[[], float] = time.process_time) -> None:
+        self._capture = capture
+        self._punctuality = _Punctuality(cpu_s)
+
+    def read(self) -> Grab | None:
+        """Wait for the next picture; see `Camera.read`."""
+        import cv2
+
+        if not self._capture.grab():
+            raise CameraGoneError("the stream ended or went silent")
+        started_s = time.perf_counter()
+        self._punctuality.check(started_s, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
+        ok, pixels = self._capture.retrieve()
+        return Grab(started_s, pixels) if ok else None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._capture.release()
+
+
+class _Punctuality:
+    """Sees when pictures are read later and later after they were sent, while the processor is busy all the time.
+
+    Their age would grow without a limit, and nothing else would show it: they wait in buffers of the network. A camera
+    that sends in bursts is late too, but leaves the processor idle in between.
+    """
+
+    def __init__(self, cpu_s: Callable[[], float]) -> None:
+        self._cpu_s = cpu_s
+        self._start(0.0, float("inf"))
+
+    def check(self, now_s: float, position_s: float) -> None:
+        """Compare a picture's own time with the clock.
+
+        Raises:
+            CameraGoneError: Reading has fallen behind.
+        """
+        delay_s = now_s - position_s
+        if delay_s < self._least_s:
+            self._start(now_s, delay_s)
+        if delay_s - self._least_s < _MOST_BEHIND_S:
+            return
+        busy_s = self._cpu_s() - self._cpu_at_least_s
+        if position_s > 0 and busy_s > _BUSY_SHARE * (now_s - self._least_at_s):
+            raise CameraGoneError(_TOO_SLOW, FailureKind.SLOW)
+        # A pause of the camera, a burst, or clocks that drift.
+        self._start(now_s, delay_s)
+
+    def _start(self, now_s: float, delay_s: float) -> None:
+        """Compare from now on with this delay."""
+        self._least_at_s, self._least_s, self._cpu_at_least_s = now_s, delay_s, self._cpu_s()

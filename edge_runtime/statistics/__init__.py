@@ -1,1 +1,0 @@
-"""Statistics of shares and of paired answers, for training, conversion and benchmarks alike."""

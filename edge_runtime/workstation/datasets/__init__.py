@@ -1,0 +1,1 @@
+"""Labelled datasets: folders, CSV lists, zips, downloads and the built-in drawings."""

@@ -1,0 +1,215 @@
+"""Unpack the images of an untrusted zip once, into the cache.
+
+``archives/<sha256>/`` holds ``pictures/`` and the marker ``COMPLETE``, which counts them: a folder that was tidied up
+in part is unpacked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from edge_runtime.errors import DatasetError, OutputError
+from edge_runtime.labels import shorten
+from edge_runtime.platform.atomic import atomic_directory
+from edge_runtime.platform.cache import cache_folder
+from edge_runtime.progress import ProgressBars, silent
+from edge_runtime.workstation.datasets.folder import find_set_folder, read_folder
+from edge_runtime.workstation.datasets.samples import Dataset
+from edge_runtime.workstation.datasets.zip_entries import ZIP_ERRORS, Limits, Plan, plan
+
+_MARKER = "COMPLETE"
+_PICTURES = "pictures"
+# Part of the marker: a change of what is unpacked, or how, makes older folders stale.
+_LAYOUT = 2
+_BLOCK_BYTES = 1 << 20
+_DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A zip whose pictures lie in the cache.
+
+    Attributes:
+        folder: Its top folder.
+        ignored: Names of the entries that are no pictures by their suffix.
+    """
+
+    folder: Path
+    ignored: tuple[str, ...]
+
+
+def unpack(
+    path: Path,
+    shown: str,
+    *,
+    sha256: str | None = None,
+    progress: ProgressBars = silent,
+    limits: Limits = _DEFAULT_LIMITS,
+) -> Unpacked:
+    """Unpack the pictures of a zip into the cache, or find them there.
+
+    Args:
+        path: The archive.
+        shown: What messages call it.
+        sha256: What it must hash to, in lower-case hex, or None.
+        progress: Shows bytes read and bytes unpacked.
+        limits: What an archive may hold.
+
+    Raises:
+        DatasetError: Not a zip, another hash, damaged, dangerous, too large, or without pictures. Nothing is left.
+        OutputError: The cache cannot take it. Nothing is left.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(_BoundedReader(io.FileIO(path), shown, limits.directory_bytes))
+            digest = _hash(file, progress)
+        except OSError as error:
+            raise DatasetError(
+                f"{shown}: cannot be read ({error.strerror}); expected a zip of class folders"
+            ) from error
+        if sha256 not in (None, digest):
+            raise DatasetError(f"{shown}: expected the SHA-256 {sha256}, got {digest}; it is not the file you meant")
+        folder = cache_folder() / "archives" / digest
+        ignored = _read_marker(folder)
+        if ignored is None:
+            chosen, archive = _open(file, shown, limits)
+            ignored = chosen.ignored
+            _extract(archive, chosen, folder, shown, progress, limits)
+    return Unpacked(folder / _PICTURES, ignored)
+
+
+def read_unpacked(unpacked: Unpacked, name: str, shown: str) -> Dataset:
+    """List the labelled pictures of an unpacked zip, going down through folders that only wrap them.
+
+    Raises:
+        DatasetError: As `read_folder`.
+    """
+    folder = find_set_folder(unpacked.folder)
+    inside = folder.relative_to(unpacked.folder).as_posix()
+    dataset = read_folder(folder, shown if inside == "." else f"{shown}/{inside}")
+    return replace(dataset, name=name, ignored=tuple(Path(shown, entry) for entry in sorted(unpacked.ignored)))
+
+
+class _BoundedReader(io.BufferedReader):
+    """A file of which no one reads much at once: `zipfile` takes a table of contents of any size into memory."""
+
+    def __init__(self, raw: io.FileIO, shown: str, most_bytes: int) -> None:
+        super().__init__(raw)
+        self._shown = shown
+        self._most_bytes = most_bytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        asked = self._most_bytes + 1 if size is None or size < 0 else size
+        data = super().read(min(asked, self._most_bytes + 1))
+        if len(data) > self._most_bytes:
+            raise DatasetError(
+                f"{self._shown}: expected a table of contents of at most {self._most_bytes / 2**20:,.0f} MiB, got more"
+            )
+        return data
+
+
+def _hash(file: IO[bytes], progress: ProgressBars) -> str:
+    digest = hashlib.sha256()
+    with progress("checking the archive", os.fstat(file.fileno()).st_size) as advance:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            advance(len(block))
+    return digest.hexdigest()
+
+
+def _read_marker(folder: Path) -> tuple[str, ...] | None:
+    """The ignored names of a folder that was unpacked whole and still is; None if there is none."""
+    try:
+        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+        if marker["layout"] != _LAYOUT:
+            return None
+        present = sum(len(files) for _, _, files in os.walk(folder / _PICTURES))
+        return tuple(marker["ignored"]) if present == marker["pictures"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _open(file: _BoundedReader, shown: str, limits: Limits) -> tuple[Plan, zipfile.ZipFile]:
+    file.seek(0)
+    looks_like_zip = file.read(2) == b"PK"
+    try:
+        archive = zipfile.ZipFile(file)
+    except ZIP_ERRORS as error:
+        if looks_like_zip:
+            raise DatasetError(f"{shown}: this zip is cut off or damaged ({error}); get it again") from error
+        raise DatasetError(f"{shown}: expected a zip of class folders, got another kind of file") from error
+    return plan(archive.infolist(), os.fstat(file.fileno()).st_size, shown, limits), archive
+
+
+def _extract(
+    archive: zipfile.ZipFile, chosen: Plan, folder: Path, shown: str, progress: ProgressBars, limits: Limits
+) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free - limits.disk_margin_bytes
+        if chosen.total_bytes > free:
+            raise OutputError(
+                f"{folder.parent}: unpacking {shown} needs {chosen.total_bytes / 2**20:,.0f} MiB, and "
+                f"{max(free, 0) / 2**20:,.0f} MiB can be used; make room or set EDGEKIT_CACHE to a larger disk"
+            )
+        if folder.exists() and not (folder / _MARKER).is_file():
+            # Tidied up in part. The name is a hash in our own cache, so nothing of anyone's is lost.
+            shutil.rmtree(folder)
+        with atomic_directory(folder, marker=_MARKER, overwrite=True) as temporary:
+            _write_pictures(archive, chosen, temporary / _PICTURES, shown, progress, limits)
+            marker = {"layout": _LAYOUT, "pictures": len(chosen.pictures), "ignored": chosen.ignored}
+            (temporary / _MARKER).write_text(json.dumps(marker), encoding="utf-8")
+    except (OSError, OutputError) as error:
+        # Another process may have unpacked the same zip meanwhile: then its folder is there and ours is not needed.
+        if _read_marker(folder) is None:
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(
+                f"{folder}: the pictures of {shown} cannot be written ({error.strerror}); make room or set "
+                "EDGEKIT_CACHE to another folder"
+            ) from error
+
+
+def _write_pictures(
+    archive: zipfile.ZipFile, chosen: Plan, folder: Path, shown: str, progress: ProgressBars, limits: Limits
+) -> None:
+    for name in chosen.folders:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    made: set[Path] = set()
+    with progress("extracting", chosen.total_bytes) as advance:
+        for entry, name in chosen.pictures:
+            target = folder / name
+            if target.parent not in made:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                made.add(target.parent)
+            written = 0
+            # "x": nothing that is there already is ever written through.
+            with target.open("xb") as file:
+                for block in _blocks(archive, entry, shown):
+                    written += len(block)
+                    if written > min(limits.file_bytes, entry.file_size):
+                        raise DatasetError(f"{shown}: {shorten(repr(name))} unpacks to more than it declares")
+                    file.write(block)
+                    advance(len(block))
+            if written != entry.file_size:
+                raise DatasetError(f"{shown}: {shorten(repr(name))} unpacks to less than it declares; get it again")
+
+
+def _blocks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, shown: str) -> Iterator[bytes]:
+    """The content of an entry; only errors of reading become DatasetError here, those of writing are the caller's."""
+    try:
+        with archive.open(entry) as member:
+            while block := member.read(_BLOCK_BYTES):
+                yield block
+    except ZIP_ERRORS as error:
+        raise DatasetError(f"{shown}: this zip is cut off or damaged ({error}); get it again") from error

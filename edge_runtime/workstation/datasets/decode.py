@@ -1,0 +1,64 @@
+"""Decode and prepare many images in parallel, into one array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.contract import InputSpec
+from edge_runtime.errors import ImageError
+from edge_runtime.platform.board import core_count
+from edge_runtime.preprocess import load_prepared
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Prepared pictures and what could not be prepared.
+
+    Attributes:
+        images_nhwc_rgb_u8: uint8 [len(kept), H, W, 3], RGB.
+        kept: For each picture, its index in the given sequence.
+        failures: (index, reason) of the others.
+    """
+
+    images_nhwc_rgb_u8: NDArray[np.uint8]
+    kept: tuple[int, ...]
+    failures: tuple[tuple[int, str], ...]
+
+
+def decode_all(
+    paths: Sequence[Path],
+    spec: InputSpec,
+    *,
+    workers: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Decoded:
+    """Decode files by the contract; a bad one is recorded, never fatal.
+
+    Args:
+        paths: Picture files.
+        spec: The geometry.
+        workers: Threads; 0 takes one per core.
+        progress: Called with 1 after each picture.
+    """
+    images = np.empty((len(paths), *spec.shape_hwc), np.uint8)
+    reasons: list[str | None] = [None] * len(paths)
+
+    def decode(index: int) -> None:
+        try:
+            images[index] = load_prepared(paths[index], spec)
+        except ImageError as error:
+            reasons[index] = str(error)
+
+    with ThreadPoolExecutor(workers or core_count()) as pool:
+        for _ in pool.map(decode, range(len(paths))):
+            if progress:
+                progress(1)
+    kept = tuple(index for index, reason in enumerate(reasons) if reason is None)
+    failures = tuple((index, reason) for index, reason in enumerate(reasons) if reason is not None)
+    return Decoded(images if not failures else images[list(kept)], kept, failures)

@@ -1,0 +1,321 @@
+"""Download a zip once into the cache, resuming after a broken connection or a killed process.
+
+``downloads/<name>-<hash>.zip``; while it is being fetched ``.part``; beside each a ``.json`` with what the server said
+of that version (ETag, Last-Modified, size); and ``.lock``, held by the process that fetches. The address itself is not
+written down, since it may carry an access token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import http.client
+import json
+import re
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edge_runtime.errors import DatasetError, OutputError
+from edge_runtime.platform.atomic import write_atomic
+from edge_runtime.platform.cache import cache_folder
+from edge_runtime.progress import ProgressBars, silent
+from edge_runtime.workstation.datasets.http_fetch import Address, DroppedError, UnreachableError, blocks, open_url
+
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class RemoteVersion:
+    """What the server said of one version of a file; empty or -1 where it said nothing."""
+
+    etag: str = ""
+    last_modified: str = ""
+    size: int = -1
+
+    @property
+    def strong(self) -> str:
+        """A validator that guarantees the same bytes, for If-Range; a weak ETag does not."""
+        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
+
+
+@dataclass(frozen=True)
+class DownloadPlace:
+    """The files of one address: ``file`` once it is whole, ``part`` before."""
+
+    file: Path
+
+    @staticmethod
+    def of(address: Address) -> DownloadPlace:
+        """The place of an address; two addresses never share one."""
+        key = hashlib.sha256(address.url.encode()).hexdigest()[:16]
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "-", address.name)[:40].strip("-")
+        return DownloadPlace(cache_folder() / "downloads" / f"{stem}-{key}.zip")
+
+    @property
+    def part(self) -> Path:
+        """What has been received of a file that is not whole yet."""
+        return self.file.with_suffix(".part")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Wait for another process that fetches the same file, so that two never write one ``part``.
+
+        Raises:
+            OutputError: The cache cannot be written.
+        """
+        lock = self.file.with_suffix(".lock")
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = lock.open("w")
+            # Released with the file, also when the process is killed.
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OutputError(f"{lock}: cannot be written ({error.strerror}); set EDGEKIT_CACHE elsewhere") from error
+        with file:
+            yield
+
+    def start(self, version: RemoteVersion) -> None:
+        """Forget what has been received and note which version is received now."""
+        remove_download(self.part)
+        write_atomic(_version_file(self.part), json.dumps(asdict(version)))
+
+    def finish(self) -> None:
+        """Give the part its final name."""
+        # A version must never describe newer bytes than its file holds, so it goes first and comes last.
+        _version_file(self.file).unlink(missing_ok=True)
+        self.part.replace(self.file)
+        _version_file(self.part).replace(_version_file(self.file))
+
+    def check_room(self, missing_bytes: int, margin_bytes: int, shown: str) -> None:
+        """Raise OutputError unless the disk can take so much and keep a margin."""
+        free = shutil.disk_usage(self.file.parent).free - margin_bytes
+        if missing_bytes > free:
+            raise OutputError(
+                f"{self.file.parent}: {shown} needs {missing_bytes / 2**20:,.0f} MiB, and "
+                f"{max(free, 0) / 2**20:,.0f} MiB can be used; make room or set EDGEKIT_CACHE to a larger disk"
+            )
+
+
+def read_version(path: Path) -> RemoteVersion:
+    """What is known of the version of a file or part; nothing if its note is missing or damaged."""
+    try:
+        noted = json.loads(_version_file(path).read_text(encoding="utf-8"))
+        return RemoteVersion(str(noted["etag"]), str(noted["last_modified"]), int(noted["size"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return RemoteVersion()
+
+
+def remove_download(path: Path) -> None:
+    """Remove a file or part, with its version."""
+    path.unlink(missing_ok=True)
+    _version_file(path).unlink(missing_ok=True)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in lower-case hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _version_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+@dataclass(frozen=True)
+class DownloadLimits:
+    """How long a download is tried, and how much is taken.
+
+    Attributes:
+        timeout_s: For a connection, and for each wait for more bytes.
+        attempts: Failures in a row, each after little progress, before giving up.
+        backoff_s: Pause after the first failure; it doubles with each.
+        progress_bytes: An attempt that brought as much starts the count of failures again.
+        most_bytes: Largest file that is taken.
+        disk_margin_bytes: Left free on the disk.
+    """
+
+    timeout_s: float = 30.0
+    attempts: int = 5
+    backoff_s: float = 1.0
+    progress_bytes: int = 8 << 20
+    most_bytes: int = 50 << 30
+    disk_margin_bytes: int = 256 << 20
+
+
+_DEFAULT_LIMITS = DownloadLimits()
+
+
+def fetch(
+    address: Address,
+    *,
+    sha256: str | None = None,
+    progress: ProgressBars = silent,
+    terms: DownloadLimits = _DEFAULT_LIMITS,
+) -> Path:
+    """Download a zip into the cache, or find it there.
+
+    A finished download is used again: with ``sha256``, if it matches, without asking the server; else if the server
+    says that it is unchanged (ETag or Last-Modified), or if the server cannot be reached at all. A server that tells
+    neither is asked for the whole file each time. An unfinished one goes on where it stopped, if the server still has
+    the same version.
+
+    Args:
+        address: Where it is.
+        sha256: What the whole file must hash to, in lower-case hex, or None.
+        progress: Shows the bytes.
+        terms: Patience and size.
+
+    Returns:
+        The zip, in the cache.
+
+    Raises:
+        DatasetError: The server, the network or what was sent; one sentence. A file with another hash is removed.
+        OutputError: The cache cannot take it.
+    """
+    place = DownloadPlace.of(address)
+    with place.locked():
+        if sha256 and place.file.is_file() and sha256_of(place.file) == sha256:
+            return place.file
+        _Download(address, place, progress, terms).run()
+        if sha256 and (found := sha256_of(place.file)) != sha256:
+            remove_download(place.file)
+            raise DatasetError(
+                f"{address.shown}: expected the SHA-256 {sha256}, got {found}; the file was removed, so check the "
+                "address and the checksum"
+            )
+    return place.file
+
+
+def forget(address: Address) -> None:
+    """Remove a finished download that turned out to be useless, so that it is not used again."""
+    remove_download(DownloadPlace.of(address).file)
+
+
+@dataclass(frozen=True)
+class _Download:
+    address: Address
+    place: DownloadPlace
+    progress: ProgressBars
+    terms: DownloadLimits
+
+    def run(self) -> None:
+        """Attempt by attempt, until the file is whole or patience ends."""
+        failures, began = 0, False
+        while True:
+            before = size_of(self.place.part)
+            try:
+                self._attempt()
+                return
+            except (UnreachableError, DroppedError) as error:
+                began = began or isinstance(error, DroppedError)
+                received = size_of(self.place.part) - before
+                failures = 1 if received >= self.terms.progress_bytes else failures + 1
+                hopeless = isinstance(error, UnreachableError) and not error.may_pass and not began
+                if hopeless or failures >= self.terms.attempts:
+                    if self.place.file.is_file() and not began:
+                        return
+                    raise DatasetError(f"{error}{self._what_is_kept()}") from error
+            time.sleep(self.terms.backoff_s * 2 ** (failures - 1))
+
+    def _attempt(self) -> None:
+        """One request: what is missing of the part, or the whole file unless the finished one is still current."""
+        have, version = size_of(self.place.part), read_version(self.place.part)
+        if have and have == version.size:
+            self._finish()
+            return
+        headers = self._headers(have, version)
+        with contextlib.closing(open_url(self.address, headers, self.terms.timeout_s)) as response:
+            if response.status == 304:
+                return
+            if response.status == 200:
+                have, version = 0, _announced(response)
+            elif not _continues(response, have, version):
+                remove_download(self.place.part)
+                raise DroppedError(f"{self.address.shown}: the server cannot go on where the download stopped")
+            self._check_size(version.size)
+            self.place.check_room(version.size - have, self.terms.disk_margin_bytes, self.address.shown)
+            self._receive(response, have, version)
+        self._finish()
+
+    def _headers(self, have: int, version: RemoteVersion) -> dict[str, str]:
+        if have and version.strong:
+            return {"Range": f"bytes={have}-", "If-Range": version.strong}
+        if not self.place.file.is_file():
+            return {}
+        finished = read_version(self.place.file)
+        headers = {"If-None-Match": finished.etag, "If-Modified-Since": finished.last_modified}
+        return {name: value for name, value in headers.items() if value}
+
+    def _receive(self, response: http.client.HTTPResponse, have: int, version: RemoteVersion) -> None:
+        part = self.place.part
+        try:
+            if not have:
+                self.place.start(version)
+            with self.progress("downloading", max(version.size, 0)) as advance, part.open("ab") as file:
+                advance(have)
+                for block in blocks(response, self.address.shown, self.terms.timeout_s):
+                    have += len(block)
+                    self._check_size(have)
+                    file.write(block)
+                    advance(len(block))
+        except OSError as error:
+            remove_download(part)
+            raise OutputError(
+                f"{part}: cannot be written ({error.strerror}); make room or set EDGEKIT_CACHE to another folder"
+            ) from error
+        if version.size not in (-1, have):
+            raise DroppedError(f"{self.address.shown}: the connection ended after {have:,} of {version.size:,} bytes")
+
+    def _check_size(self, size: int) -> None:
+        if size > self.terms.most_bytes:
+            remove_download(self.place.part)
+            most = f"{self.terms.most_bytes:,}"
+            raise DatasetError(f"{self.address.shown}: expected a file of at most {most} bytes, got more")
+
+    def _finish(self) -> None:
+        part = self.place.part
+        if not zipfile.is_zipfile(part):
+            what = _kind(part)
+            remove_download(part)
+            raise DatasetError(f"{self.address.shown}: expected a zip of class folders, got {what}; check the address")
+        self.place.finish()
+
+    def _what_is_kept(self) -> str:
+        size = size_of(self.place.part)
+        resumable = size and read_version(self.place.part).strong
+        return f"; {size:,} bytes are kept, and the same command goes on from there" if resumable else ""
+
+
+def _announced(response: http.client.HTTPResponse) -> RemoteVersion:
+    size = response.length if response.length is not None else -1
+    return RemoteVersion(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""), size)
+
+
+def _continues(response: http.client.HTTPResponse, have: int, version: RemoteVersion) -> bool:
+    said = response.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", said)
+    return match is not None and int(match[1]) == have and match[2] in ("*", str(version.size))
+
+
+def _kind(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(512).lstrip()
+    if start.startswith(b"<"):
+        return "a web page"
+    return "a zip that is cut off or damaged" if start.startswith(b"PK") else "another kind of file"

@@ -1,0 +1,204 @@
+"""Request a file over HTTP: one request, errors in plain words, the body in blocks.
+
+Only http and https are spoken, also after redirects: the openers of `urllib` for files, FTP and data are left out.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_runtime.errors import DatasetError, UsageError
+from edge_runtime.labels import shorten
+from edge_runtime.version import __version__
+
+_SCHEMES = ("http", "https")
+_BLOCK_BYTES = 1 << 18
+_SLOWEST_BYTES_PER_SECOND = 1024
+_BUSY = (408, 425, 429)
+# What `requests` leaves as it is; a space or an umlaut is written as %20 or %C3%A4.
+_KEPT_IN_URL = "!#$%&'()*+,/:;=?@[]~"
+
+
+@dataclass(frozen=True)
+class Address:
+    """A checked URL.
+
+    Attributes:
+        url: As it is requested.
+        shown: For messages and reports: without its query, which may carry an access token.
+        name: The last part of its path without ``.zip``, or the host.
+    """
+
+    url: str
+    shown: str
+    name: str
+
+
+class UnreachableError(Exception):
+    """No usable answer; ``may_pass`` says whether trying again soon makes sense. `download.py` handles it."""
+
+    def __init__(self, message: str, *, may_pass: bool) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+
+
+class DroppedError(Exception):
+    """The answer began and broke off. `download.py` handles it."""
+
+
+def parse_address(url: str) -> Address:
+    """Check a URL and make it fit for a request.
+
+    Raises:
+        UsageError: Not an http or https URL, or one with a password in it.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError(f"{shorten(repr(url))}: not a URL ({error})") from error
+    if parts.scheme not in _SCHEMES or not host:
+        raise UsageError(f"{shorten(repr(url))}: expected an address such as https://example.org/photos.zip")
+    if parts.username is not None:
+        raise UsageError(f"{parts.scheme}://...@{host}: names and passwords in a URL are not supported; download it")
+    path = urllib.parse.quote(parts.path or "/", safe=_KEPT_IN_URL)
+    query = urllib.parse.quote(parts.query, safe=_KEPT_IN_URL)
+    try:
+        netloc = parts.netloc.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise UsageError(f"{shorten(repr(url))}: not a host name ({error})") from error
+    last = urllib.parse.unquote(parts.path.rstrip("/").rpartition("/")[2], errors="replace")
+    name = "".join(letter for letter in last if letter.isprintable())
+    return Address(
+        urllib.parse.urlunsplit((parts.scheme, netloc, path, query, "")),
+        f"{parts.scheme}://{netloc}{path}",
+        name[:-4] if name.lower().endswith(".zip") and len(name) > 4 else name or host,
+    )
+
+
+def open_url(address: Address, headers: Mapping[str, str], timeout_s: float) -> http.client.HTTPResponse:
+    """Send one GET request and follow its redirects.
+
+    Args:
+        address: What to ask for.
+        headers: Besides the ordinary ones.
+        timeout_s: For the connection and for each wait.
+
+    Returns:
+        An answer of status 200, 206, 304 or 416; the caller closes it.
+
+    Raises:
+        UnreachableError: No answer, or one that says to come back later.
+        DatasetError: Another status.
+    """
+    request = urllib.request.Request(  # noqa: S310  the scheme was checked by parse_address
+        address.url, headers={"User-Agent": f"edgekit/{__version__}", "Accept-Encoding": "identity", **headers}
+    )
+    try:
+        response: http.client.HTTPResponse = _opener().open(request, timeout=timeout_s)
+    except urllib.error.HTTPError as error:
+        if error.code in (304, 416) and isinstance(error.fp, http.client.HTTPResponse):
+            return error.fp
+        error.close()
+        raise _status_error(address, error.code, error.reason) from error
+    except urllib.error.URLError as error:
+        raise _connection_error(address, error.reason, timeout_s) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _connection_error(address, error, timeout_s) from error
+    if response.status not in (200, 206):
+        response.close()
+        raise _status_error(address, response.status, response.reason)
+    return response
+
+
+def blocks(response: http.client.HTTPResponse, shown: str, timeout_s: float) -> Iterator[bytes]:
+    """The body as it arrives; the end may come early, which only the caller's count of bytes shows.
+
+    Raises:
+        DroppedError: The connection broke, stood still for ``timeout_s``, or crawled for as long.
+    """
+    window_started, window_bytes = time.monotonic(), 0
+    try:
+        while block := response.read1(_BLOCK_BYTES):
+            yield block
+            window_bytes += len(block)
+            elapsed_s = time.monotonic() - window_started
+            if elapsed_s > timeout_s:
+                if window_bytes < elapsed_s * _SLOWEST_BYTES_PER_SECOND:
+                    raise DroppedError(f"{shown}: the server sends less than 1 KiB a second")
+                window_started, window_bytes = time.monotonic(), 0
+    except TimeoutError as error:
+        raise DroppedError(f"{shown}: the server sent nothing for {timeout_s:g} s") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise DroppedError(f"{shown}: the connection broke ({_words(error)})") from error
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    # Python 3.10 does not know 308 yet.
+    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request:
+        # The caller would read the body of the redirect to its end, however long it is.
+        fp.close()
+        if urllib.parse.urlsplit(newurl).scheme not in _SCHEMES:
+            raise urllib.error.HTTPError(newurl, code, msg, headers, fp)
+        return urllib.request.Request(newurl, headers=req.headers, unverifiable=True)  # noqa: S310  checked above
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _Redirects(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _status_error(address: Address, status: int, reason: object) -> DatasetError | UnreachableError:
+    said = f"{address.shown}: the server answered {status} ({shorten(str(reason), 60)!a})"
+    if 300 <= status < 400:
+        return DatasetError(
+            f"{address.shown}: the server redirects ({status}) in a circle or to an address that is not http or https"
+        )
+    if status in _BUSY or status >= 500:
+        return UnreachableError(f"{said}; try again later", may_pass=True)
+    return DatasetError(f"{said}; check the address")
+
+
+def _connection_error(address: Address, reason: object, timeout_s: float) -> UnreachableError | DatasetError:
+    host = urllib.parse.urlsplit(address.url).netloc
+    if isinstance(reason, socket.gaierror):
+        return UnreachableError(
+            f"{address.shown}: the host {host} cannot be found ({_words(reason)}); check the address and the network",
+            may_pass=False,
+        )
+    if isinstance(reason, ssl.SSLError):
+        why = getattr(reason, "verify_message", "") or reason.reason or _words(reason)
+        return DatasetError(f"{address.shown}: no secure connection to {host} ({why}); check the address and the clock")
+    if isinstance(reason, TimeoutError):
+        return UnreachableError(f"{address.shown}: {host} did not answer within {timeout_s:g} s", may_pass=True)
+    if isinstance(reason, ConnectionRefusedError):
+        return UnreachableError(f"{address.shown}: {host} refuses connections; check the address", may_pass=False)
+    return UnreachableError(f"{address.shown}: no answer from {host} ({_words(reason)})", may_pass=True)
+
+
+def _words(error: object) -> str:
+    text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+    return shorten(text if text.isprintable() else ascii(text), 200)

@@ -1,0 +1,133 @@
+"""Read a CSV of labelled images: a cleaned index, a run's ``split.csv``, or MLPerf Tiny's ``y_labels.csv``.
+
+``y_labels.csv`` lists raw images as ``file,number of classes,class index``, without a header.
+
+The class indices, as text, are the labels of such a set; `map_index_labels` gives them the model's own names.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import stat
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edge_runtime.errors import DatasetError
+from edge_runtime.labels import shorten
+from edge_runtime.workstation.datasets.samples import (
+    MAX_CSV_BYTES,
+    MAX_IMAGES,
+    SPLIT_FILE,
+    Dataset,
+    Sample,
+    make_dataset,
+    read_split_csv,
+)
+
+LABELS_CSV = "y_labels.csv"
+_INDEX_LINE = re.compile(r"[^,\r\n]+,[0-9]{1,6},[0-9]{1,6}")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,5}")
+_MAX_LINE_BYTES = 8192
+
+
+def is_index_csv(path: Path) -> bool:
+    """Whether a CSV is of the kind of ``y_labels.csv``, by its first line."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(_MAX_LINE_BYTES)
+    except OSError:
+        return False
+    return _INDEX_LINE.fullmatch(first.decode(errors="replace").rstrip("\r\n")) is not None
+
+
+def read_index_csv(path: Path) -> tuple[Sample, ...]:
+    """Read a list of ``file,number of classes,class index`` without a header, as MLPerf Tiny's ``y_labels.csv``.
+
+    Args:
+        path: The CSV. The files lie beside it.
+
+    Returns:
+        One sample a line, without a split; the label is the class index as text, such as ``"7"``.
+
+    Raises:
+        DatasetError: The file cannot be read or is too large, or a line is of another form.
+    """
+    samples: list[Sample] = []
+    try:
+        if path.stat().st_size > MAX_CSV_BYTES:
+            raise DatasetError(f"{path}: expected at most {MAX_CSV_BYTES >> 20} MiB of CSV, got more")
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file)
+            try:
+                for row in filter(None, reader):
+                    if len(samples) == MAX_IMAGES:
+                        raise DatasetError(f"{path}: expected at most {MAX_IMAGES:,} pictures, got more")
+                    samples.append(_parse_index_row(row, path.parent))
+            except (csv.Error, ValueError) as error:
+                raise DatasetError(f"{path}: line {reader.line_num}: {error}") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected a list of raw pictures") from error
+    return tuple(samples)
+
+
+def map_index_labels(samples: Sequence[Sample], labels: Sequence[str]) -> tuple[Sample, ...]:
+    """Give pictures that are labelled by class index the names that a model has for them.
+
+    A set is labelled by index when every label is a whole number from 0 to below the model's number of labels, written
+    without a sign or leading zeros, and the model does not know all of them by name. Any other set is returned as it
+    is, so that whoever compares the labels can say which one is unknown.
+
+    Args:
+        samples: Of one set.
+        labels: Of the model, in output order: index 0 is the first.
+    """
+    found = {sample.label for sample in samples}
+    by_index = all(_INDEX.fullmatch(label) and int(label) < len(labels) for label in found)
+    if not by_index or found <= set(labels):
+        return tuple(samples)
+    return tuple(replace(sample, label=labels[int(sample.label)]) for sample in samples)
+
+
+def _parse_index_row(row: Sequence[str], folder: Path) -> Sample:
+    """One line; raises ValueError with the reason."""
+    if len(row) != 3 or not row[0] or "\0" in row[0] or not _INDEX.fullmatch(row[1]) or not _INDEX.fullmatch(row[2]):
+        raise ValueError(f"expected file,number of classes,class index, got {shorten(repr(list(row)))}")
+    if int(row[2]) >= int(row[1]):
+        raise ValueError(f"expected a class index below {row[1]}, got {row[2]}")
+    return Sample(folder / row[0], row[2])
+
+
+def read_index(path: Path) -> Dataset:
+    """List the labelled pictures of a CSV in the form of ``split.csv`` or of ``y_labels.csv``.
+
+    Args:
+        path: Columns file, sha256, label and split, of which sha256 and split may be empty; or file and label alone.
+            Relative files lie beside the CSV. Or, without a header, file, number of classes and class index
+            (`read_raw_index`). A line that is there twice counts once. A file that is missing stays
+            listed, and whatever reads it says so.
+
+    Raises:
+        DatasetError: Not such a CSV, labels that cannot be used, something listed that is not a file, or none of the
+            files exists.
+    """
+    listed = read_index_csv(path) if is_index_csv(path) else read_split_csv(path, needs_split=False)
+    samples = tuple(dict.fromkeys(listed))
+    existing = 0
+    for sample in samples:
+        try:
+            mode = sample.path.stat().st_mode
+        except (OSError, ValueError):
+            continue
+        if not stat.S_ISREG(mode):
+            # Opening a pipe or a device could wait for ever.
+            raise DatasetError(f"{path}: lists {str(sample.path)!r}, which is not a file; remove that line")
+        existing += 1
+    if samples and not existing:
+        raise DatasetError(
+            f"{path}: none of its {len(samples)} pictures is here (such as {str(samples[0].path)!r}); "
+            "relative paths are looked for beside the CSV"
+        )
+    name = path.resolve().parent.name if path.name in (SPLIT_FILE, LABELS_CSV) else path.stem
+    return make_dataset(name, str(path), samples, classes_are="different labels")

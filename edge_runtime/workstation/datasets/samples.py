@@ -1,0 +1,195 @@
+"""Labelled images as data: samples, splits, ``split.csv``, and the checks that every source shares."""
+
+from __future__ import annotations
+
+import csv
+import enum
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_runtime.errors import DatasetError
+from edge_runtime.labels import check_class_names, normalize_label, shorten
+
+SPLIT_FILE = "split.csv"
+MAX_IMAGES = 1_000_000
+MAX_CSV_BYTES = 512 << 20
+_COLUMNS = ["file", "sha256", "label", "split"]
+_SHORT_COLUMNS = ["file", "label"]
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+class Split(str, enum.Enum):
+    """Which part of a set a picture belongs to."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled picture.
+
+    Attributes:
+        path: The picture file.
+        label: Its class.
+        split: Its part, or None where the source does not say.
+        sha256: Of the file, or empty where it was not computed.
+    """
+
+    path: Path
+    label: str
+    split: Split | None = None
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A labelled set.
+
+    Attributes:
+        name: Short name for reports.
+        labels: Classes in sorted order, which is the order of the model's outputs.
+        samples: Sorted by split, label and file name.
+        ignored: Files that are no pictures by their suffix.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    ignored: tuple[Path, ...] = ()
+
+    def of_split(self, split: Split) -> tuple[Sample, ...]:
+        """The pictures of one part."""
+        return tuple(sample for sample in self.samples if sample.split is split)
+
+
+def write_split_csv(path: Path, samples: Iterable[Sample]) -> None:
+    """Write file (absolute), sha256, label and split of pictures, one a line; what is not known stays empty."""
+    text = io.StringIO()
+    plain = csv.writer(text, lineterminator="\n")
+    # Python before 3.13 writes a carriage return without quotes, and then cannot read it back.
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(_COLUMNS)
+    for sample in samples:
+        file = str(sample.path.resolve())
+        row = [file, sample.sha256, sample.label, sample.split.value if sample.split else ""]
+        (quoted if "\r" in file + sample.label else plain).writerow(row)
+    path.write_bytes(text.getvalue().encode(errors="surrogateescape"))
+
+
+def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...]:
+    """Read what `write_split_csv` wrote, or what a person wrote in the same form.
+
+    Args:
+        path: A CSV file. Pictures with a relative path are looked for beside it.
+        needs_split: Whether a picture without a split is an error. Without it the columns may be file and label alone.
+
+    Raises:
+        DatasetError: The file is missing, too large, or has other columns or values.
+    """
+    samples: list[Sample] = []
+    try:
+        if path.stat().st_size > MAX_CSV_BYTES:
+            raise DatasetError(f"{path}: expected at most {MAX_CSV_BYTES >> 20} MiB of CSV, got more")
+        if not path.is_file():
+            raise DatasetError(f"{path}: expected a CSV file, got a folder or a device")
+        # utf-8-sig: spreadsheets put a byte order mark before the first column.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file)
+            try:
+                is_short = _is_short(path, next(reader, None), needs_split)
+                for row in reader:
+                    if len(samples) == MAX_IMAGES:
+                        raise DatasetError(f"{path}: expected at most {MAX_IMAGES:,} pictures, got more")
+                    if row:
+                        whole = [row[0], "", row[1], ""] if is_short and len(row) == len(_SHORT_COLUMNS) else row
+                        samples.append(_parse_row(whole, path.parent, needs_split))
+            except (csv.Error, ValueError) as error:
+                raise DatasetError(f"{path}: line {reader.line_num}: {error}") from error
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected a list of pictures as CSV") from error
+    return tuple(samples)
+
+
+def _is_short(path: Path, columns: Sequence[str] | None, needs_split: bool) -> bool:
+    """Whether a list has the two columns that nobody can do without."""
+    if columns == _COLUMNS:
+        return False
+    if columns == _SHORT_COLUMNS and not needs_split:
+        return True
+    or_short = "" if needs_split else f", or {' and '.join(_SHORT_COLUMNS)} alone"
+    raise DatasetError(f"{path}: expected the columns {', '.join(_COLUMNS)}{or_short}, separated by commas")
+
+
+def _parse_row(row: Sequence[str], folder: Path, needs_split: bool) -> Sample:
+    """One line of a split file; raises ValueError with the reason."""
+    splits = [split.value for split in Split] + ([] if needs_split else [""])
+    if len(row) != len(_COLUMNS):
+        raise ValueError(f"expected {', '.join(_COLUMNS)}, got {shorten(repr(list(row)))}")
+    file, sha256, label, split = row
+    if not file or "\0" in file:
+        raise ValueError(f"expected the path of a picture, got {shorten(repr(file))}")
+    if sha256 and not _SHA256.fullmatch(sha256):
+        raise ValueError(f"expected a SHA-256 of 64 lower-case hex digits or nothing, got {shorten(repr(sha256))}")
+    if not label:
+        raise ValueError("expected a label, got nothing")
+    if split not in splits:
+        raise ValueError(
+            f"expected a split ({', '.join(name or 'empty' for name in splits)}), got {shorten(repr(split))}"
+        )
+    return Sample(folder / file, normalize_label(label), Split(split) if split else None, sha256)
+
+
+def fingerprint(samples: Sequence[Sample]) -> str:
+    """SHA-256 over the sorted (hash, label, split) of all pictures; file names and order do not matter."""
+    lines = sorted(f"{s.sha256} {s.label} {s.split.value if s.split else ''}" for s in samples)
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def count_per_split(samples: Iterable[Sample]) -> dict[str, int]:
+    """Number of pictures per split name."""
+    counts: dict[str, int] = {}
+    for sample in samples:
+        name = sample.split.value if sample.split else "all"
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def make_dataset(
+    name: str, source: str, samples: Sequence[Sample], *, ignored: Iterable[Path] = (), classes_are: str
+) -> Dataset:
+    """Check the classes and put the set together.
+
+    Args:
+        name: Short name for reports.
+        source: As messages call it.
+        samples: Labelled pictures in any order.
+        ignored: Files that are no pictures by their suffix.
+        classes_are: What makes a class in such a source, in the plural, such as ``"folders of pictures"``.
+
+    Raises:
+        DatasetError: Fewer than two classes, a label that cannot be used, or a part that lacks a class.
+    """
+    labels = tuple(sorted({sample.label for sample in samples}))
+    if len(labels) < 2:
+        found = f"only {labels[0]!r}" if labels else "none"
+        raise DatasetError(f"{source}: expected at least two {classes_are}, got {found}")
+    try:
+        check_class_names(labels)
+    except ValueError as error:
+        raise DatasetError(f"{source}: {error}; rename the class") from error
+    for split in Split:
+        present = {sample.label for sample in samples if sample.split is split}
+        if present and present != set(labels):
+            missing = ", ".join(sorted(set(labels) - present))
+            raise DatasetError(f"{source}: {split.value} lacks the class {missing}; every part needs every class")
+    return Dataset(name, labels, tuple(sorted(samples, key=_in_label_order)), tuple(sorted(ignored)))
+
+
+def _in_label_order(sample: Sample) -> tuple[str, str, Path]:
+    return (sample.split.value if sample.split else "", sample.label, sample.path)

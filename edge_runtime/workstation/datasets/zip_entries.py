@@ -1,0 +1,212 @@
+"""Plan what of a zip is unpacked, from its table of contents alone; anything suspicious refuses the archive.
+
+Names are checked as they will be written, sizes as they are declared; `archive.py` counts again what really comes out.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_runtime.errors import DatasetError
+from edge_runtime.image_files import is_image_name, is_raw_name
+from edge_runtime.labels import look_alike_key, shorten
+from edge_runtime.preprocess import MAX_FILE_BYTES
+from edge_runtime.workstation.datasets.samples import MAX_IMAGES
+
+# What Python's zip reader may raise about a damaged or hostile archive.
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,  # zipfile's word for encryption, and the base of NotImplementedError, its word for odd features
+)
+
+_ENCRYPTED = 0x1 | 0x40
+_UTF8_NAME = 0x800
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_MAC_LEFTOVERS = "__MACOSX"
+_MAX_PART_BYTES = 255
+_MAX_NAME_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may hold.
+
+    Attributes:
+        entries: Files and folders in the table of contents.
+        directory_bytes: Size of the table of contents, which is read at once.
+        total_bytes: All pictures together, unpacked.
+        file_bytes: One picture, unpacked.
+        ratio: Unpacked size over packed size, of the whole and of each picture.
+        ratio_free_bytes: Up to this size the ratio does not matter; a small plain drawing packs extremely well.
+        disk_margin_bytes: Left free on the disk.
+    """
+
+    entries: int = MAX_IMAGES
+    directory_bytes: int = 128 << 20
+    total_bytes: int = 100 << 30
+    file_bytes: int = MAX_FILE_BYTES
+    ratio: int = 200
+    ratio_free_bytes: int = 16 << 20
+    disk_margin_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is unpacked.
+
+    Attributes:
+        pictures: Entry, and its path below the destination.
+        folders: Every other folder, so that a class without pictures is noticed as in an ordinary folder.
+        ignored: Names of the files that are no pictures by their suffix.
+        total_bytes: Declared size of all pictures.
+    """
+
+    pictures: tuple[tuple[zipfile.ZipInfo, str], ...]
+    folders: tuple[str, ...]
+    ignored: tuple[str, ...]
+    total_bytes: int
+
+
+def plan(entries: Sequence[zipfile.ZipInfo], zip_bytes: int, shown: str, limits: Limits) -> Plan:
+    """Check every entry and choose the pictures.
+
+    Args:
+        entries: The table of contents.
+        zip_bytes: Size of the archive file.
+        shown: What messages call the archive.
+        limits: What is allowed.
+
+    Raises:
+        DatasetError: Something in the archive is dangerous, damaged or too large, or it holds no pictures.
+    """
+    if len(entries) > limits.entries:
+        raise DatasetError(f"{shown}: expected at most {limits.entries:,} entries, got {len(entries):,}")
+    names = _Names(shown)
+    pictures: list[tuple[zipfile.ZipInfo, str]] = []
+    folders: list[str] = []
+    ignored: list[str] = []
+    total = 0
+    for entry in entries:
+        parts = _checked_parts(entry, shown)
+        if not parts or any(part.startswith(".") or part == _MAC_LEFTOVERS for part in parts):
+            continue
+        name = "/".join(parts)
+        names.claim(parts, is_folder=entry.is_dir())
+        if entry.is_dir():
+            folders.append(name)
+        elif is_image_name(Path(name)) or is_raw_name(Path(name)):
+            _check_picture(entry, f"{shown}: {shorten(repr(name))}", limits)
+            total += entry.file_size
+            pictures.append((entry, name))
+        else:
+            folders.append("/".join(parts[:-1]))
+            ignored.append(name)
+    if not pictures:
+        raise DatasetError(f"{shown}: holds no pictures, only {len(ignored)} other files; give a zip of class folders")
+    _check_total(total, zip_bytes, shown, limits)
+    return Plan(tuple(pictures), tuple(dict.fromkeys(filter(None, folders))), tuple(ignored), total)
+
+
+def _checked_parts(entry: zipfile.ZipInfo, shown: str) -> list[str]:
+    """The parts of an entry's path; raises DatasetError if it leads out, is special or cannot be read."""
+    name = _decoded_name(entry)
+    quoted = shorten(repr(name))
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or "\\" in name or re.match("[A-Za-z]:", name) or "\0" in name:
+        raise DatasetError(f"{shown}: holds {quoted}, a path that could lead out of the folder; nothing was unpacked")
+    if len(name.encode()) > _MAX_NAME_BYTES or any(len(part.encode()) > _MAX_PART_BYTES for part in parts):
+        raise DatasetError(f"{shown}: holds {quoted}, a name that is too long for a file; nothing was unpacked")
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        what = "a link" if kind == stat.S_IFLNK else "a special file"
+        raise DatasetError(f"{shown}: holds {quoted}, {what}; expected only files and folders, nothing was unpacked")
+    if entry.flag_bits & _ENCRYPTED:
+        raise DatasetError(f"{shown}: {quoted} is encrypted; unpack it with its password and give the folder")
+    return parts
+
+
+def _decoded_name(entry: zipfile.ZipInfo) -> str:
+    """The whole name as it was stored; `ZipInfo.filename` ends at a NUL."""
+    name = entry.orig_filename
+    if entry.flag_bits & _UTF8_NAME or name.isascii():
+        return name
+    try:
+        # macOS writes UTF-8 and does not say so. Text in the old DOS encoding is hardly ever UTF-8 by accident.
+        return name.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return name
+
+
+class _Names:
+    """All paths so far, to find two that would become one file on some disk."""
+
+    def __init__(self, shown: str) -> None:
+        self._shown = shown
+        self._seen: dict[str, tuple[str, bool]] = {}
+        self._folder: list[str] = []
+
+    def claim(self, parts: list[str], *, is_folder: bool) -> None:
+        """Take a path and the folders above it; raises DatasetError if it collides with one taken before."""
+        folder = parts if is_folder else parts[:-1]
+        if folder != self._folder:
+            for depth in range(1, len(folder) + 1):
+                self._claim("/".join(folder[:depth]), is_folder=True)
+            self._folder = folder
+        if not is_folder:
+            self._claim("/".join(parts), is_folder=False)
+
+    def _claim(self, name: str, *, is_folder: bool) -> None:
+        key = look_alike_key(name)
+        other = self._seen.get(key)
+        if other is None:
+            self._seen[key] = (name, is_folder)
+        elif other[0] != name:
+            pair = f"{shorten(ascii(other[0]))} and {shorten(ascii(name))}"
+            raise DatasetError(f"{self._shown}: holds {pair}, which differ in case or encoding only; rename one")
+        elif other[1] != is_folder:
+            raise DatasetError(f"{self._shown}: holds {shorten(repr(name))} both as a file and as a folder")
+        elif not is_folder:
+            raise DatasetError(f"{self._shown}: holds {shorten(repr(name))} twice; nothing was unpacked")
+
+
+def _check_picture(entry: zipfile.ZipInfo, what: str, limits: Limits) -> None:
+    if entry.compress_type not in _METHODS:
+        raise DatasetError(
+            f"{what} is packed by method {entry.compress_type}; expected an ordinary zip (0 stored or 8 deflate)"
+        )
+    if entry.file_size > limits.file_bytes:
+        raise DatasetError(
+            f"{what} unpacks to {entry.file_size / 2**20:,.0f} MiB; expected pictures of at most "
+            f"{limits.file_bytes >> 20} MiB"
+        )
+    if entry.file_size > max(limits.ratio_free_bytes, limits.ratio * entry.compress_size):
+        raise DatasetError(_bomb(what, limits))
+
+
+def _check_total(total: int, zip_bytes: int, shown: str, limits: Limits) -> None:
+    if total > limits.total_bytes:
+        raise DatasetError(
+            f"{shown}: unpacks to {total / 2**30:,.1f} GiB; expected at most {limits.total_bytes >> 30} GiB"
+        )
+    # Against the size of the file itself: entries that share packed data each declare it as their own.
+    if total > max(limits.ratio_free_bytes, limits.ratio * zip_bytes):
+        raise DatasetError(_bomb(shown, limits))
+
+
+def _bomb(what: str, limits: Limits) -> str:
+    return (
+        f"{what} unpacks to more than {limits.ratio} times its packed size, as archives made to fill a disk do; "
+        "if you trust it, unpack it yourself and give the folder"
+    )

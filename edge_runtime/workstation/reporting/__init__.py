@@ -1,0 +1,1 @@
+"""Shared parts of the HTML reports of training, conversion and benchmarks."""

@@ -1,0 +1,223 @@
+"""How often a comparison of two reports is wrong, and the arithmetic below it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from benchmarks.comparison.accuracy import Answers, same_order
+from benchmarks.comparison.difference import compare_reports
+from benchmarks.comparison.record import Comparison, Limits
+from benchmarks.records import Report
+from benchmarks.report.testing import Sample, sample_report
+from benchmarks.statistics import (
+    Interval,
+    holm,
+    intervals_apart,
+    share_of,
+    shift_between,
+    unpaired_drop_interval,
+    unpaired_p,
+)
+
+NAMES = ("float32", "float16", "dynamic", "int8")
+SAMPLES = (Sample("keras-function", 4.0), *(Sample(name, 0.7) for name in NAMES))
+IMAGES = 1000
+BASE = sample_report(SAMPLES, images=IMAGES, keras_right=900)
+FILES = tuple(f"{index}.jpg" for index in range(IMAGES))
+TRUTH = ("cat",) * IMAGES
+
+
+def measured(
+    rng: np.random.Generator,
+    difficulty: NDArray[np.float64],
+    *,
+    drift: float = 0.0,
+    unsteady: float = 0.0,
+    slow: float = 1.0,
+    drop: float = 0.0,
+) -> tuple[Report, Answers]:
+    """A report as another day gives it.
+
+    Args:
+        rng: Of everything drawn.
+        difficulty: Of each picture, 0..1; a model is wrong where it draws one below its own share of mistakes.
+        drift: How far the machine's speed moves between reports, as a share.
+        unsteady: How far that of a session moves apart from it, for each model.
+        slow: int8 takes so much longer.
+        drop: int8 loses such a share.
+    """
+    machine = np.exp(drift * rng.standard_normal())
+    subjects, by_subject = [], {}
+    for index, subject in enumerate(BASE.subjects):
+        is_int8 = subject.name == "int8"
+        session = np.exp(unsteady * np.repeat(rng.standard_normal(2), 10))
+        level = SAMPLES[index].p50_ms * machine * session * (slow if is_int8 else 1.0)
+        bursts = tuple((level * np.exp(0.02 * rng.standard_normal(20))).tolist())
+        is_right = difficulty + 0.02 * rng.standard_normal(IMAGES) > 0.1 + (drop if is_int8 else 0.0)
+        assert subject.performance is not None
+        performance = dataclasses.replace(
+            subject.performance,
+            single_stream=dataclasses.replace(subject.performance.single_stream, burst_p50_ms=bursts),
+            accuracy=dataclasses.replace(subject.performance.accuracy, top1=share_of(int(is_right.sum()), IMAGES)),
+        )
+        subjects.append(dataclasses.replace(subject, performance=performance))
+        by_subject[subject.name] = tuple("cat" if right else "dog" for right in is_right)
+    return dataclasses.replace(BASE, subjects=tuple(subjects)), Answers(FILES, None, TRUTH, by_subject)
+
+
+def pair(
+    seed: int, limits: Limits, *, drift: float, unsteady: float, slow: float = 1.0, drop: float = 0.0
+) -> Comparison:
+    rng = np.random.default_rng(seed)
+    difficulty = rng.uniform(size=IMAGES)
+    before, answers_before = measured(rng, difficulty, drift=drift, unsteady=unsteady)
+    after, answers_after = measured(rng, difficulty, drift=drift, unsteady=unsteady, slow=slow, drop=drop)
+    return compare_reports(before, after, answers_before, answers_after, limits)
+
+
+def test_where_nothing_changed_hardly_any_comparison_finds_something() -> None:
+    """With limits of 0 nothing but the tests decides; 8 of them keep the promise of 1 in 20 together."""
+    limits = Limits(0.0, 0.0, 0.0)
+    found = sum(bool(pair(seed, limits, drift=0.15, unsteady=0.0).regressions) for seed in range(150))
+    assert found <= 10  # 5 % are 7.5; of which half are for the better
+
+
+def test_processes_that_differ_by_chance_are_kept_from_failing_by_the_limit() -> None:
+    """A new process may be faster or slower as a whole, which no test over rounds can know."""
+    found = sum(bool(pair(seed, Limits(), drift=0.15, unsteady=0.015).regressions) for seed in range(150))
+    assert found <= 1
+
+
+def test_a_fifth_slower_or_three_points_worse_is_found_all_the_same() -> None:
+    slower = [pair(seed, Limits(), drift=0.15, unsteady=0.03, slow=1.2) for seed in range(40)]
+    assert sum(any("int8: p50" in line for line in item.regressions) for item in slower) >= 38
+    worse = [pair(seed, Limits(), drift=0.15, unsteady=0.03, drop=0.03) for seed in range(40)]
+    assert sum(any("int8: top-1" in line for line in item.regressions) for item in worse) >= 38
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_lies_between_the_raw_p_values_and_bonferronis(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    for raw, p in zip(p_values, adjusted, strict=True):
+        assert raw <= p <= min(1.0, len(p_values) * raw)
+    in_order = [adjusted[index] for index in np.argsort(p_values, kind="stable")]
+    assert in_order == sorted(in_order)
+
+
+def test_holm_gives_the_worked_values() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
+
+
+@pytest.mark.parametrize(
+    ("hits1", "total1", "hits2", "total2", "low", "high"),
+    [
+        # Newcombe, Statistics in Medicine 17 (1998) 873-890, table II, method 10
+        (56, 70, 48, 80, 0.0524, 0.3339),
+        (9, 10, 3, 10, 0.1705, 0.8090),
+        (5, 56, 0, 29, -0.0381, 0.1926),
+        (0, 10, 0, 10, -0.2775, 0.2775),
+        (10, 10, 0, 10, 0.6075, 1.0),
+    ],
+)
+def test_the_unpaired_interval_gives_the_published_values(
+    hits1: int, total1: int, hits2: int, total2: int, low: float, high: float
+) -> None:
+    interval = unpaired_drop_interval(share_of(hits1, total1), share_of(hits2, total2))
+    assert (interval.low, interval.high) == (pytest.approx(100 * low, abs=0.006), pytest.approx(100 * high, abs=0.006))
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.data())
+def test_the_unpaired_p_and_interval_agree(total1: int, total2: int, data: st.DataObject) -> None:
+    before = share_of(data.draw(st.integers(0, total1)), total1)
+    after = share_of(data.draw(st.integers(0, total2)), total2)
+    interval, p = unpaired_drop_interval(before, after), unpaired_p(before, after)
+    assert 0 <= p <= 1
+    if abs(p - 0.05) > 1e-6:
+        assert (p < 0.05) == (interval.low > 0 or interval.high < 0)
+
+
+SAMPLE = st.lists(st.floats(-5, 5), min_size=1, max_size=12)
+
+
+@given(SAMPLE, SAMPLE)
+def test_the_shift_mirrors_and_its_interval_holds_its_estimate(first: list[float], second: list[float]) -> None:
+    there, back = shift_between(first, second), shift_between(second, first)
+    assert there.p == pytest.approx(back.p)
+    assert there.estimate == pytest.approx(-back.estimate)
+    assert there.smallest_p <= there.p <= 1
+    if there.interval is not None:
+        assert there.interval.low <= there.estimate <= there.interval.high
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 3), (4, 9), (20, 20), (50, 7), (60, 20), (120, 80)])
+def test_the_shift_has_the_p_value_that_scipy_has_and_an_interval_that_agrees_with_it(first: int, second: int) -> None:
+    from scipy.stats import mannwhitneyu
+
+    rng = np.random.default_rng(first * second)
+    for difference in (0.0, 0.4, 0.8, 3.0):
+        before, after = rng.standard_normal(first), difference + rng.standard_normal(second)
+        found = shift_between(before.tolist(), after.tolist())
+        method = "exact" if max(first, second) <= 50 else "asymptotic"
+        assert found.p == pytest.approx(mannwhitneyu(before, after, method=method).pvalue, rel=1e-6)
+        is_beyond = found.interval is not None and not found.interval.low <= 0 <= found.interval.high
+        assert is_beyond == (found.p <= 0.05)
+
+
+def test_three_rounds_on_a_side_prove_nothing() -> None:
+    found = shift_between([1.0, 1.1, 1.2], [9.0, 9.1, 9.2])
+    assert (found.interval, found.p) == (None, pytest.approx(0.1))
+
+
+@pytest.mark.parametrize("values", [[], [float("nan")], [float("inf"), 1.0]])
+def test_the_shift_refuses_what_is_no_sample(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        shift_between(values, [1.0])
+
+
+def test_intervals_apart_do_not_touch() -> None:
+    assert intervals_apart(Interval(1, 2), Interval(3, 4))
+    assert intervals_apart(Interval(3, 4), Interval(1, 2))
+    assert not intervals_apart(Interval(1, 3), Interval(3, 4))
+
+
+def order_of(first: Answers, second: Answers) -> list[int] | None:
+    order = same_order(first, second)
+    return None if order is None else order.tolist()
+
+
+def test_pictures_are_known_again_in_another_folder_and_another_order() -> None:
+    before = Answers(("/data/old/cat/1.jpg", "/data/old/dog/1.jpg"), None, ("cat", "dog"), {})
+    moved = Answers(("new/dog/1.jpg", "new/./cat/1.jpg"), None, ("dog", "cat"), {})
+    assert order_of(before, moved) == [1, 0]
+    assert order_of(before, Answers(("new/dog/2.jpg", "new/cat/1.jpg"), None, ("dog", "cat"), {})) is None
+    assert order_of(before, Answers(("new/dog/1.jpg", "new/cat/1.jpg"), None, ("cat", "dog"), {})) is None
+    assert order_of(before, Answers(("new/cat/1.jpg",), None, ("cat",), {})) is None
+
+
+def test_a_hash_tells_more_than_a_name_unless_pictures_are_there_twice() -> None:
+    before = Answers(("a.jpg", "b.jpg"), ("1" * 64, "2" * 64), ("cat", "dog"), {})
+    renamed = Answers(("x.jpg", "y.jpg"), ("2" * 64, "1" * 64), ("dog", "cat"), {})
+    assert order_of(before, renamed) == [1, 0]
+    twice = Answers(("b.jpg", "a.jpg"), ("1" * 64, "1" * 64), ("dog", "cat"), {})
+    assert order_of(dataclasses.replace(twice, files=("a.jpg", "b.jpg"), truth=("cat", "dog")), twice) == [1, 0]
+
+
+@given(st.permutations(range(6)))
+def test_pairing_finds_every_order(order: list[int]) -> None:
+    files = tuple(f"photos/{index}.jpg" for index in range(6))
+    before = Answers(files, None, tuple("ababab"), {"m": tuple("aabbab")})
+    after = Answers(
+        tuple(files[index] for index in order),
+        None,
+        tuple(before.truth[index] for index in order),
+        {"m": tuple(before.by_subject["m"][index] for index in order)},
+    )
+    found = same_order(before, after)
+    assert found is not None
+    assert after.right("m")[found].tolist() == before.right("m").tolist()

@@ -1,0 +1,249 @@
+"""The offline and camera scenarios of a measuring child, with fake and with real models."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.measuring.artifact_scenarios import (
+    FRAME_SIZE_WH,
+    PacedSource,
+    cover,
+    frames_due,
+    load_frames,
+    run_camera,
+    run_offline,
+)
+from benchmarks.measuring.protocol import AskCamera, AskOffline
+from edge_runtime.classifier import Classifier
+from edge_runtime.errors import EngineError
+from edge_runtime.pipeline.camera import classify_frames
+from edge_runtime.results import Classified
+from edge_runtime.sources.base import Frame
+from edge_runtime.testing import FakeEngine, fake_classifier, write_tiny_model
+
+BLACK = np.zeros((8, 8, 3), np.uint8)
+
+
+def write_list(folder: Path, paths: Sequence[Path]) -> str:
+    file = folder / "pictures.txt"
+    file.write_text("".join(f"{path}\n" for path in paths), encoding="utf-8", errors="surrogateescape")
+    return str(file)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{value}.png" for value in (0, 120, 250)]
+    for path in paths:
+        cv2.imwrite(str(path), np.full((30, 40, 3), int(path.stem), np.uint8))
+    return paths
+
+
+class Opener:
+    """Opens fake classifiers and remembers them."""
+
+    def __init__(self, *, delay_s: float = 0.0, fails: bool = False, late_s: Sequence[float] = ()) -> None:
+        self.engines: list[FakeEngine] = []
+        self._delay_s, self._fails, self._late_s = delay_s, fails, list(late_s)
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Classifier:
+        with self._lock:
+            late_s = self._late_s.pop(0) if self._late_s else 0.0
+            engine = FakeEngine(2, delay_s=self._delay_s, fails=self._fails)
+            self.engines.append(engine)
+        time.sleep(late_s)
+        return fake_classifier(engine=engine)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_offline_counts_what_every_worker_does_and_closes_all(
+    tmp_path: Path, pictures: list[Path], workers: int
+) -> None:
+    opener, threads = Opener(delay_s=0.005), cv2.getNumThreads()
+    run = run_offline(AskOffline(write_list(tmp_path, pictures), workers, 0.4), opener)
+    assert len(opener.engines) == workers
+    assert all(engine.closed and engine.invocations > 0 for engine in opener.engines)
+    invocations = sum(engine.invocations for engine in opener.engines)
+    # A loaded machine makes fewer; none makes more than the pause of each inference allows.
+    assert len(pictures) < run.images <= min(invocations, workers * run.wall_ns / 5e6 + workers)
+    assert run.wall_ns >= 0.4e9
+    assert run.cpu_ns > 0
+    assert cv2.getNumThreads() == threads
+
+
+def test_offline_begins_when_the_last_worker_is_there(tmp_path: Path, pictures: list[Path]) -> None:
+    opener = Opener(delay_s=0.01, late_s=[0.0, 0.5])
+    run = run_offline(AskOffline(write_list(tmp_path, pictures), 2, 0.2), opener)
+    first, second = (engine.invocations for engine in opener.engines)
+    # The first went on alone, at most as far as results may wait for their turn; that is not in the figure.
+    assert first > second
+    assert run.images <= 2 * run.wall_ns / 10e6 + 2
+
+
+def test_offline_pictures_that_fail_do_not_count(tmp_path: Path, pictures: list[Path]) -> None:
+    broken = [tmp_path / f"broken{index}.png" for index in range(3)]
+    for path in broken:
+        path.write_bytes(b"no picture")
+    opener = Opener(delay_s=0.002)
+    listed = [path for pair in zip(pictures, broken, strict=True) for path in pair]
+    run = run_offline(AskOffline(write_list(tmp_path, listed), 2, 0.3), opener)
+    assert 0 < run.images <= sum(engine.invocations for engine in opener.engines)
+
+
+def test_offline_says_what_is_wrong_where_all_fail(tmp_path: Path, pictures: list[Path]) -> None:
+    ask = AskOffline(write_list(tmp_path, pictures), 2, 0.05)
+    with pytest.raises(EngineError, match=r"not one of 3 pictures could be classified .*fake failed"):
+        run_offline(ask, Opener(fails=True))
+
+
+def test_offline_passes_on_that_a_model_cannot_be_opened_again(tmp_path: Path, pictures: list[Path]) -> None:
+    opener = Opener()
+
+    def open_once() -> Classifier:
+        if opener.engines:
+            raise EngineError("no second one")
+        return opener()
+
+    with pytest.raises(EngineError, match="no second one"):
+        run_offline(AskOffline(write_list(tmp_path, pictures), 2, 0.05), open_once)
+    assert opener.engines[0].closed
+
+
+def test_offline_gives_an_answer_of_a_model_slower_than_its_time(tmp_path: Path, pictures: list[Path]) -> None:
+    run = run_offline(AskOffline(write_list(tmp_path, pictures), 1, 0.01), Opener(delay_s=0.1))
+    assert run.images == 1
+    assert run.wall_ns >= 0.1e9
+
+
+def frames_of(source: PacedSource, until_s: float | None = None, pause_s: float = 0.0) -> list[Frame]:
+    found = []
+    for frame in source.frames(until_s):
+        assert isinstance(frame, Frame)
+        assert time.perf_counter() >= frame.started_s
+        found.append(frame)
+        time.sleep(pause_s)
+    return found
+
+
+def test_paced_source_shows_every_frame_to_who_keeps_up() -> None:
+    white = BLACK + np.uint8(255)
+    frames = frames_of(PacedSource([BLACK, white], fps=20, frames=6))
+    numbers = [frame.number for frame in frames]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] < 6
+    assert [frame.image_hwc_rgb_u8 is white for frame in frames] == [number % 2 == 1 for number in numbers]
+    gaps = {round((b.started_s - a.started_s) / (b.number - a.number), 6) for a, b in itertools.pairwise(frames)}
+    assert gaps == {0.05}  # due times, not the moments when somebody looked
+    assert all(frame.time_s == pytest.approx(frame.number / 20) for frame in frames)
+    assert all(frame.captured_at is not None for frame in frames)
+
+
+def test_paced_source_gives_the_newest_frame_to_who_is_slow() -> None:
+    frames = frames_of(PacedSource([BLACK], fps=100, frames=40), pause_s=0.08)
+    numbers = [frame.number for frame in frames]
+    assert len(numbers) <= 6
+    assert all(b - a >= 8 for a, b in itertools.pairwise(numbers))
+
+
+def test_paced_source_ends_in_time() -> None:
+    assert frames_of(PacedSource([BLACK], fps=1, frames=100), until_s=time.perf_counter() + 0.01)[0].number == 0
+    assert frames_of(PacedSource([BLACK], fps=1, frames=100), until_s=time.perf_counter() - 1) == []
+
+
+def test_age_counts_from_the_moment_that_a_frame_was_due() -> None:
+    classifier = fake_classifier(engine=FakeEngine(2, delay_s=0.05))
+    results = [result for result, _ in classify_frames(PacedSource([BLACK], fps=30, frames=8), classifier)]
+    stamps = [result.frame for result in results if isinstance(result, Classified) and result.frame]
+    assert all(stamp.age_ms >= 50 for stamp in stamps)
+    assert len(stamps) < 8
+
+
+def test_camera_counts_frames_and_ages(tmp_path: Path, pictures: list[Path]) -> None:
+    trace = run_camera(AskCamera(write_list(tmp_path, pictures), 20, 0.5), fake_classifier())
+    assert (trace.width, trace.height) == FRAME_SIZE_WH
+    assert trace.frames == 10
+    assert 1 <= len(trace.ages_ns) <= 10
+    assert all(age_ns > 0 for age_ns in trace.ages_ns)
+
+
+def test_camera_of_a_model_slower_than_its_time_drops_the_rest(tmp_path: Path, pictures: list[Path]) -> None:
+    classifier = fake_classifier(engine=FakeEngine(2, delay_s=0.3))
+    trace = run_camera(AskCamera(write_list(tmp_path, pictures), 100, 0.2), classifier)
+    assert (trace.frames, len(trace.ages_ns)) == (20, 1)
+    assert trace.ages_ns[0] >= 300_000_000
+
+
+@given(st.integers(1, 240), st.integers(1, 100))
+def test_frames_that_are_due_in_tenths_of_a_second(fps: int, tenths: int) -> None:
+    assert frames_due(tenths / 10, fps) == -(-fps * tenths // 10)
+
+
+def test_camera_without_a_picture_that_can_be_decoded(tmp_path: Path) -> None:
+    (tmp_path / "input.bin").write_bytes(bytes(192))
+    with pytest.raises(EngineError, match="no picture can be shown as a camera frame"):
+        run_camera(AskCamera(write_list(tmp_path, [tmp_path / "input.bin"]), 30, 0.1), fake_classifier())
+
+
+def test_camera_takes_a_few_readable_pictures(tmp_path: Path, pictures: list[Path]) -> None:
+    frames = load_frames([tmp_path / "missing.png", *pictures * 7])
+    assert len(frames) == 10
+    assert {frame.shape for frame in frames} == {(720, 1280, 3)}
+    assert [int(frame[0, 0, 0]) for frame in frames[:3]] == [0, 120, 250]
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+def test_cover_fills_the_frame_without_distortion(width: int, height: int) -> None:
+    # A grey ramp in each direction: equal slopes in the frame mean that nothing was stretched one way.
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    frame = cover(np.stack([across, down, across], axis=2).astype(np.uint8), (64, 36))
+    assert frame.shape == (36, 64, 3)
+    if min(width, height) >= 30:
+        spans = np.ptp(frame[:, :, 0].astype(int)) / 64, np.ptp(frame[:, :, 1].astype(int)) / 36
+        assert spans[0] == pytest.approx(spans[1], abs=0.1)
+
+
+def test_cover_of_a_needle_takes_little_memory() -> None:
+    assert cover(np.zeros((20_000, 1, 3), np.uint8), FRAME_SIZE_WH).shape == (720, 1280, 3)
+
+
+CHILD = """
+import json, sys
+from pathlib import Path
+from benchmarks.measuring.artifact_scenarios import run_camera
+from benchmarks.measuring.artifact_scenarios import run_offline
+from benchmarks.measuring.protocol import AskCamera, AskOffline
+from edge_runtime.classifier import Classifier
+model, listed = sys.argv[1:]
+offline = run_offline(AskOffline(listed, 2, 0.2), lambda: Classifier(model))
+with Classifier(model) as classifier:
+    camera = run_camera(AskCamera(listed, 30, 0.2), classifier)
+heavy = [name for name in ("scipy", "matplotlib", "tensorflow", "keras") if name in sys.modules]
+print(json.dumps([offline.images, offline.wall_ns, camera.frames, len(camera.ages_ns), heavy]))
+"""
+
+
+def test_a_real_model_in_a_process_of_its_own_without_the_reports_libraries(
+    tmp_path: Path, pictures: list[Path]
+) -> None:
+    model = write_tiny_model(tmp_path / "tiny.tflite")
+    command = [sys.executable, "-c", CHILD, str(model), write_list(tmp_path, pictures)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    images, wall_ns, frames, answers, heavy = json.loads(done.stdout.splitlines()[-1])
+    assert images > 0
+    assert wall_ns >= 0.2e9
+    assert frames == 6
+    assert 1 <= answers <= 6
+    assert heavy == []

@@ -1,0 +1,315 @@
+"""Other tools beside ours: the loop that times them, the processes, the table, the whole command with fake tools."""
+
+from __future__ import annotations
+
+from support.paths import CHECKOUT
+
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.peers.comparison import summarize
+from benchmarks.peers.markdown import is_right_refusal, plain, render
+from benchmarks.peers.measuring import DAMAGED, Round, Seen, ask_child, draw_awkward, run_process
+from benchmarks.peers.plan import NotMeasured, Peer, Places, plan_peers
+from benchmarks.peers.records import PeersReport
+from benchmarks.peers.scripts import loop
+from edge_runtime import Classifier
+from edge_runtime.errors import EngineError, ImageError
+from edge_runtime.model.bundle import read_bundle_manifest
+
+ENVIRONMENTS = ("mediapipe", "litert", "onnxruntime", "ultralytics")
+
+# Stands for the Python of a peer's environment: it answers red to everything and stumbles as it is told to.
+FAKE_TOOL = """
+import json, os, sys, time
+request = json.load(open(sys.argv[2]))
+pictures = request["pictures"]
+if request["awkward"]:
+    print(json.dumps({"awkward": ["answered"] * len(request["awkward"])}))
+else:
+    print("a library says hello")
+    answers = ["red"] * (len(pictures) - 1) + [None]
+    total = [2_000_000] * (len(pictures) - 1) + [None]
+    print(json.dumps({
+        "runtime": "fake 1", "facts": {"parameters": 0.5}, "answered_ns": time.monotonic_ns(), "answers": answers,
+        "total_ns": total, "inference_ns": [None] * len(pictures), "cpu_ns": 1_000_000 * len(pictures),
+        "errors": {str(len(pictures) - 1): "ValueError: <b>no</b> | not this one"}, "peak_bytes": 1_000_000,
+    }))
+"""
+
+
+def make_environment(root: Path, name: str, script: str) -> None:
+    """A virtual environment whose Python runs ``script`` instead of what it is given."""
+    program = root / f".venv-{name}" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    fake = root / f"{name}.py"
+    fake.write_text(script)
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{fake}" "$@"\n')
+    program.chmod(0o755)
+    (program.parents[1] / ".setup").touch()
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
+def test_the_first_of_the_largest_scores_wins(scores):
+    labels = [str(index) for index in range(len(scores))]
+    assert scores[int(loop.label_of(scores, labels, 0.5))] == max(scores)
+    assert loop.label_of([0.4, 0.4], ["a", "b"], 0.5) == "a"
+
+
+def test_one_score_is_decided_by_the_threshold_and_a_label_is_taken_as_it_is():
+    assert [loop.label_of([score], ["no", "yes"], 0.7) for score in (0.69, 0.7)] == ["no", "yes"]
+    assert loop.label_of("maybe", ["no", "yes"], 0.7) == "maybe"
+
+
+def test_a_picture_that_fails_is_told_and_the_others_are_timed():
+    def classify(path):
+        if path == "bad":
+            raise OSError("cannot\nread")
+        return [0.1, 0.9], 5
+
+    seen = loop.time_pictures(classify, {"pictures": ["a", "bad", "c"], "labels": ["x", "y"], "threshold": 0.5})
+    assert seen["answers"] == ["y", None, "y"]
+    assert seen["inference_ns"] == [5, None, 5]
+    assert [value is None for value in seen["total_ns"]] == [False, True, False]
+    assert seen["errors"] == {"1": "OSError: cannot read"}
+
+
+def test_a_tool_that_stops_for_good_is_opened_again():
+    opened = []
+
+    def opener(request):
+        opened.append(request)
+        state = {"broken": False}
+
+        def classify(path):
+            if state["broken"] or path == "grey":
+                state["broken"] = True
+                raise ValueError("graph has errors")
+            if path == "cut":
+                raise OSError("cut off")
+            return "red", None
+
+        return "fake", classify, {}
+
+    outcomes = loop.try_awkward(opener, {"pictures": ["good"], "awkward": ["grey", "cut", "fine"]})
+    assert "answers no other picture" in outcomes[0]
+    assert outcomes[1:] == ["refused: OSError: cut off", "answered"]
+    assert len(opened) == 2
+    assert [is_right_refusal(outcome) for outcome in outcomes] == [False, True, False]
+
+
+def test_a_tool_that_is_not_there_is_a_result():
+    request = {"peer": "peer_of_nobody", "awkward": [], "pictures": ["a"]}
+    assert loop.run(request)["error"].startswith("ModuleNotFoundError")
+
+
+def test_our_own_program_takes_the_awkward_files_and_refuses_the_damaged(tmp_path, tiny_bundle):
+    with Classifier(tiny_bundle) as classifier:
+        for what, file in draw_awkward(tmp_path).items():
+            if what in DAMAGED:
+                with pytest.raises(ImageError):
+                    classifier.classify(file)
+            else:
+                assert classifier.classify(file)
+
+
+def test_why_an_environment_is_missing(tmp_path):
+    places = Places(tmp_path)
+    assert "make bench-peers makes it" in places.why_missing("litert")
+    folder = tmp_path / ".venv-litert"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/python").touch()
+    (folder / "pip.txt").write_text("WARNING: x\nERROR: Could not find it\nERROR: No matching distribution for y\n\n")
+    assert places.python("litert") is None
+    assert places.why_missing("litert") == "cannot be installed here: ERROR: No matching distribution for y"
+    (folder / ".setup-1").touch()
+    assert places.python("litert") == folder / "bin/python"
+    assert places.python("edgekit") == Path(sys.executable)
+
+
+def test_a_process_that_fails_says_its_last_line():
+    with pytest.raises(EngineError, match="exit code 3: the reason"):
+        run_process([sys.executable, "-c", "import sys; print('the reason', file=sys.stderr); sys.exit(3)"], 60)
+    assert run_process([sys.executable, "-c", "raise SystemExit(1)"], 60, good=(0, 1)).peak_bytes > 0
+    with pytest.raises(EngineError, match="cannot be started"):
+        run_process(["/no/such/program"], 60)
+
+
+def test_a_process_that_hangs_is_stopped_with_its_children(tmp_path):
+    noted = tmp_path / "child"
+    script = f"""
+import pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+pathlib.Path({str(noted)!r}).write_text(str(child.pid))
+time.sleep(600)
+"""
+    with pytest.raises(EngineError, match="did not end within 2 s"):
+        run_process([sys.executable, "-c", script], 2)
+    deadline_s = time.monotonic() + 60
+    while is_running(noted.read_text()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def is_running(pid: str) -> bool:
+    try:
+        state = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize("said", ["", "hello", "[1]", '{"error": "no such model"}'])
+def test_an_answer_that_is_none_is_an_error(tmp_path, said):
+    program = tmp_path / "program.py"
+    program.write_text(f"print({said!r})")
+    with pytest.raises(EngineError, match=r"gave no result|no such model"):
+        ask_child([sys.executable, program], {}, tmp_path, 60)
+
+
+def test_the_plan_lists_what_is_not_there(tiny_bundle, tmp_path):
+    make_environment(tmp_path, "litert", FAKE_TOOL)
+    manifest = read_bundle_manifest(tiny_bundle)
+    peers, missing = plan_peers(tiny_bundle, manifest, None, 1, Places(tmp_path))
+    held = {artifact.variant.value for artifact in manifest.artifacts}
+    assert {peer.what for peer in peers} <= held
+    assert {peer.environment for peer in peers} == {"edgekit", "litert"}
+    absent = {one.name for one in missing}
+    assert "Keras predict" in absent
+    assert {"float32", "int8", "onnx-float32", "onnx-int8"} - held <= absent
+    assert sum(name.startswith("Ultralytics") for name in absent) == 3
+
+
+OURS = Peer("edgekit", "int8", "edgekit", "peer_edgekit", Path("m"), "", "1")
+THEIRS = Peer("other", "int8", "litert", "peer_litert", Path("m"), OURS.name, "1")
+EQUIVALENT = replace(THEIRS, tool="equivalent", model=None)
+
+
+def a_round(total_ms: float, answers: tuple[str | None, ...]) -> Round:
+    answered = sum(answer is not None for answer in answers)
+    errors = {index: "refused" for index, answer in enumerate(answers) if answer is None}
+    return Round(answers, (total_ms,) * answered, (), errors, 0.5, 1.0, 1000, 2.0)
+
+
+def test_ratios_are_paired_by_round_and_an_unanswered_picture_is_wrong():
+    ours = Seen(OURS, rounds=[a_round(ms, ("a", "b")) for ms in (1.0, 10.0, 2.0)])
+    theirs = Seen(THEIRS, rounds=[a_round(ms, ("a", None)) for ms in (2.0, 20.0, 4.0)])
+    equivalent = Seen(EQUIVALENT, rounds=[a_round(3.0, ("b", "b")), a_round(3.0, ("b", "a"))])
+    failed = Seen(replace(THEIRS, tool="failed"), error="it broke")
+    rows, missing = summarize([ours, theirs, equivalent, failed], ["a", "b"], seed=0)
+    assert missing == [NotMeasured("failed, int8", "it broke")]
+    first, second, third = rows
+    assert first.times_ours is None
+    assert first.accuracy is not None
+    assert first.accuracy.hits == 2
+    assert second.times_ours is not None
+    assert second.times_ours.median == pytest.approx(2.0)
+    assert second.times_ours.interval is not None
+    assert second.times_ours.interval.low == pytest.approx(2.0)
+    assert (second.accuracy.hits, second.agreement.hits, second.answered) == (1, 1, 1)
+    assert second.refusals == {"refused": 1}
+    assert second.inference_ms is None
+    assert second.pictures_per_s == 1.0
+    assert (third.accuracy, third.agreement, third.is_steady) == (None, None, False)
+
+
+@given(st.text(max_size=40))
+def test_text_from_outside_stays_text(text):
+    line = plain(text)
+    assert not set(line) & set("<>|`[]\\\n\r")
+
+
+def test_the_tables_say_what_was_not_measured_and_escape_it():
+    ours = Seen(OURS, runtime="litert 2", rounds=[a_round(1.0, ("a",))], awkward={DAMAGED[0]: "answered"})
+    rows, _ = summarize([ours], ["a"], 0)
+    report = PeersReport(
+        *(1, "2026-01-01", "python <x>", {"cpu_model": "cpu"}, "bundle", "model", 2, "8x8", "a|b", "test", 1, 1, 0),
+        *(0.1, 0.2, tuple(rows), (NotMeasured("MediaPipe", "<script>x</script>"),)),
+    )
+    text = render(report)
+    assert "## Not measured" in text
+    assert "<script>" not in text
+    assert "a|b" not in text
+    assert f"edgekit, int8: {DAMAGED[0]}: answered" in text
+    tables = [block for block in text.split("\n\n") if block.startswith("| tool")]
+    assert len(tables) == 2
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.peers", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=CHECKOUT)
+
+
+def test_the_whole_command_with_fake_tools(tmp_path, tiny_bundle, colored_pictures):
+    make_environment(tmp_path, "litert", FAKE_TOOL)
+    make_environment(tmp_path, "mediapipe", "import sys; sys.exit('no such library')")
+    out = tmp_path / "out"
+    given_ = ("--bundle", tiny_bundle, "--data", colored_pictures, "--environments", tmp_path, "--out", out)
+    done = run_command(*given_, "--pictures", "8", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((out / "peers.json").read_text())
+    assert (out / "peers.md").read_text() in done.stdout
+    rows = {row["tool"]: row for row in report["rows"]}
+    assert rows["edgekit"]["answered"] == 8
+    assert rows["edgekit"]["accuracy"]["hits"] == rows["edge-run classify"]["accuracy"]["hits"]
+    assert rows["edge-run classify"]["agreement"]["fraction"] == 1.0
+    assert rows["edge-run classify"]["awkward"]["text named .jpg"].startswith("refused")
+    loop_row = rows["plain LiteRT loop"]
+    assert (loop_row["answered"], loop_row["total_ms"], loop_row["runtime"]) == (7, 2.0, "fake 1")
+    assert loop_row["times_ours"]["rounds"] == 1
+    reasons = {one["name"]: one["reason"] for one in report["not_measured"]}
+    assert any("no such library" in reason for reason in reasons.values())
+    assert any(name.startswith("Ultralytics") for name in reasons)
+    again = run_command(*given_)
+    assert again.returncode == 7
+    assert "already exists" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_bad_input_is_one_sentence(tmp_path, tiny_bundle):
+    for arguments in (
+        ("--bundle", tmp_path),
+        ("--bundle", tiny_bundle),
+        ("--bundle", tiny_bundle, "--keras", tmp_path),
+    ):
+        done = run_command(*arguments, "--out", tmp_path / "out")
+        assert done.returncode in (2, 4), done.stderr
+        assert done.stderr.startswith("error: ")
+        assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_make_knows_every_environment():
+    makefile = (CHECKOUT / "Makefile").read_text()
+    peers = re.search(r"^PEERS := (.*)$", makefile, re.MULTILINE)
+    assert peers is not None
+    assert sorted([*peers[1].split(), "mediapipe"]) == sorted(ENVIRONMENTS)
+    for name in peers[1].split():
+        assert (CHECKOUT / "benchmarks/peers/environments" / f"{name}.txt").is_file()
+
+
+@pytest.mark.slow
+def test_the_real_tools_that_are_here(small_run, small_bundle, tmp_path):
+    """MediaPipe and whatever else ``make bench-peers`` has installed; Keras is always here."""
+    if Places(CHECKOUT).python("mediapipe") is None:
+        pytest.skip("no virtual environment with MediaPipe (make test prepares .venv-mediapipe)")
+    arguments = ("--bundle", small_bundle, "--keras", small_run, "--out", tmp_path / "out", "--timeout", "200")
+    done = run_command(*arguments, "--pictures", "6", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads((tmp_path / "out/peers.json").read_text())["rows"]}
+    for name in ("MediaPipe ImageClassifier, float32", "MediaPipe ImageClassifier, int8", "Keras predict, model.keras"):
+        assert rows[name]["answered"] == rows[name]["pictures"]
+        assert rows[name]["agreement"]["fraction"] > 0.5
+    assert rows["Keras predict, model.keras"]["model_facts"]["parameters"] > 0
+    assert "answers no other" in rows["MediaPipe ImageClassifier, float32"]["awkward"]["grey JPEG"]

@@ -1,0 +1,312 @@
+"""The page, its plots and pictures, and the published schema."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.records import Report, Verdict
+from benchmarks.report import plots, schema
+from benchmarks.report.page import MAX_TILES, read_tiles, render_page
+from benchmarks.report.plots import Point, pareto_front, pareto_plot, write_pareto_svg
+from benchmarks.report.testing import SAMPLES, Sample, sample_latencies, sample_report
+from edge_runtime.contract import InputSpec
+
+KERAS = Sample("keras-function", 4.0)
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Tags(HTMLParser):
+    """The start tags of a page with their attributes, and whether all were closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br", "li", "dt", "dd"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("li", "dt", "dd"):
+            assert self.open.pop() == tag
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def svg_of(url: str | None) -> ET.Element:
+    assert url is not None
+    return ET.fromstring(base64.b64decode(url.partition("base64,")[2]))  # noqa: S314
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    made = sample_report()
+    return dataclasses.replace(made, verdict=Verdict("int8", "Ship int8."))
+
+
+@pytest.fixture(scope="module")
+def page(report: Report) -> str:
+    return render_page(report, sample_latencies(), read_tiles(report))
+
+
+def test_the_page_stands_alone_and_is_whole(page: str) -> None:
+    tags = Tags(page)
+    assert tags.open == []
+    assert not tags.of("script")
+    assert not tags.of("link")
+    assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
+    assert "http" not in re.sub(r"data:[^\"]+", "", page)
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in tags.of("meta")
+    assert "prefers-color-scheme: dark" in page
+    assert len(page) < 2_000_000
+
+
+def test_the_page_can_be_read_aloud(page: str) -> None:
+    tags = Tags(page)
+    assert tags.of("html") == [{"lang": "en"}]
+    assert all(header.get("scope") in ("col", "row") for header in tags.of("th"))
+    assert len(tags.of("img")) >= 5
+    assert all(image.get("alt") for image in tags.of("img"))
+    # What is wider than a phone scrolls in a box of its own, which the keyboard reaches.
+    wrappers = [box for box in tags.of("div") if box.get("class") == "scroll"]
+    assert len(wrappers) == len(tags.of("table")) >= 9
+    assert all(box.get("tabindex") == "0" for box in wrappers)
+
+
+def test_the_verdict_comes_first(page: str) -> None:
+    texts = ("Ship int8.", "Before you quote a figure", "<h2>Models", "<h2>Accuracy against latency", "<h2>Reproduce")
+    places = [page.index(text) for text in texts]
+    assert places == sorted(places)
+
+
+def test_the_page_escapes_everything() -> None:
+    labels = (f"{HOSTILE}a", "b")
+    made = sample_report((KERAS, Sample("int8", 0.5, lost=2), Sample("x", 1.0, error=HOSTILE)), labels=labels)
+    made = dataclasses.replace(
+        made,
+        model_name=HOSTILE,
+        command=HOSTILE,
+        remarks=(HOSTILE,),
+        invalid=(HOSTILE,),
+        verdict=Verdict(None, HOSTILE),
+        data=dataclasses.replace(made.data, source=HOSTILE),
+        machine=dataclasses.replace(made.machine, cpu_model=f'"{HOSTILE}'),
+    )
+    page = render_page(made, {}, read_tiles(made))
+    assert HOSTILE not in page
+    assert Tags(page).of("script") == []
+    assert page.count("&lt;script&gt;") > 8
+
+
+def test_a_report_without_figures_is_a_page_all_the_same() -> None:
+    made = sample_report((Sample("int8", 0.5, error="broken"),))
+    page = render_page(made, {}, ())
+    assert Tags(page).open == []
+    assert Tags(page).of("img") == []
+    assert "not measured" in page
+    assert "int8 was not measured: broken." in page
+
+
+def test_names_that_are_no_text_do_not_stop_the_page() -> None:
+    made = sample_report((KERAS, Sample("int8", 0.5, lost=2)))
+    made = dataclasses.replace(made, bundle="bundle\udcff")
+    render_page(made, {}, ()).encode("utf-8")
+
+
+def test_flips_are_shown_small_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = sample_report((KERAS, Sample("int8", 0.5, lost=3), Sample("dynamic", 0.6, lost=1)))
+    picture = np.random.default_rng(0).integers(0, 255, (600, 900, 3), np.uint8)
+    Path("pictures/cat").mkdir(parents=True)
+    cv2.imwrite("pictures/cat/0.jpg", picture)
+    Path("pictures/cat/2.jpg").write_bytes(b"no picture")
+    first, second, third = read_tiles(made)
+    assert first.name == "cat/0.jpg"
+    assert [item.subject for item in first.changed] == ["int8", "dynamic"]
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(first.jpeg_url.partition(",")[2]), np.uint8), 1)
+    assert shown.shape == (107, 160, 3)
+    assert first.is_wrong
+    assert (second.jpeg_url, second.reason != "") == ("", True)  # pictures/dog/1.jpg is not there
+    assert third.jpeg_url == ""
+    page = render_page(made, {}, (first, second, third))
+    assert page.count("cannot be shown: ") == 2
+    assert page.count("data:image/jpeg") == 1
+
+
+def test_pictures_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(page, "_MAX_CHARACTERS", 30_000)
+    for label, start in (("cat", 0), ("dog", 1)):
+        Path("pictures", label).mkdir(parents=True)
+        for index in range(start, 12, 2):
+            noise = np.random.default_rng(index).integers(0, 255, (200, 200, 3), np.uint8)
+            cv2.imwrite(f"pictures/{label}/{index}.jpg", noise)
+    tiles = read_tiles(sample_report((KERAS, Sample("int8", 0.5, lost=12))))
+    assert 0 < sum(len(tile.jpeg_url) for tile in tiles) <= 30_000
+    assert "too large" in tiles[-1].reason
+    many = [Sample(f"v{index}", 0.5, lost=index * 5) for index in range(10)]
+    assert len(read_tiles(sample_report((KERAS, *many), rounds=2, calls=1))) <= MAX_TILES
+
+
+def test_pictures_of_bare_bytes_are_shown_by_the_models_size(tmp_path: Path) -> None:
+    made = sample_report((KERAS, Sample("int8", 0.5, lost=1)))
+    file = tmp_path / "0.bin"
+    file.write_bytes(bytes(32 * 32 * 3))
+    performance = made.subjects[1].performance
+    assert performance is not None
+    assert performance.against_keras is not None
+    flip = dataclasses.replace(performance.against_keras.flips[0], file=str(file))
+    against = dataclasses.replace(performance.against_keras, flips=(flip,))
+    subject = dataclasses.replace(made.subjects[1], performance=dataclasses.replace(performance, against_keras=against))
+    made = dataclasses.replace(made, subjects=(made.subjects[0], subject))
+    assert read_tiles(made, InputSpec(width=32, height=32))[0].jpeg_url
+    assert read_tiles(made)[0].reason
+
+
+def point(name: str, p50_ms: float, accuracy: float) -> Point:
+    return Point(name, p50_ms, accuracy, accuracy - 1, accuracy + 1, 1000, False)
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    points = [
+        point("slow", 9, 90),
+        point("best", 3, 95),
+        point("fast", 1, 80),
+        point("worse", 3, 94),
+        point("x", 4, 95),
+    ]
+    assert [item.name for item in pareto_front(points)] == ["fast", "best"]
+    assert pareto_front([]) == []
+
+
+def test_plots_are_svg_and_the_same_each_time(report: Report) -> None:
+    latencies = sample_latencies()
+    assert pareto_plot(report) == pareto_plot(report)
+    for url in (
+        plots.latency_plot(report, latencies),
+        plots.stages_plot(report),
+        plots.memory_plot(report),
+        plots.rounds_plot(report),
+    ):
+        assert svg_of(url).tag.endswith("svg")
+    assert b"<script" not in base64.b64decode(pareto_plot(report).partition("base64,")[2])
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        (Sample("int8", 0.5),),
+        (KERAS, Sample("a$b$ \\frac", 0.5)),
+        (KERAS, Sample("int8", 0.5, 0), Sample("bad", 0.1, lost=240)),
+        SAMPLES[3:6],
+        (Sample("int8", 0.5, error="broken"),),
+    ],
+)
+def test_plots_of_odd_reports(samples: tuple[Sample, ...]) -> None:
+    made = sample_report(samples, rounds=3, calls=2)
+    assert svg_of(pareto_plot(made)).tag.endswith("svg")
+    has_figures = samples[0].error is None
+    drawn = (plots.latency_plot(made, sample_latencies(samples)), plots.stages_plot(made), plots.memory_plot(made))
+    assert all((url is not None) == has_figures for url in drawn)
+    assert (plots.rounds_plot(made) is not None) == has_figures
+
+
+def test_a_single_round_has_no_plot_of_rounds() -> None:
+    assert plots.rounds_plot(sample_report((KERAS, Sample("int8", 0.5)), rounds=1)) is None
+
+
+def test_the_plot_for_a_readme_is_on_white(report: Report, tmp_path: Path) -> None:
+    write_pareto_svg(report, tmp_path / "pareto.svg")
+    text = (tmp_path / "pareto.svg").read_text(encoding="utf-8")
+    assert ET.fromstring(text).tag.endswith("svg")  # noqa: S314
+    assert "fill: #ffffff" in text
+
+
+def test_the_published_schema_is_what_the_records_say() -> None:
+    published = Path(schema.__file__).with_name(schema.SCHEMA_FILE).read_text(encoding="utf-8")
+    assert published == schema.to_text(), (
+        "write it anew: python -m benchmarks.report.schema > benchmarks/report/schema.json"
+    )
+
+
+def test_the_schema_describes_its_fields() -> None:
+    made = schema.report_schema()
+    latency = made["$defs"]["LatencySummary"]
+    assert latency["additionalProperties"] is False
+    assert latency["properties"]["p99_ms"]["type"] == ["number", "null"]
+    assert latency["properties"]["p99_ms"]["description"].startswith("null with fewer than 100 calls")
+    assert made["$defs"]["Settings"]["properties"]["scenarios"]["items"]["enum"][0] == "single-stream"
+    assert made["$defs"]["Report"]["properties"]["schema_version"]["const"] == 2
+    plain = [entry for entry in made["$defs"].values() if "description" not in entry]
+    assert plain == []
+
+
+def test_the_schema_refuses_types_that_are_not_read() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Odd:
+        when: bytes
+
+    Odd.__annotations__["when"] = bytes
+    with pytest.raises(TypeError, match="expected a type"):
+        schema.json_schema(Odd)
+
+
+def problems(value: Any, rule: dict[str, Any], root: dict[str, Any], where: str = "$") -> list[str]:
+    """What a validator of JSON Schema would say, for the few keywords that the schema uses."""
+    if "$ref" in rule:
+        return problems(value, root["$defs"][rule["$ref"].rpartition("/")[2]], root, where)
+    if "anyOf" in rule:
+        return min((problems(value, option, root, where) for option in rule["anyOf"]), key=len)
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+    names = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not any(
+        is_number
+        if name == "number"
+        else is_number and value == int(value)
+        if name == "integer"
+        else isinstance(value, kinds[name])
+        for name in names
+    ):
+        return [f"{where}: {value!r} is no {names}"]
+    if ("enum" in rule and value not in rule["enum"]) or ("const" in rule and value != rule["const"]):
+        return [f"{where}: {value!r} is not allowed"]
+    if isinstance(value, list):
+        return [text for i, item in enumerate(value) for text in problems(item, rule["items"], root, f"{where}[{i}]")]
+    if isinstance(value, dict):
+        fields, others = rule.get("properties", {}), rule["additionalProperties"]
+        found = [f"{where}.{name}: missing" for name in rule.get("required", ()) if name not in value]
+        found += [f"{where}.{name}: unknown" for name in value if others is False and name not in fields]
+        known = [(name, item, fields.get(name, others)) for name, item in value.items() if fields.get(name, others)]
+        return found + [text for name, item, one in known for text in problems(item, one, root, f"{where}.{name}")]
+    return []
+
+
+def test_a_report_follows_the_schema_and_an_altered_one_does_not() -> None:
+    """By a checker of our own, because no validator of JSON Schema is among the packages of the tests."""
+    made = schema.report_schema()
+    data = json.loads(sample_report().to_json())
+    assert problems(data, made, made) == []
+    data["machine"]["colour"] = "green"
+    del data["data"]["sha256"]
+    data["subjects"][3]["performance"]["single_stream"]["latency"]["p50_ms"] = "fast"
+    assert sorted(text.partition(":")[0] for text in problems(data, made, made)) == [
+        "$.data.sha256",
+        "$.machine.colour",
+        "$.subjects[3].performance.single_stream.latency.p50_ms",
+    ]

@@ -1,0 +1,269 @@
+"""Tables, caveats, Markdown and files of a report."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, REPORT_FILE, NotMeasured, Report, Unreadable, read_report
+from benchmarks.report.facts import caveats
+from benchmarks.report.files import RawAnswers, write_answers, write_report
+from benchmarks.report.markdown import escape, render_markdown, render_table
+from benchmarks.report.tables import (
+    MOST_LABELS,
+    main_table,
+    moved_table,
+    per_label_table,
+    resources_table,
+    threads_table,
+    throughput_table,
+)
+from benchmarks.report.testing import Sample, sample_answers, sample_latencies, sample_report
+from benchmarks.report.wording import joined, p_value, signed, significant
+from edge_runtime.errors import DataError, ManifestError
+
+FUNCTION = Sample("keras-function", 4.0)
+INT8 = Sample("int8", 0.5, lost=2, gained=1)
+BROKEN = Sample("edgetpu", 1.0, error="no delegate")
+
+
+def small(*samples: Sample, **options: int) -> Report:
+    return sample_report(samples or (FUNCTION, INT8), **{"images": 40, "keras_right": 36, "rounds": 6, **options})
+
+
+def changed(report: Report, name: str, **figures: object) -> Report:
+    """The report with other figures of one subject."""
+    subjects = [
+        dataclasses.replace(subject, performance=dataclasses.replace(subject.performance, **figures))
+        if subject.name == name and subject.performance
+        else subject
+        for subject in report.subjects
+    ]
+    return dataclasses.replace(report, subjects=tuple(subjects))
+
+
+def test_a_sample_is_as_a_run_makes_it() -> None:
+    report = small(FUNCTION, INT8, BROKEN)
+    int8 = report.subjects[1].performance
+    assert int8 is not None
+    assert int8.against_keras is not None
+    assert (int8.accuracy.top1.hits, int8.against_keras.lost, int8.against_keras.gained) == (35, 2, 1)
+    assert int8.single_stream.speedup is not None
+    assert int8.single_stream.speedup.median == pytest.approx(8, rel=0.1)
+    assert not report.is_complete
+    assert small().is_complete
+
+
+def test_the_main_table_has_a_row_a_subject_with_intervals() -> None:
+    table = main_table(small(FUNCTION, INT8, BROKEN))
+    rows = {row.cells[0].text: dict(zip(table.header, row.cells, strict=True)) for row in table.rows}
+    assert list(rows) == ["keras-function", "int8", "edgetpu"]
+    assert [row.kind for row in table.rows] == ["keras", "", "failed"]
+    assert (rows["int8"]["accuracy"].text, rows["int8"]["accuracy"].small) == ("87.5 %", "73.9 to 94.5")
+    assert rows["int8"]["against Keras, points"].text == "-2.50"
+    assert rows["int8"]["speed-up"].small
+    assert rows["int8"]["p50, ms"].small
+    assert rows["edgetpu"]["accuracy"].text == "not measured"
+
+
+def test_columns_that_nobody_fills_are_left_out() -> None:
+    assert "top-5" not in main_table(small()).header
+    assert "top-5" in main_table(sample_report((FUNCTION, INT8), labels=tuple("abcdef"))).header
+    alone = main_table(small(INT8)).header
+    assert not {"McNemar p", "agrees with Keras", "speed-up"} & set(alone)
+
+
+def test_the_chosen_row_is_marked() -> None:
+    report = small()
+    report = dataclasses.replace(report, verdict=dataclasses.replace(report.verdict, variant="int8"))
+    assert [row.kind for row in main_table(report).rows] == ["keras", "chosen"]
+
+
+def test_the_terminal_table_is_aligned() -> None:
+    lines = render_table(small(FUNCTION, INT8, BROKEN)).splitlines()
+    assert len(lines) == 5
+    assert len({len(line) for line in lines}) == len({line.count("|") for line in lines}) == 1
+    assert len(lines[0]) < 160
+
+
+def test_tables_of_what_was_not_measured_are_left_out() -> None:
+    nothing = small(BROKEN)
+    assert (throughput_table(nothing), threads_table(nothing), resources_table(nothing)) == (None, None, None)
+    assert "## Throughput" not in render_markdown(nothing)
+    without = changed(small(), "int8", offline=None)
+    assert throughput_table(without) is None
+    resources = resources_table(small())
+    assert resources is not None
+    assert "energy an inference, mJ" not in resources.header
+
+
+def test_labels_that_lost_most_come_first_and_the_rest_is_counted() -> None:
+    labels = tuple(f"label{index:02d}" for index in range(30))
+    # The first pictures are lost, and picture i has label i.
+    report = sample_report((FUNCTION, Sample("int8", 0.5, lost=2)), images=300, keras_right=300, labels=labels)
+    table = per_label_table(report)
+    assert table is not None
+    assert {row.cells[0].text for row in table.rows[:2]} == {"label00", "label01"}
+    assert len(table.rows) == MOST_LABELS
+    assert "10 more labels" in table.note
+    assert table.header == ("label", "pictures", "Keras", "int8")
+
+
+def test_without_keras_the_lowest_recall_comes_first() -> None:
+    labels = tuple(f"label{index:02d}" for index in range(30))
+    table = per_label_table(sample_report((Sample("int8", 0.5, lost=1),), images=300, keras_right=300, labels=labels))
+    assert table is not None
+    assert table.rows[0].cells[0].text == "label00"
+    assert "Lowest recall first" in table.note
+
+
+def test_moved_answers_are_sorted_by_count_and_the_rest_is_counted() -> None:
+    table = moved_table(small(FUNCTION, Sample("int8", 0.5, lost=5), Sample("float32", 0.6, lost=20)))
+    assert table is not None
+    counts = [int(row.cells[4].text) for row in table.rows]
+    assert counts == sorted(counts, reverse=True)
+    assert sum(counts) == 25
+    assert moved_table(small(FUNCTION, Sample("int8", 0.5))) is None
+    report = small(FUNCTION, Sample("int8", 0.5, lost=5))
+    against = report.subjects[1].performance.against_keras  # type: ignore[union-attr]
+    cut = changed(report, "int8", against_keras=dataclasses.replace(against, moved=against.moved[:1]))  # type: ignore[union-attr]
+    assert "2 more changed answers" in moved_table(cut).note  # type: ignore[union-attr]
+
+
+def test_a_sound_report_has_no_caveats() -> None:
+    assert caveats(small()) == []
+    assert "Nothing: every model was measured" in render_markdown(small())
+
+
+def test_what_makes_a_run_invalid_is_said_first() -> None:
+    report = dataclasses.replace(small(FUNCTION, INT8, BROKEN), invalid=("The board was throttled",))
+    assert caveats(report)[0] == "The latencies are not to be quoted: The board was throttled."
+
+
+def test_reasons_that_are_the_same_share_a_sentence() -> None:
+    report = small(FUNCTION, Sample("a", 1.0, error="gone"), Sample("b", 1.0, error="gone"), INT8, Sample("c", 0.7))
+    assert "a and b were not measured: gone." in caveats(report)
+    reason = "no cv2"
+    for name, whats in (("int8", ("camera", "stages")), ("c", ("camera", "stages")), ("keras-function", ("camera",))):
+        report = changed(report, name, not_measured=tuple(NotMeasured(what, reason) for what in whats))
+    lines = caveats(report)
+    assert "Not measured of any model: camera: no cv2." in lines
+    assert "Not measured of int8 and c: stages: no cv2." in lines
+
+
+def test_noise_and_disturbance_are_said() -> None:
+    lines = caveats(small(FUNCTION, Sample("int8", 0.5, noise=0.4), Sample("float32", 0.6), rounds=20))
+    noisy = next(line for line in lines if "too noisy" in line)
+    assert "int8 (" in noisy
+    assert "float32" not in noisy
+    alone = caveats(small(Sample("int8", 0.5, noise=0.4), rounds=20))
+    assert any("interval of the p50" in line for line in alone)
+    report = small()
+    stream = report.subjects[1].performance.single_stream  # type: ignore[union-attr]
+    busy = changed(report, "int8", single_stream=dataclasses.replace(stream, waiting=0.4))
+    assert any("Other programs had the processor" in line and "int8 40 %" in line for line in caveats(busy))
+    own_threads = changed(report, "keras-function", single_stream=dataclasses.replace(stream, waiting=0.3))
+    assert (
+        "Threads waited for a processor, for one another or for other programs (keras-function 30 % of the timed "
+        in (" ".join(caveats(own_threads)))
+    )
+    assert not any("Other programs had" in line for line in caveats(own_threads))
+    few = caveats(small(rounds=2))
+    assert any("int8 has no interval" in line for line in few)
+
+
+def test_pictures_that_do_not_tell_are_said() -> None:
+    report = small()
+
+    def lines(**data: object) -> str:
+        return "\n".join(caveats(dataclasses.replace(report, data=dataclasses.replace(report.data, **data))))
+
+    assert "1 of 41 pictures was left out" in lines(unreadable=(Unreadable("x.jpg", "empty"),))
+    assert "3 of 40 pictures were in the training part" in lines(trained_on=3)
+    assert "Nobody knows whether" in lines(trained_on=None)
+    assert "chose among weights" in lines(part="validation")
+
+
+def test_a_missing_keras_is_said() -> None:
+    assert any("--keras RUN" in line for line in caveats(small(INT8)))
+    failed = small(Sample("keras-function", 4.0, error="died"), INT8)
+    assert any("it was not measured" in line for line in caveats(failed))
+    remarked = dataclasses.replace(small(), remarks=("int8 did not pass its check",))
+    assert caveats(remarked) == ["int8 did not pass its check."]
+
+
+def test_markdown_has_every_section_and_escapes_text_of_people_and_files() -> None:
+    report = small(FUNCTION, INT8, Sample("edgetpu", 1.0, error="dir/[x](y)|z: broken\nsecond ~~line~~"))
+    bad = (Unreadable("a|b\n<img src=x>.jpg", "is *not* a `picture`\x1b[31m"),)
+    data = dataclasses.replace(report.data, unreadable=bad, source="# photos")
+    machine = dataclasses.replace(report.machine, cpu_model="A | <b>chip</b>")
+    text = render_markdown(dataclasses.replace(report, data=data, machine=machine, command="edge-bench run 'a|b'"))
+    titles = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    expected = "Latency, Throughput, Camera, Stages, Cold start, Threads, Scores, By label, Where errors moved, Machine"
+    assert set(expected.split(", ")) < set(titles)
+    assert not {"<img", "<b>", "\x1b", "~~line~~ "} & {part for part in ("<img", "<b>", "\x1b") if part in text}
+    assert r"a\|b &lt;img src=x&gt;.jpg: is \*not\* a \`picture\`" in text
+    assert r"dir/\[x\](y)\|z: broken second \~\~line\~\~" in text
+    assert r"edge-bench run 'a\|b'" in text
+
+
+@given(st.text())
+def test_escaped_text_stays_in_its_cell(text: str) -> None:
+    found = escape(text)
+    assert len(found.splitlines()) <= 1
+    assert "<" not in found
+    assert "|" not in found.replace(r"\\", "").replace(r"\|", "")
+    assert not found.lstrip().startswith(("#", "- ", "+ "))
+
+
+def test_all_files_are_written_and_read_again(tmp_path: Path) -> None:
+    samples = (FUNCTION, INT8, BROKEN)
+    report = small(*samples)
+    latencies = sample_latencies(samples, rounds=2, calls=3)
+    write_report(tmp_path, report, latencies, sample_answers(samples, images=40, keras_right=36))
+    assert read_report(tmp_path) == report
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".md", ".html", ".csv"}
+    rows = list(csv.DictReader((tmp_path / LATENCIES_FILE).open()))
+    assert len(rows) == 2 * 2 * 3
+    assert (rows[4]["subject"], rows[4]["round"], rows[4]["call"]) == ("keras-function", "1", "1")
+    assert float(rows[4]["latency_ms"]) == pytest.approx(latencies["keras-function"][1][1], abs=1e-6)
+    answers = list(csv.DictReader((tmp_path / ANSWERS_FILE).open()))
+    assert (answers[0]["label"], answers[0]["int8"]) == ("cat", "dog")
+
+
+def test_answers_keep_names_as_they_are(tmp_path: Path) -> None:
+    names = ("=cmd|'/c calc'!A0.jpg", 'a,"b".jpg', "line\nbreak.jpg", "byte\udcff.jpg")
+    write_answers(tmp_path / "a.csv", RawAnswers(names, ("x",) * 4, {"int8": ("y",) * 4}))
+    with (tmp_path / "a.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(row["file"] for row in rows) == names
+    assert b'"=cmd' in (tmp_path / "a.csv").read_bytes()
+
+
+def test_a_report_of_another_shape_is_refused_by_field(tmp_path: Path) -> None:
+    data = json.loads(small().to_json())
+    data["machine"]["colour"] = "green"
+    (tmp_path / REPORT_FILE).write_text(json.dumps(data))
+    with pytest.raises(ManifestError, match=r"machine\.colour"):
+        read_report(tmp_path)
+    with pytest.raises(DataError, match=r"expected a report"):
+        read_report(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0066, "0.007"), (0.70412, "0.704"), (9.314, "9.31"), (66.12, "66.1"), (113.7, "114")]
+)
+def test_significant_digits(value: float, text: str) -> None:
+    assert significant(value) == text
+
+
+def test_words_of_figures() -> None:
+    assert [signed(value) for value in (0.004, -0.004, 1.0, -2.345)] == ["0.00", "0.00", "+1.00", "-2.35"]
+    assert [p_value(value) for value in (0.0001, 0.0123, 0.5)] == ["< 0.001", "0.012", "0.50"]
+    assert [joined(names) for names in ((), ("a",), ("a", "b"), ("a", "b", "c"))] == ["", "a", "a and b", "a, b and c"]

@@ -1,0 +1,185 @@
+"""The rules of the verdict, one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.records import Report, Verdict
+from benchmarks.report.testing import SAMPLES, Sample, sample_report
+from benchmarks.report.verdict import verdict
+
+KERAS = Sample("keras-function", 4.0)
+
+
+def judge(*samples: Sample, invalid: tuple[str, ...] = (), **options: int) -> Verdict:
+    report = sample_report(samples, **options)
+    return verdict(report.subjects, invalid, report.machine)
+
+
+def without_latency_rounds(report: Report) -> Report:
+    subjects = []
+    for subject in report.subjects:
+        assert subject.performance is not None
+        stream = dataclasses.replace(subject.performance.single_stream, burst_p50_ms=())
+        performance = dataclasses.replace(subject.performance, single_stream=stream)
+        subjects.append(dataclasses.replace(subject, performance=performance))
+    return dataclasses.replace(report, subjects=tuple(subjects))
+
+
+def test_the_fastest_of_those_that_are_accurate_enough_wins() -> None:
+    found = judge(*SAMPLES)
+    assert found.variant == "int8"
+    assert found.text.startswith("Ship int8 on this machine (Sample chip): 0.5")
+    assert "fastest of the 7 artefacts" in found.text
+    assert "int8-per-tensor is faster" in found.text
+    assert "lost 11.6 points (McNemar p < 0.001)" in found.text
+    assert "Not measured, and so not compared: edgetpu." in found.text
+
+
+def test_the_verdict_is_the_same_each_time_and_in_any_order() -> None:
+    report = sample_report()
+    first = verdict(report.subjects, (), report.machine)
+    assert verdict(report.subjects, (), report.machine) == first
+    assert verdict(report.subjects[::-1], (), report.machine).variant == first.variant
+
+
+def test_equally_fast_ones_are_told_apart_by_size() -> None:
+    found = judge(KERAS, Sample("float32", 0.50, 2_000_000), Sample("float16", 0.505, 1_000_000))
+    assert found.variant == "float16"
+    assert "float32 is not measurably faster" in found.text
+
+
+def test_equally_fast_ones_of_one_size_are_told_apart_by_accuracy() -> None:
+    found = judge(KERAS, Sample("a", 0.50, 9_000, lost=2), Sample("b", 0.50, 9_000, lost=1))
+    assert found.variant == "b"
+
+
+def test_noise_makes_two_equally_fast() -> None:
+    quiet = (KERAS, Sample("big", 0.50, 9_000), Sample("small", 0.60, 8_000))
+    assert judge(*quiet).variant == "big"
+    noisy = [dataclasses.replace(sample, noise=0.6) for sample in quiet]
+    found = judge(*noisy)
+    assert found.variant == "small"
+    assert found.text.startswith("Provisional, because the machine was too noisy")
+
+
+def test_rounds_that_do_not_match_are_compared_by_p50() -> None:
+    report = without_latency_rounds(sample_report((KERAS, Sample("big", 0.5, 9), Sample("small", 0.6, 8))))
+    assert verdict(report.subjects, (), report.machine).variant == "big"
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "is_shipped"),
+    [(0, 0, True), (1, 0, True), (2, 0, True), (3, 0, False), (12, 10, True), (14, 11, False), (0, 6, True)],
+)
+def test_at_most_one_point_may_be_lost(lost: int, gained: int, is_shipped: bool) -> None:
+    found = judge(KERAS, Sample("int8", 0.5, lost=lost, gained=gained), images=200, keras_right=180)
+    assert found.variant == ("int8" if is_shipped else None)
+
+
+def test_a_small_but_significant_loss_is_not_shipped() -> None:
+    found = judge(KERAS, Sample("int8", 0.5, lost=8), Sample("float32", 0.9), images=1000, keras_right=950, calls=2)
+    assert found.variant == "float32"
+    assert "int8 is faster (0.5" in found.text
+    assert "lost 0.8 points (McNemar p 0.008)" in found.text
+
+
+def test_a_significant_gain_is_no_reason_against() -> None:
+    found = judge(KERAS, Sample("int8", 0.5, gained=10), images=200, keras_right=180)
+    assert found.variant == "int8"
+    assert "5.0 points more than Keras" in found.text
+
+
+def test_where_all_lost_too_much_nothing_is_shipped() -> None:
+    found = judge(KERAS, Sample("int8", 0.5, lost=30), Sample("int16x8", 0.9, lost=20))
+    assert found.variant is None
+    assert "The closest is int16x8, which lost 8.0 points" in found.text
+
+
+def test_without_keras_the_most_accurate_sets_the_mark() -> None:
+    found = judge(Sample("float32", 0.9), Sample("int8", 0.5, lost=2), Sample("dynamic", 0.4, lost=20))
+    assert found.variant == "int8"
+    assert "it was not compared with the Keras model" in found.text
+    assert "Keras was not measured (--keras RUN would)" in found.text
+    assert "dynamic is faster" in found.text
+    assert "as fast as Keras" not in found.text
+
+
+def test_a_keras_that_failed_is_said() -> None:
+    found = judge(Sample("keras-function", 4.0, error="died"), Sample("int8", 0.5))
+    assert found.variant == "int8"
+    assert "Keras could not be measured" in found.text
+
+
+def test_where_nothing_is_measured_nothing_is_recommended() -> None:
+    found = judge(KERAS, Sample("int8", 0.5, error="the file is broken\nsecond line"))
+    assert found.variant is None
+    assert "not one artefact was measured" in found.text
+    assert "int8: the file is broken second line." in found.text
+    assert "\n" not in found.text
+    assert judge(KERAS).variant is None
+    assert judge().variant is None
+
+
+def test_an_invalid_run_is_provisional() -> None:
+    found = judge(KERAS, Sample("int8", 0.5), invalid=("The board was throttled",))
+    assert found.variant == "int8"
+    assert found.text.startswith("Provisional, because the latencies of this run are not to be quoted: The board was")
+
+
+def test_few_pictures_are_said() -> None:
+    text = judge(KERAS, Sample("int8", 0.5), images=50, keras_right=48).text
+    assert "do not rule out a loss of up to" in text
+    assert "8 pictures say little" in judge(Sample("int8", 0.5), images=8, keras_right=8).text
+    many = judge(KERAS, Sample("int8", 0.5), images=2000, keras_right=1900, calls=2, rounds=4).text
+    assert "rule out" not in many
+
+
+def test_an_artefact_slower_than_keras_is_said() -> None:
+    text = judge(KERAS, Sample("int8", 8.0)).text
+    assert "times as long as Keras as a compiled function" in text
+    assert "only artefact here that is accurate enough" in text
+
+
+def test_trade_offs_are_told() -> None:
+    fast = Sample("fast", 0.5, 2_000_000, lost=2, memory_bytes=90_000_000)
+    light = Sample("light", 0.9, 400_000, memory_bytes=50_000_000)
+    text = judge(KERAS, fast, light).text
+    assert "If size matters more, light takes 0.400 MB" in text
+    assert "If memory matters more, light peaks at 50.0 MB instead of 90.0 MB" in text
+    assert "light was right on 2 more pictures" in text
+
+
+def test_a_trade_off_that_takes_ten_times_as_long_is_none() -> None:
+    fast = Sample("fast", 0.5, 2_000_000, lost=2, memory_bytes=90_000_000)
+    slow = Sample("slow", 6.0, 400_000, memory_bytes=50_000_000)
+    text = judge(KERAS, fast, slow).text
+    assert "Ship fast" in text
+    assert "matters more" not in text
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.4, 0.5, 2.0]), st.integers(0, 8), st.integers(0, 4), st.integers(0, 3)),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_what_is_shipped_is_accurate_enough_and_nothing_accurate_is_clearly_faster(
+    figures: list[tuple[float, int, int, int]],
+) -> None:
+    samples = [
+        Sample(f"v{i}", p50, 1000 * (1 + size), lost, gained) for i, (p50, lost, gained, size) in enumerate(figures)
+    ]
+    found = judge(KERAS, *samples, images=100, keras_right=90, calls=2, rounds=4)
+    good = {sample.name: sample for sample in samples if sample.lost - sample.gained <= 1}
+    if found.variant is None:
+        assert not good
+    else:
+        chosen = good[found.variant]
+        assert chosen.p50_ms <= 1.1 * min(sample.p50_ms for sample in good.values())
+    assert "\n" not in found.text

@@ -1,0 +1,316 @@
+"""Power meters: readers from copies of what machines show, programs, and the energy above idle."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.resources import power
+from benchmarks.resources.power import Counter, CounterReader, Meter, SampledReader, integrate_mj
+from benchmarks.resources.power_meters import (
+    explain_no_meter,
+    find_battery,
+    find_hwmon,
+    find_pmic,
+    find_rapl,
+    open_meter,
+    pmic_w,
+)
+from edge_runtime.errors import UsageError
+
+PMIC_ANSWER = """
+   3V7_WL_SW_A current(0)=0.10000000A
+     VDD_CORE_A current(7)=2.00000000A
+   3V7_WL_SW_V volt(8)=3.70000000V
+     VDD_CORE_V volt(15)=0.75000000V
+       EXT5V_V volt(24)=5.10000000V
+        BATT_V volt(25)=0.00000000V
+"""
+
+
+@pytest.fixture(autouse=True)
+def _short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(power, "_IDLE_S", 0.05)
+
+
+def put(root: Path, name: str, text: str) -> Path:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def zone(root: Path, name: str, kind: str, energy_uj: int, range_uj: int = 1_000_000) -> Path:
+    put(root, f"sys/class/powercap/{name}/name", f"{kind}\n")
+    put(root, f"sys/class/powercap/{name}/max_energy_range_uj", f"{range_uj}\n")
+    return put(root, f"sys/class/powercap/{name}/energy_uj", f"{energy_uj}\n")
+
+
+def ina(root: Path, number: int, name: str, **files: str) -> None:
+    put(root, f"sys/class/hwmon/hwmon{number}/name", f"{name}\n")
+    for file, text in files.items():
+        put(root, f"sys/class/hwmon/hwmon{number}/{file}", f"{text}\n")
+
+
+def read_w(found: object) -> float:
+    assert isinstance(found, SampledReader), found
+    return found._read_w()
+
+
+class ScriptedReader:
+    """Gives the energies that it was told, in millijoules; an OSError is raised."""
+
+    name, covers = "scripted", "what a test says"
+
+    def __init__(self, *energies: float | OSError) -> None:
+        self._energies = iter(energies)
+        self.closed = False
+
+    def begin(self) -> None:
+        pass
+
+    def end(self) -> float:
+        energy = next(self._energies)
+        if isinstance(energy, OSError):
+            raise energy
+        return energy
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def ticking() -> Iterator[float]:
+    return itertools.count(0.0, 1.0)
+
+
+def test_meter_subtracts_idle() -> None:
+    reader = ScriptedReader(2000.0, 5000.0)
+    with Meter(reader, sleep=lambda _: None, clock_s=ticking().__next__) as meter:
+        assert meter.idle_w == 2.0  # 2000 mJ in one tick of 1 s
+        with meter.span() as span:
+            assert span.energy_mj is None
+        assert (span.duration_s, span.energy_mj) == (1.0, 3000.0)
+    assert reader.closed
+
+
+def test_a_reader_that_fails_does_not_disturb_the_block() -> None:
+    meter = Meter(ScriptedReader(2000.0, OSError("gone"), 4000.0), sleep=lambda _: None, clock_s=ticking().__next__)
+    with meter.span() as failed:
+        pass
+    with meter.span() as good:
+        pass
+    assert failed.energy_mj is None
+    assert good.energy_mj == 2000.0
+
+
+def test_an_error_in_the_block_comes_through_and_the_next_span_works() -> None:
+    meter = Meter(ScriptedReader(0.0, 1.0, 2.0), sleep=lambda _: None)
+    with pytest.raises(ValueError, match="child died"), meter.span():
+        raise ValueError("child died")
+    with meter.span() as span:
+        pass
+    assert span.energy_mj == 2.0
+
+
+@given(st.floats(0, 100), st.lists(st.floats(0.001, 10), min_size=1, max_size=30))
+def test_constant_power_integrates_exactly(watts: float, steps_s: list[float]) -> None:
+    times_s = list(itertools.accumulate(steps_s, initial=5.0))
+    expected_mj = watts * (times_s[-1] - times_s[0]) * 1e3
+    assert integrate_mj([(time_s, watts) for time_s in times_s]) == pytest.approx(expected_mj, rel=1e-9, abs=1e-9)
+
+
+def test_sampled_power_is_summed_while_a_span_lasts() -> None:
+    values = itertools.chain([0.0], itertools.repeat(10.0))
+    reader = SampledReader("test", "", lambda: next(values), period_s=0.001)
+    started_s = time.perf_counter()
+    reader.begin()
+    while len(reader._samples) < 20:
+        time.sleep(0.001)
+    energy_mj = reader.end()
+    spent_mj = 10.0 * (time.perf_counter() - started_s) * 1e3
+    assert 0 < energy_mj <= spent_mj
+    assert reader._thread is None
+
+
+def test_sampled_power_that_fails_is_told_at_the_end() -> None:
+    def fail() -> float:
+        if next(calls) > 0:
+            raise OSError("unplugged")
+        return 1.0
+
+    calls = itertools.count()
+    reader = SampledReader("test", "", fail, period_s=0.001)
+    reader.begin()
+    while reader._failure is None:
+        time.sleep(0.001)
+    with pytest.raises(OSError, match="unplugged"):
+        reader.end()
+
+
+def test_counters_add_up_and_come_round(tmp_path: Path) -> None:
+    first, second = put(tmp_path, "a", "999000\n"), put(tmp_path, "b", "5000\n")
+    reader = CounterReader("test", "", [Counter(first, 1_000_000), Counter(second, 1_000_000)])
+    reader.begin()
+    first.write_text("1000\n")
+    second.write_text("9000\n")
+    assert reader.end() == pytest.approx(2.0 + 4.0)  # millijoules
+
+
+def test_a_counter_without_a_known_range_may_not_go_back(tmp_path: Path) -> None:
+    file = put(tmp_path, "a", "7\n")
+    reader = CounterReader("test", "", [Counter(file, None)])
+    reader.begin()
+    file.write_text("3\n")
+    with pytest.raises(OSError, match="went back"):
+        reader.end()
+    file.write_text("rubbish\n")
+    with pytest.raises(OSError, match="expected a number"):
+        reader.begin()
+
+
+def test_rapl_takes_packages_and_memory_and_no_part_twice(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 10)
+    zone(tmp_path, "intel-rapl:0:0", "core", 9)
+    zone(tmp_path, "intel-rapl:0:1", "dram", 3)
+    zone(tmp_path, "intel-rapl:1", "psys", 99)
+    zone(tmp_path, "intel-rapl-mmio:0", "package-0", 10)
+    found = find_rapl(tmp_path)
+    assert isinstance(found, CounterReader)
+    assert [counter.path.parent.name for counter in found._counters] == ["intel-rapl:0", "intel-rapl:0:1"]
+    assert [counter.range_uj for counter in found._counters] == [1_000_000, 1_000_000]
+    assert "memory" in found.covers
+
+
+def test_rapl_that_only_root_may_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0", 10).chmod(0)
+    if os.geteuid() == 0:  # whom no mode stops
+
+        def refuse(path: Path) -> float:
+            raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr("benchmarks.resources.power_meters.read_number", refuse)
+    assert "root only" in str(find_rapl(tmp_path))
+    assert "root only" in explain_no_meter(None, tmp_path)
+    with pytest.raises(UsageError, match="root only"):
+        open_meter("rapl", tmp_path)
+
+
+def test_hwmon_reads_power_or_volts_and_amperes(tmp_path: Path) -> None:
+    ina(tmp_path, 0, "nvme", power1_input="9000000")  # no meter of the board
+    assert isinstance(find_hwmon(tmp_path), str)
+    ina(tmp_path, 1, "ina219", power1_input="3500000", in1_input="5000", curr1_input="700")
+    assert read_w(find_hwmon(tmp_path)) == 3.5
+
+
+def test_hwmon_takes_the_boards_input_among_channels_or_asks(tmp_path: Path) -> None:
+    channels = {"in1_label": "VDD_CPU", "in1_input": "5000", "curr1_input": "100", "in1_enable": "1"}
+    channels |= {"in2_label": "VDD_SOC", "in2_input": "5000", "curr2_input": "200", "in2_enable": "1"}
+    channels |= {"in3_label": "unused", "in3_input": "0", "curr3_input": "0", "in3_enable": "0", "curr4_input": "300"}
+    ina(tmp_path, 1, "ina3221", **channels, in4_input="12")
+    assert "VDD_CPU, VDD_SOC" in str(find_hwmon(tmp_path))
+    assert read_w(find_hwmon(tmp_path, "VDD_SOC")) == pytest.approx(1.0)
+    with pytest.raises(UsageError, match="VDD_CPU, VDD_SOC"):
+        open_meter("hwmon:VDD_GPU", tmp_path)
+    ina(tmp_path, 1, "ina3221", in1_label="VDD_IN")
+    assert read_w(find_hwmon(tmp_path)) == pytest.approx(0.5)
+
+
+def test_pmic_sums_the_rails_that_tell_volts_and_amperes() -> None:
+    assert pmic_w(PMIC_ANSWER) == pytest.approx(0.1 * 3.7 + 2.0 * 0.75)
+    with pytest.raises(OSError, match="Raspberry Pi 5"):
+        pmic_w('error=1 error_msg="Command not registered"')
+
+
+@given(st.text())
+def test_any_other_answer_of_the_pmic_is_an_error_or_a_number(text: str) -> None:
+    with contextlib.suppress(OSError):
+        assert pmic_w(text) >= 0
+
+
+def test_pmic_is_asked_through_vcgencmd(tmp_path: Path) -> None:
+    assert "no vcgencmd" in str(find_pmic(tmp_path))
+    program = put(tmp_path, "usr/bin/vcgencmd", f'#!/bin/sh\n[ "$1" = pmic_read_adc ] && cat <<EOF{PMIC_ANSWER}EOF\n')
+    program.chmod(0o755)
+    assert read_w(find_pmic(tmp_path)) == pytest.approx(1.87)
+    program.write_text("#!/bin/sh\necho 'error=1'\n")
+    assert "Raspberry Pi 5" in str(find_pmic(tmp_path))
+
+
+def test_battery_counts_while_it_is_discharging_and_a_mouse_never(tmp_path: Path) -> None:
+    put(tmp_path, "sys/class/power_supply/hid-mouse/type", "Battery\n")
+    put(tmp_path, "sys/class/power_supply/hid-mouse/scope", "Device\n")
+    put(tmp_path, "sys/class/power_supply/hid-mouse/status", "Discharging\n")
+    put(tmp_path, "sys/class/power_supply/AC/type", "Mains\n")
+    assert find_battery(tmp_path) == "no battery"
+    put(tmp_path, "sys/class/power_supply/BAT0/type", "Battery\n")
+    status = put(tmp_path, "sys/class/power_supply/BAT0/status", "Charging\n")
+    assert "pull the plug" in str(find_battery(tmp_path))
+    status.write_text("Discharging\n")
+    assert "does not tell" in str(find_battery(tmp_path))
+    put(tmp_path, "sys/class/power_supply/BAT0/voltage_now", "12000000\n")
+    put(tmp_path, "sys/class/power_supply/BAT0/current_now", "-500000\n")
+    assert read_w(find_battery(tmp_path)) == pytest.approx(6.0)
+    put(tmp_path, "sys/class/power_supply/BAT0/power_now", "7000000\n")
+    assert read_w(find_battery(tmp_path)) == pytest.approx(7.0)
+
+
+def test_whichever_is_found_is_taken_and_none_is_explained(tmp_path: Path) -> None:
+    assert open_meter(None, tmp_path) is None
+    reasons = explain_no_meter(None, tmp_path)
+    assert all(name in reasons for name in ("hwmon", "rapl", "pmic", "battery"))
+    ina(tmp_path, 1, "ina226", power1_input="4000000")
+    zone(tmp_path, "intel-rapl:0", "package-0", 10)
+    assert open_meter("none", tmp_path) is None
+    assert "--power none" in explain_no_meter("none", tmp_path)
+    with open_meter(None, tmp_path) or pytest.fail("no meter") as meter:
+        assert meter.name == "hwmon:ina226-1"
+        assert meter.idle_w == pytest.approx(4.0, rel=0.2)
+
+
+def test_an_unknown_reader_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--power joules: expected hwmon, rapl, pmic, battery, .*command:.* or none"):
+        open_meter("joules", tmp_path)
+
+
+def test_a_persons_own_program_is_read(tmp_path: Path) -> None:
+    script = put(
+        tmp_path,
+        "my meter.py",
+        "import time\nprint('Meter 1.0', flush=True)\nprint('nan', flush=True)\n"
+        "while True:\n    print(2.5, flush=True)\n    time.sleep(0.01)\n",
+    )
+    meter = open_meter(f"command:{shlex.join([sys.executable, '-u', str(script)])}")
+    assert meter is not None
+    with meter:
+        assert meter.name.startswith("command:python")
+        assert meter.idle_w == pytest.approx(2.5, rel=0.2)
+        with meter.span() as span:
+            time.sleep(0.05)
+        assert span.energy_mj is not None
+    process = meter._reader._release.__self__._process  # type: ignore[attr-defined]
+    assert process.poll() is not None
+
+
+@pytest.mark.parametrize("command", ["", "no-such-program-anywhere", "'unfinished", "true", "echo no number"])
+def test_a_program_that_is_no_meter_is_a_usage_error(command: str) -> None:
+    with pytest.raises(UsageError, match="watts, one a line"):
+        open_meter(f"command:{command}")
+
+
+def test_a_program_that_falls_silent_gives_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = open_meter("command:echo 3.5")
+    assert meter is not None
+    monkeypatch.setattr(power, "_STALE_S", -1.0)
+    with meter, meter.span() as span:
+        pass
+    assert span.energy_mj is None

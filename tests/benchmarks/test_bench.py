@@ -1,0 +1,359 @@
+"""``edge-bench run`` from the command line to the report, on tiny models that the test makes itself."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.util
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import cli
+from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, PAGE_FILE, Performance, read_report
+from edge_runtime.contract import (
+    MANIFEST_FILE,
+    Artifact,
+    Head,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    TensorSpec,
+    Variant,
+)
+from edge_runtime.model.bundle import file_sha256
+from edge_runtime.workstation.datasets.folder import read_folder
+from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Split, write_split_csv
+
+SIDE = 8
+LABELS = ("dark", "light")
+MANIFEST = Manifest("tiny", LABELS, InputSpec(SIDE, SIDE), OutputSpec(Head.SOFTMAX, 0.0), None)
+
+# The model answers "light" where the mean of a picture is above half, and so is always right on these pictures.
+MAKE_KERAS_RUN = """
+import sys, keras, numpy as np, tensorflow as tf
+from pathlib import Path
+folder, side = Path(sys.argv[1]), int(sys.argv[2])
+image = keras.Input((side, side, 3), dtype="uint8")
+x = keras.layers.Rescaling(1 / 127.5, -1)(image)
+x = keras.layers.GlobalAveragePooling2D()(x)
+model = keras.Model(image, keras.layers.Dense(2, activation="softmax")(x))
+model.layers[-1].set_weights([np.array([[-3.0, 3.0]] * 3, np.float32), np.zeros(2, np.float32)])
+model.save(folder / "model.keras")
+(folder / "model.tflite").write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+"""
+
+
+# Looked up, not imported: TensorFlow has no business in the process that runs the other tests.
+needs_keras = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return make_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_onnx_bundle(tmp_path / "bundle")
+
+
+def make_photos(root: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for label, level in zip(LABELS, (60, 200), strict=True):
+        (root / label).mkdir(parents=True)
+        for number in range(6):
+            image = np.clip(rng.normal(level, 20, (12, 16, 3)), 0, 255).astype(np.uint8)
+            assert cv2.imwrite(str(root / label / f"{number}.png"), image)
+    return root
+
+
+def make_onnx_bundle(root: Path) -> Path:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, types = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], to=types.FLOAT),
+        helper.make_node("ReduceMean", ["real"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("MatMul", ["mean", "kernel"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    constants = [
+        helper.make_tensor("kernel", types.FLOAT, [3, 2], [-0.02, 0.02] * 3),
+        helper.make_tensor("bias", types.FLOAT, [2], [7.65, -7.65]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", types.UINT8, [1, SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("probabilities", types.FLOAT, [1, 2])],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    return write_bundle(root, {Variant.ONNX_FLOAT32: model.SerializeToString()})
+
+
+def write_bundle(root: Path, models: dict[Variant, bytes]) -> Path:
+    root.mkdir()
+    tensor = TensorSpec("t", "uint8", (1, SIDE, SIDE, 3), 0.0, 0)
+    artifacts = []
+    for variant, data in models.items():
+        file = variant.file_name("tiny")
+        (root / file).write_bytes(data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        artifacts.append(Artifact(variant, file, sha256, len(data), tensor, tensor, "any", None))
+    (root / MANIFEST_FILE).write_text(replace(MANIFEST, artifacts=tuple(artifacts)).to_json())
+    return root
+
+
+def edge_bench(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["edge-bench", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+def test_run_measures_a_bundle_and_writes_a_report(
+    bundle: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "report"
+    short = ["--sessions", "2", "--rounds", "3", "--min-duration", "0.1", "--min-queries", "30"]
+    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", out, *short) == 0
+    printed = capsys.readouterr()
+    assert "onnx-float32" in printed.out
+    assert str(out / PAGE_FILE) in printed.out
+    assert "--keras RUN" in printed.err
+    report = read_report(out)
+    assert (report.data.part, report.data.images_per_label) == ("all", {"dark": 6, "light": 6})
+    assert report.bundle_manifest_sha256 == file_sha256(bundle / MANIFEST_FILE)
+    figures = report.subjects[0].performance
+    assert figures is not None
+    check_figures(figures)
+    with (out / LATENCIES_FILE).open() as file:
+        latencies_ms = sorted(float(row["latency_ms"]) for row in csv.DictReader(file))
+    assert len(latencies_ms) == figures.single_stream.latency.queries
+    assert latencies_ms[(len(latencies_ms) - 1) // 2] == pytest.approx(figures.single_stream.latency.p50_ms, abs=1e-6)
+    with (out / ANSWERS_FILE).open() as file:
+        assert all(row["label"] == row["onnx-float32"] for row in csv.DictReader(file))
+    assert report.verdict.variant == "onnx-float32"
+    assert all((out / name).stat().st_size for name in (MARKDOWN_FILE, PAGE_FILE))
+
+
+def check_figures(figures: Performance) -> None:
+    """Every scenario was measured, and the figures fit together."""
+    assert (figures.accuracy.top1.hits, figures.accuracy.top1.total) == (12, 12)
+    assert figures.runtime.startswith("onnxruntime")
+    assert not figures.tensorflow_loaded
+    assert figures.single_stream.latency.queries >= 30
+    assert len(figures.single_stream.burst_p50_ms) == 6
+    assert figures.offline is not None
+    assert figures.offline.images_per_s > 0
+    assert figures.camera is not None
+    assert figures.camera.answered + figures.camera.dropped == figures.camera.frames
+    assert figures.stages is not None
+    assert figures.stages.images >= 12
+    assert 1 in {point.threads for point in figures.threads}
+    start = figures.cold_start
+    assert len(start.samples_ms) == 3
+    parts = start.interpreter_ms + start.import_ms + start.load_ms + start.first_ms
+    assert parts == pytest.approx(start.median_ms)
+    assert start.steady_ms is not None
+    assert start.steady_ms < start.median_ms
+
+
+def test_a_quick_run_says_what_it_left_out(
+    bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--quick", "--out", tmp_path / "report") == 0
+    report = read_report(tmp_path / "report")
+    assert report.settings.quick
+    figures = report.subjects[0].performance
+    assert figures is not None
+    assert figures.stages is not None
+    assert (figures.offline, figures.camera, figures.threads) == (None, None, ())
+    assert {"offline", "camera", "threads"} <= {missing.what for missing in figures.not_measured}
+
+
+def test_a_run_can_be_reproduced_from_its_report(
+    bundle: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ["--quick", "--min-queries", "20", "--seed", "3", "--limit", "8"]
+    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", first, *options) == 0
+    assert edge_bench(monkeypatch, "reproduce", first, "--out", second) == 0
+    then, now = read_report(first), read_report(second)
+    assert now.settings == then.settings
+    assert now.data.sha256 == then.data.sha256
+    capsys.readouterr()
+    (photos / "dark" / "0.png").write_bytes((photos / "dark" / "1.png").read_bytes())
+    assert edge_bench(monkeypatch, "reproduce", first, "--out", second) == 7
+    edge_bench(monkeypatch, "reproduce", first, "--out", second, "--overwrite")
+    assert "pictures" in capsys.readouterr().err
+
+
+def test_run_measures_the_rest_when_an_artifact_was_altered(
+    bundle: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    good = (bundle / Variant.ONNX_FLOAT32.file_name("tiny")).read_bytes()
+    two = write_bundle(tmp_path / "two", {Variant.INT8: b"not a model", Variant.ONNX_FLOAT32: good})
+    with (two / Variant.INT8.file_name("tiny")).open("ab") as file:
+        file.write(b"!")
+    assert edge_bench(monkeypatch, "run", two, "--data", photos, "--quick", "--out", tmp_path / "report") == 1
+    assert "int8 was not measured" in capsys.readouterr().err
+    altered, whole = read_report(tmp_path / "report").subjects
+    assert altered.performance is None
+    assert "altered or damaged" in str(altered.error)
+    assert whole.performance is not None
+
+
+def test_run_names_unreadable_pictures_and_measures_the_others(
+    bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "dark" / "text.jpg").write_text("hello")
+    (photos / "light" / "empty.png").touch()
+    (photos / "light" / "notes.txt").write_text("not a picture by name")
+    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--quick", "--out", tmp_path / "report") == 1
+    data = read_report(tmp_path / "report").data
+    assert {Path(item.file).name for item in data.unreadable} == {"text.jpg", "empty.png"}
+    assert (data.images, data.ignored_files) == (12, 1)
+
+
+def test_run_keeps_to_the_part_and_the_number_asked_for(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("train", "validation", "test"):
+        make_photos(tmp_path / "parts" / part)
+    options = [
+        "--data",
+        tmp_path / "parts",
+        "--split",
+        "validation",
+        "--limit",
+        "5",
+        "--quick",
+        "--out",
+        tmp_path / "report",
+    ]
+    assert edge_bench(monkeypatch, "run", bundle, *options) == 0
+    data = read_report(tmp_path / "report").data
+    assert (data.part, data.images) == ("validation", 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["{bundle}"], 2, "no pictures to measure on"),
+        (["{tmp}/nowhere", "--data", "{photos}"], 4, "expected a bundle"),
+        (["{bundle}", "--data", "{tmp}/nowhere"], 3, "no such folder"),
+        (["{bundle}", "--data", "{photos}", "--variant", "int8"], 2, "has no variant int8; it holds onnx-float32"),
+        (["{bundle}", "--data", "{photos}", "--split", "test"], 2, "is not divided"),
+        (["{bundle}", "--data", "{photos}", "--threads", "0"], 2, "--threads"),
+        (["{bundle}", "--data", "{photos}", "--out", "{photos}"], 7, "already exists"),
+        (["{bundle}", "--data", "{photos}", "--out", "{photos}", "--overwrite"], 7, "will not replace it"),
+        (["{bundle}", "--data", "{strange}"], 3, "6 of 12 pictures have a label that the model does not know: 'cat'"),
+    ],
+)
+def test_run_says_what_is_wrong_in_one_sentence(
+    bundle: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    strange = make_photos(tmp_path / "strange")
+    (strange / "dark").rename(strange / "cat")
+    places = {"bundle": bundle, "photos": photos, "tmp": tmp_path, "strange": strange}
+    monkeypatch.chdir(tmp_path)
+    assert edge_bench(monkeypatch, "run", *(argument.format(**places) for argument in arguments)) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "reports").exists()
+
+
+@needs_keras
+def test_run_refuses_a_bundle_without_exports_and_a_run_that_is_none(
+    bundle: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    empty = write_bundle(tmp_path / "empty", {})
+    assert edge_bench(monkeypatch, "run", empty, "--data", photos) == 4
+    assert "holds no exported model" in capsys.readouterr().err
+    assert edge_bench(monkeypatch, "run", bundle, "--keras", photos) == 4
+    assert "expected a run directory" in capsys.readouterr().err
+
+
+@needs_keras
+def test_run_keras_of_another_model_is_refused(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "run"
+    other.mkdir()
+    (other / "model.keras").touch()
+    (other / MANIFEST_FILE).write_text(replace(MANIFEST, labels=("light", "dark")).to_json())
+    assert edge_bench(monkeypatch, "run", bundle, "--keras", other) == 4
+    assert "its labels ('light', 'dark') is not the bundle's" in capsys.readouterr().err
+
+
+def test_parent_imports_no_training_library_and_its_command_line_no_numpy() -> None:
+    light = "import benchmarks.cli, sys; assert 'numpy' not in sys.modules, 'numpy'"
+    whole = "import benchmarks.bench, sys; assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
+    for code in (light, whole):
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+@needs_keras
+def test_run_compares_tflite_with_keras(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    subprocess.run([sys.executable, "-c", MAKE_KERAS_RUN, str(run), str(SIDE)], check=True, capture_output=True)
+    (run / MANIFEST_FILE).write_text(MANIFEST.to_json())
+    samples = [
+        replace(sample, sha256=file_sha256(sample.path), split=Split.TEST if int(sample.path.stem) > 2 else Split.TRAIN)
+        for sample in read_folder(photos).samples
+    ]
+    write_split_csv(run / SPLIT_FILE, samples)
+    bundle = write_bundle(tmp_path / "bundle", {Variant.FLOAT32: (run / "model.tflite").read_bytes()})
+    monkeypatch.chdir(tmp_path)
+    assert edge_bench(monkeypatch, "run", bundle, "--keras", run, "--rounds", "3", "--min-duration", "0.2") == 0
+    report = read_report(tmp_path / "reports" / "tiny")
+    assert (report.data.part, report.data.images, report.data.trained_on) == ("test", 6, 0)
+    figures = {subject.name: subject.performance for subject in report.subjects}
+    assert list(figures) == ["keras-predict", "keras-function", "keras-xla", "float32"]
+    for name, performance in figures.items():
+        assert performance is not None
+        assert performance.accuracy.top1.hits == 6
+        assert performance.tensorflow_loaded == name.startswith("keras")
+        assert (performance.against_keras is None) == name.startswith("keras")
+    float32 = figures["float32"]
+    assert float32 is not None
+    assert float32.against_keras is not None
+    assert float32.against_keras.agreement.hits == 6
+    assert float32.single_stream.speedup is not None
+    assert float32.single_stream.speedup.rounds == 6

@@ -1,0 +1,130 @@
+"""The machine record: read from this machine, and from copies of what boards show."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.machine import MachineRecord, Revision, describe_machine, revision_of
+from edge_runtime.strict import from_mapping, to_mapping
+
+X86_FLAGS = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu sse2 avx avx2 fma avx512_vnni{}\n"
+PI5 = "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 asimdhp asimddp\nModel\t: Raspberry Pi 5 Model B\n"
+
+
+def put(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, "-C", folder, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def make_checkout(folder: Path) -> str:
+    folder.mkdir()
+    (folder / "code.py").write_text(f"{folder.name}\n")
+    git(folder, "init", "--quiet")
+    git(folder, "add", "code.py")
+    git(folder, "commit", "--quiet", "--message", "first")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def test_record_describes_this_machine_and_survives_strict_parsing() -> None:
+    record = describe_machine()
+    assert record.cpu_model
+    assert 1 <= record.cores_usable <= record.cores_total
+    assert record.memory_bytes is None or record.memory_bytes > 1 << 24
+    assert record.packages["numpy"] == importlib.metadata.version("numpy")
+    assert from_mapping(MachineRecord, to_mapping(record), "machine") == record
+
+
+def test_record_reads_a_board_with_its_governor(tmp_path: Path) -> None:
+    put(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "ondemand\n")
+    put(tmp_path, "proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
+    put(tmp_path, "proc/cpuinfo", PI5)
+    put(tmp_path, "proc/meminfo", "MemTotal:        3884368 kB\nMemFree: 1 kB\n")
+    put(tmp_path, "etc/os-release", 'NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n')
+    record = describe_machine(tmp_path)
+    assert record.cpu_model == "Raspberry Pi 5 Model B Rev 1.0"
+    assert record.governor == "ondemand"
+    assert record.memory_bytes == 3884368 * 1024
+    assert record.os_name == "Debian GNU/Linux 12 (bookworm)"
+    assert record.simd == ("asimd", "asimdhp", "asimddp")
+    assert record.virtualised is False
+
+
+def test_record_says_none_where_nothing_can_be_read(tmp_path: Path) -> None:
+    record = describe_machine(tmp_path)
+    assert (record.governor, record.memory_bytes, record.os_name, record.virtualised) == (None, None, None, None)
+    assert record.simd == ()
+    assert record.cpu_model == record.architecture
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"proc/cpuinfo": X86_FLAGS.format(" hypervisor")}, True),
+        ({"proc/cpuinfo": X86_FLAGS.format("")}, False),
+        ({"proc/cpuinfo": PI5, "sys/class/dmi/id/sys_vendor": "QEMU\n"}, True),
+        ({"proc/cpuinfo": PI5, "sys/class/dmi/id/product_name": "Altra server\n"}, False),
+        ({"proc/cpuinfo": PI5, "sys/hypervisor/type": "xen\n"}, True),
+        ({"proc/cpuinfo": PI5}, None),
+    ],
+)
+def test_virtual_machines_are_told_apart(tmp_path: Path, files: dict[str, str], expected: bool | None) -> None:
+    for name, text in files.items():
+        put(tmp_path, name, text)
+    assert describe_machine(tmp_path).virtualised is expected
+
+
+@pytest.mark.parametrize("text", ["PRETTY_NAME='unfinished\n", "PRETTY_NAME=\n", "\x00\xff", "NAME=x\n"])
+def test_a_damaged_os_release_is_no_error(tmp_path: Path, text: str) -> None:
+    put(tmp_path, "etc/os-release", text)
+    assert describe_machine(tmp_path).os_name is None
+
+
+def test_only_variables_of_the_list_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("XLA_FLAGS", "--x" * 1000)
+    monkeypatch.setenv("SOME_API_KEY", "secret")
+    environment = describe_machine().environment
+    assert environment["OMP_NUM_THREADS"] == "3"
+    assert len(environment["XLA_FLAGS"]) == 200
+    assert "SOME_API_KEY" not in environment
+
+
+def test_revision_tells_the_commit_and_whether_files_were_altered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = make_checkout(tmp_path / "checkout")
+    make_checkout(tmp_path / "other")
+    # As it is in a hook of another repository.
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    assert revision_of(tmp_path / "checkout") == Revision(commit, False)
+    (tmp_path / "checkout" / "new.txt").write_text("not tracked, so not what runs")
+    assert revision_of(tmp_path / "checkout") == Revision(commit, False)
+    (tmp_path / "checkout" / "code.py").write_text("2\n")
+    assert revision_of(tmp_path / "checkout") == Revision(commit, True)
+
+
+def test_a_repository_around_an_installed_package_is_not_its_checkout(tmp_path: Path) -> None:
+    make_checkout(tmp_path / "users")
+    site_packages = tmp_path / "users/.venv/lib/site-packages"
+    site_packages.mkdir(parents=True)
+    assert revision_of(site_packages) is None
+
+
+def test_no_git_and_a_broken_checkout_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/.git").write_text("gitdir: nowhere\n")
+    assert revision_of(tmp_path / "broken") is None
+    make_checkout(tmp_path / "good")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert revision_of(tmp_path / "good") is None

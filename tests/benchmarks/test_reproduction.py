@@ -1,0 +1,190 @@
+"""A report can be measured again from itself, and says what is not as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.machine import MachineRecord
+from benchmarks.records import Report, read_report
+from benchmarks.report.testing import sample_report
+from benchmarks.reproduction import changed_files, config_of, differences, lost_settings
+from benchmarks.settings import Settings
+from edge_runtime.contract import MANIFEST_FILE
+from edge_runtime.model.bundle import file_sha256
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return sample_report()
+
+
+def with_machine(report: Report, **changes: Any) -> Report:
+    return dataclasses.replace(report, machine=dataclasses.replace(report.machine, **changes))
+
+
+def config(report: Report, **changes: Any):
+    return config_of(report, Path("again"), command="edge-bench reproduce REPORT", **changes)
+
+
+def test_the_same_run_follows_from_a_written_report(report: Report, tmp_path: Path) -> None:
+    settings = Settings(split="test", limit=50, variants=("int8",), rounds=3, seed=7, sweep_threads=(1, 2))
+    data = dataclasses.replace(report.data, source="photos.zip")
+    (tmp_path / "report.json").write_text(dataclasses.replace(report, settings=settings, data=data).to_json())
+    again = config(read_report(tmp_path))
+    assert again.settings == settings
+    assert (again.bundle, again.data, again.keras) == (Path("bundles/pets"), "photos.zip", Path("runs/pets"))
+    assert (again.out, again.overwrite, again.command) == (Path("again"), False, "edge-bench reproduce REPORT")
+
+
+def test_pictures_of_the_run_are_taken_from_the_run(report: Report) -> None:
+    of_run = dataclasses.replace(report, data=dataclasses.replace(report.data, source="split.csv of runs/pets"))
+    assert config(of_run).data is None
+    moved = config(of_run, keras=Path("elsewhere/pets"))
+    assert (moved.data, moved.keras) == (None, Path("elsewhere/pets"))
+    without_keras = dataclasses.replace(of_run, keras_run=None)
+    assert config(without_keras).data == "split.csv of runs/pets"
+
+
+def test_places_can_be_given_anew(report: Report) -> None:
+    again = config(report, bundle=Path("b"), data="d.zip", keras=Path("k"), power="rapl", overwrite=True)
+    assert (again.bundle, again.data, again.keras) == (Path("b"), "d.zip", Path("k"))
+    assert again.settings.power == "rapl"
+    assert again.overwrite
+
+
+def test_a_report_starts_no_program(report: Report) -> None:
+    hostile = dataclasses.replace(report, settings=Settings(power="command:touch /tmp/owned"))
+    again = config(hostile)
+    assert again.settings.power == "none"
+    assert "--power names it again" in lost_settings(hostile, again)[0]
+    assert config(hostile, power="command:my-meter").settings.power == "command:my-meter"
+    assert lost_settings(report, config(report)) == ()
+
+
+def test_changed_files_are_told_before_anything_is_measured(report: Report, tmp_path: Path) -> None:
+    bundle, run = tmp_path / "bundle", tmp_path / "run"
+    bundle.mkdir()
+    run.mkdir()
+    (bundle / MANIFEST_FILE).write_text("manifest")
+    (run / "model.keras").write_text("keras")
+    artifacts = [subject for subject in report.subjects if not subject.name.startswith("keras")]
+    subjects = []
+    for subject in artifacts:
+        (bundle / subject.file).write_text(subject.name)
+        subjects.append(dataclasses.replace(subject, sha256=file_sha256(bundle / subject.file)))
+    then = dataclasses.replace(
+        report,
+        subjects=tuple(subjects),
+        bundle_manifest_sha256=file_sha256(bundle / MANIFEST_FILE),
+        keras_sha256=file_sha256(run / "model.keras"),
+    )
+    now = config(then, bundle=bundle, keras=run)
+    assert changed_files(then, now) == ()
+    (bundle / artifacts[0].file).write_text("other bytes")
+    (bundle / artifacts[1].file).unlink()
+    (run / "model.keras").write_text("trained again")
+    changed, missing, keras = changed_files(then, now)
+    assert artifacts[0].file in changed
+    assert missing.endswith("now it is not there.")
+    assert keras.startswith("The Keras model was ")
+
+
+def test_a_strangers_report_names_no_file_outside_the_bundle(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "bundle").mkdir()
+    odd = dataclasses.replace(report.subjects[-1], file="../secret", sha256=file_sha256(tmp_path / "secret"))
+    hostile = dataclasses.replace(report, subjects=(odd,), keras_run=None)
+    lines = changed_files(hostile, config(hostile, bundle=tmp_path / "bundle"))
+    assert any("../secret" in line and "not there" in line for line in lines)
+    device = dataclasses.replace(report, subjects=(dataclasses.replace(odd, file="zero"),), keras_run=None)
+    assert any("zero" in line for line in changed_files(device, config(device, bundle=Path("/dev"))))
+
+
+def test_the_same_report_has_no_differences(report: Report) -> None:
+    assert differences(report, report) == ()
+    later = dataclasses.replace(report, created_utc="2027-01-01T00:00:00+00:00", duration_s=1.0, command="x")
+    # What a machine does at the moment is in the figures, not in what they were measured on.
+    assert differences(report, with_machine(later, load_average_1min=9.0)) == ()
+
+
+MACHINE_CHANGES: list[tuple[dict[str, Any], str]] = [
+    ({"cpu_model": "Other chip"}, "The processor was Sample chip, now it is Other chip."),
+    ({"architecture": "aarch64"}, "The architecture was x86_64, now it is aarch64."),
+    ({"simd": ()}, "now it is none."),
+    ({"cores_usable": 1}, "The number of usable cores was 2, now it is 1."),
+    ({"governor": None}, "The frequency governor was performance, now it is not there."),
+    ({"memory_bytes": 4_000_000_000}, "The memory in bytes was 8000000000, now it is 4000000000."),
+    ({"memory_bytes": None}, "now it is not there."),
+    ({"os_name": "Other OS 1"}, "now it is Other OS 1."),
+    ({"kernel": "Linux 7.0.0"}, "The kernel was Linux 6.1.0, now it is Linux 7.0.0."),
+    ({"libc": "musl 1"}, "now it is musl 1."),
+    ({"python": "3.14.0"}, "The Python was 3.11.9, now it is 3.14.0."),
+    ({"environment": {"OMP_NUM_THREADS": "1"}}, "variable OMP_NUM_THREADS was not there, now it is 1."),
+    ({"git_revision": "a" * 40}, "The git revision was"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), MACHINE_CHANGES)
+def test_each_change_of_the_machine_is_one_sentence(report: Report, changes: dict[str, Any], words: str) -> None:
+    plain = with_machine(
+        report,
+        simd=("avx2",),
+        environment={},
+        git_dirty=False,
+        git_revision="b" * 40,
+        os_name="Some OS",
+        libc="glibc 2",
+    )
+    (line,) = differences(plain, with_machine(plain, **changes))
+    assert words in line
+
+
+def test_every_field_of_the_machine_is_compared_or_left_out_on_purpose() -> None:
+    on_purpose = {"load_average_1min", "cores_total"}  # the one is in the figures, the other bears on none
+    tested = {name for changes, _ in MACHINE_CHANGES for name in changes}
+    elsewhere = {"virtualised", "packages", "git_dirty"}
+    assert {field.name for field in dataclasses.fields(MachineRecord)} == on_purpose | tested | elsewhere
+
+
+def test_memory_that_a_kernel_counts_a_little_differently_is_the_same(report: Report) -> None:
+    assert differences(report, with_machine(report, memory_bytes=8_010_000_000)) == ()
+
+
+def test_packages_models_pictures_and_settings(report: Report) -> None:
+    packages = {"numpy": "2.5.0", "onnxruntime": "1.31.1"}
+    artifact = report.subjects[-1]
+    new = dataclasses.replace(
+        with_machine(report, packages=packages, git_dirty=True, virtualised=None),
+        tool="edgekit 0.2.0",
+        bundle_manifest_sha256="9" * 64,
+        keras_sha256=None,
+        data=dataclasses.replace(report.data, sha256="8" * 64),
+        subjects=(*report.subjects[:-1], dataclasses.replace(artifact, sha256="7" * 64)),
+        settings=dataclasses.replace(report.settings, rounds=3),
+    )
+    text = "\n".join(differences(with_machine(report, git_dirty=False, virtualised=True), new))
+    for words in (
+        "The bundle's manifest was 111111111111, now it is 999999999999.",
+        f"The artefact {artifact.name} was 333333333333, now it is 777777777777.",
+        "The Keras model was 222222222222, now it is not there.",
+        "The set of pictures was",
+        "The edgekit release was edgekit 0.1.0, now it is edgekit 0.2.0.",
+        "The package numpy was 2.4.0, now it is 2.5.0.",
+        "The package ai-edge-litert was 2.3.0, now it is not there.",
+        "The package onnxruntime was not there, now it is 1.31.1.",
+        "The virtual machine was yes, now it is not there.",
+        "The setting rounds was",
+        "The checkout of the new report held altered files",
+    ):
+        assert words in text
+
+
+def test_what_strangers_write_cannot_steer_a_terminal(report: Report) -> None:
+    hostile = with_machine(report, cpu_model="\x1b[2J" + "x" * 5000)
+    (line,) = differences(hostile, report)
+    assert line.isprintable()
+    assert len(line) < 300

@@ -1,0 +1,278 @@
+"""The search for the fewest operators that must stay in float32: with made-up models, and with one that is hostile."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import convert.quantize.repair
+from convert.children import BASE_TFLITE, CHECK_FILE, REPRESENTATIVE_FILE, TRUTH_FILE
+from convert.messages import QuantizeJob, QuantizeSettings
+from convert.options import Repair
+from convert.quantize.build import VariantBuilder
+from convert.quantize.calibration import open_interpreter, probabilities
+from convert.quantize.graph import FloatGraph, operator_names
+from convert.quantize.repair import rank, repair, short_name
+from convert.record import Step
+from convert.testing import Operator, Tensor, build_model
+from convert.tflite_model import pack_model, unpack_model
+from edge_runtime.contract import Head, OutputSpec, Variant
+
+PICTURES = np.zeros((4, 2, 2, 3), np.uint8)
+NAMES = [f"op{number:02d}" for number in range(16)]
+CAST = {"kind": "CastOptions", "inDataType": 3, "outDataType": 0}
+
+
+def row_of_operators():
+    tensors = [Tensor("pixels", (1, 2, 2, 3), "uint8", None)]
+    tensors += [Tensor(name, (1, 2, 2, 3), "float32", None) for name in ("cast", *NAMES)]
+    operators = [Operator("CAST", ["pixels"], ["cast"], 1, CAST)]
+    operators += [Operator("RELU", [before], [name]) for before, name in zip(["cast", *NAMES], NAMES, strict=False)]
+    return FloatGraph(build_model(tensors, operators))
+
+
+class MadeUp:
+    """Models that are the list of their float32 operators; each other operator does its harm to the answers."""
+
+    def __init__(self, harm, guilty, seconds_each=0.0):
+        self.graph = row_of_operators()
+        self.harm, self.guilty, self.seconds_each = harm, guilty, seconds_each
+        self.now = 0.0
+        self.built = []
+
+    def build(self, kept):
+        self.built.append(sorted(kept))
+        self.now += self.seconds_each
+        return json.dumps(sorted(kept)).encode()
+
+    def probabilities(self, data, images):
+        kept = NAMES if data == self.graph.data else json.loads(data)
+        return np.full((len(images), 2), sum(self.harm.get(name, 0.001) for name in NAMES if name not in kept))
+
+    def step(self, data, description):
+        passed = set(self.guilty) <= set(json.loads(data))
+        return Step(description, 0.5, 0.5, len(data), 1.0, passed)
+
+    def repair(self, seconds=1e9, **choices):
+        return repair(self.graph, self.build, self, PICTURES, seconds, **choices)
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    def make(*arguments, **choices):
+        fake = MadeUp(*arguments, **choices)
+        monkeypatch.setattr(convert.quantize.repair, "probabilities", fake.probabilities)
+        monkeypatch.setattr(convert.quantize.repair, "time", SimpleNamespace(monotonic=lambda: fake.now))
+        return fake
+
+    return make
+
+
+def falling(*names):
+    """The harm of operators, each less than that of the one before."""
+    return {name: 1.0 - 0.05 * place for place, name in enumerate(names)}
+
+
+def test_operators_are_ranked_by_the_harm_that_each_does_alone(made_up):
+    fake = made_up(falling("op07", "op03", "op11"), ())
+    ranked = rank(fake.graph, fake.build, PICTURES, deadline=1.0)
+    assert ranked[:3] == ["op07", "op03", "op11"]
+    assert sorted(ranked) == NAMES  # the cast is not among them
+    # Each model had one operator in integers.
+    assert [sorted(set(NAMES) - set(kept)) for kept in fake.built] == [[name] for name in NAMES]
+
+
+def test_the_guilty_operator_is_found(made_up):
+    fake = made_up(falling("op05"), ["op05"])
+    repaired = fake.repair()
+    assert repaired.kept == ("op05",)
+    assert json.loads(repaired.data) == ["op05"]
+    assert [(step.description, step.passed) for step in repaired.steps] == [("1 operator in float32: op05", True)]
+
+
+def test_one_that_is_not_needed_is_taken_back(made_up):
+    fake = made_up(falling("op05", "op02", "op09"), ["op05", "op09"])
+    repaired = fake.repair()
+    assert sorted(repaired.kept) == json.loads(repaired.data) == ["op05", "op09"]
+    assert [(step.description, step.passed) for step in repaired.steps] == [
+        ("1 operator in float32: op05", False),
+        ("2 operators in float32: op05, op02", False),
+        ("3 operators in float32: op05, op02, op09", True),
+        ("2 operators in float32: op05, op09", True),
+    ]
+
+
+def test_the_last_is_taken_back_too_where_counts_jumped(made_up):
+    order = [f"op{number:02d}" for number in range(6)]
+    fake = made_up(falling(*order), ["op04"])
+    repaired = fake.repair()
+    assert repaired.kept == ("op04",)
+    assert json.loads(repaired.data) == ["op04"]
+
+
+def test_nothing_comes_of_a_search_that_finds_nothing(made_up):
+    fake = made_up({}, ["no such operator"])
+    repaired = fake.repair()
+    assert repaired.data is None
+    assert repaired.kept == ()
+    assert not any(step.passed for step in repaired.steps)
+    sizes = [int(step.description.split()[0]) for step in repaired.steps]
+    assert sizes == [1, 2, 3, 4, 6, 8]  # no more than half of them
+
+
+def test_the_search_ends_in_time(made_up):
+    fake = made_up(falling("op15"), ["op15"], seconds_each=1.0)
+    repaired = fake.repair(seconds=4.5)
+    # The worst one was not reached, so those that were go first.
+    assert repaired.data is None
+    assert len(repaired.steps) == 1
+    assert fake.now <= 4.5 + 2
+
+
+def test_what_has_passed_when_the_time_is_over_is_kept(made_up):
+    fake = made_up(falling("op00", "op01", "op02"), ["op00", "op02"], seconds_each=1.0)
+    repaired = fake.repair(seconds=16 + 2.5)
+    assert json.loads(repaired.data) == ["op00", "op01", "op02"]
+    assert sorted(repaired.kept) == ["op00", "op01", "op02"]
+
+
+def test_operators_that_are_in_float32_anyway_stay_there(made_up):
+    fake = made_up(falling("op00", "op05"), ["op05"])
+    repaired = fake.repair(kept=["op00"])
+    assert repaired.kept == ("op00", "op05")
+    assert [step.description for step in repaired.steps] == ["1 operator in float32: op05"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("net_1/hidden_1/Relu;net_1/hidden_1/BiasAdd", "hidden_1"),
+        ("net_1/out_1/Relu6;net_1/last_bn_1/batchnorm/add_1;net_1/last_1/convolution", "last_1"),
+        ("dense", "dense"),
+        ("BiasAdd", "BiasAdd"),
+        ("x" * 99, "x" * 60),
+    ],
+)
+def test_the_long_names_of_the_converter_are_shown_by_layer(name, shown):
+    assert short_name(name) == shown
+
+
+# A model that int8 per tensor cannot hold
+
+SIDE = 6
+HOSTILE, HARMLESS = "colors", "answer"
+
+
+def hostile_model():
+    """Three detectors of colours beside an output whose weights are 1000 times as large and stop at 6."""
+    detectors = np.zeros((4, 1, 1, 3), np.float32)
+    detectors[0] = 1000
+    detectors[1:, 0, 0] = 4 * np.eye(3) - 1
+    dense = np.concatenate([np.zeros((3, 1)), 8 * np.eye(3)], axis=1).astype(np.float32)
+    constants = {
+        "scale": np.float32(1 / 255),
+        "detectors": detectors,
+        "none4": np.full(4, 0.01, np.float32),
+        "axes": np.array([1, 2], np.int32),
+        "dense": dense,
+        "none3": np.full(3, 0.01, np.float32),
+    }
+    shapes = {"cast": (SIDE, SIDE, 3), "real": (SIDE, SIDE, 3), HOSTILE: (SIDE, SIDE, 4), "mean": (4,)}
+    shapes |= {HARMLESS: (3,), "softmax": (3,)}
+    convolution = {"kind": "Conv2DOptions", "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+    tensors = [Tensor("pixels", (1, SIDE, SIDE, 3), "uint8", None)]
+    tensors += [Tensor(name, v.shape, v.dtype.name, None, v.tobytes()) for name, v in constants.items()]
+    tensors += [Tensor(name, (1, *shape), "float32", None) for name, shape in shapes.items()]
+    relu6 = {**convolution, "fusedActivationFunction": 3}
+    operators = [
+        Operator("CAST", ["pixels"], ["cast"], 1, CAST),
+        Operator("MUL", ["cast", "scale"], ["real"], 1, {"kind": "MulOptions"}),
+        Operator("CONV_2D", ["real", "detectors", "none4"], [HOSTILE], 1, relu6),
+        Operator("MEAN", [HOSTILE, "axes"], ["mean"], 1, {"kind": "ReducerOptions", "keepDims": False}),
+        Operator("FULLY_CONNECTED", ["mean", "dense", "none3"], [HARMLESS], 1, {"kind": "FullyConnectedOptions"}),
+        Operator("SOFTMAX", [HARMLESS], ["softmax"], 1, {"kind": "SoftmaxOptions", "beta": 1.0}),
+    ]
+    model = unpack_model(build_model(tensors, operators))
+    model.signatureDefs = []  # as the converter writes it
+    return pack_model(model)
+
+
+def colored(count, seed):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 100, (count, SIDE, SIDE, 3), np.uint8)
+    truth = np.arange(count) % 3
+    for image, label in zip(images, truth, strict=True):
+        image[..., label] += 100
+    return images, truth
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    def make(**choices):
+        data = hostile_model()
+        (tmp_path / BASE_TFLITE).write_bytes(data)
+        np.save(tmp_path / REPRESENTATIVE_FILE, colored(24, seed=0)[0])
+        images, truth = colored(30, seed=1)
+        np.save(tmp_path / CHECK_FILE, images)
+        np.save(tmp_path / TRUTH_FILE, truth)
+        np.save(tmp_path / f"keras-{CHECK_FILE}", probabilities(data, images))
+        variants = (Variant.INT8, Variant.INT8_PER_TENSOR)
+        output = OutputSpec(Head.SOFTMAX, 0.0)
+        job = QuantizeJob(str(tmp_path), "model", variants, output, 1.0, 0, QuantizeSettings(**choices))
+        return VariantBuilder(job), tmp_path
+
+    return make
+
+
+def weight_types(data):
+    """Type of the weights that each operator with weights reads."""
+    model = unpack_model(data)
+    graph, names = model.subgraphs[0], operator_names()
+    kinds = [names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
+    weighted = [o for o in graph.operators if kinds[o.opcodeIndex] in ("CONV_2D", "FULLY_CONNECTED")]
+    return {kinds[o.opcodeIndex]: {0: "float32", 9: "int8"}[graph.tensors[o.inputs[1]].type] for o in weighted}
+
+
+def test_a_layer_that_int8_cannot_hold_goes_back_to_float32(workshop):
+    shop, folder = workshop()
+    made = shop.make(Variant.INT8_PER_TENSOR)
+    nearest, calibrated, *rest = made.steps
+    assert (nearest.passed, calibrated.passed) == (False, False)
+    assert nearest.accuracy < 0.5
+    assert [step.passed for step in rest] == [True]
+    assert (rest[0].accuracy, rest[0].agreement) == (1.0, 1.0)
+    assert HOSTILE in rest[0].description
+    assert any("float32" in note and "Edge TPU" in note for note in made.notes)
+    data = (folder / "model-int8-per-tensor.tflite").read_bytes()
+    assert rest[0].bytes == len(data)
+    assert weight_types(data) == {"CONV_2D": "float32", "FULLY_CONNECTED": "int8"}
+    images, truth = colored(30, seed=2)
+    assert (probabilities(data, images).argmax(axis=1) == truth).all()
+    assert open_interpreter(data).get_input_details()[0]["dtype"] == np.uint8
+
+
+def test_without_repair_it_stays_as_it_is(workshop):
+    shop, folder = workshop(repair=Repair.OFF)
+    made = shop.make(Variant.INT8_PER_TENSOR)
+    assert [step.passed for step in made.steps] == [False, False]
+    data = (folder / "model-int8-per-tensor.tflite").read_bytes()
+    assert weight_types(data) == {"CONV_2D": "int8", "FULLY_CONNECTED": "int8"}
+
+
+def test_a_search_without_time_tries_one_operator(workshop):
+    shop, _ = workshop(repair_seconds=0.0)
+    made = shop.make(Variant.INT8_PER_TENSOR)
+    # Unranked, the first goes first, which is the hostile one here.
+    assert [step.passed for step in made.steps] == [False, False, True]
+
+
+def test_a_scale_per_output_needs_no_repair(workshop):
+    shop, folder = workshop()
+    made = shop.make(Variant.INT8)
+    assert made.notes == ()
+    assert made.steps[-1].passed
+    assert len(made.steps) == 2
+    assert set(weight_types((folder / "model-int8.tflite").read_bytes()).values()) == {"int8"}

@@ -1,0 +1,412 @@
+"""Models from elsewhere, looked at without TensorFlow: what is accepted, what is asked for, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convert.options import ForeignOptions, InputRange, ModelColor, ModelOutput, model_name, read_labels
+from convert.source.model_source import Loader, read_model
+from edge_runtime.contract import Crop, Head
+from edge_runtime.errors import CompatibilityError, ModelError, UsageError
+
+
+def layer(class_name, name, feeder=None, **config):
+    """One layer as Keras 2 writes it down."""
+    inbound = [[[feeder, 0, 0, {}]]] if feeder else []
+    return {"class_name": class_name, "name": name, "config": {"name": name, **config}, "inbound_nodes": inbound}
+
+
+def functional(*layers, inputs=None, outputs=None):
+    """A functional model of layers in a row."""
+    references = {
+        "input_layers": inputs or [[layers[0]["name"], 0, 0]],
+        "output_layers": outputs or [[layers[-1]["name"], 0, 0]],
+    }
+    return {"class_name": "Functional", "config": {"name": "model", "layers": list(layers), **references}}
+
+
+def classifier(*middle, shape=(None, 8, 8, 3), units=3):
+    """A small classifier with other layers between its input and its last one."""
+    image = layer("InputLayer", "image", batch_input_shape=list(shape))
+    names = ["image", *(item["name"] for item in middle)]
+    return functional(image, *middle, layer("Dense", "dense", names[-1], units=units))
+
+
+def weights(fill=lambda _file: None):
+    """The bytes of an HDF5 file."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["w"] = np.zeros(3)
+        fill(file)
+    return content.getvalue()
+
+
+def write_archive(path, config, *, version="3.8.0", more=(), hdf5=None):
+    """A .keras file."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", config if isinstance(config, (str, bytes)) else json.dumps(config))
+        archive.writestr("metadata.json", json.dumps({"keras_version": version}))
+        archive.writestr("model.weights.h5", weights() if hdf5 is None else hdf5)
+        for name in more:
+            archive.writestr(name, b"x")
+    return path
+
+
+def write_hdf5(path, config, *, version="2.4.0", fill=lambda _file: None):
+    """An .h5 file of a whole model."""
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(config)
+        if version:
+            file.attrs["keras_version"] = version
+        file.create_group("model_weights")["kernel"] = np.zeros(3)
+        fill(file)
+    return path
+
+
+@pytest.fixture
+def said(tmp_path):
+    """Options that complete a classifier of three labels."""
+    (tmp_path / "labels.txt").write_text("cat\ndog\nfox\n")
+    return ForeignOptions(tmp_path / "labels.txt", InputRange.SIGNED, Crop.STRETCH)
+
+
+def test_the_contract_is_completed_by_options(tmp_path, said):
+    path = write_hdf5(tmp_path / "my model.h5", classifier(layer("Flatten", "flatten", "image")))
+    source = read_model(path, said)
+    assert (source.path, source.loader) == (path, Loader.TF_KERAS)
+    assert source.manifest.model_name == "my-model"
+    assert source.manifest.labels == ("cat", "dog", "fox")
+    assert (source.manifest.input.height, source.manifest.input.width, source.manifest.input.crop) == (8, 8, "stretch")
+    assert (source.manifest.output.head, source.manifest.output.decision_threshold) == (Head.SOFTMAX, 0.0)
+    assert source.manifest.training is None
+    assert (source.input_range, source.color, source.output) == ("-1,1", "rgb", "probabilities")
+    for part in ("my model.h5", "Keras 2.4.0", "tf-keras", "labels.txt", "-1,1", "stretch", "rgb (not said"):
+        assert part in source.origin
+    other = replace(said, name="pets", color=ModelColor.BGR, output=ModelOutput.LOGITS, crop=Crop.CENTER)
+    source = read_model(path, replace(other, crop_fraction=0.875))
+    assert (source.manifest.model_name, source.color, source.output) == ("pets", "bgr", "logits")
+    assert source.manifest.input.crop_fraction == 0.875
+    assert "not said" not in source.origin
+
+
+@pytest.mark.parametrize(
+    ("version", "loader"),
+    [("2.4.0", "tf-keras"), ("2.2.4-tf", "tf-keras"), (None, "tf-keras"), ("3.15.1", "keras 3")],
+)
+def test_the_loader_follows_the_version_that_wrote_an_hdf5_file(tmp_path, said, version, loader):
+    assert read_model(write_hdf5(tmp_path / "m.h5", classifier(), version=version), said).loader == loader
+
+
+def test_an_archive_is_known_by_its_content(tmp_path, said):
+    assert read_model(write_archive(tmp_path / "m.dat", classifier()), said).loader is Loader.KERAS3
+    assert read_model(write_archive(tmp_path / "m.keras", classifier(), version="2.15.0"), said).loader == "tf-keras"
+
+
+def test_all_that_is_missing_is_asked_for_in_one_sentence(tmp_path, said):
+    path = write_hdf5(tmp_path / "m.h5", classifier())
+    with pytest.raises(UsageError) as error:
+        read_model(path, ForeignOptions(), has_calibration=False)
+    assert all(name in str(error.value) for name in ("--labels", "--input-range", "--crop", "--calibration"))
+    with pytest.raises(UsageError) as error:
+        read_model(path, replace(said, crop=None))
+    assert "--crop" in str(error.value)
+    assert not any(name in str(error.value) for name in ("--labels", "--input-range", "--calibration"))
+    with pytest.raises(UsageError, match="--crop-fraction: goes with --crop center only"):
+        read_model(path, replace(said, crop_fraction=0.5))
+
+
+RESCALING = layer("Rescaling", "rescaling", "image", scale=1 / 127.5, offset=-1)
+TRUE_DIVIDE_2 = {**layer("TFOpLambda", "divide", "image", function="math.truediv")}
+TRUE_DIVIDE_2["inbound_nodes"] = [["image", 0, 0, {"y": 127.5, "name": None}]]
+TRUE_DIVIDE_3 = layer("TrueDivide", "divide")
+TRUE_DIVIDE_3["inbound_nodes"] = [
+    {"args": [{"class_name": "__keras_tensor__", "config": {"keras_history": ["image", 0, 0]}}, 127.5], "kwargs": {}}
+]
+
+
+@pytest.mark.parametrize("first", [RESCALING, TRUE_DIVIDE_2, TRUE_DIVIDE_3])
+def test_pixels_are_not_scaled_twice(tmp_path, said, first):
+    path = write_hdf5(tmp_path / "m.h5", classifier(layer("RandomFlip", "flip", "image"), first))
+    with pytest.raises(UsageError, match=r"--input-range -1,1: the first layer .* scales by 0.007843 itself.*0,255"):
+        read_model(path, said)
+    with pytest.raises(UsageError, match=r"its first layer scales by 0.007843"):
+        read_model(path, replace(said, input_range=None))
+    assert "its first layer scales by 0.007843" in read_model(path, replace(said, input_range=InputRange.BYTE)).origin
+
+
+def test_a_first_layer_that_widens_the_range_is_only_noted(tmp_path, said):
+    path = write_hdf5(tmp_path / "m.h5", classifier(layer("Rescaling", "rescaling", "image", scale=2, offset=-1)))
+    assert "its first layer scales by 2" in read_model(path, replace(said, input_range=InputRange.UNIT)).origin
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (classifier(shape=(None, 8, 8, 1)), r"last axis of 3 for --color rgb, got \[\?, 8, 8, 1\]; say --color gray"),
+        (classifier(shape=(None, 8, 8, 4)), r"last axis of 3 for --color rgb, got \[\?, 8, 8, 4\]"),
+        (classifier(shape=(None, 3, 8, 8)), r"expected channels last.*got channels first in \[\?, 3, 8, 8\]"),
+        (classifier(shape=(None, 128)), r"expected a model of pictures.*got \[\?, 128\]"),
+        (classifier(shape=(1, 8, 8, 3)), r"expected an open batch size, got \[1, 8, 8, 3\]"),
+        (classifier(shape=(None, None, None, 3)), r"input size is open \(\[\?, \?, \?, 3\]\); say --image-size"),
+        (classifier(units=5), "m.h5 expects 5 labels, one per output, got 3"),
+        (classifier(units=1), "m.h5 expects 2 labels for its one output, got 3"),
+        (functional(layer("InputLayer", "a"), layer("InputLayer", "b"), inputs=[["a", 0, 0], ["b", 0, 0]]), "2 inputs"),
+        (functional(layer("InputLayer", "a"), inputs={"a": ["a", 0, 0], "b": ["b", 0, 0]}), "2 inputs"),
+        (functional(layer("InputLayer", "a"), outputs=[["a", 0, 0], ["b", 0, 0]]), "one output, got 2 outputs"),
+        (
+            {"class_name": "MyModel", "config": {}},
+            r"'MyModel', whose code is not in the file; export it as a SavedModel",
+        ),
+        ([1, 2], "expected a configuration with a table of layers"),
+    ],
+)
+def test_what_is_no_classifier_of_pictures_is_one_sentence(tmp_path, said, config, message):
+    with pytest.raises((ModelError, UsageError), match=message) as error:
+        read_model(write_hdf5(tmp_path / "m.h5", config), said)
+    assert "\n" not in str(error.value)
+
+
+def test_gray_and_open_sizes_are_completed_by_options(tmp_path, said):
+    gray = write_hdf5(tmp_path / "gray.h5", classifier(shape=(None, 8, 8, 1)))
+    assert read_model(gray, replace(said, color=ModelColor.GRAY)).color == "gray"
+    with pytest.raises(CompatibilityError, match="--color gray is for one channel"):
+        read_model(write_hdf5(tmp_path / "rgb.h5", classifier()), replace(said, color=ModelColor.GRAY))
+    open_size = write_hdf5(tmp_path / "open.h5", classifier(shape=(None, None, None, 3)))
+    assert read_model(open_size, replace(said, image_size=96)).manifest.input.shape_hwc == (96, 96, 3)
+    with pytest.raises(UsageError, match="must be 1 to 4096 pixels, got 5000"):
+        read_model(open_size, replace(said, image_size=5000))
+    with pytest.raises(UsageError, match=r"--image-size 96: .* takes \[\?, 8, 8, 3\]"):
+        read_model(write_hdf5(tmp_path / "m.h5", classifier()), replace(said, image_size=96))
+
+
+def test_one_output_is_a_sigmoid_of_two_labels(tmp_path, said):
+    said.labels.write_text("cat\ndog\n")
+    output = read_model(write_hdf5(tmp_path / "m.h5", classifier(units=1)), said).manifest.output
+    assert (output.head, output.decision_threshold) == (Head.SIGMOID, 0.5)
+
+
+def test_the_number_of_outputs_is_found_behind_other_layers(tmp_path, said):
+    """Nested models, and layers after the last one that has weights."""
+    inner = {"class_name": "Sequential", "config": {"name": "inner", "layers": [
+        layer("InputLayer", "image", batch_shape=[None, 8, 8, 3]),
+        layer("Conv2D", "conv", filters=4),
+        layer("GlobalAveragePooling2D", "pool"),
+    ]}}  # fmt: skip
+    outer = {"class_name": "Sequential", "config": {"name": "outer", "layers": [inner, layer("Softmax", "softmax")]}}
+    with pytest.raises(CompatibilityError, match="expects 4 labels, one per output, got 3"):
+        read_model(write_hdf5(tmp_path / "m.h5", outer), said)
+    inner["config"]["layers"][1]["config"]["filters"] = 3
+    assert read_model(write_hdf5(tmp_path / "m.h5", outer), said).manifest.input.shape_hwc == (8, 8, 3)
+
+
+BIDDEN = {"class_name": "Bidirectional", "config": {"name": "b", "layer": layer("Lambda", "deep")}}
+ACTIVATION = {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (layer("Lambda", "sly"), "layer 'sly' is a Lambda layer.*--unsafe"),
+        (layer("TimeDistributed", "wrapper", layer=BIDDEN), "layer 'deep' is a Lambda layer.*--unsafe"),
+        (layer("Activation", "a", activation={"class_name": "__lambda__", "config": {"value": "x"}}), "__lambda__"),
+        (layer("Whatever", "odd", function_type="lambda", function=["code"]), "layer 'odd' is a Whatever.*--unsafe"),
+        (layer("TorchModuleWrapper", "torch"), "TorchModuleWrapper"),
+        (layer("TFSMLayer", "t", filepath="/etc"), "layer 't' is a TFSMLayer"),
+        (layer("TFOpLambda", "op", function="io.write_file"), "calls the TensorFlow function io.write_file.*--unsafe"),
+        (layer("TFOpLambda", "op", function="py_function"), "calls the TensorFlow function py_function"),
+        (layer("Activation", "a", activation=ACTIVATION), "of the class system of os, whose code is neither in Keras"),
+        ({**layer("Dense", "d"), "module": "keras.utils"}, "of keras.utils, whose code is neither in Keras"),
+        (layer("Conv2D", "conv", activation="<lambda>"), "the activation of layer 'conv' is a Python lambda"),
+        (layer("Conv2D", "conv", activation={"value": ["code", None, None]}), "layer 'conv' is a Python lambda"),
+        ({**layer("Patch", "p"), "registered_name": "mine>Patch"}, "class mine>Patch, whose code.*SavedModel"),
+    ],
+)
+@pytest.mark.parametrize("write", [write_archive, write_hdf5])
+def test_code_in_a_model_is_refused_at_any_depth(tmp_path, said, write, bad, message):
+    path = write(tmp_path / "m", classifier(bad))
+    with pytest.raises(ModelError, match=message):
+        read_model(path, said)
+    assert read_model(path, replace(said, unsafe=True)).unsafe
+
+
+def test_layers_that_calculate_are_let_through(tmp_path, said):
+    middle = [
+        layer("TFOpLambda", "a", function="__operators__.add"),
+        layer("SlicingOpLambda", "b", function="__operators__.getitem"),
+        layer("TFOpLambda", "c", function="nn.relu6"),
+        {**layer("Dense", "d", units=2), "module": "keras.layers", "registered_name": None},
+        {**layer("ReLU", "e"), "module": "keras.src.layers.activations.relu", "registered_name": "ReLU"},
+        layer("Activation", "f", activation={"module": "builtins", "class_name": "function", "config": "relu"}),
+    ]
+    assert read_model(write_archive(tmp_path / "m.keras", classifier(*middle)), said).manifest.labels
+
+
+def damaged(good, kind):
+    """A file that is not what it was."""
+    return {"half": good[: len(good) // 2], "head": good[:100], "flipped": good[:40] + b"\xff" * 200 + good[240:]}[kind]
+
+
+@pytest.mark.parametrize("kind", ["half", "head", "flipped"])
+@pytest.mark.parametrize("write", [write_archive, write_hdf5])
+def test_damaged_files_are_one_sentence(tmp_path, said, write, kind):
+    path = write(tmp_path / "m", classifier())
+    path.write_bytes(damaged(path.read_bytes(), kind))
+    with pytest.raises(ModelError, match=r"damaged|is not valid JSON|holds weights only|not of Keras") as error:
+        read_model(path, said)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("photo.h5", b"\xff\xd8\xff\xe0" + b"x" * 100, "got a JPEG picture"),
+        ("notes.keras", b"my notes\n", "got a text file"),
+        ("empty.h5", b"", "got an empty file"),
+        ("model.tflite", b"\x1c\0\0\0TFL3" + b"\0" * 50, "got a TFLite model, which is converted already"),
+        ("model.onnx", b"\x08\x07\x12\x07pytorch", "got an ONNX model, which is converted already"),
+        ("saved_model.pb", b"\x08\x01", "the graph of a SavedModel alone; give the folder"),
+        ("model.bin", bytes(range(256)), "got a file of another kind"),
+    ],
+)
+def test_what_is_not_a_model_is_said(tmp_path, said, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=f"expected a run directory.*{message}"):
+        read_model(tmp_path / name, said)
+
+
+def test_weights_without_layers_are_said(tmp_path, said):
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.attrs["layer_names"] = [b"dense"]
+    with pytest.raises(ModelError, match=r"holds weights only.*model.save in place of model.save_weights"):
+        read_model(tmp_path / "w.h5", said)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["temperature"] = np.zeros(9)
+    with pytest.raises(ModelError, match="is an HDF5 file but not of Keras"):
+        read_model(tmp_path / "other.h5", said)
+
+
+def test_archives_of_other_things_are_said(tmp_path, said):
+    with zipfile.ZipFile(tmp_path / "converted_keras.zip", "w") as archive:
+        archive.writestr("labels.txt", "0 a\n1 b\n")
+        archive.writestr("keras_model.h5", b"x")
+    with pytest.raises(ModelError, match=r"got none of that; unpack it and give 'keras_model.h5'"):
+        read_model(tmp_path / "converted_keras.zip", said)
+    for name in ("../outside", "/etc/passwd", "a\\b", "c:d"):
+        path = write_archive(tmp_path / "m.keras", classifier(), more=[name])
+        with pytest.raises(ModelError, match="points out of the archive"):
+            read_model(path, said)
+    path = write_archive(tmp_path / "m.keras", "[" * 100_000)
+    with pytest.raises(ModelError, match="is not valid JSON"):
+        read_model(path, said)
+
+
+def link_out(file):
+    file["elsewhere"] = h5py.ExternalLink("/etc/other.h5", "/x")
+
+
+def store_out(file):
+    file.create_dataset("raw", (4,), "u1", external=[("/etc/hostname", 0, 4)])
+
+
+def map_out(file):
+    layout = h5py.VirtualLayout((4,), "u1")
+    layout[:] = h5py.VirtualSource("/etc/other.h5", "x", (4,))
+    file.create_virtual_dataset("virtual", layout)
+
+
+def turn_in_circles(file):
+    file["group/loop"] = h5py.SoftLink("/group")
+    file["group/again"] = file["group"]
+
+
+@pytest.mark.parametrize("fill", [link_out, store_out, map_out])
+def test_hdf5_that_points_to_other_files_is_refused(tmp_path, said, fill):
+    for path in (
+        write_hdf5(tmp_path / "m.h5", classifier(), fill=fill),
+        write_archive(tmp_path / "m.keras", classifier(), hdf5=weights(fill)),
+    ):
+        with pytest.raises(ModelError, match="points to another file"):
+            read_model(path, said)
+    # Links inside the file are ordinary, and a circle of them ends.
+    assert read_model(write_hdf5(tmp_path / "n.h5", classifier(), fill=turn_in_circles), said)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("0 pencil case\n1 sharp pen\n2 empty\n", ("pencil case", "sharp pen", "empty")),
+        ("\ufeffcat\r\ndog\r\n\r\n", ("cat", "dog")),
+        ("1 cat\n2 dog\n", ("1 cat", "2 dog")),
+        ("0 cat\ndog\n", ("0 cat", "dog")),
+        ("0\n1\n2\n", ("0", "1", "2")),
+    ],
+)
+def test_labels_are_read_line_by_line(tmp_path, content, expected):
+    (tmp_path / "l.txt").write_text(content, newline="")
+    assert read_labels(tmp_path / "l.txt") == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "at least two labels, got 0"),
+        (b"cat\n", "at least two labels, got 1"),
+        (b"cat\n\ndog\n", "label 1 must be one printable line"),
+        (b"cat\ndog\ncat\n", "the label 'cat' is there twice"),
+        (b"\xff\xd8\xff\xe0\x00", "expected a text file in UTF-8"),
+        (b"a" * (5 << 20), "at most 4 MiB"),
+    ],
+)
+def test_bad_labels_are_one_sentence(tmp_path, content, message):
+    (tmp_path / "l.txt").write_bytes(content)
+    with pytest.raises(UsageError, match=f"^--labels: .*{message}"):
+        read_labels(tmp_path / "l.txt")
+    with pytest.raises(UsageError, match=r"^--labels: .*cannot be read"):
+        read_labels(tmp_path / "gone.txt")
+
+
+@given(stem=st.text(max_size=90))
+def test_any_file_name_gives_a_model_name(stem):
+    name = model_name(Path(f"{stem}.h5".replace("/", "").replace("\0", "")))
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name)
+
+
+def test_looking_at_a_model_loads_no_tensorflow(tmp_path, said):
+    path = write_hdf5(tmp_path / "m.h5", classifier())
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom convert.source.model_source import read_model\n"
+        "from convert.source.images import choose_pictures\nfrom convert.messages import make_job\n"
+        "from convert.options import ForeignOptions, InputRange\nfrom edge_runtime.contract import Crop\n"
+        "o = ForeignOptions(Path(sys.argv[2]), InputRange.BYTE, Crop.CENTER)\n"
+        "read_model(Path(sys.argv[1]), o)\n"
+        "print([m for m in ('tensorflow', 'keras', 'tf_keras', 'onnx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path, said.labels], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_real_exports_are_understood(real_data):
+    weights_folder = real_data("weights")
+    options = ForeignOptions(weights_folder / "teachable_machine_labels.txt", InputRange.SIGNED, Crop.CENTER)
+    source = read_model(weights_folder / "teachable_machine_keras_model.h5", options)
+    assert source.loader is Loader.TF_KERAS
+    assert source.manifest.labels == ("pencil case", "sharp pen", "usb and sd reader", "empty")
+    assert source.manifest.input.shape_hwc == (224, 224, 3)
+    resnet = real_data("mlperf_tiny_ic") / "pretrainedResnet.h5"
+    with pytest.raises(CompatibilityError, match="expects 10 labels, one per output, got 4"):
+        read_model(resnet, options)
+    with pytest.raises(ModelError, match="holds weights only"):
+        read_model(weights_folder / "mobilenet_v2_0.35_224_no_top.h5", options)

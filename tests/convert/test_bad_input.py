@@ -1,0 +1,293 @@
+"""What makes ``edge-convert run`` fail: one sentence, an exit code, and nothing half written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import convert.cli
+from convert.children import run_child, space_in
+from edge_runtime.cli_support import run_cli
+from edge_runtime.errors import EngineError, ModelError, OutputError
+from edge_runtime.model.bundle import read_bundle_manifest
+
+PROGRAM = Path(sys.executable).with_name("edge-convert")
+SIZE = 24
+PATIENCE_S = 180
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Untrained models, each with its own way of being no ordinary classifier of pictures."""
+    import keras
+
+    folder = tmp_path_factory.mktemp("models")
+    keras.utils.set_random_seed(0)
+
+    def features(image):
+        return keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu")(image))
+
+    def classify(image):
+        return keras.layers.Dense(2, "softmax")(features(image))
+
+    image, other, open_size = (keras.Input((side, side, 3)) for side in (SIZE, SIZE, None))
+    keras.Model(image, classify(image)).save(folder / "good.keras")
+    keras.Model(image, classify(keras.layers.Lambda(lambda x: x / 255.0)(image))).save(folder / "lambda.keras")
+    keras.Model([image, other], classify(keras.layers.Add()([image, other]))).save(folder / "two.keras")
+    keras.Model(open_size, classify(open_size)).save(folder / "open.keras")
+    keras.Model(image, keras.layers.Conv2D(2, 1)(image)).save(folder / "boxes.keras")
+    keras.Model(image, [classify(image), keras.layers.Dense(4)(features(image))]).save(folder / "detector.keras")
+    (folder / "text.keras").write_text("not a model\n")
+    (folder / "labels.txt").write_text("blue\nred\n")
+    (folder / "three.txt").write_text("blue\nred\ngreen\n")
+    return folder
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """An empty folder to convert in, with the temporary folder inside; what is left there afterwards is seen."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def left_behind(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name not in ("tmp", "empty"))
+
+
+def arguments_for(models, name, pictures, *more, labels="labels.txt"):
+    """The command line of a model from elsewhere, completely said."""
+    said = ["--labels", models / labels, "--input-range", "0,1", "--crop", "stretch", "--calibration", pictures]
+    return [str(item) for item in ("run", models / name, *said, "--max-drop", "100", "--variant", "int8", *more)]
+
+
+def refused(monkeypatch, capsys, arguments):
+    """Exit code and the one sentence of ``edge-convert`` in this process."""
+    monkeypatch.setattr(sys, "argv", ["edge-convert", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        run_cli(convert.cli.cli)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return stopped.value.code, err
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "code", "words"),
+    [
+        ("text.keras", [], 4, "expected a run directory"),
+        ("missing.keras", [], 4, "no such file"),
+        ("lambda.keras", [], 4, "Lambda layer"),
+        ("two.keras", [], 4, "2 inputs"),
+        ("detector.keras", [], 4, "2 outputs"),
+        ("open.keras", [], 2, "say --image-size"),
+        ("good.keras", ["--image-size", "32"], 2, "--image-size 32"),
+        ("good.keras", ["--labels", "{models}/three.txt"], 4, "expects 2 labels, one per output, got 3"),
+        ("good.keras", ["--labels", "{models}/missing.txt"], 2, "--labels"),
+        ("good.keras", ["--calibration", "empty"], 3, "empty"),
+        ("good.keras", ["--runtime", "tflite-runtime==9"], 2, "2.14"),
+        ("good.keras", ["--out", "taken"], 7, "--overwrite"),
+    ],
+)
+def test_what_can_be_seen_without_loading_the_model(
+    models, colored_pictures, work, monkeypatch, capsys, name, more, code, words
+):
+    (work / "empty" / "cat").mkdir(parents=True)
+    if "taken" in more:
+        (work / "taken").write_text("mine")
+    monkeypatch.setattr("convert.conversion.run_child", lambda *_args, **_kwargs: pytest.fail("a child was started"))
+    more = [text.format(models=models) for text in more]
+    done = refused(monkeypatch, capsys, arguments_for(models, name, colored_pictures, *more))
+    assert done[0] == code, done[1]
+    assert words in done[1]
+    assert left_behind(work) in ([], ["empty/cat"], ["empty/cat", "taken"])
+
+
+@pytest.mark.slow
+def test_what_only_the_loaded_model_shows(models, colored_pictures, work):
+    arguments = arguments_for(models, "boxes.keras", colored_pictures)
+    done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert "Traceback" not in done.stderr
+    assert "error: " in done.stderr.splitlines()[-1]
+    assert "expected a classifier" in done.stderr.splitlines()[-1]
+    assert left_behind(work) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "more"), [("lambda.keras", ["--unsafe", "--input-range", "0,255"]), ("open.keras", ["--image-size", "32"])]
+)
+def test_what_was_refused_is_converted_with_the_option_that_was_asked_for(models, colored_pictures, work, name, more):
+    arguments = arguments_for(models, name, colored_pictures, *more, "--out", "bundle")
+    done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (artifact,) = read_bundle_manifest(work / "bundle").artifacts
+    side = 32 if name == "open.keras" else SIZE
+    assert artifact.input.shape == (1, side, side, 3)
+
+
+# The pictures of the small run need more than the first, its export more than the second. A limit on files fails like
+# a full disk.
+@pytest.mark.parametrize("limit_bytes", [50_000, pytest.param(200_000, marks=pytest.mark.slow)])
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(small_run, work, limit_bytes):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    done = subprocess.run(
+        [PROGRAM, "run", small_run, "--out", "bundle"], capture_output=True, text=True, check=False, preexec_fn=limit
+    )
+    assert done.returncode == 7, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "make room" in done.stderr.splitlines()[-1]
+    assert "TMPDIR" in done.stderr.splitlines()[-1]
+    assert left_behind(work) == []
+
+
+def test_only_want_of_space_is_called_so(tmp_path):
+    with pytest.raises(OutputError, match="no space left there"), space_in(tmp_path, "choose another --out"):
+        Path("/dev/full").write_bytes(b"x" * 100_000)
+    with pytest.raises(OutputError, match="no space left there"), space_in(tmp_path):
+        raise OSError("135168 requested and 40832 written")
+    with pytest.raises(PermissionError), space_in(tmp_path):
+        raise PermissionError(13, "Permission denied")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Work for a child that a test made up."""
+
+    number: int
+
+
+def write_child(work_dir, name, text):
+    (work_dir / f"{name}.py").write_text(text)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("import os; os.kill(os.getpid(), 9)", EngineError, r"was killed \(SIGKILL\) .* can simply be run again"),
+        ("import os; os.kill(os.getpid(), 11)", EngineError, r"was killed \(SIGSEGV\)"),
+        ("raise SystemExit('out of luck')", EngineError, "ended with code 1; its last lines were:\nout of luck"),
+        ("open('/dev/full', 'w').write('x' * 9999)", OutputError, "no space left there"),
+        ("raise OSError(122, 'Disk quota exceeded')", OutputError, "no space left there"),
+    ],
+)
+def test_how_a_child_ends_is_said(tmp_path, text, error, words):
+    with pytest.raises(error, match=words):
+        run_child(write_child(tmp_path, "made_up_child", text), Job(1), tmp_path)
+
+
+def test_a_child_that_refuses_is_quoted(tmp_path):
+    text = """
+from pathlib import Path
+from convert.children import refuse
+from edge_runtime.errors import ModelError
+refuse(Path.cwd(), ModelError("m.h5: is odd"))
+"""
+    with pytest.raises(ModelError, match=r"^m.h5: is odd$"):
+        run_child(write_child(tmp_path, "made_up_child", text), Job(1), tmp_path)
+
+
+def test_a_module_in_the_users_folder_is_not_run(tmp_path, monkeypatch):
+    """``python -m`` looks for modules in the current folder first, and what lies in the user's is not for it."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "work").mkdir()
+    write_child(tmp_path / "mine", "made_up_child", "print('from the folder of the user')")
+    monkeypatch.chdir(tmp_path / "mine")
+    with pytest.raises(EngineError, match="No module named made_up_child"):
+        run_child("made_up_child", Job(1), tmp_path / "work")
+
+
+def processes_that_name(*texts):
+    """Processes whose command lines hold all of these."""
+    found = []
+    for command_line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            line = command_line.read_bytes().decode(errors="replace")
+            if all(text in line for text in texts):
+                found.append(int(command_line.parent.name))
+    return found
+
+
+def wait_for(condition, seconds):
+    """What the condition gives once it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+    return found
+
+
+@pytest.fixture
+def conversion(small_run, work):
+    """A conversion that runs, once its child of a name has started: the process, and that child."""
+    started = []
+
+    def start(module):
+        # Its work folder, and so its name in the command lines of its children, lies in the temporary one.
+        process = subprocess.Popen(
+            [PROGRAM, "run", small_run, "--out", "bundles/b"],
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # A shell that starts the tests in the background lets them, and so their children, ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        started.append(process)
+        return process, wait_for(lambda: processes_that_name(module, str(work)), PATIENCE_S)[0]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    "module", ["convert.export.child", pytest.param("convert.quantize.child", marks=pytest.mark.slow)]
+)
+def test_a_killed_child_is_one_sentence_and_leaves_nothing(conversion, work, module):
+    process, child = conversion(module)
+    os.kill(child, signal.SIGKILL)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 5
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith(f"error: {module} was killed (SIGKILL) before it was done")
+    assert left_behind(work) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_conversion_leaves_nothing(conversion, work, number):
+    process, _ = conversion("convert.export.child")
+    # As a terminal does: to the whole group.
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert left_behind(work) == []
+    assert processes_that_name(str(work)) == []
+
+
+@pytest.mark.slow
+def test_a_killed_conversion_leaves_no_bundle_and_no_child(conversion, work):
+    process, _ = conversion("convert.export.child")
+    process.kill()
+    process.wait()
+    # A child that had not yet asked to die with its parent does its work to the end.
+    wait_for(lambda: not processes_that_name(str(work)), PATIENCE_S)
+    assert not (work / "bundles").exists()

@@ -1,0 +1,110 @@
+"""What becomes of exports that failed their check: reported, left out of the bundle, and told by the exit code."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from convert.bundle import write_bundle
+from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE
+from convert.cli import cli
+from convert.conversion import DEFAULT_VARIANTS
+from convert.record import RECORD_FILE, ConversionRecord, LeftOut
+from convert.source.images import ImageArrays
+from edge_runtime.contract import GOLDEN_FILE, Variant
+from edge_runtime.errors import GateError
+from edge_runtime.model.bundle import read_bundle_manifest
+from edge_runtime.workstation.datasets.samples import Sample
+
+
+@pytest.fixture(scope="module")
+def record(small_bundle):
+    """What the bundle of the small run says of its conversion."""
+    return ConversionRecord.from_json((small_bundle / RECORD_FILE).read_text())
+
+
+def with_failed(record, *variants):
+    """The record with the checks of some artifacts turned into failures."""
+    entries = []
+    for entry in record.variants:
+        passed = entry.artifact.variant not in variants
+        check = replace(entry.comparison.check, passed=passed, max_drop_points=1.0)
+        comparison = replace(entry.comparison, check=check, drop_points=0.0 if passed else 3.0)
+        artifact = replace(entry.artifact, check=check)
+        entries.append(replace(entry, artifact=artifact, comparison=comparison))
+    return replace(record, variants=tuple(entries), max_drop_points=1.0)
+
+
+@pytest.fixture
+def work_dir(small_bundle, tmp_path):
+    """What a conversion has in its work folder when it comes to writing the bundle."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    with np.load(small_bundle / GOLDEN_FILE) as golden:
+        np.save(folder / CHECK_FILE, golden["images_nhwc_rgb_u8"])
+        np.save(folder / GOLDEN_INPUT_FILE, golden["images_nhwc_rgb_u8"])
+        np.save(folder / f"keras-{GOLDEN_INPUT_FILE}", golden["keras"])
+        for artifact in read_bundle_manifest(small_bundle).artifacts:
+            np.save(folder / f"{artifact.file}-{GOLDEN_INPUT_FILE}", golden[artifact.variant.value])
+            shutil.copy(small_bundle / artifact.file, folder)
+    return folder
+
+
+@pytest.fixture
+def write(small_run, work_dir, tmp_path):
+    """Write the bundle of a record, and give its folder."""
+    pictures = tuple(Sample(Path(f"{label}/{index}.png"), label) for label in ("blue", "red") for index in range(4))
+
+    def write(record):
+        manifest = read_bundle_manifest(small_run)
+        write_bundle(
+            tmp_path / "b", record, manifest, work_dir, ImageArrays(pictures, pictures, "validation"), overwrite=False
+        )
+        return tmp_path / "b"
+
+    return write
+
+
+def test_what_failed_its_check_is_reported_and_left_out(record, write):
+    bundle = write(with_failed(record, Variant.INT8, Variant.ONNX_INT8))
+    held = [artifact.variant for artifact in read_bundle_manifest(bundle).artifacts]
+    assert held == [v for v in DEFAULT_VARIANTS if v not in (Variant.INT8, Variant.ONNX_INT8)]
+    assert not (bundle / "colors-int8.tflite").exists()
+    assert not (bundle / "colors-onnx-int8.onnx").exists()
+    with np.load(bundle / GOLDEN_FILE) as golden:
+        assert "int8" not in golden
+    text = (bundle / "conversion.md").read_text()
+    assert "## Not in the bundle\n\n- int8: lost 3.00 points, more than the allowed 1\n- onnx-int8: lost" in text
+    failed = ConversionRecord.from_json((bundle / RECORD_FILE).read_text()).failed
+    assert [entry.artifact.variant for entry in failed] == [Variant.INT8, Variant.ONNX_INT8]
+
+
+def test_nothing_is_written_when_every_export_failed(record, write):
+    assert not write(with_failed(record, *Variant)).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "has_bundle"),
+    [
+        (lambda record: with_failed(record, Variant.INT8), "int8: lost more than allowed; not in the bundle", True),
+        (lambda record: with_failed(record, *Variant), "onnx-int8: lost more than allowed", False),
+        (
+            lambda record: replace(record, left_out=(LeftOut("edgetpu", "no share"),)),
+            "edgetpu: could not be made or run",
+            True,
+        ),
+    ],
+)
+def test_the_exit_code_says_that_something_is_missing(small_bundle, record, monkeypatch, change, words, has_bundle):
+    monkeypatch.setattr("convert.conversion.convert", lambda *_args, **_kwargs: (small_bundle, change(record)))
+    result = CliRunner().invoke(cli, ["run", "a-run"])
+    assert isinstance(result.exception, GateError)
+    assert result.exception.exit_code == 8
+    assert words in str(result.exception)
+    assert ("FAILED" in result.stdout) or ("LEFT OUT" in result.stdout)
+    assert ("next:" in result.stdout) is has_bundle

@@ -1,0 +1,377 @@
+"""The gate: its arithmetic on numbers small enough to check by hand, and the process that runs the artefacts."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convert import check_child
+from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE
+from convert.gate import FLOAT16_TOLERANCE, FLOAT_TOLERANCE, FlipPair, Reference, compare, points, tolerance
+from convert.messages import CheckFailure, CheckJob, Observation, read_outcome, write_message
+from edge_runtime.contract import Head, OutputSpec, Variant
+from edge_runtime.errors import CompatibilityError
+from edge_runtime.testing import FakeEngine, fake_classifier, write_tiny_model
+from edge_runtime.workstation.statistics import (
+    expected_calibration_error,
+    mcnemar_p,
+    paired_drop_interval,
+    wilson_interval,
+)
+
+SOFTMAX = OutputSpec(Head.SOFTMAX, 0.0)
+SIGMOID = OutputSpec(Head.SIGMOID, 0.7)
+LABELS = ("cat", "dog")
+KERAS = (0.1, 0.2, 0.8, 0.9)
+
+
+def two_classes(*second: float) -> np.ndarray:
+    return np.array([[1 - value, value] for value in second], np.float32)
+
+
+def comparison(
+    probabilities, *, variant=Variant.INT8, max_drop=1.0, truth=(0, 0, 1, 1), output=SOFTMAX, keras=KERAS, golden=None
+):
+    reference = Reference("validation", np.array(truth), two_classes(*keras), two_classes(*keras[:2]))
+    return compare(
+        reference,
+        probabilities,
+        probabilities[:2] if golden is None else golden,
+        output,
+        LABELS,
+        variant=variant,
+        engine="test 1",
+        max_drop_points=max_drop,
+    )
+
+
+def pairs(both: int, lost: int, gained: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keras' and an artefact's right answers with these counts."""
+    keras = [True] * (both + lost) + [False] * (gained + neither)
+    artifact = [True] * both + [False] * lost + [True] * gained + [False] * neither
+    return np.array(keras, bool), np.array(artifact, bool)
+
+
+# Statistics
+
+
+def test_wilson_agrees_with_published_values():
+    # R. G. Newcombe, Statistics in Medicine 17 (1998) 857-872, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    for correct, total, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (1, 29, 0.0061, 0.1718)):
+        assert wilson_interval(correct, total) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert wilson_interval(20, 20)[1] == 1.0
+    narrow, wide = wilson_interval(15, 148, 0.9), wilson_interval(15, 148, 0.99)
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+@pytest.mark.parametrize(("correct", "total", "confidence"), [(1, 0, 0.95), (3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0)])
+def test_wilson_refuses_impossible_counts(correct, total, confidence):
+    with pytest.raises(ValueError, match="expected"):
+        wilson_interval(correct, total, confidence)
+
+
+@pytest.mark.parametrize(
+    ("counts", "confidence", "expected"),
+    [
+        # R's PropCIs::scoreci.mp, an implementation of Tango's interval by another hand: n = 1000 and n = 618.
+        ((920, 60, 20, 0), 0.95, (2.31, 5.84)),
+        ((565, 28, 25, 0), 0.90, (-1.48, 2.47)),
+        # Fagerland, Lydersen and Laake (2014), airway hyper-responsiveness of 21 children.
+        ((1, 1, 7, 12), 0.95, (-51.7, -2.6)),
+        # No picture changes sides: by algebra z² / (n + z²) on both sides.
+        ((490, 0, 0, 10), 0.95, (-0.762, 0.762)),
+    ],
+)
+def test_the_drop_interval_agrees_with_published_values(counts, confidence, expected):
+    assert paired_drop_interval(*pairs(*counts), confidence) == pytest.approx(expected, abs=0.06)
+
+
+@given(st.integers(0, 60), st.integers(0, 30), st.integers(0, 30), st.integers(0, 60))
+def test_the_drop_interval_holds_the_drop_mirrors_and_agrees_with_the_statistic(both, lost, gained, neither):
+    total = both + lost + gained + neither
+    if not total:
+        return
+    low, high = paired_drop_interval(*pairs(both, lost, gained, neither))
+    drop = 100 * (lost - gained) / total
+    assert -100 <= low <= drop + 1e-9
+    assert drop - 1e-9 <= high <= 100
+    assert paired_drop_interval(*pairs(both, gained, lost, neither)) == pytest.approx((-high, -low), abs=1e-6)
+    # At a drop of 0 the statistic is McNemar's, so the interval leaves out 0 exactly where that exceeds the quantile.
+    if lost + gained:
+        mcnemar = abs(lost - gained) / math.sqrt(lost + gained)
+        if abs(mcnemar - 1.96) > 0.01:
+            assert (low > 0 or high < 0) == (mcnemar > 1.96)
+
+
+def test_the_drop_interval_covers_the_truth_as_often_as_it_says():
+    rng, total, shares = np.random.default_rng(3), 60, (0.85, 0.07, 0.03, 0.05)
+    covered = 0
+    for counts in rng.multinomial(total, shares, 400):
+        low, high = paired_drop_interval(*pairs(*map(int, counts)))
+        covered += low <= 4.0 <= high
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_mcnemar_is_the_exact_binomial_test():
+    assert mcnemar_p(*pairs(1, 1, 7, 12)) == pytest.approx(0.0703125)
+    assert mcnemar_p(*pairs(5, 0, 6, 0)) == pytest.approx(2 / 64)
+    assert mcnemar_p(*pairs(5, 3, 3, 0)) == 1.0
+    assert mcnemar_p(*pairs(5, 0, 0, 3)) == 1.0
+    assert mcnemar_p(*pairs(1, 5000, 5200, 12)) == pytest.approx(0.0487880, abs=1e-6)
+
+
+def test_arrays_that_do_not_belong_together_are_refused():
+    for keras, artifact in ((np.ones(2, bool), np.ones(3, bool)), (np.ones(0, bool), np.ones(0, bool))):
+        with pytest.raises(ValueError, match="as many answers"):
+            mcnemar_p(keras, artifact)
+        with pytest.raises(ValueError, match="as many answers"):
+            paired_drop_interval(keras, artifact)
+
+
+def test_calibration_error_by_hand():
+    # Two answers score 0.9 and one of them is right: |1.8 - 1| / 4; two score 0.6, both right: |1.2 - 2| / 4.
+    probabilities = two_classes(0.9, 0.9, 0.6, 0.6)
+    assert expected_calibration_error(probabilities, np.array([1, 0, 1, 1]), 10) == pytest.approx(0.4)
+    assert expected_calibration_error(two_classes(1.0, 0.0), np.array([1, 0])) == 0.0
+    # A threshold above 0.5 makes the first label the answer with a score under 0.5.
+    low = expected_calibration_error(two_classes(0.6), np.array([0]), answers=np.array([0]))
+    assert low == pytest.approx(0.6)
+    with pytest.raises(ValueError, match="expected pictures"):
+        expected_calibration_error(probabilities[:0], np.array([], int))
+
+
+# Comparison
+
+
+def test_equal_outputs_lose_nothing():
+    result = comparison(two_classes(*KERAS))
+    assert (result.check.accuracy, result.check.keras_accuracy, result.check.agreement) == (1.0, 1.0, 1.0)
+    assert result.check.max_probability_difference == 0.0
+    assert result.check.passed
+    assert (result.drop_points, result.mcnemar_p, result.flips, result.flip_pairs) == (0.0, 1.0, (), ())
+    assert result.accuracy_interval == result.keras_accuracy_interval == wilson_interval(4, 4)
+    assert result.calibration_error == result.keras_calibration_error == pytest.approx(0.15)
+
+
+def test_a_flip_is_counted_and_closes_the_gate():
+    flipped = two_classes(0.1, 0.6, 0.8, 0.9)
+    result = comparison(flipped)
+    assert result.check.accuracy == 0.75
+    assert result.check.agreement == 0.75
+    assert result.check.max_probability_difference == pytest.approx(0.4)
+    assert result.drop_points == 25.0
+    assert result.drop_interval_points[0] < 25 < result.drop_interval_points[1]
+    assert not result.check.passed
+    assert comparison(flipped, max_drop=25.0).check.passed
+    assert not comparison(flipped, max_drop=24.9).check.passed
+
+
+def test_flips_name_the_picture_the_surest_wrong_answer_first():
+    # Keras is wrong about the last; the artefact is wrong about the second and third, of which it is sure.
+    result = comparison(two_classes(0.1, 0.6, 0.05, 0.7), truth=(0, 0, 1, 1), keras=(0.1, 0.2, 0.8, 0.4))
+    assert [(flip.index, flip.truth, flip.keras, flip.artifact) for flip in result.flips] == [
+        (2, "dog", "dog", "cat"),
+        (1, "cat", "cat", "dog"),
+        (3, "dog", "cat", "dog"),
+    ]
+    assert result.flips[0].keras_score == pytest.approx(0.8)
+    assert result.flips[0].artifact_score == pytest.approx(0.95)
+    assert result.flip_pairs == (FlipPair("cat", "dog", 2), FlipPair("dog", "cat", 1))
+
+
+def test_a_flip_that_gains_is_no_loss():
+    result = comparison(two_classes(0.1, 0.6, 0.8, 0.9), truth=(0, 1, 1, 1))
+    assert (result.check.keras_accuracy, result.check.accuracy, result.drop_points) == (0.75, 1.0, -25.0)
+    assert result.check.passed
+
+
+@pytest.mark.parametrize(
+    ("variant", "allowed"),
+    [
+        (Variant.FLOAT32, FLOAT_TOLERANCE),
+        (Variant.ONNX_FLOAT32, FLOAT_TOLERANCE),
+        (Variant.FLOAT16, FLOAT16_TOLERANCE),
+    ],
+)
+def test_a_float_export_must_also_have_the_same_probabilities(variant, allowed):
+    assert tolerance(variant) == allowed
+    assert comparison(two_classes(0.1 + allowed / 2, 0.2, 0.8, 0.9), variant=variant).check.passed
+    far = two_classes(0.1, 0.2, 0.8 + allowed * 2, 0.9)
+    assert not comparison(far, variant=variant).check.passed
+    assert comparison(far, variant=Variant.INT8).check.passed
+    golden = two_classes(0.1 + allowed * 2, 0.2)
+    assert not comparison(two_classes(*KERAS), golden=golden, variant=variant).check.passed
+
+
+def test_a_sigmoid_head_is_decided_by_its_threshold():
+    result = comparison(two_classes(0.1, 0.2, 0.69, 0.9), output=SIGMOID)
+    assert [(flip.index, flip.keras, flip.artifact) for flip in result.flips] == [(2, "dog", "cat")]
+    assert result.flips[0].artifact_score == pytest.approx(0.31)
+
+
+@pytest.mark.parametrize("bad", [two_classes(0.1, 0.2, 0.3), two_classes(0.1, 0.2, math.nan, 0.4)])
+def test_outputs_that_are_no_answer_are_refused(bad):
+    with pytest.raises(CompatibilityError, match="expected probabilities"):
+        comparison(bad)
+
+
+def test_points_do_not_suffer_from_binary_fractions():
+    assert points(0.97 - 0.96) == 1.0
+    assert points(0.0) == 0.0
+    assert points(-0.0112) == -1.12
+
+
+# The child process
+
+
+@pytest.fixture
+def work_dir(tmp_path):
+    """Pictures for the tiny model, whose outputs are the means of red, green and blue."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / CHECK_FILE, rng.integers(0, 256, (11, 8, 8, 3), np.uint8))
+    np.save(tmp_path / GOLDEN_INPUT_FILE, rng.integers(0, 256, (2, 8, 8, 3), np.uint8))
+    return tmp_path
+
+
+def run_check(work_dir, *files, **changes):
+    job = replace(CheckJob(tuple(map(str, files)), str(work_dir)), **changes)
+    write_message(work_dir / "job.json", job)
+    return subprocess.run(
+        [sys.executable, "-m", "convert.check_child", str(work_dir / "job.json")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        cwd=work_dir,
+    )
+
+
+def test_an_artefact_that_cannot_be_run_does_not_lose_the_others(work_dir):
+    good, late = write_tiny_model(work_dir / "good.tflite"), write_tiny_model(work_dir / "late.tflite")
+    bad = work_dir / "bad.tflite"
+    bad.write_bytes(good.read_bytes()[:200])
+    wrong_size = write_tiny_model(work_dir / "large.tflite", size=16)
+    done = run_check(work_dir, good, bad, wrong_size, late)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(good), str(bad), str(wrong_size), str(late)]
+    images = np.load(work_dir / CHECK_FILE)
+    for name in ("good.tflite", "late.tflite"):
+        seen = read_outcome(work_dir, name)
+        assert isinstance(seen, Observation)
+        assert seen.engine.startswith("litert ")
+        assert seen.input.shape == (1, 8, 8, 3)
+        assert 0 < seen.latency_ms < 50
+        outputs = np.load(work_dir / f"{name}-{CHECK_FILE}")
+        assert outputs.dtype == np.float32
+        assert outputs == pytest.approx(images.mean(axis=(1, 2)) / 256, abs=0.6 / 256)
+        assert np.load(work_dir / f"{name}-{GOLDEN_INPUT_FILE}").shape == (2, 3)
+    for name in ("bad.tflite", "large.tflite"):
+        failure = read_outcome(work_dir, name)
+        assert isinstance(failure, CheckFailure)
+        assert name in failure.message or "litert failed" in failure.message
+        assert "\n" not in failure.message
+    assert read_outcome(work_dir, "never-run.tflite") is None
+
+
+def test_one_worker_without_timing_gives_the_same_outputs(work_dir):
+    model = write_tiny_model(work_dir / "m.tflite")
+    assert run_check(work_dir, model, workers=3).returncode == 0
+    many = np.load(work_dir / f"m.tflite-{CHECK_FILE}")
+    assert run_check(work_dir, model, workers=1, is_timed=False).returncode == 0
+    assert np.array_equal(np.load(work_dir / f"m.tflite-{CHECK_FILE}"), many)
+    seen = read_outcome(work_dir, "m.tflite")
+    assert isinstance(seen, Observation)
+    assert seen.latency_ms == 0.0
+
+
+def test_a_failure_replaces_what_an_earlier_file_of_that_name_gave(work_dir):
+    model = write_tiny_model(work_dir / "m.tflite")
+    check_child.check(model, work_dir, 1)
+    assert isinstance(read_outcome(work_dir, "m.tflite"), Observation)
+    model.write_bytes(b"not a model")
+    check_child.check(model, work_dir, 1)
+    assert isinstance(read_outcome(work_dir, "m.tflite"), CheckFailure)
+    write_tiny_model(model)
+    check_child.check(model, work_dir, 1)
+    assert isinstance(read_outcome(work_dir, "m.tflite"), Observation)
+    assert not list(work_dir.glob("*.partial"))
+
+
+def test_values_that_are_no_numbers_are_a_failure(work_dir, monkeypatch):
+    class NanEngine(FakeEngine):
+        def invoke(self, input_nhwc):
+            return super().invoke(input_nhwc) * np.float32("nan")
+
+    monkeypatch.setattr(check_child, "Classifier", lambda _file: fake_classifier(engine=NanEngine()))
+    check_child.check(work_dir / "m.tflite", work_dir, 2)
+    failure = read_outcome(work_dir, "m.tflite")
+    assert isinstance(failure, CheckFailure)
+    assert failure.message == "gave values that are not numbers; the export is wrong"
+
+
+def test_outputs_are_in_the_order_of_the_pictures_and_the_workers_share_them():
+    names = set()
+
+    class NamedEngine(FakeEngine):
+        def invoke(self, input_nhwc):
+            names.add(threading.current_thread().name)
+            return super().invoke(input_nhwc)
+
+    engines = [NamedEngine(4, delay_s=0.002) for _ in range(3)]
+    classifiers = [fake_classifier(("a", "b", "c", "d"), engine) for engine in engines]
+    images = np.stack([np.full((8, 8, 3), 64 * (index % 4), np.uint8) for index in range(10)])
+    outputs = check_child.run_all(classifiers, images)
+    assert outputs.argmax(axis=1).tolist() == [index % 4 for index in range(10)]
+    assert sorted(engine.invocations for engine in engines) == [3, 3, 4]
+    assert len(names) == 3
+    assert check_child.run_all(classifiers, images[:1]).shape == (1, 4)
+
+
+def test_a_folder_that_cannot_be_read_is_one_sentence(work_dir):
+    model = write_tiny_model(work_dir / "m.tflite")
+    (work_dir / CHECK_FILE).unlink()
+    done = run_check(work_dir, model)
+    assert done.returncode == 1
+    assert "cannot be read or written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_check_process_is_light(work_dir):
+    code = (
+        "import sys, convert.check_child; print(*{'tensorflow', 'keras', 'scipy', 'onnx', 'jinja2'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=work_dir)
+    assert done.stdout.strip() == ""
+
+
+def test_latency_is_the_median_and_slow_ones_are_bounded(monkeypatch):
+    fast, slow = FakeEngine(), FakeEngine()
+    now = {"ns": 0, "calls": 0}
+    costs = {id(fast): 1_000_000, id(slow): 150_000_000}
+
+    def invoke(engine):
+        now["ns"] += costs[id(engine)]
+        now["calls"] += 1
+
+    for engine in (fast, slow):
+        monkeypatch.setattr(engine, "invoke", lambda _tensor, engine=engine: invoke(engine))
+    monkeypatch.setattr(check_child.time, "perf_counter_ns", lambda: now["ns"])
+    assert check_child.median_latencies([fast, slow], np.zeros((8, 8, 3), np.uint8)) == [1.0, 150.0]
+    assert now["calls"] == 20 * 11 + 4  # the slow one: a warm-up and three
+    assert check_child.median_latencies([], np.zeros((8, 8, 3), np.uint8)) == []
+
+
+def test_messages_survive_the_disk(tmp_path):
+    write_message(tmp_path / "m.tflite.error.json", CheckFailure("no such operator"))
+    assert read_outcome(tmp_path, "m.tflite") == CheckFailure("no such operator")
+    assert json.loads((tmp_path / "m.tflite.error.json").read_text()) == {"message": "no such operator"}

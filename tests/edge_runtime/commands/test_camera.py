@@ -1,0 +1,232 @@
+"""Every option of ``edge-run camera`` has an effect, bad values are one sentence, and secrets stay secret."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.sinks.frame_folder import HEAD_BYTES, note_of
+from edge_runtime.testing.cameras import FakeHttpCamera, steady_camera
+
+EdgeRun = Callable[..., tuple[int, str, str]]
+NO_PAUSE = ("--min-interval", "0")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of red, one of green and one of blue, at ten frames a second."""
+    path = tmp_path_factory.mktemp("videos") / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 32))
+    for bgr in ((20, 20, 200), (20, 200, 20), (200, 20, 20)):
+        for _ in range(10):
+            writer.write(np.full((32, 32, 3), bgr, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def rows(edge_run: EdgeRun, tiny_bundle: Path, clip: Path) -> Callable[..., list[dict[str, Any]]]:
+    def run(*options: str | Path) -> list[dict[str, Any]]:
+        code, out, err = edge_run("camera", tiny_bundle, "--source", clip, "--format", "jsonl", *options)
+        assert code == 0, err
+        return [json.loads(line) for line in out.splitlines()]
+
+    return run
+
+
+def events(rows: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    return [(row["frame"], row["decision"]["label"]) for row in rows if row["decision"]["event"]]
+
+
+@pytest.mark.parametrize(
+    ("smooth", "expected"),
+    [
+        ("none", [(0, "red"), (10, "green"), (20, "blue")]),
+        ("3/5", [(2, "red"), (12, "green"), (22, "blue")]),
+        ("5/5", [(4, "red"), (14, "green"), (24, "blue")]),
+        ("0.2", [(0, "red"), (13, "green"), (22, "blue")]),
+    ],
+)
+def test_smoothing_says_how_soon_a_change_counts(
+    rows: Callable[..., list[dict[str, Any]]], smooth: str, expected: list[tuple[int, str]]
+) -> None:
+    assert events(rows("--smooth", smooth, *NO_PAUSE)) == expected
+
+
+def test_threshold_ignore_and_interval_leave_events_out(rows: Callable[..., list[dict[str, Any]]]) -> None:
+    plain = ("--smooth", "none")
+    high = rows(*plain, "--threshold", "0.9")
+    assert {row["decision"]["label"] for row in high} == {None}
+    assert {row["label"] for row in high} == {"red", "green", "blue"}
+    assert events(rows(*plain, *NO_PAUSE, "--ignore", "green")) == [(0, "red"), (20, "blue")]
+    assert events(rows(*plain, *NO_PAUSE, "--ignore", "green", "--ignore", "red")) == [(20, "blue")]
+    assert events(rows(*plain, "--min-interval", "1.5")) == [(0, "red"), (15, "green")]
+
+
+def test_every_event_writes_nothing_else(rows: Callable[..., list[dict[str, Any]]], tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    assert len(rows("--every", "event", *NO_PAUSE, "--output", output)) == 3
+    with output.open(newline="") as file:
+        assert [row["decision"] for row in csv.DictReader(file)] == ["red", "green", "blue"]
+
+
+def test_limits_loop_and_top_k(rows: Callable[..., list[dict[str, Any]]]) -> None:
+    looped = rows("--loop", "--max-frames", "45", "--top-k", "2")
+    assert [row["frame"] for row in looped] == list(range(45))
+    assert {len(row["top"]) for row in looped} == {2}
+    assert len(rows("--loop", "--duration", "0.5")) > 1
+
+
+def test_realtime_keeps_the_pace_of_the_video(rows: Callable[..., list[dict[str, Any]]]) -> None:
+    began_s = time.monotonic()
+    given = rows("--realtime")
+    assert time.monotonic() - began_s > 2
+    assert [row["state"] for row in given if "state" in row] == ["connected", "ended"]
+    assert "label" in given[1]
+
+
+def test_forms_of_standard_output(edge_run: EdgeRun, tiny_bundle: Path, clip: Path) -> None:
+    camera = ("camera", tiny_bundle, "--source", clip, "--max-frames", "2")
+    assert "frame      1  red" in edge_run(*camera)[1]
+    assert len(list(csv.DictReader(io.StringIO(edge_run(*camera, "--format", "csv")[1])))) == 2
+    assert json.loads(edge_run(*camera, "--format", "jsonl")[1].splitlines()[1])["label"] == "red"
+
+
+def test_output_is_put_aside_and_appended_to(rows: Callable[..., list[dict[str, Any]]], tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    rows("--output", output, "--rotate", "2kB", "--keep", "2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".out.jsonl.lock",
+        *map("out.jsonl{}".format, ("", ".1", ".2")),
+    ]
+    assert all(path.stat().st_size <= 2000 for path in tmp_path.iterdir())
+    before = output.read_text()
+    rows("--output", output, "--max-frames", "1")
+    assert output.read_text().startswith(before)
+    assert output.read_text().count("\n") == before.count("\n") + 1
+
+
+def folders(root: Path) -> list[str]:
+    return sorted(path.parent.name for path in root.glob("*/*.jpg"))
+
+
+def test_pictures_of_the_chosen_kind_are_saved(rows: Callable[..., list[dict[str, Any]]], tmp_path: Path) -> None:
+    plain = ("--smooth", "none", *NO_PAUSE, "--save-interval", "0")
+    rows(*plain, "--save-frames", tmp_path / "events")
+    assert folders(tmp_path / "events") == ["blue", "green", "red"]
+    rows(*plain, "--save-frames", tmp_path / "sure", "--save", "uncertain")
+    assert folders(tmp_path / "sure") == []
+    few = ("--save-interval", "1000")
+    rows(*plain, *few, "--save-frames", tmp_path / "unsure", "--save", "uncertain", "--threshold", "0.9")
+    assert folders(tmp_path / "unsure") == ["unsure-red"]
+    rows(*plain, *few, "--save-frames", tmp_path / "both", "--save", "both")
+    assert folders(tmp_path / "both") == ["red"]
+    size = sum(path.stat().st_size for path in (tmp_path / "events").glob("*/*.jpg"))
+    rows(*plain, "--save-frames", tmp_path / "quota", "--save-quota", str(size // 2))
+    assert folders(tmp_path / "quota") == ["blue"]
+
+
+def test_what_a_sink_lost_is_told_at_the_end(edge_run: EdgeRun, tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
+    options = ("--save-frames", tmp_path / "saved", "--save-quota", "5")
+    code, _, err = edge_run("camera", tiny_bundle, "--source", clip, *options)
+    assert code == 0
+    summary, warning = err.splitlines()
+    assert summary.startswith("30 frames in ")
+    assert warning.startswith("warning: save-frames: ")
+    assert "larger than the quota" in warning
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--smooth 1/9", "--smooth 1/9: expected"),
+        ("--smooth 0", "--smooth 0: expected a weight"),
+        ("--smooth nan", "--smooth nan: expected"),
+        ("--threshold nan", "nan is not a finite number"),
+        ("--threshold 1.1", "0<=x<=1"),
+        ("--min-interval nan", "nan is not a finite number"),
+        ("--min-interval -1", "x>=0"),
+        ("--duration inf", "inf is not a finite number"),
+        ("--duration 0", "x>0"),
+        ("--max-frames 0", "x>=1"),
+        ("--threads 1000000", "0<=x<=256"),
+        ("--ignore cat", "--ignore cat: is no label"),
+        ("--size 640", "--size 640: expected WIDTHxHEIGHT"),
+        ("--fps 30", "--fps is for a camera"),
+        ("--rotate 1parsec --output {out}", "--rotate expected a size"),
+        ("--rotate 0 --output {out}", "--rotate 0: expected a size above 0"),
+        ("--keep 0 --output {out}", "x>=1"),
+        ("--save-quota 0 --save-frames {out}", "--save-quota 0: expected a size above 0"),
+        ("--rotate 1MB", "--rotate: goes with --output"),
+        ("--save both", "--save: goes with --save-frames"),
+        ("--save-interval 3", "--save-interval: goes with --save-frames"),
+        ("--mqtt-ca x", "--mqtt-ca: goes with --mqtt"),
+        ("--web-token-file x", "--web-token-file: goes with --web"),
+        ("--webhook ftp://x", "expected one such as https://"),
+        ("--source gopher://me:geheim@x", "gopher://me:***@x: expected"),
+    ],
+)
+def test_a_bad_value_is_one_sentence(
+    edge_run: EdgeRun, tiny_bundle: Path, clip: Path, tmp_path: Path, options: str, says: str
+) -> None:
+    words = options.format(out=tmp_path / "new").split()
+    code, out, err = edge_run("camera", tiny_bundle, "--source", clip, *words)
+    assert (code, out) == (2, "")
+    assert says in err.splitlines()[-1]
+    assert err.lower().count("error: ") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("aiohttp", "paho")),
+    reason="aiohttp or paho-mqtt is not installed (extras web, mqtt)",
+)
+def test_secrets_are_nowhere_to_be_seen(tiny_bundle: Path, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("geheim\n")
+    output, saved = tmp_path / "out.jsonl", tmp_path / "saved"
+    with FakeHttpCamera(steady_camera) as camera:
+        address = camera.url.removeprefix("http://")
+        environment = {
+            "EDGEKIT_SOURCE": f"http://me:geheim@{address}?user=me&password=geheim",
+            "EDGEKIT_WEBHOOK": "http://me:geheim@127.0.0.1:9/geheim?token=geheim",
+            "EDGEKIT_WEBHOOK_SECRET": "geheim",
+            "EDGEKIT_WEB_TOKEN": "geheim-geheim-geheim",
+        }
+        options = ["--output", output, "--save-frames", saved, "--save", "both", "--threshold", "0.9"]
+        options += ["--web", "0.0.0.0:0", "--mqtt", "mqtt://me@127.0.0.1:9", "--mqtt-password-file", password]
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_runtime.cli", "camera", tiny_bundle, *map(str, options), "--duration", "7"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={**os.environ, **environment},
+        )
+    assert done.returncode == 0, done.stderr
+    assert "warning: mqtt: mqtt://me@127.0.0.1:9: " in done.stderr
+    assert "warning: webhook: " in done.stderr
+    notes = [note_of(path.read_bytes()[:HEAD_BYTES]) for path in saved.glob("*/*.jpg")]
+    assert notes
+    for text in (done.stdout, done.stderr, output.read_text(), json.dumps(notes)):
+        assert text
+        assert "geheim" not in text
+
+
+def test_a_service_without_lines_still_tells_its_errors(edge_run: EdgeRun, tiny_bundle: Path) -> None:
+    code, unit, _ = edge_run("service", tiny_bundle, "--source", "0", "--output", "log.jsonl")
+    assert code == 0
+    assert {"StandardOutput=null", "StandardError=journal"} <= set(unit.splitlines())

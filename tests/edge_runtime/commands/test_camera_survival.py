@@ -1,0 +1,411 @@
+"""``edge-run camera`` as a process with every sink on: what breaks around it, and what it does about that."""
+
+from __future__ import annotations
+
+from support.paths import CHECKOUT
+
+import contextlib
+import http.server
+import importlib.util
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.testing.cameras import STREAM_HEAD, FakeHttpCamera, Send, stream_part
+
+pytestmark = [
+    pytest.mark.slow,  # tens of seconds of waiting for deadlines to pass
+    pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="aiohttp is not installed (extra web)"),
+]
+
+PATIENCE_S = 60.0
+MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
+needs_broker = pytest.mark.skipif(
+    MOSQUITTO is None or importlib.util.find_spec("paho") is None,
+    reason="mosquitto (apt install mosquitto) or paho-mqtt (extra mqtt) is not installed",
+)
+PICTURES = [
+    stream_part(cv2.imencode(".jpg", np.full((48, 64, 3), bgr, np.uint8))[1].tobytes())
+    for bgr in ((20, 20, 200), (20, 200, 20))
+]
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> None:
+    end_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end_s, f"waited too long for: {what}"
+        time.sleep(0.05)
+
+
+def show(send: Send, frames: float) -> None:
+    """Half a second of red, half a second of green, and so on, at 20 frames a second."""
+    for number in itertools.takewhile(lambda number: number < frames, itertools.count()):
+        send(PICTURES[number // 10 % 2])
+        time.sleep(0.05)
+
+
+def steady(_number: int, _request: bytes, send: Send) -> None:
+    send(STREAM_HEAD)
+    show(send, float("inf"))
+
+
+class Run:
+    """One ``edge-run camera`` with a page, whose state is asked over HTTP."""
+
+    def __init__(self, folder: Path, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
+        self.errors = folder / f"errors-{time.monotonic_ns()}"
+        program = [sys.executable, "-m", "edge_runtime.cli", "camera", *map(str, arguments), "--web", "0"]
+        program += ["--every", "event", "--min-interval", "0.2"]
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                program, stdout=subprocess.DEVNULL, stderr=errors, env={**os.environ, **(environment or {})}
+            )
+        wait_for(self._address, "the page's address")
+        wait_for(lambda: self.state()["answered"] > 0, "an answer")
+
+    def _address(self) -> str:
+        assert self.process.poll() is None, self.errors.read_text()
+        found = re.search(r"http://127\.0\.0\.1:([0-9]+)/\n", self.errors.read_text())
+        return found[0].strip() if found else ""
+
+    def state(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self._address()}api/state", timeout=20) as answer:  # noqa: S310  http, see above
+            state = json.load(answer)
+        assert isinstance(state, dict)
+        return state
+
+    def problem(self, name: str) -> str | None:
+        return next(sink["problem"] for sink in self.state()["sinks"] if sink["name"] == name)
+
+    def goes_on(self) -> None:
+        before = self.state()["answered"]
+        wait_for(lambda: self.state()["answered"] > before + 5, "further answers")
+
+    def children(self) -> list[int]:
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def stop(self) -> str:
+        children = self.children()
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(PATIENCE_S) == 0, self.errors.read_text()
+        wait_for(lambda: not any(map(is_running, children)), "the end of the capture process")
+        return self.errors.read_text()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return False
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def pictures(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*/*.jpg") if not path.name.startswith(".")]
+
+
+class Receiver:
+    """A web server that keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        got = self.got
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.server.shutdown()
+    receiver.server.server_close()
+
+
+class Broker:
+    """A mosquitto on a port that stays the same."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as place:
+            self.port = place.getsockname()[1]
+        self.config = folder / "mosquitto.conf"
+        user = "user root\n" if os.getuid() == 0 else ""
+        self.config.write_text(f"listener {self.port} 127.0.0.1\npersistence false\nallow_anonymous true\n{user}")
+        self.start()
+
+    def start(self) -> None:
+        program = [str(MOSQUITTO), "-c", str(self.config)]
+        self.process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    broker = Broker(tmp_path)
+    yield broker
+    broker.stop()
+
+
+@needs_broker
+def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(
+    tmp_path: Path, tiny_bundle: Path, receiver: Receiver, broker: Broker
+) -> None:
+    def script(number: int, request: bytes, send: Send) -> None:
+        if number > 1:
+            steady(number, request, send)
+        send(STREAM_HEAD)
+        show(send, 30)
+        time.sleep(number * PATIENCE_S)  # the first connection ends, the second hangs
+
+    output, saved = tmp_path / "out.jsonl", tmp_path / "saved"
+    sinks = ["--output", output, "--save-frames", saved, "--save-interval", "0", "--webhook", receiver.url]
+    sinks += ["--mqtt", f"mqtt://127.0.0.1:{broker.port}", "--name", "door"]
+    with (
+        FakeHttpCamera(script) as camera,
+        Run(tmp_path, tiny_bundle, "--source", camera.url, "--stall-timeout", "1.5", *sinks) as run,
+    ):
+        wait_for(lambda: run.state()["reconnects"] >= 2, "the camera's second return")
+        run.goes_on()
+        wait_for(lambda: not any(sink["problem"] for sink in run.state()["sinks"]), "no problem anywhere")
+        events = run.state()["event_count"]
+        said = run.stop()
+    assert re.search(r"[0-9]+ frames in .*, [0-9]+ events, 2 reconnects, .*, stopped\n$", said)
+    states = [record["state"] for record in records(output) if "state" in record]
+    assert states[:2] == ["connected", "reconnecting"]
+    assert "stalled" in states
+    assert states[-1] == "connected"
+    written = sum("decision" in record for record in records(output))
+    assert events <= written
+    assert len(pictures(saved)) >= events - 1  # a decision may come from a frame that says something else
+    for path in pictures(saved):
+        assert cv2.imread(str(path)) is not None
+    posted = [body for body in receiver.got if body.get("decision", {}).get("event")]
+    assert events <= len(posted) <= written
+    assert {body["name"] for body in receiver.got} == {"door"}
+
+
+@needs_broker
+def test_a_broker_that_hangs_dies_and_comes_back_stops_nothing(
+    tmp_path: Path, tiny_bundle: Path, broker: Broker
+) -> None:
+    with (
+        FakeHttpCamera(steady) as camera,
+        Run(tmp_path, tiny_bundle, "--source", camera.url, "--mqtt", f"mqtt://127.0.0.1:{broker.port}") as run,
+    ):
+        wait_for(lambda: run.problem("mqtt") is None, "the broker")
+        broker.process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: "acknowledged nothing" in (run.problem("mqtt") or ""), "the broker's silence to be noticed")
+        run.goes_on()
+        broker.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: run.problem("mqtt") is None, "the broker's waking")
+        broker.stop()
+        wait_for(lambda: "nothing listens there" in (run.problem("mqtt") or ""), "the broker's death to be noticed")
+        run.goes_on()
+        # A log has no line that updates itself, so the trouble is told there too.
+        wait_for(lambda: "warning: mqtt: " in run.errors.read_text(), "a line of the broker's trouble")
+        broker.start()
+        wait_for(lambda: run.problem("mqtt") is None, "the broker's return")
+        wait_for(lambda: "\nmqtt: works again\n" in run.errors.read_text(), "a line of its end")
+        run.stop()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=130m", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here, which needs root ({done.stderr.strip()})")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 12))
+    return filler
+
+
+def test_a_full_disk_is_told_and_over_when_there_is_room_again(
+    tmp_path: Path, tiny_bundle: Path, small_disk: Path
+) -> None:
+    output, saved = small_disk / "out.jsonl", small_disk / "saved"
+    with (
+        FakeHttpCamera(steady) as camera,
+        Run(tmp_path, tiny_bundle, "--source", camera.url, "--output", output, "--save-frames", saved) as run,
+    ):
+        wait_for(lambda: output.exists() and pictures(saved), "a row and a picture")
+        filler = fill(small_disk)
+        wait_for(lambda: run.problem("output") == "No space left on device", "the full disk to be told of the rows")
+        wait_for(lambda: "100 MB of disk would be left" in (run.problem("save-frames") or ""), "... of the pictures")
+        run.goes_on()
+        filler.unlink()
+        wait_for(lambda: not run.problem("output") and not run.problem("save-frames"), "both to go on")
+        wait_for(lambda: pictures(saved), "a new picture")
+        said = run.stop()
+        assert re.search(r"warning: output: [0-9]+ results? not passed on\n", said)
+        assert records(output)[-1]["decision"]["event"]
+
+
+def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path: Path, tiny_bundle: Path) -> None:
+    offset, saved = tmp_path / "offset", tmp_path / "saved"
+    offset.write_text("0")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pathlib, time\n"
+        "real = time.time\n"
+        f"time.time = lambda: real() + float(pathlib.Path({str(offset)!r}).read_text() or 0)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", ""), str(CHECKOUT)])
+    arguments = ["--save-frames", saved, "--save-interval", "0", "--stall-timeout", "4"]
+    with (
+        FakeHttpCamera(steady) as camera,
+        Run(tmp_path, tiny_bundle, "--source", camera.url, *arguments, environment={"PYTHONPATH": path}) as run,
+    ):
+        for year_s in (400 * 86400, -400 * 86400):
+            offset.write_text(str(year_s))
+            before, had = run.state(), len(pictures(saved))
+            wait_for(lambda had=had: len(pictures(saved)) > had + 1, "pictures with another date")
+            run.goes_on()
+            after = run.state()
+            assert after["event_count"] > before["event_count"]
+            assert after["trouble"] is None
+            assert 0 <= after["age_ms"]["p50"] < 1000 * PATIENCE_S
+            assert 0 < after["uptime_s"] - before["uptime_s"] < 2 * PATIENCE_S
+        assert run.state()["reconnects"] == 0
+        run.stop()
+    years = {path.name[:4] for path in pictures(saved)}
+    assert len(years) >= 2, years
+
+
+def test_a_camera_that_comes_late_with_damaged_pictures_of_many_sizes(tmp_path: Path, tiny_bundle: Path) -> None:
+    def script(_number: int, _request: bytes, send: Send) -> None:
+        send(STREAM_HEAD)
+        for size in itertools.cycle((64, 1920, 8, 640)):
+            whole = cv2.imencode(".jpg", np.full((size, size, 3), (20, 20, 200), np.uint8))[1].tobytes()
+            for data in (whole, whole[: len(whole) // 2], b"", b"junk", whole):
+                send(stream_part(data))
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        port = place.getsockname()[1]
+    saved = tmp_path / "saved"
+    url = f"http://127.0.0.1:{port}/cam"
+    with contextlib.ExitStack() as stack:
+        late = threading.Timer(2.0, lambda: stack.enter_context(FakeHttpCamera(script, port)))
+        late.start()
+        arguments = ["--wait", "--save-frames", saved, "--save", "both", "--threshold", "0.9", "--save-interval", "0"]
+        with Run(tmp_path, tiny_bundle, "--source", url, *arguments) as run:
+            late.join()
+            wait_for(lambda: len({cv2.imread(str(path)).shape for path in pictures(saved)}) == 4, "all four sizes")
+            assert run.state()["reconnects"] == 0
+            run.stop()
+
+
+def test_killed_in_the_middle_it_goes_on_with_the_same_file(tmp_path: Path, tiny_bundle: Path) -> None:
+    output, saved = tmp_path / "out.jsonl", tmp_path / "saved"
+    with FakeHttpCamera(steady) as camera:
+        arguments = [tiny_bundle, "--source", camera.url, "--output", output, "--save-frames", saved]
+        for _ in range(2):
+            size = output.stat().st_size if output.exists() else 0
+            with Run(tmp_path, *arguments, "--save-interval", "0") as run:
+                wait_for(lambda size=size: output.exists() and output.stat().st_size > size + 500, "rows")
+                children = run.children()
+                assert children
+                run.process.kill()
+                wait_for(lambda children=children: not any(map(is_running, children)), "the capture process's end")
+            assert run.process.wait() == -signal.SIGKILL
+            with output.open("ab") as file:
+                file.write(b'{"source": "http://127.0.0.1/cam", "fra')  # as a cut of power leaves it
+        with Run(tmp_path, *arguments) as run:
+            run.goes_on()
+            run.stop()
+    assert [record["state"] for record in records(output) if "state" in record] == ["connected"] * 3
+    assert pictures(saved)
+    assert not list(saved.glob("*/.*partial"))
+
+
+def test_clients_that_never_read_hold_nothing_up(tmp_path: Path, tiny_bundle: Path) -> None:
+    with FakeHttpCamera(steady) as camera, Run(tmp_path, tiny_bundle, "--source", camera.url) as run:
+        port = int(run._address().rsplit(":", 1)[1].strip("/"))
+        with contextlib.ExitStack() as stack:
+            for path in ["/events"] * 10 + ["/frame.jpg?after=0"] * 10 + [""] * 20:
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+                client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() if path else b"GE")
+            before, began_s = run.state()["answered"], time.monotonic()
+            time.sleep(4)
+            rate = (run.state()["answered"] - before) / (time.monotonic() - began_s)
+            assert rate > 10, "the camera gives 20 frames a second"
+            assert not run.state()["trouble"]
+            run.stop()
+
+
+def test_two_programs_cannot_have_one_file_folder_or_port(tmp_path: Path, tiny_bundle: Path) -> None:
+    output, saved = tmp_path / "out.jsonl", tmp_path / "saved"
+    with (
+        FakeHttpCamera(steady) as camera,
+        Run(tmp_path, tiny_bundle, "--source", camera.url, "--output", output, "--save-frames", saved) as run,
+    ):
+        port = run._address().rsplit(":", 1)[1].strip("/")
+        for option, value, says in (
+            ("--output", output, "another edge-run is writing there"),
+            ("--save-frames", saved, "another edge-run is writing there"),
+            ("--web", port, "Address already in use"),
+        ):
+            program = [sys.executable, "-m", "edge_runtime.cli", "camera", tiny_bundle, "--source", camera.url]
+            done = subprocess.run(
+                [*program, option, str(value)], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+            )
+            assert (done.returncode, done.stdout) == (7, "")
+            assert done.stderr.startswith("error: ")
+            assert says in done.stderr
+            assert done.stderr.count("\n") == 1
+        run.goes_on()
+        run.stop()
+    assert records(output)

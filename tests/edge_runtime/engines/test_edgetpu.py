@@ -1,0 +1,165 @@
+"""The Edge TPU through its delegate, with a fake libedgetpu that a C compiler makes from ``fake_edgetpu.c``."""
+
+from __future__ import annotations
+
+from support.paths import PROGRAMS
+
+import hashlib
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.classifier import Classifier
+from edge_runtime.contract import Crop, Variant
+from edge_runtime.engines.edgetpu import LIBRARY_VARIABLE, is_library_there
+from edge_runtime.errors import EngineError, UsageError
+from edge_runtime.model.bundle import Foreign, find_model, read_bundle_manifest
+from edge_runtime.testing import write_tiny_bundle
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv(LIBRARY_VARIABLE, str(tmp_path / "libnothing.so"))
+
+
+@pytest.fixture(scope="session")
+def fake_library(tmp_path_factory):
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the fake libedgetpu")
+    library = tmp_path_factory.mktemp("edgetpu") / "libedgetpu.so.1"
+    source = PROGRAMS / "fake_edgetpu.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
+
+
+@pytest.fixture
+def log(fake_library, monkeypatch, tmp_path):
+    """The fake is installed; what was called is written here."""
+    path = tmp_path / "log"
+    path.touch()
+    monkeypatch.setenv(LIBRARY_VARIABLE, str(fake_library))
+    monkeypatch.setenv("FAKE_EDGETPU_LOG", str(path))
+    return path
+
+
+def edgetpu_operator_model():
+    """An operator edgetpu-custom-op from uint8 [1, 8, 8, 3] to uint8 [1, 3]."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    code, operator, graph, model = schema.OperatorCodeT(), schema.OperatorT(), schema.SubGraphT(), schema.ModelT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+    code.customCode, code.version = "edgetpu-custom-op", 1
+    operator.inputs, operator.outputs = [0], [1]
+    graph.tensors = []
+    for name, shape in (("image", [1, 8, 8, 3]), ("probabilities", [1, 3])):
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape, tensor.type, tensor.buffer = name, shape, schema.TensorType.UINT8, 0
+        tensor.quantization = schema.QuantizationParametersT()
+        tensor.quantization.scale, tensor.quantization.zeroPoint = [1 / 256], [0]
+        graph.tensors.append(tensor)
+    graph.inputs, graph.outputs, graph.operators = [0], [1], [operator]
+    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], [schema.BufferT()]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A bundle of float32, int8 and edgetpu."""
+    folder = write_tiny_bundle(tmp_path / "bundle")
+    manifest = read_bundle_manifest(folder)
+    data = edgetpu_operator_model()
+    (folder / "tiny-edgetpu.tflite").write_bytes(data)
+    added = replace(
+        manifest.artifacts[0],
+        variant=Variant.EDGETPU,
+        file="tiny-edgetpu.tflite",
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+    )
+    (folder / "manifest.json").write_text(replace(manifest, artifacts=(*manifest.artifacts, added)).to_json())
+    return folder
+
+
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+
+
+def test_without_a_delegate_the_processor_is_the_default(bundle, edge_run):
+    assert not is_library_there()
+    assert find_model(bundle).artifact.variant is not Variant.EDGETPU
+    with pytest.raises(EngineError, match=r"delegate .*libnothing\.so cannot be used .*run the same bundle with"):
+        Classifier(bundle, variant="edgetpu")
+    with pytest.raises(EngineError, match="compiled for the Edge TPU"):
+        Classifier(bundle, engine="edgetpu:usb")
+    code, out, err = edge_run("classify", bundle, bundle, "--engine", "edgetpu")
+    assert (code, out) == (3, "")  # no picture there
+    cv2.imwrite(str(bundle / "photo.png"), PICTURE)
+    code, out, err = edge_run("classify", bundle, bundle / "photo.png", "--engine", "edgetpu")
+    assert (code, out, err.count("\n")) == (5, "", 1)
+    assert "--variant" in err
+
+
+def test_with_a_delegate_the_edge_tpu_is_the_default(bundle, log):
+    with Classifier(bundle) as classifier:
+        assert classifier.model.artifact.variant is Variant.EDGETPU
+        assert (classifier.engine.name, classifier.engine.accelerator) == ("litert", "edgetpu")
+        assert classifier.note is None
+        assert classifier.probabilities(PICTURE).shape == (3,)
+    assert log.read_text().splitlines() == ["create", "invoke"]
+
+
+def test_the_device_is_passed_on(bundle, log):
+    Classifier(bundle, engine="edgetpu:usb:1").close()
+    assert log.read_text().splitlines() == ["deviceusb:1", "create"]
+
+
+@pytest.mark.usefixtures("log")
+def test_an_edge_tpu_that_fails_gives_way_to_the_processor_and_says_so(bundle, monkeypatch, edge_run):
+    monkeypatch.setenv("FAKE_EDGETPU_BROKEN", "1")
+    with Classifier(bundle) as classifier:
+        assert classifier.model.artifact.variant is not Variant.EDGETPU
+        assert classifier.engine.accelerator is None
+        assert "no device found" in classifier.note
+        assert "runs on the processor instead" in classifier.note
+        assert classifier.classify(np.full((8, 8, 3), (9, 200, 30), np.uint8))[0].label == "green"
+    for wish in ({"variant": "edgetpu"}, {"engine": "edgetpu"}):
+        with pytest.raises(EngineError, match="no device found"):
+            Classifier(bundle, **wish)
+    pictures = bundle / "pictures"
+    pictures.mkdir()
+    for number in range(6):
+        cv2.imwrite(str(pictures / f"{number}.png"), PICTURE)
+    code, out, err = edge_run("classify", bundle, pictures, "--format", "jsonl", "--workers", "2")
+    assert (code, len(out.splitlines()), err.count("on the processor instead")) == (0, 6, 1)
+
+
+def test_a_model_from_elsewhere_runs_after_a_trial(log, real_data):
+    path = real_data("coral/mobilenet_v1_0.25_128_quant_edgetpu.tflite")
+    with Classifier(path, foreign=Foreign(crop=Crop.CENTER)) as classifier:
+        assert len(classifier.labels) == 1001
+        assert log.read_text().split() == ["create", *["invoke"] * 3, "create"]
+
+
+def test_an_engine_must_fit_the_file(bundle, log):
+    with pytest.raises(UsageError, match="was not compiled for the Edge TPU"):
+        Classifier(bundle, variant="int8", engine="edgetpu")
+    for wrong in ("tpu", "litert:usb", "edgetp"):
+        with pytest.raises(UsageError, match="--engine: expected auto"):
+            Classifier(bundle, engine=wrong)
+    assert log.read_text() == ""
+
+
+@pytest.mark.parametrize("wrong", ["tpu", "litert:usb", "edgetpu:" + "x" * 99])
+def test_a_wrong_engine_on_the_command_line_is_wrong_usage(wrong, bundle, edge_run):
+    code, out, err = edge_run("inspect", bundle, "--engine", wrong)
+    assert (code, out) == (2, "")
+    assert "edgetpu:DEVICE" in err

@@ -1,0 +1,244 @@
+"""Models from elsewhere: what their metadata says is read, what it does not say must be said."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import flatbuffers
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from convert.testing import Operator, Tensor, build_model
+from edge_runtime.classifier import Classifier
+from edge_runtime.contract import Crop
+from edge_runtime.errors import CompatibilityError, UsageError
+from edge_runtime.model.bundle import Foreign, find_model
+from edge_runtime.tflite.flatbuffer import DamageError
+from edge_runtime.tflite.metadata import NO_METADATA, read_metadata
+
+CROPPED = Foreign(crop=Crop.STRETCH)
+LABELS = ("red", "green", "blue")
+TENSOR_AXIS_LABELS, NORMALIZATION, SCORE_CALIBRATION = 2, 1, 2
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+
+
+def table(builder: flatbuffers.Builder, slots: Mapping[int, tuple[str, int]]) -> int:
+    builder.StartObject(max(slots, default=-1) + 1)
+    for slot, (kind, value) in slots.items():
+        prepend = {"offset": builder.PrependUOffsetTRelativeSlot, "byte": builder.PrependUint8Slot}[kind]
+        prepend(slot, value, 0)
+    return builder.EndObject()
+
+
+def tables(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return builder.EndVector()
+
+
+def floats(builder: flatbuffers.Builder, values: Sequence[float]) -> int:
+    builder.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        builder.PrependFloat32(value)
+    return builder.EndVector()
+
+
+def metadata(mean=None, std=None, label_files: Sequence[tuple[str, str]] = ()) -> bytes:
+    """ModelMetadata as MediaPipe's writer makes it, score calibration included; ``label_files`` are name and locale."""
+    builder = flatbuffers.Builder(256)
+    units = []
+    if mean is not None:
+        fields = {0: ("offset", floats(builder, mean)), 1: ("offset", floats(builder, std))}
+        options = table(builder, fields)
+        units.append(table(builder, {0: ("byte", NORMALIZATION), 1: ("offset", options)}))
+    source = table(builder, {4: ("offset", tables(builder, units))})
+    files = []
+    for name, locale in label_files:
+        texts = {0: ("offset", builder.CreateString(name)), 3: ("offset", builder.CreateString(locale))}
+        if not locale:
+            del texts[3]
+        files.append(table(builder, {**texts, 2: ("byte", TENSOR_AXIS_LABELS)}))
+    calibration = table(builder, {0: ("byte", SCORE_CALIBRATION), 1: ("offset", table(builder, {}))})
+    target = table(builder, {4: ("offset", tables(builder, [calibration])), 6: ("offset", tables(builder, files))})
+    graph = table(builder, {2: ("offset", tables(builder, [source])), 3: ("offset", tables(builder, [target]))})
+    builder.Finish(table(builder, {3: ("offset", tables(builder, [graph]))}), b"M001")
+    return bytes(builder.Output())
+
+
+def write_model(path: Path, dtype: str, said: bytes | None, files: Mapping[str, bytes] | None = None) -> Path:
+    """The mean of each channel, of a tensor that is quantized with scale 0.5 unless it is float."""
+    scale = None if dtype == "float32" else 0.5
+    tensors = [
+        Tensor("image", (1, 4, 4, 3), dtype, scale),
+        Tensor("axes", (2,), "int32", None, struct.pack("<2i", 1, 2)),
+        Tensor("answer", (1, 3), dtype, scale),
+    ]
+    mean = Operator("MEAN", ["image", "axes"], ["answer"], 2, {"kind": "ReducerOptions"})
+    path.write_bytes(build_model(tensors, [mean], metadata={"TFLITE_METADATA": said} if said else None))
+    if files:
+        with zipfile.ZipFile(path, "a") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+    return path
+
+
+LABELLED = {"labels.txt": b"red\r\ngreen\r\nblue\r\n", "fr.txt": b"rouge\nvert\nbleu\n"}
+BOTH_LANGUAGES = [("fr.txt", "fr"), ("labels.txt", "")]
+PICTURE = np.full((4, 4, 3), (0, 255, 51), np.uint8)
+
+
+def test_a_float_model_with_normalization_and_labels_needs_only_the_crop(tmp_path, edge_run):
+    path = write_model(tmp_path / "f.tflite", "float32", metadata([127.5], [127.5], BOTH_LANGUAGES), LABELLED)
+    with pytest.raises(UsageError, match=r"say --crop center\|stretch\|letterbox, as in its training$"):
+        Classifier(path)
+    with Classifier(path, foreign=CROPPED) as classifier:
+        assert classifier.labels == LABELS
+        assert classifier.probabilities(PICTURE) == pytest.approx([-1.0, 1.0, -0.6], abs=1e-6)
+    code, out, _ = edge_run("inspect", path, "--crop", "center", "--json")
+    assert (code, json.loads(out)["to_be_said"]) == (0, [])
+    assert json.loads(out)["read"] == [
+        "3 labels from labels.txt inside the file: red; green; blue",
+        "pixels stand for -1 to 1, from the normalization in the file's metadata",
+        "crop center, from --crop",
+    ]
+
+
+def test_each_channel_may_have_its_own_range(tmp_path):
+    said = metadata([0.0, 255.0, 51.0], [255.0, 1.0, 51.0], [("labels.txt", "")])
+    path = write_model(tmp_path / "f.tflite", "float32", said, LABELLED)
+    with Classifier(path, foreign=CROPPED) as classifier:
+        assert classifier.probabilities(PICTURE) == pytest.approx([0.0, 0.0, 0.0], abs=1e-6)
+        white = np.full((4, 4, 3), 255, np.uint8)
+        assert classifier.probabilities(white) == pytest.approx([1.0, 0.0, 4.0], abs=1e-6)
+
+
+def test_int8_input_is_quantized_from_the_range(tmp_path):
+    path = write_model(tmp_path / "i.tflite", "int8", None)
+    with pytest.raises(UsageError, match=r"--labels FILE, one label a line \(3 lines\); --crop .*; --input-range"):
+        Classifier(path)
+    said = Foreign(LABELS, Crop.STRETCH, (-10.0, 10.0))
+    with Classifier(path, foreign=said) as classifier:
+        assert classifier.engine.input.dtype == "int8"
+        assert classifier.probabilities(PICTURE).tolist() == [-10.0, 10.0, -6.0]
+
+
+def test_what_is_said_counts_more_than_what_is_read(tmp_path):
+    path = write_model(tmp_path / "f.tflite", "float32", metadata([0.0], [1.0], [("labels.txt", "")]), LABELLED)
+    with Classifier(path, foreign=Foreign(("a", "b", "c"), Crop.STRETCH, (0.0, 1.0))) as classifier:
+        assert classifier.labels == ("a", "b", "c")
+        assert classifier.probabilities(PICTURE) == pytest.approx([0.0, 1.0, 0.2], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("said", "files"),
+    [
+        (metadata([], []), {}),
+        (metadata([1.0, 2.0], [1.0, 2.0]), {}),
+        (metadata([1.0], [0.0]), {}),
+        (metadata([float("nan")], [1.0]), {}),
+        (metadata([0.0], [float("inf")]), {}),
+        (metadata([0.0] * 9, [1.0] * 9), {}),
+        (metadata(label_files=[("labels.txt", "")]), {}),
+        (metadata(label_files=[("labels.txt", "")]), {"labels.txt": b"\xff\xfe\0"}),
+        (metadata(label_files=[("labels.txt", "")]), {"labels.txt": b"one\n\n"}),
+        (metadata(label_files=[("labels.txt", "")]), {"labels.txt": b"a\n" * (3 << 20)}),
+        (metadata(label_files=[("../labels.txt", "")]), {"labels.txt": b"a\nb\nc\n"}),
+        (b"M001", {}),
+        (b"\xff" * 4 + b"M001" + b"\xff" * 64, {}),
+    ],
+)
+def test_metadata_that_cannot_be_used_leaves_it_to_be_said(tmp_path, said, files):
+    path = write_model(tmp_path / "f.tflite", "float32", said, files)
+    assert find_model(path).metadata == NO_METADATA
+    with pytest.raises(UsageError, match=r"--labels.*--crop.*--input-range"):
+        Classifier(path)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=6), st.integers(0, 400))
+def test_damaged_metadata_is_read_or_refused(tmp_path, changes, cut):
+    data = bytearray(metadata([127.5], [127.5], BOTH_LANGUAGES))
+    for position, value in changes:
+        data[position % len(data)] = value
+    try:
+        found = read_metadata(tmp_path / "none.tflite", bytes(data[: len(data) - cut]))
+    except DamageError:
+        return
+    assert found.labels is None
+    assert found.input_ranges is None or len(found.input_ranges) in (1, 3)
+
+
+def test_labels_that_are_not_the_models_are_refused(tmp_path):
+    path = write_model(tmp_path / "f.tflite", "uint8", metadata(label_files=[("l.txt", "")]), {"l.txt": b"a\nb\n"})
+    with pytest.raises(CompatibilityError, match="2 labels need 2 outputs, but the model has 3"):
+        Classifier(path, foreign=CROPPED)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "words"),
+    [
+        ((1, 4, 4), "float32", r"expected an input \[1, H, W, 3\], got \[1, 4, 4\]"),
+        ((1, 4, 4, 1), "float32", r"expected an input \[1, H, W, 3\]"),
+        ((1, 5000, 4, 3), "float32", "must be 1 to 4096 pixels, got 5000"),
+        ((1, 4, 4, 3), "int32", "expected tensors of uint8, int8"),
+    ],
+)
+def test_what_is_no_picture_is_refused(tmp_path, shape, dtype, words):
+    path = tmp_path / "m.tflite"
+    tensors = [
+        Tensor("image", shape, dtype, None),
+        Tensor("axes", (2,), "int32", None, struct.pack("<2i", 1, 2)),
+        Tensor("answer", (shape[0], *shape[3:]), dtype, None),
+    ]
+    path.write_bytes(build_model(tensors, [Operator("MEAN", ["image", "axes"], ["answer"], 2)]))
+    with pytest.raises(CompatibilityError, match=words):
+        Classifier(path, foreign=Foreign(LABELS, Crop.STRETCH, (0.0, 1.0)))
+
+
+def test_two_inputs_are_refused_before_a_runtime_sees_them(tmp_path):
+    from ai_edge_litert import schema_py_generated as schema
+
+    path = write_model(tmp_path / "m.tflite", "uint8", None)
+    model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    model.subgraphs[0].outputs = [2, 2]
+    builder = flatbuffers.Builder(256)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path.write_bytes(builder.Output())
+    with pytest.raises(CompatibilityError, match="expected one input and one output, got 1 and 2"):
+        Classifier(path, foreign=CROPPED)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1_0.25_128_quant.tflite", "tf2_mobilenet_v2_1.0_224_ptq.tflite"])
+def test_corals_models_need_only_the_crop(name, real_data):
+    with pytest.raises(UsageError, match=r"carries no manifest; say --crop [^;]*$"):
+        Classifier(real_data("coral") / name)
+    with Classifier(real_data("coral") / name, foreign=Foreign(crop=Crop.CENTER)) as classifier:
+        assert len(classifier.labels) == 1001
+        assert classifier.labels[0] == "background"
+        assert classifier.classify(real_data("coral/parrot.jpg"))[0].label == "macaw"
+    with pytest.raises(CompatibilityError, match="2 labels need 2 outputs, but the model has 1001"):
+        Classifier(real_data("coral") / name, foreign=Foreign(labels=("a", "b"), crop=Crop.CENTER))
+
+
+@pytest.mark.parametrize("name", ["pretrainedResnet.tflite", "pretrainedResnet_quant.tflite"])
+def test_float_and_int8_models_from_elsewhere_are_as_right_as_published(name, real_data):
+    folder = real_data("mlperf_tiny_ic")
+    (table_file,) = folder.rglob("y_labels.csv")
+    rows = [line.replace(" ", "").split(",") for line in table_file.read_text().splitlines()]
+    foreign = Foreign(tuple(f"class{number}" for number in range(10)), Crop.STRETCH, (0.0, 255.0))
+    with Classifier(folder / name, foreign=foreign) as classifier:
+        answers = [classifier.classify(table_file.with_name(row[0]))[0].label for row in rows]
+    right = [answer == f"class{row[2]}" for answer, row in zip(answers, rows, strict=True)]
+    # 85.5 % and 85.0 % of these 200 pictures.
+    assert np.mean(right) == pytest.approx(0.85, abs=0.01)

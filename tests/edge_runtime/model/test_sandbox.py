@@ -1,0 +1,219 @@
+"""Trials in a child process: what crashes there leaves this process alone; what has passed is not tried again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edge_runtime.model.sandbox as trial_module
+from convert.testing import Operator, Tensor, build_model
+from edge_runtime.classifier import Classifier
+from edge_runtime.contract import Crop
+from edge_runtime.errors import EngineError, IntegrityError
+from edge_runtime.model import sandbox as trial_memory
+from edge_runtime.model.bundle import Foreign
+from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult, try_models
+from edge_runtime.testing import TINY_LABELS, write_tiny_model
+from edge_runtime.tflite.validation import read_structure
+
+STRANGER = Foreign(labels=TINY_LABELS, crop=Crop.STRETCH)
+
+# A runtime that does what the last bytes of the model say.
+FAKE_INTERPRETER = """
+import os, signal, time
+import numpy as np
+
+class Interpreter:
+    def __init__(self, model_path, **others):
+        self.wish = open(model_path, "rb").read()[-4:]
+    def allocate_tensors(self):
+        pass
+    def get_input_details(self):
+        return [{"name": "a", "index": 0, "shape": [1, 8, 8, 3], "dtype": np.uint8, "quantization": (0.0, 0)}]
+    get_output_details = get_input_details
+    def set_tensor(self, index, value):
+        self.seen = value
+    def invoke(self):
+        print("native noise", flush=True)
+        if self.wish == b"TRAP":
+            os.kill(os.getpid(), signal.SIGABRT)
+        elif self.wish == b"QUIT":
+            os._exit(3)
+        elif self.wish == b"HANG":
+            time.sleep(600)
+        elif self.wish == b"FILL":
+            self.seen = np.ones(1 << 35, np.uint8)
+    def get_tensor(self, index):
+        return self.seen
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("EDGEKIT_TRIAL", raising=False)
+    trial_memory._passed_here.clear()
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def stranger(tmp_path):
+    return write_tiny_model(tmp_path / "stranger.tflite", with_manifest=False)
+
+
+@pytest.fixture
+def crasher(tmp_path):
+    """A sound FlatBuffer whose only operator calls its own graph, until LiteRT has no stack left."""
+    tensors = [
+        Tensor("image", (1, 8, 8, 3), "uint8"),
+        Tensor("yes", (1,), "bool", None, b"\1"),
+        Tensor("answer", (1, 3), "uint8"),
+    ]
+    options = {"kind": "IfOptions", "thenSubgraphIndex": 0, "elseSubgraphIndex": 0}
+    path = tmp_path / "crasher.tflite"
+    path.write_bytes(build_model(tensors, [Operator("IF", ["yes", "image"], ["answer"], 1, options)]))
+    return path
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """Counts the child processes."""
+    started = []
+    run = trial_module._run_child
+    monkeypatch.setattr(trial_module, "_run_child", lambda *job: started.append(1) or run(*job))
+    return started
+
+
+def test_a_crash_stays_in_the_child(crasher, stranger):
+    assert read_structure(crasher).codes[0].name == "IF"
+    crashed, fine = try_models([crasher, stranger])
+    assert (crashed.path, crashed.outcome, crashed.ok) == (crasher, SandboxOutcome.CRASHED, False)
+    assert "SIGSEGV" in crashed.reason
+    assert fine == SandboxResult(stranger, SandboxOutcome.OK)
+    with pytest.raises(IntegrityError, match=r"crashed litert [\d.]+ in a trial run \(signal 11, SIGSEGV\)"):
+        Classifier(crasher, foreign=STRANGER)
+
+
+def test_refusals_carry_the_reason_and_its_error(stranger, tmp_path, real_data):
+    cut = tmp_path / "cut.tflite"
+    cut.write_bytes(stranger.read_bytes()[:200])
+    no_model = tmp_path / "no.onnx"
+    no_model.write_bytes(b"hello")
+    unknown = real_data("coral/invalid_models/model_invoking_error.tflite")
+    trials = try_models([cut, no_model, unknown, tmp_path / "missing.tflite", stranger])
+    assert [trial.error for trial in trials] == ["IntegrityError", "IntegrityError", "EngineError", "ModelError", None]
+    assert [trial.outcome.value for trial in trials] == ["refused"] * 4 + ["ok"]
+    for trial, words in zip(
+        trials, ("not a whole TFLite", "cannot open it", "fake-op-double", "cannot be read"), strict=False
+    ):
+        assert words in trial.reason
+        assert str(trial.path) in trial.reason
+
+
+def test_every_way_to_end_is_told(stranger, tmp_path, monkeypatch):
+    fake = tmp_path / "site" / "ai_edge_litert"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").touch()
+    (fake / "interpreter.py").write_text(FAKE_INTERPRETER)
+    monkeypatch.setattr(sys, "path", [str(fake.parent), *sys.path])
+    paths = []
+    for wish in ("TRAP", "QUIT", "HANG", "FILL", "FINE"):
+        paths.append(tmp_path / f"{wish}.tflite")
+        paths[-1].write_bytes(stranger.read_bytes() + wish.encode())
+    trials = try_models(paths, timeout_s=5.0)
+    assert [trial.outcome.value for trial in trials] == ["crashed", "crashed", "timed out", "refused", "ok"]
+    assert [trial.reason for trial in trials[:3]] == ["signal 6, SIGABRT", "exit code 3", "after 5 seconds"]
+    assert "needs more memory" in trials[3].reason
+
+
+def test_no_models_need_no_child(children):
+    assert try_models([]) == []
+    assert not children
+
+
+def test_a_success_is_remembered_for_this_very_file(stranger, children, cache):
+    for _ in range(2):
+        Classifier(stranger, foreign=STRANGER).close()
+    assert len(children) == 1
+    trial_memory._passed_here.clear()  # as a new process
+    Classifier(stranger, foreign=STRANGER).close()
+    assert len(children) == 1
+    assert len(list((cache / "trials").iterdir())) == 1
+    stranger.write_bytes(stranger.read_bytes() + b"x")
+    Classifier(stranger, foreign=STRANGER).close()
+    assert len(children) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"ok\n", b"\xff" * 200, None])
+def test_a_torn_or_strange_memory_counts_as_none(stranger, children, cache, content):
+    Classifier(stranger, foreign=STRANGER).close()
+    (entry,) = (cache / "trials").iterdir()
+    entry.write_bytes(entry.read_bytes()[:-1] if content is None else content)
+    trial_memory._passed_here.clear()
+    Classifier(stranger, foreign=STRANGER).close()
+    assert len(children) == 2
+
+
+def test_a_failure_is_not_remembered(crasher, children):
+    for _ in range(2):
+        with pytest.raises(IntegrityError):
+            Classifier(crasher, foreign=STRANGER)
+    assert len(children) == 2
+
+
+def test_without_a_place_to_write_it_still_runs(stranger, children, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "file"))
+    for _ in range(2):
+        Classifier(stranger, foreign=STRANGER).close()
+    assert len(children) == 1
+
+
+def test_what_a_manifest_vouches_for_is_not_tried(tiny_bundle, children):
+    Classifier(tiny_bundle).close()
+    Classifier(tiny_bundle / "tiny-int8.tflite").close()
+    assert not children
+
+
+def test_an_onnx_file_alone_is_tried_since_nothing_in_it_vouches_for_its_weights(children, tmp_path):
+    onnx_child = pytest.importorskip("onnx")
+    helper, kind = onnx_child.helper, onnx_child.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("GlobalAveragePool", ["image"], ["p"]), helper.make_node("Flatten", ["p"], ["answer"])],
+        "g",
+        [helper.make_tensor_value_info("image", kind, [1, 3, 8, 3])],
+        [helper.make_tensor_value_info("answer", kind, [1, 3])],
+    )
+    path = tmp_path / "model.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    with Classifier(path, foreign=Foreign(TINY_LABELS, Crop.STRETCH, (0.0, 1.0))) as classifier:
+        # [1, 3, 8, 3] is read as height 3 and width 8.
+        assert classifier.classify(np.zeros((3, 8, 3), np.uint8))
+    assert len(children) == 1
+
+
+def test_where_no_child_starts_it_says_how_to_go_without(stranger, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(stranger))  # not a program
+    with pytest.raises(EngineError, match=r"none can be started here \([^\n]*EDGEKIT_TRIAL=off to open it without"):
+        Classifier(stranger, foreign=STRANGER)
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    with pytest.raises(EngineError, match=r"got nothing from it instead of"):
+        Classifier(stranger, foreign=STRANGER)
+    monkeypatch.setenv("EDGEKIT_TRIAL", "off")
+    with Classifier(stranger, foreign=STRANGER) as classifier:
+        assert classifier.classify(np.full((8, 8, 3), (1, 2, 200), np.uint8))[0].label == "blue"
+
+
+def test_the_working_directory_has_no_say(stranger, tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('taken over')")
+    monkeypatch.chdir(tmp_path)
+    assert try_models([Path("stranger.tflite")])[0].ok
+    strange = stranger.with_name(os.fsdecode(b"name\xff\n.tflite"))
+    strange.write_bytes(stranger.read_bytes())
+    assert try_models([strange]) == [SandboxResult(strange, SandboxOutcome.OK)]

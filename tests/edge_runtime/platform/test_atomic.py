@@ -1,0 +1,116 @@
+"""A killed writer leaves the old one or the new one, never half."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from edge_runtime.errors import OutputError
+from edge_runtime.platform.atomic import atomic_directory, atomic_file, write_atomic
+
+MARKER = "manifest.json"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_directory_appears_whole(tmp_path):
+    target = tmp_path / "deep" / "run"
+    with atomic_directory(target, marker=MARKER) as folder:
+        (folder / MARKER).write_text("1")
+        assert not target.exists()
+    assert names(target) == [MARKER]
+    assert names(target.parent) == ["run"]
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    def fail_in(target):
+        with target as path:
+            (path / MARKER if path.is_dir() else path).write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_in(atomic_directory(tmp_path / "run", marker=MARKER))
+    with pytest.raises(RuntimeError):
+        fail_in(atomic_file(tmp_path / "file"))
+    assert names(tmp_path) == []
+
+
+def test_nothing_is_replaced_unless_asked(tmp_path):
+    for content in ("old", "new"):
+        with atomic_directory(tmp_path / "run", marker=MARKER, overwrite=content == "new") as folder:
+            (folder / MARKER).write_text(content)
+    assert (tmp_path / "run" / MARKER).read_text() == "new"
+    assert names(tmp_path) == ["run"]
+    with pytest.raises(OutputError, match="already exists"), atomic_directory(tmp_path / "run", marker=MARKER):
+        pass
+    with pytest.raises(OutputError, match="already exists"), atomic_file(tmp_path / "run" / MARKER):
+        pass
+
+
+def test_a_folder_of_another_kind_is_never_replaced(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    with pytest.raises(OutputError, match=MARKER), atomic_directory(tmp_path / "home", marker=MARKER, overwrite=True):
+        pass
+    assert names(tmp_path / "home") == ["letter.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_one_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_atomic(tmp_path / "file" / "below", "x")
+
+
+@pytest.mark.parametrize("kind", ["directory", "replacement"])
+def test_a_killed_process_leaves_the_old_or_nothing_and_the_next_one_cleans_up(tmp_path, kind):
+    target = tmp_path / "run"
+    if kind == "replacement":
+        with atomic_directory(target, marker=MARKER) as folder:
+            (folder / MARKER).write_text("old")
+    code = (
+        "import sys, time, pathlib; from edge_runtime.platform.atomic import atomic_directory\n"
+        "with atomic_directory(pathlib.Path(sys.argv[1]), marker='manifest.json', overwrite=True) as folder:\n"
+        "    (folder / 'manifest.json').write_text('new'); print('writing', flush=True); time.sleep(60)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    assert child.stdout.readline() == "writing\n"
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    if kind == "replacement":
+        assert (target / MARKER).read_text() == "old"
+    else:
+        assert not target.exists()
+    assert len(list(tmp_path.glob(".run.partial-*"))) == 1
+    with atomic_directory(target, marker=MARKER, overwrite=True) as folder:
+        (folder / MARKER).write_text("newer")
+    assert names(tmp_path) == ["run"]
+
+
+def test_what_a_killed_process_left_of_a_file_is_removed_by_the_next_one(tmp_path):
+    code = (
+        "import os, sys, pathlib; from edge_runtime.platform.atomic import atomic_file\n"
+        "with atomic_file(pathlib.Path(sys.argv[1])) as file:\n"
+        "    file.write_text('half'); os._exit(9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "rows.csv")], check=False)
+    assert [path.name.startswith(".rows.csv.partial-") for path in tmp_path.iterdir()] == [True]
+    write_atomic(tmp_path / "rows.csv", "whole")
+    assert names(tmp_path) == ["rows.csv"]
+
+
+def test_a_living_writer_is_left_alone(tmp_path):
+    with atomic_directory(tmp_path / "run", marker=MARKER) as first:
+        (first / MARKER).write_text("first")
+        with atomic_directory(tmp_path / "run", marker=MARKER) as second:
+            (second / MARKER).write_text("second")
+        # The second finished first; the first must now see that the name is taken by something whole.
+        assert (tmp_path / "run" / MARKER).read_text() == "second"
+        assert (first / MARKER).read_text() == "first"
+    assert (tmp_path / "run" / MARKER).read_text() in ("first", "second")

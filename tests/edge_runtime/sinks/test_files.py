@@ -1,0 +1,343 @@
+"""The file of a camera's results: rotation, whole lines through every fault, and one writer."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.errors import OutputError
+from edge_runtime.results import Classified, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
+from edge_runtime.sinks.background import BackgroundSink
+from edge_runtime.sinks.files import FileSink, RotatingFile, open_file_sink
+
+LABELS = ["cat", "dog"]
+DEADLINE_S = 30.0
+
+
+def answer(number: int) -> Classified:
+    frame = FrameStamp(number, 0.0, 1700000000.0, 1.0)
+    return Classified("0", (Prediction("cat", 0.9), Prediction("dog", 0.1)), LatencyMs(1, 1, 1), frame)
+
+
+def frames_of(path: Path) -> list[int]:
+    """Frame numbers of a JSONL or CSV file whose every line must be whole."""
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    if text.startswith("{"):
+        return [json.loads(line)["frame"] for line in text.splitlines()]
+    rows = list(csv.reader(text.splitlines()))
+    assert {len(row) for row in rows} == {len(rows[0])}
+    return [int(row[1]) for row in rows[1:]]
+
+
+def write(
+    path: Path, numbers: range, format_name: str = "jsonl", *, max_bytes: int | None = None, keep: int = 5
+) -> None:
+    sink = FileSink(path, format_name, LABELS, 2, max_bytes=max_bytes, keep=keep)
+    for number in numbers:
+        sink.write(answer(number))
+    sink.close()
+    sink.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here, which needs root ({done.stderr.strip()})")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("format_name", ["jsonl", "csv"])
+def test_full_files_are_kept_under_numbers_and_every_line_is_whole(tmp_path: Path, format_name: str) -> None:
+    path = tmp_path / "new" / "out"
+    write(path, range(400), format_name, max_bytes=4000, keep=3)
+    names = sorted(file.name for file in path.parent.iterdir())
+    assert names == [".out.lock", "out", "out.1", "out.2", "out.3"]
+    frames = [frames_of(path.with_name(name)) for name in ("out.3", "out.2", "out.1", "out")]
+    assert all(frames)
+    joined = [number for numbers in frames for number in numbers]
+    assert joined == list(range(joined[0], 400))
+    assert joined[0] > 0
+    for name in names:
+        assert path.with_name(name).stat().st_size <= 4000
+
+
+def test_a_later_run_appends_without_a_second_header(tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    write(path, range(3), "csv")
+    write(path, range(3, 5), "csv")
+    assert frames_of(path) == [0, 1, 2, 3, 4]
+
+
+def test_a_line_longer_than_a_file_may_be_is_written_alone(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    write(path, range(3), max_bytes=10)
+    assert [frames_of(path.with_name(name)) for name in ("out.2", "out.1", "out")] == [[0], [1], [2]]
+
+
+def test_a_state_change_is_a_line_too(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path / "out", "jsonl", LABELS, 2)
+    sink.write(StateChange("0", SourceState.STALLED, 1.5))
+    sink.close()
+    assert json.loads((tmp_path / "out").read_text()) == {"source": "0", "state": "stalled", "at": 1.5}
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "below a file", "unwritable"])
+def test_what_is_no_file_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "out"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = Path("/dev/null")
+    elif kind == "unwritable":
+        path = Path("/proc/out")
+    else:
+        path.write_text("")
+        path = path / "out"
+    with pytest.raises(OutputError, match=r"cannot be written|got a device"):
+        RotatingFile(path)
+    assert not path.with_name(f".{path.name}.lock").exists()
+
+
+def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    (tmp_path / "link").symlink_to(path)
+    first = FileSink(path, "jsonl", LABELS, 2, max_bytes=600)
+    first.write(answer(0))
+    code = (
+        "import sys; from pathlib import Path; from edge_runtime.sinks.files import RotatingFile\n"
+        "from edge_runtime.errors import OutputError\n"
+        "try:\n    RotatingFile(Path(sys.argv[1]))\nexcept OutputError as error:\n    sys.exit(str(error))\n"
+    )
+    for other in (path, tmp_path / "link"):
+        done = subprocess.run([sys.executable, "-c", code, other], capture_output=True, text=True, check=False)
+        assert done.stderr.endswith("another edge-run is writing there; stop that one or choose another name\n")
+        assert done.stderr.count("\n") == 1
+    with pytest.raises(OutputError, match="another edge-run"):
+        FileSink(path, "csv", LABELS, 2)
+    for number in range(1, 9):  # rotation does not open a gap for a second writer
+        first.write(answer(number))
+        with pytest.raises(OutputError, match="another edge-run"):
+            RotatingFile(path)
+    first.close()
+    write(path, range(9, 10))
+
+
+def test_a_full_disk_leaves_whole_lines_and_is_overcome(small_disk: Path) -> None:
+    ballast, path = small_disk / "ballast", small_disk / "out"
+    ballast.write_bytes(bytes(100_000))
+    sink = open_file_sink(path, "jsonl", LABELS, 2)
+    assert isinstance(sink, BackgroundSink)
+    number = _write_until(sink, lambda: sink.problem is not None, 0)
+    assert sink.problem == "No space left on device"
+    assert sink.dropped > 0
+    assert frames_of(path)
+    ballast.unlink()
+    number = _write_until(sink, lambda: sink.problem is None, number)
+    sink.write(answer(number))
+    sink.close()
+    frames = frames_of(path)
+    assert frames == sorted(set(frames))
+    assert frames[-1] == number
+    assert len(frames) + sink.dropped == number + 1
+
+
+def _write_until(sink: BackgroundSink, condition: object, number: int) -> int:
+    end_s = time.monotonic() + DEADLINE_S
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end_s, "waited in vain"
+        sink.write(answer(number))
+        number += 1
+        time.sleep(0.001)
+    return number
+
+
+def test_a_full_disk_at_rotation_is_overcome(small_disk: Path) -> None:
+    (small_disk / "ballast").write_bytes(bytes(110_000))
+    path, failures = small_disk / "out", 0
+    sink = FileSink(path, "csv", LABELS, 2, max_bytes=3_000, keep=50)
+    for number in range(600):
+        if number == 500:
+            (small_disk / "ballast").unlink()
+        try:
+            sink.write(answer(number))
+        except OSError as error:
+            failures += error.errno == errno.ENOSPC
+    sink.close()
+    assert failures
+    files = [file for file in small_disk.iterdir() if file.name.startswith("out")]
+    kept = [number for file in files if file.stat().st_size for number in frames_of(file)]
+    assert len(kept) + failures == 600
+    assert set(range(500, 600)) <= set(kept)
+
+
+def test_a_write_that_fails_in_its_middle_is_cut_back(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    sink = FileSink(path, "jsonl", LABELS, 2)
+    sink.write(answer(0))
+    size = path.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            sink.write(answer(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.stat().st_size == size
+    sink.write(answer(2))
+    sink.close()
+    assert frames_of(path) == [0, 2]
+
+
+def test_where_even_cutting_fails_the_file_is_repaired_at_the_next_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out"
+    sink = FileSink(path, "jsonl", LABELS, 2)
+    sink.write(answer(0))
+    real_write = os.write
+
+    def torn(handle: int, data: bytes) -> int:
+        real_write(handle, data[:10])
+        raise OSError(errno.EIO, "Input/output error")
+
+    def uncuttable(_handle: int, _size: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", torn)
+        patch.setattr(os, "ftruncate", uncuttable)
+        with pytest.raises(OSError, match="Input/output"):
+            sink.write(answer(1))
+    assert not path.read_bytes().endswith(b"\n")
+    sink.write(answer(2))
+    sink.close()
+    assert frames_of(path) == [0, 2]
+
+
+@pytest.mark.parametrize("how", ["renamed", "removed", "folder removed"])
+def test_a_file_that_somebody_takes_away_is_made_anew(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "logs" / "out"
+    sink = FileSink(path, "csv", LABELS, 2)
+    sink.write(answer(0))
+    if how == "renamed":
+        path.rename(path.with_name("out.old"))
+    else:
+        path.unlink()
+    if how == "folder removed":
+        path.with_name(".out.lock").unlink()
+        path.parent.rmdir()
+        with pytest.raises(FileNotFoundError):
+            sink.write(answer(1))
+        path.parent.mkdir()
+    sink.write(answer(2))
+    sink.close()
+    assert frames_of(path) == [2]
+    assert how != "renamed" or frames_of(path.with_name("out.old")) == [0]
+
+
+def test_a_jump_of_the_clock_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out"
+    sink = FileSink(path, "jsonl", LABELS, 2, max_bytes=1000, keep=9)
+    for number in range(20):
+        monkeypatch.setattr(time, "time", lambda number=number: 1e9 * (1 + number % 2))
+        sink.write(answer(number))
+    sink.close()
+    files = sorted(tmp_path.glob("out*"), key=lambda file: -int(file.name[4:] or 0))
+    assert [number for file in files for number in frames_of(file)] == list(range(20))
+
+
+def test_lines_reach_the_disk_every_few_seconds_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock_s, synced = 100.0, []
+    monkeypatch.setattr(time, "monotonic", lambda: clock_s)
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    sink = FileSink(tmp_path / "out", "jsonl", LABELS, 2)
+    for number in range(100):
+        sink.write(answer(number))
+        clock_s += 0.1
+    assert len(synced) == 1
+    sink.close()
+    assert len(synced) == 2
+
+
+def test_a_disk_that_fails_at_the_end_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    sink = FileSink(tmp_path / "out", "jsonl", LABELS, 2)
+    sink.write(answer(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            sink.close()
+    write(tmp_path / "out", range(1, 2))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_files import FileSink, LABELS, answer
+sink = FileSink(Path(sys.argv[1]), sys.argv[2], LABELS, 2, max_bytes=20_000)
+print("ready", flush=True)
+number = 0
+while True:
+    sink.write(answer(number))
+    number += 1
+"""
+
+
+@pytest.mark.parametrize("format_name", ["jsonl", "csv"])
+def test_after_sigkill_in_mid_write_the_next_run_finds_whole_lines_and_no_lock(
+    tmp_path: Path, format_name: str
+) -> None:
+    path = tmp_path / "out"
+    command = [sys.executable, "-c", WRITER, path, format_name, Path(__file__).parent]
+    for _ in range(3):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait(DEADLINE_S)
+        process.stdout.close()
+        write(path, range(7, 8), format_name)
+        for file in tmp_path.glob("out*"):
+            frames_of(file)
+        assert frames_of(path)[-1] == 7
+
+
+def test_a_run_that_is_not_live_hears_of_trouble(tmp_path: Path) -> None:
+    sink = open_file_sink(tmp_path / "out", "jsonl", LABELS, 2, live=False)
+    (tmp_path / "out").unlink()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        sink.write(answer(0))
+    sink.close()
+
+
+def test_unusable_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        RotatingFile(tmp_path / "out", keep=0)
+    with pytest.raises(ValueError, match="expected jsonl or csv"):
+        FileSink(tmp_path / "out", "text", LABELS, 2)

@@ -1,0 +1,333 @@
+"""The MQTT sink against a small broker of this file's own, so that it is tested where no real one is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import BinaryIO
+
+import numpy as np
+import pytest
+
+from edge_runtime.pipeline.health import Health
+from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
+from edge_runtime.sinks.mqtt import connection
+from edge_runtime.sinks.mqtt.connection import EVENTS, MAX_UNACKNOWLEDGED
+from edge_runtime.sinks.mqtt.options import MqttOptions
+from edge_runtime.sinks.mqtt.sink import MqttSink
+
+pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
+
+
+DEADLINE_S = 30.0
+LATENCY = LatencyMs(1.0, 1.0, 2.0)
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"waited too long for: {what}"
+        time.sleep(0.02)
+
+
+def answer(label: str | None = "cat", *, event: bool = False, score: float = 0.9, number: int = 0) -> Classified:
+    top = (Prediction(label or "cat", score), Prediction("dog", 0.1))
+    return Classified("cam", top, LATENCY, FrameStamp(number, 0.0, 1700000000.5, 5.0), Decision(label, score, event))
+
+
+class SmallBroker:
+    """Serves one client at a time: answers a connection, acknowledges, and remembers what was published."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.listener = socket.create_server(("127.0.0.1", port))
+        self.port = self.listener.getsockname()[1]
+        self.messages: list[tuple[str, bytes, bool]] = []
+        self.hellos: list[bytes] = []
+        self.connack = b"\x20\x02\x00\x00"
+        self.after_connack = b""
+        self.acknowledges = True
+        self.connection: socket.socket | None = None
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                self.connection, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                with self.connection, self.connection.makefile("rb") as stream:
+                    while self._handle(self.connection, stream):
+                        pass
+            except (OSError, IndexError):
+                continue  # the client has gone
+
+    def _handle(self, connection: socket.socket, stream: BinaryIO) -> bool:
+        first = stream.read(1)
+        length = shift = 0
+        while True:
+            byte = stream.read(1)[0]
+            length |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        body = stream.read(length)
+        kind = first[0] >> 4
+        if kind == 1:
+            self.hellos.append(body)
+            connection.sendall(self.connack + self.after_connack)
+        elif kind == 3:
+            end = 2 + struct.unpack("!H", body[:2])[0]
+            self.messages.append((body[2:end].decode(), body[end + 2 :], bool(first[0] & 1)))
+            if self.acknowledges:
+                connection.sendall(b"\x40\x02" + body[end : end + 2])
+        elif kind == 8:
+            connection.sendall(b"\x90\x03" + body[:2] + b"\x00")
+        elif kind == 12:
+            connection.sendall(b"\xd0\x00")
+        return kind != 14
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        body = struct.pack("!H", len(topic)) + topic.encode() + payload
+        self.connection.sendall(bytes([0x30, len(body)]) + body)
+
+    def on(self, topic: str) -> list[bytes]:
+        return [payload for name, payload, _ in list(self.messages) if name == topic]
+
+    def states(self) -> list[dict]:
+        return [json.loads(payload) for payload in self.on("edgekit/door/state")]
+
+    def drop(self) -> None:
+        with contextlib.suppress(OSError):  # the client may have gone first
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        if self.connection:
+            self.connection.close()
+
+
+@pytest.fixture
+def broker() -> Iterator[SmallBroker]:
+    broker = SmallBroker()
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def open_sink() -> Iterator[Callable[..., MqttSink]]:
+    sinks: list[MqttSink] = []
+
+    def make(broker: SmallBroker, name: str = "door", health: Health | None = None, **options: object) -> MqttSink:
+        plain = MqttOptions("127.0.0.1", broker.port, retry_s=(0.05, 0.2), interval_s=3600)
+        sinks.append(MqttSink(replace(plain, **options), name=name, labels=("cat", "dog"), health=health))
+        return sinks[-1]
+
+    yield make
+    for sink in sinks:
+        sink.close()
+
+
+def test_what_is_true_is_retained_and_an_event_is_not(broker, open_sink):
+    health = Health()
+    sink = open_sink(broker, health=health)
+    sink.write(StateChange("cam", SourceState.CONNECTED, 0.0))
+    sink.write(answer(event=True, number=7))
+    until(lambda: broker.on("edgekit/door/event") and any(state["label"] for state in broker.states()), "messages")
+    retained = {topic: retain for topic, _, retain in broker.messages}
+    assert retained == {
+        "homeassistant/device/edgekit_door/config": True,
+        "edgekit/door/availability": True,
+        "edgekit/door/state": True,
+        "edgekit/door/source": True,
+        "edgekit/door/event": False,
+    }
+    assert broker.on("edgekit/door/availability") == [b"online"]
+    assert broker.on("edgekit/door/source")[-1] == b"connected"
+    assert broker.states()[-1] == {
+        "label": "cat",
+        "score": 0.9,
+        "answer": {"label": "cat", "score": 0.9},
+        "latency_ms": 4.0,
+        "at": 1700000000.5,
+        "frames_per_second": 0.0,
+        "source": "connected",
+    }
+    (event,) = broker.on("edgekit/door/event")
+    assert json.loads(event) == {"event_type": "cat", "label": "cat", "score": 0.9, "frame": 7, "at": 1700000000.5}
+    assert (sink.dropped, sink.problem) == (0, None)
+
+
+def test_the_last_will_is_a_retained_offline_and_the_client_has_the_camera_s_name(broker, open_sink):
+    open_sink(broker, name="Front door ü/+#")
+    until(lambda: broker.hellos, "a connection")
+    hello = broker.hellos[0]
+    assert b"edgekit-Front_door_u" in hello
+    assert b"edgekit/Front_door_u/availability" in hello
+    assert hello.endswith(b"offline")
+    assert hello[7] & 0x3C == 0x2C  # will, of quality 1, retained
+
+
+def test_a_state_is_sent_on_change_and_not_for_every_frame(broker, open_sink):
+    sink = open_sink(broker)
+    sink.write(answer())
+    until(lambda: any(state["label"] == "cat" for state in broker.states()), "the first answer")
+    count = len(broker.states())
+    for number in range(2000):
+        sink.write(answer(score=0.9 - number * 1e-5))
+    sink.write(answer("dog"))
+    until(lambda: broker.states()[-1]["label"] == "dog", "the change")
+    assert len(broker.states()) == count + 1
+    sink.write(answer(None, score=0.3))
+    until(lambda: broker.states()[-1]["label"] is None, "the end of the decision")
+    assert broker.states()[-1]["answer"] == {"label": "cat", "score": 0.3}
+
+
+def test_a_state_is_also_sent_once_per_interval(broker, open_sink):
+    sink = open_sink(broker, interval_s=0.3)
+    for score in (0.5, 0.6, 0.7):
+        sink.write(answer(score=score))
+        until(lambda score=score: broker.states() and broker.states()[-1]["score"] == score, f"score {score}")
+
+
+def test_after_a_loss_everything_true_is_said_again(broker, open_sink):
+    sink = open_sink(broker)
+    sink.write(StateChange("cam", SourceState.STALLED, 0.0))
+    sink.write(answer())
+    until(lambda: broker.on("edgekit/door/source") and broker.states()[-1]["label"] == "cat", "messages")
+    broker.messages.clear()
+    broker.drop()
+    until(lambda: broker.states() and broker.on("edgekit/door/source"), "messages after the loss")
+    assert broker.on("edgekit/door/availability") == [b"online"]
+    assert len(broker.on("homeassistant/device/edgekit_door/config")) == 1
+    assert broker.states()[-1]["label"] == "cat"
+    assert broker.on("edgekit/door/source") == [b"stalled"]
+    until(lambda: sink.problem is None, "no problem")
+
+
+def test_home_assistant_s_start_brings_the_description_again_but_not_once_per_message(broker, open_sink):
+    open_sink(broker)
+    topic = "homeassistant/device/edgekit_door/config"
+    until(lambda: broker.on(topic) and broker.states(), "the first description")
+    for _ in range(500):
+        broker.publish("homeassistant/status", b"online")
+    until(lambda: len(broker.on(topic)) > 1, "the second description")
+    assert len(broker.on(topic)) <= 3
+    assert len(broker.on("edgekit/door/availability")) == len(broker.on(topic))
+
+
+def test_a_broker_that_acknowledges_nothing_stops_nothing_and_fills_no_memory(broker, open_sink):
+    broker.acknowledges = False
+    sink = open_sink(broker)
+    until(lambda: broker.messages, "a connection")
+    for number in range(5000):
+        sink.write(answer("cat" if number % 2 else "dog", event=True, number=number))
+    time.sleep(0.3)
+    assert len(broker.messages) <= MAX_UNACKNOWLEDGED
+    assert 5000 - EVENTS - MAX_UNACKNOWLEDGED <= sink.dropped <= 5000 - EVENTS
+    broker.acknowledges = True
+    broker.drop()
+    until(
+        lambda: any(json.loads(event)["frame"] == 4999 for event in broker.on("edgekit/door/event")), "the last event"
+    )
+
+
+def test_events_that_were_not_acknowledged_are_sent_again(broker, open_sink):
+    broker.acknowledges = False
+    sink = open_sink(broker)
+    for number in range(3):
+        sink.write(answer(event=True, number=number))
+    until(lambda: len(broker.on("edgekit/door/event")) == 3, "three events")
+    broker.acknowledges = True
+    broker.drop()
+    until(lambda: len(broker.on("edgekit/door/event")) == 6, "the same events")
+    assert [json.loads(event)["frame"] for event in broker.on("edgekit/door/event")] == [0, 1, 2, 0, 1, 2]
+    assert sink.dropped == 0
+
+
+def test_a_refused_user_is_a_problem_in_one_sentence_without_the_password(broker, open_sink):
+    broker.connack = b"\x20\x02\x00\x05"
+    sink = open_sink(broker, username="bob", password="s3cret")  # noqa: S106
+    until(lambda: sink.problem and "refuses" in sink.problem, "the refusal")
+    assert "user bob" in sink.problem
+    assert "s3cret" not in sink.problem
+    broker.connack = b"\x20\x02\x00\x00"
+    until(lambda: sink.problem is None and broker.states(), "the connection")
+
+
+def test_a_broker_that_is_down_at_the_start_is_found_later(open_sink):
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        port = place.getsockname()[1]
+    late = SmallBroker.__new__(SmallBroker)
+    late.port = port
+    sink = open_sink(late)
+    assert sink.problem
+    sink.write(answer(event=True))
+    until(lambda: "nothing listens" in (sink.problem or ""), "the problem")
+    late.__init__(port)
+    until(lambda: late.on("edgekit/door/event") and late.states(), "messages")
+    until(lambda: sink.problem is None, "no problem")
+    late.close()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_peer_that_talks_nonsense_is_left_and_tried_again(broker, open_sink, seed, monkeypatch):
+    monkeypatch.setattr(connection, "HELLO_TIMEOUT_S", 0.5)
+    noise = np.random.default_rng(seed).integers(0, 256, 2000, np.uint8).tobytes()
+    if seed % 2:
+        broker.connack = noise
+    else:
+        broker.after_connack = noise
+    sink = open_sink(broker)
+    until(lambda: len(broker.hellos) > 2 or (seed % 2 == 0 and broker.states()), "another attempt")
+    broker.connack, broker.after_connack = b"\x20\x02\x00\x00", b""
+    broker.messages.clear()
+    broker.drop()
+    until(lambda: broker.states() and sink.problem is None, "a sound connection")
+
+
+def test_a_huge_message_is_not_taken(broker, open_sink):
+    broker.after_connack = b"\x30\xff\xff\xff\x7f" + bytes(1 << 20)
+    sink = open_sink(broker)
+    until(lambda: "more than 65536 bytes" in (sink.problem or ""), "the problem")
+
+
+def test_closing_says_what_is_left_and_offline_and_ends_the_thread(broker, open_sink):
+    before = set(threading.enumerate())
+    sink = open_sink(broker)
+    until(lambda: broker.states(), "a connection")
+    sink.write(answer(event=True, number=3))
+    sink.close()
+    sink.close()
+    sink.write(answer("dog"))
+    assert broker.on("edgekit/door/availability")[-1] == b"offline"
+    assert broker.states()[-1]["label"] == "cat"
+    assert json.loads(broker.on("edgekit/door/event")[-1])["frame"] == 3
+    assert set(threading.enumerate()) <= before | {broker.thread}
+
+
+def test_closing_without_a_broker_counts_what_was_never_sent(open_sink):
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        nowhere = SmallBroker.__new__(SmallBroker)
+        nowhere.port = place.getsockname()[1]
+    sink = open_sink(nowhere)
+    sink.write(answer(event=True))
+    sink.close()
+    assert sink.dropped == 1
+
+
+def test_labels_of_strangers_stay_inside_the_json(broker, open_sink):
+    sink = open_sink(broker)
+    nasty = '"},\n{{ states("x") }} \x1b[31m \udcff 猫'
+    sink.write(answer(nasty, event=True, score=float("nan")))
+    until(lambda: broker.on("edgekit/door/event") and broker.states()[-1]["label"], "messages")
+    assert broker.states()[-1]["label"] == '"}, {{ states("x") }}  [31m   猫'
+    assert broker.states()[-1]["score"] is None

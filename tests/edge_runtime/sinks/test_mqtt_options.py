@@ -1,0 +1,179 @@
+"""Addresses of brokers: what is written comes back, what is wrong is one sentence, and no password is ever shown."""
+
+from __future__ import annotations
+
+import re
+import string
+import urllib.parse
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_runtime.errors import UsageError
+from edge_runtime.sinks.mqtt.connection import Message, Outbox
+from edge_runtime.sinks.mqtt.options import MqttOptions, check_topic, parse_mqtt_url, slug, tls_context, with_password
+
+PRINTABLE = st.characters(codec="utf-8", exclude_categories=("C", "Z"))
+WORDS = st.text(PRINTABLE, min_size=1, max_size=20)
+SECRETS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20).map(
+    lambda text: f"pw!{text}!pw"
+)
+HOSTS = st.sampled_from(["broker.local", "10.0.0.7", "my_pi", "bücher.example", "::1", "fe80::1"])
+TOPICS = st.lists(st.text(string.ascii_letters + "-_ ü", min_size=1, max_size=9), min_size=1, max_size=4).map("/".join)
+
+
+@given(st.booleans(), HOSTS, st.integers(1, 65535), WORDS, SECRETS, TOPICS.filter(lambda t: t == t.strip("/")))
+def test_an_address_says_what_was_put_into_it_and_shows_no_password(tls, host, port, user, password, prefix):
+    def quoted(text: str) -> str:
+        return urllib.parse.quote(text, safe="")
+
+    where = f"[{host}]" if ":" in host else host
+    scheme = "mqtts" if tls else "mqtt"
+    path = urllib.parse.quote(prefix)
+    options = parse_mqtt_url(f"{scheme}://{quoted(user)}:{quoted(password)}@{where}:{port}/{path}")
+    expected = MqttOptions(host, port, tls, user, password, prefix)
+    assert options == expected
+    assert password not in repr(options)
+    assert password not in options.shown
+
+
+def attempt(text: str) -> MqttOptions | str:
+    try:
+        return parse_mqtt_url(text)
+    except UsageError as error:
+        return str(error)
+
+
+@given(st.text(max_size=60) | st.text(max_size=40).map(lambda text: f"mqtt://{text}"))
+def test_any_text_is_an_address_or_a_usage_error(text):
+    result = attempt(text)
+    if isinstance(result, str):
+        assert result.isprintable()
+    else:
+        assert result.host
+        assert 0 < result.port < 65536
+        assert check_topic(result.prefix) == result.prefix
+
+
+@given(
+    st.text(min_size=1, max_size=12).map(lambda text: f"S3CRET{text}S3CRET"), st.sampled_from(["h", "h:x", "", "+#"])
+)
+def test_a_password_that_breaks_the_address_is_not_in_the_message(password, host):
+    result = attempt(f"mqtt://bob:{password}@{host}/a/+/b")
+    assert "S3CRET" not in (result if isinstance(result, str) else result.shown)
+
+
+def test_what_is_left_out_has_a_default():
+    assert parse_mqtt_url("mqtt://broker") == MqttOptions("broker")
+    assert parse_mqtt_url("mqtts://broker/").port == 8883
+    assert parse_mqtt_url("mqtt://bob@broker").username == "bob"
+    assert parse_mqtt_url("mqtts://bob@[::1]").shown == "mqtts://bob@[::1]:8883"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "broker",
+        "http://broker",
+        "mqtt://",
+        "mqtt://broker:0",
+        "mqtt://broker:70000",
+        "mqtt://:secret@broker",
+        "mqtt://bro ker",
+        "mqtt://broker/a/+/b",
+        "mqtt://broker/a/#",
+        "mqtt://broker/%23",
+        "mqtt://broker/$SYS",
+        "mqtt://broker/a//b",
+        "mqtt://broker/a%00b",
+        "mqtt://broker/a%0Ab",
+        "mqtt://broker/%ff",
+        "mqtt://broker?x=1",
+        f"mqtt://{'a' * 64}.example",
+        f"mqtt://broker/{'a' * 300}",
+        "mqtt://bob:123/rest@broker",
+    ],
+)
+def test_what_is_no_address_is_refused(text):
+    with pytest.raises(UsageError, match="expected"):
+        parse_mqtt_url(text)
+
+
+@given(st.text(max_size=80))
+def test_a_name_becomes_one_level_and_an_identifier(name):
+    part = slug(name)
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,48}", part)
+    assert slug(name) == part
+
+
+def test_names_stay_readable_and_apart():
+    assert slug("Front door") == "Front_door"
+    assert slug("Küche") == "Kuche"
+    assert slug("a/b+c#d\0e") == "a_b_c_d_e"
+    assert slug("猫") != slug("犬")
+    assert slug("x" * 60) != slug("x" * 61)
+
+
+def test_a_password_comes_from_a_file_the_address_the_environment_or_systemd(tmp_path: Path):
+    bob = MqttOptions("broker", username="bob")
+    file = tmp_path / "password"
+    file.write_text("from-file\n")
+    (tmp_path / "mqtt-password").write_text("from-systemd")
+    systemd = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    environment = {"EDGEKIT_MQTT_PASSWORD": "from-environment", **systemd}
+    both = parse_mqtt_url("mqtt://bob:from-address@broker")
+    places = [(bob, file, environment), (both, None, environment), (bob, None, environment), (bob, None, systemd)]
+    found = [with_password(*place).password for place in places]
+    assert found == ["from-file", "from-address", "from-environment", "from-systemd"]
+    assert with_password(bob, None, {}).password is None
+    with pytest.raises(UsageError, match="no user name"):
+        with_password(MqttOptions("broker"), None, environment)
+
+
+@pytest.mark.parametrize("content", [b"", b"two\nlines\n", b"\xff\xfe", b"x" * 5000, None])
+def test_a_password_file_that_cannot_be_one_is_refused(tmp_path: Path, content: bytes | None):
+    file = tmp_path / "password"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UsageError, match="secret") as refused:
+        with_password(MqttOptions("broker", username="bob"), file, {})
+    assert "lines" not in str(refused.value)
+
+
+def test_certificates_are_checked_before_anything_is_sent(tmp_path: Path):
+    nonsense = tmp_path / "ca.pem"
+    nonsense.write_text("no certificate")
+    assert tls_context(MqttOptions("broker")) is None
+    with pytest.raises(UsageError, match="write mqtts://"):
+        tls_context(MqttOptions("broker", ca_file=nonsense))
+    with pytest.raises(UsageError, match="PEM"):
+        tls_context(MqttOptions("broker", tls=True, ca_file=nonsense))
+    with pytest.raises(UsageError, match="PEM"):
+        tls_context(MqttOptions("broker", tls=True, ca_file=tmp_path / "missing.pem"))
+    with pytest.raises(UsageError, match="PEM"):
+        tls_context(MqttOptions("broker", tls=True, cert_file=nonsense))
+    with pytest.raises(UsageError, match="without its certificate"):
+        tls_context(MqttOptions("broker", tls=True, key_file=nonsense))
+
+
+def test_the_outbox_keeps_the_newest_of_a_topic_and_the_last_events():
+    outbox = Outbox(events=2)
+    outbox.keep("state", lambda: b"old")
+    outbox.keep("state", lambda: b"new")
+    for number in range(4):
+        outbox.tell(Message("event", bytes([number]), retain=False))
+    assert outbox.dropped == 2
+    taken = [outbox.take(100.0) for _ in range(4)]
+    assert [message and message.payload for message in taken] == [b"new", b"\x02", b"\x03", None]
+    outbox.touch("state", 10.0)
+    assert outbox.take(105.0) is None
+    assert outbox.wait_s(105.0) == 5.0
+    assert outbox.take(110.0) == Message("state", b"new", retain=True)
+    outbox.give_back([message for message in taken if message])
+    assert [outbox.take(111.0), outbox.take(111.0)] == [taken[1], taken[2]]
+    outbox.again()
+    assert outbox.take(112.0) == Message("state", b"new", retain=True)
+    assert outbox.wait_s(112.0) == float("inf")

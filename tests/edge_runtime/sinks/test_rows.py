@@ -1,0 +1,237 @@
+"""Sinks: the JSONL schema, one line a record whatever a name holds, and a table that keeps its columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+
+import pytest
+
+from edge_runtime.results import (
+    Classified,
+    Decision,
+    Failed,
+    FrameStamp,
+    LatencyMs,
+    Prediction,
+    SourceState,
+    StateChange,
+)
+from edge_runtime.sinks.base import NewsOnly, Sink, is_news
+from edge_runtime.sinks.opening import open_frame_sink
+from edge_runtime.sinks.rows import CsvSink, FrameSink, JsonlSink, TableSink
+from edge_runtime.text import columns, escape, fit, fit_path
+
+LATENCY = LatencyMs(decode=1.25, preprocess=0.5, invoke=2.0)
+TOP = (Prediction("cat", 0.9), Prediction("dog", 0.1))
+GONE = StateChange("camera", SourceState.RECONNECTING, 1700000000.5, "gave no frame for 5 s")
+NASTY = "bad\x1b[31m\nname\x9b2J\x7f\u202e\udcff.jpg"
+
+
+def classified(source: str = "a.jpg", top: tuple[Prediction, ...] = TOP, frame: FrameStamp | None = None) -> Classified:
+    return Classified(source, top, LATENCY, frame)
+
+
+def test_jsonl_has_the_documented_fields() -> None:
+    stream = io.StringIO()
+    sink = JsonlSink(stream)
+    sink.write(classified())
+    sink.write(Failed("b.jpg", "ImageError", "is empty"))
+    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert first == {
+        "source": "a.jpg",
+        "label": "cat",
+        "score": 0.9,
+        "top": [{"label": "cat", "score": 0.9}, {"label": "dog", "score": 0.1}],
+        "latency_ms": {"decode": 1.25, "preprocess": 0.5, "invoke": 2.0},
+    }
+    assert second == {"source": "b.jpg", "error": {"type": "ImageError", "message": "is empty"}}
+
+
+def test_jsonl_says_when_a_live_frame_was_captured_and_not_for_a_file() -> None:
+    stream = io.StringIO()
+    sink = JsonlSink(stream)
+    sink.write(classified(frame=FrameStamp(7, 0.25, 1700000000.5, 12.0)))
+    sink.write(classified(frame=FrameStamp(7, 0.25, None, 12.0)))
+    live, file = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert {name: live[name] for name in ("frame", "time_s", "captured_at", "age_ms")} == {
+        "frame": 7,
+        "time_s": 0.25,
+        "captured_at": 1700000000.5,
+        "age_ms": 12.0,
+    }
+    assert "captured_at" not in file
+
+
+def test_jsonl_round_trips_any_file_name_without_control_characters() -> None:
+    stream = io.StringIO()
+    JsonlSink(stream).write(classified(NASTY))
+    line = stream.getvalue().removesuffix("\n")
+    assert line.isprintable()
+    assert os.fsencode(json.loads(line)["source"]) == os.fsencode(NASTY)
+    stream = io.StringIO()
+    JsonlSink(stream).write(classified("猫/é.jpg"))
+    assert "猫/é.jpg" in stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["table", "frames", "csv"])
+@pytest.mark.parametrize("failed", [False, True])
+def test_control_characters_of_names_labels_and_messages_are_escaped(kind: str, failed: bool) -> None:
+    stream = io.StringIO()
+    labels = ["\x1b]0;owned\x07", "dog"]
+    sinks: dict[str, Sink] = {
+        "table": TableSink(stream, labels),
+        "frames": FrameSink(stream, labels),
+        "csv": CsvSink(stream, ranks=2),
+    }
+    start = stream.tell()
+    sinks[kind].write(
+        Failed(NASTY, "ImageError", NASTY) if failed else classified(NASTY, (Prediction(labels[0], 0.5), TOP[1]))
+    )
+    line = stream.getvalue()[start:].removesuffix("\n")
+    assert line.isprintable()
+    assert line.encode("utf-8")
+    assert "\\x1b" in line
+
+
+def test_csv_rows_have_the_header_s_columns() -> None:
+    stream = io.StringIO()
+    sink = CsvSink(stream, ranks=3)
+    sink.write(classified('=1+1, "x".jpg'))
+    sink.write(Failed("b.jpg", "ImageError", "is empty"))
+    header, first, second = csv.reader(io.StringIO(stream.getvalue()))
+    assert header[:7] == ["source", "label", "score", "label_2", "score_2", "label_3", "score_3"]
+    assert header[7:] == ["decode_ms", "preprocess_ms", "invoke_ms", "error"]
+    assert first == ['=1+1, "x".jpg', "cat", "0.9", "dog", "0.1", "", "", "1.25", "0.5", "2.0", ""]
+    assert second == ["b.jpg", *[""] * 9, "ImageError: is empty"]
+
+
+def test_csv_of_frames_adds_their_columns() -> None:
+    stream = io.StringIO()
+    CsvSink(stream, ranks=1, frames=True).write(classified(frame=FrameStamp(3, 0.1, None, 5.0)))
+    header, row = csv.reader(io.StringIO(stream.getvalue()))
+    assert dict(zip(header, row, strict=True))["frame"] == "3"
+    assert dict(zip(header, row, strict=True))["captured_at"] == ""
+
+
+def test_csv_of_frames_tells_decisions_and_states_in_the_same_columns() -> None:
+    stream = io.StringIO()
+    sink = CsvSink(stream, ranks=1, frames=True)
+    stamp = FrameStamp(3, 0.1, 1700000000.25, 5.0)
+    sink.write(Classified("0", TOP[:1], LATENCY, stamp, Decision("cat", 0.8, event=True)))
+    sink.write(Classified("0", TOP[:1], LATENCY, stamp, Decision(None, 0.3, event=False), rejected=True))
+    sink.write(GONE)
+    sink.write(Failed("0", "ImageError", "is broken"))
+    event, nothing, gone, failed = csv.DictReader(io.StringIO(stream.getvalue()))
+    assert [*event][-7:] == ["decision", "decision_score", "event", "rejected", "state", "state_reason", "error"]
+    assert [*event.values()][-7:] == ["cat", "0.8", "true", "false", "", "", ""]
+    assert [*nothing.values()][-7:] == ["", "0.3", "false", "true", "", "", ""]
+    assert {name: value for name, value in gone.items() if value} == {
+        "source": "camera",
+        "captured_at": "1700000000.5",
+        "state": "reconnecting",
+        "state_reason": "gave no frame for 5 s",
+    }
+    assert failed["error"] == "ImageError: is broken"
+
+
+def test_a_camera_that_went_is_a_line_in_every_form() -> None:
+    stream = io.StringIO()
+    sinks: tuple[Sink, ...] = (JsonlSink(stream), FrameSink(stream, ["cat", "dog"]), TableSink(stream, ["cat", "dog"]))
+    for sink in sinks:
+        stream.seek(0)
+        stream.truncate()
+        sink.write(GONE)
+        sink.close()
+        line = stream.getvalue()
+        assert line.endswith("\n")
+        assert line.count("\n") == 1
+        if isinstance(sink, JsonlSink):
+            assert json.loads(line) == {
+                "source": "camera",
+                "state": "reconnecting",
+                "at": 1700000000.5,
+                "reason": "gave no frame for 5 s",
+            }
+        else:
+            assert "reconnecting: gave no frame for 5 s" in line
+    stream = io.StringIO()
+    FrameSink(stream, ["cat", "dog"]).write(StateChange("camera", SourceState.CONNECTED, 0.0))
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  connected\n", stream.getvalue())
+
+
+def test_only_news_are_passed_on_when_events_are_asked() -> None:
+    plain, event = classified(), Classified("0", TOP, LATENCY, None, Decision("cat", 0.8, event=True))
+    still = Classified("0", TOP, LATENCY, None, Decision("cat", 0.8, event=False))
+    assert [is_news(result) for result in (plain, event, still, GONE, Failed("0", "a", "b"))] == [
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
+    stream = io.StringIO()
+    sink = open_frame_sink("text", stream, ["cat", "dog"], 2, every="event")
+    assert isinstance(sink, NewsOnly)
+    for result in (plain, event, still, GONE):
+        sink.write(result)
+    sink.close()
+    first, second = stream.getvalue().splitlines()
+    assert "event: cat 0.800" in first
+    assert second.endswith("reconnecting: gave no frame for 5 s")
+    stream = io.StringIO()
+    open_frame_sink("jsonl", stream, ["cat", "dog"], 2).write(plain)
+    assert json.loads(stream.getvalue())["label"] == "cat"
+
+
+def test_table_keeps_its_columns_for_long_and_wide_text() -> None:
+    stream = io.StringIO()
+    sink = TableSink(stream, ["cat", "a label that is far too long for a column"])
+    for source in ("a.jpg", "folder/" * 30 + "cat.jpg", "猫" * 40 + ".jpg"):
+        sink.write(classified(source))
+        sink.write(classified(source, (Prediction("a label that is far too long for a column", 0.1),)))
+    header, *rows = stream.getvalue().splitlines()
+    score_column = header.index("score")
+    for row in rows:
+        prefix = row[: row.index("0.")]
+        assert columns(prefix) == score_column
+
+
+def test_table_gives_the_whole_reason_of_a_failure() -> None:
+    stream = io.StringIO()
+    reason = "expected something, got something else, " * 20
+    TableSink(stream, ["a", "b"]).write(Failed("a.jpg", "ImageError", reason))
+    assert reason in stream.getvalue()
+
+
+def test_frame_lines_tell_the_time_in_the_video() -> None:
+    stream = io.StringIO()
+    FrameSink(stream, ["cat", "dog"]).write(classified(frame=FrameStamp(75, 3723.5, None, 5.0)))
+    assert stream.getvalue() == "01:02:03.500  frame     75  cat    0.900     3.8  dog 0.100\n"
+
+
+@pytest.mark.parametrize("width", [8, 9, 16, 30])
+@pytest.mark.parametrize(
+    "path", ["/a/very/long/way/to/cats/cat.1.jpg", "a_name_without_any_folder_at_all.jpg", "é" * 40]
+)
+def test_shortened_paths_fit_and_keep_their_end(path: str, width: int) -> None:
+    short = fit_path(path, width)
+    assert columns(short) <= width
+    assert "…" in short
+    assert short[-3:] == path[-3:]
+
+
+def test_paths_are_shortened_at_a_folder() -> None:
+    assert fit_path("/a/very/long/way/to/cats/cat.1.jpg", 20) == "…/to/cats/cat.1.jpg"
+    assert fit_path("cats/cat.1.jpg", 14) == "cats/cat.1.jpg"
+
+
+def test_text_is_cut_by_columns_and_escaped_only_where_needed() -> None:
+    assert fit("abcdef", 6) == "abcdef"
+    assert fit("abcdef", 4) == "abc…"
+    assert fit("猫猫猫", 5) == "猫猫…"
+    assert escape("plain \\ é 猫") == "plain \\ é 猫"
+    assert escape("\x1b\n\udcff\u202e") == "\\x1b\\n\\udcff\\u202e"

@@ -1,0 +1,350 @@
+"""Frames as pictures: which, under which names, within which quota, and never anything else."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.errors import OutputError
+from edge_runtime.preprocess import ImageU8, load_image
+from edge_runtime.results import (
+    Classified,
+    Decision,
+    Failed,
+    FrameStamp,
+    LatencyMs,
+    Prediction,
+    SourceState,
+    StateChange,
+)
+from edge_runtime.sinks.frame_folder import HEAD_BYTES, LOCK_FILE, FrameFolder, note_of, with_note
+from edge_runtime.sinks.save_frames import FrameChooser, SaveChoice, SaveFrames, open_save_frames, picture_stem
+from edge_runtime.workstation.datasets.folder import read_folder
+
+AT = 1700000000.25  # 2023-11-14 22:13:20.250 UTC
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+
+
+def answer(
+    label: str = "cat",
+    score: float = 0.9,
+    number: int = 7,
+    decision: Decision | None = None,
+    at: float | None = AT,
+    *,
+    rejected: bool = False,
+) -> Classified:
+    top = (Prediction(label, score), Prediction("other", 1 - score))
+    return Classified("0", top, LatencyMs(1, 1, 1), FrameStamp(number, 0.0, at, 1.0), decision, rejected)
+
+
+def event(label: str | None = "cat", *, begins: bool = True, score: float = 0.9) -> Decision:
+    return Decision(label, score, event=begins)
+
+
+def sink(root: Path, quota_bytes: int = 10**9) -> SaveFrames:
+    return SaveFrames(root, ["cat", "dog"], quota_bytes=quota_bytes, min_free_bytes=0)
+
+
+def pictures(root: Path) -> list[str]:
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
+
+
+def fill(root: Path, numbers: range, quota_bytes: int = 10**9) -> None:
+    saving = sink(root, quota_bytes)
+    for number in numbers:
+        saving.write(answer(number=number, at=AT + number), IMAGE)
+    saving.close()
+
+
+@pytest.fixture
+def one_picture_bytes(tmp_path: Path) -> int:
+    fill(tmp_path / "measure", range(1))
+    return next((tmp_path / "measure").rglob("*.jpg")).stat().st_size
+
+
+def test_a_picture_has_its_label_time_and_frame_in_its_name_and_its_record_inside(tmp_path: Path) -> None:
+    saving = sink(tmp_path / "new" / "frames")
+    saving.write(answer(decision=event()), IMAGE)
+    saving.write(answer(), None)
+    saving.write(Failed("0", "ImageError", "is broken"), IMAGE)
+    saving.write(StateChange("0", SourceState.ENDED, AT), None)
+    saving.close()
+    saving.close()
+    root = tmp_path / "new" / "frames"
+    assert pictures(root) == ["cat/20231114T221320.250Z-000007.jpg"]
+    path = root / pictures(root)[0]
+    image_hwc_rgb_u8 = load_image(path)
+    assert image_hwc_rgb_u8.shape == IMAGE.shape
+    assert np.abs(image_hwc_rgb_u8.astype(int).mean((0, 1)) - IMAGE.mean((0, 1))).max() < 3
+    note = note_of(path.read_bytes()[:HEAD_BYTES])
+    assert note is not None
+    assert (note["folder"], note["label"], note["score"], note["frame"]) == ("cat", "cat", 0.9, 7)
+    assert note["decision"]["event"]
+
+
+def test_colours_are_not_swapped(tmp_path: Path) -> None:
+    saving = sink(tmp_path)
+    saving.write(answer(), np.full((16, 16, 3), (250, 10, 10), np.uint8))
+    saving.close()
+    assert load_image(tmp_path / pictures(tmp_path)[0])[8, 8, 0] > 200
+
+
+@pytest.mark.parametrize(
+    ("result", "folder"),
+    [
+        (answer(), "cat"),
+        (answer(score=0.3), "unsure-cat"),
+        (answer(rejected=True), "unsure-cat"),
+        (answer(decision=event("dog")), "unsure-cat"),
+        (answer(decision=event(None, score=0.2)), "unsure-cat"),
+        (answer("../../etc"), "%2E.%2F..%2Fetc"),
+        (answer("/"), "%2F"),
+    ],
+)
+def test_only_a_sure_answer_goes_to_its_class(tmp_path: Path, result: Classified, folder: str) -> None:
+    saving = sink(tmp_path)
+    saving.write(result, IMAGE)
+    saving.close()
+    assert [path.partition("/")[0] for path in pictures(tmp_path)] == [folder]
+
+
+def test_the_tree_is_a_set_that_edge_train_takes(tmp_path: Path) -> None:
+    saving = sink(tmp_path)
+    for number, (label, score) in enumerate([("cat", 0.9), ("dog", 0.9), ("cat", 0.2), ("a/b", 0.9), (".x", 0.9)]):
+        saving.write(answer(label, score, number), IMAGE)
+    saving.close()
+    dataset = read_folder(tmp_path)
+    assert set(dataset.labels) == {"cat", "dog", "unsure-cat", "a%2Fb", "%2Ex"}
+    assert not dataset.ignored
+
+
+def test_events_and_uncertain_frames_are_chosen_each_with_its_own_pause() -> None:
+    chooser = FrameChooser([SaveChoice.EVENT, SaveChoice.UNCERTAIN], threshold=0.5, min_interval_s=2.0)
+
+    def chosen(time_s: float, **options: object) -> bool:
+        # The pause is by the source's own time, whatever the clock of the machine says.
+        one = answer(**options)
+        return chooser(replace(one, frame=replace(one.frame, time_s=time_s)))
+
+    assert not chosen(50.0)
+    assert not chosen(50.0, decision=event(begins=False))
+    assert not chosen(50.0, decision=event(None))
+    assert not chooser(StateChange("0", SourceState.STALLED, AT))
+    assert chosen(50.0, score=0.4)
+    assert not chosen(51.0, score=0.4)
+    assert chosen(51.0, decision=event())
+    assert not chosen(52.0, decision=event())
+    assert chosen(53.0, decision=event())
+    assert chosen(53.0, rejected=True)
+    assert chosen(1.0, decision=event()), "a video that starts again goes back in time"
+    events = FrameChooser([SaveChoice.EVENT], threshold=0.5, min_interval_s=0.0)
+    assert not events(answer(score=0.4))
+    assert events(answer(decision=event()))
+    assert events(answer(decision=event()))
+
+
+def test_the_oldest_make_room_and_earlier_runs_count(tmp_path: Path, one_picture_bytes: int) -> None:
+    root, quota_bytes = tmp_path / "frames", one_picture_bytes * 5
+    fill(root, range(4), quota_bytes)
+    fill(root, range(4, 20), quota_bytes)
+    names = pictures(root)
+    assert [int(name[-10:-4]) for name in names] == list(range(20 - len(names), 20))
+    assert 4 <= len(names) <= 5
+    assert sum((root / name).stat().st_size for name in names) <= quota_bytes
+
+
+def test_a_class_whose_last_picture_went_leaves_no_empty_folder(tmp_path: Path, one_picture_bytes: int) -> None:
+    saving = sink(tmp_path / "frames", one_picture_bytes * 2)
+    for number, label in enumerate(["cat", "dog", "dog"]):
+        saving.write(answer(label, number=number, at=AT + number), IMAGE)
+    saving.close()
+    assert not (tmp_path / "frames" / "cat").exists()
+
+
+def test_what_is_not_ours_or_was_sorted_by_a_person_stays(tmp_path: Path, one_picture_bytes: int) -> None:
+    root = tmp_path / "frames"
+    fill(root, range(3))
+    saved = pictures(root)
+    (root / "sorted").mkdir()
+    moved = (root / saved[0]).rename(root / "sorted" / Path(saved[0]).name)
+    outside = tmp_path / "outside.jpg"
+    outside.write_bytes(moved.read_bytes())
+    foreign = [
+        root / "cat" / name for name in ("holiday.jpg", "20010101T000000.000Z-000000.jpg", "20231114T221321.jpg")
+    ]
+    for path in foreign:
+        path.write_bytes(b"\xff\xd8 no note of ours")
+    link = root / "cat" / "20010101T000001.000Z-000000.jpg"
+    link.symlink_to(outside)
+    (root / "linked").symlink_to(root / "cat")
+    (root / "cat" / "20010101T000002.000Z-000000.jpg").mkdir()
+    fill(root, range(10, 30), one_picture_bytes * 2)
+    for path in (moved, outside, link, *foreign):
+        assert path.exists()
+    assert not (root / saved[1]).exists()
+
+
+def test_a_class_folder_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "cat").symlink_to(tmp_path / "elsewhere")
+    saving = sink(tmp_path / "frames")
+    with pytest.raises(OSError, match=r"Not a directory|symbolic"):
+        saving.write(answer(), IMAGE)
+    saving.write(answer("dog"), IMAGE)
+    saving.close()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_nothing_is_overwritten_when_the_clock_jumps_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1.5)
+    saving = sink(tmp_path)
+    for _ in range(3):
+        saving.write(answer(at=None), IMAGE)
+    saving.close()
+    assert pictures(tmp_path) == [f"cat/19700101T000001.500Z-000007{more}.jpg" for more in ("-2", "-3", "")]
+
+
+def test_a_clock_that_jumps_back_does_not_make_new_pictures_the_oldest(tmp_path: Path, one_picture_bytes: int) -> None:
+    saving = sink(tmp_path / "frames", one_picture_bytes * 3)
+    for number in range(6):
+        saving.write(answer(number=number, at=AT - 1000 * number), IMAGE)
+    saving.close()
+    assert {int(name[-10:-4]) for name in pictures(tmp_path / "frames")} >= {4, 5}
+
+
+def test_disk_is_left_free_and_trouble_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = FrameFolder(tmp_path, quota_bytes=10**9, min_free_bytes=1000)
+    free = iter([5000, 100, 5000, 100, 100, 100, 5000])
+    monkeypatch.setattr(folder, "_free_bytes", lambda: next(free))
+    data = [with_note(b"\xff\xd8", {"folder": "cat", "number": number}) for number in range(3)]
+    first = folder.save("cat", picture_stem(answer(number=0)), data[0])
+    second = folder.save("cat", picture_stem(answer(number=1)), data[1])
+    assert not first.exists()
+    with pytest.raises(OSError, match=r"less than 1.0 kB of disk"):
+        folder.save("dog", picture_stem(answer(number=2)), data[2])
+    assert not second.exists()
+    assert not (tmp_path / "dog").exists()
+    assert folder.save("dog", picture_stem(answer(number=2)), data[2]).read_bytes() == data[2]
+    folder.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here, which needs root ({done.stderr.strip()})")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_small_disk_holds_the_newest(small_disk: Path) -> None:
+    fill(small_disk, range(60))
+    frames = [int(name[-10:-4]) for name in pictures(small_disk)]
+    assert frames == list(range(60 - len(frames), 60))
+    assert len(frames) > 5
+
+
+def test_a_disk_that_others_fill_meanwhile_leaves_whole_pictures_only(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FrameFolder, "_free_bytes", lambda _self: 10**12)
+    saving, failures = sink(small_disk), 0
+    for number in range(60):
+        try:
+            saving.write(answer("cat" if number < 40 else "dog", number=number, at=AT + number), IMAGE)
+        except OSError:
+            failures += 1
+    saving.close()
+    saved = pictures(small_disk)
+    assert failures
+    assert len(saved) + failures == 60
+    for name in saved:
+        assert load_image(small_disk / name).shape == IMAGE.shape
+    left = [path for path in small_disk.rglob("*") if path.is_file() and path.suffix != ".jpg"]
+    assert [path.name for path in left] == [LOCK_FILE]
+    assert not (small_disk / "dog").exists()
+
+
+def test_a_second_program_is_refused_and_what_a_killed_one_left_is_removed(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path\n"
+        "from test_saving import IMAGE, answer, sink\n"
+        "saving = sink(Path(sys.argv[1]))\nsaving.write(answer(), IMAGE)\nprint('ready', flush=True)\n"
+        "while True:\n    saving.write(answer(), IMAGE)\n"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "frames", Path(__file__).parent]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    with pytest.raises(OutputError, match="another edge-run is writing there"):
+        sink(tmp_path / "frames")
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    process.stdout.close()
+    partial = tmp_path / "frames" / "cat" / ".20231114T221320.250Z-000007.jpg.partial"
+    partial.write_bytes(b"half")
+    ours = partial.with_name(".mine.jpg.partial")
+    ours.write_bytes(b"a file of somebody")
+    sink(tmp_path / "frames").close()
+    assert not partial.exists()
+    assert ours.exists()
+    for name in pictures(tmp_path / "frames"):
+        assert load_image(tmp_path / "frames" / name).shape == IMAGE.shape
+
+
+def test_a_folder_that_is_taken_away_comes_back(tmp_path: Path) -> None:
+    root = tmp_path / "frames"
+    saving = sink(root)
+    root.rename(tmp_path / "old")
+    with pytest.raises(FileNotFoundError):
+        saving.write(answer(), IMAGE)
+    root.mkdir()
+    saving.write(answer(), IMAGE)
+    saving.close()
+    assert len(pictures(root)) == 1
+    assert not pictures(tmp_path / "old")
+
+
+def test_the_whole_sink_saves_in_the_background(tmp_path: Path) -> None:
+    saving = open_save_frames(
+        tmp_path, ["cat", "dog"], choices=[SaveChoice.EVENT], min_interval_s=0.0, quota_bytes=10**7, min_free_bytes=0
+    )
+    lent: ImageU8 = IMAGE.copy()
+    saving.write(answer(decision=event()), lent)
+    saving.write(answer(number=8), lent)
+    lent[:] = 0
+    saving.close()
+    assert (saving.dropped, saving.problem) == (0, None)
+    assert len(pictures(tmp_path)) == 1
+    assert load_image(tmp_path / pictures(tmp_path)[0]).any()
+
+
+def test_a_frame_that_cannot_be_encoded_and_names_that_lead_away_are_errors(tmp_path: Path) -> None:
+    saving = sink(tmp_path)
+    with pytest.raises(ValueError, match="cannot be encoded"):
+        saving.write(answer(), np.zeros((0, 4, 3), np.uint8))
+    saving.close()
+    folder = FrameFolder(tmp_path, quota_bytes=10, min_free_bytes=0)
+    for name, stem in (("..", picture_stem(answer())), ("a/b", picture_stem(answer())), ("cat", "../x")):
+        with pytest.raises(ValueError, match="expected names"):
+            folder.save(name, stem, b"x")
+    with pytest.raises(OSError, match="larger than the quota"):
+        folder.save("cat", picture_stem(answer()), b"x" * 11)
+    folder.close()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="pictures cannot be saved there"):
+        sink(tmp_path / "file")

@@ -1,0 +1,332 @@
+"""The live page's server, asked by real HTTP clients."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+import edge_runtime.pipeline.health
+import edge_runtime.sinks.web.pictures as pictures_module
+from edge_runtime.pipeline.health import Health
+from edge_runtime.results import (
+    Classified,
+    Decision,
+    Failed,
+    FrameStamp,
+    LatencyMs,
+    Prediction,
+    SourceState,
+    StateChange,
+)
+from edge_runtime.sinks.web.auth import WebAddress
+from edge_runtime.sinks.web.pictures import shrink
+from edge_runtime.sinks.web.sink import WebSink
+
+LABELS = ("happy", "sad")
+PATHS = ("/", "/app.js", "/style.css", "/icon.svg", "/events", "/frame.jpg", "/api/state", "/metrics", "/healthz")
+ANY_PORT = WebAddress("127.0.0.1", 0)
+OPEN_FILES = Path("/proc/self/fd")
+GREY = np.full((720, 1280, 3), 90, np.uint8)
+
+
+@dataclass
+class Troubled:
+    """What health asks of a sink."""
+
+    name: str
+    dropped: int
+    problem: str | None
+
+
+class Camera:
+    """A run that shows the same picture whenever it is told to."""
+
+    def __init__(self, name="Feeder", labels=LABELS, address=ANY_PORT, token=None):
+        self.health = Health()
+        self.sink = WebSink(address, name=name, labels=labels, health=self.health, token=token)
+        self.port = int(self.sink.url.rstrip("/").rpartition(":")[2])
+        self.labels, self.number = labels, 0
+        self._end = threading.Event()
+        self._thread = None
+
+    def give(self, result, image=None):
+        self.health.add(result)
+        self.sink.write(result, image)
+
+    def connect(self):
+        self.give(StateChange("0", SourceState.CONNECTED, time.time()))
+
+    def answer(self, image=GREY, *, event=False):
+        top = (Prediction(self.labels[1], 0.75), Prediction(self.labels[0], 0.25))
+        stamp = FrameStamp(self.number, self.number / 30, time.time(), 25.0)
+        decision = Decision(self.labels[1], 0.75, event)
+        self.give(Classified("0", top, LatencyMs(1.0, 2.0, 20.0), stamp, decision), image)
+        self.number += 1
+
+    def run(self):
+        """Answer thirty times a second from now on."""
+        self.connect()
+        self._thread = threading.Thread(target=self._answers, daemon=True)
+        self._thread.start()
+
+    def _answers(self):
+        while not self._end.wait(1 / 30):
+            self.answer()
+
+    def stop(self):
+        self._end.set()
+        if self._thread:
+            self._thread.join()
+
+    def get(self, path, method="GET", **headers):
+        peer = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            peer.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+            response = peer.getresponse()
+            return response.status, response.headers, response.read()
+        finally:
+            peer.close()
+
+    def metric(self, name, **labels):
+        text = self.get("/metrics")[2].decode()
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return next(sample.value for sample in samples if sample.name == name and sample.labels == labels)
+
+
+@pytest.fixture
+def camera():
+    made = Camera()
+    yield made
+    made.stop()
+    made.sink.close()
+
+
+def wait_until(condition, deadline_s=30.0):
+    end_s = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end_s, "the condition never came true"
+        time.sleep(0.02)
+
+
+def test_the_state_tells_everything_once(camera):
+    camera.health.watch([Troubled("mqtt", 4, "no broker")])
+    camera.connect()
+    camera.answer(event=True)
+    camera.give(Failed("0", "SourceError", "a frame was broken"))
+    state = json.loads(camera.get("/api/state")[2])
+    assert (state["name"], state["state"], state["trouble"], state["answered"]) == ("Feeder", "connected", None, 1)
+    assert state["answer"]["label"] == "sad"
+    assert [item["label"] for item in state["answer"]["top"]] == ["happy", "sad"], "bars keep the model's order"
+    assert state["latency_ms"] == {"decode": 1.0, "preprocess": 2.0, "invoke": 20.0}
+    assert state["age_ms"] == {"p50": 25.0, "p90": 25.0, "p99": 25.0}
+    assert state["sinks"] == [{"name": "mqtt", "dropped": 4, "problem": "no broker"}]
+    assert [set(event) - {"at"} for event in state["events"]] == [{"error"}, {"label", "score"}, {"state", "reason"}]
+
+
+def test_events_come_as_results_do_and_at_most_eight_a_second(camera):
+    camera.run()
+    with socket.create_connection(("127.0.0.1", camera.port), timeout=30) as peer:
+        peer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        start_s, received = time.monotonic(), b""
+        while received.count(b"\ndata: ") < 12:
+            received += peer.recv(1 << 16)
+        took_s = time.monotonic() - start_s
+    assert b"Content-Type: text/event-stream" in received
+    assert took_s > 12 / 8 - 0.3, "12 blocks within the time of fewer"
+    states = [
+        json.loads(line[6:]) for line in received.split(b"\n") if line.startswith(b"data: ") and line.endswith(b"}")
+    ]
+    answered = [state["answered"] for state in states]
+    assert answered == sorted(answered)
+    assert answered[-1] > answered[0]
+    wait_until(lambda: camera.metric("edgekit_web_streams") == 0)
+
+
+def test_events_go_on_without_results(camera):
+    with socket.create_connection(("127.0.0.1", camera.port), timeout=30) as peer:
+        peer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        received = b""
+        while received.count(b"\ndata: ") < 3:
+            received += peer.recv(1 << 16)
+
+
+def test_a_picture_is_the_frame_made_smaller(camera):
+    camera.run()
+    status, headers, body = camera.get("/frame.jpg")
+    image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
+    assert (status, headers["Content-Type"], image.shape) == (200, "image/jpeg", (360, 640, 3))
+    assert abs(image.astype(int) - 90).max() <= 2
+    following = camera.get(f"/frame.jpg?after={headers['X-Picture-Number']}")
+    assert int(following[1]["X-Picture-Number"]) > int(headers["X-Picture-Number"])
+
+
+def test_without_a_watcher_no_picture_is_touched(camera):
+    camera.connect()
+    for _ in range(50):
+        camera.answer(image=object())  # would fail if anything were read from it
+
+
+def test_a_picture_is_encoded_once_for_all(camera, monkeypatch):
+    encoded = []
+    encode = pictures_module.encode_jpeg
+    monkeypatch.setattr(pictures_module, "encode_jpeg", lambda image: encoded.append(1) or encode(image))
+    camera.run()
+    with ThreadPoolExecutor(8) as pool:
+        numbers = [
+            int(headers["X-Picture-Number"]) for _, headers, _ in pool.map(camera.get, ["/frame.jpg?after=0"] * 40)
+        ]
+    assert len(encoded) <= max(numbers) + 1
+    assert len(encoded) < 40
+
+
+def test_a_camera_that_gives_no_picture_is_said_not_shown(camera, monkeypatch):
+    monkeypatch.setattr("edge_runtime.sinks.web.routes._PICTURE_WAIT_S", 0.2)
+    monkeypatch.setattr("edge_runtime.sinks.web.routes._FIRST_PICTURE_WAIT_S", 0.2)
+    assert camera.get("/frame.jpg?after=0")[0] == 204
+    assert camera.get("/frame.jpg")[0] == 503
+    camera.run()
+    wait_until(lambda: camera.get("/frame.jpg")[0] == 200)
+    camera.stop()
+    time.sleep(1.1)
+    assert camera.get("/frame.jpg")[0] == 503, "an old picture is not passed off as live"
+    for after in ("x", "-1", "%D9%A3", "9" * 40, "1e5", ""):
+        assert camera.get(f"/frame.jpg?after={after}")[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((480, 640), (480, 640)),
+        ((600, 800), (600, 800)),
+        ((1080, 1920), (360, 640)),
+        ((3040, 4056), (506, 676)),
+        ((4000, 100), (1333, 33)),
+        ((1, 1), (1, 1)),
+        ((1, 4000), (1, 666)),
+    ],
+)
+def test_pictures_are_shrunk_by_a_whole_factor_and_copied(shape, expected):
+    image = np.zeros((*shape, 3), np.uint8)
+    small = shrink(image)
+    assert small.shape == (*expected, 3)
+    assert not np.shares_memory(small, image)
+
+
+def test_metrics_are_what_prometheus_reads(camera):
+    camera.health.watch([Troubled("twice", 2, "full"), Troubled("twice", 0, None)])
+    camera.connect()
+    camera.give(StateChange("0", SourceState.RECONNECTING, time.time()))
+    camera.connect()
+    for _ in range(5):
+        camera.answer(event=True)
+    camera.number += 10
+    camera.answer()
+    assert camera.metric("edgekit_frames_answered_total") == 6
+    assert camera.metric("edgekit_frames_skipped_total") == 10
+    assert camera.metric("edgekit_events_total") == 5
+    assert camera.metric("edgekit_reconnects_total") == 1
+    assert camera.metric("edgekit_latency_seconds", stage="invoke") == pytest.approx(0.02)
+    assert camera.metric("edgekit_frame_age_seconds", quantile="0.99") == pytest.approx(0.025)
+    assert [camera.metric("edgekit_source_state", state=state.value) for state in SourceState] == [1, 0, 0, 0]
+    assert camera.metric("edgekit_sink_dropped_total", sink="twice") == 2
+    assert camera.metric("edgekit_sink_problem", sink="twice") == 1
+    assert camera.metric("edgekit_resident_memory_bytes") > 1e6
+    assert camera.get("/metrics")[1]["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert b"# EOF" in camera.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")[2]
+
+
+def test_health_is_200_only_while_fresh_answers_come(camera, monkeypatch):
+    def answer():
+        status, _, body = camera.get("/healthz")
+        return status, json.loads(body).get("reason")
+
+    assert answer() == (503, "no answer yet")
+    camera.connect()
+    camera.answer()
+    assert answer() == (200, None)
+    camera.give(StateChange("0", SourceState.STALLED, time.time(), "secret: rtsp://user@host"))
+    assert answer() == (503, "the source is stalled")
+    camera.connect()
+    later_s = time.perf_counter() + 14
+    monkeypatch.setattr(edge_runtime.pipeline.health.time, "perf_counter", lambda: later_s)
+    assert answer() == (503, "the last answer is 14 s old")
+
+
+def test_figures_that_json_lacks_and_names_that_deceive_are_made_harmless():
+    camera = Camera(name="Cam\u202eera", labels=("a\x1b[31m", "b\udcff"))
+    try:
+        nan = (Prediction(camera.labels[0], float("nan")), Prediction(camera.labels[1], float("inf")))
+        camera.give(Classified("0\n", nan, LatencyMs(0.0, 0.0, 0.0)))
+        state = json.loads(camera.get("/api/state")[2])
+        assert state["name"] == "Cam\\u202eera"
+        assert state["answer"]["top"] == [{"label": "a\\x1b[31m", "score": None}, {"label": "b\\udcff", "score": None}]
+        assert b"nan" not in camera.get("/metrics")[2].lower()
+    finally:
+        camera.sink.close()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_gives_headers_at_once_and_writing_is_refused(camera, path):
+    camera.run()
+    wait_until(lambda: camera.get("/healthz")[0] == 200)
+    status, headers, body = camera.get(path, "HEAD")
+    assert (status, body) == (200, b"")
+    for name, part in (("Content-Security-Policy", "script-src 'self'"), ("X-Content-Type-Options", "nosniff")):
+        assert part in headers[name]
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"):
+        status, headers, _ = camera.get(path, method)
+        assert (status, headers["Allow"]) == (405, "GET, HEAD")
+
+
+def test_writing_costs_the_camera_next_to_nothing_whoever_watches(camera):
+    """A median, since other programs share this machine."""
+    result = Classified("0", (Prediction("sad", 1.0),), LatencyMs(0, 0, 0), FrameStamp(0, 0.0, 0.0, 1.0))
+    watchers = [socket.create_connection(("127.0.0.1", camera.port)) for _ in range(10)]
+    for peer in watchers:
+        peer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert peer.recv(4096)
+    costs_s = []
+    for _ in range(2000):
+        start_s = time.perf_counter()
+        camera.sink.write(result, GREY)
+        costs_s.append(time.perf_counter() - start_s)
+    for peer in watchers:
+        peer.close()
+    assert float(np.median(costs_s)) < 100e-6
+
+
+def test_closing_ends_streams_thread_files_and_port():
+    threads, files = set(threading.enumerate()), len([*OPEN_FILES.iterdir()])
+    camera = Camera()
+    camera.run()
+    peers = [socket.create_connection(("127.0.0.1", camera.port), timeout=30) for _ in range(5)]
+    for path, peer in zip((b"/events", b"/frame.jpg?after=1", b"/frame.jpg", b"/", b""), peers, strict=True):
+        peer.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path if path else b"GET / HT")
+    assert peers[0].recv(4096)
+    start_s = time.monotonic()
+    camera.sink.close()
+    camera.sink.close()
+    assert time.monotonic() - start_s < 10
+    camera.answer()
+    camera.stop()
+    for peer in peers:
+        while peer.recv(1 << 16):
+            pass
+        peer.close()
+    assert set(threading.enumerate()) - threads == set()
+    wait_until(lambda: len([*OPEN_FILES.iterdir()]) <= files)
+    assert camera.sink.problem is None
+    again = Camera(address=WebAddress("127.0.0.1", camera.port))
+    assert again.port == camera.port
+    again.sink.close()

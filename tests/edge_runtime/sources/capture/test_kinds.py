@@ -1,0 +1,293 @@
+"""Each kind of live source through its own process: HTTP in its varieties, ffmpeg as a server, files, picamera2."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import itertools
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.errors import SourceError, UsageError
+from edge_runtime.results import SourceState, StateChange
+from edge_runtime.sources.base import CaptureOptions, Frame
+from edge_runtime.sources.opening import open_source
+from edge_runtime.testing.cameras import STREAM_HEAD, FakeHttpCamera, Send, grey_jpeg, stream_part
+
+pytestmark = pytest.mark.slow  # each test starts processes
+
+PATIENCE_S = 60.0
+PATIENT = CaptureOptions(open_timeout_s=PATIENCE_S, stall_timeout_s=PATIENCE_S)
+FAKE_PICAMERA2 = """
+import time, numpy as np
+class Picamera2:
+    def __init__(self, number):
+        if number == 9:
+            raise IndexError("list index out of range")
+    def create_video_configuration(self, main, controls, queue):
+        assert queue is False and main["format"] == "RGB888"
+        return {"main": {**main, "size": (640, 480)}, "controls": controls}
+    def configure(self, configuration):
+        self.configuration = configuration
+    def camera_configuration(self):
+        return self.configuration
+    def start(self):
+        self.started = True
+    def capture_array(self, name):
+        assert self.started and name == "main"
+        time.sleep(0.02)
+        return np.full((480, 640, 3), (60, 30, 200), np.uint8)
+    def stop(self): ...
+    def close(self): ...
+"""
+
+
+def given_by(source_text: str, options: CaptureOptions = PATIENT, count: int = 3) -> list[Frame | StateChange]:
+    """The first things that a source gives; the pictures are copied."""
+    source = open_source(source_text, options)
+    with contextlib.closing(source):
+        taken: list[Frame | StateChange] = []
+        for item in itertools.islice(source.frames(time.perf_counter() + PATIENCE_S), count):
+            if isinstance(item, Frame):
+                fields = (item.number, item.time_s, item.captured_at, item.started_s, item.decode_ms)
+                taken.append(Frame(*fields, item.image_hwc_rgb_u8.copy()))
+            else:
+                taken.append(item)
+        return taken
+
+
+def frames_of(given: list[Frame | StateChange]) -> list[Frame]:
+    return [item for item in given if isinstance(item, Frame)]
+
+
+def answer(kind: str, body: bytes, status: str = "200 OK", more: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def play(send: Send) -> None:
+    send(STREAM_HEAD)
+    while True:
+        send(stream_part(grey_jpeg(120)))
+        time.sleep(0.05)
+
+
+def test_snapshots_are_fetched_at_the_rate_that_was_asked_for() -> None:
+    times_s = []
+
+    def script(number: int, _request: bytes, send: Send) -> None:
+        times_s.append(time.perf_counter())
+        send(answer("image/jpeg", grey_jpeg(number * 10)))
+
+    with FakeHttpCamera(script) as server:
+        options = CaptureOptions(fps=8, open_timeout_s=PATIENCE_S)
+        frames = frames_of(given_by(server.url, options, count=5))
+    assert [round(float(frame.image_hwc_rgb_u8.mean()) / 10) for frame in frames] == [0, 1, 2, 3]
+    assert times_s[3] - times_s[0] > 3 / 8 - 0.05
+
+
+def test_a_stream_without_lengths_and_with_strange_headers_is_read() -> None:
+    def script(_number: int, _request: bytes, send: Send) -> None:
+        send(b'HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary="--b;x"\r\n\r\n')
+        for _ in range(1000):
+            send(b"\n--b;x\ncontent-type:image/jpeg\nX: y\n\n" + grey_jpeg(33) + b"\n")
+            time.sleep(0.03)
+
+    with FakeHttpCamera(script) as server:
+        frames = frames_of(given_by(server.url))
+    assert all(round(float(frame.image_hwc_rgb_u8.mean())) == 33 for frame in frames)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_stream_of_known_length_is_read_to_its_end(chunked: bool) -> None:
+    body = stream_part(grey_jpeg(80)) + b"--f"
+    head = STREAM_HEAD.removesuffix(b"\r\n")
+
+    def script(_number: int, _request: bytes, send: Send) -> None:
+        if chunked:
+            send(head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        else:
+            send(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    with FakeHttpCamera(script) as server:
+        connected, frame, change = given_by(server.url)
+    assert isinstance(connected, StateChange)
+    assert isinstance(frame, Frame)
+    assert isinstance(change, StateChange)
+    assert (change.state, change.reason) == (SourceState.RECONNECTING, "the server ended the stream")
+
+
+def test_basic_and_digest_passwords_are_given_when_asked() -> None:
+    def basic(_number: int, request: bytes, send: Send) -> None:
+        if b"Basic " + base64.b64encode(b"me:p@ss") in request:
+            play(send)
+        send(answer("text/plain", b"", "401 No", 'WWW-Authenticate: Basic realm="cam"\r\n'))
+
+    def digest(_number: int, request: bytes, send: Send) -> None:
+        found = re.search(rb'Digest .*?response="([0-9a-f]{32})"', request)
+        inner = hashlib.md5(b"me:cam:p@ss").hexdigest(), hashlib.md5(b"GET:/cam").hexdigest()  # noqa: S324
+        wanted = hashlib.md5(f"{inner[0]}:1:{inner[1]}".encode()).hexdigest()  # noqa: S324
+        if found and found[1].decode() == wanted:
+            play(send)
+        send(answer("text/plain", b"", "401 No", 'WWW-Authenticate: Digest realm="cam", nonce="1"\r\n'))
+
+    for script in (basic, digest):
+        with FakeHttpCamera(script) as server:
+            url = server.url.replace("://", "://me:p%40ss@")
+            assert len(frames_of(given_by(url))) == 2
+            with pytest.raises(SourceError, match="answered 401: user name or password") as error:
+                given_by(url.replace("p%40ss", "wrong"))
+            assert "wrong" not in str(error.value)
+
+
+def test_no_answer_leads_to_a_file_of_this_machine(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "secret.avi")
+    answers = {
+        "redirect": answer("text/plain", b"", "302 Found", f"Location: file://{video}\r\n"),
+        "playlist": answer("application/x-mpegurl", f"#EXTM3U\n#EXTINF:1,\nfile://{video}\n#EXT-X-ENDLIST\n".encode()),
+        "concat": answer("text/plain", f"ffconcat version 1.0\nfile 'file:{video}'\n".encode()),
+    }
+    for name, reply in answers.items():
+        with FakeHttpCamera(lambda _number, _request, send, reply=reply: send(reply)) as server:  # type: ignore[misc]
+            with pytest.raises(SourceError, match="check the address"):
+                given_by(server.url)
+            assert server.url, name
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (answer("text/html", b"<p>hello</p>"), "cannot be opened"),
+        (answer("text/plain", b"", "404 Not Found"), "the server answered 404"),
+        (b"SSH-2.0-OpenSSH\r\n", "cannot be opened"),
+        (STREAM_HEAD, "the server ended the stream"),
+        (STREAM_HEAD + b"--f\r\nContent-Length: 999999999\r\n\r\n", "announces a picture of 999999999 bytes"),
+        (answer("image/jpeg", grey_jpeg(1))[:-40], "IncompleteRead|cut off|damaged|without its end"),
+    ],
+)
+def test_a_server_that_is_no_camera_is_one_sentence(reply: bytes, says: str) -> None:
+    with (
+        FakeHttpCamera(lambda _number, _request, send: send(reply)) as server,
+        pytest.raises(SourceError, match=says) as error,
+    ):
+        given_by(server.url, CaptureOptions(open_timeout_s=5))
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def ffmpeg() -> str:
+    if program := shutil.which("ffmpeg"):
+        return program
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="neither ffmpeg nor imageio-ffmpeg is installed")
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+@pytest.mark.parametrize(
+    ("output", "scheme"),
+    [
+        (["-f", "mpjpeg", "-content_type", "multipart/x-mixed-replace;boundary=ffmpeg"], "http"),
+        (["-c:v", "mpeg2video", "-g", "5", "-f", "mpegts"], "http"),
+        (["-c:v", "mpeg2video", "-g", "5", "-f", "mpegts"], "tcp"),
+    ],
+)
+def test_streams_of_ffmpeg_are_read(ffmpeg: str, output: list[str], scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    picture = ["-re", "-f", "lavfi", "-i", "color=c=0xC81E3C:size=320x240:rate=25"]
+    listen = ["-listen", "1", f"http://127.0.0.1:{port}/x"] if scheme == "http" else [f"tcp://127.0.0.1:{port}?listen"]
+    # It serves one connection, and FFmpeg's streams take a second one after ours has looked at their type.
+    with contextlib.ExitStack() as servers:
+        source = open_source(f"{scheme}://127.0.0.1:{port}/x", CaptureOptions(wait=True, open_timeout_s=PATIENCE_S))
+        servers.enter_context(contextlib.closing(source))
+        servers.enter_context(serving([ffmpeg, "-v", "quiet", *picture, *output, *listen]))
+        frames = (item for item in source.frames(time.perf_counter() + PATIENCE_S) if isinstance(item, Frame))
+        for _ in range(3):
+            frame = next(frames)
+            assert frame.image_hwc_rgb_u8.shape == (240, 320, 3)
+            assert frame.image_hwc_rgb_u8.reshape(-1, 3).mean(axis=0) == pytest.approx((200, 30, 60), abs=6)
+
+
+@contextlib.contextmanager
+def serving(command: list[str]) -> Iterator[None]:
+    """Run a program again and again, because ffmpeg as a server ends with its first client."""
+    running = [subprocess.Popen(["sh", "-c", 'while :; do "$@"; sleep 0.1; done', "sh", *command])]
+    try:
+        yield
+    finally:
+        for process in running:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
+            process.kill()
+            process.wait()
+            for child in children:
+                subprocess.run(["kill", "-9", child], check=False, capture_output=True)
+
+
+def write_video(path: Path) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (64, 48))
+    for number in range(10):
+        writer.write(np.full((48, 64, 3), 20 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_video_in_real_time_ends_or_goes_on(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "v.avi")
+    given = given_by(str(video), CaptureOptions(realtime=True), count=100)
+    first, *frames, last = given
+    assert isinstance(first, StateChange)
+    assert isinstance(last, StateChange)
+    assert (first.state, last.state) == (SourceState.CONNECTED, SourceState.ENDED)
+    for frame in frames:
+        assert isinstance(frame, Frame)
+        assert frame.captured_at is None
+        assert frame.time_s == pytest.approx(frame.number / 20, abs=0.001)
+        assert round(float(frame.image_hwc_rgb_u8.mean()) / 20) == frame.number
+    looped = frames_of(given_by(str(video), CaptureOptions(realtime=True, loop=True), count=40))
+    assert looped[-1].number > 20
+    assert looped[-1].time_s == pytest.approx(looped[-1].number / 20, abs=0.2)
+    assert [frame.number for frame in looped] == sorted({frame.number for frame in looped})
+
+
+def test_picamera2_is_used_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "picamera2.py").write_text(FAKE_PICAMERA2, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    change, frame = given_by("picamera:1", CaptureOptions(size_wh=(1920, 1080), fps=30), count=2)
+    assert isinstance(change, StateChange)
+    assert change.reason == "the camera gives 640x480 instead of 1920x1080"
+    assert isinstance(frame, Frame)
+    assert frame.image_hwc_rgb_u8[0, 0].tolist() == [200, 30, 60]
+    with pytest.raises(SourceError, match=r"picamera:9: cannot be opened \(list index out of range\); check its cable"):
+        given_by("picamera:9")
+
+
+def test_without_picamera2_it_is_said_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "picamera2.py").write_text("raise ImportError('No module named picamera2')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(SourceError, match=r"sudo apt install python3-picamera2 .* --system-site-packages") as error:
+        given_by("picamera", CaptureOptions(wait=True))
+    assert error.value.exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "says"),
+    [
+        ("rtsp://me:secret@x/", CaptureOptions(size_wh=(1, 1)), r"--size is for a camera at .* rtsp://me:\*\*\*@x/"),
+        ("rtsp://x/", CaptureOptions(fps=3), "--fps is for"),
+        ("0", CaptureOptions(loop=True), "--loop is for a video file, not for --source 0"),
+        ("picamera", CaptureOptions(pixel_format="mjpeg"), "--pixel-format is for"),
+        ("0", CaptureOptions(pixel_format="jpeg2000"), "--pixel-format jpeg2000: expected a name such as mjpeg"),
+        ("v.mp4", CaptureOptions(fps=3), "--fps is for"),
+    ],
+)
+def test_options_that_a_source_does_not_have_are_refused(source: str, options: CaptureOptions, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        open_source(source, options)

@@ -1,0 +1,110 @@
+"""edge_runtime runs on a device: no TensorFlow and nothing of the producers, and `--help` answers at once."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import edge_runtime
+
+FORBIDDEN = ("tensorflow", "keras", "jax", "onnx", "tf2onnx", "tf_keras", "train", "convert", "benchmarks")
+EXTRAS = ("aiohttp", "paho", "picamera2", "prometheus_client", "watchdog", "onnxruntime", "flatbuffers")
+HEAVY = ("numpy", "cv2", "tensorflow", "keras", "matplotlib", "ai_edge_litert", *EXTRAS)
+ROOMS_OF_EXTRAS = ("edge_runtime.sinks.mqtt.", "edge_runtime.sinks.web.")
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_every_module_of_edge_runtime_imports_without_the_producers():
+    found = [module.name for module in pkgutil.walk_packages(edge_runtime.__path__, "edge_runtime.")]
+    assert "edge_runtime.engines.litert" in found
+    importable = [name for name in found if not name.endswith("__main__")]
+    assert not modules_after("\n".join(f"import {name}" for name in importable)) & set(FORBIDDEN)
+
+
+WITHOUT_EXTRAS = """
+import importlib, sys
+for name in {extras}:
+    sys.modules[name] = None  # import raises ModuleNotFoundError
+for name in {modules}:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        print(name)
+"""
+
+
+def test_the_base_install_imports_all_but_the_rooms_of_extras():
+    """What a command needs of an extra it imports when it needs it, so that it can say which one is missing."""
+    modules = [module.name for module in pkgutil.walk_packages(edge_runtime.__path__, "edge_runtime.")]
+    code = WITHOUT_EXTRAS.format(extras=EXTRAS, modules=modules)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    failed = done.stdout.split()
+    assert failed  # else the extras were not kept away
+    assert [name for name in failed if not name.startswith(ROOMS_OF_EXTRAS)] == []
+
+
+@pytest.mark.parametrize("program", ["train", "convert", "edge_runtime", "benchmarks"])
+def test_the_command_lines_import_nothing_heavy(program):
+    assert not modules_after(f"import {program}.cli") & set(HEAVY)
+
+
+@pytest.mark.parametrize("program", ["edge-train", "edge-convert", "edge-run", "edge-bench"])
+def test_help_answers(program, run_program):
+    started = time.perf_counter()
+    done = run_program(program, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: ")
+    assert time.perf_counter() - started < 5  # a hang, not a measurement
+    for line in done.stdout.partition("Commands:")[2].splitlines():
+        if line.strip():
+            sub = run_program(program, line.split()[0], "--help")
+            assert sub.returncode == 0
+            assert "--help" in sub.stdout
+
+
+def test_the_contract_costs_no_numpy():
+    assert not modules_after("import edge_runtime, edge_runtime.contract, edge_runtime.errors") & set(HEAVY)
+
+
+_RUN = """
+import gc, sys
+from edge_runtime.cli import cli
+from edge_runtime.platform.garbage import collect_rarely
+
+usual = gc.get_threshold()
+collect_rarely()
+assert gc.get_threshold() != usual
+cli(sys.argv[1:], standalone_mode=False)
+assert gc.get_threshold() == usual
+assert gc.get_freeze_count() > 1000
+"""
+
+
+@pytest.mark.parametrize("command", ["classify", "camera"])
+def test_long_work_collects_as_usual(command: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    picture = np.zeros((16, 16, 3), np.uint8)
+    source = tmp_path / ("black.png" if command == "classify" else "black.avi")
+    if command == "classify":
+        cv2.imwrite(str(source), picture)
+    else:
+        writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 30, (16, 16))
+        writer.write(picture)
+        writer.release()
+    arguments = [source] if command == "classify" else ["--source", source]
+    run = subprocess.run(
+        [sys.executable, "-c", _RUN, command, tiny_bundle, *arguments], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert "red" in run.stdout

@@ -1,0 +1,1 @@
+"""What tests share: builders of images, results and files, waiting, and places of the checkout."""

@@ -1,0 +1,9 @@
+"""Places in the checkout that tests need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TESTS = CHECKOUT / "tests"
+PROGRAMS = TESTS / "programs"

@@ -1,0 +1,145 @@
+"""What is known of one file: by content, once, without ever failing, and the same after a round trip through JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import cv2
+import imagehash
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import train.intake.facts
+from train.intake.facts import (
+    NOT_AN_IMAGE,
+    TRUNCATED,
+    Facts,
+    examine,
+    facts_from_json,
+    facts_to_json,
+    has_wrong_suffix,
+    image_format,
+)
+
+
+def photo(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
+    """Smooth blobs, uint8 [height, width, 3]."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def encode(suffix: str, image_hwc_bgr_u8: np.ndarray) -> bytes:
+    return cv2.imencode(suffix, image_hwc_bgr_u8)[1].tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".gif", ".webp", ".bmp", ".tiff", ".avif"])
+def test_the_format_is_told_by_content(suffix, tmp_path):
+    data = encode(suffix, photo())
+    path = tmp_path / "called.wrong"
+    path.write_bytes(data)
+    facts, image = examine(path)
+    names = {".jpg": "jpeg"}
+    assert facts.format == names.get(suffix, suffix[1:])
+    assert (facts.width_px, facts.height_px, facts.size_bytes) == (120, 90, len(data))
+    assert facts.sha256 == hashlib.sha256(data).hexdigest()
+    assert facts.problem == ""
+    assert image is not None
+    assert image.shape == (90, 120, 3)
+    assert examine(path, data)[0] == facts
+
+
+def test_the_hash_is_that_of_imagehash_and_the_thumbnail_is_the_picture(tmp_path):
+    data = encode(".png", photo(64, 64))
+    facts, image = examine(tmp_path / "x", data)
+    assert image is not None
+    expected = imagehash.phash(Image.fromarray(image).convert("L"))
+    assert bin(facts.phash ^ int(str(expected), 16)).count("1") <= 4
+    thumb = np.frombuffer(facts.thumb_rgb_u8, np.uint8).reshape(16, 16, 3)
+    assert np.abs(thumb.astype(int) - image.reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "problem"),
+    [
+        ("empty", b"", "expected a picture, got an empty file"),
+        ("html", b"<!doctype html><p>404", NOT_AN_IMAGE),
+        ("jpeg", encode(".jpg", photo(200, 300))[:1500], TRUNCATED),
+        ("png", encode(".png", photo())[:2000], TRUNCATED),
+        ("gif", encode(".gif", photo())[:500], TRUNCATED),
+        ("webp", encode(".webp", photo())[:300], TRUNCATED),
+        ("bmp", encode(".bmp", photo())[:300], TRUNCATED),
+        ("heic", b"\0\0\0\x18ftypheic" + bytes(40), "is a HEIC picture, which is not read: convert it to JPEG"),
+        ("bomb", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\2\0\0\0", "expected at most 34 million pixels"),
+    ],
+)
+def test_a_bad_file_says_why(name, data, problem, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(data)
+    facts, image = examine(path)
+    assert image is None
+    assert facts.problem.startswith(problem)
+    assert facts.sha256 == hashlib.sha256(data).hexdigest()
+    assert (facts.width_px, facts.height_px, facts.phash, facts.thumb_rgb_u8) == (0, 0, 0, b"")
+
+
+def test_a_missing_file_says_why(tmp_path):
+    facts, image = examine(tmp_path / "gone.png")
+    assert image is None
+    assert facts == Facts.unusable("", "cannot be read (No such file or directory)")
+
+
+def test_a_file_beyond_the_limit_is_hashed_whole_and_not_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(train.intake.facts, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr("edge_runtime.preprocess.MAX_FILE_BYTES", 100)
+    data = encode(".png", photo())
+    (tmp_path / "x.png").write_bytes(data)
+    facts, _ = examine(tmp_path / "x.png")
+    assert (facts.sha256, facts.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert facts.problem.startswith("expected at most")
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_examined_without_an_error(data):
+    for start in (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\0\0\0\0WEBP", b"BM", b"II*\0"):
+        facts, image = examine(Path("x"), start + data)
+        assert (image is None) == bool(facts.problem)
+
+
+def test_suffixes_are_judged_only_where_the_format_is_known():
+    assert has_wrong_suffix(Path("a.JPG"), "png")
+    assert not has_wrong_suffix(Path("a.JPG"), "jpeg")
+    assert not has_wrong_suffix(Path("a.jpg"), "")
+    assert not has_wrong_suffix(Path("a.jpg"), "heic")
+    assert image_format(b"") == ""
+
+
+def test_facts_survive_json(tmp_path):
+    facts = [examine(tmp_path / "x", encode(".png", photo()))[0], Facts.unusable("ab", "ü is broken", size=3)]
+    assert facts_from_json(facts_to_json(facts)) == facts
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.pop("rows"),
+        lambda data: data.update(version=2),
+        lambda data: data["rows"][0].pop(),
+        lambda data: data["rows"][0].__setitem__(1, "3"),
+        lambda data: data["rows"][0].__setitem__(1, True),
+        lambda data: data["rows"][0].__setitem__(5, "zz"),
+        lambda data: data["rows"][0].__setitem__(6, "AAAA"),
+        lambda data: data["rows"][0].__setitem__(6, "*"),
+    ],
+)
+def test_damaged_facts_are_a_value_error(damage, tmp_path):
+    data = json.loads(facts_to_json([examine(tmp_path / "x", encode(".png", photo()))[0]]))
+    damage(data)
+    with pytest.raises(ValueError):  # noqa: PT011 - the sentence differs by damage
+        facts_from_json(json.dumps(data))
+    with pytest.raises(ValueError):  # noqa: PT011
+        facts_from_json(json.dumps(data)[:-20])

@@ -1,0 +1,258 @@
+"""What a training runs on: the options, what is chosen from them, and that a seed decides every bit."""
+
+from __future__ import annotations
+
+from support.paths import PROGRAMS
+
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_runtime.errors import UsageError
+from train.backend import check_request, choose_dtype_policy, prepare_environment
+from train.hardware import (
+    FLOAT32,
+    MIXED_BFLOAT16,
+    MIXED_FLOAT16,
+    Cluster,
+    Device,
+    Hardware,
+    HardwareRequest,
+    Precision,
+    parse_cluster,
+    parse_hardware,
+)
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+TINY = ("--set", "cnn.filters=[8]", "--set", "head.dense_units=0", "--image-size", "32", "--batch-size", "8")
+
+
+@given(
+    st.integers(2, 65536).flatmap(lambda count: st.tuples(st.integers(0, count - 1), st.just(count))),
+    st.sampled_from(["node1", "127.0.0.1", "gpu-3.example.org", "[::1]", "[fe80::2]"]),
+    st.integers(1, 65535),
+)
+def test_a_process_of_several_is_read_as_written(place: tuple[int, int], host: str, port: int) -> None:
+    index, count = place
+    assert parse_cluster(f"{index}/{count}@{host}:{port}") == Cluster(index, count, f"{host}:{port}")
+
+
+@given(st.text(max_size=40) | st.from_regex(r"\A[0-9]{1,3}/[0-9]{1,3}@[a-z:.\[\]]{0,5}:[0-9]{0,6}\Z"))
+def test_anything_else_is_one_sentence(text: str) -> None:
+    sentence = "--distributed: none"
+    try:
+        cluster = parse_cluster(text)
+    except UsageError as error:
+        sentence = str(error)
+    else:
+        assert 0 <= cluster.index < cluster.count >= 2
+        assert text.endswith(f"@{cluster.address}")
+    assert sentence.startswith("--distributed: ")
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("on", "expected auto, off or INDEX/COUNT@HOST:PORT such as 0/2@node1:7777"),
+        ("2/2@node1:7777", "expected an INDEX from 0 to 1, got 2"),
+        ("0/1@node1:7777", "expected a COUNT of 2 to 65536 processes, got 1"),
+        ("0/2@node1:0", "expected a PORT from 1 to 65535, got 0"),
+        ("0/2@::1:7777", "an IPv6 address stands in brackets"),
+        ("0/2@node1:7777\n", "expected auto, off or"),
+    ],
+)
+def test_a_process_that_cannot_be_says_why(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match="--distributed: ") as raised:
+        parse_cluster(text)
+    assert message in str(raised.value)
+
+
+def test_options_become_a_request() -> None:
+    assert parse_hardware("auto", "auto", "auto", deterministic=False) == HardwareRequest()
+    request = parse_hardware("gpu", "mixed", "1/2@node1:7777", deterministic=True)
+    assert request == HardwareRequest(Device.GPU, Precision.MIXED, True, Cluster(1, 2, "node1:7777"), True)
+    assert not request.is_chief
+    assert not parse_hardware("cpu", "auto", "off", deterministic=False).spread
+
+
+def test_the_environment_is_set_before_the_backend_is_loaded_and_the_users_wins() -> None:
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_FLAGS": "--xla_dump_to=/tmp/x"}
+    prepare_environment(HardwareRequest(Device.CPU, deterministic=True), environment)
+    assert environment == {
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "true",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_dump_to=/tmp/x --xla_gpu_deterministic_ops=true",
+    }
+    environment = {}
+    prepare_environment(HardwareRequest(), environment)
+    assert environment == {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "kind", "capability", "expected"),
+    [
+        ("tensorflow", Precision.AUTO, "cpu", (0, 0), FLOAT32),
+        ("tensorflow", Precision.MIXED, "cpu", (0, 0), MIXED_BFLOAT16),
+        ("tensorflow", Precision.AUTO, "gpu", (6, 1), FLOAT32),
+        ("tensorflow", Precision.AUTO, "gpu", (7, 5), MIXED_FLOAT16),
+        ("tensorflow", Precision.AUTO, "gpu", (9, 0), MIXED_FLOAT16),
+        ("tensorflow", Precision.FLOAT32, "gpu", (9, 0), FLOAT32),
+        ("jax", Precision.AUTO, "gpu", (7, 5), MIXED_FLOAT16),
+        ("jax", Precision.AUTO, "gpu", (9, 0), MIXED_BFLOAT16),
+        ("jax", Precision.AUTO, "gpu", (0, 0), FLOAT32),
+        ("jax", Precision.MIXED, "gpu", (0, 0), MIXED_FLOAT16),
+    ],
+)
+def test_mixed_precision_is_for_gpus_with_matrix_units(
+    backend: str, precision: Precision, kind: str, capability: tuple[int, int], expected: str
+) -> None:
+    assert choose_dtype_policy(backend, precision, kind, capability) == expected
+
+
+def test_hardware_is_one_line() -> None:
+    card = "NVIDIA H200"
+    assert Hardware("gpu", (card,), FLOAT32, 0, 1, False).describe() == "NVIDIA H200, float32"
+    several = Hardware("gpu", (card,) * 4, MIXED_BFLOAT16, 0, 2, False)
+    assert several.describe() == "4 x NVIDIA H200, mixed precision (bfloat16), 2 processes"
+
+
+def test_a_batch_must_be_divided_evenly() -> None:
+    hardware = Hardware("gpu", ("GPU",) * 3, FLOAT32, 0, 1, False)
+    hardware.check_batch_size(33)
+    with pytest.raises(
+        UsageError,
+        match=r"a batch of 32 pictures cannot be divided evenly among 3 devices; give --batch-"
+        r"size 30 or another multiple of 3",
+    ):
+        hardware.check_batch_size(32)
+
+
+def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(UsageError, match="KERAS_BACKEND: expected tensorflow or jax, got 'torch'"):
+        check_request(HardwareRequest())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--device", "gpu"), "sees no GPU here; check nvidia-smi"),
+        (("--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'gpu'"),
+        (("--distributed", "0/2"), "expected auto, off or INDEX/COUNT@HOST:PORT"),
+        (("--distributed", "0/2@localhost:7777"), "several processes need JAX"),
+    ],
+)
+def test_hardware_that_cannot_be_is_one_sentence(
+    options: tuple[str, ...],
+    message: str,
+    run_program: Run,
+    colored_pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    out = tmp_path / "run"
+    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", out, *TINY, *options)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def curve(run: Path) -> list[dict[str, str]]:
+    """``history.csv`` without the seconds."""
+    with (run / "history.csv").open() as file:
+        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
+
+
+def weights_digest(run: Path) -> str:
+    """Hash of the weights in ``model.keras``, whose other members hold dates."""
+    import h5py
+
+    digest = hashlib.sha256()
+    found: list[tuple[str, Any]] = []
+    with (
+        zipfile.ZipFile(run / "model.keras") as archive,
+        archive.open("model.weights.h5") as member,
+        h5py.File(member, "r") as file,
+    ):
+        file.visititems(lambda name, item: found.append((name, item)) if isinstance(item, h5py.Dataset) else None)
+        for name, item in sorted(found):
+            digest.update(name.encode() + np.asarray(item).tobytes())
+    assert found
+    return digest.hexdigest()
+
+
+def test_a_seed_decides_every_bit(run_program: Run, colored_pictures: Path, tmp_path: Path) -> None:
+    """On a CPU without any option, with dropout, augmentation, mixup, shuffling and initialisation."""
+    random = ["augment.rotation=0.1", "augment.brightness=0.1", "augment.mixup=0.2", "head.dropout=0.5"]
+    settings = [part for setting in random for part in ("--set", setting)]
+    runs = [tmp_path / "1", tmp_path / "2"]
+    for run in runs:
+        done = run_program(
+            "edge-train", "run", "--data", colored_pictures, "--out", run, *TINY, *settings, "--epochs", "2"
+        )
+        assert done.returncode == 0, done.stderr
+    assert curve(runs[0]) == curve(runs[1])
+    assert len(curve(runs[0])) == 2
+    assert weights_digest(runs[0]) == weights_digest(runs[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_model_trained_in_16_bits_is_saved_in_32(
+    policy: str, colored_pictures: Path, mobilenetv2_weights: Path, tmp_path: Path
+) -> None:
+    """float16 is what GPUs get; here the choice is overruled, so that a CPU goes the same way."""
+    script = (
+        "import sys, train.backend; policy = sys.argv.pop(1);"
+        "train.backend.choose_dtype_policy = lambda *_: policy; from train.cli import main; main()"
+    )
+    options = ["--recipe", "mobilenetv2", "--image-size", "32", "--batch-size", "16", "--epochs", "1"]
+    options += ["--weights", str(mobilenetv2_weights), "--set", "finetune.epochs=1", "--set", "finetune.from_layer=150"]
+    command = [sys.executable, "-c", script, policy, "run", "--data", str(colored_pictures), *options]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"mixed precision ({policy.removeprefix('mixed_')})" in done.stderr
+    with zipfile.ZipFile(tmp_path / "run" / "model.keras") as archive:
+        config = archive.read("config.json").decode()
+    assert "float16" not in config
+    assert "float32" in config
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert [row["phase"] for row in curve(tmp_path / "run")] == ["head", "finetune"]
+    assert metrics["splits"]["test"]["images"] > 0
+
+
+@pytest.mark.slow
+def test_jax_needs_no_tensorflow(colored_pictures: Path, tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    program = PROGRAMS / "edge_train_without_tensorflow.py"
+    command = [sys.executable, str(program), "run", "--data", str(colored_pictures), *TINY]
+    command += ["--epochs", "1", "--out", str(tmp_path / "run"), "--also", "h5,weights"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert {"model.keras", "model.h5", "model.weights.h5"} <= {path.name for path in (tmp_path / "run").iterdir()}
+    command[-1] = "saved_model"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    assert "edge-train run --also saved_model needs the package tensorflow" in done.stderr
+    assert "Traceback" not in done.stderr
