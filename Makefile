@@ -1,6 +1,6 @@
 # Every target can be the first command on a fresh clone: .venv is made when it is needed.
 # Variables: DATA (folder of class folders, zip, URL of a zip, index.csv, or smileys), RECIPE, NAME, EPOCHS, WEIGHTS (imagenet, none or FILE.h5),
-# MODEL (bundle or model file), SOURCE (pictures for classify; camera index, device or video file for camera),
+# MODEL (bundle or model file), SOURCE (images for classify; camera index, device or video file for camera),
 # OVERWRITE=1, RESUME=1, QUICK=1 (bench), PYTHON.
 
 PYTHON ?= python3
@@ -71,9 +71,9 @@ demo: $(SETUP) ## Train, convert, benchmark and classify on the built-in set; no
 	$(BIN)/edge-train draw demo-photos
 	$(BIN)/edge-run classify bundles/demo demo-photos
 	@printf '\nThe bundle is bundles/demo, the training report runs/demo/report.html, the benchmark reports/demo/report.html.\n'
-	@printf 'Hold a picture of demo-photos before a camera: make camera MODEL=bundles/demo\n'
+	@printf 'Hold an image of demo-photos before a camera: make camera MODEL=bundles/demo\n'
 
-audit: $(SETUP) ## Look for broken, mislabelled, copied and leaking pictures in DATA, into audits/NAME
+audit: $(SETUP) ## Look for broken, mislabelled, copied and leaking images in DATA, into audits/NAME
 	$(BIN)/edge-train data '$(DATA)' --out audits/$(NAME) --overwrite
 
 train: $(SETUP) ## Train RECIPE on DATA into runs/NAME
@@ -110,8 +110,8 @@ bench-mlperf-tiny: $(SETUP) ## Measure MLPerf Tiny's ResNet8 files of DATA, and 
 	$(BIN)/python -m benchmarks.mlperf_tiny $(if $(filter smileys,$(DATA)),,--data '$(DATA)') \
 		--out reports/mlperf-tiny --overwrite
 
-classify: $(SETUP) ## Classify the pictures of SOURCE with MODEL
-	@test -n '$(SOURCE)' || { echo 'say which pictures: make classify SOURCE=photos'; exit 2; }
+classify: $(SETUP) ## Classify the images of SOURCE with MODEL
+	@test -n '$(SOURCE)' || { echo 'say which images: make classify SOURCE=photos'; exit 2; }
 	$(BIN)/edge-run classify '$(MODEL)' '$(SOURCE)'
 
 camera: $(SETUP) ## Classify what the camera SOURCE sees (default 0) with MODEL, one line a result

@@ -27,13 +27,13 @@ def accuracy_of(
 
     Args:
         probabilities: float32 [n, labels].
-        truth: int [n], label index of each picture.
+        truth: int [n], label index of each image.
         labels: In output order.
         output: How probabilities become an answer.
 
     Raises:
         EngineError: No such probabilities; see `check_probabilities`.
-        ValueError: No pictures.
+        ValueError: No images.
     """
     check_probabilities(probabilities, labels, len(truth))
     answers = top1(probabilities, output)
@@ -57,7 +57,7 @@ def check_probabilities(probabilities: NDArray[np.floating], labels: Sequence[st
     Args:
         probabilities: [images, labels] if all is well.
         labels: Of the model.
-        images: How many pictures it was asked about, or None for any number.
+        images: How many images it was asked about, or None for any number.
 
     Raises:
         EngineError: Another shape or type, or values that are no probabilities.
@@ -74,7 +74,7 @@ def check_probabilities(probabilities: NDArray[np.floating], labels: Sequence[st
     are_finite = np.isfinite(probabilities).all(axis=1)
     if not are_finite.all():
         raise EngineError(
-            f"gives values that are not numbers for {np.count_nonzero(~are_finite)} of {len(probabilities)} pictures, "
+            f"gives values that are not numbers for {np.count_nonzero(~are_finite)} of {len(probabilities)} images, "
             "so that nothing can be said about its accuracy; convert the model again"
         )
     low, high = probabilities.min(initial=0.0), probabilities.max(initial=0.0)
@@ -99,7 +99,7 @@ def _in_top_few(
 ) -> NDArray[np.bool_]:
     """Whether each label is among the best five as `Classifier.rank` orders them: the answer, then by score.
 
-    Equal scores rank in label order. Counted, not sorted: of each picture only the place of one label matters.
+    Equal scores rank in label order. Counted, not sorted: of each image only the place of one label matters.
     """
     rows, indices = np.arange(len(truth)), np.arange(probabilities.shape[1])
     own = probabilities[rows, truth][:, np.newaxis]
@@ -142,19 +142,19 @@ def against_keras(
     files: Sequence[str],
     output: OutputSpec,
 ) -> AgainstKeras:
-    """Compare an artefact's answers with those of Keras to the same pictures.
+    """Compare an artifact's answers with those of Keras to the same images.
 
     Args:
-        own: float32 [n, labels] of the artefact.
+        own: float32 [n, labels] of the artifact.
         keras: float32 [n, labels] of Keras.
-        truth: int [n], label index of each picture.
+        truth: int [n], label index of each image.
         labels: In output order.
-        files: The n pictures.
+        files: The n images.
         output: How probabilities become an answer.
 
     Raises:
         EngineError: No such probabilities; see `check_probabilities`.
-        ValueError: No pictures.
+        ValueError: No images.
     """
     for probabilities in (own, keras):
         check_probabilities(probabilities, labels, len(truth))
@@ -201,7 +201,7 @@ def _flips(
 ) -> tuple[Flip, ...]:
     """The worst flips: lost answers, then wrong ones that became other wrong ones, then gained ones.
 
-    Within each, those of which both models were surest come first, and equals in the order of the pictures.
+    Within each, those of which both models were surest come first, and equals in the order of the images.
     """
     scores, keras_scores = scores_of(own, answers), scores_of(keras, keras_answers)
     flipped = np.flatnonzero(answers != keras_answers)

@@ -38,37 +38,37 @@ _NS_PER_MS = 1e6
 
 
 def assemble(
-    measurements: Sequence[Measurement], pictures: EvaluationSet, manifest: Manifest, settings: Settings
+    measurements: Sequence[Measurement], images: EvaluationSet, manifest: Manifest, settings: Settings
 ) -> tuple[SubjectResult, ...]:
     """Make the rows, in the order of the measurements.
 
     Args:
         measurements: One per subject.
-        pictures: What they answered.
+        images: What they answered.
         manifest: Of the bundle.
         settings: How it was measured.
     """
     for item in measurements:
-        item.error = item.error or _fault(item, pictures, manifest)
-        item.not_measured += unlisted(pictures)
+        item.error = item.error or _fault(item, images, manifest)
+        item.not_measured += unlisted(images)
     done = {item.plan.name: item for item in measurements if item.error is None}
-    return tuple(_row(item, done, pictures, manifest, settings) for item in measurements)
+    return tuple(_row(item, done, images, manifest, settings) for item in measurements)
 
 
-def unlisted(pictures: EvaluationSet) -> list[NotMeasured]:
-    """Pictures that the scenarios which open files themselves had to do without."""
-    if not pictures.unlisted:
+def unlisted(images: EvaluationSet) -> list[NotMeasured]:
+    """Images that the scenarios which open files themselves had to do without."""
+    if not images.unlisted:
         return []
-    reason = f"{len(pictures.unlisted)} picture(s) have a line break in their name, and were left out of these"
+    reason = f"{len(images.unlisted)} image(s) have a line break in their name, and were left out of these"
     return [NotMeasured("stages, offline, camera", reason)]
 
 
-def _fault(item: Measurement, pictures: EvaluationSet, manifest: Manifest) -> str | None:
+def _fault(item: Measurement, images: EvaluationSet, manifest: Manifest) -> str | None:
     """What is wrong with the answers of a model, which as a reference would be the fault of every other."""
     if item.probabilities is None:
         return "gave no answers"
     try:
-        check_probabilities(item.probabilities, manifest.labels, len(pictures.truth))
+        check_probabilities(item.probabilities, manifest.labels, len(images.truth))
     except EngineError as error:
         return str(error)
     return None
@@ -77,16 +77,16 @@ def _fault(item: Measurement, pictures: EvaluationSet, manifest: Manifest) -> st
 def _row(
     item: Measurement,
     done: Mapping[str, Measurement],
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     manifest: Manifest,
     settings: Settings,
 ) -> SubjectResult:
     plan, performance = item.plan, None
     if item.error is None and item.probabilities is not None:
-        truth = np.asarray(pictures.truth, np.int64)
+        truth = np.asarray(images.truth, np.int64)
         accuracy = accuracy_of(item.probabilities, truth, manifest.labels, manifest.output)
         reference = done.get(KERAS_PREDICT) or done.get(KERAS_FUNCTION)
-        against = _against(item, reference, truth, pictures, manifest)
+        against = _against(item, reference, truth, images, manifest)
         performance = _performance(item, accuracy, against, done.get(KERAS_FUNCTION), settings)
     return SubjectResult(plan.name, plan.file.name, plan.bytes, plan.sha256, item.error, performance)
 
@@ -95,13 +95,13 @@ def _against(
     item: Measurement,
     reference: Measurement | None,
     truth: NDArray[np.int64],
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     manifest: Manifest,
 ) -> AgainstKeras | None:
     own, keras = item.probabilities, reference.probabilities if reference else None
     if item.plan.is_keras or own is None or keras is None:
         return None
-    files = [str(sample.path) for sample in pictures.samples]
+    files = [str(sample.path) for sample in images.samples]
     return against_keras(own, keras, truth, manifest.labels, files, manifest.output)
 
 

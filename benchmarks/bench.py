@@ -42,7 +42,7 @@ class _Measured:
     created_utc: str
     duration_s: float
     machine: MachineRecord
-    pictures: EvaluationSet
+    images: EvaluationSet
     measurements: Sequence[Measurement]
     board: BoardWatch
 
@@ -51,7 +51,7 @@ def run_bench(config: BenchConfig) -> Report:
     """Measure a bundle and write the report directory.
 
     Raises:
-        EdgeKitError: The bundle, the run, the pictures, the power meter or the output directory cannot be used. A
+        EdgeKitError: The bundle, the run, the images, the power meter or the output directory cannot be used. A
             single artifact that cannot be measured is no error but a row of the report.
     """
     manifest = read_bundle_manifest(config.bundle)
@@ -100,17 +100,17 @@ def _measure(config: BenchConfig, manifest: Manifest, plans: Sequence[SubjectPla
     started_s = time.monotonic()
     created_utc = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     trained_on = hashes_trained_on(config.keras) if config.keras else None
-    # Before the pictures are decoded: the machine is to be seen as it was found.
+    # Before the images are decoded: the machine is to be seen as it was found.
     machine = describe_machine()
-    pictures = prepare_images(choose_images(config), manifest.labels, manifest.input, trained_on, scratch)
+    images = prepare_images(choose_images(config), manifest.labels, manifest.input, trained_on, scratch)
     with contextlib.ExitStack() as stack:
         meter = open_meter(config.settings.power)
         if meter:
             stack.enter_context(meter)
         watcher = stack.enter_context(BoardWatcher(meter=meter))
         progress = stack.enter_context(progress_bar("measuring", steps(plans, config.settings)))
-        measurements = measure_all(plans, config.settings, pictures, scratch, progress, meter)
-    return _Measured(created_utc, time.monotonic() - started_s, machine, pictures, measurements, watcher.watch)
+        measurements = measure_all(plans, config.settings, images, scratch, progress, meter)
+    return _Measured(created_utc, time.monotonic() - started_s, machine, images, measurements, watcher.watch)
 
 
 def _judge(
@@ -120,7 +120,7 @@ def _judge(
     measured: _Measured,
     remarks: tuple[str, ...],
 ) -> Report:
-    subjects = assemble(measured.measurements, measured.pictures, manifest, config.settings)
+    subjects = assemble(measured.measurements, measured.images, manifest, config.settings)
     invalid = invalid_reasons(measured.board)
     return Report(
         tool=f"edgekit {__version__}",
@@ -135,7 +135,7 @@ def _judge(
         keras_sha256=next((plan.sha256 for plan in plans if plan.is_keras), None),
         machine=measured.machine,
         board=measured.board,
-        data=measured.pictures.record,
+        data=measured.images.record,
         subjects=subjects,
         invalid=invalid,
         remarks=remarks,
@@ -154,8 +154,8 @@ def _latencies_ms(measured: _Measured) -> dict[str, list[list[float]]]:
 def _answers(measured: _Measured, report: Report, manifest: Manifest) -> RawAnswers:
     told = {subject.name for subject in report.subjects if subject.performance}
     return RawAnswers(
-        files=tuple(str(sample.path) for sample in measured.pictures.samples),
-        truth=tuple(sample.label for sample in measured.pictures.samples),
+        files=tuple(str(sample.path) for sample in measured.images.samples),
+        truth=tuple(sample.label for sample in measured.images.samples),
         by_subject={
             item.plan.name: [manifest.labels[index] for index in top1(item.probabilities, manifest.output)]
             for item in measured.measurements

@@ -144,7 +144,7 @@ cli.add_command(compare)
 @click.option(
     "--data",
     metavar="SRC",
-    help="Labelled pictures: a folder of class folders, a .zip or URL of one, a .csv that lists pictures, or smileys.",
+    help="Labelled images: a folder of class folders, a .zip or URL of one, a .csv that lists images, or smileys.",
 )
 @click.option(
     "--split",
@@ -154,7 +154,7 @@ cli.add_command(compare)
 @click.option("--keras", metavar="RUN", type=click.Path(path_type=Path), help="Run directory to compare with.")
 @click.option("--out", type=click.Path(path_type=Path), help="Report directory; without it reports/<model name>.")
 @click.option(
-    "--quick", is_flag=True, help="Under a minute: few rounds, at most 150 pictures; accuracy, latency and stages only."
+    "--quick", is_flag=True, help="Under a minute: few rounds, at most 150 images; accuracy, latency and stages only."
 )
 @click.option(
     "--variant",
@@ -163,7 +163,7 @@ cli.add_command(compare)
     type=click.Choice([variant.value for variant in Variant]),
     help="Only this export; may be given several times.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many pictures, drawn with the seed.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many images, drawn with the seed.")
 @click.option(
     "--scenario",
     "scenarios",
@@ -217,7 +217,7 @@ def run(
     """Measure every export of BUNDLE, and with --keras the model it came from, each in its own processes.
 
     The report says which variant to ship here and why: open report.html. Exit code: 0 all measured, 1 some exports or
-    pictures could not be measured, 2 wrong usage, 3 data, 4 model, 5 runtime, 7 output.
+    images could not be measured, 2 wrong usage, 3 data, 4 model, 5 runtime, 7 output.
     """
     _require(keras)
     from benchmarks.plan import BenchConfig
@@ -231,7 +231,7 @@ def run(
 @click.argument("report", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Report directory of the new run.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Where the bundle lies now, if not where it did.")
-@click.option("--data", metavar="SRC", help="The labelled pictures, if they are elsewhere now.")
+@click.option("--data", metavar="SRC", help="The labelled images, if they are elsewhere now.")
 @click.option("--keras", metavar="RUN", type=click.Path(path_type=Path), help="The run, if it is elsewhere now.")
 @_power
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")

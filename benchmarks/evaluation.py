@@ -28,14 +28,14 @@ _SHOWN_CHARACTERS = 60
 
 
 def check_labels_known(source: str, samples: Sequence[Sample], labels: Sequence[str]) -> None:
-    """Check that the model knows the label of every picture.
+    """Check that the model knows the label of every image.
 
-    A picture of an unknown label is no mistake of the model, and to leave it out in silence would be none of ours to
-    decide: the user is told which pictures, how many, and what may be meant.
+    An image of an unknown label is no mistake of the model, and to leave it out in silence would be none of ours to
+    decide: the user is told which images, how many, and what may be meant.
 
     Args:
         source: As messages call it.
-        samples: The pictures, class indices already replaced by names.
+        samples: The images, class indices already replaced by names.
         labels: Of the model, in output order.
 
     Raises:
@@ -47,7 +47,7 @@ def check_labels_known(source: str, samples: Sequence[Sample], labels: Sequence[
         return
     named = [f"{_shown(label)} ({count})" for label, count in sorted(unknown.items())]
     raise DatasetError(
-        f"{source}: {sum(unknown.values())} of {len(samples)} pictures have a label that the model does not know: "
+        f"{source}: {sum(unknown.values())} of {len(samples)} images have a label that the model does not know: "
         f"{_few(named)}; it knows {_few([_shown(label) for label in labels])}; {_remedy(unknown, labels)}"
     )
 
@@ -78,22 +78,22 @@ def _few(texts: Sequence[str]) -> str:
 
 
 CHUNK_BYTES = 32 << 20
-"""Prepared pictures in memory at a time: a parent that holds a whole set has none left for the children on a board."""
+"""Prepared images in memory at a time: a parent that holds a whole set has none left for the children on a board."""
 
 
 def write_images(
     paths: Sequence[Path], spec: InputSpec, file: Path, *, progress: Callable[[int], None] | None = None
 ) -> tuple[tuple[int, ...], tuple[tuple[int, str], ...]]:
-    """Decode picture files by the contract into ``file``: uint8 [kept, H, W, 3] RGB.
+    """Decode image files by the contract into ``file``: uint8 [kept, H, W, 3] RGB.
 
     Args:
-        paths: Picture files.
+        paths: Image files.
         spec: The geometry.
         file: The ``.npy`` file to be written.
-        progress: Called with 1 after each picture.
+        progress: Called with 1 after each image.
 
     Returns:
-        Of the kept pictures, the indices in ``paths``; of the others, (index, reason).
+        Of the kept images, the indices in ``paths``; of the others, (index, reason).
 
     Raises:
         OutputError: The file cannot be written, for want of room most likely.
@@ -109,13 +109,13 @@ def write_images(
                 stream.write(decoded.images_nhwc_rgb_u8.data)
                 kept += [first + index for index in decoded.kept]
                 failures += [(first + index, reason) for index, reason in decoded.failures]
-            # NumPy keeps room in a header for any number of pictures, so this one is as long as the first.
+            # NumPy keeps room in a header for any number of images, so this one is as long as the first.
             stream.seek(0)
             _write_header(stream, len(kept), spec)
     except OSError as error:
         size_mib = len(paths) * spec.height * spec.width * 3 / (1 << 20)
         raise OutputError(
-            f"{file}: cannot be written ({error.strerror}); {len(paths)} prepared pictures take {size_mib:.0f} MiB: "
+            f"{file}: cannot be written ({error.strerror}); {len(paths)} prepared images take {size_mib:.0f} MiB: "
             "give a smaller --limit, or name a folder with more room in TMPDIR"
         ) from error
     return tuple(kept), tuple(failures)
@@ -132,13 +132,13 @@ _PREFERENCE = (Split.TEST, Split.VALIDATION)
 
 @dataclass(frozen=True)
 class Chosen:
-    """Labelled pictures before they are opened.
+    """Labelled images before they are opened.
 
     Attributes:
         source: As the user said it.
         part: ``test``, ``validation``, ``train``, or ``all`` where the source has no parts.
-        samples: The pictures.
-        ignored: How many files are no pictures by their suffix.
+        samples: The images.
+        ignored: How many files are no images by their suffix.
     """
 
     source: str
@@ -149,14 +149,14 @@ class Chosen:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Pictures that every subject is measured on.
+    """Images that every subject is measured on.
 
     Attributes:
         images: ``.npy`` file, uint8 [N, H, W, 3] RGB.
-        paths_file: Text file for the scenarios that read picture files: an absolute path a line, in the same order,
+        paths_file: Text file for the scenarios that read image files: an absolute path a line, in the same order,
             UTF-8 with ``surrogateescape``, each line ended by a newline.
-        unlisted: The pictures that are not in it, because their name or folder holds a line break.
-        samples: The N pictures, in the same order.
+        unlisted: The images that are not in it, because their name or folder holds a line break.
+        samples: The N images, in the same order.
         truth: Label index of each.
         record: For the report.
     """
@@ -170,11 +170,11 @@ class EvaluationSet:
 
 
 def choose_images(config: BenchConfig) -> Chosen:
-    """Find the pictures that the command line asks for.
+    """Find the images that the command line asks for.
 
     Raises:
         UsageError: Neither ``--data`` nor ``--keras``, or a part that the source does not have.
-        DatasetError: The source cannot be used, or holds no pictures.
+        DatasetError: The source cannot be used, or holds no images.
     """
     if config.data is not None:
         dataset = resolve(config.data, progress=progress_bar)
@@ -182,15 +182,15 @@ def choose_images(config: BenchConfig) -> Chosen:
         dataset = Dataset(str(config.keras), (), read_split_csv(config.keras / SPLIT_FILE))
     else:
         raise UsageError(
-            "no pictures to measure on: give --data SRC (a folder with one folder per class, a .zip or URL of one, "
-            "a .csv that lists pictures, or smileys), "
+            "no images to measure on: give --data SRC (a folder with one folder per class, a .zip or URL of one, "
+            "a .csv that lists images, or smileys), "
             "or --keras RUN to take the test split of that run"
         )
     source = config.data or f"{SPLIT_FILE} of {config.keras}"
     settings = config.settings
     part, samples = choose_part(source, dataset.samples, Split(settings.split) if settings.split else None)
     if not samples:
-        raise DatasetError(f"{source}: lists no pictures; give labelled pictures with --data SRC")
+        raise DatasetError(f"{source}: lists no images; give labelled images with --data SRC")
     return Chosen(source, part, limit_samples(samples, settings.limit, settings.seed), len(dataset.ignored))
 
 
@@ -210,14 +210,14 @@ def choose_part(source: str, samples: Sequence[Sample], wanted: Split | None) ->
             return part.value, tuple(sample for sample in samples if sample.split is part)
     asked = wanted.value if wanted else "test or validation"
     found = ", ".join(sorted(split.value for split in present))
-    raise UsageError(f"{source}: holds no {asked} pictures, only {found}; choose with --split")
+    raise UsageError(f"{source}: holds no {asked} images, only {found}; choose with --split")
 
 
 def limit_samples(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[Sample, ...]:
-    """At most ``limit`` pictures, drawn by chance with a fixed seed, in their old order.
+    """At most ``limit`` images, drawn by chance with a fixed seed, in their old order.
 
-    The classes keep their proportions, and each keeps a picture where the limit allows. Places are given as seats are
-    by Webster's method: the k-th picture of a class with n pictures comes at ``(k - 1/2) / n``. Source: M. L. Balinski
+    The classes keep their proportions, and each keeps an image where the limit allows. Places are given as seats are
+    by Webster's method: the k-th image of a class with n images comes at ``(k - 1/2) / n``. Source: M. L. Balinski
     and H. P. Young, "Fair representation" (Yale 1982).
     """
     if limit is None or limit >= len(samples):
@@ -238,31 +238,31 @@ def limit_samples(samples: tuple[Sample, ...], limit: int | None, seed: int) -> 
 def prepare_images(
     chosen: Chosen, labels: Sequence[str], spec: InputSpec, trained_on: frozenset[str] | None, folder: Path
 ) -> EvaluationSet:
-    """Decode the pictures into ``folder``; unreadable ones are recorded.
+    """Decode the images into ``folder``; unreadable ones are recorded.
 
     Args:
-        chosen: The pictures. Class indices as their labels become the model's names.
+        chosen: The images. Class indices as their labels become the model's names.
         labels: Of the model, in output order.
         spec: Geometry of the model's input.
-        trained_on: SHA-256 of the pictures that the model was trained on, or None where that is not known.
+        trained_on: SHA-256 of the images that the model was trained on, or None where that is not known.
         folder: Where the array and the list of files are written.
 
     Raises:
-        DatasetError: An unknown label, or not one readable picture.
+        DatasetError: An unknown label, or not one readable image.
         OutputError: The folder cannot be written.
     """
     named = map_index_labels(chosen.samples, labels)
     check_labels_known(chosen.source, named, labels)
     samples, unreadable = _hash_images(named)
     images = folder / "images.npy"
-    with progress_bar("decoding pictures", len(samples)) as progress:
+    with progress_bar("decoding images", len(samples)) as progress:
         indices, failures = write_images([sample.path for sample in samples], spec, images, progress=progress)
     unreadable += [Unreadable(str(samples[index].path), reason) for index, reason in failures]
     kept = tuple(samples[index] for index in indices)
     if not kept:
         reason = f" ({unreadable[0].file}: {unreadable[0].reason})" if unreadable else ""
         raise DatasetError(
-            f"{chosen.source}: not one of {len(chosen.samples)} pictures can be read{reason}; give others with --data"
+            f"{chosen.source}: not one of {len(chosen.samples)} images can be read{reason}; give others with --data"
         )
     counts = Counter(sample.label for sample in kept)
     record = DataRecord(
@@ -282,12 +282,12 @@ def prepare_images(
 
 
 def hashes_trained_on(run: Path) -> frozenset[str]:
-    """SHA-256 of the pictures in the training part of a run."""
+    """SHA-256 of the images in the training part of a run."""
     return frozenset(sample.sha256 for sample in read_split_csv(run / SPLIT_FILE) if sample.split is Split.TRAIN)
 
 
 def _hash_images(samples: Sequence[Sample]) -> tuple[list[Sample], list[Unreadable]]:
-    """Give every picture its SHA-256; one that is missing or not what its run saw is unreadable."""
+    """Give every image its SHA-256; one that is missing or not what its run saw is unreadable."""
     hashed, unreadable = [], []
     for sample in samples:
         try:
@@ -303,8 +303,8 @@ def _hash_images(samples: Sequence[Sample]) -> tuple[list[Sample], list[Unreadab
 
 
 def _write_paths(file: Path, samples: Sequence[Sample]) -> tuple[Path, ...]:
-    """List the pictures, one a line, and give those that a line cannot hold."""
-    # Not resolved: what a link points to may lack the suffix by which a raw picture is known.
+    """List the images, one a line, and give those that a line cannot hold."""
+    # Not resolved: what a link points to may lack the suffix by which a raw image is known.
     paths = [sample.path.absolute() for sample in samples]
     # str.splitlines knows more line breaks than a file has; whoever reads the list may use either.
     is_line = [len(str(path).splitlines()) == 1 for path in paths]

@@ -27,7 +27,7 @@ class BenchConfig:
 
     Attributes:
         bundle: The bundle directory.
-        data: SRC of labelled pictures, or None for the split of ``keras``.
+        data: SRC of labelled images, or None for the split of ``keras``.
         keras: Run directory whose Keras model is compared, or None.
         out: Report directory.
         overwrite: Whether an existing report is replaced.
@@ -94,7 +94,7 @@ def remarks_on_checks(manifest: Manifest, plans: Sequence[SubjectPlan]) -> tuple
     planned = {plan.name for plan in plans}
     return tuple(
         f"{artifact.variant.value} did not pass its check at conversion (accuracy {artifact.check.accuracy:.1%} "
-        f"against {artifact.check.keras_accuracy:.1%} of Keras on {artifact.check.images} pictures)."
+        f"against {artifact.check.keras_accuracy:.1%} of Keras on {artifact.check.images} images)."
         for artifact in manifest.artifacts
         if artifact.variant.value in planned and artifact.check is not None and not artifact.check.passed
     )
@@ -135,9 +135,9 @@ def remarks_on_plan(config: BenchConfig) -> tuple[str, ...]:
     settings = config.settings
     if not settings.quick:
         return ()
-    pictures = (f"No more than {settings.limit} pictures were drawn, by --quick or --limit.",) if settings.limit else ()
+    images = (f"No more than {settings.limit} images were drawn, by --quick or --limit.",) if settings.limit else ()
     ways = (f"{KERAS_PREDICT} and {KERAS_XLA} were left out by --quick.",) if config.keras is not None else ()
-    return (*pictures, *ways)
+    return (*images, *ways)
 
 
 def _is_wanted(variant: str, settings: Settings) -> bool:

@@ -18,7 +18,7 @@ from edge_runtime.strict import from_json, to_mapping
 
 @dataclass(frozen=True)
 class LabelShare:
-    """Of the pictures with this label, the share that was answered with it (recall)."""
+    """Of the images with this label, the share that was answered with it (recall)."""
 
     label: str
     share: Share
@@ -30,7 +30,7 @@ class Reject:
 
     Attributes:
         threshold: Answers with a smaller score count as "none of the labels", 0..1.
-        answered: Share of pictures that keep their answer (coverage).
+        answered: Share of images that keep their answer (coverage).
         right_of_answered: Share of right answers among these; None where none is left.
     """
 
@@ -44,9 +44,9 @@ class Accuracy:
     """How often a model is right.
 
     Attributes:
-        top1: Share of pictures whose answer is their label.
-        top5: Share of pictures whose label is among the five best; None with five labels or fewer.
-        per_label: One for each label that has pictures, in label order.
+        top1: Share of images whose answer is their label.
+        top5: Share of images whose label is among the five best; None with five labels or fewer.
+        per_label: One for each label that has images, in label order.
         calibration_error: Expected calibration error of the answers' scores, 0..1.
         reject: With the model's own reject threshold; None where it has none.
     """
@@ -60,7 +60,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Moved:
-    """Pictures of one label that Keras answers with one label and the artefact with another."""
+    """Images of one label that Keras answers with one label and the artifact with another."""
 
     label: str
     keras_answer: str
@@ -70,14 +70,14 @@ class Moved:
 
 @dataclass(frozen=True)
 class Flip:
-    """A picture whose answer is another than Keras' answer.
+    """An image whose answer is another than Keras' answer.
 
     Attributes:
-        file: The picture.
+        file: The image.
         label: Its true label.
         keras_answer: What Keras answers.
         keras_score: The score of that, 0..1.
-        answer: What the artefact answers.
+        answer: What the artifact answers.
         score: The score of that, 0..1.
     """
 
@@ -91,15 +91,15 @@ class Flip:
 
 @dataclass(frozen=True)
 class AgainstKeras:
-    """An artefact beside the Keras model, picture by picture.
+    """An artifact beside the Keras model, image by image.
 
     Attributes:
-        agreement: Share of pictures with the same answer.
-        drop_points: Accuracy of Keras less that of the artefact, in percentage points; positive is a loss.
+        agreement: Share of images with the same answer.
+        drop_points: Accuracy of Keras less that of the artifact, in percentage points; positive is a loss.
         drop_interval_points: Tango's 95 % interval of it.
         mcnemar_p: P value of McNemar's exact test that both are right equally often, 0..1.
-        lost: Pictures that only Keras has right.
-        gained: Pictures that only the artefact has right.
+        lost: Images that only Keras has right.
+        gained: Images that only the artifact has right.
         moved: The most frequent kinds of flips, most frequent first, at most 20.
         flips: The worst flips: where Keras was right and sure first, at most 12.
     """
@@ -154,7 +154,7 @@ class BoardWatch:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A picture that was left out, and why."""
+    """An image that was left out, and why."""
 
     file: str
     reason: str
@@ -162,17 +162,17 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The pictures of a report.
+    """The images of a report.
 
     Attributes:
         source: As the user said it.
         part: ``test``, ``validation``, ``train``, or ``all`` where the source has no parts.
         images: How many were measured on.
         images_per_label: The same by label.
-        sha256: Fingerprint of the measured pictures; see `edge_runtime.workstation.datasets.samples.fingerprint`.
-        unreadable: The pictures that were left out.
-        ignored_files: Files that are no pictures by their suffix.
-        trained_on: How many of the measured pictures the model was trained on; None where that is not known.
+        sha256: Fingerprint of the measured images; see `edge_runtime.workstation.datasets.samples.fingerprint`.
+        unreadable: The images that were left out.
+        ignored_files: Files that are no images by their suffix.
+        trained_on: How many of the measured images the model was trained on; None where that is not known.
     """
 
     source: str
@@ -187,7 +187,7 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class ColdStart:
-    """From the moment a process is made to its first answer for one picture file, in milliseconds.
+    """From the moment a process is made to its first answer for one image file, in milliseconds.
 
     Attributes:
         samples_ms: One per start, in order.
@@ -195,8 +195,8 @@ class ColdStart:
         interpreter_ms: Until the child's first line.
         import_ms: Importing the libraries.
         load_ms: Opening the model.
-        first_ms: Decoding, preparing and classifying the picture.
-        steady_ms: The same of the first picture once warm: the sum of the stages' medians; None where these were not
+        first_ms: Decoding, preparing and classifying the image.
+        steady_ms: The same of the first image once warm: the sum of the stages' medians; None where these were not
             measured.
     """
 
@@ -211,10 +211,10 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class SingleStream:
-    """MLPerf's single stream: one prepared picture after another, each asked when the one before is answered.
+    """MLPerf's single stream: one prepared image after another, each asked when the one before is answered.
 
     Attributes:
-        latency: Of one picture that is decoded and prepared already, to its probabilities.
+        latency: Of one image that is decoded and prepared already, to its probabilities.
         duration_s: Sum of the timed calls.
         burst_p50_ms: Median of each burst of calls; the bursts of all models are interleaved in random order, and the
             bursts at one position belong to the same round.
@@ -233,14 +233,14 @@ class SingleStream:
 
 @dataclass(frozen=True)
 class Offline:
-    """MLPerf's offline: all picture files at once, as ``edge-run classify`` does a folder.
+    """MLPerf's offline: all image files at once, as ``edge-run classify`` does a folder.
 
     Attributes:
         workers: Threads, each with an interpreter of its own.
-        images: Pictures that were classified, with repetitions.
+        images: Images that were classified, with repetitions.
         images_per_s: Median over the bursts.
         interval_images_per_s: Bootstrap 95 % interval of it; None with fewer than 3 bursts.
-        cpu_s_per_image: Processor seconds a picture: decode, prepare, invoke and the rest.
+        cpu_s_per_image: Processor seconds an image: decode, prepare, invoke and the rest.
     """
 
     workers: int
@@ -275,7 +275,7 @@ class CameraRun:
 
 @dataclass(frozen=True)
 class Stages:
-    """Where the time of one picture file goes, each stage timed apart over the pictures of the set, medians in ms."""
+    """Where the time of one image file goes, each stage timed apart over the images of the set, medians in ms."""
 
     decode_ms: float
     preprocess_ms: float
@@ -298,7 +298,7 @@ class Resources:
     """What a model takes.
 
     Attributes:
-        peak_memory_bytes: Highest resident memory of a process that started, classified one picture and made the timed
+        peak_memory_bytes: Highest resident memory of a process that started, classified one image and made the timed
             calls; None where unknown.
         steady_memory_bytes: Resident memory after the timed calls; None where unknown.
         cpu_ms_per_inference: Processor milliseconds of one single-stream call; above the latency where several threads
@@ -331,7 +331,7 @@ class Performance:
         runtime: Runtime and version, such as ``litert 2.3.0``.
         delegate: What runs the operators: ``xnnpack``, ``edgetpu``, ``cpu`` ...; None where the runtime does not say.
         tensorflow_loaded: Whether TensorFlow, Keras or JAX was in the measuring process.
-        accuracy: On the pictures of the report.
+        accuracy: On the images of the report.
         against_keras: Beside ``keras-predict`` (``keras-function`` where that failed); None for Keras and without it.
         single_stream: The latency.
         offline: Throughput, or None where not measured.
@@ -393,7 +393,7 @@ class Verdict:
     """What to ship.
 
     Attributes:
-        variant: The recommended artefact; None where none can be recommended.
+        variant: The recommended artifact; None where none can be recommended.
         text: One paragraph in plain words: which, why, at what cost, and how sure.
     """
 
@@ -447,7 +447,7 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every subject was measured and every picture was read."""
+        """Whether every subject was measured and every image was read."""
         return not self.data.unreadable and all(subject.error is None for subject in self.subjects)
 
     def to_json(self) -> str:

@@ -55,7 +55,7 @@ def config_of(
         out: Directory of the new report.
         command: The command line as typed, for the new report.
         bundle: Where the bundle lies now; None takes the report's path.
-        data: The pictures now; None takes the report's.
+        data: The images now; None takes the report's.
         keras: Where the run directory lies now; None takes the report's path.
         power: The power reader; None takes the report's.
         overwrite: Whether an existing report is replaced.
@@ -95,7 +95,7 @@ def changed_files(report: Report, config: BenchConfig) -> tuple[str, ...]:
     now = {file: _hash_of(config.bundle / file) if Path(file).name == file else None for file in then}
     lines = [
         *_changed("The bundle's manifest", report.bundle_manifest_sha256, _hash_of(config.bundle / MANIFEST_FILE)),
-        *(line for file in now for line in _changed(f"The artefact {_shown(file)}", then[file] or None, now[file])),
+        *(line for file in now for line in _changed(f"The artifact {_shown(file)}", then[file] or None, now[file])),
     ]
     if config.keras is not None:
         lines += _changed("The Keras model", report.keras_sha256, _hash_of(config.keras / KERAS_MODEL_FILE))
@@ -110,13 +110,13 @@ def differences(old: Report, new: Report) -> tuple[str, ...]:
         new: The same measured again.
 
     Returns:
-        Empty where both were measured on the same files, pictures, machine, software and settings.
+        Empty where both were measured on the same files, images, machine, software and settings.
     """
     return (
         *_changed("The bundle's manifest", old.bundle_manifest_sha256, new.bundle_manifest_sha256),
-        *_changed_values("The artefact", _artifact_hashes(old), _artifact_hashes(new)),
+        *_changed_values("The artifact", _artifact_hashes(old), _artifact_hashes(new)),
         *_changed("The Keras model", old.keras_sha256, new.keras_sha256),
-        *_changed("The set of pictures", old.data.sha256, new.data.sha256),
+        *_changed("The set of images", old.data.sha256, new.data.sha256),
         *_changed("The edgekit release", old.tool, new.tool),
         *_changed_values("The package", old.machine.packages, new.machine.packages),
         *_changed_machine(old.machine, new.machine),

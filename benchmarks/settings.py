@@ -24,7 +24,7 @@ class Settings:
 
     Attributes:
         split: Part of the data; None takes test, else validation.
-        limit: At most so many pictures, or None.
+        limit: At most so many images, or None.
         variants: Which artifacts; empty takes all.
         scenarios: What is timed; single-stream is always among them.
         sessions: How often each model is started in a fresh process to be timed.
@@ -35,7 +35,7 @@ class Settings:
         threads: Threads inside one inference.
         sweep_threads: Thread counts of the sweep.
         camera_fps: Rate of the paced camera.
-        seed: Of the order and of the drawn pictures.
+        seed: Of the order and of the drawn images.
         quick: Whether ``--quick`` chose the rest.
         timeout_s: Seconds after which a measuring process that does not answer is stopped.
         power: Name of the power reader, or None for whichever is found.

@@ -385,9 +385,9 @@ def _u_cumulative(first: int, second: int) -> NDArray[np.float64]:
 
 
 def unpaired_drop_interval(before: Share, after: Share, confidence: float = CONFIDENCE) -> Interval:
-    """The interval of one share less another, where nobody knows which pictures belong together.
+    """The interval of one share less another, where nobody knows which images belong together.
 
-    Newcombe's hybrid of the two Wilson intervals. Of the same pictures it is wider than need be, because models tend to
+    Newcombe's hybrid of the two Wilson intervals. Of the same images it is wider than need be, because models tend to
     fail on the same ones; it never claims too much. Source: R. Newcombe, "Interval estimation for the difference
     between independent proportions: comparison of eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10.
 

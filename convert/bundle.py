@@ -36,7 +36,7 @@ class ConversionOutcome:
 
     Attributes:
         source: What was converted.
-        arrays: The pictures.
+        arrays: The images.
         seed: Of their choice.
         settings: How integers were made.
         max_drop_points: The gate.
@@ -92,14 +92,14 @@ def make_record(done: ConversionOutcome) -> ConversionRecord:
 
 
 def _calibration(done: ConversionOutcome) -> CalibrationRecord:
-    pictures = done.arrays.representative
+    images = done.arrays.representative
     return CalibrationRecord(
-        images=len(pictures),
-        shared=len({sample.path for sample in pictures} & {sample.path for sample in done.arrays.check}),
+        images=len(images),
+        shared=len({sample.path for sample in images} & {sample.path for sample in done.arrays.check}),
         method=done.settings.method.value,
         seed=done.seed,
-        sha256=list_sha256(pictures),
-        per_class=dict(sorted(Counter(sample.label for sample in pictures).items())),
+        sha256=list_sha256(images),
+        per_class=dict(sorted(Counter(sample.label for sample in images).items())),
         points=done.quantized.points,
     )
 
@@ -146,13 +146,13 @@ def write_bundle(
         record: What was measured.
         manifest: Of the model, without artifacts.
         work_dir: Holds the artifacts and arrays.
-        arrays: Names of the check pictures.
+        arrays: Names of the check images.
         overwrite: Whether an existing bundle is replaced.
     """
     passed = tuple(variant.artifact for variant in record.passed)
     if not passed:
         return
-    pictures = np.load(work_dir / CHECK_FILE, mmap_mode="r")
+    images = np.load(work_dir / CHECK_FILE, mmap_mode="r")
     names = [sample.path.name for sample in arrays.check]
     with atomic_directory(destination, marker=MANIFEST_FILE, overwrite=overwrite) as folder:
         for artifact in passed:
@@ -160,7 +160,7 @@ def write_bundle(
         (folder / LABELS_FILE).write_text(to_text(manifest.labels), encoding="utf-8")
         np.savez(folder / GOLDEN_FILE, allow_pickle=False, **_golden(work_dir, passed))
         (folder / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")
-        (folder / REPORT_FILE).write_text(render_page(record, pictures, names), encoding="utf-8")
+        (folder / REPORT_FILE).write_text(render_page(record, images, names), encoding="utf-8")
         (folder / MARKDOWN_FILE).write_text(render(record), encoding="utf-8")
         (folder / MANIFEST_FILE).write_text(replace(manifest, artifacts=passed).to_json(), encoding="utf-8")
 

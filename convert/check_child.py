@@ -2,7 +2,7 @@
 
 ``python -m convert.check_child JOB.json`` writes the probabilities, an observation or a failure for each artifact.
 
-``python -m convert.check_child JOB.json`` writes, for each artefact, its probabilities as ``NAME-check.npy`` and
+``python -m convert.check_child JOB.json`` writes, for each artifact, its probabilities as ``NAME-check.npy`` and
 ``NAME-golden.npy`` and then its observation as ``NAME.json``, or ``NAME.error.json`` where it could not be run. One
 that takes the whole process down leaves neither, and loses nothing of those before it.
 """
@@ -75,7 +75,7 @@ def _take_turn(engine: Engine, image_hwc_rgb_u8: NDArray[np.uint8], taken_ns: li
         taken_ns.append(time.perf_counter_ns() - started)
 
 
-# What a runtime may raise about one artefact. A full disk is not among them: it is no fault of the artefact.
+# What a runtime may raise about one artifact. A full disk is not among them: it is no fault of the artifact.
 _ERRORS = (EdgeKitError, RuntimeError, ValueError, MemoryError)
 _LONGEST_MESSAGE = 1000
 
@@ -98,12 +98,12 @@ def main() -> None:
 
 
 def check(file: Path, work_dir: Path, workers: int) -> None:
-    """Run one artefact exactly as a device would and save what it gave, float32 [images, labels].
+    """Run one artifact exactly as a device would and save what it gave, float32 [images, labels].
 
     Args:
-        file: The artefact.
+        file: The artifact.
         work_dir: Holds the inputs; outputs go here.
-        workers: Interpreters that share the pictures, each with one thread.
+        workers: Interpreters that share the images, each with one thread.
     """
     # A second try of the same name must not be taken for the first.
     observation_file(work_dir, file.name).unlink(missing_ok=True)
@@ -125,9 +125,9 @@ def check(file: Path, work_dir: Path, workers: int) -> None:
 
 
 def run_all(classifiers: Sequence[Classifier], images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities of all pictures, in their order: float32 [images, labels].
+    """Probabilities of all images, in their order: float32 [images, labels].
 
-    Each classifier takes a stretch of the pictures in a thread of its own; runtimes compute without Python's lock.
+    Each classifier takes a stretch of the images in a thread of its own; runtimes compute without Python's lock.
     """
     outputs = np.empty((len(images_nhwc_rgb_u8), len(classifiers[0].labels)), np.float32)
 
@@ -143,7 +143,7 @@ def run_all(classifiers: Sequence[Classifier], images_nhwc_rgb_u8: NDArray[np.ui
 
 
 def add_latencies(files: Sequence[Path], work_dir: Path) -> None:
-    """Time all artefacts that could be run, and write their latency into their observations."""
+    """Time all artifacts that could be run, and write their latency into their observations."""
     written = {file: observation_file(work_dir, file.name) for file in files}
     runnable = [file for file in files if written[file].exists()]
     image_hwc_rgb_u8 = np.array(np.load(work_dir / GOLDEN_INPUT_FILE, mmap_mode="r")[0])

@@ -45,7 +45,7 @@ def _foreign_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--input-range", type=_values(InputRange), help="What the pixels 0 to 255 were scaled to in training."
         ),
-        click.option("--crop", type=_values(Crop), help="How pictures were brought to the model's shape."),
+        click.option("--crop", type=_values(Crop), help="How images were brought to the model's shape."),
         click.option(
             "--crop-fraction",
             type=click.FloatRange(0, 1, min_open=True),
@@ -79,7 +79,7 @@ def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default=500,
             show_default=True,
             metavar="N",
-            help="Pictures to calibrate with, the classes taking turns.",
+            help="Images to calibrate with, the classes taking turns.",
         ),
         click.option(
             "--calibration-method",
@@ -88,7 +88,7 @@ def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="How the range of an activation follows from its values.",
         ),
-        click.option("--seed", type=int, metavar="N", help="Of the choice of pictures.  [default: the run's, or 0]"),
+        click.option("--seed", type=int, metavar="N", help="Of the choice of images.  [default: the run's, or 0]"),
         click.option(
             "--rounding",
             type=_values(Rounding),
@@ -137,8 +137,8 @@ def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--calibration",
     metavar="SRC",
-    help="Labelled pictures for calibration and checks, instead of the run's own: a folder of class folders, a .zip or "
-    "URL of one, a .csv that lists pictures, or smileys.",
+    help="Labelled images for calibration and checks, instead of the run's own: a folder of class folders, a .zip or "
+    "URL of one, a .csv that lists images, or smileys.",
 )
 @click.option(
     "--max-drop",

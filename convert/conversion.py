@@ -48,8 +48,8 @@ class Options:
     Attributes:
         variants: What to export.
         foreign: What is said of a model without a manifest.
-        calibration: SRC for calibration and checks instead of the run's own pictures, or None.
-        calibration_images: Pictures for calibration.
+        calibration: SRC for calibration and checks instead of the run's own images, or None.
+        calibration_images: Images for calibration.
         seed: Of their choice; None takes the run's.
         max_drop_points: Allowed loss of accuracy against Keras, percentage points.
         settings: How integers are made.
@@ -105,25 +105,25 @@ def convert(path: Path, bundle: Path | None, options: Options, report: Report) -
         not in the bundle.
 
     Raises:
-        EdgeKitError: The model, its pictures or the destination cannot be used, or a child process failed.
+        EdgeKitError: The model, its images or the destination cannot be used, or a child process failed.
     """
     start = time.monotonic()
     _check_options(options)
     source = read_model(path, options.foreign, has_calibration=options.calibration is not None)
-    pictures = choose_images(source, path, options.calibration, options.calibration_images, options.seed)
+    images = choose_images(source, path, options.calibration, options.calibration_images, options.seed)
     destination = bundle or Path("bundles") / source.manifest.model_name
     check_free(destination, overwrite=options.overwrite, marker=MANIFEST_FILE)
     with space_in(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="edge-convert-") as folder:
         work = _Work(source, options, Path(folder), report)
-        arrays = write_arrays(source.manifest, pictures, work.folder, report)
+        arrays = write_arrays(source.manifest, images, work.folder, report)
         exported = _export(work)
-        quantized = _quantize(work, exported, pictures.seed)
+        quantized = _quantize(work, exported, images.seed)
         files, left_out = _finish(work, exported, quantized)
-        report(f"checking {len(files)} artifacts on {len(arrays.check)} pictures")
+        report(f"checking {len(files)} artifacts on {len(arrays.check)} images")
         measured, not_run = measure(files, source.manifest, arrays.split, work.folder, options.max_drop_points)
         not_compiled = _compile(work, measured)
         done = ConversionOutcome(
-            source, arrays, pictures.seed, options.settings, options.max_drop_points, exported, quantized,
+            source, arrays, images.seed, options.settings, options.max_drop_points, exported, quantized,
             measured, [*left_out, *not_run, *not_compiled], time.monotonic() - start,
         )  # fmt: skip
         record = make_record(done)

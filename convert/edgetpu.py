@@ -60,7 +60,7 @@ class CompilerLog:
         statuses: Its table of operators.
         on_chip_bytes: Weights kept in the memory on the chip.
         on_chip_left_bytes: What is left there.
-        streamed_bytes: Weights sent from the host with every picture.
+        streamed_bytes: Weights sent from the host with every image.
     """
 
     version: str
@@ -193,7 +193,7 @@ def _run(command: list[str], model: Path, timeout_s: float) -> str:
             os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise EngineError(
-                    f"{model}: {PROGRAM} did not end within {timeout_s:g} s and was stopped; try a smaller picture size"
+                    f"{model}: {PROGRAM} did not end within {timeout_s:g} s and was stopped; try a smaller image size"
                 ) from error
             raise
     if process.returncode != 0 or "Model compiled successfully" not in output:

@@ -39,8 +39,8 @@ class Reference:
     """Keras' side of the comparison.
 
     Attributes:
-        split: Name of the pictures' split.
-        truth: int [images], index of each picture's label.
+        split: Name of the images' split.
+        truth: int [images], index of each image's label.
         check: float32 [images, labels], Keras' probabilities.
         golden: float32 [golden images, labels], Keras' probabilities.
     """
@@ -53,15 +53,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class Flip:
-    """A picture to which the artefact gives another answer than Keras.
+    """An image to which the artifact gives another answer than Keras.
 
     Attributes:
-        index: Of the picture, from 0, in the order of the check.
+        index: Of the image, from 0, in the order of the check.
         truth: Its label.
         keras: Keras' answer.
-        artifact: The artefact's answer.
+        artifact: The artifact's answer.
         keras_score: Keras' probability of its own answer, 0..1.
-        artifact_score: The artefact's probability of its own answer, 0..1.
+        artifact_score: The artifact's probability of its own answer, 0..1.
     """
 
     index: int
@@ -79,7 +79,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class FlipPair:
-    """How many pictures Keras answers one way and the artefact another."""
+    """How many images Keras answers one way and the artifact another."""
 
     keras: str
     artifact: str
@@ -92,19 +92,19 @@ class FlipPair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An artefact beside Keras, with how sure each figure is; intervals are of 95 %.
+    """An artifact beside Keras, with how sure each figure is; intervals are of 95 %.
 
     Attributes:
         check: What goes into the manifest, with the verdict.
         accuracy_interval: Wilson's, lower and upper end, 0..1.
         keras_accuracy_interval: The same of Keras.
-        drop_points: Keras' accuracy less the artefact's, percentage points; negative is a gain.
-        drop_interval_points: Its interval; both models saw the same pictures.
+        drop_points: Keras' accuracy less the artifact's, percentage points; negative is a gain.
+        drop_interval_points: Its interval; both models saw the same images.
         mcnemar_p: How often a difference as large comes by chance alone, 0..1.
-        calibration_error: Expected calibration error of the artefact, 0..1.
+        calibration_error: Expected calibration error of the artifact, 0..1.
         keras_calibration_error: The same of Keras.
         flip_pairs: Changes of the answer by labels, the most frequent first.
-        flips: Every picture whose answer changed: those that the artefact has wrong first, the surest of them leading.
+        flips: Every image whose answer changed: those that the artifact has wrong first, the surest of them leading.
     """
 
     check: Check
@@ -143,20 +143,20 @@ def compare(
     engine: str,
     max_drop_points: float,
 ) -> Comparison:
-    """Compare an artefact's probabilities with Keras'.
+    """Compare an artifact's probabilities with Keras'.
 
     Args:
         reference: Keras' side.
-        check: float32 [images, labels] of the artefact.
-        golden: float32 [golden images, labels] of the artefact.
+        check: float32 [images, labels] of the artifact.
+        golden: float32 [golden images, labels] of the artifact.
         output: How probabilities become an answer.
         labels: In output order.
         variant: Float variants must also stay within a tolerance of Keras' probabilities.
-        engine: Runtime and version that ran the artefact.
+        engine: Runtime and version that ran the artifact.
         max_drop_points: Allowed loss of accuracy, percentage points.
 
     Raises:
-        CompatibilityError: The artefact's outputs are not as many as Keras', or not all of them are numbers.
+        CompatibilityError: The artifact's outputs are not as many as Keras', or not all of them are numbers.
     """
     differences = [_difference(check, reference.check), _difference(golden, reference.golden)]
     answers, keras_answers = top1(check, output), top1(reference.check, output)

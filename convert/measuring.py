@@ -41,13 +41,13 @@ class Measured:
 def measure(
     files: Mapping[Variant, Path], manifest: Manifest, split: str, work_dir: Path, max_drop_points: float
 ) -> tuple[dict[Variant, Measured], list[LeftOut]]:
-    """Run each file over the check and golden pictures.
+    """Run each file over the check and golden images.
 
     Args:
         files: The artifacts.
         manifest: Of the model.
-        split: Name of the check pictures' split.
-        work_dir: Holds the pictures and Keras' answers.
+        split: Name of the check images' split.
+        work_dir: Holds the images and Keras' answers.
         max_drop_points: The gate.
 
     Returns:

@@ -101,13 +101,13 @@ class QuantizeSettings:
     """How integers are made.
 
     Attributes:
-        method: How activation ranges follow from the calibration pictures.
+        method: How activation ranges follow from the calibration images.
         rounding: How weights become integers.
         repair: What happens to an int8 model that fails the gate.
         repair_seconds: Time for it, an artifact.
         float_first: This many operators at the head of int8 models stay in float32.
         old_runtime: Do without a scale per output of a dense layer in dynamic range.
-        points: Whether int8 is also made and measured with fewer calibration pictures.
+        points: Whether int8 is also made and measured with fewer calibration images.
     """
 
     method: CalibrationMethod = CalibrationMethod.MIN_MAX
@@ -124,7 +124,7 @@ class QuantizeJob:
     """Work for ``convert.quantize.child``.
 
     Attributes:
-        work_dir: Holds ``base.tflite``, ``base.onnx``, pictures and Keras' answers; artifacts are written here.
+        work_dir: Holds ``base.tflite``, ``base.onnx``, images and Keras' answers; artifacts are written here.
         model_name: Stem of the artifacts' file names.
         variants: Which to make.
         output: What the output means.
@@ -163,7 +163,7 @@ class BuiltVariant:
 
 @dataclass(frozen=True)
 class Quantized:
-    """All that ``convert.quantize.child`` made, and int8 by number of calibration pictures."""
+    """All that ``convert.quantize.child`` made, and int8 by number of calibration images."""
 
     made: tuple[BuiltVariant, ...]
     points: tuple[CalibrationPoint, ...]
@@ -177,9 +177,9 @@ class CheckJob:
     """Work for ``convert.check_child``.
 
     Attributes:
-        files: The artefacts, as paths.
+        files: The artifacts, as paths.
         work_dir: Holds the ``.npy`` inputs; outputs and observations are written here.
-        workers: Pictures that are run at the same time, each by an interpreter of one thread; 0 means one a core.
+        workers: Images that are run at the same time, each by an interpreter of one thread; 0 means one a core.
         is_timed: Whether latency is measured after the outputs.
     """
 
@@ -191,7 +191,7 @@ class CheckJob:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the child saw of one artefact; its outputs lie beside it as ``.npy``.
+    """What the child saw of one artifact; its outputs lie beside it as ``.npy``.
 
     Attributes:
         engine: Runtime and version, such as ``litert 2.3.0``.
@@ -208,13 +208,13 @@ class Observation:
 
 @dataclass(frozen=True)
 class CheckFailure:
-    """Why an artefact could not be run, in one sentence."""
+    """Why an artifact could not be run, in one sentence."""
 
     message: str
 
 
 def read_outcome(work_dir: Path, file_name: str) -> Observation | CheckFailure | None:
-    """What the child said of an artefact; None where its process died before it could say anything."""
+    """What the child said of an artifact; None where its process died before it could say anything."""
     observation, failure = observation_file(work_dir, file_name), failure_file(work_dir, file_name)
     if observation.exists():
         return read_message(observation, Observation)
@@ -222,12 +222,12 @@ def read_outcome(work_dir: Path, file_name: str) -> Observation | CheckFailure |
 
 
 def observation_file(work_dir: Path, file_name: str) -> Path:
-    """Where the `Observation` of an artefact lies."""
+    """Where the `Observation` of an artifact lies."""
     return work_dir / f"{file_name}.json"
 
 
 def failure_file(work_dir: Path, file_name: str) -> Path:
-    """Where the `CheckFailure` of an artefact lies."""
+    """Where the `CheckFailure` of an artifact lies."""
     return work_dir / f"{file_name}.error.json"
 
 

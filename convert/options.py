@@ -16,10 +16,10 @@ from edge_runtime.labels import check_labels, normalize_label, shorten
 
 
 class CalibrationMethod(str, enum.Enum):
-    """How the range of an activation follows from the values that it took over the calibration pictures."""
+    """How the range of an activation follows from the values that it took over the calibration images."""
 
-    MIN_MAX = "min-max"  # the smallest and the largest value of all pictures
-    MOVING_AVERAGE = "moving-average"  # an exponential average of each picture's smallest and largest value
+    MIN_MAX = "min-max"  # the smallest and the largest value of all images
+    MOVING_AVERAGE = "moving-average"  # an exponential average of each image's smallest and largest value
     PERCENTILE = "percentile"  # the rarest values of both ends are cut off
     MSE = "mse"  # the range whose rounding and cutting costs least mean squared error
 
@@ -28,7 +28,7 @@ class Rounding(str, enum.Enum):
     """How a weight becomes an integer."""
 
     NEAREST = "nearest"  # each weight by itself
-    CALIBRATED = "calibrated"  # so that a layer's output over the calibration pictures stays closest; bias corrected
+    CALIBRATED = "calibrated"  # so that a layer's output over the calibration images stays closest; bias corrected
 
 
 class Repair(str, enum.Enum):
@@ -101,7 +101,7 @@ class ForeignOptions:
     Attributes:
         labels: Text file, one label a line, in the order of the outputs.
         input_range: What the model was trained on.
-        crop: How pictures of another shape were cropped.
+        crop: How images of another shape were cropped.
         crop_fraction: Share of the centred region that is kept.
         color: Channel order that the model was trained on; not said means RGB.
         image_size: Side of the input in pixels, for a model that leaves it open.
@@ -146,8 +146,8 @@ def require_options(options: ForeignOptions, path: Path, *, has_calibration: boo
         "--labels FILE (one label a line, in the order of the outputs)": options.labels is not None,
         "--input-range 0,1 or -1,1 or 0,255 (what the pixels were scaled to in training)": options.input_range
         is not None,
-        "--crop center, stretch or letterbox (how pictures were brought to shape)": options.crop is not None,
-        "--calibration SRC (labelled pictures to calibrate and check with)": has_calibration,
+        "--crop center, stretch or letterbox (how images were brought to shape)": options.crop is not None,
+        "--calibration SRC (labelled images to calibrate and check with)": has_calibration,
     }
     missing = [name for name, is_said in needed.items() if not is_said]
     if missing:

@@ -12,18 +12,18 @@ from edge_runtime.strict import from_json, to_mapping
 
 RECORD_FILE = "conversion.json"
 RECORD_SCHEMA_VERSION = 1
-# Ten variants that flip each of ten thousand pictures stay below this.
+# Ten variants that flip each of ten thousand images stay below this.
 MAX_RECORD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class Step:
-    """One stop on the way to an artefact, such as ``nearest rounding`` or ``2 layers kept in float32: ...``.
+    """One stop on the way to an artifact, such as ``nearest rounding`` or ``2 layers kept in float32: ...``.
 
     Attributes:
         description: What was done.
-        accuracy: Of the artefact after it, 0..1.
-        agreement: Share of pictures with Keras' answer, 0..1.
+        accuracy: Of the artifact after it, 0..1.
+        agreement: Share of images with Keras' answer, 0..1.
         bytes: Size of the file.
         latency_ms: As in `VariantRecord`.
         passed: Whether it was within the gate.
@@ -43,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True)
 class VariantRecord:
-    """One artefact, whether it passed or not.
+    """One artifact, whether it passed or not.
 
     Attributes:
         artifact: The manifest's entry.
@@ -52,7 +52,7 @@ class VariantRecord:
         steps: The way to it, in order; empty where there was one way only.
         notes: Sentences about it.
         lowest_runtimes: The lowest release of each runtime that opens it, such as ``tflite-runtime 2.11.0``.
-        float_operators: How many operators of an integer artefact compute in float32.
+        float_operators: How many operators of an integer artifact compute in float32.
     """
 
     artifact: Artifact
@@ -77,7 +77,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class CalibrationPoint:
-    """What int8 is like with a number of calibration pictures; both figures 0..1."""
+    """What int8 is like with a number of calibration images; both figures 0..1."""
 
     images: int
     accuracy: float
@@ -90,7 +90,7 @@ class CalibrationPoint:
 
 @dataclass(frozen=True)
 class CalibrationRecord:
-    """The pictures that integer variants were calibrated with.
+    """The images that integer variants were calibrated with.
 
     Attributes:
         images: How many.
@@ -98,7 +98,7 @@ class CalibrationRecord:
         method: How ranges were taken from them, such as ``min-max``.
         seed: Of their choice.
         sha256: Hash of the list of them.
-        per_class: Pictures by label.
+        per_class: Images by label.
         points: Accuracy against their number; empty where it was not measured.
     """
 
@@ -122,7 +122,7 @@ class ConversionRecord:
         model_name: As in the manifest.
         labels: In output order.
         origin: What was converted.
-        split: The pictures that it was checked on, such as ``validation``.
+        split: The images that it was checked on, such as ``validation``.
         check_images: How many.
         max_drop_points: Allowed loss of accuracy, percentage points.
         calibration: Of the integer variants; None where nothing was calibrated.
@@ -156,7 +156,7 @@ class ConversionRecord:
         for record in self.variants:
             for flip in record.comparison.flips:
                 if flip.index >= self.check_images:
-                    raise ValueError(f"a flip is of picture {flip.index}, but {self.check_images} were checked")
+                    raise ValueError(f"a flip is of image {flip.index}, but {self.check_images} were checked")
 
     @property
     def passed(self) -> tuple[VariantRecord, ...]:

@@ -129,10 +129,10 @@ def _add_buffer(data: bytes, model: Any) -> int:
 
 
 def build_chain(input_shape: Sequence[int], steps: Sequence[Any], input_name: str = "image") -> bytes:
-    """A float32 model of operators one after the other that takes uint8 pictures.
+    """A float32 model of operators one after the other that takes uint8 images.
 
     Args:
-        input_shape: Of the pictures, [1, H, W, C].
+        input_shape: Of the images, [1, H, W, C].
         steps: For each operator its name, its output's shape, its options, and its constants as arrays.
         input_name: Name of the input tensor. The output of step ``i`` is called ``i/name``, its constants
             ``i/constant0`` and so on.
@@ -174,7 +174,7 @@ def sample_record(
 
     Args:
         labels: In output order.
-        images: Pictures of the check.
+        images: Images of the check.
         variants: Some of those that have made-up figures.
         left_out: What could not be exported.
         max_drop_points: The gate.

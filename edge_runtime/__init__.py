@@ -52,7 +52,7 @@ _MODULES = {
 
 # OpenCV reads these once, when it is first imported: the same pixel limit as in preprocess.py, for the formats whose
 # headers are not read there, and no log lines beside our own sentences. Decoding holds two copies of three bytes a
-# pixel, 200 MB for the largest picture, which a small board still has.
+# pixel, 200 MB for the largest image, which a small board still has.
 if not os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", "").isdecimal():
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(1 << 25)
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")

@@ -71,17 +71,17 @@ class Classifier:
         self._is_closed = False
 
     def classify(self, image: str | Path | ImageU8, top_k: int = 5) -> list[Prediction]:
-        """Classify one picture.
+        """Classify one image.
 
         Args:
-            image: A picture file, or uint8 [height, width, 3] in RGB.
+            image: An image file, or uint8 [height, width, 3] in RGB.
             top_k: How many predictions at most.
 
         Returns:
             Predictions, the answer first; `is_rejected` tells whether it may be none of the labels.
 
         Raises:
-            ImageError: The picture cannot be decoded.
+            ImageError: The image cannot be decoded.
             EngineError: The runtime failed, or the classifier was closed.
         """
         if isinstance(image, (str, Path)):
@@ -98,7 +98,7 @@ class Classifier:
         return prepare(image_hwc_rgb_u8, self.input_spec)
 
     def probabilities(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
-        """Run the model on one prepared picture: uint8 [H, W, 3] RGB to float32 [N], in label order.
+        """Run the model on one prepared image: uint8 [H, W, 3] RGB to float32 [N], in label order.
 
         Raises:
             EngineError: The runtime failed, or the classifier was closed.
@@ -106,7 +106,7 @@ class Classifier:
         return self.probabilities_of(self.invoke(prepared_hwc_rgb_u8))
 
     def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[Any]:
-        """Run the model on one prepared picture: uint8 [H, W, 3] RGB to its output tensor as it is.
+        """Run the model on one prepared image: uint8 [H, W, 3] RGB to its output tensor as it is.
 
         Raises:
             EngineError: The runtime failed, or the classifier was closed.
@@ -144,7 +144,7 @@ class Classifier:
 
     @property
     def reject_threshold(self) -> float:
-        """The score of an answer under which the picture may be none of the labels, 0..1; 0 rejects none."""
+        """The score of an answer under which the image may be none of the labels, 0..1; 0 rejects none."""
         return self.output_spec.reject_threshold
 
     def is_rejected(self, predictions: Sequence[Prediction]) -> bool:

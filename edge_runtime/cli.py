@@ -46,7 +46,7 @@ class SectionedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-_CLASSIFY_SECTIONS = {"variant": "Model", "list_file": "Pictures", "top_k": "Rows", "workers": "Speed"}
+_CLASSIFY_SECTIONS = {"variant": "Model", "list_file": "Images", "top_k": "Rows", "workers": "Speed"}
 _CAMERA_SECTIONS = {
     "variant": "Model",
     "source": "Source",
@@ -64,7 +64,7 @@ _top_k = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-run")
 def cli() -> None:
-    """Run an image classifier on pictures, videos and cameras.
+    """Run an image classifier on images, videos and cameras.
 
     MODEL|BUNDLE is a bundle folder that edge-convert wrote, or one .tflite or .onnx file. A file from elsewhere needs
     --crop, and --labels and --input-range where it does not carry them, because nothing is guessed.
@@ -94,11 +94,11 @@ def cli() -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="Write to this file instead, whole or not at all.")
 @click.option("--overwrite", is_flag=True, help="Replace the file of --output.")
 @click.option(
-    "--skip-done", is_flag=True, help="Go on with the file of --output: only pictures without a row, row by row."
+    "--skip-done", is_flag=True, help="Go on with the file of --output: only images without a row, row by row."
 )
-@click.option("--retry-failed", is_flag=True, help="With --skip-done: also pictures whose row is an error.")
+@click.option("--retry-failed", is_flag=True, help="With --skip-done: also images whose row is an error.")
 @click.option(
-    "--workers", type=click.IntRange(0, 256), default=0, metavar="N", help="Pictures at once [default: one per core]."
+    "--workers", type=click.IntRange(0, 256), default=0, metavar="N", help="Images at once [default: one per core]."
 )
 @click.option(
     "--threads",
@@ -120,10 +120,10 @@ def classify(
     output: Path | None,
     **others: Any,
 ) -> int:
-    """Classify picture files, folders of them at any depth, and patterns such as 'photos/**/*.jpg'.
+    """Classify image files, folders of them at any depth, and patterns such as 'photos/**/*.jpg'.
 
-    The path - is a list of paths on standard input. A picture that cannot be read is a row with its reason, and the
-    others are classified. Killed with --skip-done, the same command goes on where it was; pictures that failed count as
+    The path - is a list of paths on standard input. An image that cannot be read is a row with its reason, and the
+    others are classified. Killed with --skip-done, the same command goes on where it was; images that failed count as
     done. With --watch, Ctrl-C or SIGTERM ends the run well.
 
     Exit code: 0 all done, 1 some failed, 3 none could be classified, 2 wrong usage, 4 model, 5 runtime, 6 a watched

@@ -104,7 +104,7 @@ def foreign_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--crop",
             type=click.Choice([crop.value for crop in Crop]),
-            help="How pictures are cropped, for a model without a manifest.",
+            help="How images are cropped, for a model without a manifest.",
         ),
         click.option(
             "--input-range",

@@ -32,21 +32,21 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ColorOrder(str, enum.Enum):
-    """Order of the three channels of a picture."""
+    """Order of the three channels of an image."""
 
     RGB = "rgb"
 
 
 class Crop(str, enum.Enum):
-    """What happens to a picture whose shape is not the model's."""
+    """What happens to an image whose shape is not the model's."""
 
     CENTER = "center"  # the largest centred region of the model's aspect ratio, times crop_fraction
-    STRETCH = "stretch"  # the whole picture, its aspect ratio given up
-    LETTERBOX = "letterbox"  # the whole picture, grey bars added
+    STRETCH = "stretch"  # the whole image, its aspect ratio given up
+    LETTERBOX = "letterbox"  # the whole image, grey bars added
 
 
 class Resize(str, enum.Enum):
-    """How a picture is scaled; one way only, since it must be bit-identical on every machine."""
+    """How an image is scaled; one way only, since it must be bit-identical on every machine."""
 
     AREA_THEN_LINEAR_EXACT = "area-then-linear-exact"
 
@@ -83,11 +83,11 @@ class Variant(str, enum.Enum):
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Geometry that turns any picture into the model's input ``uint8 [1, height, width, 3]``.
+    """Geometry that turns any image into the model's input ``uint8 [1, height, width, 3]``.
 
     Attributes:
         height, width: Rows and columns of the model's input, in pixels.
-        crop: What happens to a picture of another shape.
+        crop: What happens to an image of another shape.
         crop_fraction: Share of the centred region that is kept, in (0, 1]; only with ``Crop.CENTER``.
         resize, color: The scaling method, and the channel order of the input.
     """
@@ -110,7 +110,7 @@ class InputSpec:
 
     @property
     def shape_hwc(self) -> tuple[int, int, int]:
-        """Shape of one prepared picture."""
+        """Shape of one prepared image."""
         return (self.height, self.width, 3)
 
 
@@ -122,7 +122,7 @@ class OutputSpec:
         head: Softmax over all labels, or one sigmoid neuron for two labels.
         decision_threshold: For a sigmoid head, the probability of the second label from which it is the answer;
             0 for a softmax head, whose answer is the largest probability.
-        reject_threshold: The score of an answer under which the picture may be none of the classes; 0 rejects none.
+        reject_threshold: The score of an answer under which the image may be none of the classes; 0 rejects none.
     """
 
     head: Head
@@ -149,8 +149,8 @@ class TrainingSummary:
         backend: Keras backend and version, such as ``tensorflow 2.21.0``.
         seed: Seed of split, initialisation and shuffling.
         data_name: Name of the data set.
-        data_sha256: Hash over the sorted hashes, labels and splits of all pictures.
-        images_per_split: Pictures used per split.
+        data_sha256: Hash over the sorted hashes, labels and splits of all images.
+        images_per_split: Images used per split.
         metrics: Figures such as ``test_accuracy``, as fractions 0..1.
     """
 
@@ -184,11 +184,11 @@ class Check:
 
     Attributes:
         engine: Runtime and version, such as ``litert 2.3.0``.
-        split: Which pictures, such as ``validation``.
-        images: How many pictures.
+        split: Which images, such as ``validation``.
+        images: How many images.
         accuracy: Top-1 of the artifact, 0..1.
-        keras_accuracy: Top-1 of the Keras model on the same pictures, 0..1.
-        agreement: Share of pictures with the same top-1 as Keras, 0..1.
+        keras_accuracy: Top-1 of the Keras model on the same images, 0..1.
+        agreement: Share of images with the same top-1 as Keras, 0..1.
         max_probability_difference: Largest absolute difference of one probability, 0..1.
         golden_max_difference: The same over the bundle's golden inputs.
         max_drop_points: Loss of accuracy that was allowed, in percentage points.

@@ -61,7 +61,7 @@ def top1(probabilities: NDArray[np.float32], output: OutputSpec) -> NDArray[np.i
 
 
 def answer_of(probabilities: NDArray[np.float32], output: OutputSpec) -> int:
-    """`top1` of one picture: float32 [labels] to the index of its label. Beside a small model the time of it counts."""
+    """`top1` of one image: float32 [labels] to the index of its label. Beside a small model the time of it counts."""
     if output.head is Head.SIGMOID:
         return int(probabilities[1] >= np.float32(output.decision_threshold))
     return int(probabilities.argmax())

@@ -2,8 +2,8 @@
 
     EdgeKitError                 1   base; also "some inputs failed, the others are done", and what doctor found
     ├── UsageError               2   an option or argument that cannot be used
-    ├── DataError                3   pictures
-    │   ├── ImageError           3     one picture that cannot be decoded
+    ├── DataError                3   images
+    │   ├── ImageError           3     one image that cannot be decoded
     │   └── DatasetError         3     a folder or set that cannot be trained or measured on
     ├── ModelError               4   model files and bundles
     │   ├── ManifestError        4     a manifest that does not follow the schema
@@ -38,13 +38,13 @@ class UsageError(EdgeKitError):
 
 
 class DataError(EdgeKitError):
-    """Pictures that cannot be used."""
+    """Images that cannot be used."""
 
     exit_code = 3
 
 
 class ImageError(DataError):
-    """One picture that cannot be decoded."""
+    """One image that cannot be decoded."""
 
 
 class DatasetError(DataError):

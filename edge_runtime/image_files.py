@@ -2,7 +2,7 @@
 
 ``.npy`` is NumPy's format (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html), uint8, of the
 shape [height, width, 3] in RGB, or [height, width] or [height, width, 1] in grey; it is cropped and resized like any
-picture. ``.bin`` is nothing but the bytes of a model's input: uint8, RGB, row by row, exactly height * width * 3 of
+image. ``.bin`` is nothing but the bytes of a model's input: uint8, RGB, row by row, exactly height * width * 3 of
 them; it is taken as it is. Both are read without pickle, and a size in a header is checked before it is believed.
 """
 
@@ -22,7 +22,7 @@ NPY_MAGIC = b"\x93NUMPY"
 BIN_SUFFIX = ".bin"
 RAW_SUFFIXES = frozenset({".npy", BIN_SUFFIX})
 
-# NumPy pads a header to a multiple of 64 bytes; that of a picture has about 70. A short text cannot nest deep enough
+# NumPy pads a header to a multiple of 64 bytes; that of an image has about 70. A short text cannot nest deep enough
 # to trouble Python's parser.
 _MAX_HEADER_BYTES = 1024
 _HEADER_LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
@@ -30,12 +30,12 @@ _UINT8 = ("|u1", "<u1", ">u1", "=u1", "u1")
 
 
 def is_raw_name(path: Path) -> bool:
-    """Whether a file is taken for a raw picture by its suffix."""
+    """Whether a file is taken for a raw image by its suffix."""
     return path.suffix.lower() in RAW_SUFFIXES
 
 
 def parse_npy(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-    """Read one picture of a ``.npy`` file.
+    """Read one image of a ``.npy`` file.
 
     Args:
         data: The whole file.
@@ -52,7 +52,7 @@ def parse_npy(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         raise ImageError(f"expected an array of uint8, got {shorten(repr(descr), 40)}")
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)) or 0 in shape:
         raise ImageError(
-            "expected an array [height, width, 3], [height, width, 1] or [height, width] of one picture, "
+            "expected an array [height, width, 3], [height, width, 1] or [height, width] of one image, "
             f"got {shorten(str(list(shape)), 60)}"
         )
     height, width, channels = (*shape, 1)[:3]
@@ -71,7 +71,7 @@ def parse_npy(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
 
 
 def parse_bin(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
-    """Read one picture that is stored as the bytes of the model's input.
+    """Read one image that is stored as the bytes of the model's input.
 
     Args:
         data: The whole file.
@@ -124,10 +124,10 @@ IMAGE_SUFFIXES = frozenset(
 
 
 def is_image_name(path: Path) -> bool:
-    """Whether a file is taken for a picture by its suffix."""
+    """Whether a file is taken for an image by its suffix."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def is_image_or_raw_name(path: Path) -> bool:
-    """Whether a file is taken for a picture or a raw picture by its suffix."""
+    """Whether a file is taken for an image or a raw image by its suffix."""
     return is_image_name(path) or is_raw_name(path)

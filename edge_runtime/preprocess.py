@@ -9,7 +9,7 @@ GIF89a (logical screen descriptor), BITMAPCOREHEADER and BITMAPINFOHEADER, the W
 
 Every step is bit-identical on x86-64 and Arm (OpenCV 4.11 and 5.0, measured over real photos): JPEG decoding at
 full scale, ``INTER_AREA`` by an integer factor, and ``INTER_LINEAR_EXACT``. ``INTER_AREA`` by a fraction and plain
-``INTER_LINEAR`` are not, so a picture is first shrunk by the largest integer factor and then resized exactly.
+``INTER_LINEAR`` are not, so an image is first shrunk by the largest integer factor and then resized exactly.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def png_bytes_per_pixel(data: bytes) -> int:
 
 
 def may_have_alpha(data: bytes) -> bool:
-    """Whether a picture may be transparent somewhere, by its header; True where the header does not rule it out.
+    """Whether an image may be transparent somewhere, by its header; True where the header does not rule it out.
 
     A PNG of colour type 0, 2 or 3 is opaque without a ``tRNS`` chunk, which must come before its pixels. Of WebP only
     the plain lossy kind (``VP8 ``) cannot have alpha, and the extended kind says whether it has.
@@ -137,7 +137,7 @@ ImageU8: TypeAlias = NDArray[np.uint8]
 
 MAX_FILE_BYTES = 128 << 20
 MAX_PIXELS = int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"])
-"""33 million unless the variable says otherwise, fewer for pictures of more than three bytes a pixel."""
+"""33 million unless the variable says otherwise, fewer for images of more than three bytes a pixel."""
 
 _LETTERBOX_GREY = 128
 _PAPER_WHITE = 255
@@ -145,35 +145,35 @@ _BAND_ROWS = 64
 
 
 def load_image(path: Path) -> ImageU8:
-    """Read and decode one picture file.
+    """Read and decode one image file.
 
     Returns:
         uint8 [height, width, 3], RGB, oriented by EXIF.
 
     Raises:
-        ImageError: The file cannot be read, is too large, or is not a whole picture.
+        ImageError: The file cannot be read, is too large, or is not a whole image.
     """
     return decode_image(_read_file(path))
 
 
 def decode_image(data: bytes) -> ImageU8:
-    """Decode one picture from memory; of an animation, the first frame.
+    """Decode one image from memory; of an animation, the first frame.
 
-    Grey, palette, CMYK and 16-bit pictures become 8-bit RGB. Transparency is laid over white, as on a page; such a
-    picture (PNG, WebP, GIF) keeps its stored orientation, because OpenCV gives alpha only without EXIF.
+    Grey, palette, CMYK and 16-bit images become 8-bit RGB. Transparency is laid over white, as on a page; such an
+    image (PNG, WebP, GIF) keeps its stored orientation, because OpenCV gives alpha only without EXIF.
 
     Args:
         data: A whole file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF, as far as the installed OpenCV reads them; or a
-            ``.npy`` file of one picture.
+            ``.npy`` file of one image.
 
     Returns:
         uint8 [height, width, 3], RGB, oriented by EXIF.
 
     Raises:
-        ImageError: Empty, too large, truncated, or not a picture.
+        ImageError: Empty, too large, truncated, or not an image.
     """
     if not data:
-        raise ImageError("expected a picture, got an empty file")
+        raise ImageError("expected an image, got an empty file")
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(f"expected at most {MAX_FILE_BYTES >> 20} MiB, got more")
     if data.startswith(NPY_MAGIC):
@@ -198,12 +198,12 @@ def decode_image(data: bytes) -> ImageU8:
             raise ImageError("has more pixels than OpenCV allows (OPENCV_IO_MAX_IMAGE_PIXELS)") from error
         raise ImageError(f"cannot be decoded ({error.err})") from error
     if image is None:
-        raise ImageError("is not a picture that OpenCV can decode, or is truncated or damaged")
+        raise ImageError("is not an image that OpenCV can decode, or is truncated or damaged")
     return image.astype(np.uint8, copy=False)
 
 
 def prepare(image_hwc_rgb_u8: ImageU8, spec: InputSpec) -> ImageU8:
-    """Crop and resize a picture to the model's input.
+    """Crop and resize an image to the model's input.
 
     Args:
         image_hwc_rgb_u8: uint8 [h, w, 3], RGB, any size.
@@ -213,13 +213,13 @@ def prepare(image_hwc_rgb_u8: ImageU8, spec: InputSpec) -> ImageU8:
         uint8 [spec.height, spec.width, 3], RGB.
 
     Raises:
-        ImageError: The array is not such a picture.
+        ImageError: The array is not such an image.
     """
     if image_hwc_rgb_u8.dtype != np.uint8 or image_hwc_rgb_u8.ndim != 3 or image_hwc_rgb_u8.shape[2] != 3:
         found = f"{image_hwc_rgb_u8.dtype} {list(image_hwc_rgb_u8.shape)}"
         raise ImageError(f"expected a uint8 [height, width, 3] RGB array, got {found}")
     if 0 in image_hwc_rgb_u8.shape:
-        raise ImageError("expected a picture with pixels, got an empty array")
+        raise ImageError("expected an image with pixels, got an empty array")
     if spec.crop is Crop.LETTERBOX:
         return _letterbox(image_hwc_rgb_u8, spec)
     if spec.crop is Crop.CENTER:
@@ -228,7 +228,7 @@ def prepare(image_hwc_rgb_u8: ImageU8, spec: InputSpec) -> ImageU8:
 
 
 def load_prepared(path: Path, spec: InputSpec) -> ImageU8:
-    """Read, decode, crop and resize one picture file: uint8 [spec.height, spec.width, 3], RGB.
+    """Read, decode, crop and resize one image file: uint8 [spec.height, spec.width, 3], RGB.
 
     A ``.bin`` file is the model's input already: see `edge_runtime.image_files`.
 
@@ -248,7 +248,7 @@ def bgr_to_rgb(frame_hwc_bgr_u8: ImageU8) -> ImageU8:
 def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            # Not MAX_FILE_BYTES at once: room for so many would be mapped and unmapped for every picture.
+            # Not MAX_FILE_BYTES at once: room for so many would be mapped and unmapped for every image.
             size = os.fstat(file.fileno()).st_size or MAX_FILE_BYTES
             return file.read(min(size, MAX_FILE_BYTES) + 1)
     except OSError as error:
@@ -258,7 +258,7 @@ def _read_file(path: Path) -> bytes:
 def _over_white(stored: NDArray[np.generic]) -> ImageU8:
     """Lay BGRA (8 or 16 bits) over white, in integers: round(color * alpha + white * (1 - alpha))."""
     image: ImageU8 = np.empty((*stored.shape[:2], 3), np.uint8)
-    # In bands, because the sums need four times the bytes of the picture.
+    # In bands, because the sums need four times the bytes of the image.
     for top in range(0, len(stored), _BAND_ROWS):
         band = stored[top : top + _BAND_ROWS]
         bgra = band if band.dtype == np.uint8 else (band.astype(np.uint32) >> 8).astype(np.uint8)
@@ -297,7 +297,7 @@ def _resize(image: ImageU8, height: int, width: int) -> ImageU8:
 
 
 def _letterbox(image: ImageU8, spec: InputSpec) -> ImageU8:
-    """Fit the whole picture into the input and centre it on grey."""
+    """Fit the whole image into the input and centre it on grey."""
     height, width = image.shape[:2]
     if height * spec.width > width * spec.height:
         fit_h, fit_w = spec.height, max(1, width * spec.height // height)

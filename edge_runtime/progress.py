@@ -26,7 +26,7 @@ def _ignore(_count: int) -> None:
 
 
 class Throttle:
-    """Passes progress on a few times a second, because drawing a bar takes longer than a small picture.
+    """Passes progress on a few times a second, because drawing a bar takes longer than a small image.
 
     Args:
         progress: Where to.

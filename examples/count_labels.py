@@ -1,4 +1,4 @@
-"""How many pictures of each label a folder holds.
+"""How many images of each label a folder holds.
 
     pip install edgekit
     python count_labels.py bundles/pets photos
@@ -27,26 +27,26 @@ UNREADABLE = "(unreadable)"
 
 
 class Labeller:
-    """Labels pictures from any number of threads."""
+    """Labels images from any number of threads."""
 
     def __init__(self, model: str) -> None:
         self._model = model
         self._own = threading.local()
         self._opened: list[Classifier] = []
 
-    def label(self, picture: Path | Failed) -> str:
-        """The answer for one picture."""
-        if isinstance(picture, Failed):
-            print(f"{picture.source}: {picture.message}", file=sys.stderr)
+    def label(self, image: Path | Failed) -> str:
+        """The answer for one image."""
+        if isinstance(image, Failed):
+            print(f"{image.source}: {image.message}", file=sys.stderr)
             return UNREADABLE
         if not hasattr(self._own, "classifier"):
             self._own.classifier = Classifier(self._model)
             self._opened.append(self._own.classifier)
         classifier: Classifier = self._own.classifier
         try:
-            return classifier.classify(picture, top_k=1)[0].label
+            return classifier.classify(image, top_k=1)[0].label
         except ImageError as error:
-            print(f"{picture}: {error}", file=sys.stderr)
+            print(f"{image}: {error}", file=sys.stderr)
             return UNREADABLE
 
     def close(self) -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="bundle, .tflite or .onnx file")
-    parser.add_argument("folder", type=Path, help="pictures, at any depth")
+    parser.add_argument("folder", type=Path, help="images, at any depth")
     asked = parser.parse_args()
     try:
         with contextlib.closing(Labeller(asked.model)) as labeller, ThreadPoolExecutor(core_count()) as pool:

@@ -1,9 +1,9 @@
-"""A camera at a bird feeder: a line and a picture of every visit, and a count at the end.
+"""A camera at a bird feeder: a line and an image of every visit, and a count at the end.
 
     pip install edgekit
     python feeder_camera.py bundles/birds --source picamera --ignore empty --save visits
 
-Pictures go to ``visits/<label>``; the oldest are removed when they take more than a gigabyte. What the model was unsure
+Images go to ``visits/<label>``; the oldest are removed when they take more than a gigabyte. What the model was unsure
 of goes to ``visits/unsure-<label>``: sort it by hand, and ``edge-train run --data visits`` makes a better model of it.
 ``--post https://example.org/hook`` sends each visit as JSON too. Ctrl-C ends it.
 """
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("model", help="bundle, .tflite or .onnx file")
     parser.add_argument("--source", default="0", help="camera, picamera, stream or video file (default: 0)")
     parser.add_argument("--ignore", action="append", default=[], metavar="LABEL", help="a label that is no visit")
-    parser.add_argument("--save", type=Path, default=Path("visits"), help="folder for pictures (default: visits)")
+    parser.add_argument("--save", type=Path, default=Path("visits"), help="folder for images (default: visits)")
     parser.add_argument("--post", metavar="URL", help="web address that gets each visit")
     asked = parser.parse_args()
     visits: Counter[str] = Counter()

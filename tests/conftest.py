@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT
-
 import fcntl
 import os
 import subprocess
@@ -19,6 +17,7 @@ import pytest
 import edge_runtime.cli
 from edge_runtime.cli_support import run_cli
 from edge_runtime.testing import write_tiny_bundle
+from support.paths import CHECKOUT
 
 # What this machine remembers of a person's own bundles and models must not change what tests see.
 _CACHE = tempfile.TemporaryDirectory(prefix="edgekit-cache-")
@@ -32,7 +31,7 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 # Minutes each, the longest first. What begins last decides how long one worker waits for the others. The second makes
 # nothing that the first makes too and has to be waited for.
-LONGEST = (
+LONGEST: tuple[str, ...] = (
     "test_docs",
     "test_train_distributed",
     "test_train_cli",
@@ -131,8 +130,8 @@ def real_data() -> Callable[[str], Path]:
     return find
 
 
-def write_colored_pictures(folder: Path, per_class: int = 30, seed: int = 0) -> Path:
-    """Write ``folder/{blue,red}/*.png``: noisy pictures of many sizes, told apart by their colour."""
+def write_colored_images(folder: Path, per_class: int = 30, seed: int = 0) -> Path:
+    """Write ``folder/{blue,red}/*.png``: noisy images of many sizes, told apart by their colour."""
     rng = np.random.default_rng(seed)
     for channel, label in ((0, "blue"), (2, "red")):
         (folder / label).mkdir(parents=True)
@@ -145,13 +144,13 @@ def write_colored_pictures(folder: Path, per_class: int = 30, seed: int = 0) -> 
 
 
 @pytest.fixture(scope="session")
-def colored_pictures(made_once: MadeOnce) -> Path:
-    """A folder of two classes, 30 pictures each."""
-    return made_once("data/colors", write_colored_pictures)
+def colored_images(made_once: MadeOnce) -> Path:
+    """A folder of two classes, 30 images each."""
+    return made_once("data/colors", write_colored_images)
 
 
 @pytest.fixture(scope="session")
-def small_run(run_program: RunProgram, colored_pictures: Path, made_once: MadeOnce) -> Path:
+def small_run(run_program: RunProgram, colored_images: Path, made_once: MadeOnce) -> Path:
     """A run directory of a small model at 32 pixels, trained by ``edge-train run``."""
     arguments = [
         "--recipe",
@@ -167,7 +166,7 @@ def small_run(run_program: RunProgram, colored_pictures: Path, made_once: MadeOn
     ]
 
     def make(run: Path) -> None:
-        done = run_program("edge-train", "run", "--data", colored_pictures, "--out", run, *arguments)
+        done = run_program("edge-train", "run", "--data", colored_images, "--out", run, *arguments)
         assert done.returncode == 0, done.stderr
 
     return made_once("runs/colors", make)
@@ -178,7 +177,7 @@ def small_bundle(run_program: RunProgram, small_run: Path, made_once: MadeOnce) 
     """A bundle of `small_run` with every variant that needs no compiler, made by ``edge-convert run``."""
 
     def make(bundle: Path) -> None:
-        # A validation split of a few pictures says nothing about a loss of 1 point, so the gate is opened wide.
+        # A validation split of a few images says nothing about a loss of 1 point, so the gate is opened wide.
         done = run_program("edge-convert", "run", small_run, "--out", bundle, "--max-drop", "100")
         assert done.returncode == 0, done.stderr
 

@@ -6,8 +6,6 @@ is asked once, and both at the same time, because emulation is slow; its times s
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT, PROGRAMS
-
 import dataclasses
 import json
 import os
@@ -26,6 +24,7 @@ import pytest
 from edge_runtime.contract import GOLDEN_FILE, MANIFEST_FILE, Crop, InputSpec, Variant
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.strict import to_mapping
+from support.paths import CHECKOUT, PROGRAMS
 
 ROOT = Path(os.environ.get("EDGEKIT_ARM64_ROOT", CHECKOUT / ".arm64"))
 CPUS = ("cortex-a72", "cortex-a76")  # Raspberry Pi 4 and 5
@@ -54,7 +53,7 @@ pytestmark = [
     pytest.mark.arm64,
     pytest.mark.skipif(
         not (ROOT / "system").exists(),
-        reason="no emulated arm64 here; tests/programs/arm64_root.sh prepares it (EDGEKIT_ARM64_ROOT names another folder)",
+        reason="no emulated arm64 here; make test-arm64 prepares it (EDGEKIT_ARM64_ROOT names another folder)",
     ),
 ]
 
@@ -71,19 +70,19 @@ def guest() -> Path:
 
 @pytest.fixture(scope="module")
 def made_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of ``pictures`` of every kind that OpenCV writes here, and ``video.avi``."""
+    """A folder of ``images`` of every kind that OpenCV writes here, and ``video.avi``."""
     folder = tmp_path_factory.mktemp("made")
     subprocess.run([sys.executable, PROGRAMS / "arm64_images.py", folder], check=True)
     return folder
 
 
 @pytest.fixture(scope="module")
-def made_pictures(made_files: Path) -> list[Path]:
+def made_images(made_files: Path) -> list[Path]:
     return sorted((made_files / "pictures").iterdir())
 
 
 @pytest.fixture(scope="module")
-def real_pictures(real_data: FindData) -> dict[str, list[Path]]:
+def real_images(real_data: FindData) -> dict[str, list[Path]]:
     """A spread of each folder of real photos; none of a folder that is not there."""
     found = {}
     for name in REAL_FOLDERS:
@@ -110,16 +109,16 @@ def bundle(small_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def questions(
     tmp_path_factory: pytest.TempPathFactory,
     made_files: Path,
-    made_pictures: list[Path],
-    real_pictures: dict[str, list[Path]],
+    made_images: list[Path],
+    real_images: dict[str, list[Path]],
     real_data: FindData,
     bundle: Path,
 ) -> dict[str, list[str]]:
     """What every machine is asked: a name, and the arguments of ``edge-run``; for ``probe`` those of the probe."""
     folder = tmp_path_factory.mktemp("questions")
-    pictures = [*made_pictures, *(file for files in real_pictures.values() for file in files)]
+    images = [*made_images, *(file for files in real_images.values() for file in files)]
     request = {
-        "pictures": list(map(str, pictures)),
+        "pictures": list(map(str, images)),
         "specs": [to_mapping(spec) for spec in SPECS],
         "smileys": SMILEYS,
         "bundle": str(bundle),
@@ -129,13 +128,13 @@ def questions(
     camera = ["camera", *int8, "--source", str(made_files / "video.avi")]
     asked = {
         "probe": [str(folder / "request.json")],
-        "classify": ["classify", *int8, *map(str, made_pictures)],
+        "classify": ["classify", *int8, *map(str, made_images)],
         "camera": camera,
         "live": [*camera, "--realtime", "--loop", "--max-frames", "2"],
         "doctor": ["doctor", str(bundle), "--json"],
     }
     try:
-        coral, photos = real_data("coral"), real_pictures["flowers"][::4] + real_pictures["cats_and_dogs"][::4]
+        coral, photos = real_data("coral"), real_images["flowers"][::4] + real_images["cats_and_dogs"][::4]
     except (pytest.skip.Exception, KeyError):
         return asked
     foreign = [str(coral / "tf2_mobilenet_v2_1.0_224_ptq.tflite"), "--labels", str(coral / "imagenet_labels.txt")]
@@ -190,19 +189,19 @@ def test_guest_is_arm64(guest: Path, here: Answer, there: Answer):
     assert (guest / "device").resolve() in Path(there["package"]).parents
 
 
-def test_made_pictures_become_the_same_pixels(made_pictures: list[Path], here: Answer, there: Answer):
-    assert _differing(here, there, made_pictures) == []
-    refused = {path.name for path in made_pictures if "error" in here["pictures"][str(path)]}
+def test_made_images_become_the_same_pixels(made_images: list[Path], here: Answer, there: Answer):
+    assert _differing(here, there, made_images) == []
+    refused = {path.name for path in made_images if "error" in here["pictures"][str(path)]}
     assert refused == {"truncated.jpg"}
 
 
 @pytest.mark.parametrize("name", REAL_FOLDERS)
-def test_real_pictures_become_the_same_pixels(
-    name: str, real_data: FindData, real_pictures: dict[str, list[Path]], here: Answer, there: Answer
+def test_real_images_become_the_same_pixels(
+    name: str, real_data: FindData, real_images: dict[str, list[Path]], here: Answer, there: Answer
 ):
     real_data(name)  # skips where it is absent
-    assert len(real_pictures[name]) >= REAL_PER_FOLDER
-    assert _differing(here, there, real_pictures[name]) == []
+    assert len(real_images[name]) >= REAL_PER_FOLDER
+    assert _differing(here, there, real_images[name]) == []
 
 
 def test_smileys_are_drawn_the_same(here: Answer, there: Answer):
@@ -221,8 +220,8 @@ def test_float32_probabilities_are_those_of_keras(bundle: Path, here: Answer, th
         np.testing.assert_allclose(device, golden["keras"], rtol=0, atol=KERAS_TOLERANCE)
 
 
-def test_edge_run_classify_says_the_same(made_pictures: list[Path], here: Answer, there: Answer):
-    assert len(here["classify"]) == len(made_pictures)
+def test_edge_run_classify_says_the_same(made_images: list[Path], here: Answer, there: Answer):
+    assert len(here["classify"]) == len(made_images)
     assert there["classify"] == here["classify"], _versions(here, there)
 
 
@@ -291,11 +290,11 @@ def _records(text: str) -> list[dict[str, Any]]:
     return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
 
 
-def _differing(here: Answer, there: Answer, pictures: list[Path]) -> list[str]:
-    """Which steps of which pictures gave other pixels or another error, and with which versions."""
+def _differing(here: Answer, there: Answer, images: list[Path]) -> list[str]:
+    """Which steps of which images gave other pixels or another error, and with which versions."""
     steps = [
         f"{path.name}: {step}"
-        for path in pictures
+        for path in images
         for step, result in here["pictures"][str(path)].items()
         if there["pictures"][str(path)].get(step) != result
     ]

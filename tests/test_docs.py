@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT
-
 import functools
 import os
 import re
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.workstation.datasets.samples import Sample, write_split_csv
+from support.paths import CHECKOUT
 
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 PROGRAMS = ("edge-train", "edge-convert", "edge-run", "edge-bench")
@@ -114,14 +113,14 @@ def test_every_page_is_linked_from_the_first():
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, small_run, small_bundle, colored_pictures, mobilenetv2_weights):
+def workplace(tmp_path_factory, small_run, small_bundle, colored_images, mobilenetv2_weights):
     """What the pages speak of: photos, a run, a bundle, and weights of a MobileNetV2."""
     folder = tmp_path_factory.mktemp("docs")
-    shutil.copytree(colored_pictures, folder / "photos")
-    shutil.make_archive(str(folder / "photos"), "zip", colored_pictures)
-    samples = [Sample(path, path.parent.name) for path in sorted(colored_pictures.glob("*/*.png"))]
+    shutil.copytree(colored_images, folder / "photos")
+    shutil.make_archive(str(folder / "photos"), "zip", colored_images)
+    samples = [Sample(path, path.parent.name) for path in sorted(colored_images.glob("*/*.png"))]
     write_split_csv(folder / "photos.csv", samples)
-    shutil.copytree(colored_pictures / "red", folder / "new-photos")
+    shutil.copytree(colored_images / "red", folder / "new-photos")
     shutil.copytree(small_run, folder / "runs/pets")
     shutil.copytree(small_bundle, folder / "bundles/pets")
     shutil.copy(mobilenetv2_weights, folder / "mobilenet_v2.h5")
@@ -150,7 +149,7 @@ def test_the_command_runs(page, command, workplace_of):
         # A third of the pixels to train on and to convert for; recipes at their own size are trained in test_train_cli.
         arguments += ["--image-size", "96"]
     if arguments[:2] == ["edge-convert", "run"]:
-        arguments += ["--max-drop", "100"]  # a handful of validation pictures say nothing about a loss of 1 point
+        arguments += ["--max-drop", "100"]  # a handful of validation images say nothing about a loss of 1 point
     if arguments[:2] == ["edge-bench", "run"] and "--quick" not in arguments:
         arguments.append("--quick")  # the whole takes minutes; test_benchmarks_run takes every scenario
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT
-
 import http.server
 import importlib.util
 import json
@@ -21,6 +19,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.testing import write_tiny_model
+from support.paths import CHECKOUT
 
 EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
 PAGE = (CHECKOUT / "docs/python-api.md").read_text(encoding="utf-8")
@@ -101,7 +100,7 @@ def test_a_light_for_a_label_that_the_model_lacks_is_refused(run: Run):
     assert done.stdout == "light off\n"
 
 
-def test_a_feeder_camera_keeps_a_picture_of_each_visit(run: Run, workplace: Path):
+def test_a_feeder_camera_keeps_a_image_of_each_visit(run: Run, workplace: Path):
     options = ["--source", "video.mp4", "--ignore", "green", "--save", "visits"]
     with _Receiver() as receiver:
         done = run(_example("feeder_camera"), "bundles/pets", *options, "--post", receiver.url)
@@ -120,7 +119,7 @@ def test_labels_of_a_folder_are_counted_by_several_threads(run: Run, workplace: 
         for number in range(count):
             (workplace / "photos" / color).mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(workplace / f"photos/{color}/{number}.png"), _frame(color))
-    (workplace / "photos/broken.jpg").write_bytes(b"no picture")
+    (workplace / "photos/broken.jpg").write_bytes(b"no image")
     done = run(_example("count_labels"), "bundles/pets", "photos")
     assert done.returncode == 0, done.stderr
     assert [line.split() for line in done.stdout.splitlines()] == [
@@ -154,13 +153,13 @@ def test_examples_have_types_and_no_lint():
 def test_the_python_of_the_page_prints_what_the_page_says(run: Run):
     done = [run("-c", block) for block in BLOCKS]
     assert [block.stderr for block in done if block.returncode] == []
-    picture, steps, foreign, camera, source, error, testing = (block.stdout for block in done)
-    assert [line.split()[0] for line in picture.splitlines()] == ["red", "green", "blue"]
+    image, steps, foreign, camera, source, error, testing = (block.stdout for block in done)
+    assert [line.split()[0] for line in image.splitlines()] == ["red", "green", "blue"]
     assert steps == "red\n"
     assert foreign.startswith("Prediction(label='red'")
     assert [json.loads(line)["label"] for line in camera.splitlines()] == ["red", "blue"]
     assert source.startswith("connected")
-    assert error.startswith("the picture: ")
+    assert error.startswith("the image: ")
     assert testing == "dark\nlight\n"
 
 

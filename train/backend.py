@@ -24,7 +24,7 @@ from train.hardware import (
     Precision,
 )
 
-# Reading the pictures for the first time may take one host longer than another.
+# Reading the images for the first time may take one host longer than another.
 _JOIN_S = 600
 
 
@@ -135,8 +135,8 @@ def choose_dtype_policy(backend: str, precision: Precision, kind: str, capabilit
 def jit_compile() -> bool | str:
     """What Keras' ``jit_compile`` should be: XLA everywhere but for TensorFlow on a CPU.
 
-    There, processor seconds for an epoch of cnn-small on 3,000 pictures were 8.8 without XLA and 11.3 with it, and 18
-    more for compiling; for fine-tuning a MobileNetV2 (alpha 0.35, 160 px) 5.0 and 5.2 for 600 pictures.
+    There, processor seconds for an epoch of cnn-small on 3,000 images were 8.8 without XLA and 11.3 with it, and 18
+    more for compiling; for fine-tuning a MobileNetV2 (alpha 0.35, 160 px) 5.0 and 5.2 for 600 images.
     """
     if backend_package() != "tensorflow":
         return "auto"

@@ -33,16 +33,16 @@ def recipes() -> None:
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--count", type=click.IntRange(1), default=12, show_default=True, metavar="N")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other pictures.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other images.")
 def draw(folder: Path, count: int, seed: int) -> None:
-    """Draw pictures like those of smileys, which no model has seen, into FOLDER: to classify, print or hold up."""
+    """Draw images like those of smileys, which no model has seen, into FOLDER: to classify, print or hold up."""
     from edge_runtime.workstation.datasets.resolve import draw_images
 
     draw_images(folder, count, seed)
-    click.echo(f"{count} pictures in {folder}")
+    click.echo(f"{count} images in {folder}")
 
 
-@cli.command(short_help="Look for broken, copied, leaking and unbalanced pictures.")
+@cli.command(short_help="Look for broken, copied, leaking and unbalanced images.")
 @click.argument("source", metavar="SRC")
 @click.option("--sha256", metavar="HEX", help="What the zip must hash to.")
 @click.option(
@@ -52,14 +52,14 @@ def draw(folder: Path, count: int, seed: int) -> None:
     "--clean",
     type=click.Path(path_type=Path),
     metavar="FILE.csv",
-    help="List what is fit for training, one of each copy, as a source for --data; the pictures stay as they are.",
+    help="List what is fit for training, one of each copy, as a source for --data; the images stay as they are.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print findings.json instead of the summary.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report or index.")
 def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, as_json: bool, overwrite: bool) -> None:
     """Look for broken, wrongly named, copied, leaking and unbalanced files in SRC before anything is trained.
 
-    SRC is what edge-train run --data takes. Writes report.html and findings.json; the pictures stay as they are.
+    SRC is what edge-train run --data takes. Writes report.html and findings.json; the images stay as they are.
     """
     require_extra("edge-train data", "train", "imagehash", "jinja2")
     from train.cli_data import AuditRequest, run_audit
@@ -73,7 +73,7 @@ def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, 
     default=_DEFAULT_DATA,
     show_default=True,
     metavar="SRC",
-    help="A folder with one folder of pictures per class (also inside train/, validation/, test/), a zip of one, the "
+    help="A folder with one folder of images per class (also inside train/, validation/, test/), a zip of one, the "
     "URL of such a zip, an index.csv that edge-train data --clean wrote, or smileys.",
 )
 @click.option("--sha256", metavar="HEX", help="What the zip must hash to.")
@@ -88,7 +88,7 @@ def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, 
 @click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="[default: runs/DATA-RECIPE]")
 @click.option("--epochs", type=click.IntRange(1), help="Of the first phase; finetune.epochs are those of the second.")
 @click.option("--image-size", type=click.IntRange(1), metavar="S", help="Side of the model's input, in pixels.")
-@click.option("--batch-size", type=click.IntRange(1), metavar="B", help="Pictures per step.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="B", help="Images per step.")
 @click.option(
     "--weights", metavar="imagenet|none|FILE.h5", help="What a backbone starts from; FILE.h5 holds one without top."
 )
@@ -140,7 +140,7 @@ def run(
     overwrite: bool,
     resume: bool,
 ) -> None:
-    """Train a recipe on pictures and write a run directory.
+    """Train a recipe on images and write a run directory.
 
     Without options: the recipe cnn-small on the built-in drawings `smileys`, into runs/smileys-cnn-small.
     """
@@ -176,7 +176,7 @@ def run(
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 def predict(run_directory: Path, paths: tuple[Path, ...]) -> int:
-    """Say what the trained Keras model answers for pictures: a line each with source, label and score.
+    """Say what the trained Keras model answers for images: a line each with source, label and score.
 
     To try a model before it is converted; edge-run classify is the one for exports.
     """

@@ -50,7 +50,7 @@ def run_audit(request: AuditRequest) -> None:
     """Audit a set and write what was asked for.
 
     Raises:
-        DatasetError: The set cannot be listed, or a class has no picture that can be used; the report is written then
+        DatasetError: The set cannot be listed, or a class has no image that can be used; the report is written then
             too, the cleaned index is not.
         OutputError: Something is in the way, or cannot be written.
     """
@@ -61,7 +61,7 @@ def run_audit(request: AuditRequest) -> None:
     dataset = resolve(request.source, sha256=request.sha256, progress=progress_bar)
     out = request.out or Path("audits") / _folder_name(dataset.name)
     check_free(out, overwrite=request.overwrite, marker=FINDINGS_FILE)
-    # libjpeg and libpng complain on standard error about pictures without naming them; the report names them.
+    # libjpeg and libpng complain on standard error about images without naming them; the report names them.
     with silence_native_stderr():
         with progress_bar("reading files", len(dataset.samples)) as progress:
             audited = audit_files(dataset, progress)
@@ -85,8 +85,8 @@ def _check_usable(audited: Audited) -> None:
     missing = [label for label in audited.dataset.labels if label not in present]
     if missing:
         raise DatasetError(
-            f"{audited.dataset.name}: no picture of class {', '.join(map(repr, missing))} can be used; "
-            "add pictures or remove the class"
+            f"{audited.dataset.name}: no image of class {', '.join(map(repr, missing))} can be used; "
+            "add images or remove the class"
         )
 
 
@@ -105,7 +105,7 @@ def _print_summary(audited: Audited, page: Path) -> None:
 
 
 def _print_classes(audited: Audited) -> None:
-    """Kept pictures by class and part."""
+    """Kept images by class and part."""
     samples = audited.audit.kept
     splits: list[Split | None] = [split for split in Split if any(sample.split is split for sample in samples)]
     if any(sample.split is None for sample in samples):
@@ -135,7 +135,7 @@ def _print_findings(audited: Audited, kind: Kind, findings: Sequence[Finding]) -
 
 def _print_next(request: AuditRequest, out: Path, listed: int) -> None:
     if request.clean:
-        click.echo(f"index   {request.clean} ({listed} pictures)")
+        click.echo(f"index   {request.clean} ({listed} images)")
     source = shlex.quote(str(request.clean or request.source))
     click.echo(f"next    edge-train run --data {source} --out runs/{_folder_name(out.name)}")
 

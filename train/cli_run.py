@@ -80,10 +80,10 @@ def print_summary(run: TrainingResult, out: Path) -> None:
     feeding = max((speed.feed_share for speed in speeds.values()), default=0.0)
     phase = "" if best.phase == "all" else f", {best.phase} phase"
     lines = {
-        "test accuracy": f"{test.accuracy:.1%} of {test.images} pictures "
+        "test accuracy": f"{test.accuracy:.1%} of {test.images} images "
         f"(95 % interval {test.accuracy_low:.1%} to {test.accuracy_high:.1%})",
-        "validation accuracy": f"{validation.accuracy:.1%} of {validation.images} pictures (epoch {best.epoch}{phase})",
-        "time": f"{run.seconds:.0f} s; pictures per second: {', '.join(rates) or 'resumed'}; "
+        "validation accuracy": f"{validation.accuracy:.1%} of {validation.images} images (epoch {best.epoch}{phase})",
+        "time": f"{run.seconds:.0f} s; images per second: {', '.join(rates) or 'resumed'}; "
         f"making batches took {feeding:.1%} of the epochs",
         "run directory": str(out),
         "report": str(out / "report.html"),
@@ -97,7 +97,7 @@ _BATCH_SIZE = 32
 
 
 def predict_images(run: Path, paths: Sequence[Path]) -> int:
-    """Print source, label and score of each picture, separated by tabs; gives 1 where some cannot be read, else 0.
+    """Print source, label and score of each image, separated by tabs; gives 1 where some cannot be read, else 0.
 
     Raises:
         ModelError: Not a run directory.
@@ -141,7 +141,7 @@ def _print_prediction(
 def _batches(
     paths: Sequence[Path], manifest: Manifest
 ) -> Iterator[tuple[list[str], list[NDArray[np.uint8]], list[Failed]]]:
-    """Sources and prepared pictures, up to 32 at a time, and what could not be read among them."""
+    """Sources and prepared images, up to 32 at a time, and what could not be read among them."""
     sources: list[str] = []
     images: list[NDArray[np.uint8]] = []
     problems: list[Failed] = []

@@ -118,7 +118,7 @@ def _end_without_the_others(code: int) -> None:
 
 
 def gathered(model: Any) -> Any:
-    """The same model, for `predict` in several processes: each of them gets the answers to all pictures."""
+    """The same model, for `predict` in several processes: each of them gets the answers to all images."""
     if current_shard().count == 1:
         return model
     return keras.Model(model.inputs, _Gather()(model.outputs[0]))
@@ -142,7 +142,7 @@ def check_same_everywhere(text: str, what: str) -> None:
     if differing:
         raise UsageError(
             f"process {differing[0]} has {what} than process 0; give every process the same command (apart from "
-            "INDEX), the same pictures and the same --out on a disk that all of them share"
+            "INDEX), the same images and the same --out on a disk that all of them share"
         )
 
 

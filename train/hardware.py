@@ -111,7 +111,7 @@ class Hardware:
         if batch_size % count:
             nearest = max(count, batch_size - batch_size % count)
             raise UsageError(
-                f"a batch of {batch_size} pictures cannot be divided evenly among {count} devices; give "
+                f"a batch of {batch_size} images cannot be divided evenly among {count} devices; give "
                 f"--batch-size {nearest} or another multiple of {count}, or --distributed off for one device"
             )
 

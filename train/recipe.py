@@ -34,7 +34,7 @@ from train.settings import (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training, apart from the pictures.
+    """Everything that decides a training, apart from the images.
 
     Attributes:
         name: Short name.
@@ -42,7 +42,7 @@ class Recipe:
         seed: Seed of split, initialisation, shuffling and augmentation, 0 to 2^32 - 1.
         input: Geometry.
         head: What comes after the features.
-        augment: Random changes to training pictures.
+        augment: Random changes to training images.
         optimizer: Optimiser and learning rate.
         loss: What is minimised.
         fit: How long.

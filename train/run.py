@@ -70,12 +70,12 @@ def train(request: Request) -> TrainingResult:
     recipe = with_checked_weights(request.recipe)
     with _work_folder(request) as work_folder:
         state = load_state(work_folder) if request.resume else None
-        pictures = read_images(request.source, request.sha256, recipe)
+        data = read_images(request.source, request.sha256, recipe)
         backend, hardware = start(request.hardware, recipe.seed)
         note(f"training on {hardware.describe()}")
         hardware.check_batch_size(recipe.fit.batch_size)
         precision = "" if hardware.dtype_policy == FLOAT32 else f", {hardware.dtype_policy}"
-        identity = Identity(to_toml(recipe), fingerprint(pictures.samples), backend + precision)
+        identity = Identity(to_toml(recipe), fingerprint(data.samples), backend + precision)
         _check_same(state, identity, work_folder)
 
         # Keras and what builds on it load only now, when the cheap mistakes have been found.
@@ -88,14 +88,14 @@ def train(request: Request) -> TrainingResult:
         log = backend.startswith("tensorflow") and find_spec("tensorboard") is not None
         with scope(hardware):
             check_same_everywhere(f"{identity} {state and len(state.history)}", "another recipe, data or saved state")
-            network = build(recipe, len(pictures.labels))
-            fitted = fit(network, pictures, recipe, identity, work_folder, state=state, log=log)
+            network = build(recipe, len(data.labels))
+            fitted = fit(network, data, recipe, identity, work_folder, state=state, log=log)
         is_plain = hardware.dtype_policy == FLOAT32 and len(hardware.devices) == 1
         model = network.model if is_plain else plain_model(network.model)
         features = fitted.features if is_plain else None
-        evaluation = evaluate(model, pictures, recipe, head=network.head, features=features)
+        evaluation = evaluate(model, data, recipe, head=network.head, features=features)
         seconds = time.perf_counter() - started
-        run = TrainingResult(request.model_name, recipe, backend, hardware, pictures, fitted, evaluation, seconds)
+        run = TrainingResult(request.model_name, recipe, backend, hardware, data, fitted, evaluation, seconds)
         if request.hardware.is_chief:
             write_run(request.out, run, model, work_folder, request.also, overwrite=request.overwrite)
             shutil.rmtree(work_folder, ignore_errors=True)
@@ -131,7 +131,7 @@ def _work_folder(request: Request) -> Iterator[Path]:
 
 
 def _check_same(state: TrainingState | None, identity: Identity, folder: Path) -> None:
-    """Refuse to go on with another recipe, other pictures or another backend: the curve would not be one."""
+    """Refuse to go on with another recipe, other images or another backend: the curve would not be one."""
     if state is None:
         return
     before = state.identity
@@ -140,7 +140,7 @@ def _check_same(state: TrainingState | None, identity: Identity, folder: Path) -
         changed = next((line for line in old if line not in new), "another recipe")
         reason = f"with another recipe ({changed})"
     elif before.data_sha256 != identity.data_sha256:
-        reason = "on other pictures"
+        reason = "on other images"
     elif before.backend != identity.backend:
         reason = f"under {before.backend} rather than {identity.backend}"
     else:

@@ -3,16 +3,16 @@
 Shares are 0..1, times in seconds, losses in nats; a figure that does not exist is null.
 
 - ``splits``: per part (train, validation, test) `train.evaluation.metrics.Scores`; for more than 100 classes
-  ``confusion`` is null and ``confusion_counts`` lists those that are not 0, as true class, answer, pictures.
+  ``confusion`` is null and ``confusion_counts`` lists those that are not 0, as true class, answer, images.
 - ``before_training``: validation ``loss`` and ``accuracy`` of the untrained network.
 - ``best``: the kept epoch, as in ``history.csv``; ``best_per_phase``: the best of each phase.
 - ``epochs``: how many were run. ``left_out``: files that were not used.
 - ``findings``: what the audit found, ``findings`` and ``files`` per kind.
 - ``output``: head and thresholds, as in ``manifest.json``.
 - ``calibration``: `train.evaluation.calibration.Calibration`.
-- ``ranking``: ``macro`` means, and per label ``roc_auc`` and ``average_precision`` on the test pictures.
-- ``thresholds``: `train.evaluation.calibration.ThresholdScores` on the test pictures; empty for a softmax head.
-- ``rejection``: `train.evaluation.calibration.Rejection` on the test pictures.
+- ``ranking``: ``macro`` means, and per label ``roc_auc`` and ``average_precision`` on the test images.
+- ``thresholds``: `train.evaluation.calibration.ThresholdScores` on the test images; empty for a softmax head.
+- ``rejection``: `train.evaluation.calibration.Rejection` on the test images.
 - ``speeds``: per phase that ran in this process `train.fitting.fit.PhaseSpeed`; ``feature_images_per_second``.
 - ``hardware``: `train.hardware.Hardware`.
 - ``fit_seconds``, ``total_seconds``: wall time since the last resume.
@@ -58,7 +58,7 @@ def metrics_mapping(run: TrainingResult) -> dict[str, Any]:
         "best": to_mapping(fitted.best),
         "best_per_phase": {phase: to_mapping(row) for phase, row in best.items()},
         "epochs": len(fitted.history),
-        "left_out": len(run.pictures.left_out),
+        "left_out": len(run.data.left_out),
         "findings": _findings(run),
         "output": to_mapping(evaluation.output),
         "calibration": to_mapping(evaluation.calibration),
@@ -77,7 +77,7 @@ def metrics_mapping(run: TrainingResult) -> dict[str, Any]:
 def _findings(run: TrainingResult) -> dict[str, dict[str, int]]:
     """Per kind of finding, in the order of the audit: how many there are, and how many files they are about."""
     counts: dict[str, dict[str, int]] = {}
-    for finding in run.pictures.findings:
+    for finding in run.data.findings:
         entry = counts.setdefault(finding.kind.value, {"findings": 0, "files": 0})
         entry["findings"] += 1
         entry["files"] += len(finding.samples)
@@ -139,9 +139,9 @@ def write_run(
             save_model(folder, model, also)
             (folder / MANIFEST_FILE).write_text(_manifest(run).to_json(), encoding="utf-8")
             (folder / RECIPE_FILE).write_text(to_toml(run.recipe), encoding="utf-8")
-            write_split_csv(folder / SPLIT_FILE, run.pictures.samples)
-            if run.pictures.left_out:
-                write_left_out_csv(folder / LEFT_OUT_FILE, run.pictures.left_out)
+            write_split_csv(folder / SPLIT_FILE, run.data.samples)
+            if run.data.left_out:
+                write_left_out_csv(folder / LEFT_OUT_FILE, run.data.left_out)
             write_history_csv(folder / HISTORY_FILE, run.fitted.history)
             (folder / METRICS_FILE).write_text(json.dumps(metrics_mapping(run), indent=2) + "\n", encoding="utf-8")
             (folder / REPORT_FILE).write_text(render_report(run), encoding="utf-8")
@@ -158,9 +158,9 @@ def _manifest(run: TrainingResult) -> Manifest:
         weights=_weights_name(run.recipe),
         backend=run.backend,
         seed=run.recipe.seed,
-        data_name=run.pictures.name,
-        data_sha256=fingerprint(run.pictures.samples),
-        images_per_split=count_per_split(run.pictures.samples),
+        data_name=run.data.name,
+        data_sha256=fingerprint(run.data.samples),
+        images_per_split=count_per_split(run.data.samples),
         metrics={
             "train_accuracy": scores[Split.TRAIN].accuracy,
             "validation_accuracy": scores[Split.VALIDATION].accuracy,
@@ -169,7 +169,7 @@ def _manifest(run: TrainingResult) -> Manifest:
             "validation_loss": best.val_loss,
         },
     )
-    return Manifest(run.model_name, run.pictures.labels, run.recipe.input.spec(), run.evaluation.output, training)
+    return Manifest(run.model_name, run.data.labels, run.recipe.input.spec(), run.evaluation.output, training)
 
 
 def _weights_name(recipe: Recipe) -> str:

@@ -52,7 +52,7 @@ class Schedule(str, enum.Enum):
 
 
 class ClassWeights(str, enum.Enum):
-    """How much a picture counts in the loss."""
+    """How much an image counts in the loss."""
 
     EQUAL = "equal"
     BALANCED = "balanced"
@@ -90,12 +90,12 @@ class InputSettings:
 
 @dataclass(frozen=True)
 class CnnSettings:
-    """A network from scratch: blocks of 3x3 convolutions with ReLU, each of which halves the picture.
+    """A network from scratch: blocks of 3x3 convolutions with ReLU, each of which halves the image.
 
     Attributes:
         filters: Output channels of each block.
         first_kernel: Side of the first convolution, odd, in pixels.
-        first_stride: 2 halves the picture in the first convolution, the most expensive one, instead of pooling; or 1.
+        first_stride: 2 halves the image in the first convolution, the most expensive one, instead of pooling; or 1.
         convolutions: Convolutions in each block before its 2x2 max pooling.
         batch_norm: Whether each convolution is followed by batch normalisation.
         block_dropout: Share of values dropped after each block, in [0, 1).
@@ -135,7 +135,7 @@ class BackboneSettings:
         name: Which.
         alpha: Width multiplier; the weight file of a MobileNetV2 overrules it.
         weights: ``imagenet``, ``none``, or the path of a no-top ``.h5`` file.
-        views: How many versions of each training picture pass through the frozen backbone: the first is the picture
+        views: How many versions of each training image pass through the frozen backbone: the first is the image
             itself, the others are augmented. Their features are computed once and kept.
     """
 
@@ -167,7 +167,7 @@ class HeadSettings:
         dense_units: Width of a hidden layer; 0 leaves it out.
         dropout: Share of values dropped before each dense layer, in [0, 1).
         threshold: For a sigmoid head: ``half`` is 0.5, ``f1`` the threshold with the best F1 of the second label on the
-            validation pictures. A softmax head takes ``half``.
+            validation images. A softmax head takes ``half``.
         calibrate: Whether a temperature is fitted on validation and folded into the last layer, so that a score of 0.8
             is right about 8 times in 10. The answers stay the same.
     """
@@ -187,7 +187,7 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Random changes to training pictures; validation and test pictures are never changed.
+    """Random changes to training images; validation and test images are never changed.
 
     Attributes:
         mirror: Whether left and right may change places.
@@ -196,8 +196,8 @@ class AugmentSettings:
         zoom: Largest change of scale either way, as a share.
         brightness: Largest change of brightness either way, as a share of the range.
         contrast: Largest change of contrast either way, as a share.
-        rand_augment: Strength 0..1 of two random operations of RandAugment (arXiv:1909.13719) a picture; 0 is none.
-        mixup: Shape of the Beta distribution from which the share of a second picture is drawn (arXiv:1710.09412);
+        rand_augment: Strength 0..1 of two random operations of RandAugment (arXiv:1909.13719) an image; 0 is none.
+        mixup: Shape of the Beta distribution from which the share of a second image is drawn (arXiv:1710.09412);
             0 is none, 0.2 a usual value.
     """
 
@@ -248,7 +248,7 @@ class LossSettings:
 
     Attributes:
         label_smoothing: Share of the target that is spread over all labels, in [0, 1).
-        class_weights: ``balanced`` makes every class count as much as any other, ``equal`` every picture.
+        class_weights: ``balanced`` makes every class count as much as any other, ``equal`` every image.
     """
 
     label_smoothing: float
@@ -264,8 +264,8 @@ class FitSettings:
 
     Attributes:
         epochs: At most so many epochs.
-        batch_size: Pictures per step.
-        steps_per_epoch: Steps after which an epoch ends and validation is looked at; 0 takes every picture once.
+        batch_size: Images per step.
+        steps_per_epoch: Steps after which an epoch ends and validation is looked at; 0 takes every image once.
         patience: Epochs without a better one after which a phase stops; 0 never stops early.
     """
 
@@ -307,7 +307,7 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Shares of the pictures that are held out where the source does not say; the rest is for training."""
+    """Shares of the images that are held out where the source does not say; the rest is for training."""
 
     validation: float
     test: float

@@ -19,7 +19,7 @@ class Answers:
     """What ``answers.csv`` holds.
 
     Attributes:
-        files: The pictures.
+        files: The images.
         hashes: SHA-256 of each, or None where the file does not say.
         truth: True label of each.
         by_subject: Answered label of each, by subject.
@@ -31,15 +31,15 @@ class Answers:
     by_subject: Mapping[str, Sequence[str]]
 
     def right(self, subject: str) -> NDArray[np.bool_]:
-        """Whether each answer of a subject is the label: bool [pictures]."""
+        """Whether each answer of a subject is the label: bool [images]."""
         pairs = zip(self.by_subject[subject], self.truth, strict=True)
         return np.array([answer == label for answer, label in pairs], np.bool_)
 
 
 def same_order(before: Answers, after: Answers) -> NDArray[np.intp] | None:
-    """For each picture of the first where it lies in the second; None where that cannot be known.
+    """For each image of the first where it lies in the second; None where that cannot be known.
 
-    Pictures are recognised by their hash where both say it, else by their path below the folder that all share, since
+    Images are recognised by their hash where both say it, else by their path below the folder that all share, since
     the same set may lie elsewhere on another day.
     """
     for first, second in _keys(before, after):
@@ -52,7 +52,7 @@ def same_order(before: Answers, after: Answers) -> NDArray[np.intp] | None:
 
 
 def _keys(before: Answers, after: Answers) -> Iterator[tuple[Sequence[object], Sequence[object]]]:
-    # A set may hold a picture twice, so hashes alone may not tell.
+    # A set may hold an image twice, so hashes alone may not tell.
     if before.hashes is not None and after.hashes is not None:
         yield before.hashes, after.hashes
     yield before.files, after.files
@@ -70,13 +70,13 @@ def _below_common_folder(files: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 ACCURACY = "top-1 accuracy"
-_PAIRED = "the same pictures, one by one: Tango's interval, McNemar's exact test"
-_UNPAIRED = "two shares, pictures not paired: Newcombe's hybrid score interval"
+_PAIRED = "the same images, one by one: Tango's interval, McNemar's exact test"
+_UNPAIRED = "two shares, images not paired: Newcombe's hybrid score interval"
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """Answers of both reports, and where each picture of the first lies in the second."""
+    """Answers of both reports, and where each image of the first lies in the second."""
 
     before: Answers
     after: Answers
@@ -84,14 +84,14 @@ class Pairing:
 
 
 def pair_answers(
-    before: Answers | None, after: Answers | None, *, same_pictures: bool
+    before: Answers | None, after: Answers | None, *, same_images: bool
 ) -> tuple[Pairing | None, tuple[str, ...]]:
-    """Pair the pictures of two reports.
+    """Pair the images of two reports.
 
     Returns:
-        The pairs, or None; and a sentence that says why there are none, unless other pictures are the reason.
+        The pairs, or None; and a sentence that says why there are none, unless other images are the reason.
     """
-    if not same_pictures:
+    if not same_images:
         return None, ()  # said already, and louder
     if before is None or after is None:
         which = "both reports" if before is None and after is None else "one report"
@@ -99,7 +99,7 @@ def pair_answers(
     order = same_order(before, after)
     if order is None:
         return None, (
-            "The answers of the two reports cannot be brought together picture by picture, because files or labels "
+            "The answers of the two reports cannot be brought together image by image, because files or labels "
             "have other names, so accuracies are compared as two shares.",
         )
     return Pairing(before, after, order), ()
@@ -112,7 +112,7 @@ def accuracy_difference(name: str, before: Share, after: Share, pairing: Pairing
         name: The subject.
         before: Its share of right answers in the first report.
         after: The same in the second.
-        pairing: Or None, where pictures cannot be paired.
+        pairing: Or None, where images cannot be paired.
         limits: How much may be lost.
     """
     method = _UNPAIRED

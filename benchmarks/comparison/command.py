@@ -114,7 +114,7 @@ def _parse_answers(file: TextIO, path: Path, subjects: Sequence[str]) -> Answers
             f"{path}: expected SHA-256 of 64 lower-case hex digits in the column sha256, got something else"
         )
     if not files:
-        raise DataError(f"{path}: expected a line for each picture, got none")
+        raise DataError(f"{path}: expected a line for each image, got none")
     return Answers(tuple(files), None if hashes is None else tuple(hashes), tuple(truth), columns)
 
 

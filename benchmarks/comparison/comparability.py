@@ -35,14 +35,14 @@ class Comparability:
     Attributes:
         same_machine: Whether times and memory are of the same kind of machine and the same threads.
         same_labels: Whether accuracies speak of the same question.
-        same_pictures: Whether they speak of the same pictures.
+        same_images: Whether they speak of the same images.
         differences: A sentence for each thing that differs, loudest first.
         not_compared: What therefore is not compared.
     """
 
     same_machine: bool
     same_labels: bool
-    same_pictures: bool
+    same_images: bool
     differences: tuple[str, ...]
     not_compared: tuple[NotMeasured, ...]
 
@@ -51,7 +51,7 @@ def find_comparability(before: Report, after: Report) -> Comparability:
     """Look at everything but the figures."""
     speed = [*_changed(before.machine, after.machine, _SPEED_FIELDS), *_threads(before, after)]
     same_labels = set(before.data.images_per_label) == set(after.data.images_per_label)
-    same_pictures = before.data.sha256 == after.data.sha256
+    same_images = before.data.sha256 == after.data.sha256
     loud: list[str] = []
     not_compared: list[NotMeasured] = []
     if speed:
@@ -60,15 +60,15 @@ def find_comparability(before: Report, after: Report) -> Comparability:
         not_compared.append(NotMeasured("latency, throughput, cold start, memory, install size", what))
     if not same_labels:
         loud.append("OTHER LABELS: accuracies are not compared.")
-        not_compared.append(NotMeasured("accuracy", "the reports' pictures have other labels"))
-    elif not same_pictures:
+        not_compared.append(NotMeasured("accuracy", "the reports' images have other labels"))
+    elif not same_images:
         loud.append(
-            f"OTHER PICTURES ({before.data.source}, {before.data.images}, and {after.data.source}, "
+            f"OTHER IMAGES ({before.data.source}, {before.data.images}, and {after.data.source}, "
             f"{after.data.images}): accuracies are compared as those of two samples, so a difference may also be one "
-            "between the pictures."
+            "between the images."
         )
     quiet = [*_models(before, after), *_sentences(before, after)]
-    return Comparability(not speed, same_labels, same_pictures, (*loud, *quiet), tuple(not_compared))
+    return Comparability(not speed, same_labels, same_images, (*loud, *quiet), tuple(not_compared))
 
 
 def _threads(before: Report, after: Report) -> list[str]:

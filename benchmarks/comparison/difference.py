@@ -36,7 +36,7 @@ class Context:
 
     Attributes:
         grounds: What may be compared.
-        pairing: Answers picture by picture, or None.
+        pairing: Answers image by image, or None.
         reference: The model that latencies are divided by, or None.
         folder_drift: How much longer ``keras-predict`` took for a folder in the second report, as a share, or None.
         start_drift: How much longer ``keras-function`` took for a cold start in it, or None.
@@ -173,7 +173,7 @@ def compare_reports(
     _check_valid(after, names[1])
     first, second = ({subject.name: subject for subject in report.subjects} for report in (before, after))
     grounds = find_comparability(before, after)
-    pairing, remark = pair_answers(answers_before, answers_after, same_pictures=grounds.same_pictures)
+    pairing, remark = pair_answers(answers_before, answers_after, same_images=grounds.same_images)
     found = _find_reference(reference, first, second, limits)
     usable = found if isinstance(found, Reference) and grounds.same_machine else None
     folders = folder_drift(first.get(KERAS_PREDICT), second.get(KERAS_PREDICT)) if grounds.same_machine else None

@@ -39,7 +39,7 @@ class Outcome(str, enum.Enum):
     WITHIN = "within"
     """Neither."""
     SHOWN = "shown"
-    """Not judged: another figure says it better, or it is no figure of an artefact."""
+    """Not judged: another figure says it better, or it is no figure of an artifact."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Side:
         tool: With which version.
         model_name: What it measured.
         cpu_model: On what.
-        images: On how many pictures.
+        images: On how many images.
     """
 
     name: str

@@ -87,14 +87,14 @@ class ArtifactSubject(Subject):
         """What runs the operators."""
         return delegate_of(self._classifier.engine)
 
-    def decode(self, picture: Path) -> ImageU8:
-        """Read and decode a picture file; one that is the model's input already is prepared too."""
+    def decode(self, image: Path) -> ImageU8:
+        """Read and decode an image file; one that is the model's input already is prepared too."""
         from edge_runtime.image_files import BIN_SUFFIX
         from edge_runtime.preprocess import load_image, load_prepared
 
-        if picture.suffix.lower() == BIN_SUFFIX:
-            return load_prepared(picture, self._classifier.input_spec)
-        return load_image(picture)
+        if image.suffix.lower() == BIN_SUFFIX:
+            return load_prepared(image, self._classifier.input_spec)
+        return load_image(image)
 
     def prepare(self, image_hwc_rgb_u8: ImageU8) -> ImageU8:
         """Crop and resize."""
@@ -109,7 +109,7 @@ class ArtifactSubject(Subject):
         return self._classifier.rank(self._classifier.probabilities_of(output), top_k=5)
 
     def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities of all pictures, one after another."""
+        """Probabilities of all images, one after another."""
         import numpy as np
 
         return np.stack([self._classifier.probabilities(np.array(image)) for image in images_nhwc_rgb_u8])
@@ -131,7 +131,7 @@ class ArtifactSubject(Subject):
         """Refuse to report a figure of a process that a device could not have."""
         if is_training_loaded():
             raise EngineError(
-                "TensorFlow, Keras or JAX was imported while an artefact was measured; nothing of it is reported"
+                "TensorFlow, Keras or JAX was imported while an artifact was measured; nothing of it is reported"
             )
 
     def close(self) -> None:

@@ -25,10 +25,10 @@ _TOP_K = 3
 
 
 class _ClassifierPool:
-    """Counts the workers' interpreters and the pictures that they take.
+    """Counts the workers' interpreters and the images that they take.
 
-    A worker takes its next picture when it has finished the one before, so between two moments as many are taken as are
-    finished, give or take one in work. Results tell less: they come in the order of the pictures, so a slow one holds
+    A worker takes its next image when it has finished the one before, so between two moments as many are taken as are
+    finished, give or take one in work. Results tell less: they come in the order of the images, so a slow one holds
     back those of the other workers, and its end lets out a crowd that was not finished in that moment.
     """
 
@@ -48,8 +48,8 @@ class _ClassifierPool:
                 self.taken_early = self.taken
         return classifier
 
-    def pictures(self) -> Iterator[Path]:
-        """The pictures, again and again until it is over; never two threads at once."""
+    def images(self) -> Iterator[Path]:
+        """The images, again and again until it is over; never two threads at once."""
         for path in itertools.cycle(self._paths):
             if self.is_over:
                 return
@@ -61,25 +61,25 @@ class _ClassifierPool:
 def run_offline(request: AskOffline, open_classifier: Callable[[], Classifier]) -> OfflineRun:
     """Classify files for a while; time begins when every worker has opened its interpreter and caught up.
 
-    A picture that cannot be classified takes its time and does not count.
+    An image that cannot be classified takes its time and does not count.
 
     Args:
         request: What to do.
         open_classifier: Opens one for each worker, which closes it.
 
     Raises:
-        EngineError: Not one of the pictures could be classified.
+        EngineError: Not one of the images could be classified.
         EdgeKitError: The model cannot be opened.
     """
     import cv2
 
     from edge_runtime.pipeline.folder import classify_files
 
-    paths = read_paths(request.pictures)
+    paths = read_paths(request.paths)
     crowd = _ClassifierPool(paths, open_classifier, request.workers)
     # Several workers set OpenCV to one thread, which what is measured next in this process would keep.
     threads = cv2.getNumThreads()
-    results = classify_files(crowd.pictures(), crowd.open(), crowd.open, workers=request.workers, top_k=_TOP_K)
+    results = classify_files(crowd.images(), crowd.open(), crowd.open, workers=request.workers, top_k=_TOP_K)
     try:
         _skip_early(results, crowd)
         return _count(results, crowd, request.duration_s, len(paths))
@@ -96,7 +96,7 @@ def _skip_early(results: Iterator[Result], crowd: _ClassifierPool) -> None:
             return
 
 
-def _count(results: Iterator[Result], crowd: _ClassifierPool, duration_s: float, pictures: int) -> OfflineRun:
+def _count(results: Iterator[Result], crowd: _ClassifierPool, duration_s: float, images: int) -> OfflineRun:
     before, wall_ns, cpu_ns = crowd.taken, time.perf_counter_ns(), time.process_time_ns()
     classified = failed = 0
     for result in results:
@@ -107,13 +107,13 @@ def _count(results: Iterator[Result], crowd: _ClassifierPool, duration_s: float,
             continue
         if classified:
             return OfflineRun(max(1, crowd.taken - before - failed), spent_ns, time.process_time_ns() - cpu_ns)
-        if isinstance(result, Failed) and failed >= pictures:
-            raise EngineError(f"not one of {pictures} pictures could be classified ({result.source}: {result.message})")
+        if isinstance(result, Failed) and failed >= images:
+            raise EngineError(f"not one of {images} images could be classified ({result.source}: {result.message})")
     raise EngineError("the folder pipeline ended by itself")
 
 
 FRAME_SIZE_WH = (1280, 720)
-_MOST_PICTURES = 10  # 28 MB; more would not change what a model does
+_MOST_IMAGES = 10  # 28 MB; more would not change what a model does
 _ROUNDING = 1e-9  # 0.1 s at 30 frames a second are 3 frames, also in binary
 
 
@@ -162,15 +162,15 @@ def run_camera(request: AskCamera, classifier: Classifier) -> CameraTrace:
     """Follow a paced camera through the camera loop.
 
     Args:
-        request: What to do; all of its pictures are shown as frames of 1280x720, cut to that shape.
+        request: What to do; all of its images are shown as frames of 1280x720, cut to that shape.
         classifier: Answers one frame unseen first, so that it is warm for the size; it stays open.
 
     Raises:
-        EngineError: No picture can be shown, or the runtime failed.
+        EngineError: No image can be shown, or the runtime failed.
     """
     from edge_runtime.pipeline.camera import classify_frames
 
-    images = load_frames(read_paths(request.pictures))
+    images = load_frames(read_paths(request.paths))
     classifier.probabilities(classifier.prepare(images[0]))
     frames = frames_due(request.duration_s, request.fps)
     source = PacedSource(images, request.fps, frames)
@@ -186,10 +186,10 @@ def frames_due(duration_s: float, fps: float) -> int:
 
 
 def load_frames(paths: Sequence[Path], size_wh: tuple[int, int] = FRAME_SIZE_WH) -> list[ImageU8]:
-    """Decode the first few readable pictures and bring all to one size, without distortion.
+    """Decode the first few readable images and bring all to one size, without distortion.
 
     Raises:
-        EngineError: Not one of them is a picture file that can be decoded.
+        EngineError: Not one of them is an image file that can be decoded.
     """
     from edge_runtime.preprocess import load_image
 
@@ -200,10 +200,10 @@ def load_frames(paths: Sequence[Path], size_wh: tuple[int, int] = FRAME_SIZE_WH)
             images.append(cover(load_image(path), size_wh))
         except ImageError as error:
             reason = f"{path}: {error}"
-        if len(images) == _MOST_PICTURES:
+        if len(images) == _MOST_IMAGES:
             break
     if not images:
-        raise EngineError(f"no picture can be shown as a camera frame ({reason})")
+        raise EngineError(f"no image can be shown as a camera frame ({reason})")
     return images
 
 
@@ -213,7 +213,7 @@ def cover(image_hwc_rgb_u8: ImageU8, size_wh: tuple[int, int]) -> ImageU8:
     import numpy as np
 
     height, width = image_hwc_rgb_u8.shape[:2]
-    # Cut first: a picture of 1 x 10,000 pixels that is resized first takes 50 GB.
+    # Cut first: an image of 1 x 10,000 pixels that is resized first takes 50 GB.
     cut_w = max(1, min(width, height * size_wh[0] // size_wh[1]))
     cut_h = max(1, min(height, width * size_wh[1] // size_wh[0]))
     left, top = (width - cut_w) // 2, (height - cut_h) // 2

@@ -60,18 +60,18 @@ class Subject(Stages, Protocol):
     """Runtime and version, such as ``litert 2.3.0``."""
 
     call: Callable[[ImageU8], object]
-    """What single-stream times: one prepared picture, uint8 [H, W, 3] RGB, to its probabilities."""
+    """What single-stream times: one prepared image, uint8 [H, W, 3] RGB, to its probabilities."""
 
     def delegate(self) -> str | None:
         """What runs the operators, or None where the runtime does not say."""
         ...
 
     def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities of all pictures: uint8 [N, H, W, 3] to float32 [N, labels]."""
+        """Probabilities of all images: uint8 [N, H, W, 3] to float32 [N, labels]."""
         ...
 
     def offline(self, request: AskOffline) -> OfflineRun:
-        """Classify picture files at full speed; raises EngineError where that does not apply."""
+        """Classify image files at full speed; raises EngineError where that does not apply."""
         ...
 
     def camera(self, request: AskCamera) -> CameraTrace:
@@ -123,7 +123,7 @@ def _open(spec: ChildSpec, import_runtime: Callable[[], Loader]) -> tuple[Subjec
     imported_ns = time.monotonic_ns()
     subject = load(spec)
     loaded_ns = time.monotonic_ns()
-    image = subject.decode(Path(spec.picture))
+    image = subject.decode(Path(spec.image))
     subject.postprocess(subject.invoke(subject.prepare(image)))
     answered_ns = time.monotonic_ns()
     subject.check()

@@ -60,14 +60,14 @@ class KerasSubject(Subject):
         """TensorFlow on the processor, since a GPU is hidden from this process."""
         return "cpu"
 
-    def decode(self, picture: Path) -> ImageU8:
-        """Read and decode a picture file as the device does."""
+    def decode(self, image: Path) -> ImageU8:
+        """Read and decode an image file as the device does."""
         from edge_runtime.image_files import BIN_SUFFIX
         from edge_runtime.preprocess import load_image, load_prepared
 
-        if picture.suffix.lower() == BIN_SUFFIX:
-            return load_prepared(picture, self._manifest.input)
-        return load_image(picture)
+        if image.suffix.lower() == BIN_SUFFIX:
+            return load_prepared(image, self._manifest.input)
+        return load_image(image)
 
     def prepare(self, image_hwc_rgb_u8: ImageU8) -> ImageU8:
         """Crop and resize as the device does."""
@@ -77,7 +77,7 @@ class KerasSubject(Subject):
 
     @abstractmethod
     def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
-        """One picture to the model's output, float32 [1, N] or [1, 1]."""
+        """One image to the model's output, float32 [1, N] or [1, 1]."""
 
     def postprocess(self, output: NDArray[np.float32]) -> object:
         """Widen and rank the best five."""
@@ -88,7 +88,7 @@ class KerasSubject(Subject):
         return [(self._manifest.labels[index], float(probabilities[index])) for index in order]
 
     def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities of all pictures, one after another."""
+        """Probabilities of all images, one after another."""
         import numpy as np
 
         return np.concatenate([self._call(np.array(image)) for image in images_nhwc_rgb_u8])
@@ -119,7 +119,7 @@ class KerasSubject(Subject):
 
 
 class PredictSubject(KerasSubject):
-    """``model.predict`` of one picture; all answers and a folder are computed in batches."""
+    """``model.predict`` of one image; all answers and a folder are computed in batches."""
 
     def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
         """``model.predict`` of a batch of one."""
@@ -127,7 +127,7 @@ class PredictSubject(KerasSubject):
             return self._model.predict(prepared_hwc_rgb_u8[None], verbose=0)
 
     def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities of all pictures, in batches."""
+        """Probabilities of all images, in batches."""
         import numpy as np
 
         starts = range(0, len(images_nhwc_rgb_u8), _BATCH)
@@ -143,7 +143,7 @@ class PredictSubject(KerasSubject):
 
         # OpenCV's own threads would compete with ours for the same cores, as in the device's folder loop.
         cv2.setNumThreads(1)
-        paths = itertools.cycle(read_paths(request.pictures))
+        paths = itertools.cycle(read_paths(request.paths))
         with ThreadPoolExecutor(request.workers) as pool, _one_sentence():
 
             def submit() -> list[Future[ImageU8]]:
@@ -154,7 +154,7 @@ class PredictSubject(KerasSubject):
 
 
 class FunctionSubject(KerasSubject):
-    """The model as a ``tf.function`` traced for one picture, numpy in and numpy out.
+    """The model as a ``tf.function`` traced for one image, numpy in and numpy out.
 
     Args:
         model: As for `KerasSubject`.

@@ -20,13 +20,13 @@ _FIRST_WARM_UP_S = 0.2  # of a process: long enough for a frequency governor to 
 _PREDICT_QUERIES = 2
 _SWEEP_BURST_S = 0.1
 _SWEEP_QUERIES = 10
-_STAGE_PICTURES = 50
-_KERAS_STAGE_PICTURES = 20
-_QUICK_STAGE_PICTURES = 20
-_QUICK_KERAS_STAGE_PICTURES = 8
+_STAGE_IMAGES = 50
+_KERAS_STAGE_IMAGES = 20
+_QUICK_STAGE_IMAGES = 20
+_QUICK_KERAS_STAGE_IMAGES = 8
 _KERAS_BYTES = 1_200_000_000
 _ARTIFACT_BYTES = 200_000_000
-_USABLE = 0.8  # of the free memory; the rest is for the page cache, which holds pictures and models
+_USABLE = 0.8  # of the free memory; the rest is for the page cache, which holds images and models
 
 
 def burst(plan: SubjectPlan, settings: Settings, images: str, *, is_first: bool) -> AskBurst:
@@ -45,11 +45,11 @@ def sweep_burst(images: str, *, is_first: bool) -> AskBurst:
     return AskBurst(images, _FIRST_WARM_UP_S if is_first else _WARM_UP_S, _SWEEP_BURST_S, _SWEEP_QUERIES)
 
 
-def stage_pictures(plan: SubjectPlan, settings: Settings) -> int:
-    """Over how many picture files the stages are timed; fewer with Keras, whose calls can take a tenth of a second."""
+def stage_images(plan: SubjectPlan, settings: Settings) -> int:
+    """Over how many image files the stages are timed; fewer with Keras, whose calls can take a tenth of a second."""
     if settings.quick:
-        return _QUICK_KERAS_STAGE_PICTURES if plan.is_keras else _QUICK_STAGE_PICTURES
-    return _KERAS_STAGE_PICTURES if plan.is_keras else _STAGE_PICTURES
+        return _QUICK_KERAS_STAGE_IMAGES if plan.is_keras else _QUICK_STAGE_IMAGES
+    return _KERAS_STAGE_IMAGES if plan.is_keras else _STAGE_IMAGES
 
 
 def offline_bursts(plan: SubjectPlan, settings: Settings, session: int) -> int:

@@ -22,18 +22,18 @@ class ChildSpec:
         model: A bundle (artifact child) or a run directory (Keras child), absolute.
         variant: The artifact's variant, ``keras-predict``, ``keras-function`` or ``keras-xla``.
         threads: Threads inside one inference.
-        picture: The picture file of the first answer, absolute.
+        image: The image file of the first answer, absolute.
     """
 
     model: str
     variant: str
     threads: int
-    picture: str
+    image: str
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The child's first line: it has answered its first picture.
+    """The child's first line: it has answered its first image.
 
     The moments are nanoseconds of ``time.monotonic_ns``, which all processes share.
 
@@ -43,7 +43,7 @@ class Opened:
         started_ns: Its first line of Python.
         imported_ns: The libraries are imported.
         loaded_ns: The model is open.
-        answered_ns: The first picture is classified.
+        answered_ns: The first image is classified.
     """
 
     runtime: str
@@ -56,7 +56,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class AskAnswers:
-    """Answer all pictures.
+    """Answer all images.
 
     Attributes:
         images: ``.npy`` file, uint8 [N, H, W, 3] RGB.
@@ -69,7 +69,7 @@ class AskAnswers:
 
 @dataclass(frozen=True)
 class AskBurst:
-    """Time single calls, one after another, on prepared pictures in turn.
+    """Time single calls, one after another, on prepared images in turn.
 
     Attributes:
         images: ``.npy`` file, uint8 [N, H, W, 3] RGB.
@@ -86,43 +86,43 @@ class AskBurst:
 
 @dataclass(frozen=True)
 class AskStages:
-    """Time decoding, preprocessing, inference and postprocessing apart, of each picture file in turn.
+    """Time decoding, preprocessing, inference and postprocessing apart, of each image file in turn.
 
     Attributes:
-        pictures: Text file with a path a line.
+        paths: Text file with a path a line.
         images: How many at most.
     """
 
-    pictures: str
+    paths: str
     images: int
 
 
 @dataclass(frozen=True)
 class AskOffline:
-    """Classify picture files at full speed, as ``edge-run classify`` does a folder.
+    """Classify image files at full speed, as ``edge-run classify`` does a folder.
 
     Attributes:
-        pictures: Text file with a path a line; they are taken again from the start where there are too few.
+        paths: Text file with a path a line; they are taken again from the start where there are too few.
         workers: Threads, each with an interpreter of its own.
         duration_s: Go on for so long.
     """
 
-    pictures: str
+    paths: str
     workers: int
     duration_s: float
 
 
 @dataclass(frozen=True)
 class AskCamera:
-    """Play decoded pictures as a paced camera through the camera loop.
+    """Play decoded images as a paced camera through the camera loop.
 
     Attributes:
-        pictures: Text file with a path a line.
+        paths: Text file with a path a line.
         fps: Rate of the camera.
         duration_s: Go on for so long.
     """
 
-    pictures: str
+    paths: str
     fps: float
     duration_s: float
 
@@ -161,7 +161,7 @@ class Burst:
 
 @dataclass(frozen=True)
 class StageTimes:
-    """One entry a picture, in nanoseconds."""
+    """One entry an image, in nanoseconds."""
 
     decode_ns: tuple[int, ...]
     preprocess_ns: tuple[int, ...]
@@ -171,7 +171,7 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class OfflineRun:
-    """Pictures that were classified after every worker had opened its interpreter, and what they took."""
+    """Images that were classified after every worker had opened its interpreter, and what they took."""
 
     images: int
     wall_ns: int

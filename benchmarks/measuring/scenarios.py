@@ -126,21 +126,21 @@ class Conditions:
 
     Args:
         settings: How they are measured.
-        pictures: What they are measured on.
+        images: What they are measured on.
         folder: Scratch folder; answers are written there.
 
     Attributes:
         settings: As given.
-        images: The ``.npy`` file of the prepared pictures.
-        paths: Text file with the path of each picture file, one a line; see `EvaluationSet`.
-        count: Number of pictures.
+        images: The ``.npy`` file of the prepared images.
+        paths: Text file with the path of each image file, one a line; see `EvaluationSet`.
+        count: Number of images.
         folder: As given.
     """
 
-    def __init__(self, settings: Settings, pictures: EvaluationSet, folder: Path) -> None:
-        self.settings, self.folder, self.count = settings, folder.resolve(), len(pictures.samples)
-        self.images, self.paths = str(pictures.images.resolve()), str(pictures.paths_file.resolve())
-        self._first = pictures.samples[0].path
+    def __init__(self, settings: Settings, images: EvaluationSet, folder: Path) -> None:
+        self.settings, self.folder, self.count = settings, folder.resolve(), len(images.samples)
+        self.images, self.paths = str(images.images.resolve()), str(images.paths_file.resolve())
+        self._first = images.samples[0].path
         self._random = random.Random(settings.seed)  # noqa: S311 - an order, not a secret
 
     def open(self, plan: SubjectPlan, threads: int | None = None) -> Session:
@@ -148,7 +148,7 @@ class Conditions:
         return Session(
             plan,
             threads=threads or self.settings.threads,
-            picture=self._first,
+            image=self._first,
             folder=self.folder,
             timeout_s=self.settings.timeout_s,
         )
@@ -248,16 +248,16 @@ def _ask_answers(entrant: MeasuredSubject, conditions: Conditions) -> None:
     answered = entrant.session.ask(AskAnswers(conditions.images, str(file)), Answered)
     probabilities = np.load(file, allow_pickle=False)
     if probabilities.ndim != 2 or len(probabilities) != conditions.count:
-        raise EngineError(f"expected an answer for each of {conditions.count} pictures, got {probabilities.shape}")
+        raise EngineError(f"expected an answer for each of {conditions.count} images, got {probabilities.shape}")
     if not np.isfinite(probabilities).all():
         wrong = int((~np.isfinite(probabilities).all(axis=1)).sum())
-        raise EngineError(f"expected probabilities, got no numbers (NaN) for {wrong} of {conditions.count} pictures")
+        raise EngineError(f"expected probabilities, got no numbers (NaN) for {wrong} of {conditions.count} images")
     entrant.measurement.tensorflow_loaded = answered.tensorflow_loaded
     entrant.measurement.probabilities = probabilities.astype(np.float32, copy=False)
 
 
 def _ask_stages(entrant: MeasuredSubject, conditions: Conditions) -> None:
-    images = pace.stage_pictures(entrant.plan, conditions.settings)
+    images = pace.stage_images(entrant.plan, conditions.settings)
     entrant.measurement.stages = entrant.session.ask(AskStages(conditions.paths, images), StageTimes)
 
 

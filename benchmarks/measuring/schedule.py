@@ -43,7 +43,7 @@ def steps(plans: Sequence[SubjectPlan], settings: Settings) -> int:
 def measure_all(
     plans: Sequence[SubjectPlan],
     settings: Settings,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     folder: Path,
     progress: Progress,
     meter: Meter | None = None,
@@ -53,7 +53,7 @@ def measure_all(
     Args:
         plans: The subjects.
         settings: How they are measured.
-        pictures: What they are measured on.
+        images: What they are measured on.
         folder: Scratch folder.
         progress: Called with the number of pieces of work that are over; `steps` tells how many there are.
         meter: Tells the energy of the single-stream bursts.
@@ -61,7 +61,7 @@ def measure_all(
     Returns:
         One measurement a subject, in the same order.
     """
-    conditions = Conditions(settings, pictures, folder)
+    conditions = Conditions(settings, images, folder)
     entrants = [MeasuredSubject(plan, pace.steps_of(plan, settings), progress) for plan in plans]
     try:
         for entrant in entrants:

@@ -49,7 +49,7 @@ class Start:
         interpreter_ns: Until the child's first line of Python.
         import_ns: Importing the libraries.
         load_ns: Opening the model.
-        first_ns: Decoding, preparing and classifying the first picture.
+        first_ns: Decoding, preparing and classifying the first image.
     """
 
     interpreter_ns: int
@@ -73,7 +73,7 @@ class Measurement:
         runtime: Runtime and version.
         delegate: What runs the operators, or None.
         tensorflow_loaded: Whether TensorFlow, Keras or JAX was in the process.
-        probabilities: float32 [pictures, labels], or None.
+        probabilities: float32 [images, labels], or None.
         starts: Cold starts.
         bursts: Single-stream bursts; index i is round i of the whole benchmark, over all sessions, for every subject.
         stages: Or None.
@@ -122,22 +122,22 @@ class Session:
     Args:
         plan: The model and the program that opens it.
         threads: Threads inside one inference.
-        picture: The picture file of its first answer.
+        image: The image file of its first answer.
         folder: Scratch folder, also the child's working directory, so that a file called ``numpy.py`` in the user's
             own is not imported.
         timeout_s: After so many seconds without an answer, to any request, the child is killed.
 
     Attributes:
-        opened: What the child said when it had answered its first picture.
+        opened: What the child said when it had answered its first image.
         start: How long that took.
 
     Raises:
         EngineError: The model could not be opened, or the child crashed, was killed, or gave no answer in time.
     """
 
-    def __init__(self, plan: SubjectPlan, *, threads: int, picture: Path, folder: Path, timeout_s: float) -> None:
+    def __init__(self, plan: SubjectPlan, *, threads: int, image: Path, folder: Path, timeout_s: float) -> None:
         self._timeout_s, self._buffer, self._end_reason = timeout_s, b"", ""
-        spec = ChildSpec(str(plan.model), plan.name, threads, str(picture.resolve()))
+        spec = ChildSpec(str(plan.model), plan.name, threads, str(image.resolve()))
         self._stderr: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the session
         self._replies_fd, child_fd = os.pipe()
         command = [sys.executable, "-m", plan.module, json.dumps(to_mapping(spec)), str(child_fd)]

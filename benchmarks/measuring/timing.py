@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 _NS_PER_S = 1_000_000_000
 _WARM_UP_CALLS = 2
 _STAGES_WARM_UP_S = 0.1
-_PICTURES_IN_TURN = 8  # enough that no call sees what the last one saw, few enough to stay out of the memory figures
+_IMAGES_IN_TURN = 8  # enough that no call sees what the last one saw, few enough to stay out of the memory figures
 
 
 class Stages(Protocol):
-    """The stages of classifying one picture file, one by one, as the device takes them."""
+    """The stages of classifying one image file, one by one, as the device takes them."""
 
-    def decode(self, picture: Path) -> ImageU8:
+    def decode(self, image: Path) -> ImageU8:
         """Read and decode: uint8 [height, width, 3] RGB."""
         ...
 
@@ -33,7 +33,7 @@ class Stages(Protocol):
         ...
 
     def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> Any:
-        """The model's raw output for one prepared picture."""
+        """The model's raw output for one prepared image."""
         ...
 
     def postprocess(self, output: Any) -> object:
@@ -42,18 +42,18 @@ class Stages(Protocol):
 
 
 def time_burst(call: Callable[[ImageU8], object], request: AskBurst) -> Burst:
-    """Time single calls on a few pictures in turn; see `AskBurst`.
+    """Time single calls on a few images in turn; see `AskBurst`.
 
-    The pictures are copied out of the mapped file beforehand: no page of it is fetched inside a timed call.
+    The images are copied out of the mapped file beforehand: no page of it is fetched inside a timed call.
     """
     import numpy as np
 
     images = np.load(request.images, mmap_mode="r")
-    pictures: list[ImageU8] = [np.array(images[index]) for index in spread(len(images), _PICTURES_IN_TURN)]
+    inputs: list[ImageU8] = [np.array(images[index]) for index in spread(len(images), _IMAGES_IN_TURN)]
     del images
-    warm_up(call, pictures, request.warm_up_s)
+    warm_up(call, inputs, request.warm_up_s)
     waited_before_ns, cpu_before_ns = run_queue_wait_ns(), time.process_time_ns()
-    latencies_ns = time_calls(call, pictures, request.duration_s, request.queries)
+    latencies_ns = time_calls(call, inputs, request.duration_s, request.queries)
     cpu_ns, waited_ns = time.process_time_ns() - cpu_before_ns, run_queue_wait_ns()
     # The sum falls when a thread ends in between.
     known = waited_ns is not None and waited_before_ns is not None
@@ -63,7 +63,7 @@ def time_burst(call: Callable[[ImageU8], object], request: AskBurst) -> Burst:
 
 def time_calls(
     call: Callable[[ImageU8], object],
-    pictures: Sequence[ImageU8],
+    paths: Sequence[ImageU8],
     duration_s: float,
     queries: int,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
@@ -71,11 +71,11 @@ def time_calls(
     """Time each call by itself, in nanoseconds and in order, until both their sum and their number are reached."""
     latencies_ns: list[int] = []
     total_ns, wanted_ns = 0, int(duration_s * _NS_PER_S)
-    turn = itertools.cycle(pictures)
+    turn = itertools.cycle(paths)
     while total_ns < wanted_ns or len(latencies_ns) < queries:
-        picture = next(turn)
+        image = next(turn)
         before_ns = clock_ns()
-        call(picture)
+        call(image)
         latency_ns = clock_ns() - before_ns
         latencies_ns.append(latency_ns)
         total_ns += latency_ns
@@ -84,30 +84,30 @@ def time_calls(
 
 def warm_up(
     call: Callable[[ImageU8], object],
-    pictures: Sequence[ImageU8],
+    paths: Sequence[ImageU8],
     duration_s: float,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> int:
     """Call until so much time and at least 2 calls are over; gives the number of calls."""
     start_ns, calls = clock_ns(), 0
     while calls < _WARM_UP_CALLS or clock_ns() - start_ns < duration_s * _NS_PER_S:
-        call(pictures[calls % len(pictures)])
+        call(paths[calls % len(paths)])
         calls += 1
     return calls
 
 
 def time_stages(stages: Stages, request: AskStages) -> StageTimes:
-    """Time the stages apart, each picture file in turn, as one picture after another goes through a device.
+    """Time the stages apart, each image file in turn, as one image after another goes through a device.
 
     Every inference follows a decoding, which leaves the caches to it as they are on a device: its stage may take longer
     than a single-stream call, which follows another.
 
     Raises:
-        EdgeKitError: A picture cannot be used, or the runtime failed.
+        EdgeKitError: An image cannot be used, or the runtime failed.
     """
-    paths = read_paths(request.pictures)
+    paths = read_paths(request.paths)
     if not paths:
-        raise EngineError(f"{request.pictures}: expected a list of pictures, got an empty file")
+        raise EngineError(f"{request.paths}: expected a list of images, got an empty file")
     chosen = [paths[index] for index in spread(len(paths), request.images)]
     until_s = time.perf_counter() + _STAGES_WARM_UP_S
     for path in itertools.cycle(chosen):
@@ -134,7 +134,7 @@ def _time_file(stages: Stages, path: Path) -> tuple[int, int, int, int]:
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """At most ``wanted`` indices, evenly over ``range(count)``: pictures often come sorted by label."""
+    """At most ``wanted`` indices, evenly over ``range(count)``: images often come sorted by label."""
     taken = min(count, max(1, wanted))
     return [index * count // taken for index in range(taken)]
 
@@ -150,7 +150,7 @@ def memory() -> Memory:
     """Resident memory of this process: highest so far, and now.
 
     The peak is read from ``VmHWM``: Linux lets ``ru_maxrss`` begin with the memory of the process that spawned this
-    one, so a parent that has decoded a thousand pictures would lend its size to every child.
+    one, so a parent that has decoded a thousand images would lend its size to every child.
     """
     status = Path("/proc/self/status")
     found: dict[str, int] = {}

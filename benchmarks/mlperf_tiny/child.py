@@ -1,7 +1,7 @@
 """Child program for one model file: ``python -m benchmarks.mlperf_tiny.child REQUEST.json``.
 
-Accuracy mode answers every picture once. Single-stream mode is LoadGen's: the next query is issued when the last one
-has been answered, until there were enough queries and enough time has passed. A query is one picture as uint8 pixels in
+Accuracy mode answers every image once. Single-stream mode is LoadGen's: the next query is issued when the last one
+has been answered, until there were enough queries and enough time has passed. A query is one image as uint8 pixels in
 memory, its answer the probabilities of all classes: the model's own input format and back is inside.
 """
 
@@ -32,7 +32,7 @@ def single_stream(
 
     Args:
         classifier: The opened model.
-        images_nhwc_rgb_u8: Pictures, taken in turn.
+        images_nhwc_rgb_u8: Images, taken in turn.
         queries: At least so many queries,
         duration_s: and for at least so long.
     """
@@ -52,7 +52,7 @@ def single_stream(
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
-    """Open the model, answer all pictures, time single-stream queries; the latencies go to a file of their own."""
+    """Open the model, answer all images, time single-stream queries; the latencies go to a file of their own."""
     images = np.load(request["images"], allow_pickle=False)
     low, high = request["input_range"]
     foreign = Foreign(tuple(request["labels"]), Crop.STRETCH, (low, high))

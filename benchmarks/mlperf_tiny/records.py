@@ -25,10 +25,10 @@ class ModelRow:
         bytes: Its size.
         sha256: Its hash.
         runtime: Runtime and version.
-        accuracy: Top-1 over all evaluation pictures.
+        accuracy: Top-1 over all evaluation images.
         held_out: Top-1 over the half that our int8 file was not calibrated with.
-        known: Top-1 of the published file on these pictures as known beforehand, 0..1; None for our own files, and
-            where the pictures are not the published 200.
+        known: Top-1 of the published file on these images as known beforehand, 0..1; None for our own files, and
+            where the images are not the published 200.
         reaches_target: Whether ``accuracy`` is at least the published target.
         latency: Single-stream.
         peak_bytes: Largest resident memory of the process.
@@ -56,13 +56,13 @@ class TinyReport:
         created_at: UTC, ISO 8601.
         command: As typed.
         machine: See `benchmarks.machine.MachineRecord`.
-        pictures: Evaluation pictures.
+        images: Evaluation images.
         target: Published top-1 that must be reached, 0..1.
         min_queries: Least number of single-stream queries.
         min_duration_s: Least duration of single-stream.
         threads: Threads inside one inference.
         keras_accuracy: Of the published Keras model on the half that checked our conversion; None where not measured.
-        keras_known: The same on all pictures as known beforehand, or None.
+        keras_known: The same on all images as known beforehand, or None.
         load_before: Load average of the minute before.
         load_after: Load average of the last minute.
         rows: The files.
@@ -92,7 +92,7 @@ def render(report: TinyReport) -> str:
     lines = [
         "# MLPerf Tiny, image classification: ResNet8",
         "",
-        f"{report.pictures} evaluation pictures; target of the closed division: top-1 of at least {TARGET:.0%}. "
+        f"{report.pictures} evaluation images; target of the closed division: top-1 of at least {TARGET:.0%}. "
         f"{plain(str(machine.get('cpu_model', 'unknown processor')))}, {report.threads} thread; load "
         f"{report.load_before:.1f} before and {report.load_after:.1f} after.",
         "",
@@ -135,10 +135,10 @@ def _notes(report: TinyReport) -> list[str]:
     notes = [
         f"Single-stream as LoadGen has it: p90 over at least {report.min_queries:,} queries and "
         f"{report.min_duration_s:g} s, one after another, each file in a fresh process. A query is the pixels of one "
-        "picture in memory, its answer the probabilities of all classes. This is no MLPerf submission.",
-        "Ours is edge-convert run of the published Keras file. Half of the pictures calibrate its int8 file, "
+        "image in memory, its answer the probabilities of all classes. This is no MLPerf submission.",
+        "Ours is edge-convert run of the published Keras file. Half of the images calibrate its int8 file, "
         "because the task's files hold no others; the other half is the held-out one.",
-        f"{report.pictures} pictures are few: the intervals tell how far another set of as many might lie from these.",
+        f"{report.pictures} images are few: the intervals tell how far another set of as many might lie from these.",
     ]
     if report.keras_accuracy is not None:
         known = "" if report.keras_known is None else f", and {report.keras_known:.1%} is known on all"

@@ -22,7 +22,7 @@ from benchmarks.mlperf_tiny.task import (
     INT8_FILE,
     KERAS_FILE,
     KNOWN_HITS,
-    KNOWN_PICTURES,
+    KNOWN_IMAGES,
     LABELS,
     TARGET,
     VARIANTS,
@@ -66,7 +66,7 @@ class FileSeen:
     Attributes:
         file: The model file.
         runtime: Runtime and version.
-        answers: int64 [N], class index of each picture.
+        answers: int64 [N], class index of each image.
         latencies_ns: int64 [queries], in order.
         peak_bytes: Largest resident memory of the process.
     """
@@ -194,6 +194,6 @@ def _share(answers: NDArray[np.int64], truth: NDArray[np.int64]) -> Share:
 
 
 def _known(file: str, task: Task) -> float | None:
-    """What is known of a published file holds for the published pictures only."""
+    """What is known of a published file holds for the published images only."""
     hits = KNOWN_HITS.get(file)
-    return hits / KNOWN_PICTURES if hits is not None and len(task.truth) == KNOWN_PICTURES else None
+    return hits / KNOWN_IMAGES if hits is not None and len(task.truth) == KNOWN_IMAGES else None

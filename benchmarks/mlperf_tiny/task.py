@@ -33,13 +33,13 @@ INPUT_RANGE = (0.0, 255.0)
 TARGET = 0.85
 """Top-1 that a closed-division submission must reach: MLPerf Tiny's rules, image classification."""
 
-# Hits of 200 as measured with the published files: h5 and float 85.5 %, int8 85.0 %. They hold for those pictures only.
-KNOWN_PICTURES = 200
+# Hits of 200 as measured with the published files: h5 and float 85.5 %, int8 85.0 %. They hold for those images only.
+KNOWN_IMAGES = 200
 KNOWN_HITS = {KERAS_FILE: 171, FLOAT_FILE: 171, INT8_FILE: 170}
 
 WHERE_FROM = (
     "take pretrainedResnet.h5, pretrainedResnet.tflite and pretrainedResnet_quant.tflite from "
-    "benchmark/training/image_classification/trained_models of the project mlcommons/tiny, its evaluation pictures "
+    "benchmark/training/image_classification/trained_models of the project mlcommons/tiny, its evaluation images "
     f"(.bin files and {LABELS_CSV}) from the project eembc/energyrunner, folder datasets/ic01, put these into a folder "
     f"{EVALUATION} beside the models, and give the whole with --data FOLDER"
 )
@@ -51,7 +51,7 @@ class Task:
 
     Attributes:
         folder: Holds the published files.
-        samples: The evaluation pictures with the names of their classes; half calibrates our conversion (``train``),
+        samples: The evaluation images with the names of their classes; half calibrates our conversion (``train``),
             the other half checks it (``validation``).
         truth: int64 [N], class index of each.
         images_nhwc_rgb_u8: uint8 [N, 32, 32, 3].
@@ -64,12 +64,12 @@ class Task:
 
     @property
     def held_out(self) -> NDArray[np.bool_]:
-        """Which pictures, bool [N], our conversion was not calibrated with."""
+        """Which images, bool [N], our conversion was not calibrated with."""
         return np.array([sample.split is Split.VALIDATION for sample in self.samples])
 
 
 def read_task(folder: Path) -> Task:
-    """Find the published files and read the evaluation pictures.
+    """Find the published files and read the evaluation images.
 
     Raises:
         DatasetError: Something is missing, or is not what the project publishes.
@@ -94,7 +94,7 @@ def read_task(folder: Path) -> Task:
 
 
 def halved(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """Of every class, each second picture calibrates, so that both halves have the same classes."""
+    """Of every class, each second image calibrates, so that both halves have the same classes."""
     seen: dict[str, int] = {}
     result = []
     for sample in samples:
@@ -117,18 +117,18 @@ class Converted:
         files: By variant.
         keras_accuracy: Of the published Keras model on the half that checks, as the conversion measured it; None where
             it did not.
-        keras_pictures: Pictures of that half.
+        keras_images: Images of that half.
     """
 
     files: dict[Variant, Path]
     keras_accuracy: float | None
-    keras_pictures: int
+    keras_images: int
 
 
 def convert(task: Task, scratch: Path) -> Converted:
     """Run ``edge-convert run`` in a process of its own.
 
-    One half of the evaluation pictures calibrates and the other half checks: the pictures that CIFAR-10 trains with are
+    One half of the evaluation images calibrates and the other half checks: the images that CIFAR-10 trains with are
     not part of the task's files. Accuracy is then measured on both, so that the calibrated half flatters int8 a little;
     the table tells the other half apart.
 

@@ -11,8 +11,8 @@ import click
 from edge_runtime.cli_support import run_cli
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-_PICTURES, _ROUNDS = 200, 5
-_QUICK_PICTURES, _QUICK_ROUNDS = 40, 3
+_IMAGES, _ROUNDS = 200, 5
+_QUICK_IMAGES, _QUICK_ROUNDS = 40, 3
 _TIMEOUT_S = 600.0
 # What make bench leaves of the built-in set.
 _DEMO, _DEMO_RUN = Path("bundles/smileys"), Path("runs/smileys")
@@ -32,7 +32,7 @@ _DEMO, _DEMO_RUN = Path("bundles/smileys"), Path("runs/smileys")
     type=click.Path(path_type=Path),
     help="Run directory that it was made from; of bundles/smileys it is runs/smileys.",
 )
-@click.option("--data", metavar="SRC", help="Labelled pictures; without it the test split of RUN.")
+@click.option("--data", metavar="SRC", help="Labelled images; without it the test split of RUN.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -40,12 +40,12 @@ _DEMO, _DEMO_RUN = Path("bundles/smileys"), Path("runs/smileys")
     show_default=True,
     help="Folder for peers.md and peers.json.",
 )
-@click.option("--pictures", type=click.IntRange(min=1), help=f"At most so many pictures [default: {_PICTURES}].")
+@click.option("--pictures", type=click.IntRange(min=1), help=f"At most so many images [default: {_IMAGES}].")
 @click.option(
     "--rounds", type=click.IntRange(min=1), help=f"Each tool in so many fresh processes [default: {_ROUNDS}]."
 )
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads in one inference.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the order and the pictures.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the order and the images.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -60,7 +60,7 @@ _DEMO, _DEMO_RUN = Path("bundles/smileys"), Path("runs/smileys")
     default=_CHECKOUT,
     help="Folder of the virtual environments .venv-mediapipe and so on [default: the checkout].",
 )
-@click.option("--quick", is_flag=True, help=f"{_QUICK_PICTURES} pictures, {_QUICK_ROUNDS} rounds.")
+@click.option("--quick", is_flag=True, help=f"{_QUICK_IMAGES} images, {_QUICK_ROUNDS} rounds.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def cli(
     bundle: Path,
@@ -88,7 +88,7 @@ def cli(
         bundle=bundle,
         keras=_DEMO_RUN if keras is None and bundle == _DEMO else keras,
         data=data,
-        pictures=pictures or (_QUICK_PICTURES if quick else _PICTURES),
+        pictures=pictures or (_QUICK_IMAGES if quick else _IMAGES),
         rounds=rounds or (_QUICK_ROUNDS if quick else _ROUNDS),
         threads=threads,
         seed=seed,

@@ -35,7 +35,7 @@ def summarize(seen: Sequence[Seen], truth: Sequence[str], seed: int) -> tuple[li
 
     Args:
         seen: In the order of the table.
-        truth: Label of each picture.
+        truth: Label of each image.
         seed: Of the bootstrap.
     """
     by_name = {one.peer.name: one for one in seen if one.error is None and one.rounds}
@@ -111,11 +111,11 @@ class PeersConfig:
     Attributes:
         bundle: The bundle directory.
         keras: Run directory that it was made from, or None.
-        data: SRC of labelled pictures, or None for the test split of ``keras``.
-        pictures: At most so many.
+        data: SRC of labelled images, or None for the test split of ``keras``.
+        images: At most so many.
         rounds: How often each tool is asked.
         threads: Threads inside one inference, where a tool lets its user choose.
-        seed: Of the order and of the drawn pictures.
+        seed: Of the order and of the drawn images.
         timeout_s: Seconds after which a process is stopped.
         places: Where the virtual environments are.
         command: The command line as typed.
@@ -137,12 +137,12 @@ def compare(config: PeersConfig) -> PeersReport:
     """Measure all tools.
 
     Raises:
-        EdgeKitError: The bundle, the run or the pictures cannot be used, or not one tool could be measured.
+        EdgeKitError: The bundle, the run or the images cannot be used, or not one tool could be measured.
     """
     manifest = read_bundle_manifest(config.bundle)
     if config.keras is not None:
         check_run(config.keras, manifest)
-    chosen, samples = _pictures(config, manifest)
+    chosen, samples = _images(config, manifest)
     peers, missing = plan_peers(config.bundle, manifest, config.keras, config.threads, config.places)
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="edge-peers-") as name:
@@ -174,7 +174,7 @@ def compare(config: PeersConfig) -> PeersReport:
     )
 
 
-def _pictures(config: PeersConfig, manifest: Manifest) -> tuple[Chosen, tuple[Sample, ...]]:
+def _images(config: PeersConfig, manifest: Manifest) -> tuple[Chosen, tuple[Sample, ...]]:
     settings = Settings(limit=config.pictures, seed=config.seed)
     bench = BenchConfig(config.bundle, config.data, config.keras, Path(), False, config.command, settings)
     chosen = choose_images(bench)

@@ -36,11 +36,11 @@ def write_pair(files: tuple[Path, Path], record: Any, text: str, *, overwrite: b
 _ABSENT = "–"
 _UNITS = {"parameters": "million parameters", "gflops": "GFLOP an inference (two per multiply-add)"}
 _REASON_CHARACTERS = 110
-_STOPPED = "; then it answers no other picture either: "
+_STOPPED = "; then it answers no other image either: "
 _SPECIAL = "&<>|`[]\\"
 _SPEED = (
-    "| tool | model | file to label, p50 | times ours | inference, p50 | times ours | processor a picture "
-    "| cold start | peak memory | pictures/s, whole process |\n| --- | --- " + "| ---: " * 8 + "|"
+    "| tool | model | file to label, p50 | times ours | inference, p50 | times ours | processor an image "
+    "| cold start | peak memory | images/s, whole process |\n| --- | --- " + "| ---: " * 8 + "|"
 )
 _ANSWERS = (
     "| tool | model | answered | right (95 %) | as ours | awkward files answered | damaged files refused |\n"
@@ -54,7 +54,7 @@ def render(report: PeersReport) -> str:
     answers = [_answers_row(row) for row in report.rows]
     parts = [
         "# Beside other tools",
-        f"{report.pictures} pictures ({plain(report.part)} of {plain(report.source)}), model {_model(report)}; "
+        f"{report.pictures} images ({plain(report.part)} of {plain(report.source)}), model {_model(report)}; "
         f"{report.rounds} rounds in random order, every tool in a fresh process each time. {_machine(report)}",
         "\n".join([_SPEED, *speed]),
         "\n".join([_ANSWERS, *answers]),
@@ -149,8 +149,8 @@ def _notes(rows: Sequence[PeerRow]) -> list[str]:
         "interval over rounds.",
         "A tool that shows no inference time of its own has none here. Processor time counts all threads of the "
         "process; for edge-run classify it includes the start of the process.",
-        "Pictures are prepared as each tool's guide does it: edgekit crops as the model's manifest says; the plain "
-        "loops, MediaPipe and Keras stretch the whole picture. So answers may differ.",
+        "Images are prepared as each tool's guide does it: edgekit crops as the model's manifest says; the plain "
+        "loops, MediaPipe and Keras stretch the whole image. So answers may differ.",
     ]
     for row in rows:
         facts = [f"{value:,.4g} {_UNITS.get(name, name)}" for name, value in row.model_facts.items() if value]
@@ -170,11 +170,11 @@ def _notes(rows: Sequence[PeerRow]) -> list[str]:
 
 
 def _stops(rows: Sequence[PeerRow]) -> list[str]:
-    """Whole pictures that were refused, damaged ones that were answered, and what a tool did not survive."""
+    """Whole images that were refused, damaged ones that were answered, and what a tool did not survive."""
     lines = []
     for row in rows:
         for reason, count in row.refusals.items():
-            lines.append(f"{row.name}: {count} of the {row.pictures} pictures: {_short(reason)}")
+            lines.append(f"{row.name}: {count} of the {row.pictures} images: {_short(reason)}")
         for what, outcome in row.awkward.items():
             if outcome != "answered" if what not in DAMAGED else not is_right_refusal(outcome):
                 lines.append(f"{row.name}: {what}: {_short(outcome)}")

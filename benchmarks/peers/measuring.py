@@ -178,11 +178,11 @@ def draw_awkward(folder: Path) -> dict[str, Path]:
 
 
 def _damaged(folder: Path, image_hwc_bgr_u8: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> dict[str, Path]:
-    """Files that hold no whole picture: an answer to one of these is worth nothing, a refusal is right."""
+    """Files that hold no whole image: an answer to one of these is worth nothing, a refusal is right."""
     jpeg = cv2.imencode(".jpg", image_hwc_bgr_u8)[1].tobytes()
     contents = {
         "JPEG cut off in the middle": ("cut.jpg", jpeg[: len(jpeg) // 2]),
-        "text named .jpg": ("text.jpg", b"not a picture\n"),
+        "text named .jpg": ("text.jpg", b"not an image\n"),
         "empty file": ("empty.jpg", b""),
     }
     files = {}
@@ -205,7 +205,7 @@ class Job:
     """What every peer is asked.
 
     Attributes:
-        pictures: Picture files, absolute.
+        images: Image files, absolute.
         awkward: What each awkward file is, and the file.
         labels: Of the model, in output order.
         size_wh: Width and height of the model's input.
@@ -231,15 +231,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Round:
-    """What one process did with all pictures.
+    """What one process did with all images.
 
     Attributes:
-        answers: A label for each picture, or None.
-        total_ms: From file to label, of each answered picture.
+        answers: A label for each image, or None.
+        total_ms: From file to label, of each answered image.
         inference_ms: Of these the inference; empty where the tool does not show it.
-        errors: Why a picture was not answered, by its index.
+        errors: Why an image was not answered, by its index.
         cold_start_s: From before the process until its first answer; None where that was not seen.
-        cpu_ms: Processor time a picture.
+        cpu_ms: Processor time an image.
         peak_bytes: Largest resident memory.
         wall_s: The whole process, start and end included.
     """
@@ -345,7 +345,7 @@ def _round_of(result: dict[str, Any], finished: Finished) -> Round:
 
 
 def _command_round(peer: Peer, job: Job) -> Round:
-    """``edge-run classify`` over all pictures, and once over one of them for its cold start."""
+    """``edge-run classify`` over all images, and once over one of them for its cold start."""
     cold = _classify(peer, job, job.pictures[:1])[1]
     rows, finished = _classify(peer, job, job.pictures)
     by_source = {str(row["source"]): row for row in rows}
@@ -378,6 +378,6 @@ def _classify(peer: Peer, job: Job, pictures: Sequence[Path]) -> tuple[list[dict
     program = Path(sys.executable).with_name("edge-run")
     command = [str(program), "classify", str(peer.model), "--list", str(listed), "--null"]
     command += ["--output", str(rows), "--overwrite", "--threads", str(job.threads)]
-    # Exit code 1 says that some pictures failed, which the rows tell.
+    # Exit code 1 says that some images failed, which the rows tell.
     finished = run_process(command, job.timeout_s, good=(0, 1))
     return [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()], finished

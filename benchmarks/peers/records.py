@@ -14,7 +14,7 @@ JSON_FILE, MARKDOWN_FILE = "peers.json", "peers.md"
 
 @dataclass(frozen=True)
 class PeerRow:
-    """One tool with one model file. Times are medians over rounds of the median over pictures of a round.
+    """One tool with one model file. Times are medians over rounds of the median over images of a round.
 
     Attributes:
         name: Unique among the rows.
@@ -24,22 +24,22 @@ class PeerRow:
         runtime: Runtime and version.
         threads: Threads inside one inference.
         model_facts: What is known of the model: ``parameters`` (millions), ``gflops`` (two per multiply-add).
-        answered: Pictures with an answer in every round.
-        pictures: Pictures that it was given.
+        answered: Images with an answer in every round.
+        images: Images that it was given.
         is_same_model: Whether its answers can be right.
-        accuracy: Of all pictures; one without an answer is wrong. None for an equivalent with random weights.
-        agreement: Share of pictures with the answer of our row ``beside``; None likewise, and for our own rows.
+        accuracy: Of all images; one without an answer is wrong. None for an equivalent with random weights.
+        agreement: Share of images with the answer of our row ``beside``; None likewise, and for our own rows.
         is_steady: Whether it gave the same answers in every round.
         total_ms: From file to label; None where nothing was answered.
         inference_ms: Inference alone; None where the tool does not show it.
         beside: Our row that it is compared with, or empty.
         times_ours: How many times as long from file to label as ``beside``, paired by round; None for our own rows.
         inference_times_ours: The same of inference alone, or None.
-        cpu_ms: Processor time a picture.
+        cpu_ms: Processor time an image.
         cold_start_s: From before the process until its first answer.
         peak_bytes: Largest resident memory.
-        pictures_per_s: Pictures divided by the seconds of the whole process, start and warm-up included.
-        refusals: Why pictures were not answered, and how many for each reason.
+        pictures_per_s: Images divided by the seconds of the whole process, start and warm-up included.
+        refusals: Why images were not answered, and how many for each reason.
         awkward: What became of each awkward file: ``answered``, or why not.
     """
 
@@ -82,11 +82,11 @@ class PeersReport:
         model_name: Of the bundle.
         labels: How many.
         input_size: Such as ``160x160``, width by height.
-        source: Where the pictures come from, as the user said it.
+        source: Where the images come from, as the user said it.
         part: Which part of them.
-        pictures: How many.
+        images: How many.
         rounds: How often each tool was asked, each time in a fresh process.
-        seed: Of the order and of the drawn pictures.
+        seed: Of the order and of the drawn images.
         load_before: Load average of the minute before.
         load_after: Load average of the last minute.
         rows: The tools, ours first.

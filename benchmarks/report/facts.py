@@ -10,7 +10,7 @@ from benchmarks.report.tables import is_keras, measured
 from benchmarks.report.wording import counted, joined, megabytes, one_line, sentence, significant
 from benchmarks.statistics import Interval, is_noisy, repeat_spread
 
-MOST_PICTURES = 20
+MOST_IMAGES = 20
 MOST_LABELS = 30
 Fact = tuple[str, str]
 
@@ -29,7 +29,7 @@ def method(report: Report) -> list[Fact]:
         ("TensorFlow, Keras or JAX", _without_tensorflow(done)),
         (
             "latency",
-            "single stream: one picture that is decoded and resized already, to its probabilities, after warming up; "
+            "single stream: one image that is decoded and resized already, to its probabilities, after warming up; "
             f"at least {settings.min_duration_s:g} s and {settings.min_queries} calls of each model. "
             f"Timed calls: {_calls(done)}. A percentile is the nearest rank, a call that was measured.",
         ),
@@ -40,8 +40,8 @@ def method(report: Report) -> list[Fact]:
         ),
         (
             "Keras",
-            "keras-function is the model as a compiled tf.function of one picture, keras-xla the same with XLA, "
-            "keras-predict is model.predict of one picture.",
+            "keras-function is the model as a compiled tf.function of one image, keras-xla the same with XLA, "
+            "keras-predict is model.predict of one image.",
         ),
         (
             "raw figures",
@@ -50,7 +50,7 @@ def method(report: Report) -> list[Fact]:
     ]
 
 
-def pictures(report: Report) -> list[Fact]:
+def images(report: Report) -> list[Fact]:
     """What was measured on."""
     data = report.data
     shown = [f"{one_line(label)} {count}" for label, count in data.images_per_label.items()]
@@ -62,12 +62,10 @@ def pictures(report: Report) -> list[Fact]:
         ("fingerprint", data.sha256),
     ]
     if data.ignored_files:
-        facts.append(("passed over", f"{counted(data.ignored_files, 'file')} that are no pictures by their name"))
-    facts += [
-        ("left out", f"{one_line(item.file)}: {one_line(item.reason)}") for item in data.unreadable[:MOST_PICTURES]
-    ]
-    if len(data.unreadable) > MOST_PICTURES:
-        facts.append(("left out", f"and {len(data.unreadable) - MOST_PICTURES} more, all named in report.json"))
+        facts.append(("passed over", f"{counted(data.ignored_files, 'file')} that are no images by their name"))
+    facts += [("left out", f"{one_line(item.file)}: {one_line(item.reason)}") for item in data.unreadable[:MOST_IMAGES]]
+    if len(data.unreadable) > MOST_IMAGES:
+        facts.append(("left out", f"and {len(data.unreadable) - MOST_IMAGES} more, all named in report.json"))
     return facts
 
 
@@ -168,7 +166,7 @@ def caveats(report: Report) -> list[str]:
         *_not_measured(report),
         *_noise(report),
         *_keras(report),
-        *_pictures(report),
+        *_images(report),
         *map(sentence, report.remarks),
     ]
 
@@ -270,18 +268,18 @@ def _keras(report: Report) -> list[str]:
     return []
 
 
-def _pictures(report: Report) -> list[str]:
+def _images(report: Report) -> list[str]:
     data, lines = report.data, []
     if data.unreadable:
         total = data.images + len(data.unreadable)
-        left_out = f"{len(data.unreadable)} of {counted(total, 'picture')}"
+        left_out = f"{len(data.unreadable)} of {counted(total, 'image')}"
         lines.append(f"{left_out} {'was' if len(data.unreadable) == 1 else 'were'} left out as unreadable; see below.")
     if data.trained_on is None:
-        lines.append("Nobody knows whether the model was trained on some of these pictures (--keras RUN would tell).")
+        lines.append("Nobody knows whether the model was trained on some of these images (--keras RUN would tell).")
     elif data.trained_on:
         lines.append(
-            f"{data.trained_on} of {counted(data.images, 'picture')} were in the training part of the run: "
-            "the accuracy says little about new pictures."
+            f"{data.trained_on} of {counted(data.images, 'image')} were in the training part of the run: "
+            "the accuracy says little about new images."
         )
     if data.part == "validation":
         lines.append(

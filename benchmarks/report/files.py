@@ -19,7 +19,7 @@ class RawAnswers:
     """What every model answered.
 
     Attributes:
-        files: The pictures, as the report names them.
+        files: The images, as the report names them.
         truth: True label of each.
         by_subject: Answered label of each, by subject.
     """
@@ -43,7 +43,7 @@ def write_report(
         report: The report.
         latencies_ms: Of each subject every timed single-stream call, round by round.
         answers: Every answer.
-        spec: Geometry of the model, with which pictures of bare bytes can be shown too.
+        spec: Geometry of the model, with which images of bare bytes can be shown too.
     """
     from benchmarks.report.markdown import render_markdown
     from benchmarks.report.page import read_tiles, render_page
@@ -72,7 +72,7 @@ def write_latencies(path: Path, latencies_ms: Mapping[str, Sequence[Sequence[flo
 
 
 def write_answers(path: Path, answers: RawAnswers) -> None:
-    """One row a picture, one column a subject.
+    """One row an image, one column a subject.
 
     Everything but numbers is quoted and nothing is altered: a name such as ``=1.jpg`` must stay the name of a file, so
     these are to be read by programs, or imported as text.

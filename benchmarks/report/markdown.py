@@ -27,7 +27,7 @@ from benchmarks.report.tables import (
 )
 from benchmarks.report.wording import one_line
 
-NO_CAVEATS = "Nothing: every model was measured on every picture, and the machine was quiet."
+NO_CAVEATS = "Nothing: every model was measured on every image, and the machine was quiet."
 _SPECIALS = re.compile(r"([\\`*_\[\]|~])")
 _LINE_START = re.compile(r"^(\s*)([#+=-])")
 _SECTIONS = (
@@ -55,7 +55,7 @@ def render_markdown(report: Report) -> str:
             sections += [f"## {title}", *_tabled(table)]
     for title, found in (
         ("How it was measured", facts.method(report)),
-        ("Pictures", facts.pictures(report)),
+        ("Images", facts.images(report)),
         ("Machine", facts.machine(report)),
         ("Reproduce", facts.reproduction(report)),
     ):

@@ -34,13 +34,13 @@ from edge_runtime.preprocess import load_image, load_prepared
 from edge_runtime.workstation.reporting.pages import render_html, thumbnail_url
 
 MAX_TILES = 36
-# All pictures of a page together, so that it can be mailed.
+# All images of a page together, so that it can be mailed.
 _MAX_CHARACTERS = 1_500_000
 
 
 @dataclass(frozen=True)
 class Changed:
-    """One model's answer to a flipped picture; ``score`` is 0..1."""
+    """One model's answer to a flipped image; ``score`` is 0..1."""
 
     subject: str
     answer: str
@@ -49,10 +49,10 @@ class Changed:
 
 @dataclass(frozen=True)
 class Tile:
-    """One flipped picture.
+    """One flipped image.
 
     Attributes:
-        jpeg_url: The picture, embedded; empty where it cannot be shown.
+        jpeg_url: The image, embedded; empty where it cannot be shown.
         reason: Why it cannot be shown; empty where it can.
         name: Its folder and file name.
         flip: Its true label and what Keras says.
@@ -76,7 +76,7 @@ def read_tiles(report: Report, spec: InputSpec | None = None) -> tuple[Tile, ...
 
     Args:
         report: Names the files, which are read again.
-        spec: Geometry of the model, needed for pictures that are nothing but the bytes of an input.
+        spec: Geometry of the model, needed for images that are nothing but the bytes of an input.
     """
     changed: dict[str, list[Changed]] = {}
     first: dict[str, Flip] = {}
@@ -85,7 +85,7 @@ def read_tiles(report: Report, spec: InputSpec | None = None) -> tuple[Tile, ...
         changed.setdefault(flip.file, []).append(Changed(subject, flip.answer, flip.score))
     tiles, room = [], _MAX_CHARACTERS
     for file, flip in list(first.items())[:MAX_TILES]:
-        url, reason = _picture_url(Path(file), spec)
+        url, reason = _image_url(Path(file), spec)
         room -= len(url)
         if room < 0:
             url, reason = "", "left out, because the page would become too large"
@@ -105,8 +105,8 @@ def _in_turns(report: Report) -> Iterator[tuple[str, Flip]]:
                 yield name, own[rank]
 
 
-def _picture_url(file: Path, spec: InputSpec | None) -> tuple[str, str]:
-    """The small picture, or why there is none."""
+def _image_url(file: Path, spec: InputSpec | None) -> tuple[str, str]:
+    """The small image, or why there is none."""
     try:
         if file.suffix.lower() == BIN_SUFFIX and spec is not None:
             return thumbnail_url(load_prepared(file, spec)), ""
@@ -146,7 +146,7 @@ def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[
     Args:
         report: The report, with its verdict.
         latencies_ms: Of each subject every timed single-stream call, round by round.
-        thumbnails: Pictures of the worst flips, see `benchmarks.report.page.read_tiles`.
+        thumbnails: Images of the worst flips, see `benchmarks.report.page.read_tiles`.
     """
     return render_html(
         "benchmarks.report",
@@ -163,7 +163,7 @@ def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[
             "tiles": thumbnails,
             "facts": (
                 ("How it was measured", facts.method(report)),
-                ("Pictures", facts.pictures(report)),
+                ("Images", facts.images(report)),
                 ("Machine", facts.machine(report)),
                 ("Reproduce", facts.reproduction(report)),
             ),
@@ -174,7 +174,7 @@ def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[
 def _overview(report: Report) -> list[Plot]:
     if not measured(report):
         return []
-    text = "Accuracy against latency of one picture; the larger a bubble, the larger the file"
+    text = "Accuracy against latency of one image; the larger a bubble, the larger the file"
     note = (
         "Up and left is better. The area of a bubble is the size of the file, the faint bar the 95 % interval of the "
         "accuracy. What has a green ring is beaten in both by no other model; a triangle lies below the plot."

@@ -79,7 +79,7 @@ def stages_plot(report: Report) -> str | None:
     if not rows:
         return None
     with house_style():
-        figure, axes = new_rows([subject.name for subject, _ in rows], "one picture file, ms")
+        figure, axes = new_rows([subject.name for subject, _ in rows], "one image file, ms")
         parts = [[getattr(stages, f"{name}_ms") for name, _ in _STAGES] for _, stages in rows]
         end = _bar_end([sum(part) for part in parts])
         for row, part in enumerate(parts):
@@ -255,7 +255,7 @@ def write_pareto_svg(report: Report, path: Path) -> None:
 
 
 def _draw(points: Sequence[Point]) -> Any:
-    figure, axes = new_figure(_SIZE_INCHES, "latency of one picture (p50), ms", "accuracy, %")
+    figure, axes = new_figure(_SIZE_INCHES, "latency of one image (p50), ms", "accuracy, %")
     if not points:
         axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center")
         return figure
@@ -310,7 +310,7 @@ def _legend(axes: Any, points: Sequence[Point], largest: int) -> None:
     def dot(color: str, label: str) -> Any:
         return Line2D([], [], color=color, marker="o", linestyle="", markersize=7, alpha=0.7, label=label)
 
-    entries = [dot(ARTIFACT, "artefact")]
+    entries = [dot(ARTIFACT, "artifact")]
     if any(point.is_keras for point in points):
         entries.append(dot(KERAS, "Keras"))
     ring = Line2D([], [], color=SECOND, marker="o", markerfacecolor="none", linestyle="--", label="Pareto front")

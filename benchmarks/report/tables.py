@@ -116,7 +116,7 @@ _MAIN_HEADER = (
     "speed-up",
 )
 _MAIN_NOTE = (
-    "Beside a figure: its 95 % interval. Against Keras: accuracy less that of Keras on the same pictures; McNemar p is "
+    "Beside a figure: its 95 % interval. Against Keras: accuracy less that of Keras on the same images; McNemar p is "
     "how often chance alone makes such a difference between two equally good models. Speed-up is against "
     "keras-function, round by round."
 )
@@ -217,7 +217,7 @@ def scores_table(report: Report) -> Table | None:
     )
     note = (
         "Calibration error: how far a score is from the share of right answers with such a score, on average. "
-        "Answers below the reject threshold count as none of the labels. The last columns count pictures."
+        "Answers below the reject threshold count as none of the labels. The last columns count images."
     )
     return without_empty_columns(Table(header, tuple(rows), note)) if rows else None
 
@@ -238,7 +238,7 @@ def per_label_table(report: Report) -> Table | None:
     order = "Labels that lost most against Keras first." if reference else "Lowest recall first."
     hidden = len(labels) - len(ranked)
     more = f" {counted(hidden, 'more label')} in report.json." if hidden else ""
-    note = f"Recall: of the pictures with the label, the share that is answered with it. {order}{more}"
+    note = f"Recall: of the images with the label, the share that is answered with it. {order}{more}"
     names = ("Keras" if name == reference else name for name in recalls)
     return Table(("label", "pictures", *names), tuple(rows), note)
 
@@ -258,7 +258,7 @@ def moved_table(report: Report) -> Table | None:
     ]
     hidden = flipped - sum(item.count for _, item in moved[:MOST_MOVED])
     more = f" {counted(hidden, 'more changed answer')} of rarer kinds." if hidden > 0 else ""
-    note = f"Pictures to which a model gives another answer than Keras.{more}"
+    note = f"Images to which a model gives another answer than Keras.{more}"
     header = ("model", "true label", "Keras answers", "it answers", "pictures")
     return Table(header, tuple(rows), note, text_columns=(0, 1, 2, 3)) if rows else None
 
@@ -268,7 +268,7 @@ def _moved(figures: Performance) -> tuple[Moved, ...]:
 
 
 def _recall_subjects(report: Report) -> list[tuple[SubjectResult, Performance]]:
-    """The artefacts, after one Keras: its ways of being called do not differ in their answers."""
+    """The artifacts, after one Keras: its ways of being called do not differ in their answers."""
     keras = [pair for pair in measured(report) if is_keras(pair[0])]
     return keras[:1] + [pair for pair in measured(report) if not is_keras(pair[0])]
 
@@ -309,7 +309,7 @@ def latency_table(report: Report) -> Table | None:
         rows.append(row_of(report, subject, cells))
     header = ("model", "calls", "least, ms", "p50, ms", "p90, ms", "p95, ms", "p99, ms", "p99.9, ms", "most, ms")
     note = (
-        "Single stream: one prepared picture after another. p99 needs 100 calls, p99.9 a thousand. Disturbed: share of "
+        "Single stream: one prepared image after another. p99 needs 100 calls, p99.9 a thousand. Disturbed: share of "
         "the timed calls during which another program had the processor."
     )
     return without_empty_columns(Table((*header, "disturbed"), tuple(rows), note)) if rows else None
@@ -332,8 +332,8 @@ def throughput_table(report: Report) -> Table | None:
         for offline in [figures.offline]
         if offline is not None
     ]
-    header = ("model", "pictures a second", "workers", "CPU ms a picture", "pictures")
-    note = "All picture files at once, as edge-run classify does a folder: decode, prepare, invoke and the rest."
+    header = ("model", "images a second", "workers", "CPU ms an image", "pictures")
+    note = "All image files at once, as edge-run classify does a folder: decode, prepare, invoke and the rest."
     return Table(header, tuple(rows), note) if rows else None
 
 
@@ -362,7 +362,7 @@ def camera_table(report: Report) -> Table | None:
 
 
 def stages_table(report: Report) -> Table | None:
-    """Where the time of one picture file goes, or None where nobody was measured."""
+    """Where the time of one image file goes, or None where nobody was measured."""
     rows = []
     for subject, figures in measured(report):
         stages = figures.stages
@@ -371,7 +371,7 @@ def stages_table(report: Report) -> Table | None:
             cells = [Cell(significant(part)) for part in (*parts, sum(parts))]
             rows.append(row_of(report, subject, [*cells, Cell(str(stages.images))]))
     header = ("model", "decode, ms", "preprocess, ms", "invoke, ms", "postprocess, ms", "sum, ms", "pictures")
-    note = "Medians of each stage, of one picture file after another."
+    note = "Medians of each stage, of one image file after another."
     return Table(header, tuple(rows), note) if rows else None
 
 
@@ -386,8 +386,8 @@ def cold_start_table(report: Report) -> Table | None:
         rows.append(row_of(report, subject, [*cells, steady]))
     header = ("model", "starts", "median, ms", "Python, ms", "import, ms", "load, ms", "first answer, ms", "warm, ms")
     note = (
-        "From making the process to its first answer for one picture file. The median of several starts, so that the "
-        "libraries lie in the page cache; warm: the same picture file once everything runs."
+        "From making the process to its first answer for one image file. The median of several starts, so that the "
+        "libraries lie in the page cache; warm: the same image file once everything runs."
     )
     return without_empty_columns(Table(header, tuple(rows), note)) if rows else None
 
@@ -403,7 +403,7 @@ def threads_table(report: Report) -> Table | None:
         }
         rows.append(row_of(report, subject, [by_count.get(count, NOTHING) for count in counts]))
     header = ("model", *(f"{count} thread{'' if count == 1 else 's'}" for count in counts))
-    return Table(header, tuple(rows), "p50 of one prepared picture, in ms.") if rows else None
+    return Table(header, tuple(rows), "p50 of one prepared image, in ms.") if rows else None
 
 
 def resources_table(report: Report) -> Table | None:
@@ -422,7 +422,7 @@ def resources_table(report: Report) -> Table | None:
         "energy an inference, mJ",
     )
     note = (
-        "Resident memory of the process that started, classified one picture file and made the timed calls. "
+        "Resident memory of the process that started, classified one image file and made the timed calls. "
         "MB are 10^6 bytes. Installed packages: what must be on the disk to run it."
     )
     if report.board.power_meter is not None:

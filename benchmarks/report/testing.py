@@ -47,8 +47,8 @@ class Sample:
         name: Such as ``int8`` or ``keras-function``.
         p50_ms: Latency in the middle of its calls.
         bytes: Size of its file.
-        lost: Pictures that Keras has right and it has wrong.
-        gained: Pictures that Keras has wrong and it has right.
+        lost: Images that Keras has right and it has wrong.
+        gained: Images that Keras has wrong and it has right.
         noise: How far the rounds lie apart, as a share of ``p50_ms``.
         memory_bytes: Peak.
         error: Why it was not measured.
@@ -99,7 +99,7 @@ def sample_report(
 
     Args:
         samples: Its subjects; without one of Keras nothing is compared.
-        images: How many pictures; picture i is ``pictures/<label>/<i>.jpg``, the labels taken in turn.
+        images: How many images; image i is ``images/<label>/<i>.jpg``, the labels taken in turn.
         keras_right: How many of them, the first ones, Keras answers rightly.
         labels: Of the model.
         rounds: Bursts of each subject.

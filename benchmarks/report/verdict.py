@@ -32,12 +32,12 @@ _TOO_SLOW = 10
 """Times as long as the best, above which a smaller file is no advice to somebody who asks what to ship."""
 
 _WORTH_POINTS = 0.5
-_FEW_PICTURES = 20
+_FEW_IMAGES = 20
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A measured artefact."""
+    """A measured artifact."""
 
     subject: SubjectResult
     figures: Performance
@@ -62,13 +62,13 @@ def none_is_good(candidates: Sequence[Candidate]) -> str:
     """Why nothing can be shipped."""
     closest = min(candidates, key=lambda one: (_drop(one), one.p50_ms, one.name))
     against = closest.figures.against_keras
-    lead = "Nothing can be recommended: every artefact "
+    lead = "Nothing can be recommended: every artifact "
     lead += f"lost more than {ALLOWED_DROP_POINTS:g} point of Keras' accuracy, or is significantly worse than Keras. "
     p_text = f", McNemar p {p_value(against.mcnemar_p)}" if against else ""
     return lead + (
         f"The closest is {closest.name}, which lost {_drop(closest):.1f} points on "
-        f"{counted(closest.figures.accuracy.top1.total, 'picture')}{p_text}. Convert again with more calibration "
-        "pictures or with repair, or ship Keras' accuracy at its price, a float32 export."
+        f"{counted(closest.figures.accuracy.top1.total, 'image')}{p_text}. Convert again with more calibration "
+        "images or with repair, or ship Keras' accuracy at its price, a float32 export."
     )
 
 
@@ -89,29 +89,29 @@ def warning(best: Candidate, invalid: Sequence[str]) -> list[str]:
 
 def choice(best: Candidate, as_fast: Sequence[Candidate], eligible: Sequence[Candidate], machine: MachineRecord) -> str:
     """Which one, and by what rule."""
-    p50 = f"{significant(best.p50_ms)} ms a picture (p50), {megabytes(best.subject.bytes)}"
+    p50 = f"{significant(best.p50_ms)} ms an image (p50), {megabytes(best.subject.bytes)}"
     where = f"Ship {best.name} on this machine ({one_line(machine.cpu_model)}): {p50}."
     others = [one.name for one in as_fast if one is not best]
     if others:
         verb = "is" if len(others) == 1 else "are"
         return f"{where} {joined(others)} {verb} not measurably faster, so the smallest file among them wins."
     if len(eligible) == 1:
-        return f"{where} It is the only artefact here that is accurate enough."
-    return f"{where} It is the fastest of the {len(eligible)} artefacts that are accurate enough."
+        return f"{where} It is the only artifact here that is accurate enough."
+    return f"{where} It is the fastest of the {len(eligible)} artifacts that are accurate enough."
 
 
 def accuracy(best: Candidate) -> str:
     """How often it is right, beside Keras, and how sure that is."""
     top1, against = best.figures.accuracy.top1, best.figures.against_keras
-    right = f"It is right on {percent(top1.fraction)} of {counted(top1.total, 'picture')} ({percent_range(top1)})"
-    few = f" {top1.total} pictures say little; measure on more." if top1.total < _FEW_PICTURES else ""
+    right = f"It is right on {percent(top1.fraction)} of {counted(top1.total, 'image')} ({percent_range(top1)})"
+    few = f" {top1.total} images say little; measure on more." if top1.total < _FEW_IMAGES else ""
     if against is None:
         return f"{right}; it was not compared with the Keras model, so what the export cost is unknown.{few}"
     drop, interval = against.drop_points, against.drop_interval_points
     change = "as often as Keras" if not drop else f"{abs(drop):.1f} points {'less' if drop > 0 else 'more'} than Keras"
     unsure = ""
     if interval.high > ALLOWED_DROP_POINTS:
-        unsure = f" So few pictures do not rule out a loss of up to {interval.high:.1f} points on others."
+        unsure = f" So few images do not rule out a loss of up to {interval.high:.1f} points on others."
     told = "a difference" if against.mcnemar_p < SIGNIFICANT_P else "not told apart from Keras"
     return (
         f"{right}, {change} (McNemar p {p_value(against.mcnemar_p)}: {told}), "
@@ -171,7 +171,7 @@ def trade_offs(best: Candidate, eligible: Sequence[Candidate]) -> list[str]:
     most = max(eligible, key=lambda one: (one.accuracy, -one.p50_ms))
     if 100 * (most.accuracy - best.accuracy) >= _WORTH_POINTS:
         extra = most.figures.accuracy.top1.hits - best.figures.accuracy.top1.hits
-        lines.append(f"{most.name} was right on {counted(extra, 'more picture')}, at {_cost(most)}.")
+        lines.append(f"{most.name} was right on {counted(extra, 'more image')}, at {_cost(most)}.")
     return lines
 
 
@@ -182,9 +182,9 @@ def _cost(one: Candidate) -> str:
 def unknown(subjects: Sequence[SubjectResult], failed: Sequence[SubjectResult]) -> list[str]:
     """What was not compared."""
     lines = []
-    artefacts = [one_line(subject.name) for subject in failed if subject.name not in KERAS_SUBJECTS]
-    if artefacts:
-        lines.append(f"Not measured, and so not compared: {joined(artefacts)}.")
+    artifacts = [one_line(subject.name) for subject in failed if subject.name not in KERAS_SUBJECTS]
+    if artifacts:
+        lines.append(f"Not measured, and so not compared: {joined(artifacts)}.")
     keras = [subject for subject in subjects if subject.name in KERAS_SUBJECTS]
     if not keras:
         lines.append("Keras was not measured (--keras RUN would), so there is no speed-up and no test against it.")
@@ -200,9 +200,9 @@ SAME_SPEED = 1.05
 def verdict(subjects: Sequence[SubjectResult], invalid: Sequence[str], machine: MachineRecord) -> Verdict:
     """The variant to ship here, and why.
 
-    The fastest of the artefacts that lost at most `ALLOWED_DROP_POINTS` of Keras' accuracy and are not significantly
+    The fastest of the artifacts that lost at most `ALLOWED_DROP_POINTS` of Keras' accuracy and are not significantly
     worse by McNemar's test. Of those that are as fast, round by round, the smallest file, then the most accurate.
-    Without Keras: at most that much less accurate than the most accurate artefact.
+    Without Keras: at most that much less accurate than the most accurate artifact.
 
     Args:
         subjects: Of the report.
@@ -217,7 +217,7 @@ def verdict(subjects: Sequence[SubjectResult], invalid: Sequence[str], machine: 
     failed = [subject for subject in subjects if subject.performance is None]
     if not candidates:
         reasons = " ".join(f"{subject.name}: {sentence(subject.error or 'no reason given')}" for subject in failed[:3])
-        return Verdict(None, f"Nothing can be recommended, because not one artefact was measured. {reasons}".rstrip())
+        return Verdict(None, f"Nothing can be recommended, because not one artifact was measured. {reasons}".rstrip())
     eligible = [candidate for candidate in candidates if _is_good_enough(candidate, candidates)]
     if not eligible:
         return Verdict(None, none_is_good(candidates))

@@ -64,5 +64,5 @@ def joined(names: Sequence[str], word: str = "and") -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 picture``, ``1,024 pictures``."""
+    """``1 image``, ``1,024 images``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -26,7 +26,7 @@ def packages_of(runtime: str) -> tuple[str, ...]:
         runtime: ``litert``, ``tflite-runtime``, ``onnxruntime`` or ``keras``; a version may follow.
 
     Returns:
-        The runtime's own first, then what decodes and prepares pictures; empty for another runtime.
+        The runtime's own first, then what decodes and prepares images; empty for another runtime.
     """
     own = _RUNTIMES.get((runtime.split() or [""])[0])
     if own is None:

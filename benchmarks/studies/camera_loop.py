@@ -143,7 +143,7 @@ def _decider(classifier: Classifier) -> Decider:
 
 
 def _at_30_fps(video: str, path: Path) -> None:
-    """The same pictures as a file of 30 frames a second."""
+    """The same images as a file of 30 frames a second."""
     images = _decoded(video, 10 * _FPS)
     size_wh = images[0].shape[1], images[0].shape[0]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _FPS, size_wh)

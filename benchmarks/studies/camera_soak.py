@@ -3,7 +3,7 @@
     python -m benchmarks.studies.camera_soak [--frames 200000]
 
 Runs the real ``edge-run camera`` on a drawn video that is played as a camera of 1,000 frames a second, with every sink:
-standard output, a rotated file, saved pictures under a small quota, a broker (where mosquitto is installed), a webhook
+standard output, a rotated file, saved images under a small quota, a broker (where mosquitto is installed), a webhook
 and the live page with a client that watches. Memory, open files and threads of the program and of its capture process
 are read from outside, by /proc.
 """
@@ -112,7 +112,7 @@ def _get_json(port: int, path: str) -> dict[str, int]:
 
 
 def _watch_page(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Fetch the picture and the metrics over and over, as a browser and a monitor do."""
+    """Fetch the image and the metrics over and over, as a browser and a monitor do."""
     while process.poll() is None:
         for path in ("/frame.jpg", "/metrics"):
             with contextlib.suppress(OSError, http.client.HTTPException):

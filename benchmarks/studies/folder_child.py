@@ -2,7 +2,7 @@
 
     python -m benchmarks.studies.folder_child limit|busy|pipeline|plain|same MODEL LIST [LABELS]
 
-It opens the model and runs the list once, and once more for each line of standard input, and prints pictures a second.
+It opens the model and runs the list once, and once more for each line of standard input, and prints images a second.
 
 ``limit`` counts the processor time that decoding, resizing and inference take, and nothing else, ``busy`` the same
 while every core does it; ``pipeline`` times `edge_runtime.pipeline.folder` with its workers already open; ``plain`` is
@@ -32,13 +32,13 @@ from edge_runtime.preprocess import load_image
 
 
 def limit(paths: list[Path], found: ModelFile) -> Callable[[], float]:
-    """Cores / processor seconds a picture of decode + resize + invoke, in one thread."""
+    """Cores / processor seconds an image of decode + resize + invoke, in one thread."""
     classifier = Classifier(found)
     return lambda: core_count() / _cpu_s(classifier, paths)
 
 
 def busy(paths: list[Path], found: ModelFile) -> Callable[[], float]:
-    """The same with a thread a core at once: cores that share caches or a clock each take longer for a picture."""
+    """The same with a thread a core at once: cores that share caches or a clock each take longer for an image."""
     cores = core_count()
     classifiers = [Classifier(found) for _ in range(cores)]
     pool = ThreadPoolExecutor(cores)

@@ -8,7 +8,7 @@ all photos, in an order drawn by chance, so that a machine whose speed drifts wi
 them. Several generations of processes, because where a process lies in memory moves its speed. Whole processes, from
 their start to their last row, are measured after that, in turn.
 
-The limit is cores / processor seconds a picture of decode + resize + invoke, measured in the same round. Needed: 0.93
+The limit is cores / processor seconds an image of decode + resize + invoke, measured in the same round. Needed: 0.93
 of the limit, and 1.9 times a plain loop of one interpreter and one thread. A plain loop on every core shows how much of
 that the cores themselves give: with neighbours on its hardware a virtual core at work slows the other one.
 """
@@ -64,7 +64,7 @@ class Setting:
 
 
 def measure_steady(setting: Setting, scratch: Path, processes: int, rounds: int) -> list[dict[str, float]]:
-    """Pictures a second of each side, round by round."""
+    """Images a second of each side, round by round."""
     list_file = _write_list(setting, scratch, -(-_SLICE // len(setting.photos)) * len(setting.photos))
     given = [setting.model, str(list_file), *([setting.labels] if setting.labels else [])]
     child = [sys.executable, "-m", "benchmarks.studies.folder_child"]
@@ -88,9 +88,9 @@ def measure_steady(setting: Setting, scratch: Path, processes: int, rounds: int)
     return measured
 
 
-def measure_wholes(setting: Setting, scratch: Path, pictures: int, rounds: int) -> list[dict[str, float]]:
-    """Pictures a second of whole processes that write a row for each picture, in turn, after a round of warming up."""
-    list_file = _write_list(setting, scratch, pictures)
+def measure_wholes(setting: Setting, scratch: Path, images: int, rounds: int) -> list[dict[str, float]]:
+    """Images a second of whole processes that write a row for each image, in turn, after a round of warming up."""
+    list_file = _write_list(setting, scratch, images)
     rows = scratch / "rows"
     edge_run = [str(Path(sys.executable).with_name("edge-run")), "classify", setting.model, "--list", str(list_file)]
     edge_run += ["--format", "jsonl"]
@@ -103,8 +103,8 @@ def measure_wholes(setting: Setting, scratch: Path, pictures: int, rounds: int) 
             started_s = time.perf_counter()
             with rows.open("wb") as out:
                 done = subprocess.run(command, env=as_installed(), stdout=out, stderr=subprocess.PIPE, check=False)
-            rates[side] = pictures / (time.perf_counter() - started_s)
-            if done.returncode or rows.read_bytes().count(b"\n") != pictures:
+            rates[side] = images / (time.perf_counter() - started_s)
+            if done.returncode or rows.read_bytes().count(b"\n") != images:
                 sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr.decode()}")
         print({side: round(rate, 1) for side, rate in rates.items()}, file=sys.stderr)
         measured.append(rates)
@@ -113,7 +113,7 @@ def measure_wholes(setting: Setting, scratch: Path, pictures: int, rounds: int) 
 
 def render(names: dict[str, str], rounds: Sequence[dict[str, float]], references: Sequence[str]) -> str:
     """A table of medians; ratios are taken within each round, with the 95 % interval of their median."""
-    columns = ["pictures/s (least to most)", *(f"times {names[reference]}" for reference in references)]
+    columns = ["images/s (least to most)", *(f"times {names[reference]}" for reference in references)]
     lines = [f"| | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
     for side in (side for side in names if side in rounds[0]):
         own = [one[side] for one in rounds]
@@ -142,10 +142,10 @@ def main() -> None:
     setting = Setting(asked.model, asked.labels, photos, asked.mediapipe)
     with tempfile.TemporaryDirectory() as scratch:
         steady = measure_steady(setting, Path(scratch), asked.processes, asked.rounds)
-        wholes = measure_wholes(setting, Path(scratch), asked.pictures, asked.wholes)
-    print(f"{len(photos)} photos, {len(steady)} rounds of at least {_SLICE} pictures\n")
+        wholes = measure_wholes(setting, Path(scratch), asked.images, asked.wholes)
+    print(f"{len(photos)} photos, {len(steady)} rounds of at least {_SLICE} images\n")
     print(render(_STEADY, steady, ("limit", "busy", "plain", "same")))
-    print(f"\n{asked.pictures} pictures, {len(wholes)} rounds\n")
+    print(f"\n{asked.images} images, {len(wholes)} rounds\n")
     print(render(_WHOLE, wholes, ("script",)))
 
 
@@ -172,7 +172,7 @@ class _Child:
             self._process.stdin.flush()
 
     def rate(self) -> float:
-        """Pictures a second of the run, once it has ended."""
+        """Images a second of the run, once it has ended."""
         line = self._process.stdout.readline() if self._process.stdout else b""
         if not line:
             sys.exit(f"{self._command}: ended with exit code {self._process.wait()}")
@@ -180,15 +180,15 @@ class _Child:
 
 
 def _rate(children: Sequence[_Child]) -> float:
-    """Pictures a second of children that run at once, together."""
+    """Images a second of children that run at once, together."""
     for child in children:
         child.ask()
     return sum([child.rate() for child in children])
 
 
-def _write_list(setting: Setting, scratch: Path, pictures: int) -> Path:
-    file = scratch / f"{pictures}.txt"
-    file.write_text("".join(f"{path}\n" for path in islice(cycle(setting.photos), pictures)), encoding="utf-8")
+def _write_list(setting: Setting, scratch: Path, images: int) -> Path:
+    file = scratch / f"{images}.txt"
+    file.write_text("".join(f"{path}\n" for path in islice(cycle(setting.photos), images)), encoding="utf-8")
     return file
 
 

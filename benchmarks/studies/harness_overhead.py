@@ -32,7 +32,7 @@ from edge_runtime.preprocess import load_prepared
 _BARE_MODULE = "benchmarks.studies.overhead_child"
 _SIDES = {"bare": _BARE_MODULE, "harness": ARTIFACT_MODULE}
 _NAMES = {"invoke": "stage `invoke`, after decoding", "stream": "single stream"}
-_PICTURES = 40
+_IMAGES = 40
 _ALLOWED = 0.02
 _TIMEOUT_S = 120.0
 
@@ -59,20 +59,20 @@ def compare(model: Path, images: Path, paths: Path, processes: int, rounds: int)
 
     Args:
         model: The ``.tflite`` file.
-        images: ``.npy`` file of prepared pictures, uint8 [N, H, W, 3] RGB.
-        paths: Text file with a picture file a line.
+        images: ``.npy`` file of prepared images, uint8 [N, H, W, 3] RGB.
+        paths: Text file with an image file a line.
         processes: Pairs of fresh processes.
         rounds: Rounds of each pair.
     """
     seen = {name: Seen() for name in _NAMES}
     chance = random.Random(0)  # noqa: S311 - an order, not a secret
-    picture = Path(paths.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[0])
+    image = Path(paths.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[0])
     for _ in range(processes):
         sessions: dict[str, Session] = {}
         try:
             for side in chance.sample(list(_SIDES), 2):
                 plan = SubjectPlan(side, _SIDES[side], model, model, 0, "")
-                sessions[side] = Session(plan, threads=1, picture=picture, folder=images.parent, timeout_s=_TIMEOUT_S)
+                sessions[side] = Session(plan, threads=1, image=image, folder=images.parent, timeout_s=_TIMEOUT_S)
             for _ in range(rounds):
                 for side in chance.sample(list(_SIDES), 2):
                     for name, median_ms in _ask(sessions[side], images, paths).items():
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str]) -> int:
         spec = find_model(model).input_spec
         if spec is None or not photos:
             sys.exit("expected a model with a manifest and a folder with JPEGs; export the model with edge-convert run")
-        chosen = photos[:: max(1, len(photos) // _PICTURES)][:_PICTURES]
+        chosen = photos[:: max(1, len(photos) // _IMAGES)][:_IMAGES]
         with tempfile.TemporaryDirectory(prefix="harness-overhead-") as name:
             images, paths = Path(name) / "images.npy", Path(name) / "paths.txt"
             np.save(images, np.stack([load_prepared(photo, spec) for photo in chosen]))
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _ask(session: Session, images: Path, paths: Path) -> dict[str, float]:
     stream = session.ask(AskBurst(str(images), 0.03, 0.1, 50), Burst)
-    stages = session.ask(AskStages(str(paths), _PICTURES), StageTimes)
+    stages = session.ask(AskStages(str(paths), _IMAGES), StageTimes)
     timed = {"invoke": stages.invoke_ns, "stream": stream.latencies_ns}
     return {name: statistics.median(values_ns) / 1e6 for name, values_ns in timed.items()}
 

@@ -1,9 +1,9 @@
-"""MediaPipe's ``ImageClassifier`` over a list of pictures, for a Python that has MediaPipe.
+"""MediaPipe's ``ImageClassifier`` over a list of images, for a Python that has MediaPipe.
 
     python mediapipe_loop.py MODEL.tflite LIST
 
-Pictures are read with OpenCV, because its own ``Image.create_from_file`` gives a grey JPEG one channel, at which the
-classifier stops for good. Runs the list once, and once more for each line of standard input, and prints pictures a
+Images are read with OpenCV, because its own ``Image.create_from_file`` gives a grey JPEG one channel, at which the
+classifier stops for good. Runs the list once, and once more for each line of standard input, and prints images a
 second.
 """
 
@@ -20,7 +20,7 @@ from mediapipe.tasks.python.vision import ImageClassifier, ImageClassifierOption
 
 
 def read(path: str) -> mp.Image:
-    """A picture as MediaPipe takes it."""
+    """An image as MediaPipe takes it."""
     image_hwc_rgb_u8 = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]  # may be None
     return mp.Image(image_format=mp.ImageFormat.SRGB, data=image_hwc_rgb_u8)
 

@@ -22,7 +22,7 @@ SIDE_PX, BATCH_SIZE = 160, 32
 
 
 def read(folder: str, *, shuffle: bool) -> object:
-    """Pictures and labels as ``tf.data``, with prefetching, as the tutorial has it."""
+    """Images and labels as ``tf.data``, with prefetching, as the tutorial has it."""
     import tensorflow as tf
 
     found = keras.utils.image_dataset_from_directory(

@@ -36,10 +36,10 @@ class BareLoop:
         self._given = self._interpreter.get_input_details()[0]["index"]
         self._asked = self._interpreter.get_output_details()[0]["index"]
 
-    def run(self, picture_nhwc: Any) -> int:
+    def run(self, image_nhwc: Any) -> int:
         """Nanoseconds of one inference."""
         before_ns = time.perf_counter_ns()
-        self._interpreter.set_tensor(self._given, picture_nhwc)
+        self._interpreter.set_tensor(self._given, image_nhwc)
         self._interpreter.invoke()
         self._interpreter.get_tensor(self._asked)
         return time.perf_counter_ns() - before_ns
@@ -47,22 +47,22 @@ class BareLoop:
     def stream(self, request: AskBurst) -> Burst:
         """Inferences one after another."""
         images = np.load(request.images)
-        pictures = [np.array(images[place * len(images) // 8, np.newaxis]) for place in range(8)]
+        inputs = [np.array(images[place * len(images) // 8, np.newaxis]) for place in range(8)]
         warm_until_s = time.perf_counter() + request.warm_up_s
         while time.perf_counter() < warm_until_s:
-            self.run(pictures[0])
+            self.run(inputs[0])
         latencies_ns: list[int] = []
         while sum(latencies_ns) < request.duration_s * 1e9 or len(latencies_ns) < request.queries:
-            latencies_ns += [self.run(picture) for picture in pictures]
+            latencies_ns += [self.run(image) for image in inputs]
         return Burst(tuple(latencies_ns), 0, None)
 
     def files(self, request: AskStages) -> StageTimes:
-        """Inferences, each after its picture file was decoded and prepared."""
-        text = Path(request.pictures).read_text(encoding="utf-8", errors="surrogateescape")
+        """Inferences, each after its image file was decoded and prepared."""
+        text = Path(request.paths).read_text(encoding="utf-8", errors="surrogateescape")
         paths = [Path(line) for line in text.split("\n") if line]
         self.run(load_prepared(paths[0], self._geometry)[np.newaxis])
         prepared = (load_prepared(path, self._geometry)[np.newaxis] for path in paths[: request.images])
-        latencies_ns = tuple(self.run(picture) for picture in prepared)
+        latencies_ns = tuple(self.run(image) for image in prepared)
         nothing = (0,) * len(latencies_ns)
         return StageTimes(nothing, nothing, latencies_ns, nothing)
 

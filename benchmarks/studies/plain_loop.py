@@ -1,6 +1,6 @@
-"""What one writes in ten lines for a list of pictures: ``python plain_loop.py MODEL.tflite LIST`` prints the answers.
+"""What one writes in ten lines for a list of images: ``python plain_loop.py MODEL.tflite LIST`` prints the answers.
 
-OpenCV, one interpreter, one thread. It stretches pictures without antialiasing, which costs less than the contract's
+OpenCV, one interpreter, one thread. It stretches images without antialiasing, which costs less than the contract's
 pixels and is not what a model saw in training.
 """
 
@@ -15,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 
 def open_model(model: str) -> Callable[[str], int]:
-    """Open a model: a function from a picture file to the index of its label, -1 where OpenCV cannot read it."""
+    """Open a model: a function from an image file to the index of its label, -1 where OpenCV cannot read it."""
     cv2.setNumThreads(1)
     interpreter = Interpreter(model_path=model, num_threads=1)
     interpreter.allocate_tensors()

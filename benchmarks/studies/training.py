@@ -5,7 +5,7 @@
 Both are whole processes from a cold start, in turn (A B A B ...): ``edge-train run --recipe mobilenetv2`` without
 fine-tuning and with an empty cache, report and evaluation included, and ``notebook_way.py`` until its
 validation accuracy first reaches that of the other, or for 15 epochs. DATA holds ``train`` and ``validation``; the
-accuracy of both is over all pictures of ``validation``.
+accuracy of both is over all images of ``validation``.
 """
 
 from __future__ import annotations

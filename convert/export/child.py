@@ -29,7 +29,7 @@ def main() -> None:
     die_with_parent()
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # The pooling allocator: many pictures spend less time giving memory back to the system and taking it again.
+    # The pooling allocator: many images spend less time giving memory back to the system and taking it again.
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
     path = Path(sys.argv[1])
     job = from_mapping(ExportJob, json.loads(path.read_text()), path.name)
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def export(job: ExportJob) -> Exported:
-    """Load the model, ask it about the pictures, and write what is wanted.
+    """Load the model, ask it about the images, and write what is wanted.
 
     Raises:
         ModelError: The model cannot be loaded or converted, or is not a classifier.

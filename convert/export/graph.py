@@ -29,7 +29,7 @@ def frozen_function(job: ExportJob, loaded: Loaded, batch: int | None) -> Any:
     names of input and output, and takes a third of the time (Keras 3 models, TensorFlow 2.21).
 
     Raises:
-        ModelError: The model does not answer by its constants and the picture alone, or does not fit into a graph.
+        ModelError: The model does not answer by its constants and the image alone, or does not fit into a graph.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

@@ -19,7 +19,7 @@ from edge_runtime.errors import ModelError
 from edge_runtime.labels import shorten
 
 _BATCH_SIZE = 32
-# A multiple of the batch size; bounds the memory that pictures take as float32.
+# A multiple of the batch size; bounds the memory that images take as float32.
 _CHUNK = 256
 
 _LOAD_ERRORS = (
@@ -83,7 +83,7 @@ def answer(job: ExportJob, loaded: Loaded, images_nhwc_rgb_u8: NDArray[np.uint8]
             parts.append(np.asarray(loaded.predict(pixels), np.float32))
         except (*_LOAD_ERRORS, tf.errors.OpError) as error:
             raise ModelError(
-                f"{job.shown}: fails on pictures of {list(pixels.shape[1:])} ({first_line(error)})"
+                f"{job.shown}: fails on images of {list(pixels.shape[1:])} ({first_line(error)})"
             ) from error
     outputs = np.concatenate(parts)
     _check_outputs(job, outputs.shape)

@@ -278,7 +278,7 @@ class Memory:
 
     Attributes:
         weight_bytes: Constants of the mapped operators: weights and biases.
-        streamed_bytes: About what would not fit and be sent with every picture; 0 where all should fit.
+        streamed_bytes: About what would not fit and be sent with every image; 0 where all should fit.
         text: One sentence.
     """
 
@@ -343,7 +343,7 @@ def memory(operators: tuple[OperatorFacts, ...], forecasts: tuple[Forecast, ...]
     return Memory(
         weight_bytes,
         streamed_bytes,
-        text + f"about {streamed_bytes / (1 << 20):.1f} MiB would be sent from the host with every picture, which is "
+        text + f"about {streamed_bytes / (1 << 20):.1f} MiB would be sent from the host with every image, which is "
         "slower; take a smaller network",
     )
 

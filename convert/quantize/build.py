@@ -23,7 +23,7 @@ from edge_runtime.contract import Variant
 from edge_runtime.decision import widen
 
 # Covariances settle long before ranges do.
-_OBSERVED_PICTURES = 128
+_OBSERVED_IMAGES = 128
 _POINT_COUNTS = (8, 32, 128)
 _FULL_INTEGER = (Variant.INT8, Variant.INT8_PER_TENSOR)
 _ROUNDED = {
@@ -59,14 +59,14 @@ class VariantBuilder:
         return BuiltVariant(variant, (), ())
 
     def points(self) -> tuple[CalibrationPoint, ...]:
-        """int8 with fewer calibration pictures: what it would have been like."""
+        """int8 with fewer calibration images: what it would have been like."""
         available = len(self._representative)
         return tuple(self._point(count) for count in [n for n in _POINT_COUNTS if n < available] + [available])
 
     def _point(self, count: int) -> CalibrationPoint:
-        pictures = self._representative[:count]
-        found = ranges(self._graph, pictures, self._measured.first(count), self._settings.method)
-        rounder = self._rounder if count >= _OBSERVED_PICTURES else self._make_rounder(pictures)
+        images = self._representative[:count]
+        found = ranges(self._graph, images, self._measured.first(count), self._settings.method)
+        rounder = self._rounder if count >= _OBSERVED_IMAGES else self._make_rounder(images)
         step = self._judge.step(self._quantizer.int8(found, rounder, kept=self._asked_float), "")
         return CalibrationPoint(count, step.accuracy, step.agreement)
 
@@ -127,8 +127,8 @@ class VariantBuilder:
 
     @cached_property
     def _representative(self) -> NDArray[np.uint8]:
-        pictures: NDArray[np.uint8] = np.load(self._work_dir / REPRESENTATIVE_FILE)
-        return pictures
+        images: NDArray[np.uint8] = np.load(self._work_dir / REPRESENTATIVE_FILE)
+        return images
 
     @cached_property
     def _measured(self) -> ImageRanges:
@@ -140,12 +140,12 @@ class VariantBuilder:
 
     @cached_property
     def _rounder(self) -> GptqRounder | None:
-        return self._make_rounder(self._representative[:_OBSERVED_PICTURES])
+        return self._make_rounder(self._representative[:_OBSERVED_IMAGES])
 
-    def _make_rounder(self, pictures: NDArray[np.uint8]) -> GptqRounder | None:
+    def _make_rounder(self, images: NDArray[np.uint8]) -> GptqRounder | None:
         if self._settings.rounding is Rounding.NEAREST:
             return None
-        return GptqRounder(self._graph, observe(self._graph, pictures, self._job.seed))
+        return GptqRounder(self._graph, observe(self._graph, images, self._job.seed))
 
     @cached_property
     def _asked_float(self) -> list[str]:

@@ -34,7 +34,7 @@ def open_interpreter(data: bytes, *, keep_tensors: bool = False) -> Any:
 
 
 def run_over(interpreter: Any, images_nhwc_rgb_u8: NDArray[np.uint8]) -> Iterator[Any]:
-    """Run each picture; give the interpreter after each run."""
+    """Run each image; give the interpreter after each run."""
     index = interpreter.get_input_details()[0]["index"]
     for image in images_nhwc_rgb_u8:
         interpreter.set_tensor(index, image[np.newaxis])
@@ -43,7 +43,7 @@ def run_over(interpreter: Any, images_nhwc_rgb_u8: NDArray[np.uint8]) -> Iterato
 
 
 def probabilities(data: bytes, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """float32 [images, outputs] of a model that takes uint8 pictures; one interpreter a core."""
+    """float32 [images, outputs] of a model that takes uint8 images; one interpreter a core."""
     parts = np.array_split(images_nhwc_rgb_u8, max(1, min(core_count(), len(images_nhwc_rgb_u8))))
     with ThreadPoolExecutor(len(parts)) as pool:
         return np.concatenate(list(pool.map(lambda part: _probabilities(data, part), parts)))
@@ -75,7 +75,7 @@ Ranges: TypeAlias = dict[str, tuple[float, float]]
 
 T = TypeVar("T")
 
-# The weight of each new picture, as in TensorFlow's moving-average quantizers.
+# The weight of each new image, as in TensorFlow's moving-average quantizers.
 _MOVING_AVERAGE_STEP = 0.01
 _PERCENTILE = 99.99
 # ReLU6 in steps of this range's 16 bits must stay below 2**31, or the kernel refuses the model.
@@ -87,11 +87,11 @@ _MSE_CANDIDATES = 64
 
 @dataclass(frozen=True)
 class ImageRanges:
-    """Smallest and largest value of each activation, picture by picture.
+    """Smallest and largest value of each activation, image by image.
 
     Attributes:
         names: The activations.
-        low, high: float32 [pictures, names].
+        low, high: float32 [images, names].
     """
 
     names: tuple[str, ...]
@@ -99,12 +99,12 @@ class ImageRanges:
     high: NDArray[np.float32]
 
     def first(self, count: int) -> ImageRanges:
-        """Of the first ``count`` pictures only."""
+        """Of the first ``count`` images only."""
         return ImageRanges(self.names, self.low[:count], self.high[:count])
 
 
 def measure(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8]) -> ImageRanges:
-    """Run the float model over the pictures and note what each activation ranged over.
+    """Run the float model over the images and note what each activation ranged over.
 
     Args:
         graph: The float32 model.
@@ -132,7 +132,7 @@ def ranges(
 
     Args:
         graph: The float32 model.
-        images_nhwc_rgb_u8: The pictures of ``measured``; looked at again for a percentile or the mean squared error.
+        images_nhwc_rgb_u8: The images of ``measured``; looked at again for a percentile or the mean squared error.
         measured: From `measure`.
         method: How.
     """
@@ -152,7 +152,7 @@ def ranges(
 
 
 def moving_average(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Exponential average over pictures, [pictures, names] to [names], beginning with the first."""
+    """Exponential average over images, [images, names] to [names], beginning with the first."""
     average = rows[0].copy()
     for row in rows[1:]:
         average += _MOVING_AVERAGE_STEP * (row - average)
@@ -214,7 +214,7 @@ def least_error_range(counts: NDArray[np.int64], low: float, high: float) -> tup
 
 
 def _in_parallel(work: Callable[[NDArray[np.uint8]], T], images: NDArray[np.uint8]) -> list[T]:
-    """Share the pictures among the cores; the results come in the pictures' order."""
+    """Share the images among the cores; the results come in the images' order."""
     parts = np.array_split(images, max(1, min(core_count(), len(images))))
     with ThreadPoolExecutor(len(parts)) as pool:
         return list(pool.map(work, parts))

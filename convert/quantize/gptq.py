@@ -2,7 +2,7 @@
 
 Nearest rounding treats each weight alone, so the errors of one output can add up. Here the weights of one output are
 rounded one after the other, and each one's error is made good by those that follow, weighed by how the inputs vary
-together over the calibration pictures (Frantar et al. 2022, "GPTQ", after Hassibi and Stork 1993, "Optimal Brain
+together over the calibration images (Frantar et al. 2022, "GPTQ", after Hassibi and Stork 1993, "Optimal Brain
 Surgeon"). What remains of the error's mean goes into the bias (Nagel et al. 2019, "Data-Free Quantization Through
 Weight Equalization and Bias Correction", section 4.2, with measured means).
 """
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from convert.quantize.calibration import open_interpreter, run_over
 from convert.quantize.graph import DEPTHWISE_CONV_2D, FULLY_CONNECTED, FloatGraph, Layer, own_bias, replace_values, text
 
-_PLACES_PER_PICTURE = 64
-_PICTURES_AT_A_TIME = 16
+_PLACES_PER_IMAGE = 64
+_IMAGES_AT_A_TIME = 16
 # A wider layer's covariance would cost more memory and time than it brings; its bias is still corrected.
 MAX_WIDTH = 3072
 # Far above the rounding errors of sums in float64, far below any variance that matters.
@@ -61,7 +61,7 @@ class LayerInput:
 
 
 def observe(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], seed: int) -> dict[str, LayerInput]:
-    """Run the float model over the pictures and sum up each layer's input.
+    """Run the float model over the images and sum up each layer's input.
 
     Args:
         graph: The float32 model.
@@ -76,10 +76,10 @@ def observe(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], seed: int)
     shapes = {layer.weights: graph.constant(layer.weights).shape for layer in layers}
     interpreter = open_interpreter(graph.data, keep_tensors=True)
     sums: dict[str, LayerInput] = {}
-    # Some pictures at a time: their products are one multiplication of matrices a layer.
-    for first in range(0, len(images_nhwc_rgb_u8), _PICTURES_AT_A_TIME):
+    # Some images at a time: their products are one multiplication of matrices a layer.
+    for first in range(0, len(images_nhwc_rgb_u8), _IMAGES_AT_A_TIME):
         rows: dict[str, list[NDArray[np.float32]]] = {layer.output: [] for layer in layers}
-        for run in run_over(interpreter, images_nhwc_rgb_u8[first : first + _PICTURES_AT_A_TIME]):
+        for run in run_over(interpreter, images_nhwc_rgb_u8[first : first + _IMAGES_AT_A_TIME]):
             for layer in layers:
                 value = run.get_tensor(layer.input_index)
                 rows[layer.output].append(_places(value, layer, shapes[layer.weights], rng))
@@ -117,7 +117,7 @@ def _products(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def _places(
     value: NDArray[np.float32], layer: Layer, shape: tuple[int, ...], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """[places, inputs] of one picture, or [places, channels, taps] for a depthwise layer.
+    """[places, inputs] of one image, or [places, channels, taps] for a depthwise layer.
 
     The order of the inputs is that of the weights: rows, columns, channels.
     """
@@ -125,7 +125,7 @@ def _places(
         return value.reshape(-1, shape[-1])
     height, width = shape[1:3]
     padded, out_h, out_w = _pad(value[0], layer, height, width)
-    count = min(_PLACES_PER_PICTURE, out_h * out_w)
+    count = min(_PLACES_PER_IMAGE, out_h * out_w)
     chosen = rng.choice(out_h * out_w, count, replace=False)
     rows = (chosen // out_w * layer.strides[0])[:, None, None] + np.arange(height)[:, None] * layer.dilations[0]
     columns = (chosen % out_w * layer.strides[1])[:, None, None] + np.arange(width)[None, :] * layer.dilations[1]
@@ -138,7 +138,7 @@ def _places(
 
 
 def _pad(value_hwc: NDArray[np.float32], layer: Layer, height: int, width: int) -> tuple[NDArray[np.float32], int, int]:
-    """The padded picture and the rows and columns of the output, by TensorFlow's rule for SAME and VALID."""
+    """The padded image and the rows and columns of the output, by TensorFlow's rule for SAME and VALID."""
     spans = ((height - 1) * layer.dilations[0] + 1, (width - 1) * layer.dilations[1] + 1)
     pads, sides = [], []
     for side, span, stride in zip(value_hwc.shape[:2], spans, layer.strides, strict=True):

@@ -31,7 +31,7 @@ class Layer:
         bias: Name of its bias tensor, or None.
         strides: Rows and columns; (1, 1) for a dense layer.
         dilations: Rows and columns.
-        same_padding: Whether the picture is padded with zeros so that a stride of 1 keeps its size.
+        same_padding: Whether the image is padded with zeros so that a stride of 1 keeps its size.
     """
 
     kind: str

@@ -156,11 +156,11 @@ def _channel_axis(node: Any) -> int | None:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one or two runs over the pictures gave.
+    """What one or two runs over the images gave.
 
     Attributes:
         ranges: Of each float tensor: the values that it shall hold without being cut off; zero is among them.
-        means: Of the tensors that were asked for: the mean over all pictures, float32 [1, ...].
+        means: Of the tensors that were asked for: the mean over all images, float32 [1, ...].
     """
 
     ranges: Ranges
@@ -170,14 +170,14 @@ class Statistics:
 def observe(
     model: Any, images_nhwc_rgb_u8: NDArray[np.uint8], mean_of: Sequence[str], method: CalibrationMethod
 ) -> Statistics:
-    """Run the model over the pictures, one at a time, so that memory does not grow with their number.
+    """Run the model over the images, one at a time, so that memory does not grow with their number.
 
-    ONNX Runtime's own calibrators for histograms keep every output of every picture until the end; hence this one.
-    A percentile and the mean squared error take a second run over the pictures.
+    ONNX Runtime's own calibrators for histograms keep every output of every image until the end; hence this one.
+    A percentile and the mean squared error take a second run over the images.
 
     Args:
         model: A float32 ``ModelProto`` with inferred shapes.
-        images_nhwc_rgb_u8: Calibration pictures, [n, H, W, 3], n at least 1.
+        images_nhwc_rgb_u8: Calibration images, [n, H, W, 3], n at least 1.
         mean_of: Names of the tensors whose mean is wanted.
         method: How a range follows from the values.
     """
@@ -264,13 +264,13 @@ def quantize_onnx(
 ) -> None:
     """Write an int8 model made from a float32 one; input, output, dynamic batch and opset stay.
 
-    The same pictures give the same bytes.
+    The same images give the same bytes.
 
     Args:
         base_onnx: uint8 [batch, H, W, 3] to float32 [batch, labels].
-        representative_nhwc_rgb_u8: Calibration pictures, [n, H, W, 3], n at least 1.
+        representative_nhwc_rgb_u8: Calibration images, [n, H, W, 3], n at least 1.
         destination: Where the ``.onnx`` file goes.
-        method: How the range of an activation follows from the calibration pictures.
+        method: How the range of an activation follows from the calibration images.
         correct_bias: Whether each bias takes up the mean error that rounding the weights makes.
 
     Raises:

@@ -22,7 +22,7 @@ class AccuracyGate:
     """Keras' side and the limit.
 
     Attributes:
-        images_nhwc_rgb_u8: The check pictures, uint8 [n, H, W, 3].
+        images_nhwc_rgb_u8: The check images, uint8 [n, H, W, 3].
         truth: int [n].
         keras: float32 [n, labels], Keras' probabilities.
         output: How probabilities become an answer.
@@ -36,7 +36,7 @@ class AccuracyGate:
     max_drop_points: float
 
     def step(self, data: bytes, description: str) -> Step:
-        """Measure one model that takes uint8 pictures."""
+        """Measure one model that takes uint8 images."""
         answers = top1(widen(probabilities(data, self.images_nhwc_rgb_u8), self.output), self.output)
         keras_answers = top1(self.keras, self.output)
         accuracy = float(np.mean(answers == self.truth))
@@ -54,7 +54,7 @@ class AccuracyGate:
 Build = Callable[[Collection[str]], bytes]
 """Makes the model with the operators of these outputs in float32."""
 
-_RANK_PICTURES = 32
+_RANK_IMAGES = 32
 _ONE_BY_ONE = 4
 
 
@@ -77,7 +77,7 @@ def repair(
     graph: FloatGraph,
     build: Build,
     judge: AccuracyGate,
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     seconds: float,
     kept: Sequence[str] = (),
 ) -> Repaired:
@@ -87,12 +87,12 @@ def repair(
         graph: The float32 model.
         build: Makes a quantized model.
         judge: The gate.
-        pictures: Calibration pictures, by which operators are ranked; uint8 [n, H, W, 3].
+        images: Calibration images, by which operators are ranked; uint8 [n, H, W, 3].
         seconds: The search ends after this time with what it has.
         kept: Operators that are in float32 anyway.
     """
     deadline = time.monotonic() + seconds
-    ranked = [name for name in rank(graph, build, pictures[:_RANK_PICTURES], deadline) if name not in kept]
+    ranked = [name for name in rank(graph, build, images[:_RANK_IMAGES], deadline) if name not in kept]
     steps: list[Step] = []
     for count in _counts(len(ranked)):
         chosen = [*kept, *ranked[:count]]
@@ -105,20 +105,20 @@ def repair(
     return Repaired(None, (), tuple(steps))
 
 
-def rank(graph: FloatGraph, build: Build, pictures: NDArray[np.uint8], deadline: float) -> list[str]:
+def rank(graph: FloatGraph, build: Build, images: NDArray[np.uint8], deadline: float) -> list[str]:
     """Operators by what quantizing each alone does to the answers: mean absolute difference, worst first.
 
     Those that the time did not suffice for come last, in the order in which they run.
     """
     head = graph.pixels().operators
     names = [graph.name(operator.outputs[0]) for operator in graph.operators[head:]]
-    exact = probabilities(graph.data, pictures)
+    exact = probabilities(graph.data, images)
     harm: dict[str, float] = {}
     for name in names:
         if time.monotonic() > deadline:
             break
         others = [other for other in names if other != name]
-        harm[name] = float(np.mean(np.abs(exact - probabilities(build(others), pictures))))
+        harm[name] = float(np.mean(np.abs(exact - probabilities(build(others), images))))
     return sorted(harm, key=lambda name: -harm[name]) + [name for name in names if name not in harm]
 
 

@@ -97,7 +97,7 @@ def _calibration(calibration: CalibrationRecord) -> list[str]:
     classes = ", ".join(f"{label} {count}" for label, count in list(calibration.per_class.items())[:_MAX_LABELS])
     more = " …" if len(calibration.per_class) > _MAX_LABELS else ""
     text = (
-        f"{calibration.images} pictures ({classes}{more}), of which {calibration.shared} also checked, method "
+        f"{calibration.images} images ({classes}{more}), of which {calibration.shared} also checked, method "
         f"{calibration.method}, seed "
         f"{calibration.seed}, SHA-256 of their list {calibration.sha256}."
     )

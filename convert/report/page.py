@@ -49,8 +49,8 @@ def latency_plot(record: ConversionRecord) -> str:
 
 
 def calibration_plot(points: Sequence[CalibrationPoint]) -> str:
-    """Accuracy of int8, and its agreement with Keras, against the number of calibration pictures."""
-    figure, axes = new_figure(_SIZE_INCHES, "calibration pictures", "percent")
+    """Accuracy of int8, and its agreement with Keras, against the number of calibration images."""
+    figure, axes = new_figure(_SIZE_INCHES, "calibration images", "percent")
     images = [point.images for point in points]
     for name, color, marker in (("accuracy", ARTIFACT, "o"), ("agreement", SECOND, "s")):
         axes.plot(images, [100 * getattr(point, name) for point in points], color=color, marker=marker, label=name)
@@ -151,16 +151,16 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> Any:
 
 
 MAX_TILES = 24
-# All pictures of a page together, so that it can be mailed.
+# All images of a page together, so that it can be mailed.
 _MAX_CHARACTERS = 2_200_000
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One flipped picture.
+    """One flipped image.
 
     Attributes:
-        jpeg_url: The picture, embedded.
+        jpeg_url: The image, embedded.
         name: Its file.
         flip: What the models said.
     """
@@ -171,20 +171,20 @@ class Tile:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the artefact's answer is wrong."""
+        """Whether the artifact's answer is wrong."""
         return self.flip.artifact != self.flip.truth
 
 
 def flip_tiles(
     record: ConversionRecord, images_nhwc_rgb_u8: NDArray[np.uint8], names: Sequence[str]
 ) -> list[tuple[Tile, ...]]:
-    """Up to `MAX_TILES` pictures for each variant, the surest wrong answers first.
+    """Up to `MAX_TILES` images for each variant, the surest wrong answers first.
 
     The variants take turns until the page is full, so that no one fills it alone.
 
     Args:
-        record: Its flips count pictures from 0.
-        images_nhwc_rgb_u8: uint8 [n, H, W, 3], the pictures of the check; only those shown are read.
+        record: Its flips count images from 0.
+        images_nhwc_rgb_u8: uint8 [n, H, W, 3], the images of the check; only those shown are read.
         names: A name for each.
     """
     chosen: list[list[Tile]] = [[] for _ in record.variants]
@@ -234,10 +234,10 @@ class FlipSection:
         variant: The variant.
         pairs: The most frequent pairs of labels.
         more_pairs: How many others there are.
-        tiles: Pictures.
-        total: How many pictures flipped.
+        tiles: Images.
+        total: How many images flipped.
         worse: How many of them Keras alone has right.
-        better: How many of them the artefact alone has right.
+        better: How many of them the artifact alone has right.
     """
 
     variant: VariantRecord
@@ -258,7 +258,7 @@ def render_page(
 
     Args:
         record: The conversion.
-        check_images_nhwc_rgb_u8: uint8 [images, H, W, 3], the pictures of the check in its order; may be a memmap.
+        check_images_nhwc_rgb_u8: uint8 [images, H, W, 3], the images of the check in its order; may be a memmap.
         check_names: A name for each, such as ``cat/1.jpg``.
     """
     return render_html(
@@ -331,7 +331,7 @@ def _calibration(calibration: CalibrationRecord | None) -> dict[str, Any]:
     drawn = None
     if calibration and len(calibration.points) > 1:
         url = calibration_plot(calibration.points)
-        drawn = Plot(url, "Accuracy and agreement of int8 against the number of calibration pictures")
+        drawn = Plot(url, "Accuracy and agreement of int8 against the number of calibration images")
     return {
         "calibration": calibration,
         "calibration_plot": drawn,

@@ -37,7 +37,7 @@ def latency(latency_ms: float) -> str:
 
 
 def change(comparison: Comparison) -> str:
-    """What the artefact's accuracy is above Keras', in points, with sign: ``-0.40``."""
+    """What the artifact's accuracy is above Keras', in points, with sign: ``-0.40``."""
     return signed(-comparison.drop_points)
 
 
@@ -59,12 +59,12 @@ def p_value(value: float) -> str:
 
 
 def runtimes(record: VariantRecord) -> str:
-    """The lowest runtimes that open an artefact."""
+    """The lowest runtimes that open an artifact."""
     return ", ".join(record.lowest_runtimes) or record.artifact.minimum_runtime
 
 
 def failure(record: VariantRecord) -> str:
-    """Why an artefact is not in the bundle, as a clause; empty where it passed."""
+    """Why an artifact is not in the bundle, as a clause; empty where it passed."""
     check = record.comparison.check
     if check.passed:
         return ""
@@ -110,10 +110,10 @@ def explanation(record: ConversionRecord) -> str:
     comparison = record.variants[0].comparison
     keras = percent(comparison.check.keras_accuracy)
     return (
-        f"Checked on {record.check_images} pictures ({one_line(record.split)}{_shared(record)}) in a process "
+        f"Checked on {record.check_images} images ({one_line(record.split)}{_shared(record)}) in a process "
         f"without TensorFlow. Keras itself: {keras} ({percent_range(comparison.keras_accuracy_interval)}). "
-        "Change is against Keras, in percentage points; agreement is the share of pictures with Keras' answer; latency "
-        "is the median of single pictures on one thread of this machine and says nothing about another."
+        "Change is against Keras, in percentage points; agreement is the share of images with Keras' answer; latency "
+        "is the median of single images on one thread of this machine and says nothing about another."
     )
 
 

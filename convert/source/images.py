@@ -27,7 +27,7 @@ _SHOWN_LABELS = 5
 
 @dataclass(frozen=True)
 class ConversionImages:
-    """Labelled pictures of one conversion; the labels are the model's.
+    """Labelled images of one conversion; the labels are the model's.
 
     Attributes:
         representative: Of the training split, for calibration, stratified by class.
@@ -45,27 +45,27 @@ class ConversionImages:
 def choose_images(
     source: ModelSource, run: Path, calibration: str | None, calibration_images: int, seed: int | None
 ) -> ConversionImages:
-    """Choose pictures: calibration from the training split only, checks from the validation split.
+    """Choose images: calibration from the training split only, checks from the validation split.
 
-    Of a set without splits all pictures check, and calibration is drawn from them; of a set that lacks one of the two
+    Of a set without splits all images check, and calibration is drawn from them; of a set that lacks one of the two
     splits, all take its place.
 
     Args:
         source: The model.
-        run: What was given on the command line; a run directory knows its own pictures.
+        run: What was given on the command line; a run directory knows its own images.
         calibration: SRC that takes their place, or None.
-        calibration_images: How many pictures to calibrate with.
+        calibration_images: How many images to calibrate with.
         seed: For drawing, or None for the run's own, or 0.
 
     Raises:
         UsageError: Neither a run directory nor ``calibration``.
-        DatasetError: The pictures are gone or none, or their labels are not the model's.
+        DatasetError: The images are gone or none, or their labels are not the model's.
     """
     found = resolve(calibration, progress=progress_bar).samples if calibration else _own_samples(run)
     labels = source.manifest.labels
     samples = map_index_labels(found, labels)
     if not samples:
-        raise DatasetError(f"{calibration or run}: expected labelled pictures to calibrate and check with, got none")
+        raise DatasetError(f"{calibration or run}: expected labelled images to calibrate and check with, got none")
     unknown = sorted({sample.label for sample in samples} - set(labels))
     if unknown:
         shown = ", ".join(unknown[:_SHOWN_LABELS]) + (", ..." if len(unknown) > _SHOWN_LABELS else "")
@@ -86,7 +86,7 @@ def choose_images(
 
 
 def stratified(samples: Sequence[Sample], count: int, seed: int) -> tuple[Sample, ...]:
-    """Choose ``count`` pictures, the classes taking turns, each class in a seeded order; fewer if there are fewer."""
+    """Choose ``count`` images, the classes taking turns, each class in a seeded order; fewer if there are fewer."""
     rng = np.random.default_rng(seed)
     queues = []
     for label in sorted({sample.label for sample in samples}):
@@ -101,10 +101,10 @@ def stratified(samples: Sequence[Sample], count: int, seed: int) -> tuple[Sample
 
 
 def list_sha256(samples: Iterable[Sample]) -> str:
-    """SHA-256 over the sorted (hash of the file, label) of pictures; names and order do not matter.
+    """SHA-256 over the sorted (hash of the file, label) of images; names and order do not matter.
 
     Raises:
-        DatasetError: A picture cannot be read.
+        DatasetError: An image cannot be read.
     """
     lines = []
     for sample in samples:
@@ -118,26 +118,26 @@ def list_sha256(samples: Iterable[Sample]) -> str:
 def _own_samples(run: Path) -> tuple[Sample, ...]:
     if not (run / SPLIT_FILE).is_file():
         raise UsageError(
-            f"{run}: has no pictures of its own; say --calibration SRC: a folder of class folders, a zip or URL of "
+            f"{run}: has no images of its own; say --calibration SRC: a folder of class folders, a zip or URL of "
             "one, or a CSV"
         )
     samples = read_split_csv(run / SPLIT_FILE)
     missing = next((sample.path for sample in samples if not sample.path.is_file()), None)
     if missing:
         raise DatasetError(
-            f"{run}: its pictures are not here (such as {missing}); "
-            "give labelled pictures with --calibration: a folder of class folders, a zip or URL of one, or a CSV"
+            f"{run}: its images are not here (such as {missing}); "
+            "give labelled images with --calibration: a folder of class folders, a zip or URL of one, or a CSV"
         )
     return samples
 
 
 @dataclass(frozen=True)
 class ImageArrays:
-    """What could be decoded; the pictures themselves lie in the work folder.
+    """What could be decoded; the images themselves lie in the work folder.
 
     Attributes:
-        representative: The pictures that calibrate.
-        check: The pictures that check, in the order of the array.
+        representative: The images that calibrate.
+        check: The images that check, in the order of the array.
         split: Name of their split.
     """
 
@@ -147,28 +147,28 @@ class ImageArrays:
 
 
 def write_arrays(
-    manifest: Manifest, pictures: ConversionImages, work_dir: Path, report: Callable[[str], None]
+    manifest: Manifest, images: ConversionImages, work_dir: Path, report: Callable[[str], None]
 ) -> ImageArrays:
-    """Write the pictures for calibration and checks, and the truth of the latter, into the work folder.
+    """Write the images for calibration and checks, and the truth of the latter, into the work folder.
 
     Raises:
         DatasetError: None of them can be read.
     """
-    total = len(pictures.representative) + len(pictures.check) + len(pictures.golden)
+    total = len(images.representative) + len(images.check) + len(images.golden)
     with progress_bar("decoding", total) as advance:
 
         def decode(samples: Sequence[Sample]) -> tuple[NDArray[np.uint8], tuple[Sample, ...]]:
             return _decode(samples, manifest.input, report, advance)
 
-        representative, kept_representative = decode(pictures.representative)
-        check, kept_check = decode(pictures.check)
-        golden, _ = decode(pictures.golden)
+        representative, kept_representative = decode(images.representative)
+        check, kept_check = decode(images.check)
+        golden, _ = decode(images.golden)
     np.save(work_dir / REPRESENTATIVE_FILE, representative)
     np.save(work_dir / CHECK_FILE, check)
     np.save(work_dir / GOLDEN_INPUT_FILE, golden)
     np.save(work_dir / TRUTH_FILE, np.array([manifest.labels.index(sample.label) for sample in kept_check], np.int64))
     split = Split.VALIDATION.value if all(s.split is Split.VALIDATION for s in kept_check) else "all"
-    report(f"calibrating with {len(representative)} pictures, checking on {len(check)} ({split})")
+    report(f"calibrating with {len(representative)} images, checking on {len(check)} ({split})")
     return ImageArrays(kept_representative, kept_check, split)
 
 
@@ -179,7 +179,5 @@ def _decode(
     for index, reason in decoded.failures:
         report(f"left out {samples[index].path}: {reason}")
     if not decoded.kept:
-        raise DatasetError(
-            "none of the pictures for calibration and checks can be read; give others with --calibration"
-        )
+        raise DatasetError("none of the images for calibration and checks can be read; give others with --calibration")
     return decoded.images_nhwc_rgb_u8, tuple(samples[index] for index in decoded.kept)

@@ -35,8 +35,8 @@ _SIGMOID_THRESHOLD = 0.5
 _SCALES_BYTES = 0.01
 _WANTED = "expected a run directory (model.keras and manifest.json), a .keras or .h5 file, or a SavedModel folder"
 _OTHER_FILES = (
-    (0, b"\xff\xd8\xff", "a JPEG picture"),
-    (0, b"\x89PNG", "a PNG picture"),
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"\x89PNG", "a PNG image"),
     (4, b"TFL3", "a TFLite model, which is converted already (edge-run takes it, edge-convert lint looks into it)"),
     (0, b"TFL3", "a TFLite model"),
     (0, b"%PDF", "a PDF"),
@@ -167,13 +167,13 @@ def _kind(path: Path, start: bytes) -> str:
 
 
 def _check_input(facts: ModelFacts, color: ModelColor, path: Path) -> None:
-    """What is known of the input must be that of pictures; what is not known is checked when the model is loaded."""
+    """What is known of the input must be that of images; what is not known is checked when the model is loaded."""
     shape = facts.input_shape
     if shape is None:
         return
     if len(shape) != 4:
         raise ModelError(
-            f"{path}: expected a model of pictures, with an input [batch, height, width, channels], got {_show(shape)}"
+            f"{path}: expected a model of images, with an input [batch, height, width, channels], got {_show(shape)}"
         )
     channels = shape[3]
     if shape[1] in (1, 3) and channels not in (1, 3):

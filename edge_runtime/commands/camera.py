@@ -82,7 +82,7 @@ def losses(snapshot: Snapshot) -> Iterator[str]:
 
 
 _UNSURE_BELOW = 0.5
-"""Score under which a picture is worth a person's label, where neither the user nor the model says one."""
+"""Score under which an image is worth a person's label, where neither the user nor the model says one."""
 
 
 def open_sinks(

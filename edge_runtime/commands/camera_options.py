@@ -33,10 +33,10 @@ class CameraJob:
         output: File to append to, or None.
         rotate: Size from which the output file is put aside, such as ``100MB``.
         keep: How many files that were put aside are kept.
-        save_frames: Folder for pictures, or None.
-        save: Which pictures: ``event``, ``uncertain`` or ``both``.
-        save_quota: Size of all saved pictures together, such as ``1GB``.
-        save_interval_s: Least seconds between two saved pictures.
+        save_frames: Folder for images, or None.
+        save: Which images: ``event``, ``uncertain`` or ``both``.
+        save_quota: Size of all saved images together, such as ``1GB``.
+        save_interval_s: Least seconds between two saved images.
         mqtt: URL of a broker, or None.
         mqtt_ca: File with the certificate authority of the broker, or None.
         mqtt_password_file: File with the password, or None.
@@ -123,7 +123,7 @@ _CAPTURE = (
         metavar="SOURCE",
         help="Camera as 0 or /dev/video0, picamera, an rtsp:// or http:// address, or a video file.",
     ),
-    click.option("--size", metavar="WxH", help="Picture size to ask a camera for, such as 1280x720."),
+    click.option("--size", metavar="WxH", help="Image size to ask a camera for, such as 1280x720."),
     click.option("--fps", type=_Number(min=0, min_open=True), metavar="N", help="Frames a second to ask a camera for."),
     click.option("--pixel-format", metavar="NAME", help="Pixel format to ask a camera for, such as mjpeg or yuyv."),
     click.option("--realtime", is_flag=True, help="Play a video file at its own pace, skipping as with a camera."),
@@ -189,13 +189,13 @@ _OUTPUT = (
         metavar="N",
         help="How many of these to keep.",
     ),
-    click.option("--save-frames", type=_PATH, metavar="DIR", help="Save pictures as DIR/LABEL/*.jpg."),
+    click.option("--save-frames", type=_PATH, metavar="DIR", help="Save images as DIR/LABEL/*.jpg."),
     click.option(
         "--save",
         type=click.Choice(["event", "uncertain", "both"]),
         default="event",
         show_default=True,
-        help="Which pictures: of events, those to label and train on, or both.",
+        help="Which images: of events, those to label and train on, or both.",
     ),
     click.option("--save-quota", default="1GB", show_default=True, metavar="SIZE", help="Remove the oldest above it."),
     click.option(
@@ -205,7 +205,7 @@ _OUTPUT = (
         default=1.0,
         show_default=True,
         metavar="S",
-        help="Least seconds between two pictures.",
+        help="Least seconds between two images.",
     ),
 )
 _NETWORK = (

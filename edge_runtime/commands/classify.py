@@ -37,7 +37,7 @@ _COUNTING_S = 0.5
 
 @dataclass(frozen=True)
 class InputChoice:
-    """What the command line says about the pictures.
+    """What the command line says about the images.
 
     Attributes:
         paths: Files, folders, patterns, and ``-`` for a list on standard input.
@@ -55,7 +55,7 @@ class InputChoice:
 
 
 class Inputs:
-    """Pictures as they are found. Iterate over it once; `close` ends that, also where it waits.
+    """Images as they are found. Iterate over it once; `close` ends that, also where it waits.
 
     Raises:
         UsageError: Options that do not go together.
@@ -79,7 +79,7 @@ class Inputs:
             self._list = PathList(name, null=choice.null)
 
     def __iter__(self) -> Iterator[Path | Failed]:
-        """Yield pictures, and a `Failed` for what leads to none."""
+        """Yield images, and a `Failed` for what leads to none."""
         if self.watch:
             return iter(self.watch)
         given = find_images((Path(path) for path in self._choice.paths if path != _STANDARD_INPUT), patterns=True)
@@ -105,7 +105,7 @@ class Inputs:
         return self.watch is not None
 
     def count(self) -> int:
-        """How many pictures there are, where that is quickly told; else 0."""
+        """How many images there are, where that is quickly told; else 0."""
         if self.watch or self._list:
             return 0
         until_s = time.monotonic() + _COUNTING_S
@@ -130,8 +130,8 @@ class Inputs:
             raise UsageError("--only-new: goes with --watch")
 
 
-def with_a_picture(inputs: Iterator[Path | Failed]) -> Iterator[Path | Failed]:
-    """The same inputs, once it is sure that there is a picture among the first of them.
+def with_a_image(inputs: Iterator[Path | Failed]) -> Iterator[Path | Failed]:
+    """The same inputs, once it is sure that there is an image among the first of them.
 
     Raises:
         DataError: There is none.
@@ -173,14 +173,14 @@ class ClassifyJob:
     """What ``edge-run classify`` was asked for, beside the model.
 
     Attributes:
-        inputs: Which pictures.
-        top_k: Predictions for each picture.
+        inputs: Which images.
+        top_k: Predictions for each image.
         format: ``table``, ``jsonl`` or ``csv``.
         output: A file, or None for standard output.
         overwrite: Whether the file may exist.
-        skip_done: Whether pictures with a row in the file are left out, and rows are appended as they come.
-        retry_failed: Whether pictures whose row is an error are not left out.
-        workers: Threads over pictures; 0 means one per core.
+        skip_done: Whether images with a row in the file are left out, and rows are appended as they come.
+        retry_failed: Whether images whose row is an error are not left out.
+        workers: Threads over images; 0 means one per core.
         threads: Threads inside one inference.
     """
 
@@ -205,7 +205,7 @@ def run_classify(choice: ModelChoice, job: ClassifyJob) -> int:
 
     Raises:
         UsageError: Options that do not go together.
-        DataError: No path leads to a picture.
+        DataError: No path leads to an image.
         OutputError: The output cannot be written, or another program writes to it.
         EdgeKitError: The model cannot be used.
     """
@@ -215,7 +215,7 @@ def run_classify(choice: ModelChoice, job: ClassifyJob) -> int:
 
         check_free(job.output, overwrite=job.overwrite)
     with opened(job.inputs) as inputs:
-        found = iter(inputs) if inputs.watch else with_a_picture(iter(inputs))
+        found = iter(inputs) if inputs.watch else with_a_image(iter(inputs))
         open_classifier = choice.opener(job.threads)
         with Interrupts(inputs.stop) as interrupts, contextlib.ExitStack() as stack:
             classifier = open_classifier()
@@ -255,18 +255,18 @@ class Tally:
         self._failed += failed
 
     def skip(self) -> None:
-        """Count a picture that was done before."""
+        """Count an image that was done before."""
         self._skipped += 1
 
     def __str__(self) -> str:
         seconds = time.perf_counter() - self._started_s
         per_second = self._done / seconds
         rate = f" ({per_second:.{0 if per_second >= 10 else 1}f}/s)" if self._done > 1 else ""
-        pictures = f"{self._done} picture{'' if self._done == 1 else 's'}"
+        images = f"{self._done} image{'' if self._done == 1 else 's'}"
         duration = f"{seconds:.1f} s" if seconds >= 1 else f"{seconds * 1e3:.0f} ms"
         failed = f", {self._failed} failed" if self._failed else ""
         skipped = f", {self._skipped} done before" if self._skipped else ""
-        return f"{pictures} in {duration}{rate}{failed}{skipped}"
+        return f"{images} in {duration}{rate}{failed}{skipped}"
 
     @property
     def exit_code(self) -> int:

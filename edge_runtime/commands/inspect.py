@@ -247,7 +247,7 @@ def _manifest_lines(manifest: Manifest) -> Iterator[str]:
 def _training_lines(training: TrainingSummary) -> Iterator[str]:
     splits = ", ".join(f"{count} {split}" for split, count in training.images_per_split.items())
     yield f"  trained   recipe {training.recipe}, weights {training.weights}, seed {training.seed}, {training.backend}"
-    yield f"  data      {training.data_name}: {splits} pictures, SHA-256 {training.data_sha256[:12]}…"
+    yield f"  data      {training.data_name}: {splits} images, SHA-256 {training.data_sha256[:12]}…"
     for name, value in training.metrics.items():
         yield f"  metric    {name} {value:.4g}"
 
@@ -286,7 +286,7 @@ def _check_text(check: Check | None) -> str:
     if check is None:
         return "never"
     return (
-        f"{'passed' if check.passed else 'FAILED'} on {check.images} {check.split} pictures with {check.engine}: "
+        f"{'passed' if check.passed else 'FAILED'} on {check.images} {check.split} images with {check.engine}: "
         f"accuracy {check.accuracy:.1%} (Keras {check.keras_accuracy:.1%}, may lose {check.max_drop_points:g} points), "
         f"agreement {check.agreement:.1%}, largest probability difference {check.max_probability_difference:.2g}"
     )

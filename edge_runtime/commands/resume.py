@@ -25,13 +25,13 @@ _LONGEST_ROW = 1 << 24
 
 
 class AppendedFile(Sink):
-    """Rows of pictures, JSONL or CSV, each one write at the end of a file that only this program writes to.
+    """Rows of images, JSONL or CSV, each one write at the end of a file that only this program writes to.
 
     Args:
         path: The file; half a row at its end, from a run that was killed, is cut off.
         format_name: ``jsonl`` or ``csv``.
         labels: All labels of the model.
-        top_k: Predictions for each picture.
+        top_k: Predictions for each image.
 
     Raises:
         OutputError: Another program writes to it, it cannot be written, or it holds something else than such rows.
@@ -88,7 +88,7 @@ def _read_jsonl(file: io.BufferedReader) -> Iterator[tuple[str, bool]]:
             record = json.loads(line)
             yield str(record["source"]), "error" in record
         except (ValueError, RecursionError, TypeError, KeyError):
-            continue  # not a row of ours, so its picture is not done
+            continue  # not a row of ours, so its image is not done
 
 
 def _read_csv(file: io.BufferedReader) -> Iterator[tuple[str, bool]]:

@@ -124,7 +124,7 @@ def _examine_artifacts(path: Path, artifacts: list[Artifact], outcome: Measured,
 
 
 def _ask_all(path: Path, artifacts: list[Artifact], means: Means) -> dict[Variant, Answer]:
-    """Try all files with pictures of nothing, and ask more about those that bear it."""
+    """Try all files with images of nothing, and ask more about those that bear it."""
     files = [path.absolute() / artifact.file for artifact in artifacts]
     try:
         trials = means.try_models(files)
@@ -158,14 +158,14 @@ def judge(artifact: Artifact, answer: Answer) -> Finding:
         return info(topic, f"{_timed(answer)}; the bundle has no golden inputs to compare with")
     images, changed, away = int(facts["images"]), int(facts["changed"]), float(facts["from_keras"])
     if facts.get("from_recorded") == 0.0:
-        return ok(topic, f"{_timed(answer)}; {images} golden pictures as in its conversion, bit for bit")
-    pictures = f"{images} golden pictures within {away:.2g} of Keras"
+        return ok(topic, f"{_timed(answer)}; {images} golden images as in its conversion, bit for bit")
+    compared = f"{images} golden images within {away:.2g} of Keras"
     if artifact.check is None:
-        return info(topic, f"{_timed(answer)}; {pictures}, and nothing is recorded to compare that with")
+        return info(topic, f"{_timed(answer)}; {compared}, and nothing is recorded to compare that with")
     allowed = artifact.check.golden_max_difference + _margin(artifact, str(facts["engine"]))
     if away <= allowed and not changed:
-        return ok(topic, f"{_timed(answer)}; {pictures}, as in its conversion")
-    found = f"{_timed(answer)}; {pictures}, expected {allowed:.2g}"
+        return ok(topic, f"{_timed(answer)}; {compared}, as in its conversion")
+    found = f"{_timed(answer)}; {compared}, expected {allowed:.2g}"
     remedy = f"install the runtime of its conversion ({artifact.check.engine}), or take another variant"
     if changed and away > allowed:
         return problem(topic, f"{found}; {changed} answers differ from those of its conversion", remedy)
@@ -224,7 +224,7 @@ def _choose(path: Path, manifest: Manifest, outcome: Measured, throttling: tuple
 
 
 def _timed(answer: Answer) -> str:
-    return f"{answer.facts['engine']}, {float(answer.facts['latency_ms']):.2f} ms a picture"
+    return f"{answer.facts['engine']}, {float(answer.facts['latency_ms']):.2f} ms an image"
 
 
 def _split(sentence: str, path: Path, otherwise: str) -> tuple[str, str]:

@@ -125,7 +125,7 @@ def _examine_governor(root: Path) -> Iterator[Finding]:
     if governor in _SLOW_GOVERNORS:
         yield info(
             "governor",
-            f"{governor}: single pictures take longer, as the clock rises only under load",
+            f"{governor}: single images take longer, as the clock rises only under load",
             "for the shortest latency: sudo cpupower frequency-set -g performance",
         )
     elif governor:
@@ -243,7 +243,7 @@ _GROUP = "sudo usermod -aG {group} $USER, then log in again"
 
 @dataclass(frozen=True)
 class Camera:
-    """A V4L2 node that gives pictures.
+    """A V4L2 node that gives images.
 
     Attributes:
         path: Such as ``/dev/video0``.
@@ -276,7 +276,7 @@ def examine_cameras(root: Path = board.ROOT) -> Iterator[Finding]:
 
 
 def find_cameras(root: Path = board.ROOT) -> Iterator[Camera]:
-    """Nodes that give pictures, in the order of their numbers; codecs and metadata nodes are left out."""
+    """Nodes that give images, in the order of their numbers; codecs and metadata nodes are left out."""
     nodes = [path for path in root.glob("sys/class/video4linux/video*") if path.name[5:].isdecimal()]
     for entry in sorted(nodes, key=lambda path: int(path.name[5:])):
         node = root / "dev" / entry.name
@@ -287,11 +287,11 @@ def find_cameras(root: Path = board.ROOT) -> Iterator[Camera]:
             continue
         if not os.access(node, os.R_OK | os.W_OK):
             yield Camera(node, name, usable=False)
-        elif _gives_pictures(node):
+        elif _gives_images(node):
             yield Camera(node, name, usable=True)
 
 
-def _gives_pictures(node: Path) -> bool:
+def _gives_images(node: Path) -> bool:
     """Whether the node captures; one that does not answer is taken to, so that it is shown."""
     try:
         handle = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -35,7 +35,7 @@ def replay(path: Path, variant: str | None) -> dict[str, Any]:
     Returns:
         ``engine`` (name and version), ``latency_ms`` (median of one inference in one thread) and, where the bundle has
         golden inputs, ``images``, ``from_keras`` (largest difference of a probability, 0..1), ``from_recorded`` (the
-        same from what this artifact gave when it was made, None where that is not recorded) and ``changed`` (pictures
+        same from what this artifact gave when it was made, None where that is not recorded) and ``changed`` (images
         with another answer than then).
 
     Raises:
@@ -82,7 +82,7 @@ def _images(golden: dict[str, NDArray[Any]], shape_hwc: tuple[int, int, int]) ->
     images = golden.get("images_nhwc_rgb_u8", np.zeros(0))
     if images.dtype != np.uint8 or images.shape[1:] != shape_hwc or not len(images):
         raise IntegrityError(
-            f"{GOLDEN_FILE}: expected uint8 pictures {list(shape_hwc)}, got {images.dtype} {list(images.shape)}; "
+            f"{GOLDEN_FILE}: expected uint8 images {list(shape_hwc)}, got {images.dtype} {list(images.shape)}; "
             "copy the bundle again"
         )
     return images

@@ -27,7 +27,7 @@ class Engine(Protocol):
         ...
 
     def invoke(self, input_nhwc: NDArray[Any]) -> NDArray[Any]:
-        """Run one picture.
+        """Run one image.
 
         Args:
             input_nhwc: An array of ``input.shape`` and ``input.dtype``.

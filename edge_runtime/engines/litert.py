@@ -85,7 +85,7 @@ class LiteRtEngine(Engine):
         return tflite_version(self.name)
 
     def invoke(self, input_nhwc: NDArray[Any]) -> NDArray[Any]:
-        """Run one picture; see `Engine.invoke`."""
+        """Run one image; see `Engine.invoke`."""
         if self._interpreter is None:
             raise EngineError(f"{self.name} was closed; open the model again")
         try:

@@ -59,7 +59,7 @@ class OnnxEngine(Engine):
         return self._version
 
     def invoke(self, input_nhwc: NDArray[Any]) -> NDArray[Any]:
-        """Run one picture; see `Engine.invoke`."""
+        """Run one image; see `Engine.invoke`."""
         if self._session is None:
             raise EngineError(f"{self.name} was closed; open the model again")
         try:

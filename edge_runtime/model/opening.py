@@ -47,7 +47,7 @@ def input_spec_of(model: ModelFile, engine: Engine) -> InputSpec:
 
     Raises:
         UsageError: Something is left to be said.
-        CompatibilityError: It does not take one RGB picture, or another size than its manifest says.
+        CompatibilityError: It does not take one RGB image, or another size than its manifest says.
     """
     shape = engine.input.shape
     for tensor in (engine.input, engine.output):

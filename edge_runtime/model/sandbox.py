@@ -124,7 +124,7 @@ class SandboxResult:
 
 
 def try_models(paths: Sequence[Path], engine: str = "auto", *, timeout_s: float = 60.0) -> list[SandboxResult]:
-    """Open each file in a child process and run pictures of zeros, of 255 and of noise through it.
+    """Open each file in a child process and run images of zeros, of 255 and of noise through it.
 
     Args:
         paths: ``.tflite`` and ``.onnx`` files.

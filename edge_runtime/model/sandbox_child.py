@@ -112,8 +112,8 @@ def _limit(path: Path, timeout_s: float) -> None:
 def _try(path: Path, engine: str) -> dict[str, Any]:
     try:
         opened = open_engine(path, engine)
-        for picture in _pictures(opened.input):
-            opened.invoke(picture)
+        for image in _images(opened.input):
+            opened.invoke(image)
     except EdgeKitError as error:
         return _answer(SandboxOutcome.REFUSED, str(error), type(error).__name__)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
@@ -125,7 +125,7 @@ def _try(path: Path, engine: str) -> dict[str, Any]:
     return _answer(SandboxOutcome.OK)
 
 
-def _pictures(tensor: TensorSpec) -> list[NDArray[Any]]:
+def _images(tensor: TensorSpec) -> list[NDArray[Any]]:
     """The least and the greatest pixel values, and noise between them."""
     rng, dtype = np.random.default_rng(0), np.dtype(tensor.dtype)
     low, high = (-128, 127) if dtype == np.int8 else (0, 255)

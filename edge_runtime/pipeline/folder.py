@@ -3,7 +3,7 @@
 Decoding, resizing and inference release the interpreter lock, so threads are enough. Field measurements: this reaches
 96 % of what the CPU time allows, a plain loop over a two-thread interpreter 75 %.
 
-Each thread takes its next picture by itself, so the one that writes results never hands out work, and an input that
+Each thread takes its next image by itself, so the one that writes results never hands out work, and an input that
 makes others wait (a list that is still being written, a watched folder) does not hold back finished results.
 
 JPEGs are decoded at full scale. libjpeg could decode at 1/2 or 1/4 and skip much of the work on large photos, but these
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 def classify_file(classifier: Classifier, path: Path, top_k: int) -> Result:
-    """Classify one picture file; what is wrong with the file becomes a `Failed`, never an exception."""
+    """Classify one image file; what is wrong with the file becomes a `Failed`, never an exception."""
     try:
         started_s = time.perf_counter()
         if path.suffix.lower() == BIN_SUFFIX:
-            # The model's input as it is: no geometry is left to be done, not even a crop of part of the picture.
+            # The model's input as it is: no geometry is left to be done, not even a crop of part of the image.
             prepared, preprocess_ms = load_prepared(path, classifier.input_spec), 0.0
             decode_ms = (time.perf_counter() - started_s) * 1e3
             top, invoke_ms = _classify_prepared(classifier, prepared, top_k)
@@ -70,7 +70,7 @@ def _classify_prepared(
 
 
 WINDOW_PER_WORKER = 16
-"""Pictures in work or waiting to be yielded in order, for each worker; the bound on memory."""
+"""Images in work or waiting to be yielded in order, for each worker; the bound on memory."""
 
 CLOSE_DEADLINE_S = 10.0
 
@@ -83,21 +83,21 @@ def classify_files(
     workers: int,
     top_k: int,
 ) -> Generator[Result, None, None]:
-    """Classify pictures and yield the results in the order of the inputs; close it to stop early.
+    """Classify images and yield the results in the order of the inputs; close it to stop early.
 
     Each worker's interpreter is its own, and so are the copies of float weights that XNNPACK packs for it: a large
     float32 model takes its size again for each worker. int8 weights are a quarter of that.
 
     Args:
-        inputs: Picture files, taken lazily, by one thread at a time but not always the same; a `Failed` among them is
+        inputs: Image files, taken lazily, by one thread at a time but not always the same; a `Failed` among them is
             passed through in its place. Closing does not interrupt an iterator that waits: end it first.
         classifier: The first worker's; closed at the end.
-        open_another: Opens one for each further worker that finds work, so never more than there are pictures.
+        open_another: Opens one for each further worker that finds work, so never more than there are images.
         workers: Threads that each decode and classify, at least 1; with 1 the caller's thread does it.
-        top_k: Predictions for each picture.
+        top_k: Predictions for each image.
 
     Raises:
-        EdgeKitError: The model cannot be opened again. A picture that cannot be used is a `Failed` instead.
+        EdgeKitError: The model cannot be opened again. An image that cannot be used is a `Failed` instead.
     """
     if workers > 1:
         yield from _in_parallel(iter(inputs), classifier, open_another, workers, top_k)
@@ -126,7 +126,7 @@ def _in_parallel(
 
 
 class _Crew:
-    """Threads that take pictures from one iterator, and the results put back in order."""
+    """Threads that take images from one iterator, and the results put back in order."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _Crew:
                 self._room.put(None)
 
     def close(self) -> None:
-        """Let pictures in work be finished, at most for `CLOSE_DEADLINE_S`, so that no thread is cut off."""
+        """Let images in work be finished, at most for `CLOSE_DEADLINE_S`, so that no thread is cut off."""
         self._stopping = True
         deadline_s = time.monotonic() + CLOSE_DEADLINE_S
         for _ in self._threads:

@@ -143,7 +143,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 def _sync_all(files: Sequence[Path]) -> None:
     if len(files) > _MOST_SYNCED_ALONE:
-        # One by one, a hundred thousand pictures on a slow disk would take minutes.
+        # One by one, a hundred thousand images on a slow disk would take minutes.
         os.sync()
         return
     for file in files:

@@ -4,7 +4,7 @@ LiteRT announces each XNNPACK delegate, and has no setting against it: the sever
 build, and ``TF_CPP_MIN_LOG_LEVEL`` does not reach it. libjpeg and libpng warn about images without naming them.
 
 LiteRT announces each XNNPACK delegate, and has no setting against it: the severity threshold is a constant of the
-build, and ``TF_CPP_MIN_LOG_LEVEL`` does not reach it. libjpeg and libpng warn about pictures without naming them.
+build, and ``TF_CPP_MIN_LOG_LEVEL`` does not reach it. libjpeg and libpng warn about images without naming them.
 """
 
 from __future__ import annotations

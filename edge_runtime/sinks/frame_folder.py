@@ -66,7 +66,7 @@ def note_of(head: bytes) -> dict[str, Any] | None:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and length of the payload of the segments before a picture's tables, as far as they are whole."""
+    """Marker, start and length of the payload of the segments before an image's tables, as far as they are whole."""
     offset = len(_START) if data.startswith(_START) else len(data)
     while offset + 4 <= len(data) and data[offset] == 0xFF and data[offset + 1] in _BEFORE_PIXELS:
         length = int.from_bytes(data[offset + 2 : offset + 4], "big")
@@ -94,17 +94,17 @@ class _Saved:
 
 
 class FrameFolder:
-    """Saves pictures as ``ROOT/<folder>/<name>.jpg``, each whole or not at all, and makes room for them.
+    """Saves images as ``ROOT/<folder>/<name>.jpg``, each whole or not at all, and makes room for them.
 
-    A picture is removed only if its name has the form that is written here, its note
+    An image is removed only if its name has the form that is written here, its note
     (`edge_runtime.sinks.frame_folder`) names the folder that it lies in, and it is a plain file in a plain folder:
     what a person has sorted into another folder is theirs, is never removed and does not count. Links are never
     followed. Not thread-safe.
 
     Args:
         root: The folder; made if it is not there.
-        quota_bytes: What saved pictures may take together, those from earlier runs included.
-        min_free_bytes: Disk that is left free. Where others fill the disk, saved pictures are removed too, at most 64
+        quota_bytes: What saved images may take together, those from earlier runs included.
+        min_free_bytes: Disk that is left free. Where others fill the disk, saved images are removed too, at most 64
             for a new one.
 
     Raises:
@@ -124,27 +124,27 @@ class FrameFolder:
         except OSError as error:
             self.close()
             raise OutputError(
-                f"{root}: pictures cannot be saved there ({error.strerror}); choose another folder"
+                f"{root}: images cannot be saved there ({error.strerror}); choose another folder"
             ) from error
 
     def save(self, folder: str, stem: str, data: bytes) -> Path:
-        """Write one picture.
+        """Write one image.
 
         Args:
             folder: Name of the folder inside the root, as `edge_runtime.sinks.save_frames` makes them.
-            stem: ``<UTC time>-<frame>``, as `edge_runtime.sinks.save_frames` makes it; a number is added where a
-                picture has that name.
+            stem: ``<UTC time>-<frame>``, as `edge_runtime.sinks.save_frames` makes it; a number is added where an
+                image has that name.
             data: A JPEG file whose note has ``folder``.
 
         Returns:
-            The path of the picture.
+            The path of the image.
 
         Raises:
             ValueError: A name that leads elsewhere or that would not be recognised later.
             OSError: There is no room for it, or it cannot be written.
         """
         if folder in ("", ".", "..") or "/" in folder or not _OURS.fullmatch(f"{stem}.jpg"):
-            raise ValueError(f"expected names of a folder and a picture, got {folder!r} and {stem!r}")
+            raise ValueError(f"expected names of a folder and an image, got {folder!r} and {stem!r}")
         if self._handle < 0 or not is_same_file(self._root, self._handle):
             self._open()
         self._make_room(len(data))
@@ -155,7 +155,7 @@ class FrameFolder:
                 name = _free_name(handle, stem)
                 _write_whole(handle, name, data)
         except BaseException:
-            # An empty folder would be a class without pictures.
+            # An empty folder would be a class without images.
             self._remove_if_empty(folder)
             raise
         self._saved.append(_Saved(folder, name, len(data)))
@@ -196,7 +196,7 @@ class FrameFolder:
 
     def _make_room(self, count: int) -> None:
         if count > self._quota_bytes:
-            raise OSError(errno.EFBIG, f"a picture of {format_bytes(count)} is larger than the quota")
+            raise OSError(errno.EFBIG, f"an image of {format_bytes(count)} is larger than the quota")
         while self.total_bytes + count > self._quota_bytes and self._saved:
             self._remove_oldest()
         for _ in range(_MOST_REMOVED_FOR_FREE_DISK):
@@ -257,7 +257,7 @@ def _free_name(folder_handle: int, stem: str) -> str:
             os.stat(name, dir_fd=folder_handle, follow_symlinks=False)
         except FileNotFoundError:
             return name
-    raise OSError(errno.EEXIST, f"{_MOST_OF_A_NAME} pictures have the name {stem}")
+    raise OSError(errno.EEXIST, f"{_MOST_OF_A_NAME} images have the name {stem}")
 
 
 def _write_whole(folder_handle: int, name: str, data: bytes) -> None:

@@ -20,7 +20,7 @@ def open_sink(format_name: str, stream: TextIO, labels: Sequence[str], top_k: in
         stream: Where to write.
         labels: All labels of the model, for the width of columns.
         top_k: Predictions for each result.
-        frames: Whether results are frames of a video or camera, or else pictures.
+        frames: Whether results are frames of a video or camera, or else images.
     """
     # Each is imported where it is chosen, because a cold start waits for every import.
     if format_name == "jsonl":

@@ -131,7 +131,7 @@ _WIDTH_WITHOUT_TERMINAL = 240
 
 
 class TableSink(Sink):
-    """One aligned line a picture: path, answer, score, milliseconds, runners-up; or path and reason.
+    """One aligned line an image: path, answer, score, milliseconds, runners-up; or path and reason.
 
     Widths are fixed before the first row, because rows are not held back: labels take what the longest needs, up to a
     limit, paths about a third of the terminal. Longer paths lose their middle, longer labels their end.

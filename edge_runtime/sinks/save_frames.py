@@ -163,11 +163,11 @@ def is_uncertain(result: Classified, threshold: float) -> bool:
 
 
 class SaveFrames(Sink):
-    """Saves each frame that it is given as a JPEG picture of quality 90: ``ROOT/<label>/<UTC time>-<frame>.jpg``.
+    """Saves each frame that it is given as a JPEG image of quality 90: ``ROOT/<label>/<UTC time>-<frame>.jpg``.
 
     The label is the answer's. A frame that is uncertain, or whose answer is not what the decision says, goes to
     ``ROOT/unsure-<label>`` instead, so that a guess is never taken for a label: look at it and move it to its class.
-    The tree is a folder of class folders as ``edge-train data`` takes it. The whole record is in the picture's
+    The tree is a folder of class folders as ``edge-train data`` takes it. The whole record is in the image's
     comment; `edge_runtime.sinks.frame_folder.note_of` reads it. For the quota and what is never removed, see
     `edge_runtime.sinks.frame_folder.FrameFolder`.
 
@@ -175,7 +175,7 @@ class SaveFrames(Sink):
         root: The folder.
         labels: All labels of the model, for distinct names of folders.
         threshold: The score 0..1 under which a frame is uncertain.
-        quota_bytes: What saved pictures may take together; the oldest are removed.
+        quota_bytes: What saved images may take together; the oldest are removed.
         min_free_bytes: Disk that is left free.
 
     Raises:
@@ -205,7 +205,7 @@ class SaveFrames(Sink):
             return
         folder = self._folder_of(result)
         data = with_note(_encode(image_hwc_rgb_u8), {**to_record(result), "folder": folder})
-        self._folder.save(folder, picture_stem(result), data)
+        self._folder.save(folder, image_stem(result), data)
 
     def close(self) -> None:
         """Let others save into the folder."""
@@ -240,8 +240,8 @@ def open_save_frames(
     return BackgroundSink(sink, "save-frames", wants=chooser, with_image=True)
 
 
-def picture_stem(result: Classified) -> str:
-    """Name of an answer's picture: UTC time of its frame (of now, for a video file) and its number."""
+def image_stem(result: Classified) -> str:
+    """Name of an answer's image: UTC time of its frame (of now, for a video file) and its number."""
     frame = result.frame
     unix_s = frame.captured_at if frame and frame.captured_at is not None else time.time()
     unix_ms = max(0, math.floor(unix_s * 1000))

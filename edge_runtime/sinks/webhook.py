@@ -66,7 +66,7 @@ class WebhookSink(Sink):
 
     The body is `edge_runtime.results.to_record` with ``name`` and ``sent_at``, in Unix seconds. What fails in a way
     that may pass is sent once more, so a receiver may see one delivery twice; `DELIVERY_HEADER` is then the same.
-    Redirects are not followed, proxies of the environment are not used, and pictures are not sent.
+    Redirects are not followed, proxies of the environment are not used, and images are not sent.
 
     Args:
         target: Where to; see `parse_webhook_url`.
@@ -118,7 +118,7 @@ class WebhookSink(Sink):
         sink = WebhookSink(target, name=name, secret=secret, timeout_s=timeout_s, retry_after_s=retry_after_s)
         return BackgroundSink(sink, "webhook", wants=changes() if all_changes else is_news)
 
-    def write(self, result: Result, image_hwc_rgb_u8: object = None) -> None:  # noqa: ARG002  pictures are not sent
+    def write(self, result: Result, image_hwc_rgb_u8: object = None) -> None:  # noqa: ARG002  images are not sent
         """Post one result.
 
         Raises:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a video or camera.
+    """One image of a video or camera.
 
     Attributes:
         number: Counted from 0 over all frames of the source, also those that nobody took, and on through reconnects.

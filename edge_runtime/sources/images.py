@@ -146,9 +146,9 @@ def _names(folder: str, part: str) -> list[str]:
 
 
 def find_images(paths: Iterable[Path], *, patterns: bool = False) -> Iterator[Path | Failed]:
-    """Yield picture files lazily, and a `Failed` in place of a path that is missing, unreadable or has no pictures.
+    """Yield image files lazily, and a `Failed` in place of a path that is missing, unreadable or has no images.
 
-    A file is yielded as it is, whatever its name; of a folder, what has the suffix of a picture or of a raw picture
+    A file is yielded as it is, whatever its name; of a folder, what has the suffix of an image or of a raw image
     (`edge_runtime.image_files`), sorted by name, recursively. Hidden entries and links to folders inside a folder are
     left out. What is kept in memory is the names of one folder a level.
 
@@ -173,7 +173,7 @@ def find_images(paths: Iterable[Path], *, patterns: bool = False) -> Iterator[Pa
 
 
 def walk(folder: Path) -> Iterator[Path | Failed]:
-    """The pictures of a folder, as `find_images` has them, and a `Failed` for each folder that cannot be read."""
+    """The images of a folder, as `find_images` has them, and a `Failed` for each folder that cannot be read."""
     return _walk(str(folder))
 
 
@@ -187,7 +187,7 @@ def _find(path: Path) -> Iterator[Path | Failed]:
         found = True
         yield child
     if not found:
-        yield _failed(path, f"holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES | RAW_SUFFIXES))})")
+        yield _failed(path, f"holds no images ({', '.join(sorted(IMAGE_SUFFIXES | RAW_SUFFIXES))})")
 
 
 def _why_missing(path: Path) -> str | None:

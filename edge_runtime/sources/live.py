@@ -45,7 +45,7 @@ class LiveSource(FrameSource):
         self._process: CaptureProcess | None = None
         self._lock = threading.Lock()
         self._connected = False
-        # More would hold pictures back; a stream that one thread cannot decode gets one per core.
+        # More would hold images back; a stream that one thread cannot decode gets one per core.
         self._threads = 1
         self._number = 0
         self._time_s = 0.0

@@ -70,7 +70,7 @@ def _stream(text: str, scheme: str, options: CaptureOptions) -> FrameSource:
 
 def _video(path: Path, options: CaptureOptions) -> FrameSource:
     if is_image_name(path) and path.suffix.lower() != ".gif":
-        raise UsageError(f"--source {path}: is a picture; use edge-run classify for pictures")
+        raise UsageError(f"--source {path}: is an image; use edge-run classify for images")
     _refuse(str(path), size=options.size_wh, fps=options.fps, pixel_format=options.pixel_format)
     from edge_runtime.sources.video import VideoFile, check_video
 

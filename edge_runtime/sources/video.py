@@ -42,7 +42,7 @@ class VideoFile(FrameSource):
                 f"{path}: no such video; give a file, a camera as 0 or /dev/video0, or an rtsp:// or http:// address"
             )
         if path.is_dir():
-            raise SourceError(f"{path}: expected a video, got a folder; for pictures use edge-run classify")
+            raise SourceError(f"{path}: expected a video, got a folder; for images use edge-run classify")
         self._capture = self._open()
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._period_s = 1 / fps if fps > 0 else 0.0

@@ -71,7 +71,7 @@ def open_observer(folders: Sequence[Path], on_arrival: Callable[[Path], None]) -
     logging.getLogger("watchdog").addHandler(logging.NullHandler())
     logging.getLogger("watchdog").propagate = False
     # Not FileCreatedEvent: a file that has just been made is empty. Otherwise full events, which tell a file that was
-    # moved in from such a one; and a filter, without which each picture that is read would be an event too.
+    # moved in from such a one; and a filter, without which each image that is read would be an event too.
     wanted = [events.FileClosedEvent, events.FileMovedEvent, events.DirCreatedEvent, events.DirMovedEvent]
     observer = observers.Observer(generate_full_events=True)
     try:
@@ -145,9 +145,9 @@ _MAX_REMEMBERED = 1 << 14
 
 
 class FolderWatch:
-    """The pictures in some folders and all below them, and then each new one, until it is closed.
+    """The images in some folders and all below them, and then each new one, until it is closed.
 
-    Hidden files and folders, links to folders and names without the suffix of a picture are left out, so the
+    Hidden files and folders, links to folders and names without the suffix of an image are left out, so the
     temporary names of download and copy programs are too. A file that is written again comes again; an empty one is
     not there yet. Iterate over it once, from one thread at a time.
 
@@ -187,7 +187,7 @@ class FolderWatch:
             self.problem = f"new files are looked for every {POLL_EVERY_S:g} s, because {why_not(error)}"
 
     def __iter__(self) -> Iterator[Path | Failed]:
-        """Yield pictures as they are whole, and a `Failed` for a folder that cannot be read at the start.
+        """Yield images as they are whole, and a `Failed` for a folder that cannot be read at the start.
 
         Raises:
             SourceError: A watched folder is gone.

@@ -39,9 +39,9 @@ _TINY_SCALE = 1 / 256
 
 
 class FakeEngine(Engine):
-    """A runtime without a model file: output n is the share of the picture whose brightness is in the n-th of N steps.
+    """A runtime without a model file: output n is the share of the image whose brightness is in the n-th of N steps.
 
-    So with two labels a black picture is the first and a white one the second, and equal pixels give equal answers.
+    So with two labels a black image is the first and a white one the second, and equal pixels give equal answers.
 
     Args:
         labels: Number of outputs N.
@@ -77,10 +77,10 @@ class FakeEngine(Engine):
 
 
 class FakeSource(FrameSource):
-    """A camera that gives the pictures and changes that it was given, in order and as fast as they are asked for.
+    """A camera that gives the images and changes that it was given, in order and as fast as they are asked for.
 
     Args:
-        items: Pictures, uint8 [height, width, 3] RGB, and changes of the source; taken lazily.
+        items: Images, uint8 [height, width, 3] RGB, and changes of the source; taken lazily.
         period_s: Seconds of the source's own time between two frames.
     """
 

@@ -67,14 +67,14 @@ class FakeHttpCamera:
 
 @functools.cache
 def grey_jpeg(value: int, size_wh: tuple[int, int] = (64, 48)) -> bytes:
-    """A picture of one grey value 0..255."""
+    """An image of one grey value 0..255."""
     import cv2
 
     return cv2.imencode(".jpg", np.full((size_wh[1], size_wh[0], 3), value, np.uint8))[1].tobytes()
 
 
 def stream_part(data: bytes) -> bytes:
-    """One picture of a stream that began with `STREAM_HEAD`."""
+    """One image of a stream that began with `STREAM_HEAD`."""
     return b"--f\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(data), data)
 
 

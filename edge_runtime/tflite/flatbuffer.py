@@ -120,7 +120,7 @@ class Table:
         self.reader, self.at = reader, at
         self._bytes, self._offsets = table_bytes, offsets
 
-    # Most fields of most tables are absent, so that each method looks at that first: this runs before every picture.
+    # Most fields of most tables are absent, so that each method looks at that first: this runs before every image.
 
     def find(self, field: int, field_bytes: int) -> int:
         """Offset in the file of a field of some bytes; 0 where the table does not have it."""

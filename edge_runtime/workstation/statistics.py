@@ -56,17 +56,17 @@ _BISECTIONS = 60
 def paired_drop_interval(
     keras_correct: NDArray[np.bool_], artifact_correct: NDArray[np.bool_], confidence: float = 0.95
 ) -> tuple[float, float]:
-    """The interval of Keras' accuracy less the artefact's on the same pictures.
+    """The interval of Keras' accuracy less the artifact's on the same images.
 
     Tango's score interval. It inverts the score test whose value at a difference of 0 is McNemar's, so the two do not
     contradict each other; it keeps close to its confidence in small samples; and where both models are right on the
-    same pictures it still has a width, which Wald's has not. Source: T. Tango, "Equivalence test and confidence
+    same images it still has a width, which Wald's has not. Source: T. Tango, "Equivalence test and confidence
     interval for the difference in proportions for the paired-sample design", Statistics in Medicine 17 (1998) 891-908;
     among the intervals recommended by Fagerland, Lydersen and Laake, Statistics in Medicine 33 (2014) 2850-2875.
 
     Args:
-        keras_correct: bool [n], whether Keras is right on each picture.
-        artifact_correct: bool [n], the same of the artefact.
+        keras_correct: bool [n], whether Keras is right on each image.
+        artifact_correct: bool [n], the same of the artifact.
         confidence: Of the two-sided interval, between 0 and 1.
 
     Returns:
@@ -84,17 +84,17 @@ def paired_drop_interval(
 
 
 def mcnemar_p(keras_correct: NDArray[np.bool_], artifact_correct: NDArray[np.bool_]) -> float:
-    """P value of McNemar's exact test: whether Keras and the artefact are right equally often.
+    """P value of McNemar's exact test: whether Keras and the artifact are right equally often.
 
-    Two-sided binomial test on the pictures that only one of them has right. Source: Q. McNemar, Psychometrika 12 (1947)
+    Two-sided binomial test on the images that only one of them has right. Source: Q. McNemar, Psychometrika 12 (1947)
     153-157; the exact form as in Fagerland, Lydersen and Laake, BMC Medical Research Methodology 13 (2013) 91.
 
     Args:
-        keras_correct: bool [n], whether Keras is right on each picture.
-        artifact_correct: bool [n], the same of the artefact.
+        keras_correct: bool [n], whether Keras is right on each image.
+        artifact_correct: bool [n], the same of the artifact.
 
     Returns:
-        0..1; 1 where they are right on the same pictures.
+        0..1; 1 where they are right on the same images.
 
     Raises:
         ValueError: The arrays differ in length or are empty.
@@ -107,7 +107,7 @@ def mcnemar_p(keras_correct: NDArray[np.bool_], artifact_correct: NDArray[np.boo
 
 
 def _discordant(keras_correct: NDArray[np.bool_], artifact_correct: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """Pictures that Keras alone has right, that the artefact alone has right, and all."""
+    """Images that Keras alone has right, that the artifact alone has right, and all."""
     if keras_correct.shape != artifact_correct.shape or not len(keras_correct):
         raise ValueError(
             f"expected as many answers of both models, at least one, got {keras_correct.shape} and "
@@ -121,7 +121,7 @@ def _discordant(keras_correct: NDArray[np.bool_], artifact_correct: NDArray[np.b
 def _tango(lost: int, gained: int, total: int, drop: float) -> float:
     """Tango's statistic at a supposed drop: observed less expected, over its standard error under that drop.
 
-    ``q`` is the most likely share of pictures that the artefact alone has right if ``drop`` were the truth.
+    ``q`` is the most likely share of images that the artifact alone has right if ``drop`` were the truth.
     """
     b = (2 * total - lost + gained) * drop - lost - gained
     c = -gained * drop * (1 - drop)
@@ -150,7 +150,7 @@ def expected_calibration_error(
 ) -> float:
     """Mean distance between the score of an answer and the share of right ones among answers of such a score.
 
-    Bins of equal width, each weighted by its pictures. Source: C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On
+    Bins of equal width, each weighted by its images. Source: C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On
     calibration of modern neural networks", ICML 2017, which takes 15 bins.
 
     Args:
@@ -163,10 +163,10 @@ def expected_calibration_error(
         0..1.
 
     Raises:
-        ValueError: No pictures, or no bins.
+        ValueError: No images, or no bins.
     """
     if not len(truth) or bins < 1:
-        raise ValueError(f"expected pictures and bins, got {len(truth)} and {bins}")
+        raise ValueError(f"expected images and bins, got {len(truth)} and {bins}")
     chosen = np.argmax(probabilities, axis=1) if answers is None else answers
     scores = probabilities[np.arange(len(truth)), chosen].astype(np.float64)
     index = np.clip((scores * bins).astype(np.intp), 0, bins - 1)

@@ -43,7 +43,7 @@ def test_accuracy_counts_right_answers_by_label() -> None:
     truth = np.array([0, 0, 0, 2])
     found = accuracy_of(one_hot([0, 0, 1, 2]), truth, LABELS, SOFTMAX)
     assert found.top1 == share_of(3, 4)
-    # No picture shows a bee: of that label nothing can be said.
+    # No image shows a bee: of that label nothing can be said.
     assert found.per_label == (LabelShare("ant", share_of(2, 3)), LabelShare("cat", share_of(1, 1)))
     assert (found.top5, found.reject) == (None, None)
     assert found.calibration_error == pytest.approx(abs(0.8 - 0.75), abs=1e-6)
@@ -59,7 +59,7 @@ def test_answers_are_those_of_the_device_at_a_sigmoid_threshold() -> None:
     assert found.calibration_error == pytest.approx(wanted, abs=1e-6)
 
 
-def test_pictures_below_the_reject_threshold_are_not_answered() -> None:
+def test_images_below_the_reject_threshold_are_not_answered() -> None:
     probabilities = one_hot([0, 1, 2, 2], [0.9, 0.9, 0.6, 0.6])
     output = OutputSpec(Head.SOFTMAX, 0.0, reject_threshold=0.7)
     reject = accuracy_of(probabilities, np.array([0, 0, 2, 2]), LABELS, output).reject
@@ -107,8 +107,8 @@ def test_five_best_are_those_that_the_device_ranks(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("probabilities", "message"),
     [
-        (table((0.5, np.nan, 0.5), (0.2, 0.3, 0.5)), "not numbers for 1 of 2 pictures"),
-        (table((0.5, np.inf, 0.5), (-np.inf, 0.3, 0.5)), "not numbers for 2 of 2 pictures"),
+        (table((0.5, np.nan, 0.5), (0.2, 0.3, 0.5)), "not numbers for 1 of 2 images"),
+        (table((0.5, np.inf, 0.5), (-np.inf, 0.3, 0.5)), "not numbers for 2 of 2 images"),
         (table((4.5, -2, 0.5), (0.2, 0.3, 0.5)), "0 to 1, got values from -2 to 4.5; .*softmax"),
         (table((0.5, 0.5), (0.5, 0.5)), r"float \[2, 3\], got float32 \[2, 2\]"),
         (table((0.5, 0.2, 0.3)), r"float \[2, 3\], got float32 \[1, 3\]"),
@@ -117,7 +117,7 @@ def test_five_best_are_those_that_the_device_ranks(data: st.DataObject) -> None:
         (np.zeros((0, 3), np.float32), r"got float32 \[0, 3\]"),
     ],
 )
-def test_a_broken_artefact_is_an_error_in_one_sentence(probabilities: np.ndarray, message: str) -> None:
+def test_a_broken_artifact_is_an_error_in_one_sentence(probabilities: np.ndarray, message: str) -> None:
     truth = np.array([0, 1])
     with pytest.raises(EngineError, match=message):
         accuracy_of(probabilities, truth, LABELS, SOFTMAX)
@@ -134,7 +134,7 @@ def test_probabilities_may_miss_their_range_by_a_rounding_but_scores_do_not() ->
     assert found.flips[0].keras_score == 1.0
 
 
-def test_no_pictures_are_refused() -> None:
+def test_no_images_are_refused() -> None:
     nothing, truth = np.zeros((0, 3), np.float32), np.zeros(0, np.int64)
     with pytest.raises(ValueError, match="total >= 1"):
         accuracy_of(nothing, truth, LABELS, SOFTMAX)
@@ -178,8 +178,8 @@ def test_equal_answers_lose_nothing_and_still_are_not_certain() -> None:
 
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=60))
 @settings(deadline=None, max_examples=80)
-def test_what_is_said_beside_keras_adds_up(pictures: list[tuple[int, int, int]]) -> None:
-    truth, keras, own = (list(column) for column in zip(*pictures, strict=True))
+def test_what_is_said_beside_keras_adds_up(images: list[tuple[int, int, int]]) -> None:
+    truth, keras, own = (list(column) for column in zip(*images, strict=True))
     found = against(truth=truth, keras=keras, own=own)
     right, keras_right = np.equal(own, truth), np.equal(keras, truth)
     assert found.drop_points == pytest.approx(100 * (keras_right.mean() - right.mean()))
@@ -190,7 +190,7 @@ def test_what_is_said_beside_keras_adds_up(pictures: list[tuple[int, int, int]])
         pytest.approx(high, abs=1e-9),
     )
     assert found.drop_interval_points.low <= found.drop_points <= found.drop_interval_points.high
-    flipped = len(pictures) - found.agreement.hits
+    flipped = len(images) - found.agreement.hits
     assert sum(item.count for item in found.moved) == flipped
     assert len(found.flips) == min(flipped, MAX_FLIPS)
     assert sum(flip.keras_answer == flip.label for flip in found.flips) == min(found.lost, MAX_FLIPS)
@@ -218,8 +218,8 @@ def test_published_models_are_as_right_as_published(real_data) -> None:
     found = {}
     for name in ("pretrainedResnet.tflite", "pretrainedResnet_quant.tflite"):
         with Classifier(folder / name, foreign=foreign) as classifier:
-            pictures = [load_prepared(sample.path, classifier.input_spec) for sample in samples]
-            found[name] = np.array([classifier.probabilities(picture) for picture in pictures])
+            images = [load_prepared(sample.path, classifier.input_spec) for sample in samples]
+            found[name] = np.array([classifier.probabilities(image) for image in images])
     floating, quantised = found.values()
     assert accuracy_of(floating, truth, labels, SOFTMAX).top1.fraction == pytest.approx(0.855, abs=0.005)
     exact = accuracy_of(quantised, truth, labels, SOFTMAX)

@@ -34,7 +34,7 @@ SIDE = 8
 LABELS = ("dark", "light")
 MANIFEST = Manifest("tiny", LABELS, InputSpec(SIDE, SIDE), OutputSpec(Head.SOFTMAX, 0.0), None)
 
-# The model answers "light" where the mean of a picture is above half, and so is always right on these pictures.
+# The model answers "light" where the mean of an image is above half, and so is always right on these images.
 MAKE_KERAS_RUN = """
 import sys, keras, numpy as np, tensorflow as tf
 from pathlib import Path
@@ -225,12 +225,12 @@ def test_run_measures_the_rest_when_an_artifact_was_altered(
     assert whole.performance is not None
 
 
-def test_run_names_unreadable_pictures_and_measures_the_others(
+def test_run_names_unreadable_images_and_measures_the_others(
     bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (photos / "dark" / "text.jpg").write_text("hello")
     (photos / "light" / "empty.png").touch()
-    (photos / "light" / "notes.txt").write_text("not a picture by name")
+    (photos / "light" / "notes.txt").write_text("not an image by name")
     assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--quick", "--out", tmp_path / "report") == 1
     data = read_report(tmp_path / "report").data
     assert {Path(item.file).name for item in data.unreadable} == {"text.jpg", "empty.png"}
@@ -261,7 +261,7 @@ def test_run_keeps_to_the_part_and_the_number_asked_for(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["{bundle}"], 2, "no pictures to measure on"),
+        (["{bundle}"], 2, "no images to measure on"),
         (["{tmp}/nowhere", "--data", "{photos}"], 4, "expected a bundle"),
         (["{bundle}", "--data", "{tmp}/nowhere"], 3, "no such folder"),
         (["{bundle}", "--data", "{photos}", "--variant", "int8"], 2, "has no variant int8; it holds onnx-float32"),
@@ -269,7 +269,7 @@ def test_run_keeps_to_the_part_and_the_number_asked_for(
         (["{bundle}", "--data", "{photos}", "--threads", "0"], 2, "--threads"),
         (["{bundle}", "--data", "{photos}", "--out", "{photos}"], 7, "already exists"),
         (["{bundle}", "--data", "{photos}", "--out", "{photos}", "--overwrite"], 7, "will not replace it"),
-        (["{bundle}", "--data", "{strange}"], 3, "6 of 12 pictures have a label that the model does not know: 'cat'"),
+        (["{bundle}", "--data", "{strange}"], 3, "6 of 12 images have a label that the model does not know: 'cat'"),
     ],
 )
 def test_run_says_what_is_wrong_in_one_sentence(

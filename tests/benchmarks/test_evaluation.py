@@ -1,4 +1,4 @@
-"""Which pictures are measured on."""
+"""Which images are measured on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LABELS = ("cat", "dog")
 SPEC = InputSpec(8, 8)
 
 
-def pictures(folder: Path, count: int) -> tuple[Sample, ...]:
+def images(folder: Path, count: int) -> tuple[Sample, ...]:
     samples = []
     for number in range(count):
         path = folder / f"{number}.png"
@@ -48,11 +48,11 @@ def config(data: Path | None, keras: Path | None = None, **choices: object) -> B
     return BenchConfig(Path("bundle"), source, keras, Path("report"), False, "edge-bench run", Settings(**choices))
 
 
-def test_pictures_keep_their_order_and_labels_when_some_are_left_out(tmp_path: Path) -> None:
-    missing, altered, broken, first, second = pictures(tmp_path, 5)
+def test_images_keep_their_order_and_labels_when_some_are_left_out(tmp_path: Path) -> None:
+    missing, altered, broken, first, second = images(tmp_path, 5)
     missing.path.unlink()
     altered = replace(altered, sha256="0" * 64)
-    broken.path.write_text("no picture")
+    broken.path.write_text("no image")
     chosen = Chosen("photos", "test", (missing, replace(broken, sha256=""), first, altered, second), 0)
     found = prepare_images(chosen, LABELS, SPEC, None, tmp_path)
     assert [sample.path for sample in found.samples] == [first.path, second.path]
@@ -61,14 +61,14 @@ def test_pictures_keep_their_order_and_labels_when_some_are_left_out(tmp_path: P
     reasons = {Path(item.file).name: item.reason for item in found.record.unreadable}
     assert "No such file" in reasons["0.png"]
     assert "was altered" in reasons["1.png"]
-    assert "is not a picture" in reasons["2.png"]
+    assert "is not an image" in reasons["2.png"]
     assert (found.record.images, found.record.trained_on) == (2, None)
     assert found.paths_file.read_text(encoding="utf-8").splitlines() == [str(first.path), str(second.path)]
     assert found.unlisted == ()
 
 
 def test_class_indices_become_the_models_labels(tmp_path: Path) -> None:
-    samples = tuple(replace(sample, label=str(LABELS.index(sample.label))) for sample in pictures(tmp_path, 3))
+    samples = tuple(replace(sample, label=str(LABELS.index(sample.label))) for sample in images(tmp_path, 3))
     found = prepare_images(Chosen("tiny", "all", samples, 0), LABELS, SPEC, None, tmp_path)
     assert [sample.label for sample in found.samples] == ["cat", "dog", "cat"]
     assert found.truth == (0, 1, 0)
@@ -76,7 +76,7 @@ def test_class_indices_become_the_models_labels(tmp_path: Path) -> None:
     too_high = (*samples, replace(samples[0], label="2"))
     with pytest.raises(
         DatasetError,
-        match=r"tiny: 4 of 4 pictures .* does not know: '0' \(2\), '1' \(1\), '2' \(1\); .* indices go from 0 to 1",
+        match=r"tiny: 4 of 4 images .* does not know: '0' \(2\), '1' \(1\), '2' \(1\); .* indices go from 0 to 1",
     ):
         prepare_images(Chosen("tiny", "all", too_high, 0), LABELS, SPEC, None, tmp_path)
 
@@ -84,8 +84,8 @@ def test_class_indices_become_the_models_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "known", "message"),
     [
-        (["cat", "bird", "bird"], ("cat", "dog"), "2 of 3 pictures .*'bird' .2.; it knows 'cat', 'dog'; .*leave them"),
-        (["Cats", "dogs"], ("cats", "dogs"), "1 of 2 pictures .*rename 'Cats' to 'cats'$"),
+        (["cat", "bird", "bird"], ("cat", "dog"), "2 of 3 images .*'bird' .2.; it knows 'cat', 'dog'; .*leave them"),
+        (["Cats", "dogs"], ("cats", "dogs"), "1 of 2 images .*rename 'Cats' to 'cats'$"),
         (["red  panda ", "red_panda"], ("red panda", "x"), "'red  panda ' to 'red panda', 'red_panda' to 'red panda'$"),
         (["00", "01"], ("cat", "dog"), "class indices go from 0 to 1, without leading zeros"),
         (["a\n\x1b[31m"], ("cat", "dog"), r"'a\\n\\x1b\[31m' \(1\)"),
@@ -106,18 +106,18 @@ def test_labels_that_the_model_knows_need_not_be_all_of_them() -> None:
     check_labels_known("photos", [Sample(Path("a.png"), "cat")], LABELS)
 
 
-def test_pictures_that_the_model_was_trained_on_are_counted(tmp_path: Path) -> None:
-    samples = pictures(tmp_path, 4)
+def test_images_that_the_model_was_trained_on_are_counted(tmp_path: Path) -> None:
+    samples = images(tmp_path, 4)
     trained_on = frozenset(sample.sha256 for sample in samples[:3])
     found = prepare_images(Chosen("photos", "all", samples, 0), LABELS, SPEC, trained_on, tmp_path)
     assert found.record.trained_on == 3
 
 
-def test_pictures_none_of_which_can_be_read_are_refused_with_a_reason(tmp_path: Path) -> None:
-    samples = pictures(tmp_path, 2)
+def test_images_none_of_which_can_be_read_are_refused_with_a_reason(tmp_path: Path) -> None:
+    samples = images(tmp_path, 2)
     for sample in samples:
         sample.path.unlink()
-    with pytest.raises(DatasetError, match=r"not one of 2 pictures can be read .*0\.png"):
+    with pytest.raises(DatasetError, match=r"not one of 2 images can be read .*0\.png"):
         prepare_images(Chosen("photos", "all", samples, 0), LABELS, SPEC, None, tmp_path)
 
 
@@ -163,7 +163,7 @@ def of_classes(*sizes: int) -> tuple[Sample, ...]:
         ((100, 100), 50, (25, 25)),
         ((300, 100), 40, (30, 10)),
         ((970, 20, 10), 100, (97, 2, 1)),
-        ((997, 2, 1), 10, (8, 1, 1)),  # a class of one picture keeps it
+        ((997, 2, 1), 10, (8, 1, 1)),  # a class of one image keeps it
         ((50, 50, 50), 3, (1, 1, 1)),
         ((90, 5, 5), 2, (2, 0, 0)),  # too few for one of each
     ],
@@ -190,21 +190,21 @@ def test_limit_gives_larger_classes_no_fewer_places(sizes: list[int], limit: int
             assert size < other_size or count >= other_count - (size == other_size)
 
 
-def test_a_set_without_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_set_without_images_is_refused(tmp_path: Path) -> None:
     write_split_csv(tmp_path / SPLIT_FILE, ())
-    with pytest.raises(DatasetError, match=r"split\.csv of .* lists no pictures; give labelled pictures with --data"):
+    with pytest.raises(DatasetError, match=r"split\.csv of .* lists no images; give labelled images with --data"):
         choose_images(config(None, keras=tmp_path))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="expected at least two folders of pictures, one per class, got none"):
+    with pytest.raises(DatasetError, match="expected at least two folders of images, one per class, got none"):
         choose_images(config(tmp_path / "empty"))
-    with pytest.raises(UsageError, match="no pictures to measure on: give --data SRC"):
+    with pytest.raises(UsageError, match="no images to measure on: give --data SRC"):
         choose_images(config(None))
 
 
 def test_class_folders_named_by_index_are_taken(tmp_path: Path) -> None:
     for label in ("0", "1"):
         (tmp_path / "data" / label).mkdir(parents=True)
-    for number, sample in enumerate(pictures(tmp_path, 4)):
+    for number, sample in enumerate(images(tmp_path, 4)):
         sample.path.rename(tmp_path / "data" / str(number % 2) / sample.path.name)
     chosen = choose_images(config(tmp_path / "data", limit=2))
     found = prepare_images(chosen, LABELS, SPEC, None, tmp_path)
@@ -212,7 +212,7 @@ def test_class_folders_named_by_index_are_taken(tmp_path: Path) -> None:
 
 
 def test_names_with_line_breaks_are_measured_but_not_listed(tmp_path: Path) -> None:
-    samples = pictures(tmp_path, 5)
+    samples = images(tmp_path, 5)
     names = ["plain.png", "two\nlines.png", "carriage\rreturn.png", "para\u2029graph.png", os.fsdecode(b"caf\xe9.png")]
     renamed = []
     for sample, name in zip(samples, names, strict=True):
@@ -228,7 +228,7 @@ def test_names_with_line_breaks_are_measured_but_not_listed(tmp_path: Path) -> N
 
 
 def test_listed_paths_are_absolute_and_links_stay_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample = pictures(tmp_path, 1)[0]
+    sample = images(tmp_path, 1)[0]
     blob = sample.path.rename(tmp_path / "blob-without-suffix")
     sample.path.symlink_to(blob)
     monkeypatch.chdir(tmp_path)
@@ -239,12 +239,12 @@ def test_listed_paths_are_absolute_and_links_stay_links(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("broken", [(), (0,), (3, 10), tuple(range(11))])
 @pytest.mark.parametrize("per_chunk", [1, 4, 100])
-def test_pictures_decoded_in_portions_are_as_if_decoded_at_once(
+def test_images_decoded_in_portions_are_as_if_decoded_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: tuple[int, ...], per_chunk: int
 ) -> None:
-    paths = [sample.path for sample in pictures(tmp_path, 11)]
+    paths = [sample.path for sample in images(tmp_path, 11)]
     for index in broken:
-        paths[index].write_text("no picture")
+        paths[index].write_text("no image")
     monkeypatch.setattr("benchmarks.evaluation.CHUNK_BYTES", per_chunk * 8 * 8 * 3)
     seen: list[int] = []
     kept, failures = write_images(paths, SPEC, tmp_path / "images.npy", progress=seen.append)
@@ -257,9 +257,9 @@ def test_pictures_decoded_in_portions_are_as_if_decoded_at_once(
 def test_a_full_disk_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    paths = [sample.path for sample in pictures(tmp_path, 2)]
+    paths = [sample.path for sample in images(tmp_path, 2)]
     with pytest.raises(
-        OutputError, match=r"No space left on device\); 2 prepared pictures take .* --limit, or .* TMPDIR"
+        OutputError, match=r"No space left on device\); 2 prepared images take .* --limit, or .* TMPDIR"
     ):
         write_images(paths, SPEC, Path("/dev/full"))
 
@@ -274,7 +274,7 @@ def test_mlperf_tinys_evaluation_set_is_taken_as_it_lies(name: str, real_data, t
     pixels = np.load(found.images, mmap_mode="r")[0]
     assert first.path.read_bytes() == pixels.tobytes()
     assert sorted(set(found.truth)) == list(range(10))
-    with pytest.raises(DatasetError, match=r"not one of 200 pictures can be read .*3072.* others with --data"):
+    with pytest.raises(DatasetError, match=r"not one of 200 images can be read .*3072.* others with --data"):
         prepare_images(chosen, labels, InputSpec(96, 96), None, tmp_path)
-    with pytest.raises(DatasetError, match=r"200 of 200 pictures .*class indices go from 0 to 1"):
+    with pytest.raises(DatasetError, match=r"200 of 200 images .*class indices go from 0 to 1"):
         prepare_images(chosen, LABELS, InputSpec(32, 32), None, tmp_path)

@@ -43,8 +43,8 @@ def test_plan_measures_keras_first_then_the_artifacts_in_their_order() -> None:
 def test_a_quick_run_keeps_the_baseline_of_keras_and_says_so() -> None:
     plans = plan_subjects(replace(CONFIG, settings=Settings(quick=True)), MANIFEST)
     assert [plan.name for plan in plans if plan.is_keras] == ["keras-function"]
-    pictures, ways = remarks_on_plan(replace(CONFIG, settings=Settings(quick=True, limit=150)))
-    assert pictures == "No more than 150 pictures were drawn, by --quick or --limit."
+    images, ways = remarks_on_plan(replace(CONFIG, settings=Settings(quick=True, limit=150)))
+    assert images == "No more than 150 images were drawn, by --quick or --limit."
     assert ways == "keras-predict and keras-xla were left out by --quick."
     assert remarks_on_plan(CONFIG) == ()
 

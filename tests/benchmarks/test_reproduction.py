@@ -40,7 +40,7 @@ def test_the_same_run_follows_from_a_written_report(report: Report, tmp_path: Pa
     assert (again.out, again.overwrite, again.command) == (Path("again"), False, "edge-bench reproduce REPORT")
 
 
-def test_pictures_of_the_run_are_taken_from_the_run(report: Report) -> None:
+def test_images_of_the_run_are_taken_from_the_run(report: Report) -> None:
     of_run = dataclasses.replace(report, data=dataclasses.replace(report.data, source="split.csv of runs/pets"))
     assert config(of_run).data is None
     moved = config(of_run, keras=Path("elsewhere/pets"))
@@ -154,7 +154,7 @@ def test_memory_that_a_kernel_counts_a_little_differently_is_the_same(report: Re
     assert differences(report, with_machine(report, memory_bytes=8_010_000_000)) == ()
 
 
-def test_packages_models_pictures_and_settings(report: Report) -> None:
+def test_packages_models_images_and_settings(report: Report) -> None:
     packages = {"numpy": "2.5.0", "onnxruntime": "1.31.1"}
     artifact = report.subjects[-1]
     new = dataclasses.replace(
@@ -169,9 +169,9 @@ def test_packages_models_pictures_and_settings(report: Report) -> None:
     text = "\n".join(differences(with_machine(report, git_dirty=False, virtualised=True), new))
     for words in (
         "The bundle's manifest was 111111111111, now it is 999999999999.",
-        f"The artefact {artifact.name} was 333333333333, now it is 777777777777.",
+        f"The artifact {artifact.name} was 333333333333, now it is 777777777777.",
         "The Keras model was 222222222222, now it is not there.",
-        "The set of pictures was",
+        "The set of images was",
         "The edgekit release was edgekit 0.1.0, now it is edgekit 0.2.0.",
         "The package numpy was 2.4.0, now it is 2.5.0.",
         "The package ai-edge-litert was 2.3.0, now it is not there.",

@@ -27,7 +27,7 @@ PATIENCE_S = 180
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Untrained models, each with its own way of being no ordinary classifier of pictures."""
+    """Untrained models, each with its own way of being no ordinary classifier of images."""
     import keras
 
     folder = tmp_path_factory.mktemp("models")
@@ -66,9 +66,9 @@ def left_behind(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name not in ("tmp", "empty"))
 
 
-def arguments_for(models, name, pictures, *more, labels="labels.txt"):
+def arguments_for(models, name, images, *more, labels="labels.txt"):
     """The command line of a model from elsewhere, completely said."""
-    said = ["--labels", models / labels, "--input-range", "0,1", "--crop", "stretch", "--calibration", pictures]
+    said = ["--labels", models / labels, "--input-range", "0,1", "--crop", "stretch", "--calibration", images]
     return [str(item) for item in ("run", models / name, *said, "--max-drop", "100", "--variant", "int8", *more)]
 
 
@@ -102,22 +102,22 @@ def refused(monkeypatch, capsys, arguments):
     ],
 )
 def test_what_can_be_seen_without_loading_the_model(
-    models, colored_pictures, work, monkeypatch, capsys, name, more, code, words
+    models, colored_images, work, monkeypatch, capsys, name, more, code, words
 ):
     (work / "empty" / "cat").mkdir(parents=True)
     if "taken" in more:
         (work / "taken").write_text("mine")
     monkeypatch.setattr("convert.conversion.run_child", lambda *_args, **_kwargs: pytest.fail("a child was started"))
     more = [text.format(models=models) for text in more]
-    done = refused(monkeypatch, capsys, arguments_for(models, name, colored_pictures, *more))
+    done = refused(monkeypatch, capsys, arguments_for(models, name, colored_images, *more))
     assert done[0] == code, done[1]
     assert words in done[1]
     assert left_behind(work) in ([], ["empty/cat"], ["empty/cat", "taken"])
 
 
 @pytest.mark.slow
-def test_what_only_the_loaded_model_shows(models, colored_pictures, work):
-    arguments = arguments_for(models, "boxes.keras", colored_pictures)
+def test_what_only_the_loaded_model_shows(models, colored_images, work):
+    arguments = arguments_for(models, "boxes.keras", colored_images)
     done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
@@ -130,8 +130,8 @@ def test_what_only_the_loaded_model_shows(models, colored_pictures, work):
 @pytest.mark.parametrize(
     ("name", "more"), [("lambda.keras", ["--unsafe", "--input-range", "0,255"]), ("open.keras", ["--image-size", "32"])]
 )
-def test_what_was_refused_is_converted_with_the_option_that_was_asked_for(models, colored_pictures, work, name, more):
-    arguments = arguments_for(models, name, colored_pictures, *more, "--out", "bundle")
+def test_what_was_refused_is_converted_with_the_option_that_was_asked_for(models, colored_images, work, name, more):
+    arguments = arguments_for(models, name, colored_images, *more, "--out", "bundle")
     done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (artifact,) = read_bundle_manifest(work / "bundle").artifacts
@@ -139,7 +139,7 @@ def test_what_was_refused_is_converted_with_the_option_that_was_asked_for(models
     assert artifact.input.shape == (1, side, side, 3)
 
 
-# The pictures of the small run need more than the first, its export more than the second. A limit on files fails like
+# The images of the small run need more than the first, its export more than the second. A limit on files fails like
 # a full disk.
 @pytest.mark.parametrize("limit_bytes", [50_000, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(small_run, work, limit_bytes):

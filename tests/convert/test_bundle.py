@@ -58,12 +58,12 @@ def work_dir(small_bundle, tmp_path):
 @pytest.fixture
 def write(small_run, work_dir, tmp_path):
     """Write the bundle of a record, and give its folder."""
-    pictures = tuple(Sample(Path(f"{label}/{index}.png"), label) for label in ("blue", "red") for index in range(4))
+    images = tuple(Sample(Path(f"{label}/{index}.png"), label) for label in ("blue", "red") for index in range(4))
 
     def write(record):
         manifest = read_bundle_manifest(small_run)
         write_bundle(
-            tmp_path / "b", record, manifest, work_dir, ImageArrays(pictures, pictures, "validation"), overwrite=False
+            tmp_path / "b", record, manifest, work_dir, ImageArrays(images, images, "validation"), overwrite=False
         )
         return tmp_path / "b"
 

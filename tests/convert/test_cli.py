@@ -89,7 +89,7 @@ def test_the_reports_say_the_same(record, small_bundle):
     assert not any(f'{attribute}="http' in page for attribute in ("src", "href"))
 
 
-def test_golden_inputs_are_real_pictures_of_the_models_size(small_bundle):
+def test_golden_inputs_are_real_images_of_the_models_size(small_bundle):
     with np.load(small_bundle / GOLDEN_FILE, allow_pickle=False) as golden:
         assert set(golden) == {"images_nhwc_rgb_u8", "keras", *(variant.value for variant in DEFAULT_VARIANTS)}
         images = golden["images_nhwc_rgb_u8"]

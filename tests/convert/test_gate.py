@@ -1,4 +1,4 @@
-"""The gate: its arithmetic on numbers small enough to check by hand, and the process that runs the artefacts."""
+"""The gate: its arithmetic on numbers small enough to check by hand, and the process that runs the artifacts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def comparison(
 
 
 def pairs(both: int, lost: int, gained: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-    """Keras' and an artefact's right answers with these counts."""
+    """Keras' and an artifact's right answers with these counts."""
     keras = [True] * (both + lost) + [False] * (gained + neither)
     artifact = [True] * both + [False] * lost + [True] * gained + [False] * neither
     return np.array(keras, bool), np.array(artifact, bool)
@@ -88,7 +88,7 @@ def test_wilson_refuses_impossible_counts(correct, total, confidence):
         ((565, 28, 25, 0), 0.90, (-1.48, 2.47)),
         # Fagerland, Lydersen and Laake (2014), airway hyper-responsiveness of 21 children.
         ((1, 1, 7, 12), 0.95, (-51.7, -2.6)),
-        # No picture changes sides: by algebra z² / (n + z²) on both sides.
+        # No image changes sides: by algebra z² / (n + z²) on both sides.
         ((490, 0, 0, 10), 0.95, (-0.762, 0.762)),
     ],
 )
@@ -146,7 +146,7 @@ def test_calibration_error_by_hand():
     # A threshold above 0.5 makes the first label the answer with a score under 0.5.
     low = expected_calibration_error(two_classes(0.6), np.array([0]), answers=np.array([0]))
     assert low == pytest.approx(0.6)
-    with pytest.raises(ValueError, match="expected pictures"):
+    with pytest.raises(ValueError, match="expected images"):
         expected_calibration_error(probabilities[:0], np.array([], int))
 
 
@@ -176,8 +176,8 @@ def test_a_flip_is_counted_and_closes_the_gate():
     assert not comparison(flipped, max_drop=24.9).check.passed
 
 
-def test_flips_name_the_picture_the_surest_wrong_answer_first():
-    # Keras is wrong about the last; the artefact is wrong about the second and third, of which it is sure.
+def test_flips_name_the_image_the_surest_wrong_answer_first():
+    # Keras is wrong about the last; the artifact is wrong about the second and third, of which it is sure.
     result = comparison(two_classes(0.1, 0.6, 0.05, 0.7), truth=(0, 0, 1, 1), keras=(0.1, 0.2, 0.8, 0.4))
     assert [(flip.index, flip.truth, flip.keras, flip.artifact) for flip in result.flips] == [
         (2, "dog", "dog", "cat"),
@@ -236,7 +236,7 @@ def test_points_do_not_suffer_from_binary_fractions():
 
 @pytest.fixture
 def work_dir(tmp_path):
-    """Pictures for the tiny model, whose outputs are the means of red, green and blue."""
+    """Images for the tiny model, whose outputs are the means of red, green and blue."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / CHECK_FILE, rng.integers(0, 256, (11, 8, 8, 3), np.uint8))
     np.save(tmp_path / GOLDEN_INPUT_FILE, rng.integers(0, 256, (2, 8, 8, 3), np.uint8))
@@ -256,7 +256,7 @@ def run_check(work_dir, *files, **changes):
     )
 
 
-def test_an_artefact_that_cannot_be_run_does_not_lose_the_others(work_dir):
+def test_an_artifact_that_cannot_be_run_does_not_lose_the_others(work_dir):
     good, late = write_tiny_model(work_dir / "good.tflite"), write_tiny_model(work_dir / "late.tflite")
     bad = work_dir / "bad.tflite"
     bad.write_bytes(good.read_bytes()[:200])
@@ -319,7 +319,7 @@ def test_values_that_are_no_numbers_are_a_failure(work_dir, monkeypatch):
     assert failure.message == "gave values that are not numbers; the export is wrong"
 
 
-def test_outputs_are_in_the_order_of_the_pictures_and_the_workers_share_them():
+def test_outputs_are_in_the_order_of_the_images_and_the_workers_share_them():
     names = set()
 
     class NamedEngine(FakeEngine):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT, PROGRAMS
-
 import json
 import subprocess
 from pathlib import Path
@@ -16,6 +14,7 @@ from edge_runtime import Classifier
 from edge_runtime.contract import Variant
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.preprocess import prepare
+from support.paths import CHECKOUT, PROGRAMS
 
 # Edge TPU files need the accelerator.
 TFLITE_VARIANTS = [v for v in Variant if v.suffix == ".tflite" and v is not Variant.EDGETPU]
@@ -34,18 +33,18 @@ def mediapipe_python():
 
 
 @pytest.fixture(scope="module")
-def pictures(small_bundle, colored_pictures):
-    """Pictures of exactly the model's size, so that MediaPipe's own resizing has nothing to do: uint8 [n, H, W, 3]."""
+def photos(small_bundle, colored_images):
+    """Images of exactly the model's size, so that MediaPipe's own resizing has nothing to do: uint8 [n, H, W, 3]."""
     spec = read_bundle_manifest(small_bundle).input
-    files = sorted(colored_pictures.rglob("*.png"))[::6]
+    files = sorted(colored_images.rglob("*.png"))[::6]
     return np.stack([prepare(cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB), spec) for file in files])
 
 
 @pytest.fixture(scope="module")
-def answers(mediapipe_python, small_bundle, pictures, tmp_path_factory):
+def answers(mediapipe_python, small_bundle, photos, tmp_path_factory):
     """What MediaPipe says of each TFLite file of the bundle, by file name."""
     images = tmp_path_factory.mktemp("mediapipe") / "pictures.npy"
-    np.save(images, pictures)
+    np.save(images, photos)
     models = sorted(small_bundle.glob("*.tflite"))
     done = subprocess.run(
         [mediapipe_python, PROGRAMS / "mediapipe_probe.py", images, *models],
@@ -59,7 +58,7 @@ def answers(mediapipe_python, small_bundle, pictures, tmp_path_factory):
 
 
 @pytest.mark.parametrize("variant", TFLITE_VARIANTS)
-def test_mediapipe_gives_the_same_labels_and_scores(answers, small_bundle, pictures, variant):
+def test_mediapipe_gives_the_same_labels_and_scores(answers, small_bundle, photos, variant):
     artifact = next((a for a in read_bundle_manifest(small_bundle).artifacts if a.variant is variant), None)
     if artifact is None:
         pytest.skip(f"the bundle has no {variant.value}")
@@ -68,7 +67,7 @@ def test_mediapipe_gives_the_same_labels_and_scores(answers, small_bundle, pictu
         assert "UINT8 or FLOAT32" in answer["refused"]
         return
     with Classifier(small_bundle / artifact.file) as classifier:
-        ours = np.stack([classifier.probabilities(image) for image in pictures])
+        ours = np.stack([classifier.probabilities(image) for image in photos])
         labels = classifier.labels
     assert "scores" in answer, answer
     theirs = np.array([[scores[label] for label in labels] for scores in answer["scores"]])

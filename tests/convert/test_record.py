@@ -52,7 +52,7 @@ def changed(path: str, value: Any) -> str:
         ("unknown", 1, r"conversion.json.unknown: unknown field"),
         ("labels", ["cat"], "at least two labels"),
         ("check_images", "40", "check_images: expected an integer, got text"),
-        ("check_images", 1, "a flip is of picture"),
+        ("check_images", 1, "a flip is of image"),
         ("seconds", -1.0, "seconds must be 0 or more"),
         ("schema_version", 2, "expected 1, got 2; use the edgekit release"),
         ("variants.0.latency_ms", float("inf"), "not valid JSON"),

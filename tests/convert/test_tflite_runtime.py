@@ -6,10 +6,7 @@ instance from a dense layer with float input and a scale for each channel.
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT, PROGRAMS
-
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,10 +16,11 @@ from convert.tflite_model import read_model
 from edge_runtime import Classifier
 from edge_runtime.contract import Variant
 from edge_runtime.model.bundle import read_bundle_manifest
+from support.paths import PROGRAMS
 
 RUNTIME = "tflite-runtime==2.14"
 # Largest difference in probability from LiteRT on the same file. Its int8 kernels round otherwise, by up to 28/255 in
-# deep networks; so do its hybrid ones (dynamic), which scale the activations of each picture anew.
+# deep networks; so do its hybrid ones (dynamic), which scale the activations of each image anew.
 TOLERANCES = {
     Variant.FLOAT32: 1e-5,
     Variant.FLOAT16: 1e-5,
@@ -47,22 +45,22 @@ def old_bundle(run_program, small_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(old_bundle):
+def images(old_bundle):
     with np.load(old_bundle / "golden.npz", allow_pickle=False) as golden:
         return golden["images_nhwc_rgb_u8"]
 
 
 @pytest.mark.parametrize("variant", TOLERANCES)
-def test_it_gives_the_same_answers_as_litert(tflite_python, old_bundle, pictures, variant, tmp_path):
+def test_it_gives_the_same_answers_as_litert(tflite_python, old_bundle, images, variant, tmp_path):
     file = old_bundle / variant.file_name(read_bundle_manifest(old_bundle).model_name)
-    np.save(tmp_path / "pictures.npy", pictures)
+    np.save(tmp_path / "pictures.npy", images)
     # One process for each file: a runtime that dies takes nothing else along.
     done = tflite_python(PROGRAMS / "tflite_runtime_probe.py", file, tmp_path / "pictures.npy")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert (answer["engine"], answer["version"]) == ("tflite-runtime", "2.14.0")
     with Classifier(file) as classifier:
-        ours = np.stack([classifier.probabilities(image) for image in pictures])
+        ours = np.stack([classifier.probabilities(image) for image in images])
     theirs = np.array(answer["outputs"])
     assert np.abs(theirs - ours).max() <= TOLERANCES[variant]
     ranked = np.sort(ours, axis=1)

@@ -38,7 +38,7 @@ def test_a_sigmoid_head_is_decided_by_its_threshold_not_by_the_larger_score(valu
 
 
 @given(values=probabilities, threshold=st.floats(0, 1), head=st.sampled_from(Head))
-def test_one_picture_has_the_answer_that_it_has_among_many(values, threshold, head):
+def test_one_image_has_the_answer_that_it_has_among_many(values, threshold, head):
     output = OutputSpec(head, threshold)
     assert answer_of(values, output) == top1(values[np.newaxis], output)[0]
 

@@ -1,4 +1,4 @@
-"""Decoding, cropping and resizing: every kind of picture becomes the same kind of array, and exactly the same one."""
+"""Decoding, cropping and resizing: every kind of image becomes the same kind of array, and exactly the same one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.errors import ImageError
 from edge_runtime.preprocess import decode_image, load_image, load_prepared, may_have_alpha, prepare, read_size_wh
 
-# Pictures of the wild that the installed OpenCV does not decode.
+# Images of the wild that the installed OpenCV does not decode.
 REFUSED = {"decompression_bomb.gif", "hopper_rle8_row_overflow.bmp", "old-style-jpeg-compression.tif", "ultrahdr.jpg"}
 
 
@@ -87,7 +87,7 @@ def test_any_header_says_whether_it_may_have_alpha(rest, start):
     assert may_have_alpha(start + rest) in (True, False)
 
 
-def test_no_real_picture_with_alpha_is_taken_for_opaque(real_data):
+def test_no_real_image_with_alpha_is_taken_for_opaque(real_data):
     found = 0
     for path in sorted(real_data("awkward_images").iterdir()):
         data = path.read_bytes()
@@ -160,7 +160,7 @@ def test_the_header_says_what_decoding_gives(suffix, height, width, quality):
     assert decode_image(data).shape == (height, width, 3)
 
 
-def test_the_header_of_real_pictures(real_data):
+def test_the_header_of_real_images(real_data):
     for path in sorted(real_data("awkward_images").iterdir()):
         size_wh = read_size_wh(path.read_bytes())
         if size_wh is None:
@@ -198,7 +198,7 @@ def test_any_size_becomes_the_models_size(height, width, out_h, out_w, crop):
 
 @given(height=sides, width=sides, value=st.integers(0, 255), crop=st.sampled_from([Crop.CENTER, Crop.STRETCH]))
 @settings(max_examples=100, deadline=None)
-def test_a_plain_picture_stays_plain(height, width, value, crop):
+def test_a_plain_image_stays_plain(height, width, value, crop):
     prepared = prepare(np.full((height, width, 3), value, np.uint8), InputSpec(16, 16, crop))
     assert np.all(prepared == value)
 
@@ -212,7 +212,7 @@ def test_center_keeps_the_middle_and_fraction_narrows_it():
     assert np.all(prepare(image, InputSpec(40, 40, Crop.CENTER, 0.8)) == 255)
 
 
-def test_stretch_keeps_the_whole_picture():
+def test_stretch_keeps_the_whole_image():
     image = np.zeros((100, 300, 3), np.uint8)
     image[:, 150:] = 255
     prepared = prepare(image, InputSpec(50, 50, Crop.STRETCH))
@@ -251,7 +251,7 @@ def test_wrong_arrays_are_refused(array):
         prepare(array, InputSpec(8, 8))
 
 
-def test_the_awkward_pictures_of_the_wild(real_data):
+def test_the_awkward_images_of_the_wild(real_data):
     """Every format that OpenCV reads decodes; bombs, truncated and old-style files are one sentence each."""
     found = set()
     for path in sorted(real_data("awkward_images").iterdir()):

@@ -1,4 +1,4 @@
-"""Raw pictures (``.npy``, ``.bin``) and MLPerf Tiny's list of labels."""
+"""Raw images (``.npy``, ``.bin``) and MLPerf Tiny's list of labels."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ PICTURE = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
 )
 def test_what_numpy_writes_is_read(height, width, channels, fortran, version, seed):
     shape = (height, width, channels) if channels else (height, width)
-    picture = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-    found = parse_npy(npy(np.asfortranarray(picture) if fortran else picture, version), MAX_PIXELS)
+    image = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+    found = parse_npy(npy(np.asfortranarray(image) if fortran else image, version), MAX_PIXELS)
     assert found.flags.c_contiguous
     assert found.flags.writeable
-    expected = picture if channels else picture[:, :, np.newaxis]
+    expected = image if channels else image[:, :, np.newaxis]
     np.testing.assert_array_equal(found, np.broadcast_to(expected, (height, width, 3)))
 
 
 @given(data=st.binary(max_size=300))
-def test_any_bytes_are_a_picture_or_an_image_error(data):
+def test_any_bytes_are_a_image_or_an_image_error(data):
     for whole in (data, NPY_MAGIC + data, npy(PICTURE)[: len(data)], with_header(data.decode("latin-1"))):
         with pytest.raises(ImageError):
             parse_npy(whole, MAX_PIXELS)
@@ -110,7 +110,7 @@ def test_a_header_is_never_believed(descr, order, shape, size):
 )
 def test_what_is_wrong_with_an_array_is_said(tmp_path, data, message):
     (tmp_path / "x.npy").write_bytes(data)
-    with pytest.raises(ImageError, match=message if data.startswith(NPY_MAGIC) else "is not a picture"):
+    with pytest.raises(ImageError, match=message if data.startswith(NPY_MAGIC) else "is not an image"):
         load_image(tmp_path / "x.npy")
     tracemalloc.start()
     with pytest.raises(ImageError, match=message):
@@ -119,7 +119,7 @@ def test_what_is_wrong_with_an_array_is_said(tmp_path, data, message):
     tracemalloc.stop()
 
 
-def test_an_array_is_cropped_and_resized_like_any_picture(tmp_path):
+def test_an_array_is_cropped_and_resized_like_any_image(tmp_path):
     (tmp_path / "x.npy").write_bytes(npy(PICTURE))
     for crop in Crop:
         spec = InputSpec(4, 4, crop)
@@ -134,7 +134,7 @@ def test_raw_bytes_are_the_models_input_as_it_is(tmp_path):
         load_prepared(path, InputSpec(4, 7))
 
 
-def test_class_folders_may_hold_raw_pictures(tmp_path):
+def test_class_folders_may_hold_raw_images(tmp_path):
     for label in ("cat", "dog"):
         (tmp_path / label).mkdir()
         (tmp_path / label / "a.npy").write_bytes(npy(PICTURE))
@@ -146,7 +146,7 @@ def test_class_folders_may_hold_raw_pictures(tmp_path):
     assert ["27 bytes" in reason for _, reason in decoded.failures] == [True, True]
 
 
-def test_a_zip_may_hold_raw_pictures(tmp_path, monkeypatch):
+def test_a_zip_may_hold_raw_images(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("readme.md", "x")
@@ -167,9 +167,9 @@ def test_a_folder_of_arrays_is_classified(tmp_path, tiny_bundle, edge_run):
     folder = tmp_path / "arrays"
     (folder / "deep").mkdir(parents=True)
     for name, channel in (("deep/blue.npy", 2), ("green.NPY", 1), ("red.npy", 0)):
-        picture = np.zeros((9, 12, 3), np.uint8)
-        picture[:, :, channel] = 200
-        (folder / name).write_bytes(npy(picture))
+        image = np.zeros((9, 12, 3), np.uint8)
+        image[:, :, channel] = 200
+        (folder / name).write_bytes(npy(image))
     (folder / "scores.npy").write_bytes(npy(np.zeros(7, np.float32)))
     (folder / "notes.txt").write_text("x")
     code, out, _ = edge_run("classify", tiny_bundle, folder, "--format", "jsonl")
@@ -223,7 +223,7 @@ def test_mlperfs_list_of_labels_is_read_from_folder_or_file(labelled):
         ("a.bin,10,7\nb.bin,10\n", "line 2: expected file,number of classes,class index"),
         ("a.bin,10,7\nb.bin,10,-1\n", "line 2: expected file"),
         ("a.bin,10,7\n", "at least two different labels, got only '7'"),
-        ("x.bin,10,7\ny.bin,10,8\n", "none of its 2 pictures is here"),
+        ("x.bin,10,7\ny.bin,10,8\n", "none of its 2 images is here"),
         ("", "expected the columns"),
     ],
 )

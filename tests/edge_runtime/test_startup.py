@@ -94,13 +94,13 @@ assert gc.get_freeze_count() > 1000
 
 @pytest.mark.parametrize("command", ["classify", "camera"])
 def test_long_work_collects_as_usual(command: str, tiny_bundle: Path, tmp_path: Path) -> None:
-    picture = np.zeros((16, 16, 3), np.uint8)
+    image = np.zeros((16, 16, 3), np.uint8)
     source = tmp_path / ("black.png" if command == "classify" else "black.avi")
     if command == "classify":
-        cv2.imwrite(str(source), picture)
+        cv2.imwrite(str(source), image)
     else:
         writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 30, (16, 16))
-        writer.write(picture)
+        writer.write(image)
         writer.release()
     arguments = [source] if command == "classify" else ["--source", source]
     run = subprocess.run(

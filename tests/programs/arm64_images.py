@@ -1,6 +1,6 @@
-"""Write pictures of every kind that OpenCV writes here, and a video: arm64_pictures.py FOLDER.
+"""Write images of every kind that OpenCV writes here, and a video: arm64_pictures.py FOLDER.
 
-`test_arm64_conformance.py` runs it. FOLDER gets ``pictures``, of odd sizes and upright or turned by EXIF, and
+`test_arm64_conformance.py` runs it. FOLDER gets ``images``, of odd sizes and upright or turned by EXIF, and
 ``video.avi``.
 """
 

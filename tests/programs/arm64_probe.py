@@ -3,7 +3,7 @@
 `test_arm64_conformance.py` runs it on this machine and in the arm64 guest and compares the two files. It imports
 `edge_runtime` alone, as a device does.
 
-REQUEST holds ``pictures`` (paths), ``specs`` (input specs as in a manifest), ``smileys`` (how many to draw) and
+REQUEST holds ``images`` (paths), ``specs`` (input specs as in a manifest), ``smileys`` (how many to draw) and
 ``bundle`` (a path).
 """
 
@@ -40,14 +40,14 @@ def main(request_path: Path, answer_path: Path) -> None:
         "machine": platform.machine(),
         "package": edge_runtime.__file__,
         "versions": {name: importlib.metadata.version(name) for name in DISTRIBUTIONS},
-        "pictures": {path: _picture(Path(path), specs) for path in request["pictures"]},
+        "pictures": {path: _image(Path(path), specs) for path in request["pictures"]},
         "smileys": {stem: _sha256(image) for _, stem, image in iter_smileys(request["smileys"], seed=5)},
         "probabilities": _probabilities(bundle),
     }
     answer_path.write_text(json.dumps(answer))
 
 
-def _picture(path: Path, specs: list[InputSpec]) -> dict[str, str]:
+def _image(path: Path, specs: list[InputSpec]) -> dict[str, str]:
     """SHA-256 of the decoded pixels and of the model input for each spec, or the reason why there are none."""
     try:
         image = load_image(path)

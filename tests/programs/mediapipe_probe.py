@@ -1,6 +1,6 @@
-"""Classify prepared pictures with MediaPipe's own ImageClassifier; runs in an environment that has only MediaPipe.
+"""Classify prepared images with MediaPipe's own ImageClassifier; runs in an environment that has only MediaPipe.
 
-``python mediapipe_probe.py PICTURES.npy MODEL...`` prints JSON: for each model its scores, or why it was refused.
+``python mediapipe_probe.py IMAGES.npy MODEL...`` prints JSON: for each model its scores, or why it was refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mediapipe.tasks.python.vision import ImageClassifier, ImageClassifierOption
 
 
 def classify(model, images_nhwc_rgb_u8):
-    """Score of every label, picture by picture."""
+    """Score of every label, image by image."""
     options = ImageClassifierOptions(base_options=BaseOptions(model_asset_path=model), max_results=-1)
     with ImageClassifier.create_from_options(options) as classifier:
         results = [

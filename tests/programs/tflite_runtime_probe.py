@@ -1,6 +1,6 @@
-"""Run one artifact of a bundle over prepared pictures; for an environment that has tflite-runtime and no LiteRT.
+"""Run one artifact of a bundle over prepared images; for an environment that has tflite-runtime and no LiteRT.
 
-``python tflite_runtime_probe.py MODEL.tflite PICTURES.npy`` prints the runtime's name and the probabilities as JSON.
+``python tflite_runtime_probe.py MODEL.tflite IMAGES.npy`` prints the runtime's name and the probabilities as JSON.
 """
 
 from __future__ import annotations

@@ -62,11 +62,11 @@ def test_the_report_is_one_file_that_needs_no_network(small_run: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_model_and_names_are_escaped(
-    run_program: Run, colored_pictures: Path, tmp_path: Path
+    run_program: Run, colored_images: Path, tmp_path: Path
 ) -> None:
-    data = Path(shutil.copytree(colored_pictures, tmp_path / "data"))
+    data = Path(shutil.copytree(colored_images, tmp_path / "data"))
     (data / "red").rename(data / "<b>red & co")
-    (data / "blue" / "text.jpg").write_text("no picture")
+    (data / "blue" / "text.jpg").write_text("no image")
     histories = []
     for out in (tmp_path / "1", tmp_path / "2"):
         done = run_program("edge-train", "run", "--data", data, "--out", out, *QUICK, "--seed", "5")
@@ -85,12 +85,10 @@ def test_the_same_seed_gives_the_same_model_and_names_are_escaped(
 
 
 @pytest.mark.slow
-def test_a_mobilenetv2_from_random_weights_trains_whole(
-    run_program: Run, colored_pictures: Path, tmp_path: Path
-) -> None:
+def test_a_mobilenetv2_from_random_weights_trains_whole(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     options = ("--recipe", "mobilenetv2", "--weights", "none", "--image-size", "32", "--epochs", "1")
-    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", out, *options)
+    done = run_program("edge-train", "run", "--data", colored_images, "--out", out, *options)
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "metrics.json").read_text())["feature_images_per_second"] is None
     assert (out / "history.csv").read_text().splitlines()[1].startswith("all,1,")
@@ -118,16 +116,16 @@ def too_few(folder: Path) -> None:
     ("spoil", "message"),
     [
         (shutil.rmtree, "no such folder"),
-        (one_class, "expected at least two folders of pictures"),
-        (empty_class, "holds no pictures"),
-        (unreadable_class, "class 'red': none of its 30 pictures can be used"),
-        (too_few, "class 'red': expected at least 3 different readable pictures"),
+        (one_class, "expected at least two folders of images"),
+        (empty_class, "holds no images"),
+        (unreadable_class, "class 'red': none of its 30 images can be used"),
+        (too_few, "class 'red': expected at least 3 different readable images"),
     ],
 )
 def test_a_set_that_cannot_be_trained_on_is_one_sentence_and_exit_3(
-    spoil: Callable[[Path], None], message: str, run_program: Run, colored_pictures: Path, tmp_path: Path
+    spoil: Callable[[Path], None], message: str, run_program: Run, colored_images: Path, tmp_path: Path
 ) -> None:
-    data = Path(shutil.copytree(colored_pictures, tmp_path / "data"))
+    data = Path(shutil.copytree(colored_images, tmp_path / "data"))
     spoil(data)
     done = run_program("edge-train", "run", "--data", data, "--out", tmp_path / "run", *QUICK)
     assert done.returncode == 3
@@ -152,10 +150,10 @@ def test_a_set_that_cannot_be_trained_on_is_one_sentence_and_exit_3(
     ],
 )
 def test_a_bad_option_is_one_sentence(
-    options: tuple[str, ...], code: int, message: str, run_program: Run, colored_pictures: Path, tmp_path: Path
+    options: tuple[str, ...], code: int, message: str, run_program: Run, colored_images: Path, tmp_path: Path
 ) -> None:
     out = () if "--out" in options else ("--out", tmp_path / "run")
-    done = run_program("edge-train", "run", "--data", colored_pictures, *out, *options)
+    done = run_program("edge-train", "run", "--data", colored_images, *out, *options)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -163,15 +161,15 @@ def test_a_bad_option_is_one_sentence(
 
 
 def test_an_existing_run_is_kept_and_a_foreign_folder_never_replaced(
-    run_program: Run, colored_pictures: Path, small_run: Path, tmp_path: Path
+    run_program: Run, colored_images: Path, small_run: Path, tmp_path: Path
 ) -> None:
     before = (small_run / "manifest.json").read_bytes()
-    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", small_run, *QUICK)
+    done = run_program("edge-train", "run", "--data", colored_images, "--out", small_run, *QUICK)
     assert done.returncode == 7
     assert "already exists; choose another name or pass --overwrite" in done.stderr
     assert (small_run / "manifest.json").read_bytes() == before
     (tmp_path / "precious.txt").write_text("mine")
-    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", tmp_path, "--overwrite", *QUICK)
+    done = run_program("edge-train", "run", "--data", colored_images, "--out", tmp_path, "--overwrite", *QUICK)
     assert done.returncode == 7
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
@@ -184,14 +182,14 @@ def curve(run: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def two_phase_run(
-    run_program: Run, colored_pictures: Path, mobilenetv2_weights: Path, tmp_path_factory: pytest.TempPathFactory
+    run_program: Run, colored_images: Path, mobilenetv2_weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A frozen backbone and fine-tuning, with the model in every format."""
     out = tmp_path_factory.mktemp("two") / "run"
     options = ("--image-size", "32", "--epochs", "2", "--set", "finetune.epochs=2", "--set", "fit.patience=1")
     formats = ("--also", "h5,saved_model,weights")
     source = ("--recipe", "mobilenetv2", "--weights", mobilenetv2_weights)
-    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", out, *source, *options, *formats)
+    done = run_program("edge-train", "run", "--data", colored_images, "--out", out, *source, *options, *formats)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -230,25 +228,25 @@ def test_every_saved_format_gives_the_same_answers(two_phase_run: Path) -> None:
 
 
 def test_a_sigmoid_head_trains_predicts_and_converts_to_the_same_answers(
-    run_program: Run, colored_pictures: Path, tmp_path: Path
+    run_program: Run, colored_images: Path, tmp_path: Path
 ) -> None:
     out, bundle = tmp_path / "run", tmp_path / "bundle"
     options = ("--recipe", "happy-sad", "--image-size", "32", "--epochs", "6", "--set", "head.threshold=f1")
-    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", out, *options)
+    done = run_program("edge-train", "run", "--data", colored_images, "--out", out, *options)
     assert done.returncode == 0, done.stderr
     manifest = Manifest.from_json((out / "manifest.json").read_text())
     assert manifest.output.head is Head.SIGMOID
     assert 0.0 < manifest.output.decision_threshold < 1.0
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    pictures = [colored_pictures / "red", colored_pictures / "blue", tmp_path / "broken.jpg"]
-    said = run_program("edge-train", "predict", out, *pictures)
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    data = [colored_images / "red", colored_images / "blue", tmp_path / "broken.jpg"]
+    said = run_program("edge-train", "predict", out, *data)
     assert said.returncode == 1
     answers = dict(line.split("\t")[:2] for line in said.stdout.splitlines())
-    assert answers.pop(str(tmp_path / "broken.jpg")).startswith("error: is not a picture")
+    assert answers.pop(str(tmp_path / "broken.jpg")).startswith("error: is not an image")
     assert sum(Path(source).parent.name == label for source, label in answers.items()) >= 55
     done = run_program("edge-convert", "run", out, "--out", bundle, "--max-drop", "100", "--variant", "float32")
     assert done.returncode == 0, done.stderr
-    rows = run_program("edge-run", "classify", bundle, *pictures[:2], "--format", "jsonl").stdout.splitlines()
+    rows = run_program("edge-run", "classify", bundle, *data[:2], "--format", "jsonl").stdout.splitlines()
     exported = {record["source"]: record["label"] for record in map(json.loads, rows)}
     assert exported == answers
 

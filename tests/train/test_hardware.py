@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.paths import PROGRAMS
-
 import csv
 import hashlib
 import json
@@ -21,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
+from support.paths import PROGRAMS
 from train.backend import check_request, choose_dtype_policy, prepare_environment
 from train.hardware import (
     FLOAT32,
@@ -136,7 +135,7 @@ def test_a_batch_must_be_divided_evenly() -> None:
     hardware.check_batch_size(33)
     with pytest.raises(
         UsageError,
-        match=r"a batch of 32 pictures cannot be divided evenly among 3 devices; give --batch-"
+        match=r"a batch of 32 images cannot be divided evenly among 3 devices; give --batch-"
         r"size 30 or another multiple of 3",
     ):
         hardware.check_batch_size(32)
@@ -161,14 +160,14 @@ def test_hardware_that_cannot_be_is_one_sentence(
     options: tuple[str, ...],
     message: str,
     run_program: Run,
-    colored_pictures: Path,
+    colored_images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     out = tmp_path / "run"
-    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", out, *TINY, *options)
+    done = run_program("edge-train", "run", "--data", colored_images, "--out", out, *TINY, *options)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -199,14 +198,14 @@ def weights_digest(run: Path) -> str:
     return digest.hexdigest()
 
 
-def test_a_seed_decides_every_bit(run_program: Run, colored_pictures: Path, tmp_path: Path) -> None:
+def test_a_seed_decides_every_bit(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
     """On a CPU without any option, with dropout, augmentation, mixup, shuffling and initialisation."""
     random = ["augment.rotation=0.1", "augment.brightness=0.1", "augment.mixup=0.2", "head.dropout=0.5"]
     settings = [part for setting in random for part in ("--set", setting)]
     runs = [tmp_path / "1", tmp_path / "2"]
     for run in runs:
         done = run_program(
-            "edge-train", "run", "--data", colored_pictures, "--out", run, *TINY, *settings, "--epochs", "2"
+            "edge-train", "run", "--data", colored_images, "--out", run, *TINY, *settings, "--epochs", "2"
         )
         assert done.returncode == 0, done.stderr
     assert curve(runs[0]) == curve(runs[1])
@@ -217,7 +216,7 @@ def test_a_seed_decides_every_bit(run_program: Run, colored_pictures: Path, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_a_model_trained_in_16_bits_is_saved_in_32(
-    policy: str, colored_pictures: Path, mobilenetv2_weights: Path, tmp_path: Path
+    policy: str, colored_images: Path, mobilenetv2_weights: Path, tmp_path: Path
 ) -> None:
     """float16 is what GPUs get; here the choice is overruled, so that a CPU goes the same way."""
     script = (
@@ -226,7 +225,7 @@ def test_a_model_trained_in_16_bits_is_saved_in_32(
     )
     options = ["--recipe", "mobilenetv2", "--image-size", "32", "--batch-size", "16", "--epochs", "1"]
     options += ["--weights", str(mobilenetv2_weights), "--set", "finetune.epochs=1", "--set", "finetune.from_layer=150"]
-    command = [sys.executable, "-c", script, policy, "run", "--data", str(colored_pictures), *options]
+    command = [sys.executable, "-c", script, policy, "run", "--data", str(colored_images), *options]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, check=False, timeout=300
     )
@@ -242,11 +241,11 @@ def test_a_model_trained_in_16_bits_is_saved_in_32(
 
 
 @pytest.mark.slow
-def test_jax_needs_no_tensorflow(colored_pictures: Path, tmp_path: Path) -> None:
+def test_jax_needs_no_tensorflow(colored_images: Path, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     program = PROGRAMS / "edge_train_without_tensorflow.py"
-    command = [sys.executable, str(program), "run", "--data", str(colored_pictures), *TINY]
+    command = [sys.executable, str(program), "run", "--data", str(colored_images), *TINY]
     command += ["--epochs", "1", "--out", str(tmp_path / "run"), "--also", "h5,weights"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -153,7 +153,7 @@ def test_any_setting_is_read_or_refused(text: str) -> None:
         resolve_recipe("cnn-small", {}, (text,))
 
 
-def test_as_many_halvings_as_the_picture_has_pixels_for(tmp_path: Path) -> None:
+def test_as_many_halvings_as_the_image_has_pixels_for(tmp_path: Path) -> None:
     six = load_recipe(edited(tmp_path, "cnn-small", "    64,\n]", "    64,\n    64,\n    64,\n]"))
     assert override(six, {"input.image_size": 64}) == six
     with pytest.raises(UsageError, match="image_size 32 is too small for 6 blocks"):

@@ -39,12 +39,10 @@ def start_and_kill(command: list[str | Path], after: str, wait_s: float) -> None
     assert process.returncode == -signal.SIGKILL
 
 
-def test_a_killed_training_goes_on_with_the_same_curve(
-    run_program: Run, colored_pictures: Path, tmp_path: Path
-) -> None:
+def test_a_killed_training_goes_on_with_the_same_curve(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("edge-train")
     changes = ("--set", "augment.rotation=0.1", "--set", "head.dropout=0.5", "--set", "augment.mixup=0.2")
-    options = ("run", "--data", colored_pictures, "--image-size", "32", "--batch-size", "8", "--epochs", "40", *changes)
+    options = ("run", "--data", colored_images, "--image-size", "32", "--batch-size", "8", "--epochs", "40", *changes)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run_program("edge-train", *options, "--out", whole)
     assert done.returncode == 0, done.stderr
@@ -69,30 +67,30 @@ def test_a_killed_training_goes_on_with_the_same_curve(
 
 
 def test_a_kill_before_the_first_epoch_leaves_nothing_that_is_in_the_way(
-    run_program: Run, colored_pictures: Path, tmp_path: Path
+    run_program: Run, colored_images: Path, tmp_path: Path
 ) -> None:
     program = Path(sys.executable).with_name("edge-train")
-    command = [program, "run", "--data", colored_pictures, "--out", tmp_path / "killed", *QUICK]
-    start_and_kill(command, "colors: 60 pictures", 0.5)
+    command = [program, "run", "--data", colored_images, "--out", tmp_path / "killed", *QUICK]
+    start_and_kill(command, "colors: 60 images", 0.5)
     assert not (tmp_path / "killed").exists()
-    done = run_program("edge-train", "run", "--data", colored_pictures, "--out", tmp_path / "killed", *QUICK)
+    done = run_program("edge-train", "run", "--data", colored_images, "--out", tmp_path / "killed", *QUICK)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["killed"]
 
 
-def test_two_trainings_into_one_place_are_kept_apart(run_program: Run, colored_pictures: Path, tmp_path: Path) -> None:
+def test_two_trainings_into_one_place_are_kept_apart(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
     from train.fitting.training_state import locked
 
     with locked(tmp_path / "run.training"):
-        done = run_program("edge-train", "run", "--data", colored_pictures, "--out", tmp_path / "run", *QUICK)
+        done = run_program("edge-train", "run", "--data", colored_images, "--out", tmp_path / "run", *QUICK)
     assert done.returncode == 7
     assert "another training is running there" in done.stderr
 
 
-def test_a_damaged_state_is_one_sentence(run_program: Run, colored_pictures: Path, tmp_path: Path) -> None:
+def test_a_damaged_state_is_one_sentence(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
     (tmp_path / "run.training").mkdir()
     (tmp_path / "run.training" / "state.npz").write_bytes(b"PK\x03\x04 no zip")
-    command = ("edge-train", "run", "--data", colored_pictures, "--out", tmp_path / "run", *QUICK)
+    command = ("edge-train", "run", "--data", colored_images, "--out", tmp_path / "run", *QUICK)
     done = run_program(*command, "--resume")
     assert done.returncode == 4
     assert "is damaged; start again with --overwrite" in done.stderr

@@ -15,7 +15,7 @@ from edge_runtime.errors import EdgeKitError
 
 BINS = 15
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 8.0
-_MIN_PICTURES = 10
+_MIN_IMAGES = 10
 _FOLD_TOLERANCE = 1e-4
 
 
@@ -53,9 +53,9 @@ class Calibration:
 
     Attributes:
         temperature: What the last layer's outputs were divided by; 1 leaves them.
-        validation_nll_before: Mean negative log-likelihood of the validation pictures, in nats; 0 without pictures.
+        validation_nll_before: Mean negative log-likelihood of the validation images, in nats; 0 without images.
         validation_nll_after: The same with the temperature.
-        test_before: On the test pictures, which had no part in it.
+        test_before: On the test images, which had no part in it.
         test_after: The same with the temperature.
     """
 
@@ -74,40 +74,40 @@ def log_softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArr
 
 
 def nll(logits: NDArray[np.floating], targets: NDArray[np.int64], temperature: float = 1.0) -> float:
-    """Mean negative log-likelihood in nats; 0 without pictures."""
+    """Mean negative log-likelihood in nats; 0 without images."""
     if not len(targets):
         return 0.0
     return float(-log_softmax(logits, temperature)[np.arange(len(targets)), targets].mean())
 
 
 def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.int64]) -> float:
-    """The temperature that makes the scores of some pictures most likely; 1 where none is clearly better.
+    """The temperature that makes the scores of some images most likely; 1 where none is clearly better.
 
-    Few pictures, all answered right, would ask for a temperature of 0, as if the network could never be wrong. So the
-    fit counts one more picture, whose class could be any: n right answers of n speak for n of n + 1, no more. The
+    Few images, all answered right, would ask for a temperature of 0, as if the network could never be wrong. So the
+    fit counts one more image, whose class could be any: n right answers of n speak for n of n + 1, no more. The
     result lies between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`. It is clearly better where the mean gain in
     log-likelihood is above its own standard error; less may be chance, and would do as much harm elsewhere.
 
     Args:
-        logits: [n, labels], of pictures that had no part in training.
+        logits: [n, labels], of images that had no part in training.
         targets: int64 [n], class indices.
     """
     from scipy.optimize import minimize_scalar
 
-    if len(targets) < _MIN_PICTURES:
+    if len(targets) < _MIN_IMAGES:
         return 1.0
-    pictures = np.arange(len(targets))
+    data = np.arange(len(targets))
     doubt = 1.0 / (len(targets) + 1)
 
     def cost(log_temperature: float) -> float:
         logarithms = log_softmax(logits, float(np.exp(log_temperature)))
-        right = logarithms[pictures, targets]
+        right = logarithms[data, targets]
         return float(-((1 - doubt) * right + doubt * logarithms.mean(axis=1)).mean())
 
     bounds = (float(np.log(MIN_TEMPERATURE)), float(np.log(MAX_TEMPERATURE)))
     found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-4})
     temperature = float(np.exp(found.x))
-    gains = (log_softmax(logits, temperature) - log_softmax(logits))[pictures, targets]
+    gains = (log_softmax(logits, temperature) - log_softmax(logits))[data, targets]
     return temperature if gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)) else 1.0
 
 
@@ -166,7 +166,7 @@ class ThresholdScores:
     Attributes:
         threshold: Probability of the second label from which it is the answer.
         precision: Share of right ones among its answers.
-        recall: Share of its pictures that are found.
+        recall: Share of its images that are found.
         f1: Harmonic mean of both.
         accuracy: Share of right answers of both labels.
     """
@@ -184,9 +184,9 @@ class Rejection:
 
     Attributes:
         threshold: The score; 0 believes all.
-        coverage: Share of the test pictures whose answer is kept, 0..1.
+        coverage: Share of the test images whose answer is kept, 0..1.
         kept_accuracy: Share of right ones among the kept answers, 0..1; 0 where none is kept.
-        wrong: Wrong answers on the test pictures.
+        wrong: Wrong answers on the test images.
         wrong_rejected: How many of them are rejected.
         right_rejected: Right answers that are rejected.
     """
@@ -242,7 +242,7 @@ def reject_threshold(scores: NDArray[np.float32], is_right: NDArray[np.bool_]) -
     """The score under which at most 5 % of the right answers fall, and never above 0.98; 0 where none is right.
 
     Args:
-        scores: float32 [n], probability of each answer, of pictures that had no part in training.
+        scores: float32 [n], probability of each answer, of images that had no part in training.
         is_right: bool [n].
     """
     right = scores[is_right]

@@ -38,7 +38,7 @@ from train.network.models import OUTPUT_LAYER
 from train.recipe import Recipe
 from train.settings import HeadSettings, ThresholdRule
 
-_CHECKED_PICTURES = 8
+_CHECKED_IMAGES = 8
 _FEATURE_BATCH = 256
 
 
@@ -48,13 +48,13 @@ class Evaluation:
 
     Attributes:
         output: The head and its thresholds, for the manifest.
-        probabilities: float32 [pictures, labels], in the order of the set.
-        answers: int64 [pictures], label indices.
+        probabilities: float32 [images, labels], in the order of the set.
+        answers: int64 [images], label indices.
         scores: Per part.
-        ranking: Per label, on the test pictures.
+        ranking: Per label, on the test images.
         calibration: What the temperature did.
-        thresholds: For a sigmoid head, the decision threshold and, if it is another, 0.5, on the test pictures.
-        rejection: What the reject threshold does to the test pictures.
+        thresholds: For a sigmoid head, the decision threshold and, if it is another, 0.5, on the test images.
+        rejection: What the reject threshold does to the test images.
     """
 
     output: OutputSpec
@@ -67,13 +67,13 @@ class Evaluation:
     rejection: Rejection
 
     def answer_scores(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Probability of the answer to each of some pictures, float32 [n]."""
+        """Probability of the answer to each of some images, float32 [n]."""
         return self.probabilities[rows, self.answers[rows]]
 
 
 def evaluate(
     model: Any,
-    pictures: TrainingImages,
+    data: TrainingImages,
     recipe: Recipe,
     *,
     head: Any = None,
@@ -81,31 +81,31 @@ def evaluate(
 ) -> Evaluation:
     """Calibrate the model that will be saved, and measure it on every part.
 
-    Each picture passes through the network once, or only through the head where its features are known. If the recipe
+    Each image passes through the network once, or only through the head where its features are known. If the recipe
     calibrates, the last layer's weights are divided by the temperature; the answers stay the same.
 
     Args:
         model: From `train.network.models.build`, trained; its last layer may be changed.
-        pictures: The set.
+        data: Images, labels and split of the whole set.
         recipe: Its head.
         head: The upper half of the model, features to probabilities, sharing its layers.
-        features: float32 [pictures, d], what the model's lower half makes of every picture; None where it is not known.
+        features: float32 [images, d], what the model's lower half makes of every image; None where it is not known.
 
     Raises:
         EdgeKitError: The model does not give numbers.
     """
-    logits = _logits(model, pictures) if features is None else _logits_of_features(head, features)
+    logits = _logits(model, data) if features is None else _logits_of_features(head, features)
     _check_finite(logits)
-    validation, test = pictures.rows(Split.VALIDATION), pictures.rows(Split.TEST)
-    fitted_on, truth = _two_columns(logits[validation]), pictures.targets[validation]
+    validation, test = data.rows(Split.VALIDATION), data.rows(Split.TEST)
+    fitted_on, truth = _two_columns(logits[validation]), data.targets[validation]
     temperature = fit_temperature(fitted_on, truth) if recipe.head.calibrate else 1.0
     if temperature != 1.0:
-        _fold(model, temperature, pictures)
+        _fold(model, temperature, data)
     plain = OutputSpec(recipe.head.kind, HALF if recipe.head.kind is Head.SIGMOID else 0.0)
     before, after = (widen(_outputs(logits, t), plain) for t in (1.0, temperature))
     threshold = _decision_threshold(recipe.head, after[validation], truth)
     answers = top1(after, OutputSpec(recipe.head.kind, threshold))
-    is_right = answers == pictures.targets
+    is_right = answers == data.targets
     certainty, certainty_before = (p[np.arange(len(p)), answers] for p in (after, before))
     reject = reject_threshold(certainty[validation], is_right[validation])
     calibration = Calibration(
@@ -119,21 +119,21 @@ def evaluate(
         OutputSpec(recipe.head.kind, threshold, reject),
         after,
         answers,
-        {split: _score(split, answers, pictures) for split in Split},
-        rank(after[test], pictures.targets[test], pictures.labels),
+        {split: _score(split, answers, data) for split in Split},
+        rank(after[test], data.targets[test], data.labels),
         calibration,
-        _thresholds(recipe.head, threshold, after[test], pictures.targets[test]),
+        _thresholds(recipe.head, threshold, after[test], data.targets[test]),
         rejection(reject, certainty[test], is_right[test]),
     )
 
 
-def _logits(model: Any, pictures: TrainingImages) -> NDArray[np.float32]:
-    """What the last layer computes before softmax or sigmoid, float32 [pictures, outputs]."""
-    return predict(_logits_model(model), pictures.images_nhwc_rgb_u8, pictures.image_rows, "evaluating")
+def _logits(model: Any, data: TrainingImages) -> NDArray[np.float32]:
+    """What the last layer computes before softmax or sigmoid, float32 [images, outputs]."""
+    return predict(_logits_model(model), data.images_nhwc_rgb_u8, data.image_rows, "evaluating")
 
 
 def _logits_of_features(head: Any, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same, for pictures whose way through the backbone is done already."""
+    """The same, for images whose way through the backbone is done already."""
     x = head.input
     for layer in head.layers[1:-1]:
         x = layer(x)
@@ -147,7 +147,7 @@ def _check_finite(logits: NDArray[np.float32]) -> None:
     broken = int((~np.isfinite(logits).all(axis=1)).sum())
     if broken:
         raise EdgeKitError(
-            f"training diverged: the model gives no number for {broken} of {len(logits)} pictures; "
+            f"training diverged: the model gives no number for {broken} of {len(logits)} images; "
             "lower optimizer.learning_rate"
         )
 
@@ -175,9 +175,9 @@ def _outputs(logits: NDArray[np.float32], temperature: float) -> NDArray[np.floa
     return probabilities[:, 1:] if logits.shape[1] == 1 else probabilities
 
 
-def _fold(model: Any, temperature: float, pictures: TrainingImages) -> None:
-    """Divide the last layer by the temperature, and see on a few pictures that it does what the formula says."""
-    images = pictures.images(np.arange(min(_CHECKED_PICTURES, len(pictures.samples)))).astype(np.float32)
+def _fold(model: Any, temperature: float, data: TrainingImages) -> None:
+    """Divide the last layer by the temperature, and see on a few images that it does what the formula says."""
+    images = data.images(np.arange(min(_CHECKED_IMAGES, len(data.samples)))).astype(np.float32)
     logits = keras.ops.convert_to_numpy(_logits_model(model)(images, training=False))
     fold(model.get_layer(OUTPUT_LAYER), temperature)
     check_folded(keras.ops.convert_to_numpy(model(images, training=False)), _outputs(logits, temperature))
@@ -191,9 +191,9 @@ def _decision_threshold(head: HeadSettings, probabilities: NDArray[np.float32], 
     return best_f1_threshold(probabilities[:, 1], targets == 1)
 
 
-def _score(split: Split, answers: NDArray[np.int64], pictures: TrainingImages) -> Scores:
-    rows = pictures.rows(split)
-    return score(answers[rows], pictures.targets[rows], pictures.labels)
+def _score(split: Split, answers: NDArray[np.int64], data: TrainingImages) -> Scores:
+    rows = data.rows(split)
+    return score(answers[rows], data.targets[rows], data.labels)
 
 
 def _thresholds(
@@ -214,17 +214,17 @@ class TrainingResult:
         recipe: As it was carried out.
         backend: Keras backend and version.
         hardware: What it ran on.
-        pictures: The set.
+        data: Images, labels and split of the whole set.
         fitted: How training went.
         evaluation: What the kept model answers.
-        seconds: Wall time from pictures to evaluation, in seconds; since the last resume.
+        seconds: Wall time from images to evaluation, in seconds; since the last resume.
     """
 
     model_name: str
     recipe: Recipe
     backend: str
     hardware: Hardware
-    pictures: TrainingImages
+    data: TrainingImages
     fitted: Fitted
     evaluation: Evaluation
     seconds: float

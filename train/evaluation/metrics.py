@@ -18,10 +18,10 @@ class ClassScores:
 
     Attributes:
         label: Its name.
-        images: Pictures that are of it.
+        images: Images that are of it.
         precision: Share of right ones among the answers that name it.
         precision_low, precision_high: Ends of its 95 % interval (Wilson); so for the two below.
-        recall: Share of its pictures that are answered right.
+        recall: Share of its images that are answered right.
         f1: Harmonic mean of both; its interval is Wilson's, see `f1_interval`.
     """
 
@@ -40,7 +40,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Averages:
-    """Means over the classes of which there are pictures, 0..1."""
+    """Means over the classes of which there are images, 0..1."""
 
     precision: float
     recall: float
@@ -52,12 +52,12 @@ class Scores:
     """One part of the set.
 
     Attributes:
-        images: Number of pictures.
+        images: Number of images.
         accuracy: Share of right answers.
         accuracy_low: Lower end of its 95 % interval.
         accuracy_high: Upper end.
         macro: Means in which each class counts the same.
-        weighted: Means in which each picture counts the same.
+        weighted: Means in which each image counts the same.
         classes: One per label.
         confusion: Rows are true labels, columns are answers, both in label order.
     """
@@ -108,7 +108,7 @@ def f1_interval(hits: int, images: int, named: int) -> tuple[float, float]:
 
     Args:
         hits: Right answers that name the class.
-        images: Pictures of the class.
+        images: Images of the class.
         named: Answers that name the class.
     """
     low, high = _interval(hits, images + named - hits)
@@ -155,8 +155,8 @@ class Ranking:
 
     Attributes:
         label: The class.
-        roc_auc: Area under the ROC curve: how often a picture of the class scores higher than one of another, 0..1.
-            None where the part holds no picture of the class, or no other.
+        roc_auc: Area under the ROC curve: how often an image of the class scores higher than one of another, 0..1.
+            None where the part holds no image of the class, or no other.
         average_precision: Mean precision over all recalls, 0..1; None likewise.
         roc_xy: float64 [points, 2], false alarm share and recall, thinned for drawing; empty likewise.
         precision_recall_xy: float64 [points, 2], recall and precision, likewise.

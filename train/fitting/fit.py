@@ -31,7 +31,7 @@ class PhaseSpeed:
     """How fast a phase was, in the process that ended the training.
 
     Attributes:
-        images_per_second: Training pictures (or their features) per second of an epoch, validation included, without
+        images_per_second: Training images (or their features) per second of an epoch, validation included, without
             the first epoch, which also compiles, where there are others.
         feed_share: Time spent on making batches as a share of the epochs' time. Batches are made while a step computes,
             so this is the most that steps waited for data.
@@ -50,8 +50,8 @@ class Fitted:
         best: The one whose weights the network holds now.
         before_training: Validation loss and accuracy of the untrained network.
         speeds: By phase; one that had ended before a resume is absent.
-        features: float32 [pictures, d], what the kept epoch's backbone makes of every picture; None where unknown.
-        feature_images_per_second: Pictures per second through a frozen backbone; None where none was used.
+        features: float32 [images, d], what the kept epoch's backbone makes of every image; None where unknown.
+        feature_images_per_second: Images per second through a frozen backbone; None where none was used.
         seconds: Wall time of fitting, features included, in seconds; since the last resume.
     """
 
@@ -66,7 +66,7 @@ class Fitted:
 
 def fit(
     network: Network,
-    pictures: TrainingImages,
+    data: TrainingImages,
     recipe: Recipe,
     identity: Identity,
     work_folder: Path,
@@ -78,7 +78,7 @@ def fit(
 
     Args:
         network: From `train.network.models.build`.
-        pictures: Its train and validation parts are used.
+        data: Images; the train and validation parts are used.
         recipe: Optimisation, augmentation and seed.
         identity: Written into the saved state.
         work_folder: Where the state is saved, and TensorBoard's logs.
@@ -105,7 +105,7 @@ def fit(
             continue
         # A phase begins where the one before was best, so that it can only add to it.
         recorder.restore_best()
-        task = prepare_task(phase, network, pictures, recipe, done)
+        task = prepare_task(phase, network, data, recipe, done)
         if task.features is not None:
             features, feature_rate = task.features, task.feature_images_per_second
         compile_model(task.fitted, recipe, phase.optimizer, len(task.train) * phase.epochs)

@@ -29,10 +29,10 @@ _BATCH_SIZE = 32
 def predict(
     model: Any, images_nhwc_rgb_u8: NDArray[np.uint8], rows: NDArray[np.intp], label: str
 ) -> NDArray[np.float32]:
-    """Run a model over pictures, with a progress bar.
+    """Run a model over images, with a progress bar.
 
     Args:
-        model: Pictures to anything of one axis.
+        model: Images to anything of one axis.
         images_nhwc_rgb_u8: uint8 [any, H, W, 3] RGB; may be a memory map.
         rows: intp [n], which of them.
         label: Of the progress bar.
@@ -102,7 +102,7 @@ def target_rows(targets: NDArray[np.int64], label_count: int, head: HeadSettings
 
 
 def sample_weights(targets: NDArray[np.int64], label_count: int, loss: LossSettings) -> NDArray[np.float32] | None:
-    """How much each picture counts: float32 [n] with mean 1, or None where all count the same."""
+    """How much each image counts: float32 [n] with mean 1, or None where all count the same."""
     if loss.class_weights is ClassWeights.EQUAL:
         return None
     counts = np.maximum(np.bincount(targets, minlength=label_count), 1)
@@ -149,8 +149,8 @@ class Task:
         fitted: The Keras model to fit; it shares its weights with the whole network.
         train: Training batches.
         validation: Validation batches, never augmented.
-        features: float32 [pictures, d], what the frozen backbone makes of every picture; None where none was used.
-        feature_images_per_second: Pictures per second through it; None likewise.
+        features: float32 [images, d], what the frozen backbone makes of every image; None where none was used.
+        feature_images_per_second: Images per second through it; None likewise.
     """
 
     fitted: Any
@@ -171,64 +171,64 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
     return head, Phase(FINETUNE, recipe.finetune.epochs, optimizer)
 
 
-def prepare_task(phase: Phase, network: Network, pictures: TrainingImages, recipe: Recipe, first_epoch: int) -> Task:
+def prepare_task(phase: Phase, network: Network, data: TrainingImages, recipe: Recipe, first_epoch: int) -> Task:
     """Make ready what a phase fits, from epoch ``first_epoch`` on, counted from 0 within the phase."""
     if phase.name == HEAD:
-        return _on_features(network, pictures, recipe, first_epoch)
+        return _on_features(network, data, recipe, first_epoch)
     if phase.name == FINETUNE and recipe.finetune is not None:
         unfreeze(network.backbone, recipe.finetune.from_layer)
     fitted = augmented(network.model, recipe.augment, recipe.seed)
-    train, validation = (pictures.rows(split) for split in (Split.TRAIN, Split.VALIDATION))
-    images, rows = pictures.images_nhwc_rgb_u8, pictures.image_rows
+    train, validation = (data.rows(split) for split in (Split.TRAIN, Split.VALIDATION))
+    images, rows = data.images_nhwc_rgb_u8, data.image_rows
     return Task(
         fitted,
-        _train_batches(images, pictures.targets[train], pictures, recipe, first_epoch, rows[train]),
-        _validation_batches(images, pictures.targets[validation], pictures, recipe, rows[validation]),
+        _train_batches(images, data.targets[train], data, recipe, first_epoch, rows[train]),
+        _validation_batches(images, data.targets[validation], data, recipe, rows[validation]),
     )
 
 
-def _on_features(network: Network, pictures: TrainingImages, recipe: Recipe, first_epoch: int) -> Task:
-    """Push every picture, and the augmented views of the training pictures, through the frozen backbone once."""
+def _on_features(network: Network, data: TrainingImages, recipe: Recipe, first_epoch: int) -> Task:
+    """Push every image, and the augmented views of the training images, through the frozen backbone once."""
     views = recipe.backbone.views if recipe.backbone else 1
-    everything = np.arange(len(pictures.samples))
-    train, validation = (pictures.rows(split) for split in (Split.TRAIN, Split.VALIDATION))
+    everything = np.arange(len(data.samples))
+    train, validation = (data.rows(split) for split in (Split.TRAIN, Split.VALIDATION))
     started = time.perf_counter()
-    features = _features(network, pictures, recipe, 0, everything)
-    augmented_features = [_features(network, pictures, recipe, view, train) for view in range(1, views)]
+    features = _features(network, data, recipe, 0, everything)
+    augmented_features = [_features(network, data, recipe, view, train) for view in range(1, views)]
     rate = (len(features) + sum(map(len, augmented_features))) / (time.perf_counter() - started)
     inputs = np.concatenate([features[train], *augmented_features])
-    targets = np.tile(pictures.targets[train], views)
+    targets = np.tile(data.targets[train], views)
     return Task(
         network.head,
-        _train_batches(inputs, targets, pictures, recipe, first_epoch),
-        _validation_batches(features[validation], pictures.targets[validation], pictures, recipe),
+        _train_batches(inputs, targets, data, recipe, first_epoch),
+        _validation_batches(features[validation], data.targets[validation], data, recipe),
         features,
         rate,
     )
 
 
 def _features(
-    network: Network, pictures: TrainingImages, recipe: Recipe, view: int, rows: NDArray[np.intp]
+    network: Network, data: TrainingImages, recipe: Recipe, view: int, rows: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     model = augmented_view(network.backbone, recipe.augment, recipe.seed, view)
-    return predict(model, pictures.images_nhwc_rgb_u8, pictures.image_rows[rows], "features")
+    return predict(model, data.images_nhwc_rgb_u8, data.image_rows[rows], "features")
 
 
 def _train_batches(
     inputs: NDArray[Any],
     targets: NDArray[np.int64],
-    pictures: TrainingImages,
+    data: TrainingImages,
     recipe: Recipe,
     first_epoch: int,
     rows: NDArray[np.intp] | None = None,
 ) -> Batches:
     return Batches(
         inputs,
-        target_rows(targets, len(pictures.labels), recipe.head),
+        target_rows(targets, len(data.labels), recipe.head),
         recipe.fit.batch_size,
         rows=rows,
         seed=recipe.seed,
-        weights=sample_weights(targets, len(pictures.labels), recipe.loss),
+        weights=sample_weights(targets, len(data.labels), recipe.loss),
         mixup=recipe.augment.mixup,
         steps=recipe.fit.steps_per_epoch,
         first_epoch=first_epoch,
@@ -238,9 +238,9 @@ def _train_batches(
 def _validation_batches(
     inputs: NDArray[Any],
     targets: NDArray[np.int64],
-    pictures: TrainingImages,
+    data: TrainingImages,
     recipe: Recipe,
     rows: NDArray[np.intp] | None = None,
 ) -> Batches:
-    encoded = target_rows(targets, len(pictures.labels), recipe.head)
+    encoded = target_rows(targets, len(data.labels), recipe.head)
     return Batches(inputs, encoded, recipe.fit.batch_size, rows=rows)

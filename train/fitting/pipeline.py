@@ -18,7 +18,7 @@ _Batch = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32] | None]
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of pictures, or of features computed from them, in an order drawn anew each epoch.
+    """Batches of images, or of features computed from them, in an order drawn anew each epoch.
 
     What epoch k holds depends on the seed and on k alone, so that an interrupted training can go on.
 
@@ -27,7 +27,7 @@ class Batches(keras.utils.PyDataset):
     to do; without a seed they have no weight, and the target `PADDING_TARGET`, so that losses stay what they are.
 
     Args:
-        inputs: uint8 pictures [rows, H, W, 3] or float32 features [rows, d]; may be a memory map.
+        inputs: uint8 images [rows, H, W, 3] or float32 features [rows, d]; may be a memory map.
         targets: float32 [n, outputs], what the model should answer for each item.
         batch_size: Items per batch; the last batch may be smaller.
         rows: intp [n], row of each item in ``inputs``; None where they are the same.

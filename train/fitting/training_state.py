@@ -65,7 +65,7 @@ class Identity:
 
     Attributes:
         recipe_toml: The recipe as it is carried out.
-        data_sha256: Fingerprint of pictures, labels and splits.
+        data_sha256: Fingerprint of images, labels and splits.
         backend: Keras backend and version.
     """
 

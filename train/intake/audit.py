@@ -17,7 +17,7 @@ from train.intake.near_duplicates import TooManyAlikeError, group_pairs, near_pa
 from train.intake.split import LeftOut
 
 _HELD_OUT = {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
-# A hundred frames of one scene are almost the same picture in every class. Where likeness is the rule rather than a
+# A hundred frames of one scene are almost the same image in every class. Where likeness is the rule rather than a
 # slip, it decides nothing. Identical files are always a slip.
 _MAX_NEAR_SHARE = 0.2
 _MIN_NEAR_LIMIT = 10
@@ -35,12 +35,12 @@ class Screened:
 def drop_conflicts(samples: Sequence[Sample], near: Mapping[str, Collection[str]]) -> Screened:
     """Sift out conflicts.
 
-    The same picture under two labels is left out altogether, since one label is wrong. The same picture in two given
+    The same image under two labels is left out altogether, since one label is wrong. The same image in two given
     parts is kept where it is held out furthest (test, then validation), and left out of the other.
 
     Args:
         samples: Readable ones, with ``sha256``; ``split`` may be None.
-        near: SHA-256 to those of the pictures that are almost the same.
+        near: SHA-256 to those of the images that are almost the same.
     """
     labels = _sift(samples, near, _has_other_label, Kind.TWO_CLASSES)
     parts = _sift(labels.kept, near, _is_held_out_further, Kind.LEAKAGE)
@@ -61,7 +61,7 @@ def _sift(
     conflicts: Callable[[Sample, Sample], bool],
     kind: Kind,
 ) -> Screened:
-    """Leave out every sample for which another one of the same picture ``conflicts(sample, other)``."""
+    """Leave out every sample for which another one of the same image ``conflicts(sample, other)``."""
     # One file per content, label and part stands for all its copies, of which there may be thousands.
     by_content: dict[str, dict[tuple[str, Split | None], Sample]] = {}
     for sample in samples:
@@ -97,8 +97,8 @@ def _same_reason(found: Sequence[Sample], kind: Kind) -> str:
 
 def _almost_reason(other: Sample, kind: Kind) -> str:
     if kind is Kind.TWO_CLASSES:
-        return f"almost the same picture is labelled {other.label}: {other.path}"
-    return f"almost the same picture is in {_furthest([other])}: {other.path}"
+        return f"almost the same image is labelled {other.label}: {other.path}"
+    return f"almost the same image is in {_furthest([other])}: {other.path}"
 
 
 def _furthest(found: Sequence[Sample]) -> str:
@@ -107,13 +107,13 @@ def _furthest(found: Sequence[Sample]) -> str:
 
 
 def _findings(samples: Sequence[Sample], links: Mapping[Sample, Sequence[Sample]], kind: Kind) -> list[Finding]:
-    """One finding per picture, with all its files."""
+    """One finding per image, with all its files."""
     position = {sample: index for index, sample in enumerate(samples)}
     pairs = {(position[sample], position[other]) for sample, others in links.items() for other in others}
     findings = []
     for group in group_pairs(len(samples), sorted((min(pair), max(pair)) for pair in pairs)):
         members = tuple(samples[index] for index in group)
-        same = "the same file is" if len({member.sha256 for member in members}) == 1 else "almost the same picture is"
+        same = "the same file is" if len({member.sha256 for member in members}) == 1 else "almost the same image is"
         if kind is Kind.TWO_CLASSES:
             message = f"{same} labelled {' and '.join(sorted({member.label for member in members}))}"
         else:
@@ -126,7 +126,7 @@ def _findings(samples: Sequence[Sample], links: Mapping[Sample, Sequence[Sample]
 def _too_many(count: int, total: int, kind: Kind) -> Finding:
     where = "class" if kind is Kind.TWO_CLASSES else "part of the set"
     message = (
-        f"{count} of {total} pictures are almost the same as one in another {where}: too many to be slips, so they are "
+        f"{count} of {total} images are almost the same as one in another {where}: too many to be slips, so they are "
         "kept; a set from one camera or video must be parted by recording, or its test flatters"
     )
     return Finding(Kind.ALIKE, message, (), Severity.WARNING)
@@ -140,7 +140,7 @@ _MAX_RATIO = 3.0
 _FEW = 20
 _MIN_GROUPS = 10
 _MIN_GROUP_SIZE = 4
-_IGNORED_NAME = "its name is not that of a picture"
+_IGNORED_NAME = "its name is not that of an image"
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,9 @@ class Audit:
     Attributes:
         findings: In the order of `Kind`.
         kept: What training may use, in the order of the set.
-        left_out: Every other file that was found, pictures or not.
+        left_out: Every other file that was found, images or not.
         groups: SHA-256 of each kept file to a key that copies and near copies of one class share: they must get the
-            same part, or the test holds pictures that were trained on.
+            same part, or the test holds images that were trained on.
     """
 
     findings: tuple[Finding, ...]
@@ -167,8 +167,8 @@ def audit(
     """Judge a set. Reads no files.
 
     Args:
-        dataset: Gives the labels and the files that are no pictures by their names.
-        samples: Pictures of the set, with ``sha256``.
+        dataset: Gives the labels and the files that are no images by their names.
+        samples: Images of the set, with ``sha256``.
         facts: SHA-256 of every sample to its facts.
         unread: Files that could not even be opened, to be reported with the others.
 
@@ -198,7 +198,7 @@ def audit(
 
 def _unusable(items: Sequence[LeftOut]) -> list[Finding]:
     """One finding for each reason."""
-    kinds = {TRUNCATED: Kind.TRUNCATED, NOT_AN_IMAGE: Kind.NOT_A_PICTURE, _IGNORED_NAME: Kind.NOT_A_PICTURE}
+    kinds = {TRUNCATED: Kind.TRUNCATED, NOT_AN_IMAGE: Kind.NOT_A_IMAGE, _IGNORED_NAME: Kind.NOT_A_IMAGE}
     by_reason: dict[str, list[Sample]] = defaultdict(list)
     for item in items:
         by_reason[item.reason].append(item.sample)
@@ -209,7 +209,7 @@ def _unusable(items: Sequence[LeftOut]) -> list[Finding]:
 
 
 def _near(hashes: Sequence[str], facts: Mapping[str, Facts]) -> dict[str, set[str]]:
-    """SHA-256 to those of the almost identical pictures, both ways."""
+    """SHA-256 to those of the almost identical images, both ways."""
     near: dict[str, set[str]] = defaultdict(set)
     for first, second in near_pairs([facts[sha256] for sha256 in hashes]):
         near[hashes[first]].add(hashes[second])
@@ -236,8 +236,8 @@ def _groups(kept: Sequence[Sample], near: Mapping[str, Iterable[str]]) -> tuple[
         if different < _MIN_GROUPS and len(hashes) >= _MIN_GROUP_SIZE * different:
             # Kept together they could not be split at all.
             message = (
-                f"the {len(hashes)} pictures of {label} show only {different} that differ, so near copies end up on "
-                "both sides of a split and its test flatters: add pictures of other scenes"
+                f"the {len(hashes)} images of {label} show only {different} that differ, so near copies end up on "
+                "both sides of a split and its test flatters: add images of other scenes"
             )
             findings.append(Finding(Kind.ALIKE, message, (), Severity.WARNING))
             keys = {sha256: sha256 for sha256 in hashes}
@@ -246,7 +246,7 @@ def _groups(kept: Sequence[Sample], near: Mapping[str, Iterable[str]]) -> tuple[
 
 
 def _copies(kept: Sequence[Sample], groups: Mapping[str, str]) -> list[Finding]:
-    """Copies and near copies that stay: one finding for each picture that there is more than once."""
+    """Copies and near copies that stay: one finding for each image that there is more than once."""
     by_content: dict[str, list[Sample]] = defaultdict(list)
     by_group: dict[str, list[Sample]] = defaultdict(list)
     for sample in kept:
@@ -258,14 +258,14 @@ def _copies(kept: Sequence[Sample], groups: Mapping[str, str]) -> list[Finding]:
         if len(files) > 1
     ]
     return findings + [
-        Finding(Kind.NEAR_DUPLICATE, f"{len(files)} files show almost the same picture", tuple(files), Severity.WARNING)
+        Finding(Kind.NEAR_DUPLICATE, f"{len(files)} files show almost the same image", tuple(files), Severity.WARNING)
         for files in by_group.values()
         if len({sample.sha256 for sample in files}) > 1
     ]
 
 
 def _properties(readable: Sequence[Sample], facts: Mapping[str, Facts]) -> list[Finding]:
-    """What is odd about single pictures that can be used; one finding for all of a kind."""
+    """What is odd about single images that can be used; one finding for all of a kind."""
     tiny, huge = [], []
     renamed: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for sample in readable:
@@ -278,10 +278,10 @@ def _properties(readable: Sequence[Sample], facts: Mapping[str, Facts]) -> list[
             renamed[sample.path.suffix.lower(), entry.format].append(sample)
     findings = []
     if tiny:
-        message = f"{len(tiny)} of {len(readable)} pictures have a side under {_TINY_PX} pixels"
+        message = f"{len(tiny)} of {len(readable)} images have a side under {_TINY_PX} pixels"
         findings.append(Finding(Kind.TINY, message, tuple(tiny), Severity.WARNING))
     if huge:
-        message = f"{len(huge)} of {len(readable)} pictures have more than {_HUGE_PIXELS // 1_000_000} million pixels"
+        message = f"{len(huge)} of {len(readable)} images have more than {_HUGE_PIXELS // 1_000_000} million pixels"
         findings.append(Finding(Kind.HUGE, message, tuple(huge), Severity.WARNING))
     for (suffix, format_name), files in sorted(renamed.items()):
         message = f"{format_name.upper()} by content, but named {suffix or 'without ending'}"
@@ -297,13 +297,13 @@ def _balance(labels: Sequence[str], kept: Sequence[Sample]) -> list[Finding]:
     if counts[largest] > _MAX_RATIO * counts[smallest]:
         share = counts[largest] / sum(counts.values())
         message = (
-            f"{largest} has {counts[largest]} pictures and {smallest} {counts[smallest]}: "
+            f"{largest} has {counts[largest]} images and {smallest} {counts[smallest]}: "
             f"always answering {largest} would already be right for {share:.0%}"
         )
         findings.append(Finding(Kind.UNBALANCED, message, (), Severity.WARNING))
     few = [f"{label} {counts[label]}" for label in labels if counts[label] < _FEW]
     if few:
-        message = f"fewer than {_FEW} different pictures: {', '.join(few)}"
+        message = f"fewer than {_FEW} different images: {', '.join(few)}"
         findings.append(Finding(Kind.FEW, message, (), Severity.WARNING))
     return findings
 
@@ -335,7 +335,7 @@ class Audited:
 
 
 def audit_files(dataset: Dataset, progress: Callable[[int], None] | None = None) -> Audited:
-    """Hash and decode every picture, in parallel, keeping only the facts.
+    """Hash and decode every image, in parallel, keeping only the facts.
 
     Args:
         dataset: What to read.
@@ -352,7 +352,7 @@ def audit_files(dataset: Dataset, progress: Callable[[int], None] | None = None)
 
 def _examine_all(samples: Sequence[Sample], progress: Callable[[int], None] | None) -> list[Facts]:
     def examine_one(sample: Sample) -> Facts:
-        # The full picture goes at once: a set may be far larger than memory.
+        # The full image goes at once: a set may be far larger than memory.
         return examine(sample.path)[0]
 
     found: list[Facts] = []

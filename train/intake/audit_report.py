@@ -24,7 +24,7 @@ _MAX_THUMBS = 400
 _THUMB_SIDE_PX = 120
 _JPEG_QUALITY = 75
 _SIDE_EDGES_PX = (0, 32, 64, 128, 256, 512, 1024, 2048)
-# One finding of these kinds is one picture, and its files belong side by side.
+# One finding of these kinds is one image, and its files belong side by side.
 _SIDE_BY_SIDE = {Kind.TWO_CLASSES, Kind.LEAKAGE, Kind.DUPLICATE, Kind.NEAR_DUPLICATE}
 
 
@@ -112,7 +112,7 @@ def _classes(audited: Audited, splits: Sequence[str]) -> list[tuple[Bar, list[in
 
 
 def _sides(audited: Audited) -> list[Bar]:
-    """Kept pictures by their shorter side."""
+    """Kept images by their shorter side."""
     facts = [audited.facts[sample.sha256] for sample in audited.audit.kept]
     sides = [min(entry.width_px, entry.height_px) for entry in facts]
     ends = [*_SIDE_EDGES_PX[1:], None]
@@ -173,13 +173,13 @@ class _Cards:
     def of(self, sample: Sample) -> Card:
         """The card of one file."""
         facts = self._audited.facts.get(sample.sha256)
-        is_picture = facts is not None and not facts.problem
+        is_image = facts is not None and not facts.problem
         return Card(
             self._audited.short_name(sample.path),
             ", ".join([sample.label, *([sample.split.value] if sample.split else [])]),
-            f"{facts.width_px} × {facts.height_px}" if facts and is_picture else "",
+            f"{facts.width_px} × {facts.height_px}" if facts and is_image else "",
             sample in self._left_out,
-            self._thumb(sample) if is_picture else "",
+            self._thumb(sample) if is_image else "",
         )
 
     def _thumb(self, sample: Sample) -> str:
@@ -256,7 +256,7 @@ def write_clean_index(path: Path, audited: Audited, *, overwrite: bool = False) 
     """List what is fit for training as a CSV that is itself a source; of exact copies, one is listed.
 
     Returns:
-        How many pictures it lists.
+        How many images it lists.
 
     Raises:
         OutputError: The file exists and must not be replaced, or cannot be written.

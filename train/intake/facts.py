@@ -81,8 +81,8 @@ def is_cut_short(data: bytes, format_name: str) -> bool:
 
 
 THUMB_SIDE_PX = 16
-NOT_AN_IMAGE = "is not a picture: its content is of no known picture format"
-TRUNCATED = "is truncated: the file ends before the picture does"
+NOT_AN_IMAGE = "is not an image: its content is of no known image format"
+TRUNCATED = "is truncated: the file ends before the image does"
 
 _HASH_BLOCK_BYTES = 1 << 20
 _THUMB_BYTES = THUMB_SIDE_PX * THUMB_SIDE_PX * 3
@@ -131,7 +131,7 @@ def examine(path: Path, data: bytes | None = None) -> tuple[Facts, ImageU8 | Non
         data: Its whole content, where the caller has it already.
 
     Returns:
-        The facts, and the full picture, uint8 [h, w, 3] RGB, or None where ``Facts.problem`` says why not.
+        The facts, and the full image, uint8 [h, w, 3] RGB, or None where ``Facts.problem`` says why not.
     """
     if data is None:
         try:
@@ -197,12 +197,12 @@ def _facts_of_row(row: Any) -> Facts:
 
 def _explain(problem: str, data: bytes, format_name: str) -> str:
     """Say more than OpenCV can, where it could not decode a file; a limit that was exceeded says all itself."""
-    if not problem.startswith(("is not a picture", "cannot be decoded")):
+    if not problem.startswith(("is not an image", "cannot be decoded")):
         return problem
     if not format_name:
         return NOT_AN_IMAGE
     if format_name == "heic":
-        return "is a HEIC picture, which is not read: convert it to JPEG"
+        return "is a HEIC image, which is not read: convert it to JPEG"
     return TRUNCATED if is_cut_short(data, format_name) else problem
 
 

@@ -22,7 +22,7 @@ class Kind(str, enum.Enum):
     LEAKAGE = "leakage"
     UNREADABLE = "unreadable"
     TRUNCATED = "truncated"
-    NOT_A_PICTURE = "not-a-picture"
+    NOT_A_IMAGE = "not-a-picture"
     ALIKE = "alike"
     UNBALANCED = "unbalanced"
     FEW = "few"
@@ -50,7 +50,7 @@ class Finding:
     Attributes:
         kind: What.
         message: One sentence, without the files' names.
-        samples: The files; a file that is no picture by its name has an empty label. Empty for the set as a whole.
+        samples: The files; a file that is no image by its name has an empty label. Empty for the set as a whole.
         severity: Whether files are left out because of it.
     """
 
@@ -61,32 +61,32 @@ class Finding:
 
 
 _TITLES = {
-    Kind.TWO_CLASSES: "One picture in two classes",
-    Kind.LEAKAGE: "One picture in two parts of the set",
+    Kind.TWO_CLASSES: "One image in two classes",
+    Kind.LEAKAGE: "One image in two parts of the set",
     Kind.UNREADABLE: "Unreadable files",
     Kind.TRUNCATED: "Truncated files",
-    Kind.NOT_A_PICTURE: "Files that are no pictures",
-    Kind.ALIKE: "Pictures too much alike",
+    Kind.NOT_A_IMAGE: "Files that are no images",
+    Kind.ALIKE: "Images too much alike",
     Kind.UNBALANCED: "Unbalanced classes",
-    Kind.FEW: "Few pictures",
+    Kind.FEW: "Few images",
     Kind.DUPLICATE: "Copies within a class",
     Kind.NEAR_DUPLICATE: "Near copies within a class",
     Kind.WRONG_SUFFIX: "Wrong file name endings",
-    Kind.TINY: "Tiny pictures",
-    Kind.HUGE: "Huge pictures",
+    Kind.TINY: "Tiny images",
+    Kind.HUGE: "Huge images",
 }
 _ADVICE = {
     Kind.TWO_CLASSES: "One of the labels is wrong, so all are left out: delete the wrong ones.",
-    Kind.LEAKAGE: "A test picture that was trained on measures nothing: it stays in the part held out furthest.",
+    Kind.LEAKAGE: "A test image that was trained on measures nothing: it stays in the part held out furthest.",
     Kind.UNREADABLE: "Left out: replace or delete them.",
     Kind.TRUNCATED: "Left out: fetch them again, or delete them.",
-    Kind.NOT_A_PICTURE: "Left out: they do no harm.",
+    Kind.NOT_A_IMAGE: "Left out: they do no harm.",
     Kind.ALIKE: "Kept: if they come from one camera or video, part the set by recording yourself.",
-    Kind.UNBALANCED: "Kept: add pictures to the small classes, and do not judge by accuracy alone.",
-    Kind.FEW: "Kept: a figure measured on so few pictures has a wide interval.",
+    Kind.UNBALANCED: "Kept: add images to the small classes, and do not judge by accuracy alone.",
+    Kind.FEW: "Kept: a figure measured on so few images has a wide interval.",
     Kind.DUPLICATE: "Kept, on one side of the split: --clean keeps one of each.",
     Kind.NEAR_DUPLICATE: "Kept, on one side of the split.",
-    Kind.WRONG_SUFFIX: "Kept: pictures are read by their content.",
+    Kind.WRONG_SUFFIX: "Kept: images are read by their content.",
     Kind.TINY: "Kept: they are enlarged where the model's input is larger.",
     Kind.HUGE: "Kept: they only take longer to read.",
 }

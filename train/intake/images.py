@@ -36,9 +36,9 @@ class TrainingImages:
     Attributes:
         name: Of the set.
         labels: In the order of the model's outputs.
-        samples: One per picture, each with hash and split.
+        samples: One per image, each with hash and split.
         images_nhwc_rgb_u8: uint8 [contents, H, W, 3] RGB, mapped from the pixel cache: index it a few rows at a time.
-        image_rows: intp [len(samples)], row of each picture in ``images_nhwc_rgb_u8``.
+        image_rows: intp [len(samples)], row of each image in ``images_nhwc_rgb_u8``.
         targets: int64 [len(samples)], index into ``labels``.
         left_out: Files that are not used.
         findings: What the audit said.
@@ -54,11 +54,11 @@ class TrainingImages:
     findings: tuple[Finding, ...]
 
     def rows(self, split: Split) -> NDArray[np.intp]:
-        """Indices into ``samples`` of the pictures of one part."""
+        """Indices into ``samples`` of the images of one part."""
         return np.flatnonzero([sample.split is split for sample in self.samples])
 
     def images(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Copies of some pictures, by their indices into ``samples``: uint8 [n, H, W, 3] RGB."""
+        """Copies of some images, by their indices into ``samples``: uint8 [n, H, W, 3] RGB."""
         return np.asarray(self.images_nhwc_rgb_u8[self.image_rows[rows]])
 
 
@@ -72,10 +72,10 @@ def load_images(
         spec: Geometry of the model's input.
         shares: Sizes of the held-out parts where the source does not say.
         seed: Of the split.
-        progress: Called with 1 after each picture that is decoded; those in the cache are not.
+        progress: Called with 1 after each image that is decoded; those in the cache are not.
 
     Raises:
-        DatasetError: A class has too few readable pictures.
+        DatasetError: A class has too few readable images.
         OutputError: The pixel cache cannot be written.
     """
     hashed, unreadable = hash_all(dataset.samples)
@@ -96,7 +96,7 @@ def load_images(
 
 
 def hash_all(samples: Sequence[Sample]) -> tuple[list[Sample], list[LeftOut]]:
-    """Give every picture the SHA-256 of its file, in parallel.
+    """Give every image the SHA-256 of its file, in parallel.
 
     Left out are files that cannot be read, and those whose index recorded another hash.
     """
@@ -107,7 +107,7 @@ def hash_all(samples: Sequence[Sample]) -> tuple[list[Sample], list[LeftOut]]:
 
 
 def write_left_out_csv(path: Path, left_out: Sequence[LeftOut]) -> None:
-    """Write file (absolute), label and reason of every picture that was not used."""
+    """Write file (absolute), label and reason of every image that was not used."""
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file", "label", "reason"])
@@ -130,7 +130,7 @@ def _check_classes(labels: Sequence[str], usable: Sequence[Sample], left_out: Se
         if label not in present:
             files = [item for item in left_out if item.sample.label == label]
             first = f"{files[0].sample.path} {files[0].reason}" if files else "it holds none"
-            raise DatasetError(f"class {label!r}: none of its {len(files)} pictures can be used; the first: {first}")
+            raise DatasetError(f"class {label!r}: none of its {len(files)} images can be used; the first: {first}")
 
 
 _LEFT_OUT_SHOWN = 5
@@ -145,15 +145,15 @@ def read_images(source: str, sha256: str | None, recipe: Recipe) -> TrainingImag
         OutputError: A cache cannot be written.
     """
     dataset = resolve(source, sha256=sha256, progress=progress_bar)
-    with silence_native_stderr(), progress_bar("reading pictures", len(dataset.samples)) as progress:
-        pictures = load_images(dataset, recipe.input.spec(), recipe.split, recipe.seed, progress)
-    counts = ", ".join(f"{len(pictures.rows(split))} {split.value}" for split in Split)
-    note(f"{pictures.name}: {len(pictures.samples)} pictures in {len(pictures.labels)} classes ({counts})")
-    for finding in pictures.findings:
+    with silence_native_stderr(), progress_bar("reading images", len(dataset.samples)) as progress:
+        data = load_images(dataset, recipe.input.spec(), recipe.split, recipe.seed, progress)
+    counts = ", ".join(f"{len(data.rows(split))} {split.value}" for split in Split)
+    note(f"{data.name}: {len(data.samples)} images in {len(data.labels)} classes ({counts})")
+    for finding in data.findings:
         if finding.kind in _ABOUT_THE_WHOLE_SET:
-            note(f"{pictures.name}: {finding.message}")
-    if pictures.left_out:
-        note(f"{len(pictures.left_out)} files left out (all are in left_out.csv; edge-train data shows them):")
-    for item in pictures.left_out[:_LEFT_OUT_SHOWN]:
+            note(f"{data.name}: {finding.message}")
+    if data.left_out:
+        note(f"{len(data.left_out)} files left out (all are in left_out.csv; edge-train data shows them):")
+    for item in data.left_out[:_LEFT_OUT_SHOWN]:
         note(f"  {item.sample.path}: {item.reason}")
-    return pictures
+    return data

@@ -1,8 +1,8 @@
 """Find near-duplicate images: recompressed, scaled, slightly brighter or slightly cropped.
 
 Two steps. Perceptual hashes that differ in few bits give candidates, without comparing all pairs: hashes that differ in
-at most k bits agree in at least one of k + 1 bands (the pigeonhole principle), so only pictures that share a band are
-compared. Then the thumbnails confirm, because hashes of unlike pictures collide now and then. Mirror images do
+at most k bits agree in at least one of k + 1 bands (the pigeonhole principle), so only images that share a band are
+compared. Then the thumbnails confirm, because hashes of unlike images collide now and then. Mirror images do
 not count.
 
 The limits were chosen on real sets (happy_sad, cats_and_dogs, flowers, faces_fer, smileys), by looking at every pair
@@ -31,26 +31,26 @@ _LOCAL_SHARE = 0.70
 _LOCAL_LEVELS = 30.0
 _MAX_CHAIN = 20
 _MIN_PAIR_LIMIT = 100_000
-_MAX_PAIRS_PER_PICTURE = 10
+_MAX_PAIRS_PER_IMAGE = 10
 _COMPARED_AT_ONCE = 1 << 22
 _PAIRS_AT_ONCE = 1 << 12
 
 
 class TooManyAlikeError(Exception):
-    """So many pictures resemble one another that comparing them picture by picture means nothing."""
+    """So many images resemble one another that comparing them image by image means nothing."""
 
 
 def near_pairs(facts: Sequence[Facts]) -> list[tuple[int, int]]:
-    """Find the pairs of almost identical pictures.
+    """Find the pairs of almost identical images.
 
     Args:
         facts: Of different, readable contents.
 
     Returns:
-        Pairs of indices (i < j), sorted. Pictures with hardly any contrast are in none: a blank page is like another.
+        Pairs of indices (i < j), sorted. Images with hardly any contrast are in none: a blank page is like another.
 
     Raises:
-        TooManyAlikeError: There are far more pairs than pictures, as among frames of one fixed camera.
+        TooManyAlikeError: There are far more pairs than images, as among frames of one fixed camera.
     """
     if len(facts) < 2:
         return []
@@ -60,7 +60,7 @@ def near_pairs(facts: Sequence[Facts]) -> list[tuple[int, int]]:
     hashes = np.array([entry.phash for entry in facts], np.uint64)[rows]
     pairs = rows[_candidates(hashes)]
     confirmed = [
-        chunk[_is_same_picture(thumbs[chunk[:, 0]], thumbs[chunk[:, 1]])]
+        chunk[_is_same_image(thumbs[chunk[:, 0]], thumbs[chunk[:, 1]])]
         for chunk in np.split(pairs, range(_PAIRS_AT_ONCE, len(pairs), _PAIRS_AT_ONCE))
     ]
     return [(int(first), int(second)) for first, second in np.concatenate(confirmed)]
@@ -69,11 +69,11 @@ def near_pairs(facts: Sequence[Facts]) -> list[tuple[int, int]]:
 def group_pairs(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
     """Turn pairs into groups.
 
-    Pictures that are linked form a group, up to 20 of them. A longer chain, as frames of a video make, is cut into
-    groups in which everything is near one picture, since its ends may have nothing in common.
+    Images that are linked form a group, up to 20 of them. A longer chain, as frames of a video make, is cut into
+    groups in which everything is near one image, since its ends may have nothing in common.
 
     Args:
-        count: Number of pictures.
+        count: Number of images.
         pairs: Indices below ``count``.
 
     Returns:
@@ -104,7 +104,7 @@ def _component(start: int, neighbours: dict[int, set[int]]) -> set[int]:
 
 
 def _stars(component: set[int], neighbours: dict[int, set[int]]) -> list[list[int]]:
-    """The picture with the most neighbours takes them all, then the next of those left."""
+    """The image with the most neighbours takes them all, then the next of those left."""
     left = set(component)
     groups = []
     for centre in sorted(component, key=lambda index: (-len(neighbours[index]), index)):
@@ -119,7 +119,7 @@ def _stars(component: set[int], neighbours: dict[int, set[int]]) -> list[list[in
 def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
     """Pairs (i < j) whose hashes differ in at most 8 bits, sorted: intp [pairs, 2]."""
     count = len(hashes)
-    limit = _MIN_PAIR_LIMIT + _MAX_PAIRS_PER_PICTURE * count
+    limit = _MIN_PAIR_LIMIT + _MAX_PAIRS_PER_IMAGE * count
     bands = _MAX_DISTANCE_BITS + 1
     edges = [64 * band // bands for band in range(bands + 1)]
     codes = np.empty(0, np.intp)
@@ -133,7 +133,7 @@ def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
                 total += len(first)
                 if total > limit:
                     raise TooManyAlikeError(
-                        f"among {count} pictures, more than {limit} pairs are almost the same, too many to tell "
+                        f"among {count} images, more than {limit} pairs are almost the same, too many to tell "
                         "copies from likeness; a set from one camera or video must be parted by recording, or its test "
                         "flatters"
                     )
@@ -167,7 +167,7 @@ def _contrast(thumb_pc_rgb_u8: NDArray[np.uint8]) -> float:
     return float(np.sqrt(thumb_pc_rgb_u8.astype(np.float64).var(axis=0).mean()))
 
 
-def _is_same_picture(first_npc_u8: NDArray[np.uint8], second_npc_u8: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _is_same_image(first_npc_u8: NDArray[np.uint8], second_npc_u8: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Compare pairs of thumbnails, uint8 [pairs, 256, 3] RGB each: bool [pairs]."""
     first, second = first_npc_u8.astype(np.float32), second_npc_u8.astype(np.float32)
     first_mean, second_mean = first.mean(axis=1, keepdims=True), second.mean(axis=1, keepdims=True)

@@ -39,7 +39,7 @@ _DEFAULT_LIMIT_GIB = 20.0
 
 @dataclass(frozen=True)
 class Pixels:
-    """Prepared pictures, one per different file content.
+    """Prepared images, one per different file content.
 
     Attributes:
         images_nhwc_rgb_u8: uint8 [contents, H, W, 3] RGB, mapped from the cache; rows of unreadable files are 0.
@@ -53,7 +53,7 @@ class Pixels:
 
 
 def load_pixels(samples: Sequence[Sample], spec: InputSpec, progress: Callable[[int], None] | None = None) -> Pixels:
-    """Give the prepared pictures of a set, from the cache where they are there already.
+    """Give the prepared images of a set, from the cache where they are there already.
 
     Args:
         samples: With ``sha256``; files with the same bytes share a row.
@@ -78,7 +78,7 @@ def load_pixels(samples: Sequence[Sample], spec: InputSpec, progress: Callable[[
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise OutputError(
-            f"{folder}: prepared pictures cannot be kept ({reason}); make room, or name another folder in EDGEKIT_CACHE"
+            f"{folder}: prepared images cannot be kept ({reason}); make room, or name another folder in EDGEKIT_CACHE"
         ) from error
 
 

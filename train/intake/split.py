@@ -1,7 +1,7 @@
 """Split images into train, validation and test: seeded, stratified by class, copies kept together.
 
-Which part a picture gets depends on the bytes of the files and on the seed, never on names or folders. Files with the
-same bytes stay together, and so do pictures that are almost the same, so that no test picture has been seen in
+Which part an image gets depends on the bytes of the files and on the seed, never on names or folders. Files with the
+same bytes stay together, and so do images that are almost the same, so that no test image has been seen in
 training.
 """
 
@@ -35,7 +35,7 @@ def assign_splits(
     seed: int,
     groups: Mapping[str, str] | None = None,
 ) -> tuple[Sample, ...]:
-    """Give every picture its part.
+    """Give every image its part.
 
     A source that says all three parts is left as it is. Where it says none, or only train, validation and test are
     carved out of train; where it lacks test, a fifth of validation becomes test; where it lacks validation, that is
@@ -46,13 +46,13 @@ def assign_splits(
         labels: All classes; each must end up in every part.
         shares: Sizes of validation and test where the source does not say.
         seed: At least 0; the same seed and files give the same parts.
-        groups: SHA-256 to a key; pictures of one key get the same part. A picture without one stands alone.
+        groups: SHA-256 to a key; images of one key get the same part. An image without one stands alone.
 
     Returns:
-        The same pictures in the same order, each with its part.
+        The same images in the same order, each with its part.
 
     Raises:
-        DatasetError: A class has too few different pictures.
+        DatasetError: A class has too few different images.
     """
     given = {sample.split for sample in samples} - {None}
     if {Split.TRAIN, Split.VALIDATION, Split.TEST} <= given:
@@ -78,10 +78,10 @@ def assign_splits(
 
 
 def _deal(pool: Sequence[str], label: str, parts: dict[Split, float], rng: np.random.Generator) -> dict[str, Split]:
-    """Pick keys of one class for each part, about ``share`` of the pictures and at least one, leaving some.
+    """Pick keys of one class for each part, about ``share`` of the images and at least one, leaving some.
 
     Args:
-        pool: The key of every picture of the class.
+        pool: The key of every image of the class.
         label: The class.
         parts: Part to share.
         rng: Decides.
@@ -89,12 +89,12 @@ def _deal(pool: Sequence[str], label: str, parts: dict[Split, float], rng: np.ra
     copies = Counter(pool)
     if len(copies) < len(parts) + 1:
         raise DatasetError(
-            f"class {label!r}: expected at least {len(parts) + 1} different readable pictures to split, "
-            f"got {len(copies)} (copies and near copies count once); add pictures or remove the class"
+            f"class {label!r}: expected at least {len(parts) + 1} different readable images to split, "
+            f"got {len(copies)} (copies and near copies count once); add images or remove the class"
         )
     keys = sorted(copies)
     rng.shuffle(keys)
-    # Pictures without copies come first, so that few count twice in a measurement.
+    # Images without copies come first, so that few count twice in a measurement.
     keys.sort(key=copies.__getitem__)
     chosen: dict[str, Split] = {}
     reserved = len(parts) + 1
@@ -114,6 +114,6 @@ def _check_every_class(samples: Sequence[Sample], labels: Sequence[str]) -> None
         missing = [label for label in labels if label not in present]
         if missing:
             raise DatasetError(
-                f"{split.value}: no readable picture of class {', '.join(map(repr, missing))} is left; "
-                "add pictures or remove the class"
+                f"{split.value}: no readable image of class {', '.join(map(repr, missing))} is left; "
+                "add images or remove the class"
             )

@@ -42,7 +42,7 @@ class _Always(keras.layers.Layer):
         self.layer = layer
 
     def call(self, images: Any) -> Any:
-        """Change the pictures."""
+        """Change the images."""
         return self.layer(images, training=True)
 
 
@@ -55,7 +55,7 @@ def augmented(model: Any, settings: AugmentSettings, seed: int) -> Any:
         seed: Of the changes.
 
     Returns:
-        A model of ``uint8`` pictures to fit: bytes travel to the accelerator, not floats.
+        A model of ``uint8`` images to fit: bytes travel to the accelerator, not floats.
     """
     pixels, x = _pixels(model)
     for layer in augmentation(settings, seed):
@@ -64,17 +64,17 @@ def augmented(model: Any, settings: AugmentSettings, seed: int) -> Any:
 
 
 def augmented_view(backbone: Any, settings: AugmentSettings, seed: int, view: int) -> Any:
-    """A frozen backbone behind one fixed version of every picture.
+    """A frozen backbone behind one fixed version of every image.
 
     Args:
         backbone: ``image`` to features.
         settings: What may change.
         seed: Of the changes.
-        view: 0 is the picture itself. Others are changed at random, and mirrored where that is allowed and ``view`` is
+        view: 0 is the image itself. Others are changed at random, and mirrored where that is allowed and ``view`` is
             odd, so that two views of a set that may only be mirrored are all there are.
 
     Returns:
-        A model of ``uint8`` pictures to features, for `predict`.
+        A model of ``uint8`` images to features, for `predict`.
     """
     pixels, x = _pixels(backbone)
     if view and settings.mirror and view % 2:
@@ -86,7 +86,7 @@ def augmented_view(backbone: Any, settings: AugmentSettings, seed: int, view: in
 
 
 def augmented_samples(images_nhwc_rgb_u8: NDArray[np.uint8], settings: AugmentSettings, seed: int) -> NDArray[np.uint8]:
-    """Show what augmentation does: the same pictures changed, uint8 [n, H, W, 3] RGB."""
+    """Show what augmentation does: the same images changed, uint8 [n, H, W, 3] RGB."""
     x = images_nhwc_rgb_u8.astype(np.float32)
     for layer in augmentation(settings, seed):
         x = layer(x, training=True)

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 _MAX_TILES = 24
 _TILE_PX = 128
 _JPEG_QUALITY = 85
-_AUGMENTED_PICTURES = 4
+_AUGMENTED_IMAGES = 4
 _AUGMENTED_VERSIONS = 5
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One test picture.
+    """One test image.
 
     Attributes:
-        jpeg_url: The picture, embedded.
+        jpeg_url: The image, embedded.
         file: Its folder and name.
         answer: The label that the model gives.
         score: Probability of it, 0..1.
@@ -44,29 +44,29 @@ class Tile:
 
 
 def predictions(run: TrainingResult) -> list[Tile]:
-    """Test pictures drawn at random, so that right and wrong ones are as frequent as they are."""
-    rows = run.pictures.rows(Split.TEST)
+    """Test images drawn at random, so that right and wrong ones are as frequent as they are."""
+    rows = run.data.rows(Split.TEST)
     chosen = np.random.default_rng(run.recipe.seed).permutation(rows)[:_MAX_TILES]
     return [_tile(run, int(row)) for row in chosen]
 
 
 def worst_mistakes(run: TrainingResult) -> list[Tile]:
-    """Wrong answers on test pictures, the most certain first."""
-    rows = run.pictures.rows(Split.TEST)
-    wrong = rows[run.evaluation.answers[rows] != run.pictures.targets[rows]]
+    """Wrong answers on test images, the most certain first."""
+    rows = run.data.rows(Split.TEST)
+    wrong = rows[run.evaluation.answers[rows] != run.data.targets[rows]]
     order = np.argsort(-run.evaluation.answer_scores(wrong), kind="stable")
     return [_tile(run, int(row)) for row in wrong[order][:_MAX_TILES]]
 
 
 def augmented_url(run: TrainingResult) -> str | None:
-    """Training pictures in the first column and changed versions beside them; None where nothing is changed."""
+    """Training images in the first column and changed versions beside them; None where nothing is changed."""
     from train.network.augmentation import augmentation, augmented_samples
 
     settings, seed = run.recipe.augment, run.recipe.seed
     if not augmentation(settings, seed):
         return None
-    rows = np.random.default_rng(seed).permutation(run.pictures.rows(Split.TRAIN))[:_AUGMENTED_PICTURES]
-    originals = run.pictures.images(rows)
+    rows = np.random.default_rng(seed).permutation(run.data.rows(Split.TRAIN))[:_AUGMENTED_IMAGES]
+    originals = run.data.images(rows)
     versions = [augmented_samples(originals, settings, seed + 10 * index) for index in range(_AUGMENTED_VERSIONS)]
     columns = [np.concatenate([_tile_image(image) for image in images]) for images in (originals, *versions)]
     gap = np.full((len(columns[0]), _TILE_PX // 16, 3), 255, np.uint8)
@@ -74,15 +74,15 @@ def augmented_url(run: TrainingResult) -> str | None:
 
 
 def _tile(run: TrainingResult, row: int) -> Tile:
-    labels, evaluation = run.pictures.labels, run.evaluation
+    labels, evaluation = run.data.labels, run.evaluation
     score = float(evaluation.answer_scores(np.array([row]))[0])
-    path = run.pictures.samples[row].path
+    path = run.data.samples[row].path
     return Tile(
-        jpeg_url(_tile_image(run.pictures.images([row])[0]), _JPEG_QUALITY),
+        jpeg_url(_tile_image(run.data.images([row])[0]), _JPEG_QUALITY),
         f"{path.parent.name}/{path.name}",
         labels[evaluation.answers[row]],
         score,
-        labels[run.pictures.targets[row]],
+        labels[run.data.targets[row]],
         score < evaluation.output.reject_threshold,
     )
 

@@ -61,7 +61,7 @@ def _untrained(run: TrainingResult) -> list[str]:
     loss, accuracy = run.fitted.before_training
     if not math.isfinite(accuracy):
         return []
-    return [f"Before training, {percent(accuracy)} of the validation pictures were right (loss {loss:.3f})."]
+    return [f"Before training, {percent(accuracy)} of the validation images were right (loss {loss:.3f})."]
 
 
 def _stopped_early(run: TrainingResult) -> list[str]:
@@ -83,7 +83,7 @@ def _chance(run: TrainingResult) -> list[str]:
     if not largest.images:
         return []
     share = percent(largest.images / test.images)
-    return [f"Always answering “{largest.label}”, the largest class, would be right on {share} of the test pictures."]
+    return [f"Always answering “{largest.label}”, the largest class, would be right on {share} of the test images."]
 
 
 REPORT_FILE = "report.html"
@@ -143,7 +143,7 @@ def _curves(run: TrainingResult) -> list[Plot]:
 
 
 def _test_tables(test: Scores) -> dict[str, Any]:
-    """The test pictures by class and by pair of classes."""
+    """The test images by class and by pair of classes."""
     is_small = len(test.classes) <= _MAX_HEAT_CLASSES
     pairs = [
         (count, entry.label, test.classes[j].label, count / entry.images)
@@ -207,13 +207,13 @@ def _reliability(run: TrainingResult) -> dict[str, Any]:
 
 
 def _data(run: TrainingResult) -> dict[str, Any]:
-    """Pictures per label and part, what the audit found, and what was left out."""
-    found = Counter((sample.label, sample.split) for sample in run.pictures.samples)
-    left_out = run.pictures.left_out
+    """Images per label and part, what the audit found, and what was left out."""
+    found = Counter((sample.label, sample.split) for sample in run.data.samples)
+    left_out = run.data.left_out
     return {
         "splits": [(split.value, run.evaluation.scores[split]) for split in Split],
-        "counts": [(label, [found[label, split] for split in Split]) for label in run.pictures.labels],
-        "findings": _findings(run.pictures.findings),
+        "counts": [(label, [found[label, split] for split in Split]) for label in run.data.labels],
+        "findings": _findings(run.data.findings),
         "left_out": [(str(item.sample.path), item.reason) for item in left_out[:_MAX_LEFT_OUT_LINES]],
         "left_out_total": len(left_out),
     }

@@ -1,7 +1,7 @@
-"""Time one tool over a list of pictures: ``python loop.py REQUEST.json``, by the Python of any environment.
+"""Time one tool over a list of images: ``python loop.py REQUEST.json``, by the Python of any environment.
 
 The request names a module beside this file, such as ``peer_litert``. Its ``open_peer(request)`` gives three things: the
-runtime and its version, a function from the path of a picture to its answer, and facts about the model. The function
+runtime and its version, a function from the path of an image to its answer, and facts about the model. The function
 gives the answer, a label or the scores of all labels, and the nanoseconds of inference alone, or None where the tool
 does not show them. The last line of standard output is the result, as JSON.
 
@@ -32,8 +32,8 @@ def label_of(answer: Any, labels: Sequence[str], threshold: float) -> str:
     return labels[scores.index(max(scores))]
 
 
-def time_pictures(classify: _Classify, request: dict[str, Any]) -> dict[str, Any]:
-    """Each picture once, from file to label; one that fails is told by its index and costs no time."""
+def time_images(classify: _Classify, request: dict[str, Any]) -> dict[str, Any]:
+    """Each image once, from file to label; one that fails is told by its index and costs no time."""
     answers: list[str | None] = []
     total_ns: list[int | None] = []
     inference_ns: list[int | None] = []
@@ -77,7 +77,7 @@ def try_awkward(opener: Callable[[dict[str, Any]], tuple[str, _Classify, Any]], 
         try:
             classify(request["pictures"][0])
         except Exception as error:  # noqa: BLE001  as above
-            outcome = f"{outcome}; then it answers no other picture either: {reason(error)}"
+            outcome = f"{outcome}; then it answers no other image either: {reason(error)}"
             _, classify, _ = opener(request)
         outcomes.append(outcome)
     return outcomes
@@ -112,7 +112,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
             classify(path)
     except Exception as error:  # noqa: BLE001  as above
         return {"error": reason(error)}
-    seen = time_pictures(classify, request)
+    seen = time_images(classify, request)
     return {"runtime": runtime, "facts": facts, "answered_ns": answered_ns, **seen, "peak_bytes": peak_bytes()}
 
 

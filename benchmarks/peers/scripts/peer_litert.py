@@ -1,4 +1,4 @@
-"""A plain LiteRT loop, as Google's Raspberry Pi example works: Pillow scales, one interpreter, one call a picture."""
+"""A plain LiteRT loop, as Google's Raspberry Pi example works: Pillow scales, one interpreter, one call an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plain ONNX Runtime loop: Pillow scales, one session, one call a picture."""
+"""A plain ONNX Runtime loop: Pillow scales, one session, one call an image."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Device:
         labels: Of the model, in any order.
         model: Name of the model, or None.
         rates: Whether states tell frames per second.
-        frames: Whether pictures are published.
+        frames: Whether images are published.
         expire_after_s: Seconds after which values without an update are no longer shown.
     """
 

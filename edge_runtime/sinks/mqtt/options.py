@@ -43,7 +43,7 @@ class MqttOptions:
         key_file: Its key, where that is not in the same file.
         discovery_prefix: Where Home Assistant looks for new devices; None does not announce this one.
         interval_s: Seconds between states while nothing but the score changes.
-        frames: Whether pictures are sent too.
+        frames: Whether images are sent too.
         keepalive_s: Seconds after which a silent broker counts as gone.
         retry_s: First and longest pause between attempts to connect, in seconds.
     """

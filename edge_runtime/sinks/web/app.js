@@ -97,8 +97,8 @@ function decision(state) {
   setText(element("decision"), text);
   element("decision").classList.toggle("uncertain", !answer || Boolean(decided && decided.label === null));
   setText(element("decision-note"), note);
-  const alt = answer ? "Live picture: " + text : "Live picture";
-  if (element("picture").alt !== alt) element("picture").alt = alt;
+  const alt = answer ? "Live image: " + text : "Live image";
+  if (element("image").alt !== alt) element("image").alt = alt;
 }
 
 // ---- lists ----
@@ -155,7 +155,7 @@ function banner(text) {
 
 function worries(state) {
   const reason = state.reason ? ": " + state.reason : "";
-  if (state.state === "stalled") return "The camera gives no pictures" + reason + ".";
+  if (state.state === "stalled") return "The camera gives no images" + reason + ".";
   if (state.state === "reconnecting") return "The camera is away and is being opened again" + reason + ".";
   if (state.state === "ended") return "The camera or video has ended" + reason + ".";
   if (state.trouble && state.answered) return "Not well: " + state.trouble + ".";
@@ -247,9 +247,9 @@ async function fetchPicture(after) {
 
 // Decoded apart and then exchanged, so that nothing flickers.
 async function showPicture(blob) {
-  const before = element("picture");
+  const before = element("image");
   const next = new Image();
-  next.id = "picture";
+  next.id = "image";
   next.src = URL.createObjectURL(blob);
   try {
     await next.decode();
@@ -263,18 +263,18 @@ async function showPicture(blob) {
   if (before.src) URL.revokeObjectURL(before.src);
 }
 
-// The next picture is asked for when this one is shown, so that a slow phone or network gets fewer, never older ones.
-async function pictures() {
+// The next image is asked for when this one is shown, so that a slow phone or network gets fewer, never older ones.
+async function images() {
   let number = 0;
   while (!signedOut) {
     if (document.hidden) {
       await pause(500);
       continue;
     }
-    const picture = await fetchPicture(number);
-    if (picture && picture.blob) await showPicture(picture.blob);
-    number = picture ? picture.number : 0;
-    if (!picture) await pause(2000);
+    const image = await fetchPicture(number);
+    if (image && image.blob) await showPicture(image.blob);
+    number = image ? image.number : 0;
+    if (!image) await pause(2000);
   }
 }
 
@@ -284,4 +284,4 @@ document.addEventListener("visibilitychange", () => {
   else listen();
 });
 listen();
-pictures();
+images();

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from edge_runtime.pipeline.health import Health
-from edge_runtime.sinks.web.pictures import Pictures, Showcase
+from edge_runtime.sinks.web.images import Images, Showcase
 from edge_runtime.sinks.web.state import Board, metrics_text, state_json, trouble
 
 MAX_CONNECTIONS = 256
@@ -160,8 +160,8 @@ _ASSETS: Final = {
 }
 _TICK_S = 0.125
 _HEARTBEAT_TICKS = 8
-_PICTURE_WAIT_S = 10.0
-_FIRST_PICTURE_WAIT_S = 3.0
+_IMAGE_WAIT_S = 10.0
+_FIRST_IMAGE_WAIT_S = 3.0
 _MAX_NUMBER_DIGITS = 15
 
 
@@ -181,7 +181,7 @@ class Routes:
     ) -> None:
         self._name, self._labels, self._health, self._showcase = name, labels, health, showcase
         self.streams = Streams()
-        self.pictures = Pictures(showcase, executor)
+        self.images = Images(showcase, executor)
         self._board = Board(executor)
         self._state = b""
         self._state_made_s = float("-inf")
@@ -213,22 +213,22 @@ class Routes:
             return response
 
     async def _frame(self, request: web.Request) -> web.Response:
-        """Answer with a picture other than number ``after`` once there is one: whoever is slow asks less often."""
+        """Answer with an image other than number ``after`` once there is one: whoever is slow asks less often."""
         after = request.query.get("after", "0")
         if not (after.isascii() and after.isdecimal() and len(after) <= _MAX_NUMBER_DIGITS):
-            raise web.HTTPBadRequest(text="after: expected the number of a picture\n")
+            raise web.HTTPBadRequest(text="after: expected the number of an image\n")
         waiting = "after" in request.query
         if request.method == "HEAD":
             return web.Response(content_type="image/jpeg")
         with self.streams.place():
-            wait_s = _PICTURE_WAIT_S if waiting else _FIRST_PICTURE_WAIT_S
-            picture = await self.pictures.other_than(int(after), wait_s)
-        if picture is None and waiting:
+            wait_s = _IMAGE_WAIT_S if waiting else _FIRST_IMAGE_WAIT_S
+            image = await self.images.other_than(int(after), wait_s)
+        if image is None and waiting:
             return web.Response(status=204)
-        if picture is None:
-            raise web.HTTPServiceUnavailable(text="the camera gives no picture\n", headers={"Retry-After": "5"})
-        headers = {"X-Picture-Number": str(picture.number)}
-        return web.Response(body=picture.jpeg, content_type="image/jpeg", headers=headers)
+        if image is None:
+            raise web.HTTPServiceUnavailable(text="the camera gives no image\n", headers={"Retry-After": "5"})
+        headers = {"X-Picture-Number": str(image.number)}
+        return web.Response(body=image.jpeg, content_type="image/jpeg", headers=headers)
 
     async def _api_state(self, _request: web.Request) -> web.Response:
         return web.Response(body=await self._state_now(), content_type="application/json")

@@ -26,7 +26,7 @@ from aiohttp.typedefs import Handler
 from edge_runtime.errors import OutputError
 from edge_runtime.pipeline.health import Health
 from edge_runtime.sinks.web.auth import WebAddress
-from edge_runtime.sinks.web.pictures import Showcase
+from edge_runtime.sinks.web.images import Showcase
 from edge_runtime.sinks.web.routes import QUIET_S, Connections, Quiet, Routes
 
 SECURITY_HEADERS: Final = {
@@ -253,7 +253,7 @@ class WebServer:
         connections = Connections(runner.server, self._quiet)
         listener = await self._loop.create_server(connections, sock=self._socket, backlog=_BACKLOG)
         watching = self._loop.create_task(connections.watch())
-        self._showcase.connect(routes.pictures.deliver)
+        self._showcase.connect(routes.images.deliver)
         self._ready.set()
         try:
             await self._end.wait()

@@ -12,7 +12,7 @@ from edge_runtime.pipeline.health import Health
 from edge_runtime.results import Result
 from edge_runtime.sinks.base import MonitoredSink
 from edge_runtime.sinks.web.auth import WebAddress
-from edge_runtime.sinks.web.pictures import Showcase
+from edge_runtime.sinks.web.images import Showcase
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8

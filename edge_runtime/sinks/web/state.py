@@ -147,7 +147,7 @@ def metrics_text(snapshot: Snapshot, board: BoardReading, streams: int, accept: 
     Args:
         snapshot: How the run is.
         board: Temperature and throttling.
-        streams: How many streams and waits for a picture are open.
+        streams: How many streams and waits for an image are open.
         accept: What the client asks for; empty gives text 0.0.4.
     """
     registry = CollectorRegistry(auto_describe=False)
@@ -215,4 +215,4 @@ def _process(board: BoardReading, streams: int) -> Iterator[Metric]:
     held = resident_bytes()
     if held is not None:
         yield GaugeMetricFamily("edgekit_resident_memory_bytes", "Memory that this process holds.", held)
-    yield GaugeMetricFamily("edgekit_web_streams", "Streams and waits for a picture that are open.", streams)
+    yield GaugeMetricFamily("edgekit_web_streams", "Streams and waits for an image that are open.", streams)

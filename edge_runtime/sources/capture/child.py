@@ -160,7 +160,7 @@ def _to_rgb(grab: Grab, slot: Any) -> None:
     elif channels == 4:
         cv2.cvtColor(grab.pixels, cv2.COLOR_BGRA2RGB, dst=slot)
     else:
-        raise SourceError(f"gives pictures of {channels} channels, expected 3; ask for another --pixel-format")
+        raise SourceError(f"gives images of {channels} channels, expected 3; ask for another --pixel-format")
 
 
 def _sender(channel: socket.socket) -> Send:

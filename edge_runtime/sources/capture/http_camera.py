@@ -1,7 +1,7 @@
 """HTTP cameras: multipart JPEG streams and JPEG snapshots.
 
-OpenCV can read the first kind too, but gives half pictures filled with grey where a JPEG is cut off (measured: FFmpeg's
-options against that do not reach its decoder). Here a damaged JPEG is no picture.
+OpenCV can read the first kind too, but gives half images filled with grey where a JPEG is cut off (measured: FFmpeg's
+options against that do not reach its decoder). Here a damaged JPEG is no image.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def boundary_of(content_type: str) -> bytes | None:
 
 
 class MultipartParser:
-    """Takes bytes as they arrive and gives the body of each picture that is complete.
+    """Takes bytes as they arrive and gives the body of each image that is complete.
 
-    Parts of a type other than a picture's are left out, and so are empty ones. At most one part is held.
+    Parts of a type other than an image's are left out, and so are empty ones. At most one part is held.
 
     Args:
         delimiter: As `boundary_of` gave it.
@@ -65,18 +65,18 @@ class MultipartParser:
         self._skipped = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Add bytes; give the pictures that they complete, in order.
+        """Add bytes; give the images that they complete, in order.
 
         Raises:
             MultipartError: No separating line where one must be, or a header or part that is too large.
         """
         self._held += data
-        pictures = []
+        images = []
         while (part := self._next()) is not None:
             kind = _TYPE.search(part[0])
             if part[1] and (kind is None or kind[1].lower().startswith((b"image/", b"application/octet"))):
-                pictures.append(part[1])
-        return pictures
+                images.append(part[1])
+        return images
 
     def _next(self) -> tuple[bytes, bytes] | None:
         """Header and body of the next complete part, taken from what is held."""
@@ -106,7 +106,7 @@ class MultipartParser:
             self._skipped += at
             del self._held[:at]
             if self._skipped > MAX_PART_BYTES:
-                raise MultipartError(f"sends no line {self._delimiter!r} between its pictures")
+                raise MultipartError(f"sends no line {self._delimiter!r} between its images")
             return False
         del self._held[:at]
         self._started, self._skipped = True, 0
@@ -114,7 +114,7 @@ class MultipartParser:
 
     def _by_length(self, length: int) -> bytes | None:
         if length > MAX_PART_BYTES:
-            raise MultipartError(f"announces a picture of {length} bytes, expected at most {MAX_PART_BYTES}")
+            raise MultipartError(f"announces an image of {length} bytes, expected at most {MAX_PART_BYTES}")
         if len(self._held) < length:
             return None
         body = bytes(self._held[:length])
@@ -141,7 +141,7 @@ TIMEOUT_S = 5.0
 
 _BLOCK_BYTES = 1 << 18
 _STREAM_TYPE = "multipart/x-mixed-replace"
-_PICTURE_TYPES = ("image/jpeg", "image/jpg")
+_IMAGE_TYPES = ("image/jpeg", "image/jpg")
 _SNAPSHOTS_PER_S = 2.0
 _MOST_WAITING = 8
 _LONGEST_SKIP_S = 1.0
@@ -172,7 +172,7 @@ def open_http(address: str, fps: float | None, take_warnings: Callable[[], str])
         delimiter = boundary_of(response.headers.get("Content-Type", ""))
         if delimiter:
             return HttpStream(response, delimiter, take_warnings)
-    if kind in _PICTURE_TYPES:
+    if kind in _IMAGE_TYPES:
         return HttpSnapshots(response, lambda: _ask(opener, url), 1 / (fps or _SNAPSHOTS_PER_S), take_warnings)
     response.close()
     return None
@@ -284,7 +284,7 @@ def _blocks(response: http.client.HTTPResponse) -> Iterable[bytes]:
             return
         left -= len(block)
         if left < 0:
-            raise CameraGoneError(f"sends a picture of more than {MAX_PART_BYTES} bytes")
+            raise CameraGoneError(f"sends an image of more than {MAX_PART_BYTES} bytes")
         yield block
 
 

@@ -26,7 +26,7 @@ def open_v4l2(address: int | str) -> Capture:
 
 
 class V4l2Camera:
-    """A camera of Video for Linux. Motion JPEG is decoded here, so that half a picture is none.
+    """A camera of Video for Linux. Motion JPEG is decoded here, so that half an image is none.
 
     Args:
         capture: Perhaps opened.
@@ -45,11 +45,11 @@ class V4l2Camera:
         self.note = _configure(capture, spec)
 
     def read(self) -> Grab | None:
-        """Wait for the next picture; see `Camera.read`."""
+        """Wait for the next image; see `Camera.read`."""
         silent_since_s = time.perf_counter()
         while not self._capture.grab():
             if time.perf_counter() - silent_since_s > _GIVE_UP_S:
-                raise CameraGoneError("the camera gives no more pictures; was it unplugged?")
+                raise CameraGoneError("the camera gives no more images; was it unplugged?")
             time.sleep(_RETRY_S)
         started_s = time.perf_counter()
         ok, pixels = self._capture.retrieve()
@@ -141,11 +141,11 @@ class PiCamera:
             self.note = f"the camera gives {given_wh[0]}x{given_wh[1]} instead of {wanted_wh[0]}x{wanted_wh[1]}"
 
     def read(self) -> Grab | None:
-        """Wait for the next picture; see `Camera.read`."""
+        """Wait for the next image; see `Camera.read`."""
         try:
             pixels = self._camera.capture_array("main")
         except (RuntimeError, OSError, TimeoutError) as error:
-            raise CameraGoneError(f"gives no more pictures ({error})") from error
+            raise CameraGoneError(f"gives no more images ({error})") from error
         return Grab(time.perf_counter(), pixels)
 
     def close(self) -> None:

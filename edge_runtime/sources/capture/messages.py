@@ -28,7 +28,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Wake:
-    """A frame was published, or, with a complaint, a picture came that cannot be used."""
+    """A frame was published, or, with a complaint, an image came that cannot be used."""
 
     complaint: str | None = None
 
@@ -71,7 +71,7 @@ def _line(fields: dict[str, str | None]) -> bytes:
 
 @dataclass(frozen=True)
 class Grab:
-    """One picture as it came.
+    """One image as it came.
 
     Attributes:
         started_s: `time.perf_counter` when it was there.
@@ -93,11 +93,11 @@ class Camera(Protocol):
     """What it gives instead of what was asked for, or None."""
 
     def read(self) -> Grab | None:
-        """Wait for the next picture; None where one was skipped.
+        """Wait for the next image; None where one was skipped.
 
         Raises:
             CameraGoneError: It gives no more.
-            ImageError: A picture came damaged; the next one may be whole.
+            ImageError: An image came damaged; the next one may be whole.
         """
         ...
 
@@ -107,7 +107,7 @@ class Camera(Protocol):
 
 
 class CameraGoneError(Exception):
-    """It cannot be opened, or gives no more pictures. `child.py` tells the parent."""
+    """It cannot be opened, or gives no more images. `child.py` tells the parent."""
 
     def __init__(self, reason: str, kind: FailureKind = FailureKind.LOST) -> None:
         super().__init__(reason)

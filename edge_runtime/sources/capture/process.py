@@ -36,7 +36,7 @@ class CaptureProcess:
     Attributes:
         is_open: Whether the child has opened it.
         note: What it gives instead of what was asked for, or None.
-        complaint: What is wrong with pictures that come and cannot be used; None after a good one.
+        complaint: What is wrong with images that come and cannot be used; None after a good one.
 
     Args:
         spec: What to open and how, as `edge_runtime.sources.capture.child.open_camera` reads it.

@@ -54,7 +54,7 @@ class PacedVideo:
         self._clock_start_s: float | None = None
 
     def read(self) -> Grab | None:
-        """Wait until the next picture is due; see `Camera.read`."""
+        """Wait until the next image is due; see `Camera.read`."""
         if not self._capture.grab():
             self._start_again()
             return self.read()
@@ -97,7 +97,7 @@ class PacedVideo:
 
 _TIMEOUT_MS = 5000
 _OPTIONS_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-# TCP, because UDP loses packets and so parts of pictures. An address leads to no file of this machine.
+# TCP, because UDP loses packets and so parts of images. An address leads to no file of this machine.
 _OPTIONS = (
     "rtsp_transport;tcp|fflags;nobuffer|"
     "protocol_whitelist;rtsp,rtsps,rtp,rtmp,rtmps,udp,tcp,tls,http,https,httpproxy,crypto,data"
@@ -106,7 +106,7 @@ _PAUSE_S = 0.3
 
 _MOST_BEHIND_S = 2.0
 _BUSY_SHARE = 0.8
-_TOO_SLOW = "its pictures come faster than this machine decodes them; choose a smaller stream of the camera"
+_TOO_SLOW = "its images come faster than this machine decodes them; choose a smaller stream of the camera"
 
 
 def open_stream(address: str, threads: int, patience_s: float = 0.0) -> Camera:
@@ -114,7 +114,7 @@ def open_stream(address: str, threads: int, patience_s: float = 0.0) -> Camera:
 
     Args:
         address: With its user name and password.
-        threads: For decoding; each beyond the first holds one picture back. 0 takes one per core.
+        threads: For decoding; each beyond the first holds one image back. 0 takes one per core.
         patience_s: How long to try again, in seconds.
 
     Raises:
@@ -150,7 +150,7 @@ class Stream:
         self._punctuality = _Punctuality(cpu_s)
 
     def read(self) -> Grab | None:
-        """Wait for the next picture; see `Camera.read`."""
+        """Wait for the next image; see `Camera.read`."""
         import cv2
 
         if not self._capture.grab():
@@ -166,7 +166,7 @@ class Stream:
 
 
 class _Punctuality:
-    """Sees when pictures are read later and later after they were sent, while the processor is busy all the time.
+    """Sees when images are read later and later after they were sent, while the processor is busy all the time.
 
     Their age would grow without a limit, and nothing else would show it: they wait in buffers of the network. A camera
     that sends in bursts is late too, but leaves the processor idle in between.
@@ -177,7 +177,7 @@ class _Punctuality:
         self._start(0.0, float("inf"))
 
     def check(self, now_s: float, position_s: float) -> None:
-        """Compare a picture's own time with the clock.
+        """Compare an image's own time with the clock.
 
         Raises:
             CameraGoneError: Reading has fallen behind.

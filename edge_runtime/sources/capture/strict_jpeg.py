@@ -23,7 +23,7 @@ _WARNINGS_BYTES = 4096
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _DAMAGED = re.compile("Corrupt JPEG data|Premature end of JPEG")
 _HARMLESS = re.compile(r"Corrupt JPEG data: (\d{1,2}) extraneous bytes before marker")
-"""Many USB cameras put a few bytes too many before a marker; hundreds are a part of the picture that was not read."""
+"""Many USB cameras put a few bytes too many before a marker; hundreds are a part of the image that was not read."""
 
 
 class NativeWarnings:
@@ -47,7 +47,7 @@ class NativeWarnings:
 
     def take(self) -> str:
         """What was written since the last call."""
-        # Both descriptors share one offset, so that this is the size; one system call for a picture that is whole.
+        # Both descriptors share one offset, so that this is the size; one system call for an image that is whole.
         size = os.lseek(self._collected, 0, os.SEEK_CUR)
         if size == 0:
             return ""

@@ -1,6 +1,6 @@
 """Unpack the images of an untrusted zip once, into the cache.
 
-``archives/<sha256>/`` holds ``pictures/`` and the marker ``COMPLETE``, which counts them: a folder that was tidied up
+``archives/<sha256>/`` holds ``images/`` and the marker ``COMPLETE``, which counts them: a folder that was tidied up
 in part is unpacked again.
 """
 
@@ -28,7 +28,7 @@ from edge_runtime.workstation.datasets.samples import Dataset
 from edge_runtime.workstation.datasets.zip_entries import ZIP_ERRORS, Limits, Plan, plan
 
 _MARKER = "COMPLETE"
-_PICTURES = "pictures"
+_IMAGES = "pictures"
 # Part of the marker: a change of what is unpacked, or how, makes older folders stale.
 _LAYOUT = 2
 _BLOCK_BYTES = 1 << 20
@@ -37,11 +37,11 @@ _DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Unpacked:
-    """A zip whose pictures lie in the cache.
+    """A zip whose images lie in the cache.
 
     Attributes:
         folder: Its top folder.
-        ignored: Names of the entries that are no pictures by their suffix.
+        ignored: Names of the entries that are no images by their suffix.
     """
 
     folder: Path
@@ -56,7 +56,7 @@ def unpack(
     progress: ProgressBars = silent,
     limits: Limits = _DEFAULT_LIMITS,
 ) -> Unpacked:
-    """Unpack the pictures of a zip into the cache, or find them there.
+    """Unpack the images of a zip into the cache, or find them there.
 
     Args:
         path: The archive.
@@ -66,7 +66,7 @@ def unpack(
         limits: What an archive may hold.
 
     Raises:
-        DatasetError: Not a zip, another hash, damaged, dangerous, too large, or without pictures. Nothing is left.
+        DatasetError: Not a zip, another hash, damaged, dangerous, too large, or without images. Nothing is left.
         OutputError: The cache cannot take it. Nothing is left.
     """
     with contextlib.ExitStack() as stack:
@@ -85,11 +85,11 @@ def unpack(
             chosen, archive = _open(file, shown, limits)
             ignored = chosen.ignored
             _extract(archive, chosen, folder, shown, progress, limits)
-    return Unpacked(folder / _PICTURES, ignored)
+    return Unpacked(folder / _IMAGES, ignored)
 
 
 def read_unpacked(unpacked: Unpacked, name: str, shown: str) -> Dataset:
-    """List the labelled pictures of an unpacked zip, going down through folders that only wrap them.
+    """List the labelled images of an unpacked zip, going down through folders that only wrap them.
 
     Raises:
         DatasetError: As `read_folder`.
@@ -133,7 +133,7 @@ def _read_marker(folder: Path) -> tuple[str, ...] | None:
         marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
         if marker["layout"] != _LAYOUT:
             return None
-        present = sum(len(files) for _, _, files in os.walk(folder / _PICTURES))
+        present = sum(len(files) for _, _, files in os.walk(folder / _IMAGES))
         return tuple(marker["ignored"]) if present == marker["pictures"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -166,8 +166,8 @@ def _extract(
             # Tidied up in part. The name is a hash in our own cache, so nothing of anyone's is lost.
             shutil.rmtree(folder)
         with atomic_directory(folder, marker=_MARKER, overwrite=True) as temporary:
-            _write_pictures(archive, chosen, temporary / _PICTURES, shown, progress, limits)
-            marker = {"layout": _LAYOUT, "pictures": len(chosen.pictures), "ignored": chosen.ignored}
+            _write_images(archive, chosen, temporary / _IMAGES, shown, progress, limits)
+            marker = {"layout": _LAYOUT, "pictures": len(chosen.images), "ignored": chosen.ignored}
             (temporary / _MARKER).write_text(json.dumps(marker), encoding="utf-8")
     except (OSError, OutputError) as error:
         # Another process may have unpacked the same zip meanwhile: then its folder is there and ours is not needed.
@@ -175,19 +175,19 @@ def _extract(
             if isinstance(error, OutputError):
                 raise
             raise OutputError(
-                f"{folder}: the pictures of {shown} cannot be written ({error.strerror}); make room or set "
+                f"{folder}: the images of {shown} cannot be written ({error.strerror}); make room or set "
                 "EDGEKIT_CACHE to another folder"
             ) from error
 
 
-def _write_pictures(
+def _write_images(
     archive: zipfile.ZipFile, chosen: Plan, folder: Path, shown: str, progress: ProgressBars, limits: Limits
 ) -> None:
     for name in chosen.folders:
         (folder / name).mkdir(parents=True, exist_ok=True)
     made: set[Path] = set()
     with progress("extracting", chosen.total_bytes) as advance:
-        for entry, name in chosen.pictures:
+        for entry, name in chosen.images:
             target = folder / name
             if target.parent not in made:
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,11 +18,11 @@ from edge_runtime.preprocess import load_prepared
 
 @dataclass(frozen=True)
 class Decoded:
-    """Prepared pictures and what could not be prepared.
+    """Prepared images and what could not be prepared.
 
     Attributes:
         images_nhwc_rgb_u8: uint8 [len(kept), H, W, 3], RGB.
-        kept: For each picture, its index in the given sequence.
+        kept: For each image, its index in the given sequence.
         failures: (index, reason) of the others.
     """
 
@@ -41,10 +41,10 @@ def decode_all(
     """Decode files by the contract; a bad one is recorded, never fatal.
 
     Args:
-        paths: Picture files.
+        paths: Image files.
         spec: The geometry.
         workers: Threads; 0 takes one per core.
-        progress: Called with 1 after each picture.
+        progress: Called with 1 after each image.
     """
     images = np.empty((len(paths), *spec.shape_hwc), np.uint8)
     reasons: list[str | None] = [None] * len(paths)

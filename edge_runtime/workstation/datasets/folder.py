@@ -25,7 +25,7 @@ _MAC_LEFTOVERS = "__MACOSX"
 
 
 def read_folder(root: Path, shown: str | None = None) -> Dataset:
-    """List the labelled pictures of a folder.
+    """List the labelled images of a folder.
 
     Args:
         root: ``root/<class>/**`` or ``root/{train,validation,test}/<class>/**``. Hidden names are skipped. A class is
@@ -36,11 +36,11 @@ def read_folder(root: Path, shown: str | None = None) -> Dataset:
         The set; ``Sample.split`` is set in the second layout only.
 
     Raises:
-        DatasetError: No such folder, fewer than two classes, a class without pictures, or a folder name that cannot
+        DatasetError: No such folder, fewer than two classes, a class without images, or a folder name that cannot
             be a label.
     """
     if not root.is_dir():
-        raise DatasetError(f"{shown or root}: no such folder; expected a folder with one folder of pictures per class")
+        raise DatasetError(f"{shown or root}: no such folder; expected a folder with one folder of images per class")
     listing = _Listing(root, shown or str(root))
     children, files = listing.children(root)
     listing.ignored.extend(files)
@@ -55,21 +55,21 @@ def read_folder(root: Path, shown: str | None = None) -> Dataset:
         listing.shown,
         listing.samples,
         ignored=listing.ignored,
-        classes_are="folders of pictures, one per class",
+        classes_are="folders of images, one per class",
     )
 
 
 def find_set_folder(folder: Path) -> Path:
     """Go down through folders that only wrap the set, as archives often have.
 
-    A folder is a wrapper while just one folder in it holds pictures, and these lie in folders of their own; files
+    A folder is a wrapper while just one folder in it holds images, and these lie in folders of their own; files
     beside it (a readme, a script) do not matter. A training part alone is not gone into.
     """
     while True:
-        inner = [child for child in _children(folder)[0] if _holds_pictures(child)]
+        inner = [child for child in _children(folder)[0] if _holds_images(child)]
         if len(inner) != 1 or _SPLIT_NAMES.get(inner[0].name.lower()) is Split.TRAIN:
             return folder
-        if not any(_holds_pictures(child) for child in _children(inner[0])[0]):
+        if not any(_holds_images(child) for child in _children(inner[0])[0]):
             return folder
         folder = inner[0]
 
@@ -107,7 +107,7 @@ class _Listing:
             except OSError as error:
                 raise self._unreadable(class_folder, error) from error
             if len(self.samples) == before:
-                raise DatasetError(f"{self._show(class_folder)}: holds no pictures; add some or remove the folder")
+                raise DatasetError(f"{self._show(class_folder)}: holds no images; add some or remove the folder")
 
     def _show(self, folder: Path) -> str:
         inside = "" if folder == self.root else folder.relative_to(self.root).as_posix()
@@ -136,7 +136,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Visible files below a folder; links to folders are not followed, so that a loop ends.
 
     Raises:
-        OSError: A folder cannot be read. Passing over it would leave out pictures without a word.
+        OSError: A folder cannot be read. Passing over it would leave out images without a word.
     """
 
     def fail(error: OSError) -> None:
@@ -150,5 +150,5 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _holds_pictures(folder: Path) -> bool:
+def _holds_images(folder: Path) -> bool:
     return any(is_image_name(path) or is_raw_name(path) for path in _walk(folder))

@@ -63,17 +63,17 @@ def read_index_csv(path: Path) -> tuple[Sample, ...]:
             try:
                 for row in filter(None, reader):
                     if len(samples) == MAX_IMAGES:
-                        raise DatasetError(f"{path}: expected at most {MAX_IMAGES:,} pictures, got more")
+                        raise DatasetError(f"{path}: expected at most {MAX_IMAGES:,} images, got more")
                     samples.append(_parse_index_row(row, path.parent))
             except (csv.Error, ValueError) as error:
                 raise DatasetError(f"{path}: line {reader.line_num}: {error}") from error
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected a list of raw pictures") from error
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected a list of raw images") from error
     return tuple(samples)
 
 
 def map_index_labels(samples: Sequence[Sample], labels: Sequence[str]) -> tuple[Sample, ...]:
-    """Give pictures that are labelled by class index the names that a model has for them.
+    """Give images that are labelled by class index the names that a model has for them.
 
     A set is labelled by index when every label is a whole number from 0 to below the model's number of labels, written
     without a sign or leading zeros, and the model does not know all of them by name. Any other set is returned as it
@@ -100,7 +100,7 @@ def _parse_index_row(row: Sequence[str], folder: Path) -> Sample:
 
 
 def read_index(path: Path) -> Dataset:
-    """List the labelled pictures of a CSV in the form of ``split.csv`` or of ``y_labels.csv``.
+    """List the labelled images of a CSV in the form of ``split.csv`` or of ``y_labels.csv``.
 
     Args:
         path: Columns file, sha256, label and split, of which sha256 and split may be empty; or file and label alone.
@@ -126,7 +126,7 @@ def read_index(path: Path) -> Dataset:
         existing += 1
     if samples and not existing:
         raise DatasetError(
-            f"{path}: none of its {len(samples)} pictures is here (such as {str(samples[0].path)!r}); "
+            f"{path}: none of its {len(samples)} images is here (such as {str(samples[0].path)!r}); "
             "relative paths are looked for beside the CSV"
         )
     name = path.resolve().parent.name if path.name in (SPLIT_FILE, LABELS_CSV) else path.stem

@@ -32,8 +32,8 @@ def read_builtin(name: str, count: int = SMILEYS_COUNT, progress: ProgressBars =
 
     Args:
         name: One of `BUILTIN_NAMES`.
-        count: How many pictures.
-        progress: Shows the pictures while they are drawn, on first use only.
+        count: How many images.
+        progress: Shows the images while they are drawn, on first use only.
 
     Raises:
         OutputError: The cache folder cannot be written.
@@ -59,12 +59,12 @@ def read_builtin(name: str, count: int = SMILEYS_COUNT, progress: ProgressBars =
 
 
 def draw_images(folder: Path, count: int, seed: int) -> None:
-    """Write pictures of `smileys` side by side into one folder, such as ``happy_00003.png``; others stay.
+    """Write images of `smileys` side by side into one folder, such as ``happy_00003.png``; others stay.
 
     Args:
         folder: Made if it is missing.
         count: How many.
-        seed: Another than the set's own gives pictures that no model has seen.
+        seed: Another than the set's own gives images that no model has seen.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -77,7 +77,7 @@ def draw_images(folder: Path, count: int, seed: int) -> None:
 
 
 def _named_images(count: int, seed: int) -> Iterator[tuple[Path, ImageU8]]:
-    """``<label>/<stem>.png`` and the picture, uint8 [128, 128, 3] RGB."""
+    """``<label>/<stem>.png`` and the image, uint8 [128, 128, 3] RGB."""
     from edge_runtime.workstation.datasets.smileys import iter_smileys
 
     for label, stem, image_hwc_rgb_u8 in iter_smileys(count, seed):
@@ -102,7 +102,7 @@ def resolve(source: str, *, sha256: str | None = None, progress: ProgressBars = 
     Args:
         source: A folder of class folders (also inside ``train/ validation/ test/``), a ``.zip`` of one, the http or
             https URL of such a zip, a ``.csv`` in the form of ``split.csv``, the name of a built-in set, or a folder
-            of raw pictures with MLPerf Tiny's ``y_labels.csv``.
+            of raw images with MLPerf Tiny's ``y_labels.csv``.
         sha256: What the zip must hash to; only for a zip or a URL.
         progress: Shows drawing, downloading and unpacking.
 
@@ -131,7 +131,7 @@ def resolve(source: str, *, sha256: str | None = None, progress: ProgressBars = 
     kind = "file" if path.suffix.lower() in (".zip", ".csv") else "folder"
     raise DatasetError(
         f"{shorten(source)}: no such {kind}; expected a folder of class folders, a .zip of one or its URL, a .csv that "
-        f"lists pictures, or a built-in set ({names})"
+        f"lists images, or a built-in set ({names})"
     )
 
 

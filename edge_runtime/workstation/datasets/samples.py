@@ -23,7 +23,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Split(str, enum.Enum):
-    """Which part of a set a picture belongs to."""
+    """Which part of a set an image belongs to."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -32,10 +32,10 @@ class Split(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled picture.
+    """One labelled image.
 
     Attributes:
-        path: The picture file.
+        path: The image file.
         label: Its class.
         split: Its part, or None where the source does not say.
         sha256: Of the file, or empty where it was not computed.
@@ -55,7 +55,7 @@ class Dataset:
         name: Short name for reports.
         labels: Classes in sorted order, which is the order of the model's outputs.
         samples: Sorted by split, label and file name.
-        ignored: Files that are no pictures by their suffix.
+        ignored: Files that are no images by their suffix.
     """
 
     name: str
@@ -64,12 +64,12 @@ class Dataset:
     ignored: tuple[Path, ...] = ()
 
     def of_split(self, split: Split) -> tuple[Sample, ...]:
-        """The pictures of one part."""
+        """The images of one part."""
         return tuple(sample for sample in self.samples if sample.split is split)
 
 
 def write_split_csv(path: Path, samples: Iterable[Sample]) -> None:
-    """Write file (absolute), sha256, label and split of pictures, one a line; what is not known stays empty."""
+    """Write file (absolute), sha256, label and split of images, one a line; what is not known stays empty."""
     text = io.StringIO()
     plain = csv.writer(text, lineterminator="\n")
     # Python before 3.13 writes a carriage return without quotes, and then cannot read it back.
@@ -86,8 +86,8 @@ def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...
     """Read what `write_split_csv` wrote, or what a person wrote in the same form.
 
     Args:
-        path: A CSV file. Pictures with a relative path are looked for beside it.
-        needs_split: Whether a picture without a split is an error. Without it the columns may be file and label alone.
+        path: A CSV file. Images with a relative path are looked for beside it.
+        needs_split: Whether an image without a split is an error. Without it the columns may be file and label alone.
 
     Raises:
         DatasetError: The file is missing, too large, or has other columns or values.
@@ -105,14 +105,14 @@ def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...
                 is_short = _is_short(path, next(reader, None), needs_split)
                 for row in reader:
                     if len(samples) == MAX_IMAGES:
-                        raise DatasetError(f"{path}: expected at most {MAX_IMAGES:,} pictures, got more")
+                        raise DatasetError(f"{path}: expected at most {MAX_IMAGES:,} images, got more")
                     if row:
                         whole = [row[0], "", row[1], ""] if is_short and len(row) == len(_SHORT_COLUMNS) else row
                         samples.append(_parse_row(whole, path.parent, needs_split))
             except (csv.Error, ValueError) as error:
                 raise DatasetError(f"{path}: line {reader.line_num}: {error}") from error
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected a list of pictures as CSV") from error
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected a list of images as CSV") from error
     return tuple(samples)
 
 
@@ -133,7 +133,7 @@ def _parse_row(row: Sequence[str], folder: Path, needs_split: bool) -> Sample:
         raise ValueError(f"expected {', '.join(_COLUMNS)}, got {shorten(repr(list(row)))}")
     file, sha256, label, split = row
     if not file or "\0" in file:
-        raise ValueError(f"expected the path of a picture, got {shorten(repr(file))}")
+        raise ValueError(f"expected the path of an image, got {shorten(repr(file))}")
     if sha256 and not _SHA256.fullmatch(sha256):
         raise ValueError(f"expected a SHA-256 of 64 lower-case hex digits or nothing, got {shorten(repr(sha256))}")
     if not label:
@@ -146,13 +146,13 @@ def _parse_row(row: Sequence[str], folder: Path, needs_split: bool) -> Sample:
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
-    """SHA-256 over the sorted (hash, label, split) of all pictures; file names and order do not matter."""
+    """SHA-256 over the sorted (hash, label, split) of all images; file names and order do not matter."""
     lines = sorted(f"{s.sha256} {s.label} {s.split.value if s.split else ''}" for s in samples)
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def count_per_split(samples: Iterable[Sample]) -> dict[str, int]:
-    """Number of pictures per split name."""
+    """Number of images per split name."""
     counts: dict[str, int] = {}
     for sample in samples:
         name = sample.split.value if sample.split else "all"
@@ -168,9 +168,9 @@ def make_dataset(
     Args:
         name: Short name for reports.
         source: As messages call it.
-        samples: Labelled pictures in any order.
-        ignored: Files that are no pictures by their suffix.
-        classes_are: What makes a class in such a source, in the plural, such as ``"folders of pictures"``.
+        samples: Labelled images in any order.
+        ignored: Files that are no images by their suffix.
+        classes_are: What makes a class in such a source, in the plural, such as ``"folders of images"``.
 
     Raises:
         DatasetError: Fewer than two classes, a label that cannot be used, or a part that lacks a class.

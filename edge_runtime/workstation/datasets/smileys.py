@@ -5,7 +5,7 @@ Only `draw_mouth` knows the label; every other part is drawn the same way for bo
 The corners of the mouth tell the label and nothing else does: pose, colours, eyes, brows, background, light and noise
 are drawn from the same distributions for both. A linear model on the pixels therefore does little better than chance,
 and a small convolutional network does far better. Half of the faces are on a sheet of paper or on a screen within a
-busy picture, which is what a camera sees when someone holds one up.
+busy image, which is what a camera sees when someone holds one up.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Style:
 
 
 class Sketch:
-    """A picture, a pose and a style together, so that the parts can be drawn in face units."""
+    """An image, a pose and a style together, so that the parts can be drawn in face units."""
 
     def __init__(self, image: Image, pose: Pose, style: Style, rng: np.random.Generator) -> None:
         self.image = image
@@ -281,8 +281,8 @@ def draw_smiley(label: str, rng: np.random.Generator, size_px: int = 128) -> Ima
 
     Args:
         label: one of `LABELS`.
-        rng: the only source of chance; the picture is a function of it, the label and the size.
-        size_px: edge of the square picture in pixels, at least 32.
+        rng: the only source of chance; the image is a function of it, the label and the size.
+        size_px: edge of the square image in pixels, at least 32.
 
     Returns:
         uint8 [size_px, size_px, 3], RGB, 0..255.
@@ -311,11 +311,11 @@ def iter_smileys(count: int, seed: int) -> Iterator[tuple[str, str, Image]]:
     """Draws a balanced data set, the labels taking turns.
 
     Args:
-        count: how many pictures, at least 0; an odd count has one more of the first label.
-        seed: at least 0. Picture number i depends on the seed and on i alone, so a longer set begins with the shorter.
+        count: how many images, at least 0; an odd count has one more of the first label.
+        seed: at least 0. Image number i depends on the seed and on i alone, so a longer set begins with the shorter.
 
     Yields:
-        Label, file stem (like `happy_00012`), and picture (uint8 [128, 128, 3], RGB).
+        Label, file stem (like `happy_00012`), and image (uint8 [128, 128, 3], RGB).
     """
     for index in range(count):
         label = LABELS[index % len(LABELS)]

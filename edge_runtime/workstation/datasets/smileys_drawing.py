@@ -155,7 +155,7 @@ def _ramp(rng: np.random.Generator, size_px: int) -> npt.NDArray[np.float64]:
 
 
 def textured(rng: np.random.Generator, image: Image, spread: int) -> None:
-    """Adds blotches of random size to the picture in place."""
+    """Adds blotches of random size to the image in place."""
     size = image.shape[0]
     cell = int(rng.choice([1, 2, 4, 8, 16])) * max(1, size // REFERENCE_SIZE_PX)
     cells = -(-size // cell)
@@ -260,10 +260,10 @@ def camera(rng: np.random.Generator, image: Image, detail_px: float) -> Image:
     Args:
         rng: the only source of chance.
         image: uint8 [H, W, 3], RGB.
-        detail_px: radius of the head in pixels of a 128-pixel picture; decides how much blur is bearable.
+        detail_px: radius of the head in pixels of a 128-pixel image; decides how much blur is bearable.
 
     Returns:
-        A new picture of the same shape and type.
+        A new image of the same shape and type.
     """
     if rng.random() < 0.35:
         image = _blur(image, int(rng.integers(1, 2 + round(detail_px / 20))))

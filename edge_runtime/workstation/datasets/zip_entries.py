@@ -46,9 +46,9 @@ class Limits:
     Attributes:
         entries: Files and folders in the table of contents.
         directory_bytes: Size of the table of contents, which is read at once.
-        total_bytes: All pictures together, unpacked.
-        file_bytes: One picture, unpacked.
-        ratio: Unpacked size over packed size, of the whole and of each picture.
+        total_bytes: All images together, unpacked.
+        file_bytes: One image, unpacked.
+        ratio: Unpacked size over packed size, of the whole and of each image.
         ratio_free_bytes: Up to this size the ratio does not matter; a small plain drawing packs extremely well.
         disk_margin_bytes: Left free on the disk.
     """
@@ -67,20 +67,20 @@ class Plan:
     """What is unpacked.
 
     Attributes:
-        pictures: Entry, and its path below the destination.
-        folders: Every other folder, so that a class without pictures is noticed as in an ordinary folder.
-        ignored: Names of the files that are no pictures by their suffix.
-        total_bytes: Declared size of all pictures.
+        images: Entry, and its path below the destination.
+        folders: Every other folder, so that a class without images is noticed as in an ordinary folder.
+        ignored: Names of the files that are no images by their suffix.
+        total_bytes: Declared size of all images.
     """
 
-    pictures: tuple[tuple[zipfile.ZipInfo, str], ...]
+    images: tuple[tuple[zipfile.ZipInfo, str], ...]
     folders: tuple[str, ...]
     ignored: tuple[str, ...]
     total_bytes: int
 
 
 def plan(entries: Sequence[zipfile.ZipInfo], zip_bytes: int, shown: str, limits: Limits) -> Plan:
-    """Check every entry and choose the pictures.
+    """Check every entry and choose the images.
 
     Args:
         entries: The table of contents.
@@ -89,12 +89,12 @@ def plan(entries: Sequence[zipfile.ZipInfo], zip_bytes: int, shown: str, limits:
         limits: What is allowed.
 
     Raises:
-        DatasetError: Something in the archive is dangerous, damaged or too large, or it holds no pictures.
+        DatasetError: Something in the archive is dangerous, damaged or too large, or it holds no images.
     """
     if len(entries) > limits.entries:
         raise DatasetError(f"{shown}: expected at most {limits.entries:,} entries, got {len(entries):,}")
     names = _Names(shown)
-    pictures: list[tuple[zipfile.ZipInfo, str]] = []
+    images: list[tuple[zipfile.ZipInfo, str]] = []
     folders: list[str] = []
     ignored: list[str] = []
     total = 0
@@ -107,16 +107,16 @@ def plan(entries: Sequence[zipfile.ZipInfo], zip_bytes: int, shown: str, limits:
         if entry.is_dir():
             folders.append(name)
         elif is_image_name(Path(name)) or is_raw_name(Path(name)):
-            _check_picture(entry, f"{shown}: {shorten(repr(name))}", limits)
+            _check_image(entry, f"{shown}: {shorten(repr(name))}", limits)
             total += entry.file_size
-            pictures.append((entry, name))
+            images.append((entry, name))
         else:
             folders.append("/".join(parts[:-1]))
             ignored.append(name)
-    if not pictures:
-        raise DatasetError(f"{shown}: holds no pictures, only {len(ignored)} other files; give a zip of class folders")
+    if not images:
+        raise DatasetError(f"{shown}: holds no images, only {len(ignored)} other files; give a zip of class folders")
     _check_total(total, zip_bytes, shown, limits)
-    return Plan(tuple(pictures), tuple(dict.fromkeys(filter(None, folders))), tuple(ignored), total)
+    return Plan(tuple(images), tuple(dict.fromkeys(filter(None, folders))), tuple(ignored), total)
 
 
 def _checked_parts(entry: zipfile.ZipInfo, shown: str) -> list[str]:
@@ -181,14 +181,14 @@ class _Names:
             raise DatasetError(f"{self._shown}: holds {shorten(repr(name))} twice; nothing was unpacked")
 
 
-def _check_picture(entry: zipfile.ZipInfo, what: str, limits: Limits) -> None:
+def _check_image(entry: zipfile.ZipInfo, what: str, limits: Limits) -> None:
     if entry.compress_type not in _METHODS:
         raise DatasetError(
             f"{what} is packed by method {entry.compress_type}; expected an ordinary zip (0 stored or 8 deflate)"
         )
     if entry.file_size > limits.file_bytes:
         raise DatasetError(
-            f"{what} unpacks to {entry.file_size / 2**20:,.0f} MiB; expected pictures of at most "
+            f"{what} unpacks to {entry.file_size / 2**20:,.0f} MiB; expected images of at most "
             f"{limits.file_bytes >> 20} MiB"
         )
     if entry.file_size > max(limits.ratio_free_bytes, limits.ratio * entry.compress_size):

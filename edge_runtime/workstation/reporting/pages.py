@@ -48,7 +48,7 @@ _SMALLEST_SIDE_PX = 96
 
 
 def jpeg_url(image_hwc_rgb_u8: ImageU8, quality: int) -> str:
-    """A picture as the address of an embedded image.
+    """An image as the address of an embedded image.
 
     Args:
         image_hwc_rgb_u8: uint8 [height, width, 3], RGB.
@@ -64,9 +64,9 @@ def jpeg_url(image_hwc_rgb_u8: ImageU8, quality: int) -> str:
 
 
 def thumbnail_url(image_hwc_rgb_u8: ImageU8, *, side_px: int = 160, quality: int = 78) -> str:
-    """A small copy of a picture as the address of an embedded image.
+    """A small copy of an image as the address of an embedded image.
 
-    Tiny pictures are enlarged by a whole factor without smoothing: their pixels are what the model saw.
+    Tiny images are enlarged by a whole factor without smoothing: their pixels are what the model saw.
 
     Args:
         image_hwc_rgb_u8: uint8 [height, width, 3], RGB.

@@ -46,7 +46,7 @@ def measured(
 
     Args:
         rng: Of everything drawn.
-        difficulty: Of each picture, 0..1; a model is wrong where it draws one below its own share of mistakes.
+        difficulty: Of each image, 0..1; a model is wrong where it draws one below its own share of mistakes.
         drift: How far the machine's speed moves between reports, as a share.
         unsteady: How far that of a session moves apart from it, for each model.
         slow: int8 takes so much longer.
@@ -191,7 +191,7 @@ def order_of(first: Answers, second: Answers) -> list[int] | None:
     return None if order is None else order.tolist()
 
 
-def test_pictures_are_known_again_in_another_folder_and_another_order() -> None:
+def test_images_are_known_again_in_another_folder_and_another_order() -> None:
     before = Answers(("/data/old/cat/1.jpg", "/data/old/dog/1.jpg"), None, ("cat", "dog"), {})
     moved = Answers(("new/dog/1.jpg", "new/./cat/1.jpg"), None, ("dog", "cat"), {})
     assert order_of(before, moved) == [1, 0]
@@ -200,7 +200,7 @@ def test_pictures_are_known_again_in_another_folder_and_another_order() -> None:
     assert order_of(before, Answers(("new/cat/1.jpg",), None, ("cat",), {})) is None
 
 
-def test_a_hash_tells_more_than_a_name_unless_pictures_are_there_twice() -> None:
+def test_a_hash_tells_more_than_a_name_unless_images_are_there_twice() -> None:
     before = Answers(("a.jpg", "b.jpg"), ("1" * 64, "2" * 64), ("cat", "dog"), {})
     renamed = Answers(("x.jpg", "y.jpg"), ("2" * 64, "1" * 64), ("dog", "cat"), {})
     assert order_of(before, renamed) == [1, 0]

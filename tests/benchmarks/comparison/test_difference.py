@@ -92,7 +92,7 @@ def test_a_faster_model_is_an_improvement() -> None:
     assert comparison.regressions == ()
 
 
-def test_three_points_fewer_of_1000_pictures_are_a_regression() -> None:
+def test_three_points_fewer_of_1000_images_are_a_regression() -> None:
     comparison = compare(altered("int8", lost=35, gained=5))
     item = find(comparison, "int8", "top-1")
     assert (item.outcome, item.change) == (Outcome.REGRESSION, pytest.approx(-3.0))
@@ -145,7 +145,7 @@ def test_without_a_usable_reference_latencies_stand_for_themselves(changes: dict
 
 
 def test_a_keras_that_something_else_disturbed_is_no_reference() -> None:
-    """Seen on a busy machine: 1.3 to 6.3 ms, while the artefacts were steady within 2 %."""
+    """Seen on a busy machine: 1.3 to 6.3 ms, while the artifacts were steady within 2 %."""
     disturbed = altered("keras-function", noise=0.4)
     reports = [sample_report(altered("int8", p50_ms=p50)[1:], seed=1) for p50 in (0.52, 0.65)]
     keras = sample_report(disturbed, seed=1).subjects[:1]
@@ -183,7 +183,7 @@ def test_other_threads_are_another_setting() -> None:
     assert comparison.reference is None
 
 
-def test_other_labels_are_another_question_and_other_pictures_another_sample() -> None:
+def test_other_labels_are_another_question_and_other_images_another_sample() -> None:
     report = sample_report(SAMPLES)
     other_labels = dataclasses.replace(report, data=dataclasses.replace(report.data, images_per_label={"rose": 250}))
     comparison = compare_reports(report, other_labels, None, None, Limits())
@@ -191,9 +191,9 @@ def test_other_labels_are_another_question_and_other_pictures_another_sample() -
     assert not any(item.metric == "top-1 accuracy" for item in comparison.subjects[2].differences)
     raw = sample_answers(SAMPLES)
     known = Answers(raw.files, None, raw.truth, raw.by_subject)
-    other_pictures = dataclasses.replace(report, data=dataclasses.replace(report.data, sha256="9" * 64))
-    comparison = compare_reports(report, other_pictures, known, known, Limits())
-    assert "OTHER PICTURES" in comparison.differences[0]
+    other_images = dataclasses.replace(report, data=dataclasses.replace(report.data, sha256="9" * 64))
+    comparison = compare_reports(report, other_images, known, known, Limits())
+    assert "OTHER IMAGES" in comparison.differences[0]
     assert "Newcombe" in find(comparison, "int8", "top-1").method
 
 

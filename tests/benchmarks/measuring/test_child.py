@@ -1,4 +1,4 @@
-"""What a measuring child does with a clock, a call and a picture file, and what it refuses to report."""
+"""What a measuring child does with a clock, a call and an image file, and what it refuses to report."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ class ScriptedEngine:
     def clock_ns(self) -> int:
         return self.now_ns
 
-    def call(self, picture: object) -> None:
+    def call(self, image: object) -> None:
         self.now_ns += self._latencies_ns[len(self.given) % len(self._latencies_ns)]
-        self.given.append(picture)
+        self.given.append(image)
 
 
-def pictures(count: int) -> list[np.ndarray]:
+def images(count: int) -> list[np.ndarray]:
     return [np.full((2, 2, 3), number, np.uint8) for number in range(count)]
 
 
-def test_each_call_is_timed_by_itself_on_pictures_in_turn():
-    engine, two = ScriptedEngine([4.0, 1.0, 300.0]), pictures(2)
+def test_each_call_is_timed_by_itself_on_images_in_turn():
+    engine, two = ScriptedEngine([4.0, 1.0, 300.0]), images(2)
     latencies_ns = timing.time_calls(engine.call, two, 0.0, 5, engine.clock_ns)
     assert latencies_ns == (4_000_000, 1_000_000, 300_000_000, 4_000_000, 1_000_000)
-    assert [picture[0, 0, 0] for picture in engine.given] == [0, 1, 0, 1, 0]
+    assert [image[0, 0, 0] for image in engine.given] == [0, 1, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -56,31 +56,31 @@ def test_each_call_is_timed_by_itself_on_pictures_in_turn():
 )
 def test_a_burst_reaches_its_duration_and_its_queries(latency_ms, duration_s, queries, calls):
     engine = ScriptedEngine([latency_ms])
-    assert len(timing.time_calls(engine.call, pictures(3), duration_s, queries, engine.clock_ns)) == calls
+    assert len(timing.time_calls(engine.call, images(3), duration_s, queries, engine.clock_ns)) == calls
 
 
 @pytest.mark.parametrize(("latency_ms", "calls"), [(1.0, 200), (60.0, 4), (1000.0, 2)])
 def test_warm_up_lasts_its_time_and_two_calls(latency_ms, calls):
     engine = ScriptedEngine([latency_ms])
-    assert timing.warm_up(engine.call, pictures(3), 0.2, engine.clock_ns) == calls == len(engine.given)
+    assert timing.warm_up(engine.call, images(3), 0.2, engine.clock_ns) == calls == len(engine.given)
 
 
 def test_a_burst_counts_processor_time_and_waiting_of_the_timed_calls(tmp_path):
-    np.save(tmp_path / "images.npy", np.stack(pictures(20)))
+    np.save(tmp_path / "images.npy", np.stack(images(20)))
     seen = set()
     burst = timing.time_burst(
-        lambda picture: seen.add(int(picture[0, 0, 0])), AskBurst(str(tmp_path / "images.npy"), 0.0, 0.02, 50)
+        lambda image: seen.add(int(image[0, 0, 0])), AskBurst(str(tmp_path / "images.npy"), 0.0, 0.02, 50)
     )
     assert len(burst.latencies_ns) >= 50
     assert sum(burst.latencies_ns) >= 20_000_000
     assert burst.cpu_ns > 0
     assert burst.waiting_ns is None or burst.waiting_ns >= 0
-    # Pictures often come sorted by label, so those in turn are spread over the set.
+    # Images often come sorted by label, so those in turn are spread over the set.
     assert (len(seen), max(seen) >= 16) == (8, True)
 
 
 @given(st.integers(1, 500), st.integers(1, 100))
-def test_spread_takes_different_pictures_from_the_whole_set(count, wanted):
+def test_spread_takes_different_images_from_the_whole_set(count, wanted):
     chosen = timing.spread(count, wanted)
     assert len(chosen) == len(set(chosen)) == min(count, wanted)
     assert chosen == sorted(chosen)
@@ -112,7 +112,7 @@ def tiny(tiny_bundle):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Three plain pictures, and the text file that lists them."""
+    """Three plain images, and the text file that lists them."""
     for label, bgr in zip(TINY_LABELS, np.eye(3, dtype=np.uint8)[::-1] * 200, strict=True):
         cv2.imwrite(str(tmp_path / f"{label}.png"), np.full((40, 30, 3), bgr, np.uint8))
     listed = tmp_path / "list.txt"
@@ -136,7 +136,7 @@ def test_the_stages_of_a_float_input_look_up_what_the_classifier_looks_up():
     assert subject.runtime == "fake 1"
 
 
-def test_each_stage_is_timed_for_each_picture(tiny, photos):
+def test_each_stage_is_timed_for_each_image(tiny, photos):
     times = timing.time_stages(tiny, AskStages(str(photos), 2))
     for stage in (times.decode_ns, times.preprocess_ns, times.invoke_ns, times.postprocess_ns):
         assert len(stage) == 2
@@ -145,7 +145,7 @@ def test_each_stage_is_timed_for_each_picture(tiny, photos):
 
 def test_stages_of_an_empty_list_are_one_sentence(tiny, tmp_path):
     (tmp_path / "empty.txt").touch()
-    with pytest.raises(EngineError, match=r"expected a list of pictures, got an empty file"):
+    with pytest.raises(EngineError, match=r"expected a list of images, got an empty file"):
         timing.time_stages(tiny, AskStages(str(tmp_path / "empty.txt"), 2))
 
 

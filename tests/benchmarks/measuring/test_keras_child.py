@@ -30,9 +30,9 @@ from edge_runtime.preprocess import load_prepared
 pytestmark = pytest.mark.slow
 
 
-def open_keras(run: Path, scratch: Path, picture: Path, name: str) -> Session:
+def open_keras(run: Path, scratch: Path, image: Path, name: str) -> Session:
     plan = SubjectPlan(name, KERAS_MODULE, run, run / "model.keras", 0, "")
-    return Session(plan, threads=1, picture=picture, folder=scratch, timeout_s=300.0)
+    return Session(plan, threads=1, image=image, folder=scratch, timeout_s=300.0)
 
 
 @pytest.fixture
@@ -43,18 +43,18 @@ def scratch(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def keras_pictures(colored_pictures: Path, scratch: Path) -> list[Path]:
-    """Four pictures of both classes, listed, and prepared for a model of 32 pixels."""
-    paths = [path for label in ("blue", "red") for path in sorted((colored_pictures / label).iterdir())[:2]]
+def keras_images(colored_images: Path, scratch: Path) -> list[Path]:
+    """Four images of both classes, listed, and prepared for a model of 32 pixels."""
+    paths = [path for label in ("blue", "red") for path in sorted((colored_images / label).iterdir())[:2]]
     np.save(scratch / "images.npy", np.stack([load_prepared(path, InputSpec(32, 32)) for path in paths]))
     (scratch / "list.txt").write_text("".join(f"{path}\n" for path in paths))
     return paths
 
 
-def test_keras_answers_alike_in_its_three_ways(small_run, scratch, keras_pictures):
+def test_keras_answers_alike_in_its_three_ways(small_run, scratch, keras_images):
     images, answers, said = str(scratch / "images.npy"), {}, {}
     for name in (KERAS_PREDICT, KERAS_FUNCTION, KERAS_XLA):
-        with open_keras(small_run, scratch, keras_pictures[0], name) as session:
+        with open_keras(small_run, scratch, keras_images[0], name) as session:
             assert re.fullmatch(r"keras [\d.]+ on tensorflow [\d.]+", session.opened.runtime)
             assert len(session.ask(AskBurst(images, 0.0, 0.0, 4), Burst).latencies_ns) == 4
             file = scratch / f"{name}.npy"
@@ -76,10 +76,10 @@ def test_keras_answers_alike_in_its_three_ways(small_run, scratch, keras_picture
     assert said[KERAS_XLA] == said[KERAS_FUNCTION]
 
 
-def test_a_damaged_keras_model_is_one_sentence_without_noise(small_run, scratch, keras_pictures, tmp_path):
+def test_a_damaged_keras_model_is_one_sentence_without_noise(small_run, scratch, keras_images, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
     (run / "model.keras").write_bytes((run / "model.keras").read_bytes()[:2000])
     with pytest.raises(EngineError) as raised:
-        open_keras(run, scratch, keras_pictures[0], KERAS_PREDICT)
+        open_keras(run, scratch, keras_images[0], KERAS_PREDICT)
     assert re.fullmatch(r"\S+model.keras: Keras [\d.]+ cannot open it \(.*\)", str(raised.value))

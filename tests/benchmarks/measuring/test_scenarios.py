@@ -44,7 +44,7 @@ def write_list(folder: Path, paths: Sequence[Path]) -> str:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+def photos(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / f"{value}.png" for value in (0, 120, 250)]
     for path in paths:
         cv2.imwrite(str(path), np.full((30, 40, 3), int(path.stem), np.uint8))
@@ -69,47 +69,45 @@ class Opener:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_offline_counts_what_every_worker_does_and_closes_all(
-    tmp_path: Path, pictures: list[Path], workers: int
-) -> None:
+def test_offline_counts_what_every_worker_does_and_closes_all(tmp_path: Path, photos: list[Path], workers: int) -> None:
     opener, threads = Opener(delay_s=0.005), cv2.getNumThreads()
-    run = run_offline(AskOffline(write_list(tmp_path, pictures), workers, 0.4), opener)
+    run = run_offline(AskOffline(write_list(tmp_path, photos), workers, 0.4), opener)
     assert len(opener.engines) == workers
     assert all(engine.closed and engine.invocations > 0 for engine in opener.engines)
     invocations = sum(engine.invocations for engine in opener.engines)
     # A loaded machine makes fewer; none makes more than the pause of each inference allows.
-    assert len(pictures) < run.images <= min(invocations, workers * run.wall_ns / 5e6 + workers)
+    assert len(photos) < run.images <= min(invocations, workers * run.wall_ns / 5e6 + workers)
     assert run.wall_ns >= 0.4e9
     assert run.cpu_ns > 0
     assert cv2.getNumThreads() == threads
 
 
-def test_offline_begins_when_the_last_worker_is_there(tmp_path: Path, pictures: list[Path]) -> None:
+def test_offline_begins_when_the_last_worker_is_there(tmp_path: Path, photos: list[Path]) -> None:
     opener = Opener(delay_s=0.01, late_s=[0.0, 0.5])
-    run = run_offline(AskOffline(write_list(tmp_path, pictures), 2, 0.2), opener)
+    run = run_offline(AskOffline(write_list(tmp_path, photos), 2, 0.2), opener)
     first, second = (engine.invocations for engine in opener.engines)
     # The first went on alone, at most as far as results may wait for their turn; that is not in the figure.
     assert first > second
     assert run.images <= 2 * run.wall_ns / 10e6 + 2
 
 
-def test_offline_pictures_that_fail_do_not_count(tmp_path: Path, pictures: list[Path]) -> None:
+def test_offline_images_that_fail_do_not_count(tmp_path: Path, photos: list[Path]) -> None:
     broken = [tmp_path / f"broken{index}.png" for index in range(3)]
     for path in broken:
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     opener = Opener(delay_s=0.002)
-    listed = [path for pair in zip(pictures, broken, strict=True) for path in pair]
+    listed = [path for pair in zip(photos, broken, strict=True) for path in pair]
     run = run_offline(AskOffline(write_list(tmp_path, listed), 2, 0.3), opener)
     assert 0 < run.images <= sum(engine.invocations for engine in opener.engines)
 
 
-def test_offline_says_what_is_wrong_where_all_fail(tmp_path: Path, pictures: list[Path]) -> None:
-    ask = AskOffline(write_list(tmp_path, pictures), 2, 0.05)
-    with pytest.raises(EngineError, match=r"not one of 3 pictures could be classified .*fake failed"):
+def test_offline_says_what_is_wrong_where_all_fail(tmp_path: Path, photos: list[Path]) -> None:
+    ask = AskOffline(write_list(tmp_path, photos), 2, 0.05)
+    with pytest.raises(EngineError, match=r"not one of 3 images could be classified .*fake failed"):
         run_offline(ask, Opener(fails=True))
 
 
-def test_offline_passes_on_that_a_model_cannot_be_opened_again(tmp_path: Path, pictures: list[Path]) -> None:
+def test_offline_passes_on_that_a_model_cannot_be_opened_again(tmp_path: Path, photos: list[Path]) -> None:
     opener = Opener()
 
     def open_once() -> Classifier:
@@ -118,12 +116,12 @@ def test_offline_passes_on_that_a_model_cannot_be_opened_again(tmp_path: Path, p
         return opener()
 
     with pytest.raises(EngineError, match="no second one"):
-        run_offline(AskOffline(write_list(tmp_path, pictures), 2, 0.05), open_once)
+        run_offline(AskOffline(write_list(tmp_path, photos), 2, 0.05), open_once)
     assert opener.engines[0].closed
 
 
-def test_offline_gives_an_answer_of_a_model_slower_than_its_time(tmp_path: Path, pictures: list[Path]) -> None:
-    run = run_offline(AskOffline(write_list(tmp_path, pictures), 1, 0.01), Opener(delay_s=0.1))
+def test_offline_gives_an_answer_of_a_model_slower_than_its_time(tmp_path: Path, photos: list[Path]) -> None:
+    run = run_offline(AskOffline(write_list(tmp_path, photos), 1, 0.01), Opener(delay_s=0.1))
     assert run.images == 1
     assert run.wall_ns >= 0.1e9
 
@@ -171,17 +169,17 @@ def test_age_counts_from_the_moment_that_a_frame_was_due() -> None:
     assert len(stamps) < 8
 
 
-def test_camera_counts_frames_and_ages(tmp_path: Path, pictures: list[Path]) -> None:
-    trace = run_camera(AskCamera(write_list(tmp_path, pictures), 20, 0.5), fake_classifier())
+def test_camera_counts_frames_and_ages(tmp_path: Path, photos: list[Path]) -> None:
+    trace = run_camera(AskCamera(write_list(tmp_path, photos), 20, 0.5), fake_classifier())
     assert (trace.width, trace.height) == FRAME_SIZE_WH
     assert trace.frames == 10
     assert 1 <= len(trace.ages_ns) <= 10
     assert all(age_ns > 0 for age_ns in trace.ages_ns)
 
 
-def test_camera_of_a_model_slower_than_its_time_drops_the_rest(tmp_path: Path, pictures: list[Path]) -> None:
+def test_camera_of_a_model_slower_than_its_time_drops_the_rest(tmp_path: Path, photos: list[Path]) -> None:
     classifier = fake_classifier(engine=FakeEngine(2, delay_s=0.3))
-    trace = run_camera(AskCamera(write_list(tmp_path, pictures), 100, 0.2), classifier)
+    trace = run_camera(AskCamera(write_list(tmp_path, photos), 100, 0.2), classifier)
     assert (trace.frames, len(trace.ages_ns)) == (20, 1)
     assert trace.ages_ns[0] >= 300_000_000
 
@@ -191,14 +189,14 @@ def test_frames_that_are_due_in_tenths_of_a_second(fps: int, tenths: int) -> Non
     assert frames_due(tenths / 10, fps) == -(-fps * tenths // 10)
 
 
-def test_camera_without_a_picture_that_can_be_decoded(tmp_path: Path) -> None:
+def test_camera_without_a_image_that_can_be_decoded(tmp_path: Path) -> None:
     (tmp_path / "input.bin").write_bytes(bytes(192))
-    with pytest.raises(EngineError, match="no picture can be shown as a camera frame"):
+    with pytest.raises(EngineError, match="no image can be shown as a camera frame"):
         run_camera(AskCamera(write_list(tmp_path, [tmp_path / "input.bin"]), 30, 0.1), fake_classifier())
 
 
-def test_camera_takes_a_few_readable_pictures(tmp_path: Path, pictures: list[Path]) -> None:
-    frames = load_frames([tmp_path / "missing.png", *pictures * 7])
+def test_camera_takes_a_few_readable_images(tmp_path: Path, photos: list[Path]) -> None:
+    frames = load_frames([tmp_path / "missing.png", *photos * 7])
     assert len(frames) == 10
     assert {frame.shape for frame in frames} == {(720, 1280, 3)}
     assert [int(frame[0, 0, 0]) for frame in frames[:3]] == [0, 120, 250]
@@ -235,11 +233,9 @@ print(json.dumps([offline.images, offline.wall_ns, camera.frames, len(camera.age
 """
 
 
-def test_a_real_model_in_a_process_of_its_own_without_the_reports_libraries(
-    tmp_path: Path, pictures: list[Path]
-) -> None:
+def test_a_real_model_in_a_process_of_its_own_without_the_reports_libraries(tmp_path: Path, photos: list[Path]) -> None:
     model = write_tiny_model(tmp_path / "tiny.tflite")
-    command = [sys.executable, "-c", CHILD, str(model), write_list(tmp_path, pictures)]
+    command = [sys.executable, "-c", CHILD, str(model), write_list(tmp_path, photos)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     images, wall_ns, frames, answers, heavy = json.loads(done.stdout.splitlines()[-1])
     assert images > 0

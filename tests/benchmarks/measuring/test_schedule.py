@@ -75,8 +75,8 @@ ONLY_STREAM = replace(SMALL, scenarios=(Scenario.SINGLE_STREAM,), starts=1)
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Three 8 x 8 pictures as an evaluation set; only what the schedule reads of it."""
+def images(tmp_path):
+    """Three 8 x 8 images as an evaluation set; only what the schedule reads of it."""
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for path in paths:
         cv2.imwrite(str(path), np.full((8, 8, 3), 90, np.uint8))
@@ -109,12 +109,12 @@ def rounds_of(folder: Path, size: int) -> list[list[str]]:
     return [asked[start : start + size] for start in range(0, len(asked), size)]
 
 
-def test_every_round_asks_every_subject_once_in_an_order_of_chance(pictures, folder):
+def test_every_round_asks_every_subject_once_in_an_order_of_chance(images, folder):
     names = ["a", "b", "c", "d", "e"]
     orders = []
     for seed in (0, 0, 7):
         settings = replace(ONLY_STREAM, sessions=1, rounds=10, seed=seed)
-        measure_all([fake(name) for name in names], settings, pictures, folder, lambda _count: None)
+        measure_all([fake(name) for name in names], settings, images, folder, lambda _count: None)
         orders.append(rounds_of(folder, 5))
         (folder / "log.txt").unlink()
     first, again, other = orders
@@ -125,10 +125,10 @@ def test_every_round_asks_every_subject_once_in_an_order_of_chance(pictures, fol
     assert other != first
 
 
-def test_each_session_has_a_fresh_process_and_extra_starts_stand_alone(pictures, folder):
+def test_each_session_has_a_fresh_process_and_extra_starts_stand_alone(images, folder):
     counted = []
     plans = [fake("a"), fake("b")]
-    found = measure_all(plans, SMALL, pictures, folder, counted.append)
+    found = measure_all(plans, SMALL, images, folder, counted.append)
     assert sum(counted) == steps(plans, SMALL)
     for one in found:
         assert one.error is None
@@ -154,19 +154,19 @@ def test_each_session_has_a_fresh_process_and_extra_starts_stand_alone(pictures,
     }
 
 
-def test_folder_bursts_are_interleaved_and_spread_over_the_sessions(pictures, folder):
+def test_folder_bursts_are_interleaved_and_spread_over_the_sessions(images, folder):
     settings = replace(ONLY_STREAM, scenarios=(Scenario.SINGLE_STREAM, Scenario.OFFLINE))
-    measure_all([fake("a"), fake("b"), fake("c")], settings, pictures, folder, lambda _count: None)
+    measure_all([fake("a"), fake("b"), fake("c")], settings, images, folder, lambda _count: None)
     asked = [(name, pid) for name, _threads, pid, what in log(folder) if what == "AskOffline"]
     names = [name for name, _pid in asked]
     assert [sorted(names[start : start + 3]) for start in range(0, 12, 3)] == [["a", "b", "c"]] * 4
     assert set(Counter(asked).values()) == {2}
 
 
-def test_a_failing_subject_is_told_and_the_rest_goes_on(pictures, folder):
+def test_a_failing_subject_is_told_and_the_rest_goes_on(images, folder):
     plans = [fake(name) for name in ("good", "broken", "dies", "nan", "no-folder")]
     counted = []
-    good, broken, dies, nan, no_folder = measure_all(plans, SMALL, pictures, folder, counted.append)
+    good, broken, dies, nan, no_folder = measure_all(plans, SMALL, images, folder, counted.append)
     assert sum(counted) == steps(plans, SMALL)
     assert good.error is None
     assert len(good.bursts) == 6
@@ -174,7 +174,7 @@ def test_a_failing_subject_is_told_and_the_rest_goes_on(pictures, folder):
     assert (broken.starts, broken.bursts) == ([], [])
     assert "killed by SIGSEGV" in dies.error
     assert len(dies.bursts) == 1
-    assert nan.error == "expected probabilities, got no numbers (NaN) for 3 of 3 pictures"
+    assert nan.error == "expected probabilities, got no numbers (NaN) for 3 of 3 images"
     assert no_folder.error is None
     assert [(item.what, item.reason) for item in no_folder.not_measured] == [("offline", "cannot do a folder")]
     assert no_folder.offline == []
@@ -185,9 +185,9 @@ def test_a_failing_subject_is_told_and_the_rest_goes_on(pictures, folder):
     assert whats.count(("no-folder", "AskOffline")) == 1
 
 
-def test_what_the_settings_leave_out_is_listed_with_the_reason(pictures, folder):
+def test_what_the_settings_leave_out_is_listed_with_the_reason(images, folder):
     quick = replace(ONLY_STREAM, scenarios=(Scenario.SINGLE_STREAM, Scenario.STAGES), quick=True)
-    (found,) = measure_all([fake("a")], quick, pictures, folder, lambda _count: None)
+    (found,) = measure_all([fake("a")], quick, images, folder, lambda _count: None)
     assert {item.what: item.reason for item in found.not_measured} == dict.fromkeys(
         ("offline", "camera", "threads"), "left out by --quick"
     )
@@ -199,10 +199,10 @@ def test_what_the_settings_leave_out_is_listed_with_the_reason(pictures, folder)
     assert "single core" in one_core.reason
 
 
-def test_keras_predict_gets_all_cores_for_the_folder_and_says_how_few_calls_were_timed(pictures, folder, monkeypatch):
+def test_keras_predict_gets_all_cores_for_the_folder_and_says_how_few_calls_were_timed(images, folder, monkeypatch):
     monkeypatch.setattr(scenarios, "core_count", lambda: 4)
     settings = replace(ONLY_STREAM, scenarios=(Scenario.SINGLE_STREAM, Scenario.OFFLINE))
-    predict, other = measure_all([fake(KERAS_PREDICT), fake("a")], settings, pictures, folder, lambda _count: None)
+    predict, other = measure_all([fake(KERAS_PREDICT), fake("a")], settings, images, folder, lambda _count: None)
     folders = {(name, threads) for name, threads, _pid, what in log(folder) if what == "AskOffline"}
     assert folders == {(KERAS_PREDICT, 4), ("a", 1)}
     assert len({pid for name, _threads, pid, what in log(folder) if (name, what) == (KERAS_PREDICT, "AskOffline")}) == 1
@@ -214,10 +214,10 @@ def test_keras_predict_gets_all_cores_for_the_folder_and_says_how_few_calls_were
     assert not [item for item in other.not_measured if "calls" in item.what]
 
 
-def test_too_little_memory_divides_the_subjects_and_says_so(pictures, folder, monkeypatch):
+def test_too_little_memory_divides_the_subjects_and_says_so(images, folder, monkeypatch):
     monkeypatch.setattr(schedule, "memory_available_bytes", lambda: 600_000_000)
     names = ["a", "b", "c"]
-    found = measure_all([fake(name) for name in names], ONLY_STREAM, pictures, folder, lambda _count: None)
+    found = measure_all([fake(name) for name in names], ONLY_STREAM, images, folder, lambda _count: None)
     assert [one.plan.name for one in found] == names
     assert all(len(one.bursts) == 6 for one in found)
     assert all("measured in 2 groups" in one.not_measured[-1].reason for one in found)
@@ -225,7 +225,7 @@ def test_too_little_memory_divides_the_subjects_and_says_so(pictures, folder, mo
     assert [sorted(sessions[:2]), sessions[2:3]] == [["a", "b"], ["c"]]
 
 
-def test_energy_is_that_of_the_timed_calls(pictures, folder):
+def test_energy_is_that_of_the_timed_calls(images, folder):
     class Meter:
         spans = 0
 
@@ -235,7 +235,7 @@ def test_energy_is_that_of_the_timed_calls(pictures, folder):
             yield types.SimpleNamespace(energy_mj=None if self.spans == 1 else 5.0)
 
     settings = replace(ONLY_STREAM, sessions=1)
-    (found,) = measure_all([fake("a")], settings, pictures, folder, lambda _count: None, Meter())
+    (found,) = measure_all([fake("a")], settings, images, folder, lambda _count: None, Meter())
     assert found.energy_mj == (10.0, 40)
     assert [len(burst.latencies_ns) for burst in found.bursts] == [20] * 3
 
@@ -279,7 +279,7 @@ def test_all_bursts_together_reach_the_least_time_and_number(sessions, rounds, d
     assert pace.burst(keras(KERAS_PREDICT), settings, "i.npy", is_first=True).queries <= 2
 
 
-def test_a_real_bundle_is_measured_in_every_scenario(tiny_bundle, pictures, folder, monkeypatch):
+def test_a_real_bundle_is_measured_in_every_scenario(tiny_bundle, images, folder, monkeypatch):
     monkeypatch.setattr(pace, "OFFLINE_S", 0.1)
     monkeypatch.setattr(pace, "CAMERA_S", 0.2)
     plans = [
@@ -287,7 +287,7 @@ def test_a_real_bundle_is_measured_in_every_scenario(tiny_bundle, pictures, fold
         for name in ("float32", "int8", "onnx-int8")
     ]
     settings = replace(SMALL, sessions=1, starts=1, sweep_threads=(1,))
-    *good, missing = measure_all(plans, settings, pictures, folder, lambda _count: None)
+    *good, missing = measure_all(plans, settings, images, folder, lambda _count: None)
     assert "onnx-int8" in missing.error
     for one in good:
         assert (one.error, one.not_measured) == (None, [])
@@ -299,7 +299,7 @@ def test_a_real_bundle_is_measured_in_every_scenario(tiny_bundle, pictures, fold
         np.testing.assert_allclose(one.probabilities, 90 / 256)
 
 
-def test_ctrl_c_while_pictures_are_answered_leaves_no_child(pictures, folder, monkeypatch):
+def test_ctrl_c_while_images_are_answered_leaves_no_child(images, folder, monkeypatch):
     (folder / "program.py").write_text(PROGRAM.replace("        import numpy as np\n", "        time.sleep(600)\n"))
 
     def interrupt(_futures):
@@ -310,7 +310,7 @@ def test_ctrl_c_while_pictures_are_answered_leaves_no_child(pictures, folder, mo
     monkeypatch.setattr(scenarios, "wait", interrupt)
     monkeypatch.setattr(scenarios, "core_count", lambda: 2)
     with pytest.raises(KeyboardInterrupt):
-        measure_all([fake(name) for name in "abc"], ONLY_STREAM, pictures, folder, lambda _count: None)
+        measure_all([fake(name) for name in "abc"], ONLY_STREAM, images, folder, lambda _count: None)
     for pid in {int(pid) for _name, _threads, pid, _what in log(folder)}:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

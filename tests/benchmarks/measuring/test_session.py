@@ -47,7 +47,7 @@ def scratch(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def photo(tmp_path: Path) -> Path:
     path = tmp_path / "green.png"
     cv2.imwrite(str(path), np.full((20, 20, 3), (0, 200, 0), np.uint8))
     return path
@@ -61,11 +61,11 @@ def open_program(scratch: Path, code: str, timeout_s: float = GENEROUS_S) -> Ses
     """A session with a program written into the scratch folder."""
     (scratch / "program.py").write_text(textwrap.dedent(code))
     subject = plan(scratch, module="program")
-    return Session(subject, threads=1, picture=scratch / "p.png", folder=scratch, timeout_s=timeout_s)
+    return Session(subject, threads=1, photo=scratch / "p.png", folder=scratch, timeout_s=timeout_s)
 
 
-def open_artifact(bundle: Path, scratch: Path, picture: Path, name: str = "int8", **options) -> Session:
-    return Session(plan(bundle, name, **options), threads=1, picture=picture, folder=scratch, timeout_s=GENEROUS_S)
+def open_artifact(bundle: Path, scratch: Path, photo: Path, name: str = "int8", **options) -> Session:
+    return Session(plan(bundle, name, **options), threads=1, photo=photo, folder=scratch, timeout_s=GENEROUS_S)
 
 
 def is_alive(pid: int) -> bool:
@@ -76,13 +76,13 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def test_an_artifact_answers_every_request_as_the_device_does(tiny_bundle, scratch, picture):
+def test_an_artifact_answers_every_request_as_the_device_does(tiny_bundle, scratch, photo):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 8, 8, 3), np.uint8)
     np.save(scratch / "images.npy", images)
-    (scratch / "list.txt").write_text(f"{picture}\n")
+    (scratch / "list.txt").write_text(f"{photo}\n")
     before_ns = time.monotonic_ns()
-    with open_artifact(tiny_bundle, scratch, picture) as session:
+    with open_artifact(tiny_bundle, scratch, photo) as session:
         elapsed_ns = time.monotonic_ns() - before_ns
         start = session.start
         parts = (start.interpreter_ns, start.import_ns, start.load_ns, start.first_ns)
@@ -102,9 +102,9 @@ def test_an_artifact_answers_every_request_as_the_device_does(tiny_bundle, scrat
     np.testing.assert_array_equal(np.load(answers), expected)
 
 
-def test_the_parents_memory_is_not_counted_as_the_childs(tiny_bundle, scratch, picture):
+def test_the_parents_memory_is_not_counted_as_the_childs(tiny_bundle, scratch, photo):
     ballast = np.ones(300_000_000, np.uint8)
-    with open_artifact(tiny_bundle, scratch, picture) as session:
+    with open_artifact(tiny_bundle, scratch, photo) as session:
         memory = session.ask(AskMemory(), Memory)
     assert ballast[-1] == 1
     if memory.peak_bytes is None:
@@ -112,26 +112,26 @@ def test_the_parents_memory_is_not_counted_as_the_childs(tiny_bundle, scratch, p
     assert memory.peak_bytes < 250e6
 
 
-def test_a_model_that_cannot_be_opened_is_one_sentence_and_leaves_nothing(tiny_bundle, scratch, picture):
+def test_a_model_that_cannot_be_opened_is_one_sentence_and_leaves_nothing(tiny_bundle, scratch, photo):
     with pytest.raises(EngineError, match="onnx-int8"):
-        open_artifact(tiny_bundle, scratch, picture, name="onnx-int8")
+        open_artifact(tiny_bundle, scratch, photo, name="onnx-int8")
 
 
-def test_a_picture_that_is_none_is_one_sentence(tiny_bundle, scratch, tmp_path):
-    (tmp_path / "p.jpg").write_text("no picture")
-    with pytest.raises(EngineError, match="not a picture"):
+def test_a_image_that_is_none_is_one_sentence(tiny_bundle, scratch, tmp_path):
+    (tmp_path / "p.jpg").write_text("no image")
+    with pytest.raises(EngineError, match="not an image"):
         open_artifact(tiny_bundle, scratch, tmp_path / "p.jpg")
 
 
-def test_a_request_that_fails_leaves_the_session_open(tiny_bundle, scratch, picture):
+def test_a_request_that_fails_leaves_the_session_open(tiny_bundle, scratch, photo):
     (scratch / "list.txt").write_text("/nowhere/p.png\n")
-    with open_artifact(tiny_bundle, scratch, picture) as session:
+    with open_artifact(tiny_bundle, scratch, photo) as session:
         with pytest.raises(EngineError, match="cannot be read"):
             session.ask(AskStages(str(scratch / "list.txt"), 3), StageTimes)
         assert session.ask(AskMemory(), Memory) is not None
 
 
-def test_nothing_is_reported_once_tensorflow_came_in(tiny_bundle, scratch, picture):
+def test_nothing_is_reported_once_tensorflow_came_in(tiny_bundle, scratch, photo):
     (scratch / "program.py").write_text(
         textwrap.dedent(
             """
@@ -146,7 +146,7 @@ def test_nothing_is_reported_once_tensorflow_came_in(tiny_bundle, scratch, pictu
         )
     )
     with pytest.raises(EngineError, match="TensorFlow, Keras or JAX was imported"):
-        open_artifact(tiny_bundle, scratch, picture, module="program")
+        open_artifact(tiny_bundle, scratch, photo, module="program")
 
 
 def test_garbage_on_standard_output_and_error_disturbs_nothing(scratch):

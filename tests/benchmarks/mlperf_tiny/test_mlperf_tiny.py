@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT
-
 import json
 import subprocess
 import sys
@@ -33,7 +31,7 @@ from benchmarks.statistics import share_of, summarize_latencies
 from edge_runtime.errors import DatasetError, EngineError
 from edge_runtime.testing import FakeEngine, fake_classifier
 from edge_runtime.workstation.datasets.samples import Sample, Split
-
+from support.paths import CHECKOUT
 
 
 def make_task(folder: Path, pictures: int = 6, classes: int = 10) -> Path:
@@ -50,7 +48,7 @@ def make_task(folder: Path, pictures: int = 6, classes: int = 10) -> Path:
     return folder
 
 
-def test_the_pictures_are_read_with_the_names_of_their_classes(tmp_path):
+def test_the_images_are_read_with_the_names_of_their_classes(tmp_path):
     task = read_task(make_task(tmp_path))
     assert task.images_nhwc_rgb_u8.shape == (6, SIDE, SIDE, 3)
     assert task.truth.tolist() == [LABELS.index(sample.label) for sample in task.samples]
@@ -67,7 +65,7 @@ def test_what_is_missing_is_named_and_where_it_is_from(tmp_path):
         read_task(tmp_path / "nowhere")
 
 
-def test_a_picture_of_another_size_and_a_class_too_many_are_refused(tmp_path):
+def test_a_image_of_another_size_and_a_class_too_many_are_refused(tmp_path):
     damaged = make_task(tmp_path / "damaged")
     (damaged / "eval/3.bin").write_bytes(b"short")
     with pytest.raises(DatasetError, match=r"3\.bin"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT
-
 import json
 import re
 import subprocess
@@ -25,6 +23,7 @@ from benchmarks.peers.scripts import loop
 from edge_runtime import Classifier
 from edge_runtime.errors import EngineError, ImageError
 from edge_runtime.model.bundle import read_bundle_manifest
+from support.paths import CHECKOUT
 
 ENVIRONMENTS = ("mediapipe", "litert", "onnxruntime", "ultralytics")
 
@@ -32,17 +31,17 @@ ENVIRONMENTS = ("mediapipe", "litert", "onnxruntime", "ultralytics")
 FAKE_TOOL = """
 import json, os, sys, time
 request = json.load(open(sys.argv[2]))
-pictures = request["pictures"]
+images = request["images"]
 if request["awkward"]:
     print(json.dumps({"awkward": ["answered"] * len(request["awkward"])}))
 else:
     print("a library says hello")
-    answers = ["red"] * (len(pictures) - 1) + [None]
-    total = [2_000_000] * (len(pictures) - 1) + [None]
+    answers = ["red"] * (len(images) - 1) + [None]
+    total = [2_000_000] * (len(images) - 1) + [None]
     print(json.dumps({
         "runtime": "fake 1", "facts": {"parameters": 0.5}, "answered_ns": time.monotonic_ns(), "answers": answers,
-        "total_ns": total, "inference_ns": [None] * len(pictures), "cpu_ns": 1_000_000 * len(pictures),
-        "errors": {str(len(pictures) - 1): "ValueError: <b>no</b> | not this one"}, "peak_bytes": 1_000_000,
+        "total_ns": total, "inference_ns": [None] * len(images), "cpu_ns": 1_000_000 * len(images),
+        "errors": {str(len(images) - 1): "ValueError: <b>no</b> | not this one"}, "peak_bytes": 1_000_000,
     }))
 """
 
@@ -70,13 +69,13 @@ def test_one_score_is_decided_by_the_threshold_and_a_label_is_taken_as_it_is():
     assert loop.label_of("maybe", ["no", "yes"], 0.7) == "maybe"
 
 
-def test_a_picture_that_fails_is_told_and_the_others_are_timed():
+def test_a_image_that_fails_is_told_and_the_others_are_timed():
     def classify(path):
         if path == "bad":
             raise OSError("cannot\nread")
         return [0.1, 0.9], 5
 
-    seen = loop.time_pictures(classify, {"pictures": ["a", "bad", "c"], "labels": ["x", "y"], "threshold": 0.5})
+    seen = loop.time_images(classify, {"pictures": ["a", "bad", "c"], "labels": ["x", "y"], "threshold": 0.5})
     assert seen["answers"] == ["y", None, "y"]
     assert seen["inference_ns"] == [5, None, 5]
     assert [value is None for value in seen["total_ns"]] == [False, True, False]
@@ -101,7 +100,7 @@ def test_a_tool_that_stops_for_good_is_opened_again():
         return "fake", classify, {}
 
     outcomes = loop.try_awkward(opener, {"pictures": ["good"], "awkward": ["grey", "cut", "fine"]})
-    assert "answers no other picture" in outcomes[0]
+    assert "answers no other image" in outcomes[0]
     assert outcomes[1:] == ["refused: OSError: cut off", "answered"]
     assert len(opened) == 2
     assert [is_right_refusal(outcome) for outcome in outcomes] == [False, True, False]
@@ -200,7 +199,7 @@ def a_round(total_ms: float, answers: tuple[str | None, ...]) -> Round:
     return Round(answers, (total_ms,) * answered, (), errors, 0.5, 1.0, 1000, 2.0)
 
 
-def test_ratios_are_paired_by_round_and_an_unanswered_picture_is_wrong():
+def test_ratios_are_paired_by_round_and_an_unanswered_image_is_wrong():
     ours = Seen(OURS, rounds=[a_round(ms, ("a", "b")) for ms in (1.0, 10.0, 2.0)])
     theirs = Seen(THEIRS, rounds=[a_round(ms, ("a", None)) for ms in (2.0, 20.0, 4.0)])
     equivalent = Seen(EQUIVALENT, rounds=[a_round(3.0, ("b", "b")), a_round(3.0, ("b", "a"))])
@@ -251,11 +250,11 @@ def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=CHECKOUT)
 
 
-def test_the_whole_command_with_fake_tools(tmp_path, tiny_bundle, colored_pictures):
+def test_the_whole_command_with_fake_tools(tmp_path, tiny_bundle, colored_images):
     make_environment(tmp_path, "litert", FAKE_TOOL)
     make_environment(tmp_path, "mediapipe", "import sys; sys.exit('no such library')")
     out = tmp_path / "out"
-    given_ = ("--bundle", tiny_bundle, "--data", colored_pictures, "--environments", tmp_path, "--out", out)
+    given_ = ("--bundle", tiny_bundle, "--data", colored_images, "--environments", tmp_path, "--out", out)
     done = run_command(*given_, "--pictures", "8", "--rounds", "1")
     assert done.returncode == 0, done.stderr
     report = json.loads((out / "peers.json").read_text())

@@ -1,4 +1,4 @@
-"""The page, its plots and pictures, and the published schema."""
+"""The page, its plots and images, and the published schema."""
 
 from __future__ import annotations
 
@@ -131,24 +131,24 @@ def test_names_that_are_no_text_do_not_stop_the_page() -> None:
 def test_flips_are_shown_small_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = sample_report((KERAS, Sample("int8", 0.5, lost=3), Sample("dynamic", 0.6, lost=1)))
-    picture = np.random.default_rng(0).integers(0, 255, (600, 900, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (600, 900, 3), np.uint8)
     Path("pictures/cat").mkdir(parents=True)
-    cv2.imwrite("pictures/cat/0.jpg", picture)
-    Path("pictures/cat/2.jpg").write_bytes(b"no picture")
+    cv2.imwrite("pictures/cat/0.jpg", image)
+    Path("pictures/cat/2.jpg").write_bytes(b"no image")
     first, second, third = read_tiles(made)
     assert first.name == "cat/0.jpg"
     assert [item.subject for item in first.changed] == ["int8", "dynamic"]
     shown = cv2.imdecode(np.frombuffer(base64.b64decode(first.jpeg_url.partition(",")[2]), np.uint8), 1)
     assert shown.shape == (107, 160, 3)
     assert first.is_wrong
-    assert (second.jpeg_url, second.reason != "") == ("", True)  # pictures/dog/1.jpg is not there
+    assert (second.jpeg_url, second.reason != "") == ("", True)  # images/dog/1.jpg is not there
     assert third.jpeg_url == ""
     page = render_page(made, {}, (first, second, third))
     assert page.count("cannot be shown: ") == 2
     assert page.count("data:image/jpeg") == 1
 
 
-def test_pictures_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(page, "_MAX_CHARACTERS", 30_000)
     for label, start in (("cat", 0), ("dog", 1)):
@@ -163,7 +163,7 @@ def test_pictures_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(read_tiles(sample_report((KERAS, *many), rounds=2, calls=1))) <= MAX_TILES
 
 
-def test_pictures_of_bare_bytes_are_shown_by_the_models_size(tmp_path: Path) -> None:
+def test_images_of_bare_bytes_are_shown_by_the_models_size(tmp_path: Path) -> None:
     made = sample_report((KERAS, Sample("int8", 0.5, lost=1)))
     file = tmp_path / "0.bin"
     file.write_bytes(bytes(32 * 32 * 3))

@@ -105,7 +105,7 @@ def test_tables_of_what_was_not_measured_are_left_out() -> None:
 
 def test_labels_that_lost_most_come_first_and_the_rest_is_counted() -> None:
     labels = tuple(f"label{index:02d}" for index in range(30))
-    # The first pictures are lost, and picture i has label i.
+    # The first images are lost, and image i has label i.
     report = sample_report((FUNCTION, Sample("int8", 0.5, lost=2)), images=300, keras_right=300, labels=labels)
     table = per_label_table(report)
     assert table is not None
@@ -178,14 +178,14 @@ def test_noise_and_disturbance_are_said() -> None:
     assert any("int8 has no interval" in line for line in few)
 
 
-def test_pictures_that_do_not_tell_are_said() -> None:
+def test_images_that_do_not_tell_are_said() -> None:
     report = small()
 
     def lines(**data: object) -> str:
         return "\n".join(caveats(dataclasses.replace(report, data=dataclasses.replace(report.data, **data))))
 
-    assert "1 of 41 pictures was left out" in lines(unreadable=(Unreadable("x.jpg", "empty"),))
-    assert "3 of 40 pictures were in the training part" in lines(trained_on=3)
+    assert "1 of 41 images was left out" in lines(unreadable=(Unreadable("x.jpg", "empty"),))
+    assert "3 of 40 images were in the training part" in lines(trained_on=3)
     assert "Nobody knows whether" in lines(trained_on=None)
     assert "chose among weights" in lines(part="validation")
 
@@ -200,7 +200,7 @@ def test_a_missing_keras_is_said() -> None:
 
 def test_markdown_has_every_section_and_escapes_text_of_people_and_files() -> None:
     report = small(FUNCTION, INT8, Sample("edgetpu", 1.0, error="dir/[x](y)|z: broken\nsecond ~~line~~"))
-    bad = (Unreadable("a|b\n<img src=x>.jpg", "is *not* a `picture`\x1b[31m"),)
+    bad = (Unreadable("a|b\n<img src=x>.jpg", "is *not* a `image`\x1b[31m"),)
     data = dataclasses.replace(report.data, unreadable=bad, source="# photos")
     machine = dataclasses.replace(report.machine, cpu_model="A | <b>chip</b>")
     text = render_markdown(dataclasses.replace(report, data=data, machine=machine, command="edge-bench run 'a|b'"))
@@ -208,7 +208,7 @@ def test_markdown_has_every_section_and_escapes_text_of_people_and_files() -> No
     expected = "Latency, Throughput, Camera, Stages, Cold start, Threads, Scores, By label, Where errors moved, Machine"
     assert set(expected.split(", ")) < set(titles)
     assert not {"<img", "<b>", "\x1b", "~~line~~ "} & {part for part in ("<img", "<b>", "\x1b") if part in text}
-    assert r"a\|b &lt;img src=x&gt;.jpg: is \*not\* a \`picture\`" in text
+    assert r"a\|b &lt;img src=x&gt;.jpg: is \*not\* a \`image\`" in text
     assert r"dir/\[x\](y)\|z: broken second \~\~line\~\~" in text
     assert r"edge-bench run 'a\|b'" in text
 

@@ -34,7 +34,7 @@ def test_the_fastest_of_those_that_are_accurate_enough_wins() -> None:
     found = judge(*SAMPLES)
     assert found.variant == "int8"
     assert found.text.startswith("Ship int8 on this machine (Sample chip): 0.5")
-    assert "fastest of the 7 artefacts" in found.text
+    assert "fastest of the 7 artifacts" in found.text
     assert "int8-per-tensor is faster" in found.text
     assert "lost 11.6 points (McNemar p < 0.001)" in found.text
     assert "Not measured, and so not compared: edgetpu." in found.text
@@ -118,7 +118,7 @@ def test_a_keras_that_failed_is_said() -> None:
 def test_where_nothing_is_measured_nothing_is_recommended() -> None:
     found = judge(KERAS, Sample("int8", 0.5, error="the file is broken\nsecond line"))
     assert found.variant is None
-    assert "not one artefact was measured" in found.text
+    assert "not one artifact was measured" in found.text
     assert "int8: the file is broken second line." in found.text
     assert "\n" not in found.text
     assert judge(KERAS).variant is None
@@ -131,18 +131,18 @@ def test_an_invalid_run_is_provisional() -> None:
     assert found.text.startswith("Provisional, because the latencies of this run are not to be quoted: The board was")
 
 
-def test_few_pictures_are_said() -> None:
+def test_few_images_are_said() -> None:
     text = judge(KERAS, Sample("int8", 0.5), images=50, keras_right=48).text
     assert "do not rule out a loss of up to" in text
-    assert "8 pictures say little" in judge(Sample("int8", 0.5), images=8, keras_right=8).text
+    assert "8 images say little" in judge(Sample("int8", 0.5), images=8, keras_right=8).text
     many = judge(KERAS, Sample("int8", 0.5), images=2000, keras_right=1900, calls=2, rounds=4).text
     assert "rule out" not in many
 
 
-def test_an_artefact_slower_than_keras_is_said() -> None:
+def test_an_artifact_slower_than_keras_is_said() -> None:
     text = judge(KERAS, Sample("int8", 8.0)).text
     assert "times as long as Keras as a compiled function" in text
-    assert "only artefact here that is accurate enough" in text
+    assert "only artifact here that is accurate enough" in text
 
 
 def test_trade_offs_are_told() -> None:
@@ -151,7 +151,7 @@ def test_trade_offs_are_told() -> None:
     text = judge(KERAS, fast, light).text
     assert "If size matters more, light takes 0.400 MB" in text
     assert "If memory matters more, light peaks at 50.0 MB instead of 90.0 MB" in text
-    assert "light was right on 2 more pictures" in text
+    assert "light was right on 2 more images" in text
 
 
 def test_a_trade_off_that_takes_ten_times_as_long_is_none() -> None:

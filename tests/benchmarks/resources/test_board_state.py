@@ -163,7 +163,7 @@ def test_each_reason_has_its_own_remedy() -> None:
     assert "cool the board" in heat
 
 
-def test_packages_of_every_runtime_bring_what_prepares_pictures() -> None:
+def test_packages_of_every_runtime_bring_what_prepares_images() -> None:
     for runtime in ("litert 2.3.0", "tflite-runtime", "onnxruntime 1.31.1", "keras 3.15 on tensorflow 2.21"):
         packages = packages_of(runtime)
         assert {"numpy", "click", "edgekit"} < set(packages)

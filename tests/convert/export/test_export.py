@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT
-
 import json
 import os
 import subprocess
@@ -23,6 +21,7 @@ from convert.source.model_source import Loader, read_model
 from edge_runtime.contract import Crop
 from edge_runtime.errors import ModelError, OutputError
 from edge_runtime.strict import from_mapping, to_mapping
+from support.paths import CHECKOUT
 
 SIZE = 12
 RNG = np.random.default_rng(0)
@@ -70,7 +69,7 @@ def models(tmp_path_factory):
 
 
 def job_of(model, labels, work_dir, input_range=InputRange.BYTE, onnx=True, **options):
-    """The job of a model from elsewhere, its pictures in place."""
+    """The job of a model from elsewhere, its images in place."""
     said = ForeignOptions(labels, input_range, Crop.STRETCH, **options)
     np.save(work_dir / CHECK_FILE, IMAGES)
     np.save(work_dir / GOLDEN_INPUT_FILE, IMAGES[:3])
@@ -78,7 +77,7 @@ def job_of(model, labels, work_dir, input_range=InputRange.BYTE, onnx=True, **op
 
 
 def run_tflite(path):
-    """Outputs for every picture, and the names of the operators."""
+    """Outputs for every image, and the names of the operators."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
@@ -86,8 +85,8 @@ def run_tflite(path):
     (image,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
     assert (image["name"], image["dtype"], list(image["shape"])) == ("image", np.uint8, [1, SIZE, SIZE, 3])
     outputs = []
-    for picture in IMAGES:
-        interpreter.set_tensor(image["index"], picture[np.newaxis])
+    for photo in IMAGES:
+        interpreter.set_tensor(image["index"], photo[np.newaxis])
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(answer["index"])[0])
     return np.array(outputs), {item["op_name"] for item in interpreter._get_ops_details()}

@@ -177,7 +177,7 @@ def test_weights_that_do_not_fit_the_chip_are_streamed():
         operators = dense(size)
         found = memory(operators, forecast(operators))
         assert (found.weight_bytes, found.streamed_bytes) == (size, streamed)
-        assert ("every picture" in found.text) == bool(streamed)
+        assert ("every image" in found.text) == bool(streamed)
 
 
 # Whole files

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT
-
 import json
 import struct
 import subprocess
@@ -24,6 +22,7 @@ from convert.testing import Operator, Tensor, build_model
 from convert.tflite_model import read_model
 from edge_runtime.errors import IntegrityError, ModelError, UsageError
 from edge_runtime.tflite.version_table import BUNDLED_CUSTOM, LITERT_LACKS, LITERT_NEWEST, RELEASES
+from support.paths import CHECKOUT
 
 BUILTINS = {name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int) and name != "CUSTOM"}
 NEWEST_ASKED = 16

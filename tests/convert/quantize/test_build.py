@@ -65,13 +65,13 @@ def classifier():
         ("FULLY_CONNECTED", (LABELS,), {"kind": "FullyConnectedOptions"}, 6 * weight(LABELS, 80), weight(LABELS)),
         ("SOFTMAX", (LABELS,), {"kind": "SoftmaxOptions", "beta": 1.0}),
     ]
-    one_picture = [(name, (1, *shape), *rest) for name, shape, *rest in steps]
-    model = unpack_model(build_chain((1, SIDE, SIDE, 3), one_picture))
+    one_image = [(name, (1, *shape), *rest) for name, shape, *rest in steps]
+    model = unpack_model(build_chain((1, SIDE, SIDE, 3), one_image))
     model.signatureDefs = []  # as the converter writes it
     return pack_model(model)
 
 
-def pictures(count, seed):
+def images(count, seed):
     rng = np.random.default_rng(seed)
     return np.clip(rng.integers(0, 200, (count, 1, 1, 3)) + rng.integers(0, 56, (count, SIDE, SIDE, 3)), 0, 255).astype(
         np.uint8
@@ -79,14 +79,14 @@ def pictures(count, seed):
 
 
 DATA = classifier()
-CHECK = pictures(60, seed=1)
+CHECK = images(60, seed=1)
 EXACT = probabilities(DATA, CHECK)
 
 
 def job_in(folder, variants=TFLITE, **choices):
     folder.mkdir(exist_ok=True)
     (folder / BASE_TFLITE).write_bytes(DATA)
-    np.save(folder / REPRESENTATIVE_FILE, pictures(120, seed=0))
+    np.save(folder / REPRESENTATIVE_FILE, images(120, seed=0))
     np.save(folder / CHECK_FILE, CHECK)
     np.save(folder / TRUTH_FILE, EXACT.argmax(axis=1))
     np.save(folder / f"keras-{CHECK_FILE}", EXACT)
@@ -235,11 +235,11 @@ def test_an_old_runtime_gets_a_dense_layer_that_it_knows(all_made, tmp_path):
 def test_every_method_of_calibration_gives_a_model_that_answers(method, tmp_path):
     _, data = make_all(tmp_path, (Variant.INT8,), method=method)
     agreement = (probabilities(data[Variant.INT8], CHECK).argmax(axis=1) == EXACT.argmax(axis=1)).mean()
-    # A moving average over a few pictures is hardly more than the range of the first.
+    # A moving average over a few images is hardly more than the range of the first.
     assert agreement > (0.6 if method is CalibrationMethod.MOVING_AVERAGE else 0.9)
 
 
-def test_int8_by_number_of_pictures_ends_with_all_of_them(tmp_path):
+def test_int8_by_number_of_images_ends_with_all_of_them(tmp_path):
     shop = VariantBuilder(job_in(tmp_path, (Variant.INT8,)))
     points = shop.points()
     assert [point.images for point in points] == [8, 32, 120]

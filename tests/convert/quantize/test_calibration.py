@@ -207,8 +207,8 @@ def dense_model(outputs=2):
     return FloatGraph(chain(CAST, mean, dense))
 
 
-def test_a_dense_layer_sees_one_place_a_picture():
-    # More pictures than are summed up at a time.
+def test_a_dense_layer_sees_one_place_a_image():
+    # More images than are summed up at a time.
     images = RNG.integers(0, 256, (37, HEIGHT, WIDTH, 3), np.uint8)
     seen = observe(dense_model(), images, seed=0)["2/fully_connected"]
     rows = images.mean(axis=(1, 2))
@@ -224,7 +224,7 @@ def large_convolution():
 
 
 def test_of_many_places_a_seeded_choice_is_looked_at(monkeypatch):
-    monkeypatch.setattr(convert.quantize.gptq, "_PLACES_PER_PICTURE", 10)
+    monkeypatch.setattr(convert.quantize.gptq, "_PLACES_PER_IMAGE", 10)
     first, again, other = (observe(large_convolution(), IMAGES, seed)["1/conv_2d"] for seed in (1, 1, 2))
     assert first.places == 10 * len(IMAGES)
     np.testing.assert_array_equal(first.total, again.total)
@@ -239,7 +239,7 @@ def test_a_layer_too_wide_for_a_covariance_still_has_a_mean(monkeypatch):
 
 
 @pytest.mark.parametrize("grey", [0, 77, 255])
-def test_pictures_of_one_grey_give_a_covariance_that_can_be_inverted(grey):
+def test_images_of_one_grey_give_a_covariance_that_can_be_inverted(grey):
     layer = {"stride": (1, 1), "dilation": (1, 1), "padding": VALID}
     first = ("CONV_2D", (1, 5, 4, 32), options_of("Conv2DOptions", layer), as_float(32, 3, 3, 3), as_float(32))
     second = ("CONV_2D", (1, 3, 2, 2), options_of("Conv2DOptions", layer), as_float(2, 3, 3, 32), as_float(2))
@@ -255,8 +255,8 @@ def shifted():
     return FloatGraph(chain(CAST, scaling("ADD", -100.0)))
 
 
-def pictures_of(*pairs):
-    """One picture per pair, with these two grey levels."""
+def images_of(*pairs):
+    """One image per pair, with these two grey levels."""
     images = np.empty((len(pairs), HEIGHT, WIDTH, 3), np.uint8)
     for image, (low, high) in zip(images, pairs, strict=True):
         image[:], image[0, 0] = low, high
@@ -267,13 +267,13 @@ def ranges_of(graph, images, method):
     return ranges(graph, images, measure(graph, images), method)
 
 
-def test_min_max_spans_all_pictures():
-    found = ranges_of(shifted(), pictures_of((40, 50), (90, 210), (120, 130)), CalibrationMethod.MIN_MAX)
+def test_min_max_spans_all_images():
+    found = ranges_of(shifted(), images_of((40, 50), (90, 210), (120, 130)), CalibrationMethod.MIN_MAX)
     assert found == {"0/cast": (40, 210), "1/add": (-60, 110)}
 
 
-def test_the_moving_average_begins_with_the_first_picture_and_moves_by_a_hundredth():
-    found = ranges_of(shifted(), pictures_of((40, 50), (90, 250)), CalibrationMethod.MOVING_AVERAGE)
+def test_the_moving_average_begins_with_the_first_image_and_moves_by_a_hundredth():
+    found = ranges_of(shifted(), images_of((40, 50), (90, 250)), CalibrationMethod.MOVING_AVERAGE)
     assert found["1/add"] == pytest.approx((-60 + 0.01 * 50, -50 + 0.01 * 200))
     rows = np.array([[0.0], [1.0], [1.0]], np.float32)
     assert moving_average(rows) == pytest.approx([0.01 + 0.01 * 0.99])
@@ -297,7 +297,7 @@ def test_least_error_gives_up_a_rare_value_for_many_that_are_small():
 
 
 @pytest.mark.parametrize("method", CalibrationMethod)
-def test_pictures_in_parts_over_cores_give_the_same_as_in_one(method, monkeypatch):
+def test_images_in_parts_over_cores_give_the_same_as_in_one(method, monkeypatch):
     graph, images = dense_model(), RNG.integers(0, 256, (11, HEIGHT, WIDTH, 3), np.uint8)
     found = []
     for cores in (1, 3, 16):
@@ -306,7 +306,7 @@ def test_pictures_in_parts_over_cores_give_the_same_as_in_one(method, monkeypatc
     assert found[0] == found[1] == found[2]
 
 
-def test_measures_of_the_first_pictures_are_those_of_the_first_pictures():
+def test_measures_of_the_first_images_are_those_of_the_first_images():
     graph = dense_model()
     few, cut = measure(graph, IMAGES[:2]), measure(graph, IMAGES).first(2)
     np.testing.assert_array_equal(few.low, cut.low)
@@ -315,7 +315,7 @@ def test_measures_of_the_first_pictures_are_those_of_the_first_pictures():
 
 @pytest.mark.parametrize("method", [CalibrationMethod.PERCENTILE, CalibrationMethod.MSE])
 def test_zero_is_in_a_cut_range_even_where_no_value_is_near_it(method):
-    found = ranges_of(shifted(), pictures_of((10, 20), (30, 40)), method)
+    found = ranges_of(shifted(), images_of((10, 20), (30, 40)), method)
     assert found["0/cast"][0] == 0
     assert 20 < found["0/cast"][1] <= 40
     assert found["1/add"][1] == 0

@@ -18,7 +18,7 @@ from convert.tflite_model import pack_model, unpack_model
 FLOAT32, FLOAT16, INT32, INT8 = 0, 1, 2, 9
 SIDE = 8
 RNG = np.random.default_rng(9)
-# Neighbouring pixels of real pictures are alike; so are these.
+# Neighbouring pixels of real images are alike; so are these.
 IMAGES = np.clip(RNG.integers(20, 200, (40, 1, 1, 3)) + RNG.integers(0, 56, (40, SIDE, SIDE, 3)), 0, 255).astype(
     np.uint8
 )
@@ -191,7 +191,7 @@ def mean_errors(graph, data, inputs, shift=None):
 
 
 def tensor_values(data, name):
-    """The real values of an activation over the pictures."""
+    """The real values of an activation over the images."""
     interpreter = open_interpreter(data, keep_tensors=True)
     detail = next(detail for detail in interpreter.get_tensor_details() if detail["name"] == name)
     scale, zero_point = detail["quantization"]

@@ -17,7 +17,7 @@ from convert.tflite_model import pack_model, unpack_model
 SIDE = 8
 RNG = np.random.default_rng(3)
 IMAGES = RNG.integers(0, 256, (24, SIDE, SIDE, 3), np.uint8)
-# Every grey level occurs in the first two pictures.
+# Every grey level occurs in the first two images.
 IMAGES[0] = np.arange(64, 256).reshape(SIDE, SIDE, 3)
 IMAGES[1] = np.arange(192).reshape(SIDE, SIDE, 3)
 NAMES = operator_names()

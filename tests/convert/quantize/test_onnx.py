@@ -90,8 +90,8 @@ def constants_of(model):
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    """Smooth coloured pictures, uint8 [96, SIZE, SIZE, 3]."""
+def images():
+    """Smooth coloured images, uint8 [96, SIZE, SIZE, 3]."""
     rng = np.random.default_rng(5)
     coarse = rng.integers(0, 256, (96, 4, 4, 3)).repeat(SIZE // 4, axis=1).repeat(SIZE // 4, axis=2)
     return np.clip(coarse + rng.normal(0, 10, coarse.shape), 0, 255).astype(np.uint8)
@@ -103,22 +103,22 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def int8(base, pictures):
+def int8(base, images):
     destination = base.with_name("int8.onnx")
-    quantize_onnx(base, pictures[:48], destination)
+    quantize_onnx(base, images[:48], destination)
     return destination
 
 
-def test_the_interface_stays_and_the_batch_is_still_free(base, int8, pictures):
+def test_the_interface_stays_and_the_batch_is_still_free(base, int8, images):
     before, after = onnx.load(str(base)), onnx.load(str(int8))
     onnx.checker.check_model(after, full_check=True)
     assert after.graph.input == before.graph.input
     assert after.graph.output == before.graph.output
     assert (after.opset_import, after.ir_version) == (before.opset_import, before.ir_version)
-    together = run(int8, pictures[:5])
+    together = run(int8, images[:5])
     assert together.shape == (5, len(TINY_LABELS))
     assert together.dtype == np.float32
-    one_by_one = np.concatenate([run(int8, picture[np.newaxis]) for picture in pictures[:5]])
+    one_by_one = np.concatenate([run(int8, image[np.newaxis]) for image in images[:5]])
     np.testing.assert_allclose(together, one_by_one, atol=1e-6)
 
 
@@ -142,8 +142,8 @@ def test_weights_are_uint8_by_channel_and_so_are_activations(int8):
     assert producers["probabilities"].op_type == "Softmax"
 
 
-def test_int8_answers_as_float32_does(base, int8, pictures):
-    exact, rounded = run(base, pictures), run(int8, pictures)
+def test_int8_answers_as_float32_does(base, int8, images):
+    exact, rounded = run(base, images), run(int8, images)
     assert len(set(exact.argmax(axis=1))) > 1
     assert (exact.argmax(axis=1) == rounded.argmax(axis=1)).mean() >= 0.95
     assert np.abs(exact - rounded).mean() < 0.01
@@ -159,17 +159,17 @@ def bias_of(path, index):
     return constants[pair.input[0]] * steps, steps
 
 
-def test_a_corrected_bias_holds_what_rounding_the_weights_misses(base, int8, pictures, tmp_path):
-    quantize_onnx(base, pictures[:48], tmp_path / "plain.onnx", correct_bias=False)
+def test_a_corrected_bias_holds_what_rounding_the_weights_misses(base, int8, images, tmp_path):
+    quantize_onnx(base, images[:48], tmp_path / "plain.onnx", correct_bias=False)
     (corrected, steps), (plain, _) = bias_of(int8, 1), bias_of(tmp_path / "plain.onnx", 1)
     model = prepared_model(base)
     depthwise = list(layers(model))[1]
-    scales = weight_scales(depthwise, observe(model, pictures[:48], [], CalibrationMethod.MIN_MAX).ranges)
+    scales = weight_scales(depthwise, observe(model, images[:48], [], CalibrationMethod.MIN_MAX).ranges)
     error = (depthwise.weights - rounded_weights(depthwise, scales))[:, 0]
-    # Every picture through the layer, place by place, in place of the mean picture.
+    # Every image through the layer, place by place, in place of the mean image.
     seen = prepared_model(base)
     seen.graph.output.append(next(info for info in seen.graph.value_info if info.name == depthwise.input))
-    inputs = open_session(seen.SerializeToString()).run([depthwise.input], {"image": pictures[:48]})[0]
+    inputs = open_session(seen.SerializeToString()).run([depthwise.input], {"image": images[:48]})[0]
     padded = np.pad(inputs, ((0, 0), (0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
     missed = np.einsum("nchwij,cij->c", windows, error) / (len(inputs) * inputs.shape[2] * inputs.shape[3])
@@ -177,13 +177,13 @@ def test_a_corrected_bias_holds_what_rounding_the_weights_misses(base, int8, pic
     assert np.all(np.abs(corrected - plain - missed) <= 1.01 * steps)
 
 
-def test_a_channel_next_to_nothing_keeps_its_bias(tmp_path, pictures):
+def test_a_channel_next_to_nothing_keeps_its_bias(tmp_path, images):
     # Folded batch normalization leaves such channels; at its own scale the bias would need more than 32 bits.
     stem = np.random.default_rng(2).normal(0, 0.3, (CHANNELS, 3, 3, 3))
     stem[0], stem[1] = 1e-12, 0.0
     base = write_model(tmp_path / "base.onnx", stem=stem, stem_bias=np.full(CHANNELS, 3.0))
-    quantize_onnx(base, pictures, tmp_path / "int8.onnx")
-    assert np.abs(run(base, pictures) - run(tmp_path / "int8.onnx", pictures)).max() < 0.05
+    quantize_onnx(base, images, tmp_path / "int8.onnx")
+    assert np.abs(run(base, images) - run(tmp_path / "int8.onnx", images)).max() < 0.05
     first = next(layers(prepared_model(base)))
     scales = weight_scales(first, {first.input: (-1.0, 1.0)})
     assert np.all(3.0 / (scales * 2 / 255) < 2**31)
@@ -191,32 +191,32 @@ def test_a_channel_next_to_nothing_keeps_its_bias(tmp_path, pictures):
 
 
 @pytest.mark.parametrize("method", CalibrationMethod)
-def test_every_method_gives_ranges_within_what_was_seen(base, pictures, method, tmp_path):
+def test_every_method_gives_ranges_within_what_was_seen(base, images, method, tmp_path):
     model = prepared_model(base)
-    full = observe(model, pictures, [], CalibrationMethod.MIN_MAX).ranges
-    ranges = observe(model, pictures, [], method).ranges
+    full = observe(model, images, [], CalibrationMethod.MIN_MAX).ranges
+    ranges = observe(model, images, [], method).ranges
     assert set(ranges) == set(full)
     for name, (low, high) in ranges.items():
         slack = 0.01 * (full[name][1] - full[name][0])
         assert full[name][0] - slack <= low <= 0.0 <= high <= full[name][1] + slack
-    quantize_onnx(base, pictures, tmp_path / "int8.onnx", method=method)
-    agreement = run(base, pictures).argmax(axis=1) == run(tmp_path / "int8.onnx", pictures).argmax(axis=1)
+    quantize_onnx(base, images, tmp_path / "int8.onnx", method=method)
+    agreement = run(base, images).argmax(axis=1) == run(tmp_path / "int8.onnx", images).argmax(axis=1)
     assert agreement.mean() >= 0.9
 
 
-def test_means_are_those_of_all_pictures(base, pictures):
+def test_means_are_those_of_all_images(base, images):
     model = prepared_model(base)
     first = next(layers(model))
-    mean = observe(model, pictures, [first.input], CalibrationMethod.MIN_MAX).means[first.input]
-    expected = (pictures.mean(axis=0) / 127.5 - 1).transpose(2, 0, 1)[np.newaxis]
+    mean = observe(model, images, [first.input], CalibrationMethod.MIN_MAX).means[first.input]
+    expected = (images.mean(axis=0) / 127.5 - 1).transpose(2, 0, 1)[np.newaxis]
     np.testing.assert_allclose(mean, expected, atol=1e-5)
 
 
-def test_it_is_silent_repeatable_and_without_tensorflow(base, int8, pictures, tmp_path):
-    np.save(tmp_path / "pictures.npy", pictures[:48])
+def test_it_is_silent_repeatable_and_without_tensorflow(base, int8, images, tmp_path):
+    np.save(tmp_path / "pictures.npy", images[:48])
     script = (
         "import sys, numpy as np; from pathlib import Path; from convert.quantize.onnx_int8 import quantize_onnx;"
-        "base, pictures, out = sys.argv[1:]; quantize_onnx(Path(base), np.load(pictures), Path(out));"
+        "base, images, out = sys.argv[1:]; quantize_onnx(Path(base), np.load(images), Path(out));"
         "assert 'tensorflow' not in sys.modules"
     )
     arguments = [sys.executable, "-c", script, base, tmp_path / "pictures.npy", tmp_path / "again.onnx"]
@@ -225,20 +225,20 @@ def test_it_is_silent_repeatable_and_without_tensorflow(base, int8, pictures, tm
     assert (tmp_path / "again.onnx").read_bytes() == int8.read_bytes()
 
 
-def test_what_is_no_model_is_refused_in_a_sentence(tmp_path, pictures):
+def test_what_is_no_model_is_refused_in_a_sentence(tmp_path, images):
     (tmp_path / "base.onnx").write_bytes(b"not a model")
     with pytest.raises(EngineError, match="cannot open the float32 model"):
-        quantize_onnx(tmp_path / "base.onnx", pictures, tmp_path / "int8.onnx")
+        quantize_onnx(tmp_path / "base.onnx", images, tmp_path / "int8.onnx")
     assert not (tmp_path / "int8.onnx").exists()
 
 
-def test_an_embedded_int8_file_is_enough_for_the_device(int8, pictures, tmp_path):
+def test_an_embedded_int8_file_is_enough_for_the_device(int8, images, tmp_path):
     path = tmp_path / "tiny.onnx"
     path.write_bytes(int8.read_bytes())
     metadata.embed_onnx(path, tiny_manifest(SIZE))
     with Classifier(path) as classifier:
         assert classifier.labels == TINY_LABELS
-        np.testing.assert_allclose(classifier.probabilities(pictures[0]), run(int8, pictures[:1])[0], atol=1e-6)
+        np.testing.assert_allclose(classifier.probabilities(images[0]), run(int8, images[:1])[0], atol=1e-6)
 
 
 def test_metadata_is_what_the_specification_says(base, tmp_path):

@@ -21,7 +21,7 @@ from convert.testing import Operator, Tensor, build_model
 from convert.tflite_model import pack_model, unpack_model
 from edge_runtime.contract import Head, OutputSpec, Variant
 
-PICTURES = np.zeros((4, 2, 2, 3), np.uint8)
+IMAGES = np.zeros((4, 2, 2, 3), np.uint8)
 NAMES = [f"op{number:02d}" for number in range(16)]
 CAST = {"kind": "CastOptions", "inDataType": 3, "outDataType": 0}
 
@@ -57,7 +57,7 @@ class MadeUp:
         return Step(description, 0.5, 0.5, len(data), 1.0, passed)
 
     def repair(self, seconds=1e9, **choices):
-        return repair(self.graph, self.build, self, PICTURES, seconds, **choices)
+        return repair(self.graph, self.build, self, IMAGES, seconds, **choices)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def falling(*names):
 
 def test_operators_are_ranked_by_the_harm_that_each_does_alone(made_up):
     fake = made_up(falling("op07", "op03", "op11"), ())
-    ranked = rank(fake.graph, fake.build, PICTURES, deadline=1.0)
+    ranked = rank(fake.graph, fake.build, IMAGES, deadline=1.0)
     assert ranked[:3] == ["op07", "op03", "op11"]
     assert sorted(ranked) == NAMES  # the cast is not among them
     # Each model had one operator in integers.

@@ -31,13 +31,13 @@ def record() -> ConversionRecord:
     return sample_record(left_out=(LeftOut("edgetpu", "no edgetpu_compiler on PATH"),))
 
 
-def pictures(count: int, side: int = 24) -> np.ndarray:
+def photos(count: int, side: int = 24) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
 def page_of(record: ConversionRecord, names: list[str] | None = None) -> str:
     count = record.check_images
-    return render_page(record, pictures(count), names or [f"cat/{index}.jpg" for index in range(count)])
+    return render_page(record, photos(count), names or [f"cat/{index}.jpg" for index in range(count)])
 
 
 def text_of(page: str) -> str:
@@ -83,7 +83,7 @@ def test_the_page_is_complete_needs_nothing_else_and_is_the_same_each_time(recor
         "Variants",
         "Size, latency and accuracy",
         "What was done to the integer variants",
-        "Accuracy against number of calibration pictures",
+        "Accuracy against number of calibration images",
         "Changed answers",
         "Calibration",
         "Made with",
@@ -127,8 +127,8 @@ def test_every_figure_of_a_variant_is_in_its_row(record: ConversionRecord) -> No
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_it_says_where_the_pictures_are_too_few(record: ConversionRecord) -> None:
-    unsure = "passed, but 400 pictures are too few to rule out that more than the allowed 1 would be lost on others."
+def test_it_says_where_the_images_are_too_few(record: ConversionRecord) -> None:
+    unsure = "passed, but 400 images are too few to rule out that more than the allowed 1 would be lost on others."
     assert f"int8 and onnx-int8 {unsure}" in text_of(page_of(record))
     assert "too few" not in text_of(page_of(replace(record, max_drop_points=5.0)))
 
@@ -174,8 +174,8 @@ def test_flips_are_counted_and_shown() -> None:
 def test_without_flips_calibration_or_variants_the_page_says_so() -> None:
     same = replace(sample_record(variants=(Variant.FLOAT32,)), calibration=None)
     text = text_of(page_of(same))
-    assert "Every artefact answered every picture as Keras did." in text
-    assert "calibration pictures" not in text
+    assert "Every artifact answered every image as Keras did." in text
+    assert "calibration images" not in text
     nothing = replace(same, variants=(), left_out=(LeftOut("int8", "the converter failed"),))
     text = text_of(page_of(nothing))
     assert "There is nothing to take" in text
@@ -202,12 +202,12 @@ def test_a_page_of_one_variant_that_was_not_timed_has_no_plot_of_latency(latency
     assert ("–" in text_table(record)) == (not latency_ms)
 
 
-# Pictures
+# Images
 
 
-def test_pictures_are_small_and_the_variants_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_small_and_the_variants_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     record = sample_record(images=400, variants=(Variant.INT8_PER_TENSOR, Variant.ONNX_INT8))
-    images = pictures(400, 320)
+    images = photos(400, 320)
     names = [str(index) for index in range(400)]
     many, few = flip_tiles(record, images, names)
     assert len(many) == page.MAX_TILES
@@ -259,7 +259,7 @@ def test_a_change_has_a_sign_unless_it_is_none(value: float, expected: str) -> N
     assert wording.signed(value) == expected
 
 
-def test_why_an_artefact_failed() -> None:
+def test_why_an_artifact_failed() -> None:
     record = sample_record(variants=(Variant.FLOAT32, Variant.INT8_PER_TENSOR))
     float32, int8 = record.variants
     assert wording.failure(float32) == ""

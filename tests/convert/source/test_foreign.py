@@ -158,7 +158,7 @@ def test_a_first_layer_that_widens_the_range_is_only_noted(tmp_path, said):
         (classifier(shape=(None, 8, 8, 1)), r"last axis of 3 for --color rgb, got \[\?, 8, 8, 1\]; say --color gray"),
         (classifier(shape=(None, 8, 8, 4)), r"last axis of 3 for --color rgb, got \[\?, 8, 8, 4\]"),
         (classifier(shape=(None, 3, 8, 8)), r"expected channels last.*got channels first in \[\?, 3, 8, 8\]"),
-        (classifier(shape=(None, 128)), r"expected a model of pictures.*got \[\?, 128\]"),
+        (classifier(shape=(None, 128)), r"expected a model of images.*got \[\?, 128\]"),
         (classifier(shape=(1, 8, 8, 3)), r"expected an open batch size, got \[1, 8, 8, 3\]"),
         (classifier(shape=(None, None, None, 3)), r"input size is open \(\[\?, \?, \?, 3\]\); say --image-size"),
         (classifier(units=5), "m.h5 expects 5 labels, one per output, got 3"),
@@ -173,7 +173,7 @@ def test_a_first_layer_that_widens_the_range_is_only_noted(tmp_path, said):
         ([1, 2], "expected a configuration with a table of layers"),
     ],
 )
-def test_what_is_no_classifier_of_pictures_is_one_sentence(tmp_path, said, config, message):
+def test_what_is_no_classifier_of_images_is_one_sentence(tmp_path, said, config, message):
     with pytest.raises((ModelError, UsageError), match=message) as error:
         read_model(write_hdf5(tmp_path / "m.h5", config), said)
     assert "\n" not in str(error.value)
@@ -272,7 +272,7 @@ def test_damaged_files_are_one_sentence(tmp_path, said, write, kind):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("photo.h5", b"\xff\xd8\xff\xe0" + b"x" * 100, "got a JPEG picture"),
+        ("photo.h5", b"\xff\xd8\xff\xe0" + b"x" * 100, "got a JPEG image"),
         ("notes.keras", b"my notes\n", "got a text file"),
         ("empty.h5", b"", "got an empty file"),
         ("model.tflite", b"\x1c\0\0\0TFL3" + b"\0" * 50, "got a TFLite model, which is converted already"),

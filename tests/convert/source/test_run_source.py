@@ -1,4 +1,4 @@
-"""A run directory as the source of a conversion, and which pictures calibrate and check it."""
+"""A run directory as the source of a conversion, and which images calibrate and check it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_classes_take_turns_until_one_runs_out(sizes, count, seed):
     assert chosen == stratified(samples, count, seed)
     counts = Counter(sample.label for sample in chosen)
     for label, size in enumerate(sizes):
-        # No class is behind another by more than one, unless it has no more pictures.
+        # No class is behind another by more than one, unless it has no more images.
         assert counts[f"class{label}"] >= min(size, max(counts.values()) - 1)
 
 
@@ -112,31 +112,31 @@ def test_code_in_a_run_directory_is_refused_too(small_run, tmp_path):
 
 
 def test_calibration_comes_from_training_and_checks_from_validation(source, small_run):
-    pictures = choose_images(source, small_run, None, 10, None)
-    assert len(pictures.representative) == 10
-    assert Counter(sample.label for sample in pictures.representative) == {"blue": 5, "red": 5}
-    assert {sample.split for sample in pictures.representative} == {Split.TRAIN}
-    assert {sample.split for sample in (*pictures.check, *pictures.golden)} == {Split.VALIDATION}
-    assert len(pictures.golden) <= 8
-    assert pictures.seed == source.manifest.training.seed
+    images = choose_images(source, small_run, None, 10, None)
+    assert len(images.representative) == 10
+    assert Counter(sample.label for sample in images.representative) == {"blue": 5, "red": 5}
+    assert {sample.split for sample in images.representative} == {Split.TRAIN}
+    assert {sample.split for sample in (*images.check, *images.golden)} == {Split.VALIDATION}
+    assert len(images.golden) <= 8
+    assert images.seed == source.manifest.training.seed
     other = choose_images(source, small_run, None, 10, 12345)
     assert other.seed == 12345
-    assert set(other.representative) != set(pictures.representative)
-    assert other.check == pictures.check
+    assert set(other.representative) != set(images.representative)
+    assert other.check == images.check
 
 
-def test_other_pictures_take_their_place_when_named(source, small_run, colored_pictures):
-    pictures = choose_images(source, small_run, str(colored_pictures), 7, None)
-    assert len(pictures.representative) == 7
-    assert len(pictures.check) == 60
+def test_other_images_take_their_place_when_named(source, small_run, colored_images):
+    images = choose_images(source, small_run, str(colored_images), 7, None)
+    assert len(images.representative) == 7
+    assert len(images.check) == 60
 
 
-def test_pictures_labelled_by_index_get_the_models_labels(source, small_run, tmp_path):
+def test_images_labelled_by_index_get_the_models_labels(source, small_run, tmp_path):
     for name in ("a", "b", "c"):
         (tmp_path / f"{name}.bin").write_bytes(bytes(32 * 32 * 3))
     (tmp_path / "y_labels.csv").write_text("a.bin,2,1\nb.bin,2,0\nc.bin,2,1\n")
-    pictures = choose_images(source, small_run, str(tmp_path), 7, None)
-    assert [(sample.path.name, sample.label) for sample in pictures.check] == [
+    images = choose_images(source, small_run, str(tmp_path), 7, None)
+    assert [(sample.path.name, sample.label) for sample in images.check] == [
         ("b.bin", "blue"),
         ("a.bin", "red"),
         ("c.bin", "red"),
@@ -151,15 +151,15 @@ def test_labels_that_the_model_does_not_know_are_named(source, small_run, tmp_pa
         choose_images(source, small_run, str(tmp_path), 10, None)
 
 
-def test_pictures_that_are_gone_or_none_are_said(source, small_run, tmp_path):
-    with pytest.raises(UsageError, match=r"has no pictures of its own; say --calibration"):
+def test_images_that_are_gone_or_none_are_said(source, small_run, tmp_path):
+    with pytest.raises(UsageError, match=r"has no images of its own; say --calibration"):
         choose_images(source, tmp_path, None, 10, None)
     header = (small_run / "split.csv").read_text().splitlines()[0]
     (tmp_path / "split.csv").write_text(f"{header}\n")
-    with pytest.raises(DatasetError, match="expected labelled pictures to calibrate and check with, got none"):
+    with pytest.raises(DatasetError, match="expected labelled images to calibrate and check with, got none"):
         choose_images(source, tmp_path, None, 10, None)
-    (tmp_path / "split.csv").write_text(f"{header}\n/no/such/picture.png,{'0' * 64},red,train\n")
-    with pytest.raises(DatasetError, match=r"pictures are not here.*--calibration"):
+    (tmp_path / "split.csv").write_text(f"{header}\n/no/such/image.png,{'0' * 64},red,train\n")
+    with pytest.raises(DatasetError, match=r"images are not here.*--calibration"):
         choose_images(source, tmp_path, None, 10, None)
 
 

@@ -123,7 +123,7 @@ def folders(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("*/*.jpg"))
 
 
-def test_pictures_of_the_chosen_kind_are_saved(rows: Callable[..., list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_images_of_the_chosen_kind_are_saved(rows: Callable[..., list[dict[str, Any]]], tmp_path: Path) -> None:
     plain = ("--smooth", "none", *NO_PAUSE, "--save-interval", "0")
     rows(*plain, "--save-frames", tmp_path / "events")
     assert folders(tmp_path / "events") == ["blue", "green", "red"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT
-
 import contextlib
 import http.server
 import importlib.util
@@ -28,6 +26,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.testing.cameras import STREAM_HEAD, FakeHttpCamera, Send, stream_part
+from support.paths import CHECKOUT
 
 pytestmark = [
     pytest.mark.slow,  # tens of seconds of waiting for deadlines to pass
@@ -40,7 +39,7 @@ needs_broker = pytest.mark.skipif(
     MOSQUITTO is None or importlib.util.find_spec("paho") is None,
     reason="mosquitto (apt install mosquitto) or paho-mqtt (extra mqtt) is not installed",
 )
-PICTURES = [
+IMAGES = [
     stream_part(cv2.imencode(".jpg", np.full((48, 64, 3), bgr, np.uint8))[1].tobytes())
     for bgr in ((20, 20, 200), (20, 200, 20))
 ]
@@ -56,7 +55,7 @@ def wait_for(condition: Callable[[], Any], what: str) -> None:
 def show(send: Send, frames: float) -> None:
     """Half a second of red, half a second of green, and so on, at 20 frames a second."""
     for number in itertools.takewhile(lambda number: number < frames, itertools.count()):
-        send(PICTURES[number // 10 % 2])
+        send(IMAGES[number // 10 % 2])
         time.sleep(0.05)
 
 
@@ -129,7 +128,7 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def pictures(folder: Path) -> list[Path]:
+def images(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*/*.jpg") if not path.name.startswith(".")]
 
 
@@ -219,8 +218,8 @@ def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(
     assert states[-1] == "connected"
     written = sum("decision" in record for record in records(output))
     assert events <= written
-    assert len(pictures(saved)) >= events - 1  # a decision may come from a frame that says something else
-    for path in pictures(saved):
+    assert len(images(saved)) >= events - 1  # a decision may come from a frame that says something else
+    for path in images(saved):
         assert cv2.imread(str(path)) is not None
     posted = [body for body in receiver.got if body.get("decision", {}).get("event")]
     assert events <= len(posted) <= written
@@ -280,14 +279,14 @@ def test_a_full_disk_is_told_and_over_when_there_is_room_again(
         FakeHttpCamera(steady) as camera,
         Run(tmp_path, tiny_bundle, "--source", camera.url, "--output", output, "--save-frames", saved) as run,
     ):
-        wait_for(lambda: output.exists() and pictures(saved), "a row and a picture")
+        wait_for(lambda: output.exists() and images(saved), "a row and an image")
         filler = fill(small_disk)
         wait_for(lambda: run.problem("output") == "No space left on device", "the full disk to be told of the rows")
-        wait_for(lambda: "100 MB of disk would be left" in (run.problem("save-frames") or ""), "... of the pictures")
+        wait_for(lambda: "100 MB of disk would be left" in (run.problem("save-frames") or ""), "... of the images")
         run.goes_on()
         filler.unlink()
         wait_for(lambda: not run.problem("output") and not run.problem("save-frames"), "both to go on")
-        wait_for(lambda: pictures(saved), "a new picture")
+        wait_for(lambda: images(saved), "a new image")
         said = run.stop()
         assert re.search(r"warning: output: [0-9]+ results? not passed on\n", said)
         assert records(output)[-1]["decision"]["event"]
@@ -309,8 +308,8 @@ def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path: Path, tiny_bundl
     ):
         for year_s in (400 * 86400, -400 * 86400):
             offset.write_text(str(year_s))
-            before, had = run.state(), len(pictures(saved))
-            wait_for(lambda had=had: len(pictures(saved)) > had + 1, "pictures with another date")
+            before, had = run.state(), len(images(saved))
+            wait_for(lambda had=had: len(images(saved)) > had + 1, "images with another date")
             run.goes_on()
             after = run.state()
             assert after["event_count"] > before["event_count"]
@@ -319,11 +318,11 @@ def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path: Path, tiny_bundl
             assert 0 < after["uptime_s"] - before["uptime_s"] < 2 * PATIENCE_S
         assert run.state()["reconnects"] == 0
         run.stop()
-    years = {path.name[:4] for path in pictures(saved)}
+    years = {path.name[:4] for path in images(saved)}
     assert len(years) >= 2, years
 
 
-def test_a_camera_that_comes_late_with_damaged_pictures_of_many_sizes(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_a_camera_that_comes_late_with_damaged_images_of_many_sizes(tmp_path: Path, tiny_bundle: Path) -> None:
     def script(_number: int, _request: bytes, send: Send) -> None:
         send(STREAM_HEAD)
         for size in itertools.cycle((64, 1920, 8, 640)):
@@ -342,7 +341,7 @@ def test_a_camera_that_comes_late_with_damaged_pictures_of_many_sizes(tmp_path: 
         arguments = ["--wait", "--save-frames", saved, "--save", "both", "--threshold", "0.9", "--save-interval", "0"]
         with Run(tmp_path, tiny_bundle, "--source", url, *arguments) as run:
             late.join()
-            wait_for(lambda: len({cv2.imread(str(path)).shape for path in pictures(saved)}) == 4, "all four sizes")
+            wait_for(lambda: len({cv2.imread(str(path)).shape for path in images(saved)}) == 4, "all four sizes")
             assert run.state()["reconnects"] == 0
             run.stop()
 
@@ -366,7 +365,7 @@ def test_killed_in_the_middle_it_goes_on_with_the_same_file(tmp_path: Path, tiny
             run.goes_on()
             run.stop()
     assert [record["state"] for record in records(output) if "state" in record] == ["connected"] * 3
-    assert pictures(saved)
+    assert images(saved)
     assert not list(saved.glob("*/.*partial"))
 
 

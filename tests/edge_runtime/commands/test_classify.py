@@ -36,12 +36,12 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two good pictures, and one that is text."""
+    """Two good images, and one that is text."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for name, color_rgb in (("a_red.png", RED), ("c_blue.jpg", BLUE)):
         assert cv2.imwrite(str(folder / name), np.full((20, 30, 3), color_rgb[::-1], np.uint8))
-    (folder / "b_text.jpg").write_text("this is no picture", encoding="utf-8")
+    (folder / "b_text.jpg").write_text("this is no image", encoding="utf-8")
     return folder
 
 
@@ -67,7 +67,7 @@ def test_one_photo_loads_no_training_library_and_no_pool(tiny_bundle: Path, phot
     assert not modules & {"tensorflow", "keras", "jax", "onnx", "tf2onnx", "onnxruntime"}
     assert not modules & {"concurrent.futures", "logging", "asyncio", "unittest", "tempfile"}
     # LiteRT's notice about its delegate does not reach the user, our own summary does.
-    assert done.stderr.startswith("1 picture in ")
+    assert done.stderr.startswith("1 image in ")
 
 
 def test_table_lists_every_input_and_sums_up(edge_run: Run, tiny_bundle: Path, photos: Path) -> None:
@@ -78,7 +78,7 @@ def test_table_lists_every_input_and_sums_up(edge_run: Run, tiny_bundle: Path, p
     assert [row.split()[1] for row in rows] == ["red", "error:", "blue", "error:"]
     assert rows[0].split()[2] == "0.781"
     assert "no such file" in rows[3]
-    assert err.startswith("4 pictures in ")
+    assert err.startswith("4 images in ")
     assert err.endswith(", 2 failed\n")
 
 
@@ -104,7 +104,7 @@ def test_all_good_is_0_and_none_good_is_3(edge_run: Run, tiny_bundle: Path, phot
     assert (code, len(out.splitlines())) == (3, 1)
 
 
-def test_paths_without_any_picture_are_one_sentence(edge_run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_paths_without_any_image_are_one_sentence(edge_run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     code, out, err = edge_run("classify", tiny_bundle, tmp_path / "none")
     assert (code, out, err) == (3, "", f"error: {tmp_path / 'none'}: no such file or folder\n")
@@ -112,7 +112,7 @@ def test_paths_without_any_picture_are_one_sentence(edge_run: Run, tiny_bundle: 
         "classify", tiny_bundle, tmp_path / "empty", *(tmp_path / str(number) for number in range(5))
     )
     assert (code, out, err.count("\n")) == (3, "", 1)
-    assert "holds no pictures" in err
+    assert "holds no images" in err
     assert err.endswith("; and 3 more\n")
 
 
@@ -151,13 +151,13 @@ def test_a_foreign_model_says_what_it_needs(edge_run: Run, photos: Path, tmp_pat
     model = write_tiny_model(tmp_path / "foreign.tflite", with_manifest=False)
     labels = tmp_path / "labels.txt"
     labels.write_text("rouge\nvert\nbleu\n", encoding="utf-8")
-    picture = photos / "c_blue.jpg"
-    assert edge_run("classify", model, picture)[0] == 2
-    assert "--labels" in edge_run("classify", model, picture, "--crop", "stretch")[2]
-    code, out, _ = edge_run("classify", model, picture, "--crop", "stretch", "--labels", labels, "--format", "jsonl")
+    image = photos / "c_blue.jpg"
+    assert edge_run("classify", model, image)[0] == 2
+    assert "--labels" in edge_run("classify", model, image, "--crop", "stretch")[2]
+    code, out, _ = edge_run("classify", model, image, "--crop", "stretch", "--labels", labels, "--format", "jsonl")
     assert (code, json.loads(out)["label"]) == (0, "bleu")
     labels.write_text("rouge\nvert\n", encoding="utf-8")
-    code, _, err = edge_run("classify", model, picture, "--crop", "stretch", "--labels", labels)
+    code, _, err = edge_run("classify", model, image, "--crop", "stretch", "--labels", labels)
     assert (code, "2 labels need 2 outputs, but the model has 3" in err) == (4, True)
 
 
@@ -167,7 +167,7 @@ def test_output_is_a_file_whose_name_says_the_format(
     output = tmp_path / "new" / "rows.csv"
     code, out, err = edge_run("classify", tiny_bundle, photos, "--output", output)
     assert (code, out) == (1, "")
-    assert err.startswith(f"{output}: 3 pictures in ")
+    assert err.startswith(f"{output}: 3 images in ")
     before = output.read_bytes()
     assert len(list(csv.DictReader(io.StringIO(before.decode())))) == 3
     code, _, err = edge_run("classify", tiny_bundle, photos, "--output", output)
@@ -221,7 +221,7 @@ def test_a_stopped_run_leaves_the_old_output(
     output = tmp_path / "out" / "rows.jsonl"
     output.parent.mkdir()
     output.write_text("old\n", encoding="utf-8")
-    # A pipe as last picture: the run waits for its end, with rows written and more to come.
+    # A pipe as last image: the run waits for its end, with rows written and more to come.
     os.mkfifo(tmp_path / "endless.jpg")
     program = [*EDGE_RUN, "classify", tiny_bundle, photos, tmp_path / "endless.jpg", "--workers", "1"]
     process = subprocess.Popen([*program, "--output", output, "--overwrite"], stderr=subprocess.PIPE)
@@ -234,7 +234,7 @@ def test_a_stopped_run_leaves_the_old_output(
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130
-        assert "3 pictures in" in err
+        assert "3 images in" in err
         assert err.rstrip("\n").endswith(", interrupted")
         assert list(output.parent.iterdir()) == [output]
 

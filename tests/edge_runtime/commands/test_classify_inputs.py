@@ -1,4 +1,4 @@
-"""Where ``edge-run classify`` finds its pictures, and what it shows on the way."""
+"""Where ``edge-run classify`` finds its images, and what it shows on the way."""
 
 from __future__ import annotations
 
@@ -121,14 +121,14 @@ def test_a_terminal_sees_a_bar_with_count_and_rate(tiny_bundle: Path, photos: Pa
     code, shown = run_on_terminal(command)
     assert code == 0
     assert "60/60" in shown
-    assert "/s" in shown.partition("60 pictures in ")[0]
+    assert "/s" in shown.partition("60 images in ")[0]
     listed = tmp_path / "list.txt"
     listed.write_text(f"{photos}\n", encoding="utf-8")
     code, shown = run_on_terminal(
         [*EDGE_RUN, "classify", tiny_bundle, "--list", listed, "--output", tmp_path / "of_list.csv"]
     )
     assert code == 0
-    assert "3 pictures in " in shown
+    assert "3 images in " in shown
 
 
 def test_a_bar_is_drawn_seldom_and_loses_nothing() -> None:

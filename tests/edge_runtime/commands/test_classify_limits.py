@@ -1,4 +1,4 @@
-"""Bad pictures in a folder: classified or one clear error each, and never much memory, whatever they claim."""
+"""Bad images in a folder: classified or one clear error each, and never much memory, whatever they claim."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from edge_runtime.preprocess import MAX_PIXELS
 
 MOST_MIB = 200
-# Classifies a folder, then prints to standard error how many MiB its memory grew beyond that of one small picture.
+# Classifies a folder, then prints to standard error how many MiB its memory grew beyond that of one small image.
 MEASURED = """
 import sys
 from pathlib import Path
@@ -46,7 +46,7 @@ def classify_measured(model: Path, folder: Path, tmp_path: Path) -> tuple[int, d
     return done.returncode, {Path(record["source"]).name: record for record in records}, float(done.stderr.split()[-1])
 
 
-def test_awkward_pictures_are_classified_or_one_error_each(
+def test_awkward_images_are_classified_or_one_error_each(
     tiny_bundle: Path, real_data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = real_data("awkward_images")
@@ -117,15 +117,15 @@ def test_what_claims_to_be_huge_is_refused_before_it_is_decoded(
     ("suffix", "channels", "dtype"),
     [(".jpg", 3, np.uint8), (".png", 3, np.uint8), (".png", 4, np.uint8), (".png", 4, np.uint16)],
 )
-def test_the_largest_picture_that_is_taken_stays_within_200_mb(tmp_path: Path, suffix: str, channels: int, dtype: type):
+def test_the_largest_image_that_is_taken_stays_within_200_mb(tmp_path: Path, suffix: str, channels: int, dtype: type):
     # A file of few bytes that unpacks to the limit; what it takes is read in a process of its own.
     side_px = int((MAX_PIXELS * 3 / max(3, channels * np.dtype(dtype).itemsize)) ** 0.5)
-    picture = tmp_path / f"large{suffix}"
-    cv2.imwrite(str(picture), np.full((side_px, side_px, channels), 100, dtype))
+    image = tmp_path / f"large{suffix}"
+    cv2.imwrite(str(image), np.full((side_px, side_px, channels), 100, dtype))
     probe = (
         "import sys; from pathlib import Path; from edge_runtime.preprocess import load_image\n"
         "def peak(): return int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])\n"
         "before = peak(); load_image(Path(sys.argv[1])); print((peak() - before) * 1024)"
     )
-    done = subprocess.run([sys.executable, "-c", probe, picture], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", probe, image], capture_output=True, text=True, check=True)
     assert side_px**2 * 3 < int(done.stdout) < 205e6

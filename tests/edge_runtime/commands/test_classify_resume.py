@@ -1,4 +1,4 @@
-"""``--skip-done``: killed at any moment and started again, every picture has exactly one row."""
+"""``--skip-done``: killed at any moment and started again, every image has exactly one row."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ COUNT = 250
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough pictures that a kill comes in mid-run; one is text, and one has a name that must be escaped."""
+    """Enough images that a kill comes in mid-run; one is text, and one has a name that must be escaped."""
     folder = tmp_path_factory.mktemp("many")
-    picture = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8))[1].tobytes()
+    image = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8))[1].tobytes()
     for number in range(COUNT):
-        (folder / f"{number:03}.png").write_bytes(picture)
-    (folder / "007.png").write_text("no picture")
+        (folder / f"{number:03}.png").write_bytes(image)
+    (folder / "007.png").write_text("no image")
     (folder / "009.png").rename(folder / os.fsdecode(b'odd \xff\n,".png'))
     return folder
 
@@ -48,7 +48,7 @@ def lines_of(output: Path) -> int:
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
-def test_killed_again_and_again_every_picture_has_one_row(
+def test_killed_again_and_again_every_image_has_one_row(
     tiny_bundle: Path, many: Path, tmp_path: Path, name: str
 ) -> None:
     output = tmp_path / name
@@ -79,22 +79,22 @@ def test_killed_again_and_again_every_picture_has_one_row(
 
 def test_all_done_is_no_error_and_changes_nothing(edge_run: Run, tiny_bundle: Path, many: Path, tmp_path: Path) -> None:
     output = tmp_path / "rows.jsonl"
-    pictures = [many / f"{number:03}.png" for number in (6, 7, 8)]
-    arguments = ("classify", tiny_bundle, *pictures, "--output", output, "--skip-done")
+    images = [many / f"{number:03}.png" for number in (6, 7, 8)]
+    arguments = ("classify", tiny_bundle, *images, "--output", output, "--skip-done")
     code, _, err = edge_run(*arguments)
     assert (code, ", 1 failed" in err) == (1, True)
     before = output.read_bytes()
     code, _, err = edge_run(*arguments)
     assert code == 0
-    assert err.startswith(f"{output}: 0 pictures in ")
+    assert err.startswith(f"{output}: 0 images in ")
     assert err.endswith(", 3 done before\n")
     assert output.read_bytes() == before
     code, _, err = edge_run(*arguments, "--retry-failed")
     assert (code, err.endswith(", 1 failed, 2 done before\n")) == (1, True)
-    assert sources_of(output) == [*(str(path) for path in pictures), str(pictures[1])]
+    assert sources_of(output) == [*(str(path) for path in images), str(images[1])]
 
 
-def test_a_picture_given_twice_has_one_row(edge_run: Run, tiny_bundle: Path, many: Path, tmp_path: Path) -> None:
+def test_a_image_given_twice_has_one_row(edge_run: Run, tiny_bundle: Path, many: Path, tmp_path: Path) -> None:
     output = tmp_path / "rows.jsonl"
     path = many / "001.png"
     assert edge_run("classify", tiny_bundle, path, path, path, "--output", output, "--skip-done")[0] == 0

@@ -77,7 +77,7 @@ def look(path: Path, means: Means | None = None) -> tuple[dict[str, Finding], Me
 def test_a_good_bundle_is_replayed_timed_and_remembered(bundle: Path) -> None:
     found, measured = look(bundle)
     assert {finding.level for finding in found.values()} == {Level.OK}
-    assert "6 golden pictures as in its conversion, bit for bit" in found["float32"].found
+    assert "6 golden images as in its conversion, bit for bit" in found["float32"].found
     assert "within 0.001 of Keras, as in its conversion" in found["int8"].found
     assert set(measured.latency_ms) == {Variant.FLOAT32, Variant.INT8}
     model = find_model(bundle)

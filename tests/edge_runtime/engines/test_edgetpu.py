@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from support.paths import PROGRAMS
-
 import hashlib
 import shutil
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,6 +17,7 @@ from edge_runtime.engines.edgetpu import LIBRARY_VARIABLE, is_library_there
 from edge_runtime.errors import EngineError, UsageError
 from edge_runtime.model.bundle import Foreign, find_model, read_bundle_manifest
 from edge_runtime.testing import write_tiny_bundle
+from support.paths import PROGRAMS
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +99,7 @@ def test_without_a_delegate_the_processor_is_the_default(bundle, edge_run):
     with pytest.raises(EngineError, match="compiled for the Edge TPU"):
         Classifier(bundle, engine="edgetpu:usb")
     code, out, err = edge_run("classify", bundle, bundle, "--engine", "edgetpu")
-    assert (code, out) == (3, "")  # no picture there
+    assert (code, out) == (3, "")  # no image there
     cv2.imwrite(str(bundle / "photo.png"), PICTURE)
     code, out, err = edge_run("classify", bundle, bundle / "photo.png", "--engine", "edgetpu")
     assert (code, out, err.count("\n")) == (5, "", 1)
@@ -134,11 +132,11 @@ def test_an_edge_tpu_that_fails_gives_way_to_the_processor_and_says_so(bundle, m
     for wish in ({"variant": "edgetpu"}, {"engine": "edgetpu"}):
         with pytest.raises(EngineError, match="no device found"):
             Classifier(bundle, **wish)
-    pictures = bundle / "pictures"
-    pictures.mkdir()
+    images = bundle / "pictures"
+    images.mkdir()
     for number in range(6):
-        cv2.imwrite(str(pictures / f"{number}.png"), PICTURE)
-    code, out, err = edge_run("classify", bundle, pictures, "--format", "jsonl", "--workers", "2")
+        cv2.imwrite(str(images / f"{number}.png"), PICTURE)
+    code, out, err = edge_run("classify", bundle, images, "--format", "jsonl", "--workers", "2")
     assert (code, len(out.splitlines()), err.count("on the processor instead")) == (0, 6, 1)
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from support.paths import CHECKOUT
-
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-
 
 REPLAY = """
 import json, sys, numpy as np
@@ -40,9 +37,9 @@ def test_the_artifacts_open_and_give_about_what_litert_gives(replayed, small_bun
         assert np.abs(np.array(replayed[variant]["outputs"]) - golden[variant]).max() <= tolerance
 
 
-def test_classify_runs_on_it(tflite_python, small_bundle, colored_pictures):
+def test_classify_runs_on_it(tflite_python, small_bundle, colored_images):
     arguments = ["--engine", "tflite-runtime", "--format", "jsonl", "--variant", "int8"]
-    done = tflite_python("-m", "edge_runtime.cli", "classify", small_bundle, colored_pictures, *arguments)
+    done = tflite_python("-m", "edge_runtime.cli", "classify", small_bundle, colored_images, *arguments)
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(records) == 60

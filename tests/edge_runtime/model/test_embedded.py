@@ -194,7 +194,7 @@ def test_labels_that_are_not_the_models_are_refused(tmp_path):
         ((1, 4, 4, 3), "int32", "expected tensors of uint8, int8"),
     ],
 )
-def test_what_is_no_picture_is_refused(tmp_path, shape, dtype, words):
+def test_what_is_no_image_is_refused(tmp_path, shape, dtype, words):
     path = tmp_path / "m.tflite"
     tensors = [
         Tensor("image", shape, dtype, None),
@@ -240,5 +240,5 @@ def test_float_and_int8_models_from_elsewhere_are_as_right_as_published(name, re
     with Classifier(folder / name, foreign=foreign) as classifier:
         answers = [classifier.classify(table_file.with_name(row[0]))[0].label for row in rows]
     right = [answer == f"class{row[2]}" for answer, row in zip(answers, rows, strict=True)]
-    # 85.5 % and 85.0 % of these 200 pictures.
+    # 85.5 % and 85.0 % of these 200 images.
     assert np.mean(right) == pytest.approx(0.85, abs=0.01)

@@ -19,8 +19,8 @@ from edge_runtime.testing import FakeEngine, fake_classifier
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
-    """200 pictures, dark at even places and light at odd ones."""
+def images(tmp_path: Path) -> list[Path]:
+    """200 images, dark at even places and light at odd ones."""
     paths = []
     for index in range(200):
         path = tmp_path / f"{index:03d}.png"
@@ -42,11 +42,11 @@ class Opener:
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_order_is_kept_and_failures_stand_in_their_place(pictures: list[Path], workers: int) -> None:
+def test_order_is_kept_and_failures_stand_in_their_place(images: list[Path], workers: int) -> None:
     opener = Opener()
-    inputs: list[Path | Failed] = [*pictures]
+    inputs: list[Path | Failed] = [*images]
     inputs[3] = Failed("gone", "DataError", "no such file or folder")
-    pictures[7].write_bytes(b"")
+    images[7].write_bytes(b"")
     results = list(classify_files(inputs, opener(), opener, workers=workers, top_k=1))
     assert [result.source for result in results] == [
         item.source if isinstance(item, Failed) else str(item) for item in inputs
@@ -60,14 +60,12 @@ def test_order_is_kept_and_failures_stand_in_their_place(pictures: list[Path], w
     assert len(opener.engines) <= workers
 
 
-def test_order_is_kept_when_the_first_picture_is_the_slowest(
-    pictures: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_order_is_kept_when_the_first_image_is_the_slowest(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     others_done = threading.Semaphore(0)
 
     def slow_first(classifier: Classifier, path: Path, top_k: int) -> Classified | Failed:
-        if path == pictures[0]:
-            # Held back until five later pictures are done, which a pool without overtaking would never see.
+        if path == images[0]:
+            # Held back until five later images are done, which a pool without overtaking would never see.
             for _ in range(5):
                 assert others_done.acquire(timeout=60)
         result = classify_file(classifier, path, top_k)
@@ -76,18 +74,18 @@ def test_order_is_kept_when_the_first_picture_is_the_slowest(
 
     monkeypatch.setattr(folder, "classify_file", slow_first)
     opener = Opener()
-    results = list(classify_files(pictures, opener(), opener, workers=2, top_k=1))
-    assert [result.source for result in results] == [str(path) for path in pictures]
+    results = list(classify_files(images, opener(), opener, workers=2, top_k=1))
+    assert [result.source for result in results] == [str(path) for path in images]
 
 
-def test_paths_are_taken_a_bounded_window_ahead(pictures: list[Path]) -> None:
+def test_paths_are_taken_a_bounded_window_ahead(images: list[Path]) -> None:
     taken = 0
 
     def endless() -> Iterator[Path]:
         nonlocal taken
         while True:
             taken += 1
-            yield pictures[taken % len(pictures)]
+            yield images[taken % len(images)]
 
     opener = Opener()
     results = classify_files(endless(), opener(), opener, workers=2, top_k=1)
@@ -99,31 +97,31 @@ def test_paths_are_taken_a_bounded_window_ahead(pictures: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_no_more_interpreters_than_pictures(pictures: list[Path], count: int) -> None:
+def test_no_more_interpreters_than_images(images: list[Path], count: int) -> None:
     opener = Opener(delay_s=0.05)
-    results = list(classify_files(pictures[:count], opener(), opener, workers=8, top_k=1))
+    results = list(classify_files(images[:count], opener(), opener, workers=8, top_k=1))
     assert len(results) == count
     assert len(opener.engines) <= max(1, count)
     assert all(engine.closed for engine in opener.engines)
 
 
-def test_a_model_that_cannot_be_opened_again_ends_the_run(pictures: list[Path]) -> None:
+def test_a_model_that_cannot_be_opened_again_ends_the_run(images: list[Path]) -> None:
     def refuse() -> Classifier:
         raise EngineError("no memory for another interpreter")
 
     first = fake_classifier(engine=FakeEngine(delay_s=0.05))
     with pytest.raises(EngineError, match="no memory"):
-        list(classify_files(pictures, first, refuse, workers=4, top_k=1))
+        list(classify_files(images, first, refuse, workers=4, top_k=1))
 
 
-def test_a_runtime_that_fails_on_a_picture_fails_that_picture(pictures: list[Path]) -> None:
-    result = classify_file(fake_classifier(engine=FakeEngine(fails=True)), pictures[0], 1)
+def test_a_runtime_that_fails_on_a_image_fails_that_image(images: list[Path]) -> None:
+    result = classify_file(fake_classifier(engine=FakeEngine(fails=True)), images[0], 1)
     assert isinstance(result, Failed)
     assert result.error_type == "EngineError"
 
 
-def write_picture(path: Path, image: np.ndarray) -> Path:
-    """Write a picture with OpenCV, which must be able to."""
+def write_image(path: Path, image: np.ndarray) -> Path:
+    """Write an image with OpenCV, which must be able to."""
     assert cv2.imwrite(str(path), image)
     return path
 
@@ -143,23 +141,23 @@ def write_picture(path: Path, image: np.ndarray) -> Path:
     ],
 )
 @pytest.mark.parametrize("light", [False, True])
-def test_any_kind_of_picture_is_classified(
+def test_any_kind_of_image_is_classified(
     tmp_path: Path, name: str, shape: tuple[int, ...], dtype: type[np.generic], light: bool
 ) -> None:
     image = np.full(shape, np.iinfo(dtype).max if light else 0, dtype)
     if len(shape) == 3 and shape[2] == 4:
         image[:, :, 3] = 255
-    path = write_picture(tmp_path / name.replace("misnamed.gif", "honest.png"), image).rename(tmp_path / name)
+    path = write_image(tmp_path / name.replace("misnamed.gif", "honest.png"), image).rename(tmp_path / name)
     result = classify_file(fake_classifier(), path, 1)
     assert isinstance(result, Classified)
     assert result.top[0].label == ("light" if light else "dark")
     assert min(result.latency_ms.decode, result.latency_ms.preprocess, result.latency_ms.invoke) > 0
 
 
-def test_what_is_no_picture_fails_with_one_sentence(tmp_path: Path) -> None:
+def test_what_is_no_image_fails_with_one_sentence(tmp_path: Path) -> None:
     whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
     contents = {
-        "text.jpg": b"hello, I am no picture",
+        "text.jpg": b"hello, I am no image",
         "empty.jpg": b"",
         "cut.jpg": whole[:100],
         "zeros.png": bytes(999),

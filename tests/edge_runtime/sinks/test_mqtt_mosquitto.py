@@ -302,7 +302,7 @@ def test_the_address_of_the_command_line_leads_there(broker, listen):
     sink.close()
 
 
-def test_pictures_are_sent_only_where_asked_for_small_and_not_retained(broker, open_sink, listen):
+def test_images_are_sent_only_where_asked_for_small_and_not_retained(broker, open_sink, listen):
     image_hwc_rgb_u8 = np.zeros((960, 1280, 3), np.uint8)
     image_hwc_rgb_u8[:, :, 0] = 200
     listener = listen(broker.port)
@@ -314,7 +314,7 @@ def test_pictures_are_sent_only_where_asked_for_small_and_not_retained(broker, o
     sink = open_sink(broker.port, frames=True)
     sink.write(answer(event=True), image_hwc_rgb_u8)
     image_hwc_rgb_u8[:] = 0  # the camera goes on
-    until(lambda: listener.payload("edgekit/door/frame"), "a picture")
+    until(lambda: listener.payload("edgekit/door/frame"), "an image")
     jpeg = np.frombuffer(listener.payload("edgekit/door/frame"), np.uint8)
     decoded_hwc_bgr_u8 = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
     assert decoded_hwc_bgr_u8.shape == (480, 640, 3)

@@ -1,4 +1,4 @@
-"""Frames as pictures: which, under which names, within which quota, and never anything else."""
+"""Frames as images: which, under which names, within which quota, and never anything else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from edge_runtime.results import (
     StateChange,
 )
 from edge_runtime.sinks.frame_folder import HEAD_BYTES, LOCK_FILE, FrameFolder, note_of, with_note
-from edge_runtime.sinks.save_frames import FrameChooser, SaveChoice, SaveFrames, open_save_frames, picture_stem
+from edge_runtime.sinks.save_frames import FrameChooser, SaveChoice, SaveFrames, image_stem, open_save_frames
 from edge_runtime.workstation.datasets.folder import read_folder
 
 AT = 1700000000.25  # 2023-11-14 22:13:20.250 UTC
@@ -54,7 +54,7 @@ def sink(root: Path, quota_bytes: int = 10**9) -> SaveFrames:
     return SaveFrames(root, ["cat", "dog"], quota_bytes=quota_bytes, min_free_bytes=0)
 
 
-def pictures(root: Path) -> list[str]:
+def images(root: Path) -> list[str]:
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
 
 
@@ -66,12 +66,12 @@ def fill(root: Path, numbers: range, quota_bytes: int = 10**9) -> None:
 
 
 @pytest.fixture
-def one_picture_bytes(tmp_path: Path) -> int:
+def one_image_bytes(tmp_path: Path) -> int:
     fill(tmp_path / "measure", range(1))
     return next((tmp_path / "measure").rglob("*.jpg")).stat().st_size
 
 
-def test_a_picture_has_its_label_time_and_frame_in_its_name_and_its_record_inside(tmp_path: Path) -> None:
+def test_a_image_has_its_label_time_and_frame_in_its_name_and_its_record_inside(tmp_path: Path) -> None:
     saving = sink(tmp_path / "new" / "frames")
     saving.write(answer(decision=event()), IMAGE)
     saving.write(answer(), None)
@@ -80,8 +80,8 @@ def test_a_picture_has_its_label_time_and_frame_in_its_name_and_its_record_insid
     saving.close()
     saving.close()
     root = tmp_path / "new" / "frames"
-    assert pictures(root) == ["cat/20231114T221320.250Z-000007.jpg"]
-    path = root / pictures(root)[0]
+    assert images(root) == ["cat/20231114T221320.250Z-000007.jpg"]
+    path = root / images(root)[0]
     image_hwc_rgb_u8 = load_image(path)
     assert image_hwc_rgb_u8.shape == IMAGE.shape
     assert np.abs(image_hwc_rgb_u8.astype(int).mean((0, 1)) - IMAGE.mean((0, 1))).max() < 3
@@ -95,7 +95,7 @@ def test_colours_are_not_swapped(tmp_path: Path) -> None:
     saving = sink(tmp_path)
     saving.write(answer(), np.full((16, 16, 3), (250, 10, 10), np.uint8))
     saving.close()
-    assert load_image(tmp_path / pictures(tmp_path)[0])[8, 8, 0] > 200
+    assert load_image(tmp_path / images(tmp_path)[0])[8, 8, 0] > 200
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_only_a_sure_answer_goes_to_its_class(tmp_path: Path, result: Classified
     saving = sink(tmp_path)
     saving.write(result, IMAGE)
     saving.close()
-    assert [path.partition("/")[0] for path in pictures(tmp_path)] == [folder]
+    assert [path.partition("/")[0] for path in images(tmp_path)] == [folder]
 
 
 def test_the_tree_is_a_set_that_edge_train_takes(tmp_path: Path) -> None:
@@ -152,28 +152,28 @@ def test_events_and_uncertain_frames_are_chosen_each_with_its_own_pause() -> Non
     assert events(answer(decision=event()))
 
 
-def test_the_oldest_make_room_and_earlier_runs_count(tmp_path: Path, one_picture_bytes: int) -> None:
-    root, quota_bytes = tmp_path / "frames", one_picture_bytes * 5
+def test_the_oldest_make_room_and_earlier_runs_count(tmp_path: Path, one_image_bytes: int) -> None:
+    root, quota_bytes = tmp_path / "frames", one_image_bytes * 5
     fill(root, range(4), quota_bytes)
     fill(root, range(4, 20), quota_bytes)
-    names = pictures(root)
+    names = images(root)
     assert [int(name[-10:-4]) for name in names] == list(range(20 - len(names), 20))
     assert 4 <= len(names) <= 5
     assert sum((root / name).stat().st_size for name in names) <= quota_bytes
 
 
-def test_a_class_whose_last_picture_went_leaves_no_empty_folder(tmp_path: Path, one_picture_bytes: int) -> None:
-    saving = sink(tmp_path / "frames", one_picture_bytes * 2)
+def test_a_class_whose_last_image_went_leaves_no_empty_folder(tmp_path: Path, one_image_bytes: int) -> None:
+    saving = sink(tmp_path / "frames", one_image_bytes * 2)
     for number, label in enumerate(["cat", "dog", "dog"]):
         saving.write(answer(label, number=number, at=AT + number), IMAGE)
     saving.close()
     assert not (tmp_path / "frames" / "cat").exists()
 
 
-def test_what_is_not_ours_or_was_sorted_by_a_person_stays(tmp_path: Path, one_picture_bytes: int) -> None:
+def test_what_is_not_ours_or_was_sorted_by_a_person_stays(tmp_path: Path, one_image_bytes: int) -> None:
     root = tmp_path / "frames"
     fill(root, range(3))
-    saved = pictures(root)
+    saved = images(root)
     (root / "sorted").mkdir()
     moved = (root / saved[0]).rename(root / "sorted" / Path(saved[0]).name)
     outside = tmp_path / "outside.jpg"
@@ -187,7 +187,7 @@ def test_what_is_not_ours_or_was_sorted_by_a_person_stays(tmp_path: Path, one_pi
     link.symlink_to(outside)
     (root / "linked").symlink_to(root / "cat")
     (root / "cat" / "20010101T000002.000Z-000000.jpg").mkdir()
-    fill(root, range(10, 30), one_picture_bytes * 2)
+    fill(root, range(10, 30), one_image_bytes * 2)
     for path in (moved, outside, link, *foreign):
         assert path.exists()
     assert not (root / saved[1]).exists()
@@ -211,15 +211,15 @@ def test_nothing_is_overwritten_when_the_clock_jumps_back(tmp_path: Path, monkey
     for _ in range(3):
         saving.write(answer(at=None), IMAGE)
     saving.close()
-    assert pictures(tmp_path) == [f"cat/19700101T000001.500Z-000007{more}.jpg" for more in ("-2", "-3", "")]
+    assert images(tmp_path) == [f"cat/19700101T000001.500Z-000007{more}.jpg" for more in ("-2", "-3", "")]
 
 
-def test_a_clock_that_jumps_back_does_not_make_new_pictures_the_oldest(tmp_path: Path, one_picture_bytes: int) -> None:
-    saving = sink(tmp_path / "frames", one_picture_bytes * 3)
+def test_a_clock_that_jumps_back_does_not_make_new_images_the_oldest(tmp_path: Path, one_image_bytes: int) -> None:
+    saving = sink(tmp_path / "frames", one_image_bytes * 3)
     for number in range(6):
         saving.write(answer(number=number, at=AT - 1000 * number), IMAGE)
     saving.close()
-    assert {int(name[-10:-4]) for name in pictures(tmp_path / "frames")} >= {4, 5}
+    assert {int(name[-10:-4]) for name in images(tmp_path / "frames")} >= {4, 5}
 
 
 def test_disk_is_left_free_and_trouble_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,14 +227,14 @@ def test_disk_is_left_free_and_trouble_passes(tmp_path: Path, monkeypatch: pytes
     free = iter([5000, 100, 5000, 100, 100, 100, 5000])
     monkeypatch.setattr(folder, "_free_bytes", lambda: next(free))
     data = [with_note(b"\xff\xd8", {"folder": "cat", "number": number}) for number in range(3)]
-    first = folder.save("cat", picture_stem(answer(number=0)), data[0])
-    second = folder.save("cat", picture_stem(answer(number=1)), data[1])
+    first = folder.save("cat", image_stem(answer(number=0)), data[0])
+    second = folder.save("cat", image_stem(answer(number=1)), data[1])
     assert not first.exists()
     with pytest.raises(OSError, match=r"less than 1.0 kB of disk"):
-        folder.save("dog", picture_stem(answer(number=2)), data[2])
+        folder.save("dog", image_stem(answer(number=2)), data[2])
     assert not second.exists()
     assert not (tmp_path / "dog").exists()
-    assert folder.save("dog", picture_stem(answer(number=2)), data[2]).read_bytes() == data[2]
+    assert folder.save("dog", image_stem(answer(number=2)), data[2]).read_bytes() == data[2]
     folder.close()
 
 
@@ -252,12 +252,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_small_disk_holds_the_newest(small_disk: Path) -> None:
     fill(small_disk, range(60))
-    frames = [int(name[-10:-4]) for name in pictures(small_disk)]
+    frames = [int(name[-10:-4]) for name in images(small_disk)]
     assert frames == list(range(60 - len(frames), 60))
     assert len(frames) > 5
 
 
-def test_a_disk_that_others_fill_meanwhile_leaves_whole_pictures_only(
+def test_a_disk_that_others_fill_meanwhile_leaves_whole_images_only(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FrameFolder, "_free_bytes", lambda _self: 10**12)
@@ -268,7 +268,7 @@ def test_a_disk_that_others_fill_meanwhile_leaves_whole_pictures_only(
         except OSError:
             failures += 1
     saving.close()
-    saved = pictures(small_disk)
+    saved = images(small_disk)
     assert failures
     assert len(saved) + failures == 60
     for name in saved:
@@ -302,7 +302,7 @@ def test_a_second_program_is_refused_and_what_a_killed_one_left_is_removed(tmp_p
     sink(tmp_path / "frames").close()
     assert not partial.exists()
     assert ours.exists()
-    for name in pictures(tmp_path / "frames"):
+    for name in images(tmp_path / "frames"):
         assert load_image(tmp_path / "frames" / name).shape == IMAGE.shape
 
 
@@ -315,8 +315,8 @@ def test_a_folder_that_is_taken_away_comes_back(tmp_path: Path) -> None:
     root.mkdir()
     saving.write(answer(), IMAGE)
     saving.close()
-    assert len(pictures(root)) == 1
-    assert not pictures(tmp_path / "old")
+    assert len(images(root)) == 1
+    assert not images(tmp_path / "old")
 
 
 def test_the_whole_sink_saves_in_the_background(tmp_path: Path) -> None:
@@ -329,8 +329,8 @@ def test_the_whole_sink_saves_in_the_background(tmp_path: Path) -> None:
     lent[:] = 0
     saving.close()
     assert (saving.dropped, saving.problem) == (0, None)
-    assert len(pictures(tmp_path)) == 1
-    assert load_image(tmp_path / pictures(tmp_path)[0]).any()
+    assert len(images(tmp_path)) == 1
+    assert load_image(tmp_path / images(tmp_path)[0]).any()
 
 
 def test_a_frame_that_cannot_be_encoded_and_names_that_lead_away_are_errors(tmp_path: Path) -> None:
@@ -339,12 +339,12 @@ def test_a_frame_that_cannot_be_encoded_and_names_that_lead_away_are_errors(tmp_
         saving.write(answer(), np.zeros((0, 4, 3), np.uint8))
     saving.close()
     folder = FrameFolder(tmp_path, quota_bytes=10, min_free_bytes=0)
-    for name, stem in (("..", picture_stem(answer())), ("a/b", picture_stem(answer())), ("cat", "../x")):
+    for name, stem in (("..", image_stem(answer())), ("a/b", image_stem(answer())), ("cat", "../x")):
         with pytest.raises(ValueError, match="expected names"):
             folder.save(name, stem, b"x")
     with pytest.raises(OSError, match="larger than the quota"):
-        folder.save("cat", picture_stem(answer()), b"x" * 11)
+        folder.save("cat", image_stem(answer()), b"x" * 11)
     folder.close()
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="pictures cannot be saved there"):
+    with pytest.raises(OutputError, match="images cannot be saved there"):
         sink(tmp_path / "file")

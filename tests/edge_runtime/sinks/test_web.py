@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import edge_runtime.pipeline.health
-import edge_runtime.sinks.web.pictures as pictures_module
+import edge_runtime.sinks.web.images as images_module
 from edge_runtime.pipeline.health import Health
 from edge_runtime.results import (
     Classified,
@@ -30,7 +30,7 @@ from edge_runtime.results import (
     StateChange,
 )
 from edge_runtime.sinks.web.auth import WebAddress
-from edge_runtime.sinks.web.pictures import shrink
+from edge_runtime.sinks.web.images import shrink
 from edge_runtime.sinks.web.sink import WebSink
 
 LABELS = ("happy", "sad")
@@ -50,7 +50,7 @@ class Troubled:
 
 
 class Camera:
-    """A run that shows the same picture whenever it is told to."""
+    """A run that shows the same image whenever it is told to."""
 
     def __init__(self, name="Feeder", labels=LABELS, address=ANY_PORT, token=None):
         self.health = Health()
@@ -161,7 +161,7 @@ def test_events_go_on_without_results(camera):
             received += peer.recv(1 << 16)
 
 
-def test_a_picture_is_the_frame_made_smaller(camera):
+def test_a_image_is_the_frame_made_smaller(camera):
     camera.run()
     status, headers, body = camera.get("/frame.jpg")
     image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
@@ -171,16 +171,16 @@ def test_a_picture_is_the_frame_made_smaller(camera):
     assert int(following[1]["X-Picture-Number"]) > int(headers["X-Picture-Number"])
 
 
-def test_without_a_watcher_no_picture_is_touched(camera):
+def test_without_a_watcher_no_image_is_touched(camera):
     camera.connect()
     for _ in range(50):
         camera.answer(image=object())  # would fail if anything were read from it
 
 
-def test_a_picture_is_encoded_once_for_all(camera, monkeypatch):
+def test_a_image_is_encoded_once_for_all(camera, monkeypatch):
     encoded = []
-    encode = pictures_module.encode_jpeg
-    monkeypatch.setattr(pictures_module, "encode_jpeg", lambda image: encoded.append(1) or encode(image))
+    encode = images_module.encode_jpeg
+    monkeypatch.setattr(images_module, "encode_jpeg", lambda image: encoded.append(1) or encode(image))
     camera.run()
     with ThreadPoolExecutor(8) as pool:
         numbers = [
@@ -190,16 +190,16 @@ def test_a_picture_is_encoded_once_for_all(camera, monkeypatch):
     assert len(encoded) < 40
 
 
-def test_a_camera_that_gives_no_picture_is_said_not_shown(camera, monkeypatch):
-    monkeypatch.setattr("edge_runtime.sinks.web.routes._PICTURE_WAIT_S", 0.2)
-    monkeypatch.setattr("edge_runtime.sinks.web.routes._FIRST_PICTURE_WAIT_S", 0.2)
+def test_a_camera_that_gives_no_image_is_said_not_shown(camera, monkeypatch):
+    monkeypatch.setattr("edge_runtime.sinks.web.routes._IMAGE_WAIT_S", 0.2)
+    monkeypatch.setattr("edge_runtime.sinks.web.routes._FIRST_IMAGE_WAIT_S", 0.2)
     assert camera.get("/frame.jpg?after=0")[0] == 204
     assert camera.get("/frame.jpg")[0] == 503
     camera.run()
     wait_until(lambda: camera.get("/frame.jpg")[0] == 200)
     camera.stop()
     time.sleep(1.1)
-    assert camera.get("/frame.jpg")[0] == 503, "an old picture is not passed off as live"
+    assert camera.get("/frame.jpg")[0] == 503, "an old image is not passed off as live"
     for after in ("x", "-1", "%D9%A3", "9" * 40, "1e5", ""):
         assert camera.get(f"/frame.jpg?after={after}")[0] == 400
 
@@ -216,7 +216,7 @@ def test_a_camera_that_gives_no_picture_is_said_not_shown(camera, monkeypatch):
         ((1, 4000), (1, 666)),
     ],
 )
-def test_pictures_are_shrunk_by_a_whole_factor_and_copied(shape, expected):
+def test_images_are_shrunk_by_a_whole_factor_and_copied(shape, expected):
     image = np.zeros((*shape, 3), np.uint8)
     small = shrink(image)
     assert small.shape == (*expected, 3)

@@ -25,7 +25,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
 
 
 class Camera:
-    """A camera that runs at 30 frames a second, each of noise, which makes large pictures."""
+    """A camera that runs at 30 frames a second, each of noise, which makes large images."""
 
     def __init__(self, token=None, name="Feeder"):
         self.health = Health()

@@ -149,7 +149,7 @@ def _debugging_port(folder, browser):
 PICTURE = "document.getElementById('picture')"
 
 
-def test_labels_figures_and_picture_appear_and_change_without_a_complaint(camera, browse):
+def test_labels_figures_and_image_appear_and_change_without_a_complaint(camera, browse):
     async def steps(tab):
         await tab.open(camera.sink.url)
         await tab.until(f"{PICTURE}.complete && {PICTURE}.naturalWidth === 640 && !{PICTURE}.hidden")
@@ -161,14 +161,14 @@ def test_labels_figures_and_picture_appear_and_change_without_a_complaint(camera
         assert await tab.text("state") == "connected"
         assert await tab.text("banner") == ""
         assert await tab.text("invoke") == "20.0 ms"
-        answered, picture, alt = (
+        answered, image, alt = (
             await tab.text("answered"),
             await tab.value(f"{PICTURE}.src"),
             await tab.value(f"{PICTURE}.alt"),
         )
-        assert alt in ("Live picture: happy", "Live picture: sad")
+        assert alt in ("Live image: happy", "Live image: sad")
         await tab.until(f"document.getElementById('answered').innerText !== '{answered}'")
-        await tab.until(f"{PICTURE}.src !== '{picture}'")
+        await tab.until(f"{PICTURE}.src !== '{image}'")
         await tab.until(f"{PICTURE}.alt !== '{alt}'")
         await tab.until("document.querySelectorAll('#events li').length > 3")
         assert await tab.value("document.documentElement.scrollWidth <= innerWidth")
@@ -184,7 +184,7 @@ def test_a_camera_that_stalls_is_said_and_so_is_its_return(camera, browse):
         await tab.open(camera.sink.url)
         await tab.until("document.getElementById('state').innerText === 'connected'")
         camera.state = SourceState.STALLED
-        await tab.until("document.getElementById('banner').innerText.includes('no pictures: unplugged')")
+        await tab.until("document.getElementById('banner').innerText.includes('no images: unplugged')")
         assert await tab.value("document.body.classList.contains('stale')")
         camera.state = SourceState.CONNECTED
         await tab.until("document.getElementById('banner').hidden && !document.body.classList.contains('stale')")
@@ -218,7 +218,7 @@ def test_a_label_is_text_whatever_it_says(browse):
         await tab.until("document.querySelectorAll('#events li').length > 3")
         assert await tab.value("document.querySelector('.bars .label').innerText") == HOSTILE
         assert await tab.value("document.title") == "Feeder – edgekit"
-        assert await tab.value("document.querySelectorAll('main script, main img:not(#picture)').length") == 0
+        assert await tab.value("document.querySelectorAll('main script, main img:not(#image)').length") == 0
         assert tab.complaints == []
 
     try:

@@ -1,4 +1,4 @@
-"""What leads to pictures: patterns that no shell expanded, lists that are still being written, sets of many names."""
+"""What leads to images: patterns that no shell expanded, lists that are still being written, sets of many names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources: lazily found pictures, videos in order, and which one is meant by what the user typed."""
+"""Sources: lazily found images, videos in order, and which one is meant by what the user typed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
-def test_pictures_are_found_in_order_at_any_depth(tmp_path: Path) -> None:
+def test_images_are_found_in_order_at_any_depth(tmp_path: Path) -> None:
     for name in ("b.jpg", "a.PNG", "notes.txt", ".hidden.jpg", "sub/deep/c.webp", "sub/.git/d.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -55,10 +55,10 @@ def test_what_is_missing_or_empty_stands_in_its_place(tmp_path: Path) -> None:
     assert (first.error_type, first.message) == ("DataError", "no such file or folder")
     assert second == tmp_path / "a.jpg"
     assert isinstance(third, Failed)
-    assert "holds no pictures" in third.message
+    assert "holds no images" in third.message
 
 
-def test_pictures_are_found_lazily(tmp_path: Path) -> None:
+def test_images_are_found_lazily(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
 
     def paths() -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Folders that are watched: each picture once, as soon as it is whole, and never half of one."""
+"""Folders that are watched: each image once, as soon as it is whole, and never half of one."""
 
 from __future__ import annotations
 
@@ -229,14 +229,14 @@ def test_the_command_classifies_what_lands_and_ends_well(
     try:
         for count in range(1, 4):
             wait_for(lambda count=count: output.exists() and output.read_text().count("\n") == count)
-            (folder / f"{count}.png").write_bytes(PICTURE if count != 2 else b"no picture")
+            (folder / f"{count}.png").write_bytes(PICTURE if count != 2 else b"no image")
         wait_for(lambda: output.read_text().count("\n") == 4)
         process.send_signal(number)
         _, err = process.communicate(timeout=DEADLINE_S)
     finally:
         process.kill()
     assert process.returncode == 1
-    assert err.startswith(f"{output}: 4 pictures in ")
+    assert err.startswith(f"{output}: 4 images in ")
     assert err.endswith("), 1 failed, stopped\n")
     records = [json.loads(line) for line in output.read_text().splitlines()]
     assert [Path(record["source"]).name for record in records] == ["old.png", "1.png", "2.png", "3.png"]

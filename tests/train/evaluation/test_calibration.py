@@ -21,7 +21,7 @@ from train.evaluation.calibration import (
 )
 
 
-def pictures_of(temperature: float, count: int = 4000, labels: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def images_of(temperature: float, count: int = 4000, labels: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """Logits of a network, and labels drawn so that just this temperature makes its scores true."""
     rng = np.random.default_rng(3)
     logits = rng.normal(0, 3, (count, labels))
@@ -32,24 +32,24 @@ def pictures_of(temperature: float, count: int = 4000, labels: int = 4) -> tuple
 
 @pytest.mark.parametrize("truth", [0.5, 2.0, 4.0])
 def test_the_temperature_of_the_data_is_found(truth: float) -> None:
-    logits, targets = pictures_of(truth)
+    logits, targets = images_of(truth)
     found = fit_temperature(logits, targets)
     assert found == pytest.approx(truth, rel=0.08)
     assert nll(logits, targets, found) < nll(logits, targets)
 
 
 def test_true_scores_are_left_alone() -> None:
-    assert fit_temperature(*pictures_of(1.0, count=200)) == 1.0
+    assert fit_temperature(*images_of(1.0, count=200)) == 1.0
 
 
 @pytest.mark.parametrize("count", [0, 1, 9])
-def test_too_few_pictures_say_nothing(count: int) -> None:
-    logits, targets = pictures_of(4.0)
+def test_too_few_images_say_nothing(count: int) -> None:
+    logits, targets = images_of(4.0)
     assert fit_temperature(logits[:count], targets[:count]) == 1.0
 
 
 @pytest.mark.parametrize(("count", "gap"), [(10, 1.0), (10, 0.1), (300, 2.0), (10, 40.0)])
-def test_pictures_that_are_all_right_do_not_make_it_sure_of_everything(count: int, gap: float) -> None:
+def test_images_that_are_all_right_do_not_make_it_sure_of_everything(count: int, gap: float) -> None:
     targets = np.arange(count) % 2
     logits = (np.eye(2)[targets] * gap).astype(np.float32)
     temperature = fit_temperature(logits + np.float32(0.001) * np.arange(count)[:, None], targets)

@@ -54,7 +54,7 @@ def test_an_interval_of_f1_holds_it(hits: int, misses: int, alarms: int) -> None
 
 def test_intervals_of_f1_cover_as_often_as_they_say() -> None:
     rng = np.random.default_rng(1)
-    # Of 1000 sets of 60 pictures, half of each class: recall 0.8, false alarms 0.1.
+    # Of 1000 sets of 60 images, half of each class: recall 0.8, false alarms 0.1.
     hits, alarms = rng.binomial(30, 0.8, 1000), rng.binomial(30, 0.1, 1000)
     truth = 2 * 0.8 / (1 + 0.8 + 0.1)
     covered = [
@@ -128,7 +128,7 @@ def test_the_reject_threshold_leaves_room_for_eight_bits_and_needs_right_answers
 
 
 def colored(labels: int, per_part: dict[Split, int]) -> TrainingImages:
-    """Noisy pictures of 32 pixels whose mean red, green or blue says the class, with some overlap."""
+    """Noisy images of 32 pixels whose mean red, green or blue says the class, with some overlap."""
     rng = np.random.default_rng(0)
     samples, images, targets = [], [], []
     for split, count in per_part.items():
@@ -180,10 +180,10 @@ def test_the_saved_model_gives_the_calibrated_scores_and_the_same_answers(
     passes = []
     predict = evaluation.predict
     monkeypatch.setattr(evaluation, "predict", lambda *a: passes.append(len(a[2])) or predict(*a))
-    pictures, model = colored(labels, PARTS), model_of(head, labels, scale)
-    images = pictures.images_nhwc_rgb_u8.astype(np.float32)
+    data, model = colored(labels, PARTS), model_of(head, labels, scale)
+    images = data.images_nhwc_rgb_u8.astype(np.float32)
     before = np.asarray(model(images))
-    found = evaluation.evaluate(model, pictures, recipe_of(head))
+    found = evaluation.evaluate(model, data, recipe_of(head))
     after = np.asarray(model(images))
     assert passes == [162]
     assert found.calibration.temperature != 1.0
@@ -205,10 +205,10 @@ def test_a_threshold_is_fitted_where_the_recipe_asks_for_it() -> None:
     from train.evaluation.evaluate import evaluate
     from train.settings import ThresholdRule
 
-    pictures, model = colored(2, PARTS), model_of(Head.SIGMOID, 2)
+    data, model = colored(2, PARTS), model_of(Head.SIGMOID, 2)
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([kernel, bias - 15])  # says the first label too often
-    found = evaluate(model, pictures, recipe_of(Head.SIGMOID, threshold=ThresholdRule.F1))
+    found = evaluate(model, data, recipe_of(Head.SIGMOID, threshold=ThresholdRule.F1))
     chosen, half = found.thresholds
     assert chosen.threshold == found.output.decision_threshold < half.threshold == 0.5
     assert chosen.f1 > half.f1
@@ -218,10 +218,10 @@ def test_a_threshold_is_fitted_where_the_recipe_asks_for_it() -> None:
 def test_calibration_can_be_left_out_and_then_the_weights_stay() -> None:
     from train.evaluation.evaluate import evaluate
 
-    pictures, model = colored(3, PARTS), model_of(Head.SOFTMAX, 3, 2.0)
+    data, model = colored(3, PARTS), model_of(Head.SOFTMAX, 3, 2.0)
     kernel = model.layers[-1].get_weights()[0]
     recipe = recipe_of(Head.SOFTMAX)
-    found = evaluate(model, pictures, replace(recipe, head=replace(recipe.head, calibrate=False)))
+    found = evaluate(model, data, replace(recipe, head=replace(recipe.head, calibrate=False)))
     assert found.calibration.temperature == 1.0
     assert found.calibration.test_before == found.calibration.test_after
     assert np.array_equal(model.layers[-1].get_weights()[0], kernel)
@@ -239,7 +239,7 @@ def test_a_model_without_numbers_is_an_error() -> None:
     from train.evaluation.evaluate import evaluate
 
     model = model_of(Head.SOFTMAX, 3, float("nan"))
-    with pytest.raises(EdgeKitError, match=r"no number for 162 of 162 pictures; lower optimizer\.learning_rate"):
+    with pytest.raises(EdgeKitError, match=r"no number for 162 of 162 images; lower optimizer\.learning_rate"):
         evaluate(model, colored(3, PARTS), recipe_of(Head.SOFTMAX))
 
 
@@ -247,8 +247,8 @@ def test_a_model_without_numbers_is_an_error() -> None:
 def test_parts_may_be_empty_and_classes_absent(labels: int) -> None:
     from train.evaluation.evaluate import evaluate
 
-    pictures = colored(labels, {Split.TRAIN: 6})
-    found = evaluate(model_of(Head.SOFTMAX, labels), pictures, recipe_of(Head.SOFTMAX))
+    data = colored(labels, {Split.TRAIN: 6})
+    found = evaluate(model_of(Head.SOFTMAX, labels), data, recipe_of(Head.SOFTMAX))
     assert found.scores[Split.TEST].images == 0
     assert found.output.reject_threshold == 0.0
     assert found.calibration.temperature == 1.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from support.paths import PROGRAMS
-
 import csv
 import os
 import shutil
@@ -21,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from support.paths import PROGRAMS
 from train.backend import load_keras
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -41,11 +40,11 @@ def losses(run: Path) -> NDArray[np.float64]:
 
 
 @pytest.fixture(scope="module")
-def odd_pictures(colored_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes in three parts, of which validation holds 9 pictures: two devices cannot divide them."""
+def odd_images(colored_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes in three parts, of which validation holds 9 images: two devices cannot divide them."""
     folder = tmp_path_factory.mktemp("odd") / "photos"
     for label in ("blue", "red"):
-        files = iter(sorted((colored_pictures / label).iterdir()))
+        files = iter(sorted((colored_images / label).iterdir()))
         for part, count in COUNTS.items():
             (folder / part / label).mkdir(parents=True)
             for _ in range(count - (part == "validation" and label == "red")):
@@ -86,20 +85,20 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def one_process(odd_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def one_process(odd_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process with one device makes of it under JAX."""
     pytest.importorskip("jax")
     run = tmp_path_factory.mktemp("one") / "run"
-    code, _, errors = finish(start_jax(odd_pictures, run, *options(*SETTINGS), program=AS_INSTALLED))
+    code, _, errors = finish(start_jax(odd_images, run, *options(*SETTINGS), program=AS_INSTALLED))
     assert code == 0, errors
     return run
 
 
 @pytest.mark.slow
-def test_two_processes_reach_the_losses_of_one(one_process: Path, odd_pictures: Path, tmp_path: Path) -> None:
+def test_two_processes_reach_the_losses_of_one(one_process: Path, odd_images: Path, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     processes = [
-        start_jax(odd_pictures, tmp_path / "run", *options(*SETTINGS), "--distributed", f"{index}/2@{address}")
+        start_jax(odd_images, tmp_path / "run", *options(*SETTINGS), "--distributed", f"{index}/2@{address}")
         for index in (0, 1)
     ]
     (code, output, errors), (other_code, other_output, other_errors) = [finish(process) for process in processes]
@@ -113,10 +112,10 @@ def test_two_processes_reach_the_losses_of_one(one_process: Path, odd_pictures: 
 
 @pytest.mark.slow
 def test_two_devices_of_one_process_reach_the_losses_of_one_under_jax(
-    one_process: Path, odd_pictures: Path, tmp_path: Path
+    one_process: Path, odd_images: Path, tmp_path: Path
 ) -> None:
     flags = "--xla_force_host_platform_device_count=2"
-    code, _, errors = finish(start_jax(odd_pictures, tmp_path / "run", *options(*SETTINGS), XLA_FLAGS=flags))
+    code, _, errors = finish(start_jax(odd_images, tmp_path / "run", *options(*SETTINGS), XLA_FLAGS=flags))
     assert code == 0, errors
     assert "training on 2 x " in errors
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(one_process), rtol=1e-5)
@@ -133,14 +132,12 @@ main()
 
 
 @pytest.mark.slow
-def test_two_devices_of_one_process_reach_the_losses_of_one_under_tensorflow(
-    odd_pictures: Path, tmp_path: Path
-) -> None:
+def test_two_devices_of_one_process_reach_the_losses_of_one_under_tensorflow(odd_images: Path, tmp_path: Path) -> None:
     """Without dropout and batch normalisation, which `MirroredStrategy` computes for each device by itself."""
     settings = (*SETTINGS, "cnn.batch_norm=false", "head.dropout=0", "augment.mirror=false")
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
     for devices in ("1", "2"):
-        command = [sys.executable, "-c", MIRRORED, devices, "run", "--data", str(odd_pictures)]
+        command = [sys.executable, "-c", MIRRORED, devices, "run", "--data", str(odd_images)]
         command += ["--out", str(tmp_path / devices), *options(*settings)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
@@ -149,12 +146,12 @@ def test_two_devices_of_one_process_reach_the_losses_of_one_under_tensorflow(
 
 
 @pytest.mark.slow
-def test_processes_with_other_pictures_are_refused(odd_pictures: Path, colored_pictures: Path, tmp_path: Path) -> None:
+def test_processes_with_other_images_are_refused(odd_images: Path, colored_images: Path, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     address = f"127.0.0.1:{free_port()}"
     processes = [
         start_jax(data, tmp_path / "run", *options(*SETTINGS), "--distributed", f"{index}/2@{address}")
-        for index, data in enumerate((odd_pictures, colored_pictures))
+        for index, data in enumerate((odd_images, colored_images))
     ]
     for code, _, errors in [finish(process) for process in processes]:
         assert code == 2, errors
@@ -165,13 +162,12 @@ def test_processes_with_other_pictures_are_refused(odd_pictures: Path, colored_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
-def test_the_death_of_one_process_ends_the_other(killed: int, odd_pictures: Path, tmp_path: Path) -> None:
+def test_the_death_of_one_process_ends_the_other(killed: int, odd_images: Path, tmp_path: Path) -> None:
     pytest.importorskip("jax")
     address = f"127.0.0.1:{free_port()}"
     arguments = [*options(*SETTINGS), "--epochs", "10000"]
     processes = [
-        start_jax(odd_pictures, tmp_path / "run", *arguments, "--distributed", f"{index}/2@{address}")
-        for index in (0, 1)
+        start_jax(odd_images, tmp_path / "run", *arguments, "--distributed", f"{index}/2@{address}") for index in (0, 1)
     ]
     assert processes[0].stderr is not None
     for line in processes[0].stderr:

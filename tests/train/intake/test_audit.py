@@ -17,7 +17,7 @@ from train.intake.split import LeftOut
 
 
 def facts_of(sha256: str, **changes: object) -> Facts:
-    """Facts of a usable picture; each hash has a picture of its own."""
+    """Facts of a usable image; each hash has an image of its own."""
     rng = np.random.default_rng([*sha256.encode()])
     values = {
         "size_bytes": 9,
@@ -32,7 +32,7 @@ def facts_of(sha256: str, **changes: object) -> Facts:
 
 
 def near(sha256: str, original: str) -> Facts:
-    """Facts of another file with the picture of ``original``."""
+    """Facts of another file with the image of ``original``."""
     model = facts_of(original)
     return facts_of(sha256, phash=model.phash ^ 3, thumb_rgb_u8=model.thumb_rgb_u8)
 
@@ -83,15 +83,15 @@ def test_one_file_under_two_labels_is_left_out_of_both():
     assert finding.severity is Severity.ERROR
 
 
-def test_almost_the_same_picture_under_two_labels_is_left_out_of_both():
+def test_almost_the_same_image_under_two_labels_is_left_out_of_both():
     clash = [*make("a", ["x"]), *make("b", ["y"])]
     result = judge(GOOD + clash, near("y", "x"))
     assert result.kept == tuple(GOOD)
     assert [item.reason for item in result.left_out] == [
-        "almost the same picture is labelled b: b/y.png",
-        "almost the same picture is labelled a: a/x.png",
+        "almost the same image is labelled b: b/y.png",
+        "almost the same image is labelled a: a/x.png",
     ]
-    assert only(result, Kind.TWO_CLASSES).message == "almost the same picture is labelled a and b"
+    assert only(result, Kind.TWO_CLASSES).message == "almost the same image is labelled a and b"
 
 
 @pytest.mark.parametrize("low", [Split.TRAIN, Split.VALIDATION])
@@ -112,14 +112,14 @@ def test_one_file_in_two_parts_stays_where_it_is_held_out_furthest(low):
     assert set(only(result, Kind.LEAKAGE).samples) == set(clash)
 
 
-def test_almost_the_same_picture_in_two_parts_stays_in_the_test_only():
+def test_almost_the_same_image_in_two_parts_stays_in_the_test_only():
     samples = [
         s for part in (Split.TRAIN, Split.TEST) for label in "ab" for s in make(label, numbered(part + label), part)
     ]
     clash = [*make("a", ["x"], Split.TRAIN), *make("a", ["y"], Split.TEST)]
     result = judge(samples + clash, near("y", "x"))
     assert [(item.sample, item.reason) for item in result.left_out] == [
-        (clash[0], "almost the same picture is in test: a/y.png")
+        (clash[0], "almost the same image is in test: a/y.png")
     ]
 
 
@@ -140,22 +140,22 @@ def test_where_likeness_is_the_rule_it_decides_nothing_but_identity_does():
     result = judge(frames + clash, *(near(sample.sha256, "scene") for sample in frames))
     assert result.kept == tuple(frames)
     assert {item.sample for item in result.left_out} == set(clash)
-    assert "30 of 32 pictures are almost the same as one in another class" in result.findings[1].message
+    assert "30 of 32 images are almost the same as one in another class" in result.findings[1].message
     # All of a class as one group could not be split at all.
     assert len(set(result.groups.values())) == 30
-    assert "the 15 pictures of a show only 1 that differ" in result.findings[2].message
+    assert "the 15 images of a show only 1 that differ" in result.findings[2].message
     assert kinds(result)[:4] == [Kind.TWO_CLASSES, Kind.ALIKE, Kind.ALIKE, Kind.ALIKE]
 
 
-def test_far_too_many_like_pictures_are_said_to_be_so(monkeypatch):
+def test_far_too_many_like_images_are_said_to_be_so(monkeypatch):
     monkeypatch.setattr("train.intake.near_duplicates._MIN_PAIR_LIMIT", 0)
     frames = make("a", numbered("f", 40))
     result = judge(frames + make("b", numbered("b", 40)), *(near(sample.sha256, "scene") for sample in frames))
-    # 780 pairs against 10 for each of the 80 pictures is still fine; one class more is not.
+    # 780 pairs against 10 for each of the 80 images is still fine; one class more is not.
     assert Kind.ALIKE in kinds(result)
     both = frames + make("b", numbered("g", 40))
     result = judge(both, *(near(sample.sha256, "scene") for sample in both))
-    assert only(result, Kind.ALIKE).message.startswith("among 80 pictures, more than 800 pairs")
+    assert only(result, Kind.ALIKE).message.startswith("among 80 images, more than 800 pairs")
     assert result.kept == tuple(both)
 
 
@@ -175,11 +175,11 @@ def test_unusable_files_are_left_out_by_kind_and_reason():
         "cannot be decoded",
         "cannot be read (No such file or directory)",
     ]
-    assert [finding.samples[0].label for finding in result.findings if finding.kind is Kind.NOT_A_PICTURE] == ["", "a"]
+    assert [finding.samples[0].label for finding in result.findings if finding.kind is Kind.NOT_A_IMAGE] == ["", "a"]
     assert {finding.severity for finding in result.findings} == {Severity.ERROR}
 
 
-def test_odd_pictures_are_kept_and_named():
+def test_odd_images_are_kept_and_named():
     special = [
         facts_of("a000", width_px=31),
         facts_of("a001", width_px=6000, height_px=4000),
@@ -188,7 +188,7 @@ def test_odd_pictures_are_kept_and_named():
     ]
     result = judge(GOOD, *special)
     assert result.kept == tuple(GOOD)
-    assert only(result, Kind.TINY).message == "1 of 60 pictures have a side under 32 pixels"
+    assert only(result, Kind.TINY).message == "1 of 60 images have a side under 32 pixels"
     assert only(result, Kind.HUGE).samples == (GOOD[1],)
     assert (only(result, Kind.WRONG_SUFFIX).samples, only(result, Kind.WRONG_SUFFIX).message) == (
         (GOOD[2],),
@@ -197,7 +197,7 @@ def test_odd_pictures_are_kept_and_named():
     assert {finding.severity for finding in result.findings} == {Severity.WARNING}
 
 
-def test_a_whole_set_of_tiny_pictures_is_one_finding():
+def test_a_whole_set_of_tiny_images_is_one_finding():
     result = judge(GOOD, *(facts_of(sample.sha256, width_px=20, height_px=20) for sample in GOOD))
     assert kinds(result) == [Kind.TINY]
 
@@ -206,15 +206,15 @@ def test_unbalanced_and_small_classes_are_warned_of_and_copies_count_once():
     copies = [Sample(Path(f"b/copy{number}.png"), "b", None, "b000") for number in range(50)]
     result = judge(make("a", numbered("a", 31)) + make("b", numbered("b", 10)) + copies)
     assert only(result, Kind.UNBALANCED).message == (
-        "a has 31 pictures and b 10: always answering a would already be right for 76%"
+        "a has 31 images and b 10: always answering a would already be right for 76%"
     )
-    assert only(result, Kind.FEW).message == "fewer than 20 different pictures: b 10"
+    assert only(result, Kind.FEW).message == "fewer than 20 different images: b 10"
     assert Kind.UNBALANCED not in kinds(judge(make("a", numbered("a", 60)) + make("b", numbered("b", 20))))
 
 
 def test_a_class_of_which_nothing_is_left_is_no_crash():
     result = judge(GOOD, *(Facts.unusable(f"b{number:03d}", TRUNCATED) for number in range(30)))
-    assert only(result, Kind.UNBALANCED).message.startswith("a has 30 pictures and b 0")
+    assert only(result, Kind.UNBALANCED).message.startswith("a has 30 images and b 0")
 
 
 @st.composite

@@ -39,7 +39,7 @@ def edge_train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     return call
 
 
-def write_picture(path: Path, seed: int, suffix: str | None = None) -> None:
+def write_image(path: Path, seed: int, suffix: str | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
     image = cv2.resize(coarse, (96, 72), interpolation=cv2.INTER_CUBIC)
@@ -48,15 +48,15 @@ def write_picture(path: Path, seed: int, suffix: str | None = None) -> None:
 
 @pytest.fixture
 def messy(tmp_path: Path) -> Path:
-    """Two classes of 20 good pictures, and one of every mistake."""
+    """Two classes of 20 good images, and one of every mistake."""
     root = tmp_path / "my photos"
     for number in range(20):
-        write_picture(root / "cat" / f"{number}.png", number)
-        write_picture(root / "dog" / f"{number}.png", 100 + number)
-    write_picture(root / "cat" / "0 again.jpg", 0)
+        write_image(root / "cat" / f"{number}.png", number)
+        write_image(root / "dog" / f"{number}.png", 100 + number)
+    write_image(root / "cat" / "0 again.jpg", 0)
     shutil.copy(root / "cat/1.png", root / "cat/1 copy.png")
     shutil.copy(root / "cat/2.png", root / "dog/a cat.png")
-    write_picture(root / "dog" / "renamed.jpg", 300, ".png")
+    write_image(root / "dog" / "renamed.jpg", 300, ".png")
     (root / "cat/cut.png").write_bytes((root / "cat/3.png").read_bytes()[:900])
     (root / "cat/<script>alert(1)<.jpg").write_bytes(b"<!doctype html><p>404")
     (root / "dog/notes.txt").write_text("hello")
@@ -70,11 +70,11 @@ def test_everything_is_found_said_and_written(messy, edge_train, tmp_path):
     assert "my photos: 47 files, 42 kept, 5 left out" in out
     for line in (
         "the same file is labelled cat and dog: cat/2.png, dog/a cat.png",
-        "is truncated: the file ends before the picture does: cat/cut.png",
-        "is not a picture: its content is of no known picture format: cat/<script>alert(1)<.jpg",
-        "its name is not that of a picture: dog/notes.txt",
+        "is truncated: the file ends before the image does: cat/cut.png",
+        "is not an image: its content is of no known image format: cat/<script>alert(1)<.jpg",
+        "its name is not that of an image: dog/notes.txt",
         "2 files have the same content: cat/1 copy.png, cat/1.png",
-        "2 files show almost the same picture: cat/0 again.jpg, cat/0.png",
+        "2 files show almost the same image: cat/0 again.jpg, cat/0.png",
         "PNG by content, but named .jpg: dog/renamed.jpg",
         "next    edge-train run --data clean.csv --out runs/my-photos",
     ):
@@ -108,7 +108,7 @@ def test_the_page_is_self_contained_and_escapes_names(messy, edge_train, tmp_pat
 
 
 def test_the_page_of_a_large_set_stays_small(tmp_path):
-    write_picture(tmp_path / "x.png", 1)
+    write_image(tmp_path / "x.png", 1)
     samples = tuple(Sample(tmp_path / "x.png", label) for label in "ab" for _ in range(3000))
     audited = audit_files(Dataset("big", ("a", "b"), samples))
     assert len(audited.audit.left_out) == 6000
@@ -122,11 +122,11 @@ def test_json_goes_to_standard_output_alone(messy, edge_train):
     assert err == ""
 
 
-def test_a_good_set_says_so(colored_pictures, edge_train):
-    code, out, _ = edge_train("data", colored_pictures)
+def test_a_good_set_says_so(colored_images, edge_train):
+    code, out, _ = edge_train("data", colored_images)
     assert code == 0
     assert "Nothing was found: every file can be used as it is." in out
-    assert f"next    edge-train run --data {colored_pictures} --out runs/colors" in out
+    assert f"next    edge-train run --data {colored_images} --out runs/colors" in out
 
 
 def test_nothing_is_overwritten_unless_asked(messy, edge_train, tmp_path):
@@ -146,15 +146,15 @@ def test_nothing_is_overwritten_unless_asked(messy, edge_train, tmp_path):
     assert edge_train("data", messy, "--overwrite")[0] == 0
 
 
-def test_a_class_without_a_usable_picture_is_an_error_with_a_report(edge_train, tmp_path):
+def test_a_class_without_a_usable_image_is_an_error_with_a_report(edge_train, tmp_path):
     for number in range(3):
-        write_picture(tmp_path / "set/good" / f"{number}.png", number)
+        write_image(tmp_path / "set/good" / f"{number}.png", number)
     (tmp_path / "set/bad").mkdir()
     (tmp_path / "set/bad/x.jpg").write_bytes(b"\xff\xd8\xff")
     code, out, err = edge_train("data", "set", "--clean", "clean.csv")
     assert code == 3
-    assert "is truncated: the file ends before the picture does: bad/x.jpg" in out
-    assert err == "error: set: no picture of class 'bad' can be used; add pictures or remove the class\n"
+    assert "is truncated: the file ends before the image does: bad/x.jpg" in out
+    assert err == "error: set: no image of class 'bad' can be used; add images or remove the class\n"
     assert (tmp_path / "audits/set/report.html").is_file()
     assert not (tmp_path / "clean.csv").exists()
 
@@ -178,10 +178,10 @@ def test_a_place_that_cannot_be_written_is_one_sentence(messy, edge_train, tmp_p
 
 def test_names_that_are_no_text_are_shown_and_listed(edge_train, tmp_path):
     for number in range(3):
-        write_picture(tmp_path / "set/a" / f"{number}.png", number)
-        write_picture(tmp_path / "set/b" / f"{number}.png", 10 + number)
+        write_image(tmp_path / "set/a" / f"{number}.png", number)
+        write_image(tmp_path / "set/b" / f"{number}.png", 10 + number)
     name = b"\xff\n\x1b[31m.png"
-    Path(os.fsdecode(bytes(tmp_path / "set/b") + b"/" + name)).write_bytes(b"no picture")
+    Path(os.fsdecode(bytes(tmp_path / "set/b") + b"/" + name)).write_bytes(b"no image")
     code, out, _ = edge_train("data", "set", "--clean", "clean.csv")
     assert code == 0
     assert "b/???[31m.png" in out

@@ -53,7 +53,7 @@ def test_the_format_is_told_by_content(suffix, tmp_path):
     assert examine(path, data)[0] == facts
 
 
-def test_the_hash_is_that_of_imagehash_and_the_thumbnail_is_the_picture(tmp_path):
+def test_the_hash_is_that_of_imagehash_and_the_thumbnail_is_the_image(tmp_path):
     data = encode(".png", photo(64, 64))
     facts, image = examine(tmp_path / "x", data)
     assert image is not None
@@ -66,14 +66,14 @@ def test_the_hash_is_that_of_imagehash_and_the_thumbnail_is_the_picture(tmp_path
 @pytest.mark.parametrize(
     ("name", "data", "problem"),
     [
-        ("empty", b"", "expected a picture, got an empty file"),
+        ("empty", b"", "expected an image, got an empty file"),
         ("html", b"<!doctype html><p>404", NOT_AN_IMAGE),
         ("jpeg", encode(".jpg", photo(200, 300))[:1500], TRUNCATED),
         ("png", encode(".png", photo())[:2000], TRUNCATED),
         ("gif", encode(".gif", photo())[:500], TRUNCATED),
         ("webp", encode(".webp", photo())[:300], TRUNCATED),
         ("bmp", encode(".bmp", photo())[:300], TRUNCATED),
-        ("heic", b"\0\0\0\x18ftypheic" + bytes(40), "is a HEIC picture, which is not read: convert it to JPEG"),
+        ("heic", b"\0\0\0\x18ftypheic" + bytes(40), "is a HEIC image, which is not read: convert it to JPEG"),
         ("bomb", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\2\0\0\0", "expected at most 34 million pixels"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Pictures come from the contract's own preprocessing, in a seeded order, and bad ones are named."""
+"""Images come from the contract's own preprocessing, in a seeded order, and bad ones are named."""
 
 from __future__ import annotations
 
@@ -28,43 +28,43 @@ SPEC = InputSpec(32, 32)
 
 
 @pytest.fixture
-def pictures_folder(colored_pictures: Path, tmp_path: Path) -> Path:
+def images_folder(colored_images: Path, tmp_path: Path) -> Path:
     """A copy that a test may spoil."""
-    return Path(shutil.copytree(colored_pictures, tmp_path / "colors"))
+    return Path(shutil.copytree(colored_images, tmp_path / "colors"))
 
 
-def test_training_sees_exactly_what_the_device_sees(colored_pictures: Path) -> None:
-    pictures = load_images(read_folder(colored_pictures), SPEC, SHARES, seed=1)
-    for index in (0, 17, len(pictures.samples) - 1):
-        expected = load_prepared(pictures.samples[index].path, SPEC)
-        np.testing.assert_array_equal(pictures.images([index])[0], expected)
-        assert pictures.labels[pictures.targets[index]] == pictures.samples[index].path.parent.name
-    assert all(len(sample.sha256) == 64 for sample in pictures.samples)
-    assert [len(pictures.rows(split)) for split in Split] == [36, 12, 12]
+def test_training_sees_exactly_what_the_device_sees(colored_images: Path) -> None:
+    data = load_images(read_folder(colored_images), SPEC, SHARES, seed=1)
+    for index in (0, 17, len(data.samples) - 1):
+        expected = load_prepared(data.samples[index].path, SPEC)
+        np.testing.assert_array_equal(data.images([index])[0], expected)
+        assert data.labels[data.targets[index]] == data.samples[index].path.parent.name
+    assert all(len(sample.sha256) == 64 for sample in data.samples)
+    assert [len(data.rows(split)) for split in Split] == [36, 12, 12]
 
 
-def test_bad_files_are_named_and_the_rest_is_used(pictures_folder: Path, tmp_path: Path) -> None:
-    (pictures_folder / "blue" / "text.jpg").write_text("no picture")
-    (pictures_folder / "blue" / "empty.png").touch()
-    shutil.copy(pictures_folder / "blue" / "blue001.png", pictures_folder / "red" / "again.png")
-    pictures = load_images(read_folder(pictures_folder), SPEC, SHARES, seed=1)
-    assert len(pictures.samples) == 59
-    assert len(pictures.images(range(59))) == len(pictures.targets) == 59
-    reasons = {item.sample.path.name: item.reason for item in pictures.left_out}
+def test_bad_files_are_named_and_the_rest_is_used(images_folder: Path, tmp_path: Path) -> None:
+    (images_folder / "blue" / "text.jpg").write_text("no image")
+    (images_folder / "blue" / "empty.png").touch()
+    shutil.copy(images_folder / "blue" / "blue001.png", images_folder / "red" / "again.png")
+    data = load_images(read_folder(images_folder), SPEC, SHARES, seed=1)
+    assert len(data.samples) == 59
+    assert len(data.images(range(59))) == len(data.targets) == 59
+    reasons = {item.sample.path.name: item.reason for item in data.left_out}
     assert set(reasons) == {"text.jpg", "empty.png", "again.png", "blue001.png"}
     assert "empty file" in reasons["empty.png"]
     assert reasons["again.png"] == "the same file is also labelled blue"
-    write_left_out_csv(tmp_path / "left_out.csv", pictures.left_out)
+    write_left_out_csv(tmp_path / "left_out.csv", data.left_out)
     lines = (tmp_path / "left_out.csv").read_text().splitlines()
     assert lines[0] == "file,label,reason"
     assert len(lines) == 5
 
 
-def test_a_file_that_is_not_the_one_of_the_index_is_left_out(pictures_folder: Path, tmp_path: Path) -> None:
-    first = load_images(read_folder(pictures_folder), SPEC, SHARES, seed=1)
+def test_a_file_that_is_not_the_one_of_the_index_is_left_out(images_folder: Path, tmp_path: Path) -> None:
+    first = load_images(read_folder(images_folder), SPEC, SHARES, seed=1)
     write_split_csv(tmp_path / "index.csv", first.samples)
-    shutil.copy(pictures_folder / "red" / "red001.png", pictures_folder / "red" / "red002.png")
-    (pictures_folder / "red" / "red003.png").unlink()
+    shutil.copy(images_folder / "red" / "red001.png", images_folder / "red" / "red002.png")
+    (images_folder / "red" / "red003.png").unlink()
     again = load_images(read_index(tmp_path / "index.csv"), SPEC, SHARES, seed=2)
     reasons = {item.sample.path.name: item.reason for item in again.left_out}
     assert set(reasons) == {"red002.png", "red003.png"}
@@ -74,51 +74,49 @@ def test_a_file_that_is_not_the_one_of_the_index_is_left_out(pictures_folder: Pa
     assert set(again.samples) == set(kept), "an index that says the parts keeps them"
 
 
-def test_a_class_without_one_readable_picture_is_an_error(pictures_folder: Path) -> None:
-    for path in (pictures_folder / "red").iterdir():
+def test_a_class_without_one_readable_image_is_an_error(images_folder: Path) -> None:
+    for path in (images_folder / "red").iterdir():
         path.write_text(path.name)
-    with pytest.raises(
-        DatasetError, match=r"class 'red': none of its 30 pictures can be used; the first: .*red000.png"
-    ):
-        load_images(read_folder(pictures_folder), SPEC, SHARES, seed=1)
+    with pytest.raises(DatasetError, match=r"class 'red': none of its 30 images can be used; the first: .*red000.png"):
+        load_images(read_folder(images_folder), SPEC, SHARES, seed=1)
 
 
-def test_pictures_are_decoded_once_and_then_come_from_the_cache(
-    pictures_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_are_decoded_once_and_then_come_from_the_cache(
+    images_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     counts = []
-    first = load_images(read_folder(pictures_folder), SPEC, SHARES, seed=1, progress=counts.append)
+    first = load_images(read_folder(images_folder), SPEC, SHARES, seed=1, progress=counts.append)
     assert len(counts) == 60
     assert isinstance(first.images_nhwc_rgb_u8, np.memmap)
-    (pictures_folder / "blue" / "blue000.png").rename(pictures_folder / "blue" / "another name.png")
-    again = load_images(read_folder(pictures_folder), SPEC, SHARES, seed=2, progress=counts.append)
+    (images_folder / "blue" / "blue000.png").rename(images_folder / "blue" / "another name.png")
+    again = load_images(read_folder(images_folder), SPEC, SHARES, seed=2, progress=counts.append)
     assert len(counts) == 60, "nothing is decoded for another seed or another name"
     np.testing.assert_array_equal(again.images_nhwc_rgb_u8, first.images_nhwc_rgb_u8)
-    load_images(read_folder(pictures_folder), InputSpec(40, 40), SHARES, seed=1, progress=counts.append)
+    load_images(read_folder(images_folder), InputSpec(40, 40), SHARES, seed=1, progress=counts.append)
     assert len(counts) == 120, "another geometry is another cache"
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00 broken"])
 def test_a_damaged_cache_is_made_again(
-    damage: bytes, colored_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    damage: bytes, colored_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    expected = np.array(load_images(read_folder(colored_pictures), SPEC, SHARES, seed=1).images_nhwc_rgb_u8)
+    expected = np.array(load_images(read_folder(colored_images), SPEC, SHARES, seed=1).images_nhwc_rgb_u8)
     images = next((tmp_path / "cache" / "pixels").glob("*/images.npy"))
     images.write_bytes(damage)
-    again = load_images(read_folder(colored_pictures), SPEC, SHARES, seed=1)
+    again = load_images(read_folder(colored_images), SPEC, SHARES, seed=1)
     np.testing.assert_array_equal(again.images_nhwc_rgb_u8, expected)
 
 
 def test_caches_that_were_not_used_for_longest_make_room(
-    colored_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    colored_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    load_images(read_folder(colored_pictures), SPEC, SHARES, seed=1)
+    load_images(read_folder(colored_images), SPEC, SHARES, seed=1)
     first = list((tmp_path / "cache" / "pixels").iterdir())
     monkeypatch.setenv("EDGEKIT_CACHE_GIB", "0.000001")
-    load_images(read_folder(colored_pictures), InputSpec(40, 40), SHARES, seed=1)
+    load_images(read_folder(colored_images), InputSpec(40, 40), SHARES, seed=1)
     left = list((tmp_path / "cache" / "pixels").iterdir())
     assert len(left) == 1
     assert left != first
@@ -141,12 +139,12 @@ except OutputError as error:
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(
-    colored_pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    colored_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    command = [sys.executable, "-c", FULL_DISK, str(colored_pictures)]
+    command = [sys.executable, "-c", FULL_DISK, str(colored_images)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "prepared pictures cannot be kept (File too large); make room, or name another folder" in done.stdout
+    assert "prepared images cannot be kept (File too large); make room, or name another folder" in done.stdout
     assert list((tmp_path / "cache" / "pixels").iterdir()) == []
 
 
@@ -188,7 +186,7 @@ def test_an_epoch_may_be_cut_into_fewer_steps() -> None:
     assert len(batches_of(inputs, np.arange(20), 4, steps=99)) == 5
 
 
-def test_mixup_mixes_pictures_and_targets_by_the_same_share() -> None:
+def test_mixup_mixes_images_and_targets_by_the_same_share() -> None:
     inputs = np.repeat(np.arange(0, 200, 10, dtype=np.float32)[:, np.newaxis], 3, axis=1)
     batches = batches_of(inputs, inputs[:, 0], 8, seed=1, mixup=1.0, weights=inputs[:, 0])
     mixed, targets, weights = batches[0]
@@ -200,12 +198,12 @@ def test_mixup_mixes_pictures_and_targets_by_the_same_share() -> None:
     np.testing.assert_allclose(pixels, mixed, atol=0.51)
 
 
-def test_awkward_real_pictures_are_used_or_named(real_data: Callable[[str], Path], pictures_folder: Path) -> None:
+def test_awkward_real_images_are_used_or_named(real_data: Callable[[str], Path], images_folder: Path) -> None:
     awkward = [path for path in real_data("awkward_images").rglob("*") if path.is_file()]
     for index, path in enumerate(awkward):
-        shutil.copy(path, pictures_folder / "red" / f"awkward{index}-{path.name}")
-    dataset = read_folder(pictures_folder)
-    pictures = load_images(dataset, SPEC, SHARES, seed=1)
-    assert len(pictures.samples) + len(pictures.left_out) == len(dataset.samples)
-    assert len(pictures.left_out) > 0
-    assert len(pictures.samples) > 60
+        shutil.copy(path, images_folder / "red" / f"awkward{index}-{path.name}")
+    dataset = read_folder(images_folder)
+    data = load_images(dataset, SPEC, SHARES, seed=1)
+    assert len(data.samples) + len(data.left_out) == len(dataset.samples)
+    assert len(data.left_out) > 0
+    assert len(data.samples) > 60

@@ -1,4 +1,4 @@
-"""Near copies are found; pictures that are only alike are not; and neither takes forever."""
+"""Near copies are found; images that are only alike are not; and neither takes forever."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_changed_copy_is_found(change):
     assert sum(map(bool, found)) >= 9
 
 
-def test_different_pictures_are_not_called_near():
+def test_different_images_are_not_called_near():
     assert near_pairs([facts_of(photo(seed)) for seed in range(100)]) == []
 
 
@@ -81,7 +81,7 @@ def test_another_object_before_the_same_background_is_not_near():
     assert near_pairs([facts_of(image), facts_of(image, 60)]) == [(0, 1)]
 
 
-def test_blank_pictures_are_not_near_one_another():
+def test_blank_images_are_not_near_one_another():
     blank = np.full((64, 64, 3), 200, np.uint8)
     assert near_pairs([facts_of(blank), facts_of(blank + 1)]) == []
 
@@ -110,12 +110,12 @@ def test_candidates_are_exactly_the_pairs_within_8_bits(seeds, changes):
 
 def test_a_set_in_which_everything_is_alike_is_refused_in_time():
     one = facts_of(photo(3))
-    with pytest.raises(TooManyAlikeError, match="among 3000 pictures"):
+    with pytest.raises(TooManyAlikeError, match="among 3000 images"):
         near_pairs([one] * 3000)
 
 
 @given(st.integers(1, 30), st.data())
-def test_groups_are_disjoint_and_hold_only_linked_pictures(count, data):
+def test_groups_are_disjoint_and_hold_only_linked_images(count, data):
     pairs = data.draw(
         st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)).filter(lambda p: p[0] < p[1]))
     )
@@ -135,7 +135,7 @@ def test_a_long_chain_is_cut_so_that_its_ends_are_not_together():
     assert len(group_pairs(15, chain[:14])) == 1
 
 
-def test_many_copies_of_one_picture_stay_one_group():
+def test_many_copies_of_one_image_stay_one_group():
     assert group_pairs(30, [(i, j) for i in range(30) for j in range(i + 1, 30)]) == [list(range(30))]
 
 
@@ -143,7 +143,7 @@ def test_many_copies_of_one_picture_stay_one_group():
     ("name", "pairs"), [("happy_sad", 37), ("cats_and_dogs", 0), ("flowers", 1), ("faces_fer", 26)]
 )
 def test_real_sets_hold_the_pairs_that_a_person_confirmed(name, pairs, real_data):
-    """Each was looked at: photos found twice on the web, and film frames; no two different pictures."""
+    """Each was looked at: photos found twice on the web, and film frames; no two different images."""
     facts = {}
     for path in sorted(real_data(name).rglob("*.*")):
         entry, _ = examine(path)

@@ -73,13 +73,13 @@ def test_shares_hold_per_class_and_the_seed_decides() -> None:
     assert split != assign_splits(samples, LABELS, SHARES, 2)
 
 
-def test_three_pictures_a_class_are_just_enough_and_two_are_not() -> None:
+def test_three_images_a_class_are_just_enough_and_two_are_not() -> None:
     assert set(counts(assign_splits(make("a", 3) + make("b", 3), LABELS, SHARES, 0)).values()) == {1}
-    with pytest.raises(DatasetError, match=r"class 'b': expected at least 3 different readable pictures .* got 2"):
+    with pytest.raises(DatasetError, match=r"class 'b': expected at least 3 different readable images .* got 2"):
         assign_splits(make("a", 9) + make("b", 2), LABELS, SHARES, 0)
 
 
-def test_copies_do_not_count_as_different_pictures() -> None:
+def test_copies_do_not_count_as_different_images() -> None:
     copies = [Sample(Path(f"b/{i}.png"), "b", None, "same") for i in range(9)]
     with pytest.raises(DatasetError, match="got 1"):
         assign_splits(make("a", 9) + copies, LABELS, SHARES, 0)
@@ -109,7 +109,7 @@ def test_a_source_with_all_parts_is_left_as_it_is() -> None:
 def test_a_given_part_that_lost_a_class_is_an_error() -> None:
     samples = [s for part in Split for label in LABELS for s in make(label, 4, part, part.value)]
     usable = [s for s in samples if (s.label, s.split) != ("b", Split.TEST)]
-    with pytest.raises(DatasetError, match="test: no readable picture of class 'b'"):
+    with pytest.raises(DatasetError, match="test: no readable image of class 'b'"):
         assign_splits(usable, LABELS, SHARES, 5)
 
 
@@ -118,7 +118,7 @@ def test_a_group_of_near_copies_is_in_one_part(samples: list[Sample], seed: int,
     groups = {}
     for label in LABELS:
         hashes = sorted({sample.sha256 for sample in samples if sample.label == label})
-        # Three pictures stay alone, so that every class can be split.
+        # Three images stay alone, so that every class can be split.
         groups |= {sha256: data.draw(st.sampled_from(hashes[3:])) for sha256 in hashes[3:]}
     split = assign_splits(samples, LABELS, SHARES, seed, groups)
     assert set(counts(split)) == {(label, part) for label in LABELS for part in Split}

@@ -204,22 +204,18 @@ def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_
     np.testing.assert_array_equal(network.model.get_layer("Conv_1").get_weights()[0], expected)
 
 
-def test_evaluating_known_features_gives_what_the_pictures_give(
-    mobilenetv2_weights: Path, colored_pictures: Path
-) -> None:
+def test_evaluating_known_features_gives_what_the_images_give(mobilenetv2_weights: Path, colored_images: Path) -> None:
     from train.evaluation.evaluate import evaluate
     from train.fitting.phases import phases_of, prepare_task
     from train.network.models import build
 
     recipe = with_checked_weights(mobilenetv2(str(mobilenetv2_weights)))
-    pictures = load_images(read_folder(colored_pictures), recipe.input.spec(), recipe.split, 1)
+    data = load_images(read_folder(colored_images), recipe.input.spec(), recipe.split, 1)
     network = build(recipe, 2)
-    features = prepare_task(phases_of(recipe)[0], network, pictures, recipe, 0).features
+    features = prepare_task(phases_of(recipe)[0], network, data, recipe, 0).features
     assert features is not None
     assert features.shape == (60, 1280)
-    scores = [
-        evaluate(network.model, pictures, recipe, head=network.head, features=known) for known in (None, features)
-    ]
+    scores = [evaluate(network.model, data, recipe, head=network.head, features=known) for known in (None, features)]
     np.testing.assert_allclose(scores[0].probabilities, scores[1].probabilities, atol=1e-4)
 
 

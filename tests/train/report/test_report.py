@@ -36,7 +36,7 @@ def history_of(*phases: tuple[str, list[float]]) -> tuple[Epoch, ...]:
     )
 
 
-def pictures_of(labels: tuple[str, ...], **changes: Any) -> TrainingImages:
+def images_of(labels: tuple[str, ...], **changes: Any) -> TrainingImages:
     rng = np.random.default_rng(0)
     samples = [
         Sample(Path(f"{label}/{split.value}{index}.png"), label, split)
@@ -46,31 +46,27 @@ def pictures_of(labels: tuple[str, ...], **changes: Any) -> TrainingImages:
     ]
     targets = np.array([labels.index(sample.label) for sample in samples], np.int64)
     images, rows = rng.integers(0, 255, (20, 32, 32, 3), np.uint8), np.arange(len(samples)) % 20
-    pictures = TrainingImages("set", labels, tuple(samples), images, rows, targets, (), ())
-    return replace(pictures, **changes)
+    data = TrainingImages("set", labels, tuple(samples), images, rows, targets, (), ())
+    return replace(data, **changes)
 
 
-def evaluation_of(pictures: TrainingImages, head: Head, wrong_share: float) -> Any:
+def evaluation_of(data: TrainingImages, head: Head, wrong_share: float) -> Any:
     from train.evaluation.evaluate import Evaluation
 
-    rng, n, labels = np.random.default_rng(1), len(pictures.samples), len(pictures.labels)
+    rng, n, labels = np.random.default_rng(1), len(data.samples), len(data.labels)
     probabilities = rng.dirichlet(np.ones(labels), n).astype(np.float32) * np.float32(0.4)
-    answers = np.where(rng.random(n) < wrong_share, (pictures.targets + 1) % labels, pictures.targets)
+    answers = np.where(rng.random(n) < wrong_share, (data.targets + 1) % labels, data.targets)
     probabilities[np.arange(n), answers] += np.float32(0.6)
     output = OutputSpec(head, 0.4 if head is Head.SIGMOID else 0.0, 0.65)
-    test = pictures.rows(Split.TEST)
-    scores, is_right = probabilities[test, answers[test]], (answers == pictures.targets)[test]
-    second, is_second = probabilities[test, 1], pictures.targets[test] == 1
+    test = data.rows(Split.TEST)
+    scores, is_right = probabilities[test, answers[test]], (answers == data.targets)[test]
+    second, is_second = probabilities[test, 1], data.targets[test] == 1
     return Evaluation(
         output,
         probabilities,
         answers,
-        {
-            split: score(answers[r], pictures.targets[r], pictures.labels)
-            for split in Split
-            for r in [pictures.rows(split)]
-        },
-        rank(probabilities[test], pictures.targets[test], pictures.labels),
+        {split: score(answers[r], data.targets[r], data.labels) for split in Split for r in [data.rows(split)]},
+        rank(probabilities[test], data.targets[test], data.labels),
         Calibration(1.5, 0.9, 0.8, reliability(scores, is_right), reliability(scores, is_right)),
         tuple(scores_at(t, second, is_second) for t in (0.4, 0.5)) if head is Head.SIGMOID else (),
         rejection(0.65, scores, is_right),
@@ -85,7 +81,7 @@ def run_of(labels: tuple[str, ...] = ("cat", "dog"), wrong_share: float = 0.3, *
     head = changes.pop("head", Head.SOFTMAX)
     recipe = load_recipe("mobilenetv2")
     recipe = replace(recipe, input=replace(recipe.input, image_size=32), head=replace(recipe.head, kind=head))
-    pictures = changes.pop("pictures", None) or pictures_of(labels)
+    data = changes.pop("pictures", None) or images_of(labels)
     history = changes.pop("history", history_of(("head", [0.5, 0.8, 0.7]), ("finetune", [0.75, 0.6])))
     best = best_epoch(history)
     assert best
@@ -97,9 +93,9 @@ def run_of(labels: tuple[str, ...] = ("cat", "dog"), wrong_share: float = 0.3, *
         "recipe": changes.pop("recipe", recipe),
         "backend": "tensorflow 2.21.0",
         "hardware": Hardware("cpu", ("a processor",), FLOAT32, 0, 1, is_deterministic=True),
-        "pictures": pictures,
+        "pictures": data,
         "fitted": fitted,
-        "evaluation": evaluation_of(pictures, head, wrong_share),
+        "evaluation": evaluation_of(data, head, wrong_share),
         "seconds": 50.0,
     }
     return TrainingResult(**{**fields, **changes})
@@ -159,7 +155,7 @@ def test_the_page_is_complete_needs_nothing_else_and_is_the_same_each_time() -> 
 def test_it_says_which_phase_won(accuracies: list[float], expected: str) -> None:
     text = sentences_of(run_of(history=history_of(("head", [0.5, 0.8, 0.7]), ("finetune", accuracies))))
     assert expected in text
-    assert "Before training, 50.0 % of the validation pictures were right (loss 2.000)." in text
+    assert "Before training, 50.0 % of the validation images were right (loss 2.000)." in text
 
 
 def test_it_says_when_a_phase_stopped_early_and_what_chance_would_do() -> None:
@@ -167,15 +163,15 @@ def test_it_says_when_a_phase_stopped_early_and_what_chance_would_do() -> None:
     assert "Kept: head, epoch 1 of 1" in text
     assert "Phase head stopped after 1 of 10 epochs" in text
     assert "Fine-tuning" not in text
-    assert "Always answering “cat”, the largest class, would be right on 50.0 % of the test pictures." in text
+    assert "Always answering “cat”, the largest class, would be right on 50.0 % of the test images." in text
 
 
 @pytest.mark.usefixtures("without_drawing")
 def test_labels_and_names_of_files_are_escaped_and_need_be_no_text() -> None:
     bad = Sample(Path("dir/\udcff<i>.png"), ODD[0])
     finding = Finding(Kind.TINY, "<u>small</u>", (bad, bad), Severity.WARNING)
-    pictures = pictures_of(ODD, left_out=(LeftOut(bad, "<s>broken</s>"),), findings=(finding, finding))
-    page = page_of(run_of(ODD, pictures=pictures))
+    data = images_of(ODD, left_out=(LeftOut(bad, "<s>broken</s>"),), findings=(finding, finding))
+    page = page_of(run_of(ODD, data=data))
     page.encode("utf-8")
     for tag in ("<b>&", "<i>.png", "<u>", "<s>"):
         assert tag not in page
@@ -183,7 +179,7 @@ def test_labels_and_names_of_files_are_escaped_and_need_be_no_text() -> None:
     for label in ODD:
         assert label in text
     assert "dir/?<i>.png: <s>broken</s>" in text
-    assert "Tiny pictures (4 files) <u>small</u> (2 times)" in text
+    assert "Tiny images (4 files) <u>small</u> (2 times)" in text
 
 
 @pytest.mark.usefixtures("without_drawing")
@@ -206,8 +202,8 @@ def test_a_sigmoid_head_has_a_table_of_thresholds() -> None:
 @pytest.mark.parametrize("wrong_share", [0.0, 1.0])
 def test_all_right_and_all_wrong(wrong_share: float) -> None:
     text = text_of(page_of(run_of(wrong_share=wrong_share)))
-    assert ("No test picture was answered wrong." in text) == (wrong_share == 0.0)
-    assert ("100.0 % right on 12 test pictures" if wrong_share == 0.0 else "0.0 % right on 12") in text
+    assert ("No test image was answered wrong." in text) == (wrong_share == 0.0)
+    assert ("100.0 % right on 12 test images" if wrong_share == 0.0 else "0.0 % right on 12") in text
 
 
 @pytest.mark.parametrize("count", [7, 120])
@@ -222,7 +218,7 @@ def test_many_classes_stay_readable(count: int) -> None:
     assert page.count("Confused most often") == 1
 
 
-def test_without_augmentation_there_is_no_picture_of_it() -> None:
+def test_without_augmentation_there_is_no_image_of_it() -> None:
     from train.report.gallery import augmented_url
 
     off = {"augment.mirror": False, "augment.rotation": 0.0, "augment.mixup": 0.2}
@@ -246,7 +242,7 @@ def test_metrics_are_strict_json_and_say_what_the_report_says() -> None:
     assert metrics["rejection"]["coverage"] == run.evaluation.rejection.coverage
     assert metrics["ranking"]["classes"][1]["roc_auc"] == run.evaluation.ranking[1].roc_auc
     assert metrics["speeds"]["finetune"] == {"images_per_second": 54.0, "feed_share": 0.004}
-    assert f"{test.accuracy * 100:.1f} % right on 12 test pictures" in text_of(page_of(run))
+    assert f"{test.accuracy * 100:.1f} % right on 12 test images" in text_of(page_of(run))
 
 
 def test_the_confusion_of_very_many_classes_is_a_list_of_what_is_not_zero() -> None:
@@ -256,8 +252,8 @@ def test_the_confusion_of_very_many_classes_is_a_list_of_what_is_not_zero() -> N
     test = metrics_mapping(run)["splits"]["test"]
     assert test["confusion"] is None
     dense = np.zeros((101, 101), int)
-    for truth, answer, pictures in test["confusion_counts"]:
-        dense[truth, answer] = pictures
+    for truth, answer, data in test["confusion_counts"]:
+        dense[truth, answer] = data
     assert np.array_equal(dense, run.evaluation.scores[Split.TEST].confusion)
 
 
@@ -270,7 +266,7 @@ def test_findings_are_counted_by_kind() -> None:
         Finding(Kind.DUPLICATE, "3 files have the same content", (sample,) * 3, Severity.WARNING),
         Finding(Kind.UNBALANCED, "cats are many", (), Severity.WARNING),
     )
-    metrics = metrics_mapping(run_of(pictures=pictures_of(("cat", "dog"), findings=findings)))
+    metrics = metrics_mapping(run_of(data=images_of(("cat", "dog"), findings=findings)))
     assert metrics["findings"] == {
         "duplicate": {"findings": 2, "files": 5},
         "unbalanced": {"findings": 1, "files": 0},

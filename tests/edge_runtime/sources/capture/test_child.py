@@ -1,4 +1,4 @@
-"""What the capturing process does with what cameras give it: fake devices, damaged pictures."""
+"""What the capturing process does with what cameras give it: fake devices, damaged images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ANYTHING = {"size_wh": None, "fps": None, "pixel_format": None}
 
 
 def jpeg(size_hw: tuple[int, int] = (48, 64)) -> bytes:
-    """A noisy picture of the colour RGB."""
+    """A noisy image of the colour RGB."""
     noise = np.random.default_rng(0).integers(-20, 20, (*size_hw, 3))
     return cv2.imencode(".jpg", (noise + RGB[::-1]).clip(0, 255).astype(np.uint8))[1].tobytes()
 
@@ -231,7 +231,7 @@ def test_a_stream_that_cannot_be_decoded_in_time_is_opened_anew(
 
     def read_all() -> None:
         for number in range(190):
-            clock_s[0] += 0.05  # twice as long as from picture to picture
+            clock_s[0] += 0.05  # twice as long as from image to image
             capture.properties = {cv2.CAP_PROP_POS_MSEC: 1000 + number * 25.0}
             assert stream.read() is not None
 

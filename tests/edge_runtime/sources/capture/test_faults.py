@@ -97,7 +97,7 @@ def test_a_slow_reader_gets_the_newest_frame_each_time() -> None:
             numbers.append(frame.number)
             assert abs(grey(frame) - grey_of(frame.number)) < 2
             time.sleep(0.1)
-            assert abs(grey(frame) - grey_of(frame.number)) < 2  # still the same picture
+            assert abs(grey(frame) - grey_of(frame.number)) < 2  # still the same image
     assert all(later > earlier for earlier, later in itertools.pairwise(numbers))
     assert numbers[-1] - numbers[0] > 40  # about three came for each that was taken
     # Most are younger than a period and a moment; in a queue the last one would be two seconds old.

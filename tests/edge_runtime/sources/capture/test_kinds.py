@@ -53,7 +53,7 @@ class Picamera2:
 
 
 def given_by(source_text: str, options: CaptureOptions = PATIENT, count: int = 3) -> list[Frame | StateChange]:
-    """The first things that a source gives; the pictures are copied."""
+    """The first things that a source gives; the images are copied."""
     source = open_source(source_text, options)
     with contextlib.closing(source):
         taken: list[Frame | StateChange] = []
@@ -170,7 +170,7 @@ def test_no_answer_leads_to_a_file_of_this_machine(tmp_path: Path) -> None:
         (answer("text/plain", b"", "404 Not Found"), "the server answered 404"),
         (b"SSH-2.0-OpenSSH\r\n", "cannot be opened"),
         (STREAM_HEAD, "the server ended the stream"),
-        (STREAM_HEAD + b"--f\r\nContent-Length: 999999999\r\n\r\n", "announces a picture of 999999999 bytes"),
+        (STREAM_HEAD + b"--f\r\nContent-Length: 999999999\r\n\r\n", "announces an image of 999999999 bytes"),
         (answer("image/jpeg", grey_jpeg(1))[:-40], "IncompleteRead|cut off|damaged|without its end"),
     ],
 )
@@ -202,13 +202,13 @@ def ffmpeg() -> str:
 def test_streams_of_ffmpeg_are_read(ffmpeg: str, output: list[str], scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    picture = ["-re", "-f", "lavfi", "-i", "color=c=0xC81E3C:size=320x240:rate=25"]
+    image = ["-re", "-f", "lavfi", "-i", "color=c=0xC81E3C:size=320x240:rate=25"]
     listen = ["-listen", "1", f"http://127.0.0.1:{port}/x"] if scheme == "http" else [f"tcp://127.0.0.1:{port}?listen"]
     # It serves one connection, and FFmpeg's streams take a second one after ours has looked at their type.
     with contextlib.ExitStack() as servers:
         source = open_source(f"{scheme}://127.0.0.1:{port}/x", CaptureOptions(wait=True, open_timeout_s=PATIENCE_S))
         servers.enter_context(contextlib.closing(source))
-        servers.enter_context(serving([ffmpeg, "-v", "quiet", *picture, *output, *listen]))
+        servers.enter_context(serving([ffmpeg, "-v", "quiet", *image, *output, *listen]))
         frames = (item for item in source.frames(time.perf_counter() + PATIENCE_S) if isinstance(item, Frame))
         for _ in range(3):
             frame = next(frames)

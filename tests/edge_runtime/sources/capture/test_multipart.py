@@ -59,10 +59,10 @@ def test_any_bytes_are_survived(blocks: list[bytes]) -> None:
 @pytest.mark.parametrize(
     ("start", "then", "says"),
     [
-        (b"--b\r\nContent-Length: 99999999999\r\n\r\n", b"", "announces a picture of 99999999999 bytes"),
+        (b"--b\r\nContent-Length: 99999999999\r\n\r\n", b"", "announces an image of 99999999999 bytes"),
         (b"--b\r\nX: ", b"x", "a header of more than"),
         (b"--b\r\n\r\n", b"x", "a part of more than"),
-        (b"", b"x", "no line b'--b' between its pictures"),
+        (b"", b"x", "no line b'--b' between its images"),
     ],
 )
 def test_a_part_without_end_is_refused_before_memory_is_full(start: bytes, then: bytes, says: str) -> None:

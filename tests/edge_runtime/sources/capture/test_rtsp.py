@@ -30,7 +30,7 @@ JPEG_TYPE_420, TABLES_FOLLOW = 1, 255
 
 
 def rtp_packets(jpeg: bytes, sequence: int, timestamp: int) -> Iterator[bytes]:
-    """RFC 2435: the picture without its headers, which the receiver makes from type, size and quantization tables."""
+    """RFC 2435: the image without its headers, which the receiver makes from type, size and quantization tables."""
     tables, at = b"", 2
     while jpeg[at + 1] != 0xDA:
         length = int.from_bytes(jpeg[at + 2 : at + 4], "big")

@@ -37,7 +37,7 @@ def make_zip(path: Path, entries, compression=zipfile.ZIP_DEFLATED) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", compression) as archive:
         for entry in entries:
-            name, content = (entry, f"picture {entry}") if isinstance(entry, str) else entry
+            name, content = (entry, f"image {entry}") if isinstance(entry, str) else entry
             archive.writestr(name, content)
     return path
 
@@ -69,7 +69,7 @@ def test_a_zip_of_class_folders_is_a_set(tmp_path):
 
     dataset = resolve(str(path), progress=bars)
     assert (dataset.name, dataset.labels) == ("pets", ("cat", "dog"))
-    assert [sample.path.read_text() for sample in dataset.samples] == ["picture cat/a.jpg", "picture dog/b.jpg"]
+    assert [sample.path.read_text() for sample in dataset.samples] == ["image cat/a.jpg", "image dog/b.jpg"]
     assert dataset.ignored == (path / "dog/notes.txt", path / "readme.md")
     assert [label for label, _ in opened] == ["checking the archive", "extracting"]
     assert counted == dict(opened)
@@ -118,10 +118,10 @@ def test_folders_that_only_wrap_the_set_are_gone_through(tmp_path, names, labels
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["one/a.jpg", "one/b.jpg"], r"set\.zip: expected at least two folders of pictures.* only 'one'"),
-        (["a.jpg", "b.jpg"], r"set\.zip: expected at least two folders of pictures.* none"),
-        (["w/cat/a.jpg", "w/dog/a.jpg", "w/bird/a.txt"], r"set\.zip/w/bird: holds no pictures"),
-        (["w/cat/a.jpg", "w/dog/a.jpg", "w/bird/"], r"set\.zip/w/bird: holds no pictures"),
+        (["one/a.jpg", "one/b.jpg"], r"set\.zip: expected at least two folders of images.* only 'one'"),
+        (["a.jpg", "b.jpg"], r"set\.zip: expected at least two folders of images.* none"),
+        (["w/cat/a.jpg", "w/dog/a.jpg", "w/bird/a.txt"], r"set\.zip/w/bird: holds no images"),
+        (["w/cat/a.jpg", "w/dog/a.jpg", "w/bird/"], r"set\.zip/w/bird: holds no images"),
         (["cat\n/a.jpg", "dog/a.jpg"], "must be one printable line"),
     ],
 )
@@ -208,10 +208,10 @@ def test_names_that_would_become_one_file_are_refused(tmp_path, cache, names, me
     refused(make_zip(tmp_path / "set.zip", [*CLASSES, *names]), cache, message)
 
 
-def test_a_zip_without_pictures_is_refused(tmp_path, cache):
+def test_a_zip_without_images_is_refused(tmp_path, cache):
     inner = make_zip(tmp_path / "inner.zip", CLASSES).read_bytes()
     path = make_zip(tmp_path / "set.zip", [("inner.zip", inner), ("readme", "x")])
-    refused(path, cache, "holds no pictures, only 2 other files")
+    refused(path, cache, "holds no images, only 2 other files")
 
 
 def test_other_files_and_damaged_ones_are_told_apart(tmp_path, cache):
@@ -250,19 +250,19 @@ def test_unusual_packing_is_refused(tmp_path, cache):
 def test_sizes_and_counts_are_limited(tmp_path, cache):
     path = make_zip(tmp_path / "set.zip", [(name, b"0" * 40_000) for name in CLASSES])
     refused(path, cache, "expected at most 1 entries, got 2", limits=Limits(entries=1))
-    refused(path, cache, "unpacks to 0 MiB; expected pictures of at most 0 MiB", limits=Limits(file_bytes=39_999))
+    refused(path, cache, "unpacks to 0 MiB; expected images of at most 0 MiB", limits=Limits(file_bytes=39_999))
     refused(path, cache, "unpacks to 0.0 GiB; expected at most", limits=Limits(total_bytes=79_999))
     refused(path, cache, "expected a table of contents of at most", limits=Limits(directory_bytes=100))
     assert unpack(path, "set", limits=Limits(entries=2, file_bytes=40_000, total_bytes=80_000)).folder.is_dir()
 
 
-def test_a_picture_that_unpacks_too_well_is_refused(tmp_path, cache):
+def test_a_image_that_unpacks_too_well_is_refused(tmp_path, cache):
     path = make_zip(tmp_path / "set.zip", [*CLASSES, ("cat/bomb.jpg", b"\0" * (20 << 20))])
     assert path.stat().st_size < 100_000
     refused(path, cache, "'cat/bomb.jpg' unpacks to more than 200 times its packed size")
 
 
-def test_many_small_pictures_that_unpack_too_well_are_refused(tmp_path, cache):
+def test_many_small_images_that_unpack_too_well_are_refused(tmp_path, cache):
     path = make_zip(
         tmp_path / "set.zip", [(f"{label}/{i}.jpg", b"\0" * (1 << 20)) for label in "ab" for i in range(10)]
     )

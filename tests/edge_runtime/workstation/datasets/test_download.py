@@ -26,7 +26,7 @@ QUICK = DownloadLimits(timeout_s=5, attempts=3, backoff_s=0.01)
 
 
 def zip_bytes(fill: bytes = b"x", size: int = 300_000) -> bytes:
-    """A zip of two classes of pictures, stored, so that its size is about ``2 * size``."""
+    """A zip of two classes of images, stored, so that its size is about ``2 * size``."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in ("cat/a.jpg", "dog/b.jpg"):

@@ -55,8 +55,8 @@ def test_a_class_may_be_called_test(tmp_path):
     [
         (["cat/a.jpg"], [], "at least two folders"),
         ([], [], "at least two folders"),
-        (["cat/a.jpg", "dog/b.jpg"], ["bird"], "bird: holds no pictures"),
-        (["cat/a.jpg", "dog/notes.txt"], [], "dog: holds no pictures"),
+        (["cat/a.jpg", "dog/b.jpg"], ["bird"], "bird: holds no images"),
+        (["cat/a.jpg", "dog/notes.txt"], [], "dog: holds no images"),
         (["train/cat/a.jpg", "train/dog/a.jpg", "test/cat/a.jpg"], [], "test lacks the class dog"),
     ],
 )
@@ -204,7 +204,7 @@ def test_decoding_keeps_the_order_and_names_the_bad(tmp_path):
     for path in paths:
         cv2.imwrite(str(path), np.full((5, 5, 3), int(path.stem), np.uint8))
     paths.insert(2, tmp_path / "text.jpg")
-    paths[2].write_text("not a picture")
+    paths[2].write_text("not an image")
     counted: list[int] = []
     decoded = decode_all(paths, InputSpec(4, 4), workers=3, progress=counted.append)
     assert decoded.kept == (0, 1, 3, 4)
@@ -236,7 +236,7 @@ def test_the_built_in_set_is_written_once(tmp_path, monkeypatch):
     assert [sample.path.name for sample in anew.samples] == [path.name for path in written]
 
 
-def test_drawn_pictures_are_new_and_named_by_their_label(tmp_path, monkeypatch):
+def test_drawn_images_are_new_and_named_by_their_label(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     draw_images(tmp_path / "photos", count=4, seed=0)
     names = ["happy_00000.png", "happy_00002.png", "sad_00001.png", "sad_00003.png"]

@@ -1,4 +1,4 @@
-"""Lists of pictures as CSV: the split of a run, and an index as a source."""
+"""Lists of images as CSV: the split of a run, and an index as a source."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LABELS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0
         max_size=5,
     )
 )
-def test_any_list_of_pictures_survives_the_round_trip(tmp_path_factory, rows):
+def test_any_list_of_images_survives_the_round_trip(tmp_path_factory, rows):
     path = tmp_path_factory.getbasetemp() / "round-trip.csv"
     samples = tuple(Sample(path.parent / file, label, split, sha256) for file, label, split, sha256 in rows)
     write_split_csv(path, samples)
@@ -89,14 +89,14 @@ def test_a_list_that_is_too_long_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "split.csv"
     path.write_text(HEADER + "a.jpg,,cat,test\n" * 3)
     monkeypatch.setattr("edge_runtime.workstation.datasets.samples.MAX_IMAGES", 2)
-    with pytest.raises(DatasetError, match="at most 2 pictures"):
+    with pytest.raises(DatasetError, match="at most 2 images"):
         read_split_csv(path)
     monkeypatch.setattr("edge_runtime.workstation.datasets.samples.MAX_CSV_BYTES", 10)
     with pytest.raises(DatasetError, match="MiB of CSV"):
         read_split_csv(path)
 
 
-def test_an_index_takes_pictures_from_anywhere(tmp_path):
+def test_an_index_takes_images_from_anywhere(tmp_path):
     touch(tmp_path / "lists/near/a.jpg", tmp_path / "far/b.jpg")
     lines = ["near/a.jpg,,cat,", f"{tmp_path}/far/b.jpg,{'0' * 64},dog,", "gone.jpg,,cat,", "near/a.jpg,,cat,"]
     # As spreadsheets save it: a byte order mark, other line ends, an empty line.
@@ -111,8 +111,8 @@ def test_an_index_takes_pictures_from_anywhere(tmp_path):
     )
 
 
-def test_an_index_may_have_file_and_label_alone(tmp_path, colored_pictures):
-    rows = [f"{path},{path.parent.name}" for path in sorted(colored_pictures.glob("*/*.png"))]
+def test_an_index_may_have_file_and_label_alone(tmp_path, colored_images):
+    rows = [f"{path},{path.parent.name}" for path in sorted(colored_images.glob("*/*.png"))]
     (tmp_path / "photos.csv").write_text("\n".join(["file,label", *rows]) + "\n")
     samples = resolve(str(tmp_path / "photos.csv")).samples
     assert [(str(sample.path), sample.label) for sample in samples] == [tuple(row.split(",")) for row in rows]
@@ -135,7 +135,7 @@ def test_an_index_is_named_after_the_run_that_split_csv_lies_in(tmp_path):
     [
         ([], "expected at least two different labels, got none"),
         (["a.jpg,,cat,"], "expected at least two different labels, got only 'cat'"),
-        (["gone.jpg,,cat,", "lost.jpg,,dog,"], "none of its 2 pictures is here"),
+        (["gone.jpg,,cat,", "lost.jpg,,dog,"], "none of its 2 images is here"),
         (["a.jpg,,cat,", "folder,,dog,"], "folder', which is not a file"),
         (["a.jpg,,cat,", "pipe,,dog,"], "pipe', which is not a file"),
         (["a.jpg,,cat,", "a.jpg,,Cat,"], "look alike"),

@@ -23,9 +23,9 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_count():
         assert image_a.tobytes() == image_b.tobytes()
 
 
-def test_no_picture_comes_twice_within_a_seed_or_across_seeds():
-    pictures = [image.tobytes() for seed in (0, 1) for _, _, image in iter_smileys(40, seed)]
-    assert len(set(pictures)) == 80
+def test_no_image_comes_twice_within_a_seed_or_across_seeds():
+    images = [image.tobytes() for seed in (0, 1) for _, _, image in iter_smileys(40, seed)]
+    assert len(set(images)) == 80
 
 
 def test_labels_take_turns_and_stems_are_unique():
@@ -38,7 +38,7 @@ def test_labels_take_turns_and_stems_are_unique():
 
 @pytest.mark.parametrize("size_px", [32, 64, 128, 200])
 @pytest.mark.parametrize("label", LABELS)
-def test_a_picture_is_square_rgb_u8_with_something_in_it(label, size_px):
+def test_a_image_is_square_rgb_u8_with_something_in_it(label, size_px):
     image = draw_smiley(label, np.random.default_rng(7), size_px)
     assert image.shape == (size_px, size_px, 3)
     assert image.dtype == np.uint8
@@ -51,17 +51,17 @@ def test_unknown_label_names_the_choices():
         draw_smiley("angry", np.random.default_rng(0))
 
 
-def test_too_small_a_picture_is_refused():
+def test_too_small_a_image_is_refused():
     with pytest.raises(ValueError, match="at least 32"):
         draw_smiley("happy", np.random.default_rng(0), size_px=16)
 
 
 def test_both_labels_differ_in_the_mouth_alone():
-    # One state of chance, both labels: all but the mouth must be the same picture.
+    # One state of chance, both labels: all but the mouth must be the same image.
     for seed in range(60):
         happy, sad = (draw_smiley(label, np.random.default_rng(seed)).astype(int) for label in LABELS)
         changed = np.abs(happy - sad).max(axis=2) > 40
-        assert 0.002 < changed.mean() < 0.2, f"seed {seed}: {changed.mean():.1%} of the picture depends on the label"
+        assert 0.002 < changed.mean() < 0.2, f"seed {seed}: {changed.mean():.1%} of the image depends on the label"
 
 
 def shrunk(image_hwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -75,7 +75,7 @@ def ridge_accuracy(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Best accuracy of a ridge regression on unseen rows over several strengths; y is -1 or 1."""
     train, test = slice(0, LINEAR_TRAIN), slice(LINEAR_TRAIN, None)
     x = (x - x[train].mean(axis=0)) / (x[train].std(axis=0) + 1e-6)
-    kernel = x @ x[train].T  # the dual form: fewer pictures than pixels
+    kernel = x @ x[train].T  # the dual form: fewer images than pixels
     scores = [
         kernel[test] @ np.linalg.solve(kernel[train] + ridge * np.eye(LINEAR_TRAIN), y[train]) for ridge in RIDGES
     ]

@@ -1,8 +1,6 @@
-"""What the HTML reports share: one style, escaped text, small pictures, plots that are the same bytes each time."""
+"""What the HTML reports share: one style, escaped text, small images, plots that are the same bytes each time."""
 
 from __future__ import annotations
-
-from support.paths import CHECKOUT
 
 import base64
 import subprocess
@@ -16,6 +14,7 @@ import pytest
 
 from edge_runtime.workstation.reporting.pages import render_html, thumbnail_url
 from edge_runtime.workstation.reporting.plots import new_figure, png_url, svg_url
+from support.paths import CHECKOUT
 
 TEMPLATES = {"train": ["report.html", "audit.html"], "convert.report": ["conversion.html"]}
 TEMPLATES |= {"benchmarks.report": ["report.html"], "benchmarks.comparison": ["compare.html"]}
@@ -52,7 +51,7 @@ def test_every_report_begins_its_style_with_the_house(package: str, name: str) -
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((32, 32), (96, 96)), ((200, 100), (160, 80)), ((1, 300), (1, 160))])
-def test_pictures_of_any_size_are_shown(shape: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_images_of_any_size_are_shown(shape: tuple[int, int], expected: tuple[int, int]) -> None:
     url = thumbnail_url(np.full((*shape, 3), (250, 10, 10), np.uint8))
     data = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
     image_hwc_bgr_u8 = cv2.imdecode(data, cv2.IMREAD_COLOR)

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 TESTS = CHECKOUT / "tests"
 PROGRAMS = TESTS / "programs"

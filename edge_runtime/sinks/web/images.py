@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 Deliver = Callable[["ImageU8"], None]
 
-PICTURE_INTERVAL_S = 0.1
-MAX_PICTURE_WIDTH_PX = 640
+IMAGE_INTERVAL_S = 0.1
+MAX_IMAGE_WIDTH_PX = 640
 _EVENTS = 20
 
 
 class Showcase:
-    """Costs the camera a counter a frame, and a small copy only when someone waits for a picture. Thread-safe.
+    """Costs the camera a counter a frame, and a small copy only when someone waits for an image. Thread-safe.
 
     Attributes:
         version: Counts results, so that the server sees at a glance whether there is news.
@@ -37,23 +37,23 @@ class Showcase:
         self._lock = threading.Lock()
         self._deliver: Deliver | None = None
         self._wanted = False
-        self._next_picture_s = 0.0
+        self._next_image_s = 0.0
 
     def put(self, result: Result, image_hwc_rgb_u8: ImageU8 | None) -> None:
-        """Take a result, and its frame (uint8 [height, width, 3], RGB, lent) when a picture is wanted."""
+        """Take a result, and its frame (uint8 [height, width, 3], RGB, lent) when an image is wanted."""
         event = _event(result)
         if event and not (event.get("error") and self._events and self._events[-1].get("error") == event["error"]):
             self._events.append(event)
         self.version += 1
-        if self._wanted and image_hwc_rgb_u8 is not None and time.perf_counter() >= self._next_picture_s:
+        if self._wanted and image_hwc_rgb_u8 is not None and time.perf_counter() >= self._next_image_s:
             self._give(image_hwc_rgb_u8)
 
-    def want_picture(self) -> None:
+    def want_image(self) -> None:
         """Ask for the next frame."""
         self._wanted = True
 
     def connect(self, deliver: Deliver | None) -> None:
-        """Say who takes pictures, in the camera's thread; None lets go of it."""
+        """Say who takes images, in the camera's thread; None lets go of it."""
         with self._lock:
             self._deliver = deliver
 
@@ -63,7 +63,7 @@ class Showcase:
 
     def _give(self, image_hwc_rgb_u8: ImageU8) -> None:
         self._wanted = False
-        self._next_picture_s = time.perf_counter() + PICTURE_INTERVAL_S
+        self._next_image_s = time.perf_counter() + IMAGE_INTERVAL_S
         small = shrink(image_hwc_rgb_u8)
         with self._lock:
             if self._deliver:
@@ -71,16 +71,16 @@ class Showcase:
 
 
 def shrink(image_hwc_rgb_u8: ImageU8) -> ImageU8:
-    """A copy that is about 640 pixels wide, or smaller if the picture is.
+    """A copy that is about 640 pixels wide, or smaller if the image is.
 
     By a whole factor and with the mean of the innermost pixels: for 1920 x 1080 that takes a fifth of the time of
-    ``INTER_AREA``, and here it is the camera that waits, for a picture that is only looked at.
+    ``INTER_AREA``, and here it is the camera that waits, for an image that is only looked at.
     """
     import cv2
 
     height, width = image_hwc_rgb_u8.shape[:2]
-    # Tall pictures count by their height, so that an odd shape cannot become a large copy.
-    factor = round(max(width / MAX_PICTURE_WIDTH_PX, height / (2 * MAX_PICTURE_WIDTH_PX)))
+    # Tall images count by their height, so that an odd shape cannot become a large copy.
+    factor = round(max(width / MAX_IMAGE_WIDTH_PX, height / (2 * MAX_IMAGE_WIDTH_PX)))
     if factor <= 1:
         small: ImageU8 = image_hwc_rgb_u8.copy()
         return small
@@ -113,11 +113,11 @@ class Picture:
     taken_s: float
 
 
-class Pictures:
+class Images:
     """Lives in the server's event loop; only `deliver` is called from elsewhere.
 
     Args:
-        showcase: Where pictures are asked for.
+        showcase: Where images are asked for.
         executor: Where they are encoded, so that the loop goes on.
     """
 
@@ -129,11 +129,11 @@ class Pictures:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def deliver(self, image_hwc_rgb_u8: ImageU8) -> None:
-        """Take a picture (uint8 [height, width, 3], RGB) that is ours to keep. From the camera's thread."""
+        """Take an image (uint8 [height, width, 3], RGB) that is ours to keep. From the camera's thread."""
         self._loop.call_soon_threadsafe(self._begin, image_hwc_rgb_u8)
 
     async def other_than(self, number: int, wait_s: float) -> Picture | None:
-        """The newest picture, once it is another than ``number`` and under a second old; None after ``wait_s``."""
+        """The newest image, once it is another than ``number`` and under a second old; None after ``wait_s``."""
         deadline_s = self._loop.time() + wait_s
         while True:
             now_s = self._loop.time()
@@ -143,7 +143,7 @@ class Pictures:
             if now_s >= deadline_s:
                 return None
             if not self._tasks:
-                self._showcase.want_picture()
+                self._showcase.want_image()
             await asyncio.wait((self._arrival,), timeout=deadline_s - now_s)
 
     def _begin(self, image_hwc_rgb_u8: ImageU8) -> None:
@@ -160,7 +160,7 @@ class Pictures:
 
 
 def encode_jpeg(image_hwc_rgb_u8: ImageU8) -> bytes:
-    """A JPEG of a picture, uint8 [height, width, 3], RGB."""
+    """A JPEG of an image, uint8 [height, width, 3], RGB."""
     import cv2
 
     bgr = cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR)
