@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 
 from benchmarks.peers.plan import Peer, Places
-from edge_runtime.cli_support import Progress
 from edge_runtime.errors import EdgeKitError, EngineError
 from edge_runtime.labels import shorten
+from edge_runtime.progress import Progress
 
 _REASON_CHARACTERS = 300
 _MAX_ANSWER_BYTES = 64 << 20

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.studies.plain_loop import open_model
 from edge_runtime.classifier import Classifier
-from edge_runtime.cli_support import read_labels_file
+from edge_runtime.commands.model_choice import read_labels_file
 from edge_runtime.contract import Crop
 from edge_runtime.model.bundle import Foreign, ModelFile, find_model
 from edge_runtime.pipeline.folder import classify_files
