@@ -15,7 +15,7 @@ import pytest
 from convert.record import ConversionRecord, LeftOut
 from convert.report import page, wording
 from convert.report.markdown import render
-from convert.report.page import flip_tiles, render_page
+from convert.report.page import MAX_TILES, flip_tiles, render_page
 from convert.report.wording import WIDTH, recommendation, text_table
 from convert.testing import sample_record
 from edge_runtime.contract import Variant
@@ -161,8 +161,8 @@ def test_flips_are_counted_and_shown() -> None:
     page = page_of(record)
     worse = sum(flip.keras == flip.truth for flip in comparison.flips)
     assert f"int8-per-tensor : {len(comparison.flips)} of 400; Keras alone is right on {worse}," in text_of(page)
-    assert page.count("<figure") == page.MAX_TILES
-    assert f"And {len(comparison.flips) - page.MAX_TILES} more, see conversion.json." in text_of(page)
+    assert page.count("<figure") == MAX_TILES
+    assert f"And {len(comparison.flips) - MAX_TILES} more, see conversion.json." in text_of(page)
     first = comparison.flips[0]
     caption = (
         f"{first.artifact} {first.artifact_score * 100:.0f} % Keras: {first.keras} {first.keras_score * 100:.0f} %"
@@ -210,7 +210,7 @@ def test_images_are_small_and_the_variants_share_the_room(monkeypatch: pytest.Mo
     images = photos(400, 320)
     names = [str(index) for index in range(400)]
     many, few = flip_tiles(record, images, names)
-    assert len(many) == page.MAX_TILES
+    assert len(many) == MAX_TILES
     assert [tile.flip for tile in few] == list(record.variants[1].comparison.flips)
     for tile in many[:2]:
         assert tile.name == str(tile.flip.index)
