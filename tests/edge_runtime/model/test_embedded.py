@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convert.testing import Operator, Tensor, build_model
+from support.tflite_models import Operator, Tensor, build_model
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import CompatibilityError, UsageError

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import edge_runtime.model.sandbox as trial_module
-from convert.testing import Operator, Tensor, build_model
+from support.tflite_models import Operator, Tensor, build_model
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import EngineError, IntegrityError

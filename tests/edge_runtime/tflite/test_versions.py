@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.testing import Operator, Tensor, build_model
+from support.tflite_models import Operator, Tensor, build_model
 from edge_runtime.engines.litert import LiteRtEngine, tflite_version
 from edge_runtime.engines.opening import import_runtime, open_engine
 from edge_runtime.errors import EngineError
