@@ -202,9 +202,9 @@ def test_how_a_child_ends_is_said(run_text, text, error, words):
 
 
 def test_a_child_that_refuses_is_quoted(run_text):
-    imports = "from pathlib import Path; from convert.children import refuse; from edge_runtime.errors import ModelError"
+    imports = "import convert.children as children; from edge_runtime.errors import ModelError; from pathlib import Path"
     with pytest.raises(ModelError, match=r"^m.h5: is odd$"):
-        run_text(f"{imports}; refuse(Path.cwd(), ModelError('m.h5: is odd'))")
+        run_text(f"{imports}; children.refuse(Path.cwd(), ModelError('m.h5: is odd'))")
 
 
 def test_a_module_in_the_users_folder_is_not_run(tmp_path, monkeypatch):
