@@ -202,7 +202,7 @@ def test_how_a_child_ends_is_said(run_text, text, error, words):
 
 
 def test_a_child_that_refuses_is_quoted(run_text):
-    imports = "import convert.children as children; from edge_runtime.errors import ModelError; from pathlib import Path"
+    imports = "from convert import children; from edge_runtime.errors import ModelError; from pathlib import Path"
     with pytest.raises(ModelError, match=r"^m.h5: is odd$"):
         run_text(f"{imports}; children.refuse(Path.cwd(), ModelError('m.h5: is odd'))")
 
