@@ -70,8 +70,8 @@ def read_needs(name: str, context: click.Context, arguments: Sequence[str], envi
         needs.words += [_add_value(needs, name, option, text, context) for text in texts]
     for unset in context.command.params:
         if isinstance(unset, Option) and isinstance(unset.envvar, str) and unset.name not in raw:
-            text = _variable(environment, unset.envvar)
-            _grant(needs, unset.resource, text if text is not None else str(unset.get_default(context) or ""))
+            default = unset.default if isinstance(unset.default, str) else ""
+            _grant(needs, unset.resource, _variable(environment, unset.envvar) or default)
     return needs
 
 
