@@ -18,12 +18,11 @@ from edge_runtime.errors import DataError
 from edge_runtime.platform.board import core_count
 from edge_runtime.platform.garbage import collect_as_usual
 from edge_runtime.results import Failed, Result
-from edge_runtime.sinks.opening import open_sink
+from edge_runtime.sinks.rows import open_sink
 from edge_runtime.sources.images import PathList, find_images
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
-    from edge_runtime.commands.resume import AppendedFile
     from edge_runtime.progress import Progress
     from edge_runtime.sinks.base import Sink
     from edge_runtime.sources.watch import FolderWatch
@@ -53,10 +52,10 @@ def run_classify(choice: ModelChoice, job: ClassifyJob) -> int:
         with Interrupts(inputs.stop) as interrupts, contextlib.ExitStack() as stack:
             classifier = open_classifier()
             stack.callback(classifier.close)
-            sink, appended = _open_output(job, classifier, stack)
+            sink = _open_output(job, classifier, stack)
             tally = Tally()
-            if appended and job.skip_done:
-                found = _without_done(found, appended, job, tally)
+            if job.output and job.skip_done:
+                found = _without_done(found, job.output, job, tally)
             if inputs.watch and inputs.watch.problem:
                 note(inputs.watch.problem)
 
@@ -194,37 +193,33 @@ class Tally:
         return _EXIT_SOME_FAILED if self._failed < self._done + self._skipped else DataError.exit_code
 
 
-def _open_output(
-    job: ClassifyJob, classifier: Classifier, stack: contextlib.ExitStack
-) -> tuple[Sink, AppendedFile | None]:
+def _open_output(job: ClassifyJob, classifier: Classifier, stack: contextlib.ExitStack) -> Sink:
     if job.output and job.appends:
-        from edge_runtime.commands.resume import AppendedFile
+        from edge_runtime.sinks.files import FileSink
 
-        appended = AppendedFile(job.output, job.format, classifier.labels, job.top_k)
+        appended = FileSink(job.output, job.format, classifier.labels, job.top_k, frames=False)
         stack.callback(_close_file, appended)
-        return appended, appended
+        return appended
     stream = stack.enter_context(output_stream(job.output, overwrite=job.overwrite, for_programs=job.format != "table"))
     with write_errors():
         sink = open_sink(job.format, stream, classifier.labels, job.top_k, frames=False)
     stack.callback(sink.close)
-    return sink, None
+    return sink
 
 
-def _close_file(file: AppendedFile) -> None:
+def _close_file(file: Sink) -> None:
     with write_errors():
         file.close()
 
 
 def _without_done(
-    inputs: Iterator[Path | Failed], file: AppendedFile, job: ClassifyJob, tally: Tally
+    inputs: Iterator[Path | Failed], output: Path, job: ClassifyJob, tally: Tally
 ) -> Iterator[Path | Failed]:
     """Leave out inputs that have a row, and count them."""
-    done = file.done(with_failed=not job.retry_failed)
-    for item in inputs:
-        if done.add(file.key(item.source if isinstance(item, Failed) else str(item))):
-            yield item
-        else:
-            tally.skip()
+    from edge_runtime.commands.resume import new_source_filter
+
+    is_new = new_source_filter(output, job.format, retry_failed=job.retry_failed, on_skip=tally.skip)
+    return (item for item in inputs if is_new(item.source if isinstance(item, Failed) else str(item)))
 
 
 def _write_all(
