@@ -1,8 +1,8 @@
 """Finish a quantized TFLite model: uint8 input and output, and the operator versions that it needs.
 
 The head of the float graph (cast, scaling) is replaced by the quantization of the input: a uint8 pixel is read as
-``scale * (pixel - zero_point)``. The zero point must be an integer, which leaves a shift of up to half a grey level; the
-first layer's bias compensates it (`Head.shift`).
+``scale * (pixel - zero_point)``. The zero point must be an integer, which leaves a shift of up to half a grey level;
+the first layer's bias compensates it (`Head.shift`).
 
 ai-edge-quantizer changes the types of tensors and keeps each operator's version of the float model, so a runtime too
 old for the types would not refuse the file but compute wrong results. The rules for versions are those of TensorFlow's

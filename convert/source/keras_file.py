@@ -239,7 +239,7 @@ def _layers(model: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _references(value: object) -> list[str]:
-    """Names of layers in ``input_layers`` or ``output_layers``: ``[name, 0, 0]``, or a list or table of such entries."""
+    """Names of layers in ``input_layers`` or ``output_layers``: ``[name, 0, 0]``, or a list or table of these."""
     found: list[str] = []
     waiting = [value]
     while waiting:
