@@ -212,7 +212,7 @@ def run(
 def _conclude(bundle: Path, record: Any) -> None:
     """Print the table, the recommendation and the paths; raise GateError if a variant is not in the bundle."""
     from convert.bundle import REPORT_FILE
-    from convert.report.wording import recommendation, text_table
+    from convert.report.text import recommendation, text_table
 
     click.echo(text_table(record))
     if record.passed:
