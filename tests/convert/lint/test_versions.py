@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 import convert.tflite_model
 from convert.lint.operators import Target, has_builtin, minimum_runtime, parse_target, read_operators, unsupported
-from convert.testing import Operator, Tensor, build_model
 from convert.tflite_model import read_model
 from edge_runtime.errors import IntegrityError, ModelError, UsageError
 from edge_runtime.tflite.version_table import BUNDLED_CUSTOM, LITERT_LACKS, LITERT_NEWEST, RELEASES
 from support.paths import CHECKOUT
+from support.tflite_models import Operator, Tensor, build_model
 
 BUILTINS = {name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int) and name != "CUSTOM"}
 NEWEST_ASKED = 16

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from convert.record import ConversionRecord, LeftOut
-from convert.report import page, wording
+from convert.report import page as page_module
+from convert.report import wording
 from convert.report.markdown import render
 from convert.report.page import flip_tiles, render_page
 from convert.report.wording import WIDTH, recommendation, text_table
-from convert.testing import sample_record
 from edge_runtime.contract import Variant
 from edge_runtime.text import columns
+from support.conversion_records import sample_record
 
 ODD = ("$x^", "_<b>&'\"|", "猫 😀")
 INT8 = (Variant.FLOAT32, Variant.INT8)
@@ -66,7 +67,7 @@ def changed(record: ConversionRecord, name: Variant, **figures: Any) -> Conversi
 @pytest.fixture
 def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take a second a page and have no words of the user."""
-    monkeypatch.setattr(page, "svg_url", lambda _figure: "data:image/svg+xml;base64,")
+    monkeypatch.setattr(page_module, "svg_url", lambda _figure: "data:image/svg+xml;base64,")
 
 
 # The page
@@ -117,7 +118,7 @@ def test_every_figure_of_a_variant_is_in_its_row(record: ConversionRecord) -> No
         assert row in text
     assert re.search(r"int8-per-tensor is not in the bundle: lost \d+\.\d\d points, more than the allowed 1\.", text)
     assert "edgetpu was left out: no edgetpu_compiler on PATH" in text
-    assert "int8-per-tensor: opens in tflite-runtime 2.14, as was asked for" in text
+    assert "int8-per-tensor: opens in tflite-runtime 2.14, as requested" in text
     assert "2 layers kept in float32: block_1_depthwise, Conv1" in text
     assert "+9.0 kB" in text
     assert "+0.06 ms" in text
@@ -161,8 +162,8 @@ def test_flips_are_counted_and_shown() -> None:
     page = page_of(record)
     worse = sum(flip.keras == flip.truth for flip in comparison.flips)
     assert f"int8-per-tensor : {len(comparison.flips)} of 400; Keras alone is right on {worse}," in text_of(page)
-    assert page.count("<figure") == page.MAX_TILES
-    assert f"And {len(comparison.flips) - page.MAX_TILES} more, see conversion.json." in text_of(page)
+    assert page.count("<figure") == page_module.MAX_TILES
+    assert f"And {len(comparison.flips) - page_module.MAX_TILES} more, see conversion.json." in text_of(page)
     first = comparison.flips[0]
     caption = (
         f"{first.artifact} {first.artifact_score * 100:.0f} % Keras: {first.keras} {first.keras_score * 100:.0f} %"
@@ -210,7 +211,7 @@ def test_images_are_small_and_the_variants_share_the_room(monkeypatch: pytest.Mo
     images = photos(400, 320)
     names = [str(index) for index in range(400)]
     many, few = flip_tiles(record, images, names)
-    assert len(many) == page.MAX_TILES
+    assert len(many) == page_module.MAX_TILES
     assert [tile.flip for tile in few] == list(record.variants[1].comparison.flips)
     for tile in many[:2]:
         assert tile.name == str(tile.flip.index)
@@ -220,7 +221,7 @@ def test_images_are_small_and_the_variants_share_the_room(monkeypatch: pytest.Mo
         assert decoded.shape == (160, 160, 3)
     # Room for the two surest of each and no more.
     room = sum(len(tile.jpeg_url) for tile in (*many[:2], *few[:2]))
-    monkeypatch.setattr(page, "_MAX_CHARACTERS", room)
+    monkeypatch.setattr(page_module, "_MAX_CHARACTERS", room)
     assert [len(tiles) for tiles in flip_tiles(record, images, names)] == [2, 2]
 
 
