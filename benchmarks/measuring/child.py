@@ -106,10 +106,10 @@ class Subject(ABC):
     def camera(self, request: AskCamera) -> CameraTrace:
         """Follow a paced camera; raises EngineError if that does not apply."""
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 - nothing to check by default
         """Raise EngineError if the last measurement must not be reported."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - nothing to release by default
         """Release the model."""
 
 
