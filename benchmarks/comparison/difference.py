@@ -24,8 +24,8 @@ from benchmarks.comparison.times import (
 )
 from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT, KERAS_SUBJECTS
 from benchmarks.records import NotMeasured, Performance, Report, SubjectResult
-from benchmarks.report.wording import counted
 from edge_runtime.errors import ComparisonError
+from edge_runtime.workstation.reporting.wording import counted
 
 _IN_ONE = "measured in one report only"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from benchmarks.comparison.record import ALPHA, Difference, Outcome, SubjectComparison, Unit
 from benchmarks.comparison.times import is_beyond
-from benchmarks.report.wording import counted, joined, megabytes, p_value, significant
 from benchmarks.statistics import holm
+from edge_runtime.workstation.reporting.wording import counted, joined, megabytes, p_value, signed, significant
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def figure(value: float, unit: Unit) -> str:
 
 def change(item: Difference) -> str:
     """The change with its unit, such as ``-3.0 points`` or ``+20.4 %``."""
-    return f"{signed(item.change)} {change_unit(item)}"
+    return f"{signed(item.change, 1)} {change_unit(item)}"
 
 
 def limit(item: Difference) -> str:
@@ -100,12 +100,6 @@ def limit(item: Difference) -> str:
 def change_unit(item: Difference) -> str:
     """Of the change and the limit."""
     return "points" if item.unit is Unit.PERCENT else "%"
-
-
-def signed(value: float) -> str:
-    """One decimal with sign, and no sign where it is zero."""
-    rounded = round(value, 1)
-    return f"{rounded:+.1f}" if rounded else "0.0"
 
 
 def _judge(item: Difference, p: float) -> Difference:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.comparison.accuracy import ACCURACY
-from benchmarks.comparison.judging import change, figure, signed
+from benchmarks.comparison.judging import change, figure
 from benchmarks.comparison.record import Comparison, Difference, Outcome, SubjectComparison, Unmatched
 from benchmarks.plan import KERAS_SUBJECTS
-from benchmarks.report.markdown import draw_table, escape
+from benchmarks.report.markdown import draw_table
 from benchmarks.report.tables import NOTHING, Cell, Row, Table
-from benchmarks.report.wording import counted, joined, one_line, p_value
 from edge_runtime.workstation.reporting.pages import render_html
+from edge_runtime.workstation.reporting.wording import (
+    counted,
+    escape_markdown,
+    joined,
+    markdown_list,
+    one_line,
+    p_value,
+    signed,
+)
 
 _WORDS = {
     Outcome.REGRESSION: "WORSE",
@@ -44,18 +52,18 @@ def render_text(comparison: Comparison) -> str:
 
 def render_markdown(comparison: Comparison) -> str:
     """The whole of ``compare.md``."""
-    sections = [f"# {escape(_heading(comparison))}", escape(conclusion(comparison))]
+    sections = [f"# {escape_markdown(_heading(comparison))}", escape_markdown(conclusion(comparison))]
     for title, lines in (
         ("Regressions", comparison.regressions),
         ("Perhaps worse, perhaps chance", comparison.unsure),
         ("Before you trust it", tuple(notices(comparison))),
     ):
         if lines:
-            sections += [f"## {title}", _bullets(lines)]
+            sections += [f"## {title}", markdown_list(lines)]
     if comparison.subjects:
-        sections += ["## Changes", draw_table(summary_table(comparison)), escape(_SUMMARY_NOTE)]
+        sections += ["## Changes", draw_table(summary_table(comparison)), escape_markdown(_SUMMARY_NOTE)]
         sections += ["## Every figure", draw_table(detail_table(comparison))]
-    sections += ["## How it was compared", _bullets(methods(comparison))]
+    sections += ["## How it was compared", markdown_list(methods(comparison))]
     return "\n\n".join(sections) + "\n"
 
 
@@ -158,15 +166,11 @@ def _detail_cells(item: Difference) -> tuple[Cell, ...]:
 
 
 def _interval(item: Difference) -> str:
-    return f"{signed(item.interval.low)} to {signed(item.interval.high)}" if item.interval else ""
+    return f"{signed(item.interval.low, 1)} to {signed(item.interval.high, 1)}" if item.interval else ""
 
 
 def _alone(found: Sequence[Unmatched], name: str) -> Iterable[str]:
     yield from (f"Only in {name}: {item.name} ({item.reason.rstrip('.')})." for item in found)
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {escape(line)}" for line in lines)
 
 
 def render_page(comparison: Comparison) -> str:
