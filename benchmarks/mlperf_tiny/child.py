@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import EdgeKitError
-from edge_runtime.model.bundle import Foreign
+from edge_runtime.model.bundle import ModelOptions
 
 _WARM_UP = 20
 _MAX_QUERIES = 20_000_000
@@ -55,9 +55,9 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     """Open the model, answer all images, time single-stream queries; the latencies go to a file of their own."""
     images = np.load(request["images"], allow_pickle=False)
     low, high = request["input_range"]
-    foreign = Foreign(tuple(request["labels"]), Crop.STRETCH, (low, high))
+    foreign = ModelOptions(tuple(request["labels"]), Crop.STRETCH, (low, high))
     try:
-        with Classifier(request["model"], threads=request["threads"], foreign=foreign) as classifier:
+        with Classifier(request["model"], threads=request["threads"], options=foreign) as classifier:
             if list(classifier.labels) != request["labels"]:
                 return {"error": f"{request['model']}: its labels are not those of CIFAR-10"}
             answers = [int(np.argmax(classifier.probabilities(image))) for image in images]
