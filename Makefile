@@ -32,7 +32,8 @@ ONNX := onnx-float32 onnx-int8
 FORCE := $(if $(OVERWRITE),--overwrite)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo audit train tflite onnx bench bench-peers bench-mlperf-tiny classify camera lint test check test-arm64 clean
+.PHONY: help setup demo audit train tflite onnx bench bench-peers bench-mlperf-tiny classify camera lint test test-all check
+.PHONY: test-arm64 clean
 .PHONY: for-tflite-runtime for-mediapipe for-arm64
 
 help: ## List the targets
@@ -124,10 +125,15 @@ lint: $(SETUP) ## ruff, mypy and import-linter
 	$(BIN)/lint-imports
 
 # A worker for each core, at most four, because one that loads TensorFlow and its children take 2 GB. Files stay whole,
-# since their tests share what is slow to make; tests/conftest.py says which begin first.
-test: $(SETUP) ## Run every test that this machine can; a skip says why
+# since their tests share what is slow to make; tests/conftest.py puts the longest first.
+PYTEST = $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test: $(SETUP) ## Run the tests that take seconds and need no second environment
+	$(PYTEST) -m 'not slow and not second_env and not arm64'
+
+test-all: $(SETUP) ## Run every test that this machine can, with tflite-runtime, MediaPipe and emulated arm64; a skip says why
 	@$(MAKE) --no-print-directory --jobs=3 for-tflite-runtime for-mediapipe for-arm64
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 for-tflite-runtime:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 12))' && $(MAKE) --no-print-directory $(TFLITE_SETUP) \
@@ -139,7 +145,7 @@ for-mediapipe:
 for-arm64:
 	@tests/programs/arm64_root.sh || echo 'no emulated arm64 here; its tests will be skipped'
 
-check: lint test ## lint and test
+check: lint test ## lint and test, before a commit
 
 test-arm64: $(SETUP) ## Install the built wheel on emulated Raspberry Pis 4 and 5 and prove that the answers are the same there
 	tests/programs/arm64_root.sh

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE
 from convert.measuring import Measured
-from convert.messages import Exported, Quantized, QuantizeSettings
+from convert.messages import CHECK_FILE, GOLDEN_INPUT_FILE, Exported, Quantized, QuantizeSettings
 from convert.record import RECORD_FILE, CalibrationRecord, ConversionRecord, LeftOut, VariantRecord
 from convert.report.markdown import render
 from convert.report.page import render_page
@@ -27,24 +26,26 @@ from edge_runtime.labels import to_text
 from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.board import core_count, cpu_model
 
+REPORT_FILE = "conversion.html"
+MARKDOWN_FILE = "conversion.md"
 _PACKAGES = ("ai-edge-quantizer", "ai-edge-litert", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
 class ConversionOutcome:
-    """One conversion, before it is written.
+    """Results of one conversion, before the bundle is written.
 
     Attributes:
-        source: What was converted.
-        arrays: The images.
-        seed: Of their choice.
-        settings: How integers were made.
-        max_drop_points: The gate.
-        exported: What loaded and exported it.
-        quantized: How each artifact came about.
-        measured: The artifacts that could be run.
-        left_out: The others.
-        seconds: How long it took.
+        source: Model that was converted.
+        arrays: Images for calibration and checks.
+        seed: Seed that chose the images.
+        settings: Settings of calibration, rounding and repair.
+        max_drop_points: Allowed loss of accuracy, percentage points.
+        exported: Tools that loaded and exported the model.
+        quantized: Attempts and notes of each variant.
+        measured: Artifacts that could be run.
+        left_out: Variants that could not be built or run.
+        seconds: Duration of the conversion, in seconds.
     """
 
     source: ModelSource
@@ -60,7 +61,7 @@ class ConversionOutcome:
 
 
 def make_record(done: ConversionOutcome) -> ConversionRecord:
-    """The record that reports show and the bundle keeps."""
+    """Assemble the record that the reports show and the bundle stores."""
     manifest = done.source.manifest
     made = {entry.variant: entry for entry in done.quantized.made}
     return ConversionRecord(
@@ -124,10 +125,6 @@ def _versions(exported: Exported) -> dict[str, str]:
     return versions
 
 
-REPORT_FILE = "conversion.html"
-MARKDOWN_FILE = "conversion.md"
-
-
 def write_bundle(
     destination: Path,
     record: ConversionRecord,
@@ -137,17 +134,17 @@ def write_bundle(
     *,
     overwrite: bool,
 ) -> None:
-    """Write the bundle in one step; artifacts that failed their check are reported and left out.
+    """Write the bundle atomically, without the artifacts that failed their check.
 
-    Nothing is written when every artifact failed.
+    Nothing is written if every artifact failed.
 
     Args:
-        destination: The bundle's folder.
-        record: What was measured.
-        manifest: Of the model, without artifacts.
-        work_dir: Holds the artifacts and arrays.
-        arrays: Names of the check images.
-        overwrite: Whether an existing bundle is replaced.
+        destination: Folder of the bundle.
+        record: Measurements of the conversion.
+        manifest: Manifest of the model, without artifacts.
+        work_dir: Folder with the artifacts and arrays.
+        arrays: Check images, for their names.
+        overwrite: True to replace an existing bundle.
     """
     passed = tuple(variant.artifact for variant in record.passed)
     if not passed:
@@ -166,7 +163,7 @@ def write_bundle(
 
 
 def _golden(work_dir: Path, artifacts: tuple[Artifact, ...]) -> dict[str, NDArray[Any]]:
-    """``images_nhwc_rgb_u8``, ``keras``, and each variant's probabilities as the checking engine gave them."""
+    """Collect ``images_nhwc_rgb_u8``, ``keras``, and each variant's probabilities from the checking engine."""
     arrays = {
         "images_nhwc_rgb_u8": np.load(work_dir / GOLDEN_INPUT_FILE),
         "keras": np.load(work_dir / f"keras-{GOLDEN_INPUT_FILE}"),

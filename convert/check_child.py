@@ -1,10 +1,8 @@
 """Child process that runs artifacts on the check and golden inputs; never imports TensorFlow.
 
-``python -m convert.check_child JOB.json`` writes the probabilities, an observation or a failure for each artifact.
-
 ``python -m convert.check_child JOB.json`` writes, for each artifact, its probabilities as ``NAME-check.npy`` and
-``NAME-golden.npy`` and then its observation as ``NAME.json``, or ``NAME.error.json`` where it could not be run. One
-that takes the whole process down leaves neither, and loses nothing of those before it.
+``NAME-golden.npy`` and then its observation as ``NAME.json``, or ``NAME.error.json`` if it could not be run. An
+artifact that crashes the process leaves neither; the files of those before it are complete.
 """
 
 from __future__ import annotations
@@ -20,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE
 from convert.messages import (
+    CHECK_FILE,
+    GOLDEN_INPUT_FILE,
     CheckFailure,
     CheckJob,
     Observation,
@@ -41,41 +40,7 @@ _FEWEST_INVOKES = 3
 _MOST_TURNS = 20
 _BUDGET_NS = 400_000_000
 _NS_PER_MS = 1e6
-
-
-def median_latencies(engines: Sequence[Engine], image_hwc_rgb_u8: NDArray[np.uint8]) -> list[float]:
-    """Median latency of one invocation of each engine, in milliseconds.
-
-    In its turn an engine runs ten timed invocations after one that is not, which brings its weights back into the
-    cache, as on a device that runs one model. It has 20 turns, or fewer once its timed invocations took 0.4 s.
-
-    Args:
-        engines: Opened with one thread, of one input shape.
-        image_hwc_rgb_u8: uint8 [H, W, 3], what they are run on.
-    """
-    taken_ns: list[list[int]] = [[] for _ in engines]
-    for turn in range(_MOST_TURNS):
-        # Every other round goes backwards, so that none always follows the same one.
-        for index in range(len(engines))[:: 1 if turn % 2 == 0 else -1]:
-            _take_turn(engines[index], image_hwc_rgb_u8, taken_ns[index])
-    return [statistics.median(values) / _NS_PER_MS for values in taken_ns]
-
-
-def _take_turn(engine: Engine, image_hwc_rgb_u8: NDArray[np.uint8], taken_ns: list[int]) -> None:
-    """Add the latencies of one turn, in nanoseconds, as far as the engine's time allows."""
-    if sum(taken_ns) >= _BUDGET_NS:
-        return
-    tensor = image_hwc_rgb_u8[np.newaxis].astype(engine.input.dtype, copy=False)
-    engine.invoke(tensor)
-    for _ in range(_INVOKES_A_TURN):
-        if len(taken_ns) >= _FEWEST_INVOKES and sum(taken_ns) >= _BUDGET_NS:
-            break
-        started = time.perf_counter_ns()
-        engine.invoke(tensor)
-        taken_ns.append(time.perf_counter_ns() - started)
-
-
-# What a runtime may raise about one artifact. A full disk is not among them: it is no fault of the artifact.
+# Errors of a runtime about one artifact. A full disk is not among them: the artifact is not the cause.
 _ERRORS = (EdgeKitError, RuntimeError, ValueError, MemoryError)
 _LONGEST_MESSAGE = 1000
 
@@ -98,14 +63,14 @@ def main() -> None:
 
 
 def check(file: Path, work_dir: Path, workers: int) -> None:
-    """Run one artifact exactly as a device would and save what it gave, float32 [images, labels].
+    """Run one artifact as a device would and save its probabilities, float32 [images, labels].
 
     Args:
-        file: The artifact.
-        work_dir: Holds the inputs; outputs go here.
-        workers: Interpreters that share the images, each with one thread.
+        file: Path of the artifact.
+        work_dir: Folder with the inputs; outputs go there.
+        workers: Number of interpreters that share the images, each with one thread.
     """
-    # A second try of the same name must not be taken for the first.
+    # Outcomes of an earlier file of the same name must not remain.
     observation_file(work_dir, file.name).unlink(missing_ok=True)
     failure_file(work_dir, file.name).unlink(missing_ok=True)
     try:
@@ -125,9 +90,9 @@ def check(file: Path, work_dir: Path, workers: int) -> None:
 
 
 def run_all(classifiers: Sequence[Classifier], images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities of all images, in their order: float32 [images, labels].
+    """Compute the probabilities of all images, in their order: float32 [images, labels].
 
-    Each classifier takes a stretch of the images in a thread of its own; runtimes compute without Python's lock.
+    Each classifier takes a share of the images in its own thread; runtimes compute without Python's lock.
     """
     outputs = np.empty((len(images_nhwc_rgb_u8), len(classifiers[0].labels)), np.float32)
 
@@ -143,7 +108,7 @@ def run_all(classifiers: Sequence[Classifier], images_nhwc_rgb_u8: NDArray[np.ui
 
 
 def add_latencies(files: Sequence[Path], work_dir: Path) -> None:
-    """Time all artifacts that could be run, and write their latency into their observations."""
+    """Time all artifacts that could be run and write the latency into their observations."""
     written = {file: observation_file(work_dir, file.name) for file in files}
     runnable = [file for file in files if written[file].exists()]
     image_hwc_rgb_u8 = np.array(np.load(work_dir / GOLDEN_INPUT_FILE, mmap_mode="r")[0])
@@ -153,6 +118,38 @@ def add_latencies(files: Sequence[Path], work_dir: Path) -> None:
     for file, latency_ms in zip(runnable, latencies_ms, strict=True):
         seen = read_message(written[file], Observation)
         write_message(written[file], Observation(seen.engine, seen.input, seen.output, latency_ms))
+
+
+def median_latencies(engines: Sequence[Engine], image_hwc_rgb_u8: NDArray[np.uint8]) -> list[float]:
+    """Measure the median latency of single invocations of each engine, in milliseconds.
+
+    In each turn an engine runs ten timed invocations after an untimed one that brings its weights back into the cache,
+    as on a device that runs one model. It has 20 turns, or fewer once its timed invocations took 0.4 s.
+
+    Args:
+        engines: Engines with one thread and the same input shape.
+        image_hwc_rgb_u8: uint8 [H, W, 3], the input of every invocation.
+    """
+    taken_ns: list[list[int]] = [[] for _ in engines]
+    for turn in range(_MOST_TURNS):
+        # Every other round runs backwards, so that no engine always follows the same one.
+        for index in range(len(engines))[:: 1 if turn % 2 == 0 else -1]:
+            _take_turn(engines[index], image_hwc_rgb_u8, taken_ns[index])
+    return [statistics.median(values) / _NS_PER_MS for values in taken_ns]
+
+
+def _take_turn(engine: Engine, image_hwc_rgb_u8: NDArray[np.uint8], taken_ns: list[int]) -> None:
+    """Append the latencies of one turn, in nanoseconds, as far as the engine's time budget allows."""
+    if sum(taken_ns) >= _BUDGET_NS:
+        return
+    tensor = image_hwc_rgb_u8[np.newaxis].astype(engine.input.dtype, copy=False)
+    engine.invoke(tensor)
+    for _ in range(_INVOKES_A_TURN):
+        if len(taken_ns) >= _FEWEST_INVOKES and sum(taken_ns) >= _BUDGET_NS:
+            break
+        started = time.perf_counter_ns()
+        engine.invoke(tensor)
+        taken_ns.append(time.perf_counter_ns() - started)
 
 
 @contextlib.contextmanager

@@ -11,19 +11,21 @@ from pathlib import Path
 
 from convert import metadata
 from convert.bundle import ConversionOutcome, make_record, write_bundle
-from convert.children import read_json, run_child, space_in
+from convert.children import run_child, space_in
 from convert.edgetpu import compile_for_edgetpu, find_compiler
 from convert.lint.operators import Unsupported, parse_target, unsupported
 from convert.measuring import Measured, measure, minimum_runtime
 from convert.messages import (
     EXPORT_MODULE,
     EXPORTED_FILE,
+    QUANTIZE_MODULE,
     QUANTIZED_FILE,
     Exported,
+    ExportJob,
     Quantized,
     QuantizeJob,
     QuantizeSettings,
-    make_job,
+    read_message,
 )
 from convert.options import ForeignOptions
 from convert.record import ConversionRecord, LeftOut
@@ -37,25 +39,25 @@ from edge_runtime.platform.atomic import check_free
 
 Report = Callable[[str], None]
 
-# Everything that needs nothing but this machine.
+# All variants that need no other program.
 DEFAULT_VARIANTS = tuple(variant for variant in Variant if variant is not Variant.EDGETPU)
 
 
 @dataclass(frozen=True)
 class Options:
-    """Choices of one conversion.
+    """Options of one conversion.
 
     Attributes:
-        variants: What to export.
-        foreign: What is said of a model without a manifest.
+        variants: Variants to export, in order.
+        foreign: Contract of a model without a manifest.
         calibration: SRC for calibration and checks instead of the run's own images, or None.
-        calibration_images: Images for calibration.
-        seed: Of their choice; None takes the run's.
+        calibration_images: Number of images for calibration, at least 1.
+        seed: Seed for choosing calibration images; None takes the run's.
         max_drop_points: Allowed loss of accuracy against Keras, percentage points.
-        settings: How integers are made.
-        runtime: The runtime that every TFLite file must open in, such as ``tflite-runtime==2.14``, or None.
-        edgetpu_share: Least share of operators that must map to the Edge TPU, 0..1.
-        overwrite: Whether an existing bundle is replaced.
+        settings: Settings of calibration, rounding and repair.
+        runtime: Runtime that must open every TFLite file, such as ``tflite-runtime==2.14``, or None.
+        edgetpu_share: Minimum share of operators that map to the Edge TPU, 0..1.
+        overwrite: True to replace an existing bundle.
     """
 
     variants: tuple[Variant, ...] = DEFAULT_VARIANTS
@@ -72,7 +74,7 @@ class Options:
 
 @dataclass(frozen=True)
 class _Work:
-    """What every step of one conversion needs."""
+    """Context of one conversion, shared by its steps."""
 
     source: ModelSource
     options: Options
@@ -95,13 +97,13 @@ def convert(path: Path, bundle: Path | None, options: Options, report: Report) -
     """Convert a model into a bundle.
 
     Args:
-        path: A run directory, or a model from elsewhere.
-        bundle: Where the bundle goes; None means ``bundles/<model name>``.
-        options: Choices.
+        path: Run directory, or a model from elsewhere.
+        bundle: Folder of the bundle; None means ``bundles/<model name>``.
+        options: Options of the conversion.
         report: Called with one line per finished step.
 
     Returns:
-        Where the bundle lies, and the record with every artifact, also those that failed the gate and are therefore
+        Folder of the bundle, and the record of all artifacts, including those that failed the gate and are therefore
         not in the bundle.
 
     Raises:
@@ -133,7 +135,7 @@ def convert(path: Path, bundle: Path | None, options: Options, report: Report) -
 
 
 def _check_options(options: Options) -> None:
-    """What would fail at the end fails at the start."""
+    """Check early what would otherwise fail at the end."""
     if options.runtime:
         parse_target(options.runtime)
     if Variant.EDGETPU in options.variants:
@@ -141,15 +143,34 @@ def _check_options(options: Options) -> None:
 
 
 def _export(work: _Work) -> Exported:
-    """The float32 models and Keras' own answers, from the one process that imports TensorFlow."""
+    """Write the float32 models and Keras' own outputs in the one process that imports TensorFlow."""
     onnx = any(variant.suffix == ".onnx" for variant in work.options.variants)
-    job = make_job(work.source, work.folder, onnx=onnx)
+    job = export_job(work.source, work.folder, onnx=onnx)
     run_child(EXPORT_MODULE, job, work.folder, on_line=lambda line: work.report(f"exported {line}"))
-    return read_json(work.folder / EXPORTED_FILE, Exported)
+    return read_message(work.folder / EXPORTED_FILE, Exported)
+
+
+def export_job(source: ModelSource, work_dir: Path, *, onnx: bool) -> ExportJob:
+    """Build the job that exports a model."""
+    manifest = source.manifest
+    return ExportJob(
+        model=str(source.path.resolve()),
+        shown=str(source.path),
+        loader=source.loader,
+        input=manifest.input,
+        label_count=len(manifest.labels),
+        head=manifest.output.head,
+        input_range=source.input_range,
+        color=source.color,
+        output=source.output,
+        unsafe=source.unsafe,
+        onnx=onnx,
+        work_dir=str(work_dir),
+    )
 
 
 def _quantize(work: _Work, exported: Exported, seed: int) -> Quantized:
-    """Every variant from the float32 models that there are."""
+    """Build every variant from the float32 models that were exported."""
     job = QuantizeJob(
         work_dir=str(work.folder),
         model_name=work.manifest.model_name,
@@ -159,12 +180,12 @@ def _quantize(work: _Work, exported: Exported, seed: int) -> Quantized:
         seed=seed,
         settings=work.options.settings,
     )
-    run_child("convert.quantize.child", job, work.folder, on_line=lambda line: work.report(f"made {line}"))
-    return read_json(work.folder / QUANTIZED_FILE, Quantized)
+    run_child(QUANTIZE_MODULE, job, work.folder, on_line=lambda line: work.report(f"made {line}"))
+    return read_message(work.folder / QUANTIZED_FILE, Quantized)
 
 
 def _finish(work: _Work, exported: Exported, quantized: Quantized) -> tuple[dict[Variant, Path], list[LeftOut]]:
-    """Leave out what could not be made or opened by the wanted runtime, and make the other files self-describing."""
+    """Embed metadata in the files; leave out those that were not built or that the wanted runtime cannot open."""
     failures = {made.variant: made.failure for made in quantized.made}
     files: dict[Variant, Path] = {}
     left_out: list[LeftOut] = []
@@ -192,9 +213,9 @@ def _problems(file: Path, runtime: str | None) -> list[Unsupported]:
 
 
 def _compile(work: _Work, measured: dict[Variant, Measured]) -> list[LeftOut]:
-    """Put the compiled model in the place of its CPU twin, which was the one that could be measured here."""
-    twin = measured.get(Variant.EDGETPU)
-    if twin is None or not twin.comparison.check.passed:
+    """Replace the CPU fallback, which could be measured here, by the model compiled for the Edge TPU."""
+    cpu_fallback = measured.get(Variant.EDGETPU)
+    if cpu_fallback is None or not cpu_fallback.comparison.check.passed:
         return []
     try:
         result = compile_for_edgetpu(work.compiler_input, work.folder, minimum_share=work.options.edgetpu_share)
@@ -205,8 +226,11 @@ def _compile(work: _Work, measured: dict[Variant, Measured]) -> list[LeftOut]:
     shutil.copyfile(result.file, file)
     metadata.embed_tflite(file, work.manifest)
     artifact = replace(
-        twin.artifact, sha256=file_sha256(file), bytes=file.stat().st_size, minimum_runtime=minimum_runtime(file)
+        cpu_fallback.artifact,
+        sha256=file_sha256(file),
+        bytes=file.stat().st_size,
+        minimum_runtime=minimum_runtime(file),
     )
-    # The time was the CPU's.
-    measured[Variant.EDGETPU] = replace(twin, artifact=artifact, latency_ms=0.0)
+    # The latency was the CPU's.
+    measured[Variant.EDGETPU] = replace(cpu_fallback, artifact=artifact, latency_ms=0.0)
     return []

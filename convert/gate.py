@@ -23,9 +23,9 @@ from edge_runtime.workstation.statistics import (
     wilson_interval,
 )
 
-# A float export differs from Keras by rounding only; more means that the export is wrong.
+# A float export differs from Keras by rounding only; a larger difference is an export error.
 FLOAT_TOLERANCE = 1e-4
-# Half precision keeps 11 bits, and a network multiplies many of them; a wrong export is further off than this.
+# Half precision keeps 11 bits and a network multiplies many values; an export error gives a larger difference.
 FLOAT16_TOLERANCE = 2e-2
 _TOLERANCES = {
     Variant.FLOAT32: FLOAT_TOLERANCE,
@@ -36,10 +36,10 @@ _TOLERANCES = {
 
 @dataclass(frozen=True)
 class Reference:
-    """Keras' side of the comparison.
+    """True labels and Keras' probabilities, to compare artifacts with.
 
     Attributes:
-        split: Name of the images' split.
+        split: Name of the check images' split.
         truth: int [images], index of each image's label.
         check: float32 [images, labels], Keras' probabilities.
         golden: float32 [golden images, labels], Keras' probabilities.
@@ -53,15 +53,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class Flip:
-    """An image to which the artifact gives another answer than Keras.
+    """Image that the artifact and Keras label differently.
 
     Attributes:
-        index: Of the image, from 0, in the order of the check.
-        truth: Its label.
-        keras: Keras' answer.
-        artifact: The artifact's answer.
+        index: Position of the image among the check images, from 0.
+        truth: True label of the image.
+        keras: Label given by Keras.
+        artifact: Label given by the artifact.
         keras_score: Keras' probability of its own answer, 0..1.
-        artifact_score: The artifact's probability of its own answer, 0..1.
+        artifact_score: Artifact's probability of its own answer, 0..1.
     """
 
     index: int
@@ -79,7 +79,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class FlipPair:
-    """How many images Keras answers one way and the artifact another."""
+    """Number of images with one label from Keras and another from the artifact."""
 
     keras: str
     artifact: str
@@ -92,19 +92,19 @@ class FlipPair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An artifact beside Keras, with how sure each figure is; intervals are of 95 %.
+    """Comparison of an artifact with Keras; intervals have 95 % confidence.
 
     Attributes:
-        check: What goes into the manifest, with the verdict.
-        accuracy_interval: Wilson's, lower and upper end, 0..1.
-        keras_accuracy_interval: The same of Keras.
-        drop_points: Keras' accuracy less the artifact's, percentage points; negative is a gain.
-        drop_interval_points: Its interval; both models saw the same images.
-        mcnemar_p: How often a difference as large comes by chance alone, 0..1.
+        check: Figures and verdict for the manifest.
+        accuracy_interval: Wilson interval of the accuracy, lower and upper end, 0..1.
+        keras_accuracy_interval: Wilson interval of Keras' accuracy, 0..1.
+        drop_points: Keras' accuracy minus the artifact's, percentage points; negative is a gain.
+        drop_interval_points: Interval of the drop, paired over the same images, percentage points.
+        mcnemar_p: Probability of a difference at least this large by chance alone, 0..1.
         calibration_error: Expected calibration error of the artifact, 0..1.
-        keras_calibration_error: The same of Keras.
-        flip_pairs: Changes of the answer by labels, the most frequent first.
-        flips: Every image whose answer changed: those that the artifact has wrong first, the surest of them leading.
+        keras_calibration_error: Expected calibration error of Keras, 0..1.
+        flip_pairs: Changed answers by pair of labels, most frequent first.
+        flips: Changed answers: those that the artifact has wrong first, by falling confidence.
     """
 
     check: Check
@@ -146,17 +146,17 @@ def compare(
     """Compare an artifact's probabilities with Keras'.
 
     Args:
-        reference: Keras' side.
+        reference: True labels and Keras' probabilities.
         check: float32 [images, labels] of the artifact.
         golden: float32 [golden images, labels] of the artifact.
-        output: How probabilities become an answer.
-        labels: In output order.
-        variant: Float variants must also stay within a tolerance of Keras' probabilities.
+        output: Rule that turns probabilities into an answer.
+        labels: Labels in output order.
+        variant: Variant of the artifact; float variants must also stay within a tolerance of Keras' probabilities.
         engine: Runtime and version that ran the artifact.
         max_drop_points: Allowed loss of accuracy, percentage points.
 
     Raises:
-        CompatibilityError: The artifact's outputs are not as many as Keras', or not all of them are numbers.
+        CompatibilityError: The number of outputs differs from Keras', or some are not finite.
     """
     differences = [_difference(check, reference.check), _difference(golden, reference.golden)]
     answers, keras_answers = top1(check, output), top1(reference.check, output)
@@ -191,12 +191,12 @@ def compare(
 
 
 def tolerance(variant: Variant) -> float | None:
-    """How far a variant's probabilities may be from Keras', 0..1; None where only its accuracy counts."""
+    """Allowed difference of a variant's probabilities from Keras', 0..1; None if only its accuracy counts."""
     return _TOLERANCES.get(variant)
 
 
 def points(fraction: float) -> float:
-    """A fraction as percentage points, rounded so that 0.97 - 0.96 is exactly one and does not fail a gate of one."""
+    """Convert a fraction to percentage points, rounded so that 0.97 - 0.96 is exactly 1 and passes a limit of 1."""
     return math.floor(fraction * 1e6 + 0.5) / 1e4
 
 
@@ -208,7 +208,7 @@ def check_fractions(**values: float) -> None:
 
 
 def _difference(found: NDArray[np.float32], keras: NDArray[np.float32]) -> float:
-    """Largest absolute difference of one probability."""
+    """Largest absolute difference of a probability."""
     if found.shape != keras.shape:
         raise CompatibilityError(f"expected probabilities {list(keras.shape)} as of Keras, got {list(found.shape)}")
     if not np.isfinite(found).all():
@@ -238,7 +238,7 @@ def _flips(
 
 
 def _score(probability: np.float32) -> float:
-    """Sums of softmax may pass 1 by rounding."""
+    """Clip to 0..1, since softmax may exceed 1 by rounding."""
     return min(1.0, max(0.0, float(probability)))
 
 

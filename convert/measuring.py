@@ -9,10 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from convert import metadata
-from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE, TRUTH_FILE, run_child
+from convert.children import run_child
 from convert.gate import Comparison, Reference, compare
 from convert.lint import operators
-from convert.messages import CheckFailure, CheckJob, Observation, read_outcome
+from convert.messages import (
+    CHECK_FILE,
+    CHECK_MODULE,
+    GOLDEN_INPUT_FILE,
+    TRUTH_FILE,
+    CheckFailure,
+    CheckJob,
+    Observation,
+    read_outcome,
+)
 from convert.record import LeftOut
 from convert.tflite_model import read_model
 from edge_runtime.contract import Artifact, Manifest, Variant
@@ -20,17 +29,15 @@ from edge_runtime.decision import widen
 from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import file_sha256
 
-_CHILD_MODULE = "convert.check_child"
-
 
 @dataclass(frozen=True)
 class Measured:
-    """One artifact that could be run.
+    """Measurements of an artifact that could be run.
 
     Attributes:
-        artifact: The manifest's entry.
-        comparison: With Keras.
-        latency_ms: Median of one invoke here, with one thread.
+        artifact: Entry of the manifest.
+        comparison: Comparison with the Keras model.
+        latency_ms: Median of single invocations on this machine, one thread, in milliseconds.
     """
 
     artifact: Artifact
@@ -44,14 +51,14 @@ def measure(
     """Run each file over the check and golden images.
 
     Args:
-        files: The artifacts.
-        manifest: Of the model.
+        files: Paths of the artifacts by variant.
+        manifest: Manifest of the model.
         split: Name of the check images' split.
-        work_dir: Holds the images and Keras' answers.
-        max_drop_points: The gate.
+        work_dir: Folder with the images and Keras' outputs.
+        max_drop_points: Allowed loss of accuracy, percentage points.
 
     Returns:
-        What was measured, and what could not be run.
+        Measurements by variant, and the variants that could not be run.
     """
     outcomes = _run(files, work_dir)
     reference = Reference(
@@ -68,14 +75,29 @@ def measure(
             # The work folder is gone when this is read.
             left_out.append(LeftOut(variant.value, outcome.message.replace(f"{work_dir}/", "")))
         else:
-            comparison = _compare(reference, variant, file, outcome, manifest, max_drop_points)
-            artifact = make_artifact(variant, file, outcome, comparison)
+            comparison = compare(
+                reference,
+                np.load(work_dir / f"{file.name}-{CHECK_FILE}"),
+                np.load(work_dir / f"{file.name}-{GOLDEN_INPUT_FILE}"),
+                manifest.output,
+                manifest.labels,
+                variant=variant,
+                engine=outcome.engine,
+                max_drop_points=max_drop_points,
+            )
+            artifact = _artifact(variant, file, outcome, comparison)
             measured[variant] = Measured(artifact, comparison, outcome.latency_ms)
     return measured, left_out
 
 
-def make_artifact(variant: Variant, file: Path, observation: Observation, comparison: Comparison) -> Artifact:
-    """The manifest's entry of a file."""
+def minimum_runtime(file: Path) -> str:
+    """Find the lowest release that opens the file, such as ``tflite 2.4.0``."""
+    if file.suffix == ".onnx":
+        return metadata.onnx_minimum_runtime(file)
+    return operators.minimum_runtime(read_model(file))
+
+
+def _artifact(variant: Variant, file: Path, observation: Observation, comparison: Comparison) -> Artifact:
     return Artifact(
         variant=variant,
         file=file.name,
@@ -88,20 +110,13 @@ def make_artifact(variant: Variant, file: Path, observation: Observation, compar
     )
 
 
-def minimum_runtime(file: Path) -> str:
-    """Lowest release that opens the file, such as ``tflite 2.4.0``."""
-    if file.suffix == ".onnx":
-        return metadata.onnx_minimum_runtime(file)
-    return operators.minimum_runtime(read_model(file))
-
-
 def _run(files: Mapping[Variant, Path], work_dir: Path) -> dict[Variant, Observation | CheckFailure]:
-    """Run all files in one process; one that takes the process down is noted, and the rest gets another process."""
+    """Run all files in one process; after a crash, the files behind the guilty one get another process."""
     outcomes: dict[Variant, Observation | CheckFailure] = {}
     while waiting := {variant: file for variant, file in files.items() if variant not in outcomes}:
         crash: EngineError | None = None
         try:
-            run_child(_CHILD_MODULE, CheckJob(tuple(str(file) for file in waiting.values()), str(work_dir)), work_dir)
+            run_child(CHECK_MODULE, CheckJob(tuple(str(file) for file in waiting.values()), str(work_dir)), work_dir)
         except EngineError as error:
             crash = error
         for variant, file in waiting.items():
@@ -114,20 +129,5 @@ def _run(files: Mapping[Variant, Path], work_dir: Path) -> dict[Variant, Observa
         if guilty is None:
             # Every file was run; only the timing at the end failed.
             break
-        outcomes[guilty] = CheckFailure("its runtime ended the checking process when it was run")
+        outcomes[guilty] = CheckFailure("the checking process crashed while running it")
     return outcomes
-
-
-def _compare(
-    reference: Reference, variant: Variant, file: Path, seen: Observation, manifest: Manifest, max_drop_points: float
-) -> Comparison:
-    return compare(
-        reference,
-        np.load(file.with_name(f"{file.name}-{CHECK_FILE}")),
-        np.load(file.with_name(f"{file.name}-{GOLDEN_INPUT_FILE}")),
-        manifest.output,
-        manifest.labels,
-        variant=variant,
-        engine=seen.engine,
-        max_drop_points=max_drop_points,
-    )

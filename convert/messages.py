@@ -1,20 +1,31 @@
-"""Messages between the conversion and its export, quantization and check processes, as JSON files."""
+"""Messages between the conversion and its export, quantization and check processes, as files of the work folder."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from convert.options import CalibrationMethod, InputRange, Loader, ModelColor, ModelOutput, Repair, Rounding
 from convert.record import CalibrationPoint, Step
-from convert.source.model_source import ModelSource
 from edge_runtime.contract import Head, InputSpec, OutputSpec, TensorSpec, Variant
 from edge_runtime.strict import from_mapping, to_mapping
 
-EXPORT_MODULE = "convert.export.child"
+REPRESENTATIVE_FILE = "representative.npy"
+CHECK_FILE = "check.npy"
+GOLDEN_INPUT_FILE = "golden.npy"
+TRUTH_FILE = "truth.npy"
+BASE_TFLITE = "base.tflite"
+BASE_ONNX = "base.onnx"
 EXPORTED_FILE = "exported.json"
+QUANTIZED_FILE = "quantized.json"
+
+EXPORT_MODULE = "convert.export.child"
+QUANTIZE_MODULE = "convert.quantize.child"
+CHECK_MODULE = "convert.check_child"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -22,18 +33,18 @@ class ExportJob:
     """Work for ``convert.export.child``.
 
     Attributes:
-        model: The model file, or the SavedModel folder, as an absolute path.
-        shown: What messages call it.
-        loader: What loads it.
+        model: Absolute path of the model file or SavedModel folder.
+        shown: Path of the model as the user gave it, for messages.
+        loader: Library that loads the model.
         input: Geometry of the exports' input.
-        label_count: Number of labels.
-        head: What the exports give; a sigmoid head has one output for two labels.
-        input_range: What the model's own input takes.
-        color: What the model's own input takes.
-        output: What the model's own output gives.
-        unsafe: Whether code inside the file may run.
-        onnx: Whether ``base.onnx`` is wanted.
-        work_dir: Holds ``check.npy`` and ``golden.npy``, uint8 [n, height, width, 3] RGB; the rest is written here.
+        label_count: Number of labels, at least 2.
+        head: Output of the exports; a sigmoid head has one output for two labels.
+        input_range: Pixel range that the model expects.
+        color: Channel order that the model expects.
+        output: Kind of values that the model's last layer gives.
+        unsafe: True to run code inside the file.
+        onnx: True to write ``base.onnx`` too.
+        work_dir: Folder with ``check.npy`` and ``golden.npy``, uint8 [n, height, width, 3] RGB; results go there.
     """
 
     model: str
@@ -51,20 +62,20 @@ class ExportJob:
 
     @property
     def output_width(self) -> int:
-        """Number of output values that the labels ask for."""
+        """Number of output values that the labels require."""
         return 1 if self.head is Head.SIGMOID else self.label_count
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What the child used.
+    """Tools and versions of an export.
 
     Attributes:
-        keras: What loaded the model, such as ``tf-keras 2.21.0`` or ``saved model of tensorflow 2.21.0``.
-        converter: What wrote ``base.tflite``, such as ``tensorflow 2.21.0``.
-        onnx_converter: What wrote ``base.onnx``, such as ``tf2onnx 1.17.0``, or None where it was not wanted.
-        opset: The opset of ``base.onnx``, or None.
-        onnx_failure: Why there is no ``base.onnx``, if it was wanted; else empty.
+        keras: Library that loaded the model, such as ``tf-keras 2.21.0`` or ``saved model of tensorflow 2.21.0``.
+        converter: Converter that wrote ``base.tflite``, such as ``tensorflow 2.21.0``.
+        onnx_converter: Converter that wrote ``base.onnx``, such as ``tf2onnx 1.17.0``; None if it was not requested.
+        opset: ONNX opset of ``base.onnx``, or None.
+        onnx_failure: Reason why a requested ``base.onnx`` is missing; empty otherwise.
     """
 
     keras: str
@@ -74,40 +85,18 @@ class Exported:
     onnx_failure: str = ""
 
 
-def make_job(source: ModelSource, work_dir: Path, *, onnx: bool) -> ExportJob:
-    """The job of exporting a model."""
-    manifest = source.manifest
-    return ExportJob(
-        model=str(source.path.resolve()),
-        shown=str(source.path),
-        loader=source.loader,
-        input=manifest.input,
-        label_count=len(manifest.labels),
-        head=manifest.output.head,
-        input_range=source.input_range,
-        color=source.color,
-        output=source.output,
-        unsafe=source.unsafe,
-        onnx=onnx,
-        work_dir=str(work_dir),
-    )
-
-
-QUANTIZED_FILE = "quantized.json"
-
-
 @dataclass(frozen=True)
 class QuantizeSettings:
-    """How integers are made.
+    """Settings of calibration, rounding and repair.
 
     Attributes:
-        method: How activation ranges follow from the calibration images.
-        rounding: How weights become integers.
-        repair: What happens to an int8 model that fails the gate.
-        repair_seconds: Time for it, an artifact.
-        float_first: This many operators at the head of int8 models stay in float32.
-        old_runtime: Do without a scale per output of a dense layer in dynamic range.
-        points: Whether int8 is also made and measured with fewer calibration images.
+        method: Method that derives activation ranges from the calibration images.
+        rounding: Method that rounds weights to integers.
+        repair: Treatment of an int8 model that fails the accuracy gate.
+        repair_seconds: Time limit for the repair of one artifact, in seconds.
+        float_first: Number of operators at the start of int8 models that stay in float32.
+        old_runtime: True to avoid a scale per output of a dense layer in dynamic range.
+        points: True to measure int8 with fewer calibration images too.
     """
 
     method: CalibrationMethod = CalibrationMethod.MIN_MAX
@@ -124,13 +113,13 @@ class QuantizeJob:
     """Work for ``convert.quantize.child``.
 
     Attributes:
-        work_dir: Holds ``base.tflite``, ``base.onnx``, images and Keras' answers; artifacts are written here.
+        work_dir: Folder with ``base.tflite``, ``base.onnx``, images and Keras' answers; artifacts go there.
         model_name: Stem of the artifacts' file names.
-        variants: Which to make.
-        output: What the output means.
-        max_drop_points: The gate.
-        seed: Of the choice of places that calibrated rounding looks at.
-        settings: How.
+        variants: Variants to build, in order.
+        output: Meaning of the output values.
+        max_drop_points: Allowed loss of accuracy, percentage points.
+        seed: Seed for choosing the places that calibrated rounding samples.
+        settings: Settings of calibration, rounding and repair.
     """
 
     work_dir: str
@@ -144,14 +133,14 @@ class QuantizeJob:
 
 @dataclass(frozen=True)
 class BuiltVariant:
-    """How one artifact came about.
+    """Result of building one artifact.
 
     Attributes:
-        variant: Which.
-        steps: What was tried, in order; empty where there was one way only.
+        variant: Variant of the artifact.
+        steps: Attempts in order; empty for a variant with a single way.
         notes: Sentences for the report.
-        float_operators: How many operators of an integer artifact compute in float32.
-        failure: Why it could not be made; else empty.
+        float_operators: Number of operators of an integer artifact that compute in float32.
+        failure: Reason why it could not be built; empty otherwise.
     """
 
     variant: Variant
@@ -163,13 +152,10 @@ class BuiltVariant:
 
 @dataclass(frozen=True)
 class Quantized:
-    """All that ``convert.quantize.child`` made, and int8 by number of calibration images."""
+    """Results of ``convert.quantize.child``, and int8 by number of calibration images."""
 
     made: tuple[BuiltVariant, ...]
     points: tuple[CalibrationPoint, ...]
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -177,10 +163,10 @@ class CheckJob:
     """Work for ``convert.check_child``.
 
     Attributes:
-        files: The artifacts, as paths.
-        work_dir: Holds the ``.npy`` inputs; outputs and observations are written here.
-        workers: Images that are run at the same time, each by an interpreter of one thread; 0 means one a core.
-        is_timed: Whether latency is measured after the outputs.
+        files: Paths of the artifacts.
+        work_dir: Folder with the ``.npy`` inputs; outputs and observations go there.
+        workers: Number of interpreters, each with one thread; 0 means one per core.
+        is_timed: True to measure latency after the outputs.
     """
 
     files: tuple[str, ...]
@@ -191,13 +177,13 @@ class CheckJob:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the child saw of one artifact; its outputs lie beside it as ``.npy``.
+    """Properties of an artifact that ran; its outputs lie beside it as ``.npy``.
 
     Attributes:
         engine: Runtime and version, such as ``litert 2.3.0``.
-        input: The input tensor.
-        output: The output tensor.
-        latency_ms: Median of single invocations on one thread, in milliseconds; 0 where it was not timed.
+        input: Specification of the input tensor.
+        output: Specification of the output tensor.
+        latency_ms: Median of single invocations on one thread, in milliseconds; 0 if not timed.
     """
 
     engine: str
@@ -208,13 +194,13 @@ class Observation:
 
 @dataclass(frozen=True)
 class CheckFailure:
-    """Why an artifact could not be run, in one sentence."""
+    """Reason why an artifact could not be run, in one sentence."""
 
     message: str
 
 
 def read_outcome(work_dir: Path, file_name: str) -> Observation | CheckFailure | None:
-    """What the child said of an artifact; None where its process died before it could say anything."""
+    """Read the outcome of one artifact; None if its process died before it wrote one."""
     observation, failure = observation_file(work_dir, file_name), failure_file(work_dir, file_name)
     if observation.exists():
         return read_message(observation, Observation)
@@ -222,17 +208,17 @@ def read_outcome(work_dir: Path, file_name: str) -> Observation | CheckFailure |
 
 
 def observation_file(work_dir: Path, file_name: str) -> Path:
-    """Where the `Observation` of an artifact lies."""
+    """Path of an artifact's `Observation`."""
     return work_dir / f"{file_name}.json"
 
 
 def failure_file(work_dir: Path, file_name: str) -> Path:
-    """Where the `CheckFailure` of an artifact lies."""
+    """Path of an artifact's `CheckFailure`."""
     return work_dir / f"{file_name}.error.json"
 
 
 def read_message(path: Path, cls: type[T]) -> T:
-    """Read what `write_message` wrote.
+    """Read a dataclass that `write_message` wrote.
 
     Raises:
         ManifestError: A field is unknown, missing or of the wrong type.
@@ -240,8 +226,8 @@ def read_message(path: Path, cls: type[T]) -> T:
     return from_mapping(cls, json.loads(path.read_text(encoding="utf-8")), path.name)
 
 
-def write_message(path: Path, value: CheckJob | Observation | CheckFailure) -> None:
-    """Write under a temporary name and rename, so that a crash leaves a whole file or none."""
+def write_message(path: Path, value: Any) -> None:
+    """Write a dataclass as JSON to a temporary name and rename it, so that a crash leaves a whole file or none."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps(to_mapping(value)), encoding="utf-8")
     partial.replace(path)

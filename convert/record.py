@@ -18,15 +18,15 @@ MAX_RECORD_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Step:
-    """One stop on the way to an artifact, such as ``nearest rounding`` or ``2 layers kept in float32: ...``.
+    """One attempt at an artifact, such as ``nearest rounding`` or ``2 layers kept in float32: ...``.
 
     Attributes:
-        description: What was done.
-        accuracy: Of the artifact after it, 0..1.
+        description: Change that was tried.
+        accuracy: Accuracy of the resulting artifact, 0..1.
         agreement: Share of images with Keras' answer, 0..1.
-        bytes: Size of the file.
-        latency_ms: As in `VariantRecord`.
-        passed: Whether it was within the gate.
+        bytes: Size of the file, in bytes.
+        latency_ms: Latency as in `VariantRecord`, in milliseconds.
+        passed: True if it passed the accuracy gate.
     """
 
     description: str
@@ -43,16 +43,16 @@ class Step:
 
 @dataclass(frozen=True)
 class VariantRecord:
-    """One artifact, whether it passed or not.
+    """One measured artifact, passed or failed.
 
     Attributes:
-        artifact: The manifest's entry.
-        comparison: With Keras.
-        latency_ms: Median of single invocations here, one thread, in milliseconds; 0 where it was not timed.
-        steps: The way to it, in order; empty where there was one way only.
-        notes: Sentences about it.
-        lowest_runtimes: The lowest release of each runtime that opens it, such as ``tflite-runtime 2.11.0``.
-        float_operators: How many operators of an integer artifact compute in float32.
+        artifact: Entry of the manifest.
+        comparison: Comparison with the Keras model.
+        latency_ms: Median of single invocations on this machine, one thread, in milliseconds; 0 if not timed.
+        steps: Attempts in order; empty for a variant with a single way.
+        notes: Sentences for the report.
+        lowest_runtimes: Lowest release of each runtime that opens it, such as ``tflite-runtime 2.11.0``.
+        float_operators: Number of operators of an integer artifact that compute in float32.
     """
 
     artifact: Artifact
@@ -69,7 +69,7 @@ class VariantRecord:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A variant of which there is nothing to measure: it could not be exported or opened."""
+    """Variant that could not be exported or opened, so that nothing was measured."""
 
     variant: str
     reason: str
@@ -77,7 +77,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class CalibrationPoint:
-    """What int8 is like with a number of calibration images; both figures 0..1."""
+    """Accuracy and agreement of int8, 0..1, for a number of calibration images."""
 
     images: int
     accuracy: float
@@ -90,16 +90,16 @@ class CalibrationPoint:
 
 @dataclass(frozen=True)
 class CalibrationRecord:
-    """The images that integer variants were calibrated with.
+    """Images that calibrated the integer variants.
 
     Attributes:
-        images: How many.
-        shared: How many of them also check, since the set has no splits; figures of integer variants then flatter.
-        method: How ranges were taken from them, such as ``min-max``.
-        seed: Of their choice.
-        sha256: Hash of the list of them.
-        per_class: Images by label.
-        points: Accuracy against their number; empty where it was not measured.
+        images: Number of calibration images.
+        shared: Number of them that are check images too, in a set without splits; integer figures are then too high.
+        method: Method that derived the activation ranges, such as ``min-max``.
+        seed: Seed that chose the images.
+        sha256: SHA-256 over the list of images.
+        per_class: Number of images by label.
+        points: Accuracy by number of images; empty if not measured.
     """
 
     images: int
@@ -116,23 +116,23 @@ class CalibrationRecord:
 
 @dataclass(frozen=True)
 class ConversionRecord:
-    """One conversion.
+    """Record of one conversion.
 
     Attributes:
-        model_name: As in the manifest.
-        labels: In output order.
-        origin: What was converted.
-        split: The images that it was checked on, such as ``validation``.
-        check_images: How many.
+        model_name: Name as in the manifest.
+        labels: Labels in output order.
+        origin: Description of the converted model.
+        split: Name of the check images' split, such as ``validation``.
+        check_images: Number of check images.
         max_drop_points: Allowed loss of accuracy, percentage points.
-        calibration: Of the integer variants; None where nothing was calibrated.
-        variants: Everything measured, in the order of the report.
-        left_out: What could not be.
-        machine: Where latency was measured: processor, cores, architecture.
-        seconds: Duration of the whole conversion.
-        settings: Name and value of each choice.
-        versions: Of the packages that bear on the result.
-        schema_version: `RECORD_SCHEMA_VERSION`.
+        calibration: Calibration of the integer variants; None if nothing was calibrated.
+        variants: Measured artifacts, in the order of the report.
+        left_out: Variants that could not be measured.
+        machine: Machine of the latency measurement: processor, cores, architecture.
+        seconds: Duration of the whole conversion, in seconds.
+        settings: Value of each setting by name.
+        versions: Versions of the packages that affect the result.
+        schema_version: Version of the format, `RECORD_SCHEMA_VERSION`.
     """
 
     model_name: str
@@ -160,21 +160,21 @@ class ConversionRecord:
 
     @property
     def passed(self) -> tuple[VariantRecord, ...]:
-        """The variants that are in the bundle."""
+        """Variants that passed and are in the bundle."""
         return tuple(record for record in self.variants if record.comparison.check.passed)
 
     @property
     def failed(self) -> tuple[VariantRecord, ...]:
-        """The variants that were measured and lost too much."""
+        """Variants that were measured and failed the gate."""
         return tuple(record for record in self.variants if not record.comparison.check.passed)
 
     def to_json(self) -> str:
-        """ASCII JSON with a final newline; the same record gives the same bytes, whatever a path in it holds."""
+        """Serialize to ASCII JSON with a final newline; the same record always gives the same bytes."""
         return json.dumps(to_mapping(self), indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes, where: str = RECORD_FILE) -> ConversionRecord:
-        """Parse strictly.
+        """Parse JSON strictly.
 
         Raises:
             ManifestError: Not JSON, too long, another schema version, or a field unknown, missing or out of range.

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from edge_runtime import Classified, Classifier, Decider, EdgeKitError, classify_frames, open_source
 from edge_runtime.sinks.base import Sink
-from edge_runtime.sinks.opening import open_frame_sink
+from edge_runtime.sinks.rows import open_frame_sink
 from edge_runtime.sinks.save_frames import SaveChoice, open_save_frames
 from edge_runtime.sinks.webhook import WebhookSink
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import fcntl
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -15,9 +16,11 @@ import numpy as np
 import pytest
 
 import edge_runtime.cli
-from edge_runtime.cli_support import run_cli
 from edge_runtime.testing import write_tiny_bundle
+from support.files import small_file_system
+from support.http import Receiver
 from support.paths import CHECKOUT
+from support.programs import call_cli
 
 # What this machine remembers of a person's own bundles and models must not change what tests see.
 _CACHE = tempfile.TemporaryDirectory(prefix="edgekit-cache-")
@@ -29,34 +32,42 @@ LABELS = ("blue", "red")
 RunProgram = Callable[..., "subprocess.CompletedProcess[str]"]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
-# Minutes each, the longest first. What begins last decides how long one worker waits for the others. The second makes
-# nothing that the first makes too and has to be waited for.
-LONGEST: tuple[str, ...] = (
-    "test_docs",
-    "test_train_distributed",
-    "test_train_cli",
-    "test_edge_runtime_damaged_models",
-    "test_convert_bad_input",
-    "test_arm64_conformance",
-    "test_train_resume",
-    "test_train_models",
-    "test_train_hardware",
-    "test_convert_export",
-    "test_convert_cli",
-    "test_benchmarks_run",
-    "test_edge_runtime_camera_survival",
-    "test_edge_runtime_camera_faults",
-    "test_edge_runtime_camera_kinds",
-    "test_convert_tflite_runtime",
-    "test_convert_edgetpu",
-)
+SECOND_ENVIRONMENTS = {"tflite_python", "mediapipe_python"}
+_SECONDS_KEY = "edgekit/seconds"
+_SLOW_S = 20.0
+_seconds: collections.Counter[str] = collections.Counter()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give the files with the longest tests to the workers first."""
-    if hasattr(config, "workerinput"):
-        places = {name: place for place, name in enumerate(LONGEST)}
-        items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+    """Mark what needs a second environment, and give the longest files to the workers first.
+
+    The file that begins last decides how long one worker waits for the others. The seconds of each file are those of
+    the last run, which the cache of pytest holds; before the first run each slow test counts for 20.
+    """
+    for item in items:
+        if SECOND_ENVIRONMENTS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("second_env")
+    if hasattr(config, "workerinput") and config.cache:
+        learnt = config.cache.get(_SECONDS_KEY, {})
+        slow = collections.Counter(_file_of(item.nodeid) for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -learnt.get(_file_of(item.nodeid), _SLOW_S * slow[_file_of(item.nodeid)]))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up the seconds of each test file."""
+    _seconds[_file_of(report.nodeid)] += report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remember the seconds of each file for the order of the next run."""
+    config = session.config
+    if config.cache and not hasattr(config, "workerinput"):
+        config.cache.set(_SECONDS_KEY, {**config.cache.get(_SECONDS_KEY, {}), **_seconds})
+
+
+def _file_of(node_id: str) -> str:
+    return node_id.partition("::")[0]
 
 
 @pytest.fixture(scope="session")
@@ -101,12 +112,7 @@ def edge_run(
     """Run ``edge-run`` in this process: exit code, standard output, standard error."""
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["edge-run", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            run_cli(edge_runtime.cli.cli)
-        captured = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, captured.out, captured.err
+        return call_cli(edge_runtime.cli.cli, monkeypatch, capsys, "edge-run", *arguments)
 
     return call
 
@@ -115,6 +121,30 @@ def edge_run(
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a model of one kilobyte, which answers red, green or blue, made without TensorFlow."""
     return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own, not made yet."""
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 KiB."""
+    with small_file_system(tmp_path / "disk") as folder:
+        yield folder
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A web server that remembers what is posted to it."""
+    server = Receiver()
+    yield server
+    server.hangs.set()
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -34,9 +34,9 @@ from benchmarks.comparison.record import (
 )
 from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT, KERAS_SUBJECTS
 from benchmarks.records import NotMeasured, Performance, Report, SubjectResult
-from benchmarks.report.wording import counted, joined
 from benchmarks.statistics import holm
 from edge_runtime.errors import ComparisonError
+from edge_runtime.workstation.reporting.wording import counted, joined
 
 _Subjects = Mapping[str, SubjectResult]
 

@@ -8,10 +8,10 @@ import math
 from dataclasses import dataclass
 
 from benchmarks.records import NotMeasured
-from benchmarks.report.wording import megabytes, p_value, significant
 from benchmarks.statistics import Interval
 from edge_runtime.errors import UsageError
 from edge_runtime.strict import to_mapping
+from edge_runtime.workstation.reporting.wording import megabytes, p_value, signed, significant
 
 COMPARISON_SCHEMA_VERSION = 1
 ALPHA = 0.05
@@ -109,11 +109,11 @@ class Difference:
 
     def shown_change(self) -> str:
         """Write the change, such as ``-3.0 points`` or ``+20.4 %``."""
-        return f"{_signed(self.change)} {self.change_unit}"
+        return f"{signed(self.change, 1)} {self.change_unit}"
 
     def shown_interval(self) -> str:
         """Write the interval, such as ``-4.1 to -1.9``; empty without one."""
-        return f"{_signed(self.interval.low)} to {_signed(self.interval.high)}" if self.interval else ""
+        return f"{signed(self.interval.low, 1)} to {signed(self.interval.high, 1)}" if self.interval else ""
 
     def describe(self) -> str:
         """Write the difference as the rest of a sentence."""
@@ -215,9 +215,3 @@ class Comparison:
     def to_json(self) -> str:
         """Serialise to JSON with a final newline; plain ASCII, because file names may be bytes that are no text."""
         return json.dumps(to_mapping(self), indent=2, allow_nan=False) + "\n"
-
-
-def _signed(value: float) -> str:
-    """Write one decimal with its sign; no sign where it rounds to zero."""
-    rounded = round(value, 1)
-    return f"{rounded:+.1f}" if rounded else "0.0"

@@ -8,10 +8,17 @@ from benchmarks.comparison.accuracy import ACCURACY
 from benchmarks.comparison.metrics import COLD_START, OFFLINE
 from benchmarks.comparison.record import Comparison, Difference, Outcome, SubjectComparison, Unmatched
 from benchmarks.plan import KERAS_SUBJECTS
-from benchmarks.report.markdown import draw_table, escape
+from benchmarks.report.markdown import draw_table
 from benchmarks.report.tables import NOTHING, Cell, Row, Table
-from benchmarks.report.wording import counted, joined, one_line, p_value
 from edge_runtime.workstation.reporting.pages import render_html
+from edge_runtime.workstation.reporting.wording import (
+    counted,
+    escape_markdown,
+    joined,
+    markdown_list,
+    one_line,
+    p_value,
+)
 
 _VERDICTS = {
     Outcome.REGRESSION: "WORSE",
@@ -45,18 +52,18 @@ def render_text(comparison: Comparison) -> str:
 
 def render_markdown(comparison: Comparison) -> str:
     """Render ``compare.md``."""
-    sections = [f"# {escape(_heading(comparison))}", escape(conclusion(comparison))]
+    sections = [f"# {escape_markdown(_heading(comparison))}", escape_markdown(conclusion(comparison))]
     for title, lines in (
         ("Regressions", comparison.regressions),
         ("Perhaps worse, perhaps chance", comparison.unsure),
         ("Before you trust it", tuple(notices(comparison))),
     ):
         if lines:
-            sections += [f"## {title}", _bullets(lines)]
+            sections += [f"## {title}", markdown_list(lines)]
     if comparison.subjects:
-        sections += ["## Changes", draw_table(summary_table(comparison)), escape(_SUMMARY_NOTE)]
+        sections += ["## Changes", draw_table(summary_table(comparison)), escape_markdown(_SUMMARY_NOTE)]
         sections += ["## Every figure", draw_table(detail_table(comparison))]
-    sections += ["## How it was compared", _bullets(methods(comparison))]
+    sections += ["## How it was compared", markdown_list(methods(comparison))]
     return "\n\n".join(sections) + "\n"
 
 
@@ -175,7 +182,3 @@ def _detail_cells(item: Difference) -> tuple[Cell, ...]:
 
 def _alone(found: Sequence[Unmatched], name: str) -> Iterable[str]:
     yield from (f"Only in {name}: {item.name} ({item.reason.rstrip('.')})." for item in found)
-
-
-def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {escape(line)}" for line in lines)

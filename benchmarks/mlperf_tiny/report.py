@@ -33,13 +33,11 @@ from benchmarks.mlperf_tiny.task import (
 from benchmarks.peers.plan import NotMeasured
 from benchmarks.peers.processes import ask_child
 from benchmarks.peers.report import machine_line, plain
-from benchmarks.report.markdown import draw_table
-from benchmarks.report.tables import NOTHING, Cell, Row, Table
-from benchmarks.report.wording import percent_range
 from benchmarks.statistics import LatencySummary, Share, share_of, summarize_latencies
 from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.strict import to_mapping
+from edge_runtime.workstation.reporting.wording import ABSENT, markdown_table, percent_range
 
 SCHEMA_VERSION = 1
 JSON_FILE, MARKDOWN_FILE = "mlperf-tiny.json", "mlperf-tiny.md"
@@ -279,30 +277,27 @@ def render(report: TinyReport) -> str:
         "# MLPerf Tiny, image classification: ResNet8",
         f"{report.pictures} evaluation images; target of the closed division: top-1 of at least {TARGET:.0%}. "
         f"{machine}",
-        draw_table(Table(_HEADER, tuple(map(_table_row, report.rows)), text_columns=(0, 4)), plain),
+        markdown_table(_HEADER, map(_cells, report.rows), text_columns=(0, 4), shown=plain),
         "\n".join(f"- {line}" for line in (*remarks, *_notes(report))),
         f"Made with {plain(report.command)} at {plain(report.created_at)}.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table_row(row: ModelRow) -> Row:
-    latency = row.latency
-    cells = (
-        Cell(row.name),
-        Cell(f"{row.bytes / 1e3:.1f} kB"),
-        Cell(f"{row.accuracy.fraction:.1%}", percent_range(row.accuracy)),
-        NOTHING if row.known is None else Cell(f"{row.known:.1%}"),
-        Cell("yes" if row.reaches_target else "no"),
-        Cell(f"{row.held_out.fraction:.1%} of {row.held_out.total}"),
-        *(
-            NOTHING if value is None else Cell(f"{value:.3f}")
-            for value in (latency.p90_ms, latency.p50_ms, latency.p99_ms)
-        ),
-        Cell(f"{latency.queries:,}"),
-        Cell(f"{row.peak_bytes / 1e6:.0f} MB"),
+def _cells(row: ModelRow) -> tuple[str, ...]:
+    latency, accuracy = row.latency, row.accuracy
+    latencies_ms = latency.p90_ms, latency.p50_ms, latency.p99_ms
+    return (
+        row.name,
+        f"{row.bytes / 1e3:.1f} kB",
+        f"{accuracy.fraction:.1%} ({percent_range(accuracy.low, accuracy.high)})",
+        ABSENT if row.known is None else f"{row.known:.1%}",
+        "yes" if row.reaches_target else "no",
+        f"{row.held_out.fraction:.1%} of {row.held_out.total}",
+        *(ABSENT if value is None else f"{value:.3f}" for value in latencies_ms),
+        f"{latency.queries:,}",
+        f"{row.peak_bytes / 1e6:.0f} MB",
     )
-    return Row(cells)
 
 
 def _notes(report: TinyReport) -> list[str]:

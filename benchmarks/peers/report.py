@@ -10,13 +10,19 @@ from typing import Any
 
 from benchmarks.peers.measuring import DAMAGED
 from benchmarks.peers.plan import NotMeasured
-from benchmarks.report.markdown import draw_table
-from benchmarks.report.tables import NOTHING, Cell, Row, Table
-from benchmarks.report.wording import megabytes, one_line, percent, percent_range, significant
 from benchmarks.statistics import Ratio, Share, is_noisy
 from edge_runtime.labels import shorten
 from edge_runtime.platform.atomic import check_free, write_atomic
 from edge_runtime.strict import to_mapping
+from edge_runtime.workstation.reporting.wording import (
+    ABSENT,
+    markdown_table,
+    megabytes,
+    one_line,
+    percent,
+    percent_range,
+    significant,
+)
 
 SCHEMA_VERSION = 1
 JSON_FILE, MARKDOWN_FILE = "peers.json", "peers.md"
@@ -171,17 +177,14 @@ def machine_line(machine: Any, load_before: float, load_after: float, middle: st
 def render(report: PeersReport) -> str:
     """Render two tables, the rows that were not measured, and the notes on how to read them."""
     cores = report.machine.get("cores_usable", "?") if isinstance(report.machine, Mapping) else "?"
-    text_columns = (0, 1)
-    speed = Table(_SPEED, tuple(map(_speed_row, report.rows)), text_columns=text_columns)
-    answers = Table(_ANSWERS, tuple(map(_answers_row, report.rows)), text_columns=text_columns)
     parts = [
         "# Beside other tools",
         f"{report.pictures} images ({plain(report.part)} of {plain(report.source)}), model {plain(report.model_name)}, "
         f"{report.labels} labels, input {report.input_size}; {report.rounds} rounds in random order, every tool in a "
         "fresh process each time. "
         + machine_line(report.machine, report.load_before, report.load_after, f"{cores} cores"),
-        draw_table(speed, plain),
-        draw_table(answers, plain),
+        markdown_table(_SPEED, map(_speed_cells, report.rows), text_columns=(0, 1), shown=plain),
+        markdown_table(_ANSWERS, map(_answers_cells, report.rows), text_columns=(0, 1), shown=plain),
         _list("Not measured", [f"{one.name}: {one.reason}" for one in report.not_measured]),
         _list("Notes", _notes(report.rows)),
         _list("Refused and failed", _failures(report.rows)),
@@ -195,53 +198,49 @@ def is_right_refusal(outcome: str) -> bool:
     return outcome.startswith("refused") and _STOPPED not in outcome
 
 
-def _speed_row(row: PeerRow) -> Row:
-    return Row(
-        (
-            Cell(row.tool),
-            Cell(row.what),
-            _figure(row.total_ms),
-            _ratio(row.times_ours),
-            _figure(row.inference_ms),
-            _ratio(row.inference_times_ours),
-            _figure(row.cpu_ms),
-            NOTHING if row.cold_start_s is None else Cell(f"{row.cold_start_s:.2f} s"),
-            Cell(megabytes(row.peak_bytes)),
-            _figure(row.pictures_per_s),
-        )
+def _speed_cells(row: PeerRow) -> tuple[str, ...]:
+    return (
+        row.tool,
+        row.what,
+        _figure(row.total_ms),
+        _ratio(row.times_ours),
+        _figure(row.inference_ms),
+        _ratio(row.inference_times_ours),
+        _figure(row.cpu_ms),
+        ABSENT if row.cold_start_s is None else f"{row.cold_start_s:.2f} s",
+        megabytes(row.peak_bytes),
+        _figure(row.pictures_per_s),
     )
 
 
-def _answers_row(row: PeerRow) -> Row:
+def _answers_cells(row: PeerRow) -> tuple[str, ...]:
     whole = [outcome for what, outcome in row.awkward.items() if what not in DAMAGED]
     damaged = [outcome for what, outcome in row.awkward.items() if what in DAMAGED]
-    return Row(
-        (
-            Cell(row.tool),
-            Cell(row.what),
-            Cell(f"{row.answered} of {row.pictures}", "" if row.is_steady else "not the same each time"),
-            NOTHING if row.accuracy is None else Cell(percent(row.accuracy.fraction), percent_range(row.accuracy)),
-            NOTHING if row.agreement is None else Cell(percent(row.agreement.fraction)),
-            _count(whole, "answered"),
-            _count(damaged, "refused"),
-        )
+    right, agreement = row.accuracy, row.agreement
+    return (
+        row.tool,
+        row.what,
+        f"{row.answered} of {row.pictures}" + ("" if row.is_steady else ", not the same each time"),
+        f"{percent(right.fraction)} ({percent_range(right.low, right.high)})" if right else ABSENT,
+        percent(agreement.fraction) if agreement else ABSENT,
+        _count(whole, "answered"),
+        _count(damaged, "refused"),
     )
 
 
-def _figure(value: float | None) -> Cell:
-    return NOTHING if value is None else Cell(significant(value))
+def _figure(value: float | None) -> str:
+    return ABSENT if value is None else significant(value)
 
 
-def _ratio(ratio: Ratio | None) -> Cell:
+def _ratio(ratio: Ratio | None) -> str:
     if ratio is None:
-        return NOTHING
-    interval = ratio.interval
-    return Cell(f"{ratio.median:.2f}", f"{interval.low:.2f} to {interval.high:.2f}" if interval else "")
+        return ABSENT
+    interval = f" ({ratio.interval.low:.2f} to {ratio.interval.high:.2f})" if ratio.interval else ""
+    return f"{ratio.median:.2f}{interval}"
 
 
-def _count(outcomes: Sequence[str], expected: str) -> Cell:
-    hits = sum(outcome.startswith(expected) for outcome in outcomes)
-    return Cell(f"{hits} of {len(outcomes)}") if outcomes else NOTHING
+def _count(outcomes: Sequence[str], expected: str) -> str:
+    return f"{sum(outcome.startswith(expected) for outcome in outcomes)} of {len(outcomes)}" if outcomes else ABSENT
 
 
 def _list(title: str, lines: Sequence[str]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from benchmarks.machine import MachineRecord
 from benchmarks.records import BoardState, Performance, Report, SubjectResult
 from benchmarks.report.tables import is_keras, measured
-from benchmarks.report.wording import counted, joined, megabytes, one_line, sentence, significant
 from benchmarks.statistics import Interval, is_noisy, repeat_spread
+from edge_runtime.workstation.reporting.wording import counted, joined, megabytes, one_line, sentence, significant
 
 MOST_IMAGES = 20
 MOST_LABELS = 30

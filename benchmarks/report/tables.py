@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from benchmarks.plan import KERAS_SUBJECTS
 from benchmarks.records import LabelShare, Moved, Performance, Report, Resources, SubjectResult
-from benchmarks.report.wording import (
+from benchmarks.statistics import Interval, Share
+from edge_runtime.workstation.reporting.wording import (
     ABSENT,
     counted,
     megabytes,
@@ -16,8 +17,12 @@ from benchmarks.report.wording import (
     percent_range,
     signed,
     significant,
-    span,
 )
+
+
+def span(interval: Interval | None) -> str:
+    """Write an interval as ``0.51 to 0.53``; empty without one."""
+    return "" if interval is None else f"{significant(interval.low)} to {significant(interval.high)}"
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,10 @@ class Cell:
 
 
 NOTHING = Cell(ABSENT)
+
+
+def _share_cell(share: Share | None) -> Cell:
+    return NOTHING if share is None else Cell(percent(share.fraction), percent_range(share.low, share.high))
 
 
 @dataclass(frozen=True)
@@ -173,8 +182,8 @@ def _main_cells(subject: SubjectResult) -> tuple[Cell, ...]:
 def _accuracy_cells(figures: Performance) -> tuple[Cell, ...]:
     top1, top5, against = figures.accuracy.top1, figures.accuracy.top5, figures.against_keras
     cells = (
-        Cell(percent(top1.fraction), percent_range(top1)),
-        NOTHING if top5 is None else Cell(percent(top5.fraction), percent_range(top5)),
+        _share_cell(top1),
+        _share_cell(top5),
     )
     if against is None:
         return (*cells, NOTHING, NOTHING, NOTHING)
@@ -200,8 +209,8 @@ def scores_table(report: Report) -> Table | None:
         cells = (
             Cell(percent(figures.accuracy.calibration_error)),
             Cell(f"{reject.threshold:.2f}") if reject else NOTHING,
-            Cell(percent(reject.answered.fraction), percent_range(reject.answered)) if reject else NOTHING,
-            Cell(percent(right.fraction), percent_range(right)) if right else NOTHING,
+            _share_cell(reject.answered if reject else None),
+            _share_cell(right),
             Cell(str(against.lost)) if against else NOTHING,
             Cell(str(against.gained)) if against else NOTHING,
         )
@@ -283,7 +292,7 @@ def _badness(label: str, recalls: Mapping[str, Mapping[str, LabelShare]], refere
 
 
 def _recall(item: LabelShare | None) -> Cell:
-    return NOTHING if item is None else Cell(percent(item.share.fraction), percent_range(item.share))
+    return _share_cell(item.share if item else None)
 
 
 def _total(label: str, recalls: Mapping[str, Mapping[str, LabelShare]]) -> Cell:

@@ -1,27 +1,33 @@
 """Child process that exports one model to float32 TFLite and ONNX with TensorFlow.
 
 ``python -m convert.export.child JOB.json`` prints ``float32`` and ``onnx-float32`` when that file is complete.
-
-``python -m convert.export.child JOB.json`` prints ``float32`` and ``onnx-float32`` when that file is complete.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from convert.children import BASE_ONNX, BASE_TFLITE, CHECK_FILE, GOLDEN_INPUT_FILE, refuse
-from convert.messages import EXPORTED_FILE, Exported, ExportJob
+from convert.children import refuse
+from convert.messages import (
+    BASE_ONNX,
+    BASE_TFLITE,
+    CHECK_FILE,
+    EXPORTED_FILE,
+    GOLDEN_INPUT_FILE,
+    Exported,
+    ExportJob,
+    read_message,
+    write_message,
+)
 from edge_runtime.contract import Variant
 from edge_runtime.errors import EdgeKitError, ModelError, OutputError
 from edge_runtime.platform.childproc import die_with_parent
 from edge_runtime.platform.garbage import collecting_later
-from edge_runtime.strict import from_mapping, to_mapping
 
 
 def main() -> None:
@@ -29,13 +35,11 @@ def main() -> None:
     die_with_parent()
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # The pooling allocator: many images spend less time giving memory back to the system and taking it again.
+    # The pooling allocator saves returning memory to the system and requesting it again for every batch.
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
-    path = Path(sys.argv[1])
-    job = from_mapping(ExportJob, json.loads(path.read_text()), path.name)
+    job = read_message(Path(sys.argv[1]), ExportJob)
     try:
-        exported = export(job)
-        (Path(job.work_dir) / EXPORTED_FILE).write_text(json.dumps(to_mapping(exported)))
+        write_message(Path(job.work_dir) / EXPORTED_FILE, export(job))
     except OSError as error:
         refuse(Path(job.work_dir), OutputError(f"{job.work_dir}: cannot be written ({error.strerror or error})"))
     except EdgeKitError as error:
@@ -43,12 +47,12 @@ def main() -> None:
 
 
 def export(job: ExportJob) -> Exported:
-    """Load the model, ask it about the images, and write what is wanted.
+    """Load the model, run it on the images, and write the requested files.
 
     Raises:
         ModelError: The model cannot be loaded or converted, or is not a classifier.
     """
-    # Only now, under the environment that main has set.
+    # Imported here, after main has set the environment.
     with collecting_later():
         import tensorflow as tf
 
@@ -67,7 +71,7 @@ def export(job: ExportJob) -> Exported:
             opset = export_onnx(job, loaded, work_dir / BASE_ONNX)
             print(Variant.ONNX_FLOAT32.value, flush=True)
         except ModelError as error:
-            # TFLite does not depend on it.
+            # TFLite does not depend on ONNX.
             onnx_failure = str(error)
     return Exported(
         keras=loaded.versions,

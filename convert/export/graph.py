@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from convert.export.loading import Loaded, first_line
-from convert.export.pixels import pixel_graph
+from convert.export.loading import Loaded, first_line, pixel_graph
 from convert.messages import ExportJob
 from convert.options import InputRange, ModelColor, ModelOutput
 from convert.tflite_model import unpack_model
@@ -17,19 +16,19 @@ from edge_runtime.errors import ModelError
 ONNX_OPSET = 18
 
 _INPUT, _OUTPUT = "image", "probabilities"
-# What the converter says of an operator that TensorFlow Lite does not have: tf.Name {...}, or 'tf.Name' op.
 _NUMBER = re.compile(r"__\d+")
+# Name in the converter's error about an operator that TensorFlow Lite lacks: tf.Name {...}, or 'tf.Name' op.
 _OPERATOR = re.compile(r"\btf\.([A-Z][A-Za-z0-9_]*)")
 
 
 def frozen_function(job: ExportJob, loaded: Loaded, batch: int | None) -> Any:
-    """The model as a graph of constants: uint8 [batch, height, width, 3] RGB to float32 probabilities.
+    """Freeze the model to a graph of constants: uint8 [batch, height, width, 3] RGB to float32 probabilities.
 
     Freezing here rather than inside TensorFlow Lite's converter keeps variable operators out of the file, keeps the
     names of input and output, and takes a third of the time (Keras 3 models, TensorFlow 2.21).
 
     Raises:
-        ModelError: The model does not answer by its constants and the image alone, or does not fit into a graph.
+        ModelError: The output depends on more than constants and the image, or the model does not fit into a graph.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -47,7 +46,7 @@ def frozen_function(job: ExportJob, loaded: Loaded, batch: int | None) -> Any:
     except (ValueError, TypeError, RuntimeError, NotImplementedError, tf.errors.OpError) as error:
         if "Assign" in str(error):
             raise ModelError(
-                f"{job.shown}: changes a variable of its own whenever it answers, as layers that draw by chance do; "
+                f"{job.shown}: changes a variable at every call, as random augmentation layers do; "
                 "export it without its augmentation layers"
             ) from error
         raise ModelError(f"{job.shown}: cannot become a graph of constants ({first_line(error)})") from error
@@ -57,7 +56,7 @@ def export_tflite(job: ExportJob, loaded: Loaded, destination: Path) -> None:
     """Write the float32 model: uint8 [1, height, width, 3] in, float32 probabilities out, builtin operators only.
 
     Raises:
-        ModelError: An operator that TensorFlow Lite does not have.
+        ModelError: TensorFlow Lite lacks an operator of the model.
     """
     import tensorflow as tf
     from tensorflow.lite.python.convert import ConverterError
@@ -77,15 +76,15 @@ def export_tflite(job: ExportJob, loaded: Loaded, destination: Path) -> None:
 
 
 def export_onnx(job: ExportJob, loaded: Loaded, destination: Path) -> int:
-    """Write the float32 model with an open batch, inputs and outputs by name, checked in full; give its opset.
+    """Write the float32 model with an open batch and named input and output, check it in full, and return its opset.
 
     Raises:
-        ModelError: It cannot be expressed, or what was written is not valid ONNX.
+        ModelError: The model cannot be expressed, or the result is not valid ONNX.
     """
     import onnx
     import tf2onnx
 
-    # From the frozen graph: tf2onnx's own way makes an input of each constant that a Normalization layer holds.
+    # From the frozen graph: tf2onnx's Keras function makes an input of each constant of a Normalization layer.
     frozen = frozen_function(job, loaded, batch=None)
     try:
         proto, _ = tf2onnx.convert.from_graph_def(
@@ -116,12 +115,12 @@ def _model_input(job: ExportJob, loaded: Loaded, image: Any) -> Any:
     if loaded.dtype == "uint8" and job.input_range is InputRange.BYTE and job.color is ModelColor.RGB:
         return image
     pixels = pixel_graph(image, job.input_range, job.color)
-    # Rounded for a model that takes whole numbers, as numpy's way is; grey is the only one that needs it.
+    # Rounded as in NumPy for a model that takes integers; only grey has fractions.
     return tf.cast(tf.round(pixels) if loaded.dtype == "uint8" else pixels, loaded.dtype)
 
 
 def _lacks_operators(job: ExportJob, operators: list[str]) -> ModelError:
-    named = ", ".join(sorted(set(operators))[:8]) or "an operator that it does not name"
+    named = ", ".join(sorted(set(operators))[:8]) or "an unnamed operator"
     return ModelError(
         f"{job.shown}: TensorFlow Lite has no builtin for {named}, and an export that needs Flex or custom operators "
         "would not run on a device; replace that layer"
@@ -129,9 +128,9 @@ def _lacks_operators(job: ExportJob, operators: list[str]) -> ModelError:
 
 
 def _renumber(graph: Any) -> None:
-    """Number tf2onnx's own names by their first use, and sort the constants, so that each export gives the same bytes.
+    """Number tf2onnx's names by first use and sort the constants, so that each export gives the same bytes.
 
-    tf2onnx numbers and orders them by the addresses of its objects, and of equal constants keeps the name of any.
+    tf2onnx numbers and orders them by object address, and keeps an arbitrary name of equal constants.
     """
     order: dict[str, int] = {}
     constants = {tensor.name for tensor in graph.initializer}

@@ -1,4 +1,4 @@
-"""Load a model with Keras 3, tf_keras or SavedModel behind one interface. Needs TensorFlow."""
+"""Load a model with Keras 3, tf_keras or SavedModel, and prepare its input pixels. Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.export.pixels import prepare_pixels
 from convert.messages import ExportJob
-from convert.options import Loader, ModelColor, ModelOutput
+from convert.options import InputRange, Loader, ModelColor, ModelOutput
 from convert.source.saved_model import choose_signature
 from edge_runtime.contract import Head
 from edge_runtime.errors import ModelError
@@ -21,7 +20,8 @@ from edge_runtime.labels import shorten
 _BATCH_SIZE = 32
 # A multiple of the batch size; bounds the memory that images take as float32.
 _CHUNK = 256
-
+# ITU-R BT.601, as in JPEG, Pillow's convert("L") and OpenCV's cvtColor.
+_LUMA_RGB = (0.299, 0.587, 0.114)
 _LOAD_ERRORS = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError),
     *(OSError, RuntimeError, ImportError),
@@ -30,13 +30,13 @@ _LOAD_ERRORS = (
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that has been loaded.
+    """Loaded model.
 
     Attributes:
-        call: A function of one tensor [batch, height, width, channels] for building a graph.
-        predict: The library's own way: float32 pixels in, float32 [n, outputs] out.
-        dtype: Of the input, by TensorFlow's name.
-        versions: What loaded it, in words.
+        call: Function of one tensor [batch, height, width, channels], for building a graph.
+        predict: Prediction function of the library: float32 pixels in, float32 [n, outputs] out.
+        dtype: TensorFlow's name of the input type.
+        versions: Library and version that loaded the model.
     """
 
     call: Callable[[Any], Any]
@@ -46,10 +46,10 @@ class Loaded:
 
 
 def load(job: ExportJob) -> Loaded:
-    """Load the model and hold it against what the manifest says of it.
+    """Load the model and check it against the manifest.
 
     Raises:
-        ModelError: It cannot be loaded, or is not a classifier of one input and one output.
+        ModelError: The model cannot be loaded, or is not a classifier with one input and one output.
     """
     import tensorflow as tf
 
@@ -61,18 +61,18 @@ def load(job: ExportJob) -> Loaded:
 
 
 def answer(job: ExportJob, loaded: Loaded, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The original model's probabilities, its pixels prepared in numpy.
+    """Compute the original model's probabilities, with its pixels prepared in NumPy.
 
     Args:
-        job: Says what the model takes and gives.
-        loaded: The model.
+        job: Input range, color and output of the model.
+        loaded: Model to run.
         images_nhwc_rgb_u8: uint8 [n, height, width, 3], RGB.
 
     Returns:
         float32 [n, labels], or [n, 1] of a sigmoid head.
 
     Raises:
-        ModelError: It fails, or gives something else than one probability a label.
+        ModelError: The model fails, or its output is not one probability per label.
     """
     import tensorflow as tf
 
@@ -93,10 +93,64 @@ def answer(job: ExportJob, loaded: Loaded, images_nhwc_rgb_u8: NDArray[np.uint8]
     return outputs
 
 
+def prepare_pixels(
+    images_nhwc_rgb_u8: NDArray[np.uint8], input_range: InputRange, color: ModelColor
+) -> NDArray[np.float32]:
+    """Scale and reorder pixels in float32, for the original model.
+
+    Args:
+        images_nhwc_rgb_u8: uint8 [n, height, width, 3], RGB.
+        input_range: Values that 0 and 255 become.
+        color: Channel order, or one channel of grey.
+
+    Returns:
+        float32 [n, height, width, 3], or [n, height, width, 1] for grey.
+    """
+    pixels = images_nhwc_rgb_u8.astype(np.float32)
+    if color is ModelColor.BGR:
+        pixels = np.ascontiguousarray(pixels[..., ::-1])
+    elif color is ModelColor.GRAY:
+        pixels = pixels @ np.array(_LUMA_RGB, np.float32)[:, np.newaxis]
+    if input_range is InputRange.UNIT:
+        pixels = pixels / np.float32(255.0)
+    elif input_range is InputRange.SIGNED:
+        pixels = pixels / np.float32(127.5) - np.float32(1.0)
+    return pixels
+
+
+def pixel_graph(image: Any, input_range: InputRange, color: ModelColor) -> Any:
+    """Scale and reorder pixels as TensorFlow operators, for the exports: float32 [batch, height, width, channels].
+
+    BGR and grey are a 1x1 convolution that scales too: one operator that every runtime and the Edge TPU have, whose
+    weights, one number per channel, lose nothing in int8. Reversing an axis would run on the CPU only.
+
+    Args:
+        image: uint8 tensor [batch, height, width, 3], RGB.
+        input_range: Values that 0 and 255 become.
+        color: Channel order, or one channel of grey.
+    """
+    import tensorflow as tf
+
+    pixels = tf.cast(image, tf.float32)
+    factor, offset = {
+        InputRange.BYTE: (1.0, 0.0),
+        InputRange.UNIT: (1.0 / 255.0, 0.0),
+        InputRange.SIGNED: (1.0 / 127.5, -1.0),
+    }[input_range]
+    if color is not ModelColor.RGB:
+        mixing = np.eye(3)[:, ::-1] if color is ModelColor.BGR else np.array(_LUMA_RGB)[:, np.newaxis]
+        kernel_hwio = tf.constant((mixing * factor)[np.newaxis, np.newaxis], tf.float32)
+        mixed = tf.nn.conv2d(pixels, kernel_hwio, strides=1, padding="VALID")
+        # A vector, which every converter takes for the convolution's own bias.
+        return tf.nn.bias_add(mixed, tf.fill([mixed.shape[-1]], offset)) if offset else mixed
+    scaled = pixels * factor if factor != 1.0 else pixels
+    return scaled + offset if offset else scaled
+
+
 def first_line(error: BaseException) -> str:
-    """The gist of a library's error, which may be pages long."""
+    """Shorten a library's error, which may be pages long, to its main line."""
     text = str(error)
-    # Keras quotes the whole configuration before it comes to the point.
+    # Keras quotes the whole configuration before the reason.
     for mark in ("Exception encountered:", "Error encountered during deserialization:"):
         text = text.rpartition(mark)[2]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -118,7 +172,7 @@ def _load_tf_keras(job: ExportJob) -> Loaded:
 
 
 def _with_suffix(job: ExportJob) -> str:
-    """A link in the work folder: Keras tells the formats apart by their names, we by their content."""
+    """Link the model in the work folder under the suffix of its content, since Keras goes by the suffix."""
     path = Path(job.model)
     with path.open("rb") as file:
         suffix = ".keras" if file.read(2) == b"PK" else ".h5"
@@ -146,7 +200,7 @@ def _keras_model(job: ExportJob, model: Any, versions: str) -> Loaded:
 
 
 def _only(outputs: Any) -> Any:
-    """The one tensor of a model that gives it in a list or by name."""
+    """Unwrap the single tensor of a model that returns it in a list or by name."""
     while isinstance(outputs, (dict, list, tuple)):
         (outputs,) = outputs.values() if isinstance(outputs, dict) else outputs
     return outputs
@@ -230,7 +284,7 @@ def _check_probabilities(job: ExportJob, outputs: NDArray[np.float32]) -> None:
     low, high = float(outputs.min()), float(outputs.max())
     sums = outputs.sum(axis=1)
     if not np.isfinite(outputs).all():
-        found = "values that are no numbers"
+        found = "values that are not finite"
     elif low < -tolerance or high > 1.0 + tolerance:
         found = f"values from {low:.3g} to {high:.3g}"
     elif job.head is Head.SOFTMAX and float(np.abs(sums - 1.0).max()) > tolerance:
@@ -238,6 +292,6 @@ def _check_probabilities(job: ExportJob, outputs: NDArray[np.float32]) -> None:
     else:
         return
     raise ModelError(
-        f"{job.shown}: expected probabilities, 0 to 1 and together 1, got {found}; say --output logits if the model "
-        "ends without softmax or sigmoid (a model of several answers at once, or of a regression, is not supported)"
+        f"{job.shown}: expected probabilities, 0 to 1 and with sum 1, got {found}; add --output logits if the model "
+        "ends without softmax or sigmoid (multi-label and regression models are not supported)"
     )

@@ -10,8 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.children import BASE_ONNX, BASE_TFLITE, CHECK_FILE, REPRESENTATIVE_FILE, TRUTH_FILE
-from convert.messages import BuiltVariant, QuantizeJob
+from convert.messages import (
+    BASE_ONNX,
+    BASE_TFLITE,
+    CHECK_FILE,
+    REPRESENTATIVE_FILE,
+    TRUTH_FILE,
+    BuiltVariant,
+    QuantizeJob,
+)
 from convert.options import Repair, Rounding
 from convert.quantize.calibration import ImageRanges, Ranges, measure, ranges
 from convert.quantize.gptq import GptqRounder, observe
@@ -33,15 +40,15 @@ _ROUNDED = {
 
 
 class VariantBuilder:
-    """Makes the variants of one job in its work folder."""
+    """Builder of the variants of one job, in its work folder."""
 
     def __init__(self, job: QuantizeJob) -> None:
         self._job = job
         self._settings = job.settings
         self._work_dir = Path(job.work_dir)
 
-    def make(self, variant: Variant) -> BuiltVariant:
-        """Write one variant's file, ``<model>-<variant>.<suffix>``, and say how it came about."""
+    def build(self, variant: Variant) -> BuiltVariant:
+        """Write one variant's file, ``<model>-<variant>.<suffix>``, and record the attempts."""
         destination = self._work_dir / variant.file_name(self._job.model_name)
         if variant is Variant.FLOAT32:
             shutil.copyfile(self._work_dir / BASE_TFLITE, destination)
@@ -50,16 +57,16 @@ class VariantBuilder:
         elif variant is Variant.FLOAT16:
             destination.write_bytes(self._quantizer.float16(self._rounder))
         elif variant is Variant.ONNX_INT8:
-            self._make_onnx_int8(destination)
+            self._build_onnx_int8(destination)
         elif variant is Variant.EDGETPU:
-            # Whole integers only, whatever the gate says: the compiler takes nothing else.
+            # Integers only, even if the gate fails: the compiler accepts nothing else.
             destination.write_bytes(self._quantizer.int8(self._ranges, self._rounder))
         else:
-            return self._make_integer(variant, destination)
+            return self._build_integer(variant, destination)
         return BuiltVariant(variant, (), ())
 
     def points(self) -> tuple[CalibrationPoint, ...]:
-        """int8 with fewer calibration images: what it would have been like."""
+        """Measure int8 with fewer calibration images."""
         available = len(self._representative)
         return tuple(self._point(count) for count in [n for n in _POINT_COUNTS if n < available] + [available])
 
@@ -67,10 +74,10 @@ class VariantBuilder:
         images = self._representative[:count]
         found = ranges(self._graph, images, self._measured.first(count), self._settings.method)
         rounder = self._rounder if count >= _OBSERVED_IMAGES else self._make_rounder(images)
-        step = self._judge.step(self._quantizer.int8(found, rounder, kept=self._asked_float), "")
+        step = self._gate.step(self._quantizer.int8(found, rounder, kept=self._float_first), "")
         return CalibrationPoint(count, step.accuracy, step.agreement)
 
-    def _make_onnx_int8(self, destination: Path) -> None:
+    def _build_onnx_int8(self, destination: Path) -> None:
         from convert.quantize.onnx_int8 import quantize_onnx
 
         quantize_onnx(
@@ -81,25 +88,25 @@ class VariantBuilder:
             correct_bias=self._settings.rounding is Rounding.CALIBRATED,
         )
 
-    def _make_integer(self, variant: Variant, destination: Path) -> BuiltVariant:
-        """Nearest rounding, calibrated rounding, and repair if that fails."""
-        asked = self._asked_float if variant in _FULL_INTEGER else []
-        notes = [f"the first {len(asked)} operators compute in float32, as asked for"] if asked else []
+    def _build_integer(self, variant: Variant, destination: Path) -> BuiltVariant:
+        """Try nearest rounding and calibrated rounding, then repair."""
+        asked = self._float_first if variant in _FULL_INTEGER else []
+        notes = [f"the first {len(asked)} operators compute in float32, as requested"] if asked else []
         kept: tuple[str, ...] = ()
         attempts: list[tuple[Step, bytes]] = []
-        # What nearest rounding would have given is shown for int8, where it matters most and costs least to try.
+        # Nearest rounding is measured too for int8, where it differs most and is quick to try.
         for rounder in dict.fromkeys((None, self._rounder) if variant in _FULL_INTEGER else (self._rounder,)):
-            data = self._build(variant, asked, rounder)
+            data = self._quantized(variant, asked, rounder)
             name = _ROUNDED[Rounding.CALIBRATED if rounder else Rounding.NEAREST]
-            attempts.append((self._judge.step(data, name), data))
-        # The last is the one to keep: calibrated rounding, unless only nearest rounding passed.
+            attempts.append((self._gate.step(data, name), data))
+        # The last is kept: calibrated rounding, unless only nearest rounding passed.
         attempts.sort(key=lambda attempt: attempt[0].passed)
         steps, data = [step for step, _ in attempts], attempts[-1][1]
         if not steps[-1].passed and self._settings.repair is Repair.AUTO:
             repaired = repair(
                 self._graph,
-                lambda kept: self._build(variant, [*asked, *kept], self._rounder),
-                self._judge,
+                lambda kept: self._quantized(variant, [*asked, *kept], self._rounder),
+                self._gate,
                 self._representative,
                 self._settings.repair_seconds,
             )
@@ -109,7 +116,7 @@ class VariantBuilder:
         destination.write_bytes(data)
         return BuiltVariant(variant, tuple(steps), tuple(notes), len({*asked, *kept}))
 
-    def _build(self, variant: Variant, kept: Collection[str], rounder: GptqRounder | None) -> bytes:
+    def _quantized(self, variant: Variant, kept: Collection[str], rounder: GptqRounder | None) -> bytes:
         if variant is Variant.DYNAMIC:
             return self._quantizer.dynamic(rounder, old_runtime=self._settings.old_runtime, kept=kept)
         if variant is Variant.INT16X8:
@@ -148,13 +155,13 @@ class VariantBuilder:
         return GptqRounder(self._graph, observe(self._graph, images, self._job.seed))
 
     @cached_property
-    def _asked_float(self) -> list[str]:
-        """The operators that stay in float32 by the user's word, scaling not counted."""
+    def _float_first(self) -> list[str]:
+        """Outputs of the operators that stay in float32 by option, pixel scaling not counted."""
         operators = self._graph.operators[self._graph.pixels().operators :][: self._settings.float_first]
         return [self._graph.name(operator.outputs[0]) for operator in operators]
 
     @cached_property
-    def _judge(self) -> AccuracyGate:
+    def _gate(self) -> AccuracyGate:
         return AccuracyGate(
             images_nhwc_rgb_u8=np.load(self._work_dir / CHECK_FILE),
             truth=np.load(self._work_dir / TRUTH_FILE),
@@ -166,7 +173,7 @@ class VariantBuilder:
 
 def _repair_note(variant: Variant, kept: int) -> str:
     if not kept:
-        return "the search for operators to keep in float32 ended without a model that passes"
+        return "no choice of operators in float32 gave a model that passes"
     count = "1 of its operators computes" if kept == 1 else f"{kept} of its operators compute"
     note = f"{count} in float32, because with integers it failed its check"
     return f"{note}; so it is not for the Edge TPU" if variant in _FULL_INTEGER else note

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE, REPRESENTATIVE_FILE, TRUTH_FILE
+from convert.messages import CHECK_FILE, GOLDEN_INPUT_FILE, REPRESENTATIVE_FILE, TRUTH_FILE
 from convert.source.model_source import ModelSource
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import InputSpec, Manifest
@@ -27,13 +27,13 @@ _SHOWN_LABELS = 5
 
 @dataclass(frozen=True)
 class ConversionImages:
-    """Labelled images of one conversion; the labels are the model's.
+    """Labelled images of one conversion, with the model's labels.
 
     Attributes:
-        representative: Of the training split, for calibration, stratified by class.
-        check: Of the validation split.
-        golden: A few of ``check``, stratified by class, that travel with the bundle.
-        seed: What they were drawn with.
+        representative: Calibration images from the training split, stratified by class.
+        check: Check images from the validation split.
+        golden: Few check images, stratified by class, that the bundle stores.
+        seed: Seed that chose the images.
     """
 
     representative: tuple[Sample, ...]
@@ -45,21 +45,20 @@ class ConversionImages:
 def choose_images(
     source: ModelSource, run: Path, calibration: str | None, calibration_images: int, seed: int | None
 ) -> ConversionImages:
-    """Choose images: calibration from the training split only, checks from the validation split.
+    """Choose calibration images from the training split only, and check images from the validation split.
 
-    Of a set without splits all images check, and calibration is drawn from them; of a set that lacks one of the two
-    splits, all take its place.
+    In a set without one of the two splits, all images take its place.
 
     Args:
-        source: The model.
-        run: What was given on the command line; a run directory knows its own images.
-        calibration: SRC that takes their place, or None.
-        calibration_images: How many images to calibrate with.
-        seed: For drawing, or None for the run's own, or 0.
+        source: Model to convert.
+        run: Path from the command line; a run directory lists its own images.
+        calibration: SRC to use instead of the run's images, or None.
+        calibration_images: Number of calibration images, at least 1.
+        seed: Seed for choosing images; None takes the run's, or 0.
 
     Raises:
-        UsageError: Neither a run directory nor ``calibration``.
-        DatasetError: The images are gone or none, or their labels are not the model's.
+        UsageError: The path is no run directory and ``calibration`` is None.
+        DatasetError: The images are missing, or their labels are not the model's.
     """
     found = resolve(calibration, progress=progress_bar).samples if calibration else _own_samples(run)
     labels = source.manifest.labels
@@ -86,7 +85,7 @@ def choose_images(
 
 
 def stratified(samples: Sequence[Sample], count: int, seed: int) -> tuple[Sample, ...]:
-    """Choose ``count`` images, the classes taking turns, each class in a seeded order; fewer if there are fewer."""
+    """Choose up to ``count`` images round-robin over the classes, each class in seeded random order."""
     rng = np.random.default_rng(seed)
     queues = []
     for label in sorted({sample.label for sample in samples}):
@@ -101,7 +100,7 @@ def stratified(samples: Sequence[Sample], count: int, seed: int) -> tuple[Sample
 
 
 def list_sha256(samples: Iterable[Sample]) -> str:
-    """SHA-256 over the sorted (hash of the file, label) of images; names and order do not matter.
+    """Compute a SHA-256 over the sorted (file hash, label) pairs of images, independent of names and order.
 
     Raises:
         DatasetError: An image cannot be read.
@@ -118,7 +117,7 @@ def list_sha256(samples: Iterable[Sample]) -> str:
 def _own_samples(run: Path) -> tuple[Sample, ...]:
     if not (run / SPLIT_FILE).is_file():
         raise UsageError(
-            f"{run}: has no images of its own; say --calibration SRC: a folder of class folders, a zip or URL of "
+            f"{run}: has no images of its own; add --calibration SRC: a folder of class folders, a zip or URL of "
             "one, or a CSV"
         )
     samples = read_split_csv(run / SPLIT_FILE)
@@ -133,12 +132,12 @@ def _own_samples(run: Path) -> tuple[Sample, ...]:
 
 @dataclass(frozen=True)
 class ImageArrays:
-    """What could be decoded; the images themselves lie in the work folder.
+    """Images that could be decoded; their pixels lie in the work folder.
 
     Attributes:
-        representative: The images that calibrate.
-        check: The images that check, in the order of the array.
-        split: Name of their split.
+        representative: Calibration images, in the order of the array.
+        check: Check images, in the order of the array.
+        split: Name of the check images' split.
     """
 
     representative: tuple[Sample, ...]
@@ -149,10 +148,10 @@ class ImageArrays:
 def write_arrays(
     manifest: Manifest, images: ConversionImages, work_dir: Path, report: Callable[[str], None]
 ) -> ImageArrays:
-    """Write the images for calibration and checks, and the truth of the latter, into the work folder.
+    """Decode the chosen images into the work folder, with the label index of each check image.
 
     Raises:
-        DatasetError: None of them can be read.
+        DatasetError: No image of a group can be read.
     """
     total = len(images.representative) + len(images.check) + len(images.golden)
     with progress_bar("decoding", total) as advance:

@@ -25,8 +25,6 @@ from edge_runtime.contract import MANIFEST_FILE, MAX_SIDE_PX, Crop, Head, InputS
 from edge_runtime.errors import CompatibilityError, ModelError, UsageError
 from edge_runtime.model.bundle import read_bundle_manifest
 
-__all__ = ["Loader", "ModelSource", "read_model"]
-
 MODEL_FILE = "model.keras"
 
 _T = TypeVar("_T")

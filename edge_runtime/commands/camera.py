@@ -24,7 +24,7 @@ from edge_runtime.platform.garbage import collect_as_usual
 from edge_runtime.results import Classified, StateChange
 from edge_runtime.service.notify import Notifier
 from edge_runtime.sinks.base import MonitoredSink, Sink
-from edge_runtime.sinks.opening import open_frame_sink
+from edge_runtime.sinks.rows import open_frame_sink
 from edge_runtime.sources.base import CaptureOptions
 from edge_runtime.sources.opening import open_source
 from edge_runtime.text import escape, parse_bytes

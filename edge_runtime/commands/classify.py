@@ -18,12 +18,11 @@ from edge_runtime.errors import DataError, UsageError
 from edge_runtime.platform.board import core_count
 from edge_runtime.platform.garbage import collect_as_usual
 from edge_runtime.results import Failed, Result
-from edge_runtime.sinks.opening import open_sink
+from edge_runtime.sinks.rows import open_sink
 from edge_runtime.sources.images import find_images
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
-    from edge_runtime.commands.resume import AppendedFile
     from edge_runtime.progress import Progress
     from edge_runtime.sinks.base import Sink
     from edge_runtime.sources.images import PathList
@@ -220,10 +219,13 @@ def run_classify(choice: ModelChoice, job: ClassifyJob) -> int:
         with Interrupts(inputs.stop) as interrupts, contextlib.ExitStack() as stack:
             classifier = open_classifier()
             stack.callback(classifier.close)
-            sink, appended = _open_output(job, classifier, stack)
+            sink = _open_output(job, classifier, stack)
             tally = Tally()
-            if appended and job.skip_done:
-                found = unseen(found, _new_names(appended, job, tally))
+            if job.output and job.skip_done:
+                from edge_runtime.commands.resume import new_source_filter
+
+                is_new = new_source_filter(job.output, job.format, retry_failed=job.retry_failed, on_skip=tally.skip)
+                found = unseen(found, is_new)
             if inputs.watch and inputs.watch.problem:
                 note(inputs.watch.problem)
 
@@ -290,38 +292,23 @@ def _check(job: ClassifyJob) -> None:
         raise UsageError("--watch: rows are appended as they come, so there is no --overwrite; choose another name")
 
 
-def _open_output(
-    job: ClassifyJob, classifier: Classifier, stack: contextlib.ExitStack
-) -> tuple[Sink, AppendedFile | None]:
+def _open_output(job: ClassifyJob, classifier: Classifier, stack: contextlib.ExitStack) -> Sink:
     if job.output and job.appends:
-        from edge_runtime.commands.resume import AppendedFile
+        from edge_runtime.sinks.files import FileSink
 
-        appended = AppendedFile(job.output, job.format, classifier.labels, job.top_k)
+        appended = FileSink(job.output, job.format, classifier.labels, job.top_k, frames=False)
         stack.callback(_close_file, appended)
-        return appended, appended
+        return appended
     stream = stack.enter_context(output_stream(job.output, overwrite=job.overwrite, for_programs=job.format != "table"))
     with write_errors():
         sink = open_sink(job.format, stream, classifier.labels, job.top_k, frames=False)
     stack.callback(sink.close)
-    return sink, None
+    return sink
 
 
-def _close_file(file: AppendedFile) -> None:
+def _close_file(file: Sink) -> None:
     with write_errors():
         file.close()
-
-
-def _new_names(file: AppendedFile, job: ClassifyJob, tally: Tally) -> Callable[[str], bool]:
-    """Says of each source whether it has no row yet, and counts those that have."""
-    done = file.done(with_failed=not job.retry_failed)
-
-    def is_new(source: str) -> bool:
-        new = done.add(file.key(source))
-        if not new:
-            tally.skip()
-        return new
-
-    return is_new
 
 
 def _write_all(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import edge_runtime
+from edge_runtime.platform.childproc import isolated_command, last_line, signal_name
 
 CHILD_MODULE = "edge_runtime.doctor.child"
 TIMEOUT_S = 180.0
@@ -45,9 +42,7 @@ def ask(*question: str, timeout_s: float = TIMEOUT_S) -> Answer:
     """
     try:
         done = subprocess.run(
-            [sys.executable, "-m", CHILD_MODULE, *question],
-            # python -m looks for modules in the current folder first, which is the user's and may hold any json.py.
-            cwd=Path(edge_runtime.__file__).parents[1],
+            isolated_command(CHILD_MODULE, *question),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_s,
@@ -58,12 +53,12 @@ def ask(*question: str, timeout_s: float = TIMEOUT_S) -> Answer:
     except OSError as error:
         return Answer(failure=f"no child process can be started ({error.strerror})", error_type="OSError")
     if done.returncode < 0:
-        name = _signal_name(-done.returncode)
+        name = signal_name(-done.returncode)
         return Answer(failure=f"crashed its process ({name})", error_type=name)
     if done.returncode:
-        return _of_exception(_last_line(done.stderr)[:_MOST_REASON_CHARS])
+        return _of_exception(last_line(done.stderr)[:_MOST_REASON_CHARS])
     try:
-        facts = json.loads(_last_line(done.stdout))
+        facts = json.loads(last_line(done.stdout))
     except ValueError:
         facts = None
     return Answer(facts) if isinstance(facts, dict) else Answer(failure="gave an answer that cannot be read")
@@ -76,15 +71,3 @@ def _of_exception(line: str) -> Answer:
     if not colon or not error_type.isidentifier():
         return Answer(failure=line or "ended without a word", error_type=None)
     return Answer(failure=reason, error_type=error_type)
-
-
-def _last_line(output: bytes) -> str:
-    lines = [line for line in output.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

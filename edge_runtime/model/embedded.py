@@ -7,7 +7,6 @@ the ModelProto message, whose entries have ``key`` as field 1 and ``value`` as f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from edge_runtime.contract import LABELS_FILE, MANIFEST_FILE, MAX_MANIFEST_BYTES
 from edge_runtime.errors import IntegrityError
 from edge_runtime.labels import from_text
+from edge_runtime.model import protobuf
 
 if TYPE_CHECKING:
     import zipfile
@@ -25,7 +25,6 @@ ONNX_MANIFEST_KEY = "edgekit.manifest"
 ONNX_LABELS_KEY = "edgekit.labels"
 _MAX_MODEL_BYTES = 1 << 30
 _METADATA_PROPS_FIELD = 14
-_LENGTH_DELIMITED = 2
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_BYTES = (1 << 16) + 22
 
@@ -103,44 +102,12 @@ def _from_onnx(path: Path) -> Embedded | None:
     data = memoryview(path.read_bytes())
     properties: dict[str, bytes] = {}
     try:
-        for field, entry in _fields(data):
-            if field == _METADATA_PROPS_FIELD:
-                parts = dict(_fields(entry))
-                properties[bytes(parts[1]).decode()] = bytes(parts[2])
-    except (ValueError, KeyError, IndexError) as error:
+        for entry in protobuf.messages(data, _METADATA_PROPS_FIELD):
+            parts = {field: bytes(value) for field, value in protobuf.fields(entry) if isinstance(value, memoryview)}
+            properties[parts[1].decode()] = parts[2]
+    except (ValueError, KeyError) as error:
         raise IntegrityError(f"{path}: expected an ONNX model, but its structure is damaged ({error})") from error
     if ONNX_MANIFEST_KEY not in properties:
         return None
     labels = from_text(properties.get(ONNX_LABELS_KEY, b"").decode(errors="replace"))
     return Embedded(labels, properties[ONNX_MANIFEST_KEY])
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Length-delimited fields of one protobuf message, as (field number, bytes); other fields are skipped."""
-    offset = 0
-    while offset < len(data):
-        tag, offset = _varint(data, offset)
-        wire_type = tag & 7
-        if wire_type == _LENGTH_DELIMITED:
-            length, offset = _varint(data, offset)
-            if offset + length > len(data):
-                raise ValueError("a field runs past the end of the file")
-            yield tag >> 3, data[offset : offset + length]
-            offset += length
-        elif wire_type == 0:
-            _, offset = _varint(data, offset)
-        elif wire_type in (1, 5):
-            offset += 8 if wire_type == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire_type} at byte {offset}")
-
-
-def _varint(data: memoryview, offset: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[offset]
-        offset += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, offset
-    raise ValueError("a number of more than 10 bytes")

@@ -1,4 +1,7 @@
-"""Appending files of rows: one writer, rotation by size, and repair after a crash or a full disk."""
+"""Append results to a file of lines: one writer, whole lines after every fault, rotation by size.
+
+`AppendedFile` appends bytes; `FileSink` writes results to it as JSONL or CSV, for a camera or for a folder of images.
+"""
 
 from __future__ import annotations
 
@@ -18,29 +21,115 @@ from edge_runtime.errors import OutputError
 from edge_runtime.results import Result
 from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.base import NewsOnly, Sink, is_news
-from edge_runtime.sinks.opening import open_sink
+from edge_runtime.sinks.rows import open_sink
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
 
 
-_BLOCK = 1 << 16
-_LONGEST_LINE = 1 << 20
+SYNC_EVERY_S = 5.0
+KEPT_FILES = 5
+_CAMERA_QUEUE = 1000
+_BLOCK_BYTES = 1 << 16
+_MAX_LINE_BYTES = 1 << 20
 _JSONL_START = b'{"source": '
+_LOCKED = (errno.EAGAIN, errno.EACCES)
+# O_NONBLOCK: a pipe under this name must not stop the program until somebody reads it.
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-def first_line(handle: int) -> tuple[bytes, bool]:
-    """The first line of an open file without its newline, at most a mebibyte of it, and whether it had a newline."""
-    data = os.pread(handle, _LONGEST_LINE, 0)
-    line, newline, _ = data.partition(b"\n")
-    return line, bool(newline)
+class FileSink(Sink):
+    """Results as JSONL or CSV rows in an `AppendedFile`, after the rows that are there.
+
+    Its ``write`` raises OSError on a full disk. A camera, which must neither wait for a disk nor end with it, wraps it
+    in a `edge_runtime.sinks.background.BackgroundSink`; see `open_file_sink`.
+
+    Args:
+        path: File to append to.
+        format_name: ``jsonl`` or ``csv``.
+        labels: All labels of the model, in output order.
+        top_k: Predictions for each result.
+        frames: True for frames of a video or camera, which have more columns than images.
+        max_bytes: Size at which the file is rotated, or None.
+        keep: Number of full files to keep.
+
+    Raises:
+        OutputError: See `AppendedFile`; also for a CSV file with other columns.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        format_name: str,
+        labels: Sequence[str],
+        top_k: int,
+        *,
+        frames: bool = True,
+        max_bytes: int | None = None,
+        keep: int = KEPT_FILES,
+    ) -> None:
+        if format_name not in ("jsonl", "csv"):
+            raise ValueError(f"expected jsonl or csv, got {format_name!r}")
+        self._text = io.StringIO(newline="")
+        self._rows = open_sink(format_name, self._text, labels, top_k, frames=frames)
+        header = self._take()
+        accepts = _header_check(header) if format_name == "csv" else _is_jsonl
+        self._file = AppendedFile(path, header=header, max_bytes=max_bytes, keep=keep, accepts=accepts)
+
+    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:  # noqa: ARG002
+        """Append one row; see `AppendedFile.write_line`."""
+        self._rows.write(result)
+        self._file.write_line(self._take())
+
+    def close(self) -> None:
+        """Sync the rows to disk and release the lock; calling it again does nothing."""
+        self._file.close()
+
+    def _take(self) -> bytes:
+        text = self._text.getvalue()
+        self._text.seek(0)
+        self._text.truncate()
+        return text.encode("utf-8", errors="backslashreplace")
 
 
-def is_jsonl(line: bytes, whole: bool) -> bool:
-    """Whether a first line is a record of `edge_runtime.results.to_record`, or what a crash left of one."""
-    if not whole:
+def open_file_sink(
+    path: Path,
+    format_name: str,
+    labels: Sequence[str],
+    top_k: int,
+    *,
+    every: str = "frame",
+    max_bytes: int | None = None,
+    keep: int = KEPT_FILES,
+    live: bool = True,
+) -> Sink:
+    """Make the sink of a camera's ``--output``; see `FileSink`.
+
+    Args:
+        path: File to append to.
+        format_name: ``jsonl`` or ``csv``.
+        labels: All labels of the model, in output order.
+        top_k: Predictions for each result.
+        every: ``frame`` or ``event``; see `edge_runtime.sinks.rows.open_frame_sink`.
+        max_bytes: Size at which the file is rotated, or None.
+        keep: Number of full files to keep.
+        live: True to go on through errors, as a `edge_runtime.sinks.base.MonitoredSink`. Otherwise ``write`` waits
+            for the disk and raises OSError, which is right for a video file, where every frame counts.
+
+    Raises:
+        OutputError: The file cannot be opened, another program writes to it, or it holds something else.
+    """
+    sink = FileSink(path, format_name, labels, top_k, max_bytes=max_bytes, keep=keep)
+    if not live:
+        return NewsOnly(sink) if every == "event" else sink
+    return BackgroundSink(sink, "output", capacity=_CAMERA_QUEUE, wants=is_news if every == "event" else None)
+
+
+def _is_jsonl(line: bytes, complete: bool) -> bool:
+    """Tell whether a first line is a record of `edge_runtime.results.to_record`, or a crash's part of one."""
+    if not complete:
         torn = line.rstrip(b"\0")
-        return len(torn) < _LONGEST_LINE and (torn.startswith(_JSONL_START) or _JSONL_START.startswith(torn))
+        return len(torn) < _MAX_LINE_BYTES and (torn.startswith(_JSONL_START) or _JSONL_START.startswith(torn))
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -48,111 +137,31 @@ def is_jsonl(line: bytes, whole: bool) -> bool:
     return isinstance(record, dict) and "source" in record
 
 
-def is_csv_with(header: bytes) -> Callable[[bytes, bool], bool]:
-    """Make the check that a first line is this header, or what a crash left of it."""
+def _header_check(header: bytes) -> Callable[[bytes, bool], bool]:
+    """Make the check that a first line is this header, or a crash's part of it."""
     expected = header.removesuffix(b"\n")
-
-    def check(line: bytes, whole: bool) -> bool:
-        return line == expected if whole else expected.startswith(line.rstrip(b"\0"))
-
-    return check
+    return lambda line, complete: line == expected if complete else expected.startswith(line.rstrip(b"\0"))
 
 
-def repair_end(handle: int) -> None:
-    """Cut what comes after the last newline of an open file: half a line, or zeros after a cut of power.
+class AppendedFile:
+    """A file to which whole lines are appended; a full one is renamed to ``PATH.1``, ``PATH.1`` to ``PATH.2``, ...
 
-    Raises:
-        OSError: It cannot be read or cut.
-    """
-    size = end = os.fstat(handle).st_size
-    while end > 0:
-        start = max(0, end - _BLOCK)
-        newline = os.pread(handle, end - start, start).rfind(b"\n")
-        if newline >= 0:
-            end = start + newline + 1
-            break
-        end = start
-    if end < size:
-        os.ftruncate(handle, end)
-
-
-_HELD_BY_ANOTHER = (errno.EAGAIN, errno.EACCES)
-
-
-class OneWriter:
-    """Holds ``flock`` on an empty hidden file beside the output, which is left behind: removing it would be a race.
-
-    Not the output itself is locked, because it is renamed when it is rotated, and between two names a second writer
-    could come in.
+    Each line is one write, so readers see whole lines, and a killed process leaves whole lines. A partial line is cut
+    off: after a failed write at once, after a crash when the file is opened. Lines are synced to disk (fdatasync) with
+    the first write at least `SYNC_EVERY_S` seconds after the last sync, at rotation and at closing: a power cut loses
+    the last seconds, and flash is not worn by a sync for each line. If another program renames or removes the file
+    (logrotate), a new one is made. Not thread-safe.
 
     Args:
-        path: The lock file; its folder exists.
-        output: What is being written, for messages.
+        path: File to append to; its folders are made.
+        header: First line of every file, or nothing.
+        max_bytes: Largest size in bytes, exceeded only by a single longer line; None never rotates.
+        keep: Number of full files to keep, at least 1.
+        accepts: Check of an existing file by its first line without the newline; the second argument is False if the
+            newline was missing. None accepts any file.
 
     Raises:
-        OutputError: Another program, or another sink of this one, is writing there.
-        OSError: The lock file cannot be made.
-    """
-
-    def __init__(self, path: Path, output: Path) -> None:
-        self._path = path
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        self._handle = os.open(path, flags, 0o644)
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self.close()
-            if error.errno in _HELD_BY_ANOTHER:
-                raise OutputError(
-                    f"{output}: another edge-run is writing there; stop that one or choose another name"
-                ) from error
-            raise
-
-    @property
-    def holds(self) -> bool:
-        """Whether the lock file is still the one that was locked; a removed or remounted folder has another."""
-        return self._handle >= 0 and is_same_file(self._path, self._handle)
-
-    def close(self) -> None:
-        """Let others write; calling it again does nothing."""
-        handle, self._handle = self._handle, -1
-        if handle >= 0:
-            os.close(handle)
-
-
-def is_same_file(path: Path, handle: int) -> bool:
-    """Whether a path still leads to the file or folder that is open."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    opened = os.fstat(handle)
-    return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
-
-
-SYNC_EVERY_S = 5.0
-KEPT_FILES = 5
-
-
-class RotatingFile:
-    """Appends whole lines to ``PATH``; when it is full it becomes ``PATH.1``, ``PATH.1`` becomes ``PATH.2``, and so on.
-
-    Each line is one write, so a reader and a killed process see whole lines. What a full disk leaves of a line is cut
-    off again, and so is what a killed machine left of the last one, when the file is opened. Lines reach the disk
-    itself (fdatasync) at most `SYNC_EVERY_S` seconds after the write that follows them, at rotation and at closing: a
-    cut of power loses the last seconds, and flash is not worn out by a sync for each line. A file that somebody
-    renames or removes (logrotate) is made anew. Not thread-safe.
-
-    Args:
-        path: The file; folders above it are made.
-        header: A line that every file begins with, or nothing.
-        max_bytes: Size that a file does not pass, unless one line alone does; None never rotates.
-        keep: How many full files are kept, at least 1.
-        accepts: Says of the first line of an existing file (without its newline; the second argument tells whether it
-            had one) whether this file is one to append to. None accepts any.
-
-    Raises:
-        OutputError: Another program is writing there, the file cannot be opened, or it is not one to append to.
+        OutputError: Another program writes to it, it cannot be opened, or ``accepts`` refuses it.
     """
 
     def __init__(
@@ -166,11 +175,11 @@ class RotatingFile:
     ) -> None:
         if keep < 1 or (max_bytes is not None and max_bytes < 1):
             raise ValueError(f"expected keep and max_bytes of at least 1, got {keep} and {max_bytes}")
-        # With links resolved, the same file has one name, and so one lock.
+        # Links are resolved so that one file has one lock.
         self._path = Path(os.path.realpath(path))
         self._header, self._max_bytes, self._keep, self._accepts = header, max_bytes, keep, accepts
         self._handle = -1
-        self._lock: OneWriter | None = None
+        self._lock: WriterLock | None = None
         self._synced_s = time.monotonic()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,11 +192,11 @@ class RotatingFile:
             raise
 
     def write_line(self, line: bytes) -> None:
-        """Append a line, which ends with its newline, whole or not at all.
+        """Append one line with its newline, completely or not at all.
 
         Raises:
-            OSError: It cannot be written, for example because the disk is full; the next line may be tried.
-            OutputError: The file was replaced by one that is not to be appended to.
+            OSError: The line cannot be written, for example to a full disk; a later line may succeed.
+            OutputError: Another file, which ``accepts`` refuses, has taken its place.
         """
         if self._handle < 0 or not is_same_file(self._path, self._handle):
             self._open()
@@ -201,7 +210,7 @@ class RotatingFile:
             self._sync()
 
     def close(self) -> None:
-        """Bring the lines to the disk and let others write; calling it again does nothing."""
+        """Sync the lines to disk and release the lock; calling it again does nothing."""
         try:
             if self._handle >= 0:
                 self._sync()
@@ -213,15 +222,13 @@ class RotatingFile:
 
     def _open(self) -> None:
         self._close_file()
-        # O_NONBLOCK: a pipe under this name must not hold the program until somebody reads it.
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        handle = os.open(self._path, flags, 0o644)
+        handle = os.open(self._path, _OPEN_FLAGS | os.O_APPEND, 0o644)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OutputError(f"{self._path}: expected a file to append to, got a device, pipe or socket")
             self._hold_lock()
             self._check(handle)
-            repair_end(handle)
+            _cut_partial_line(handle)
         except BaseException:
             os.close(handle)
             raise
@@ -231,22 +238,25 @@ class RotatingFile:
         if self._lock and not self._lock.holds:
             self._lock.close()
             self._lock = None
-        self._lock = self._lock or OneWriter(self._path.with_name(f".{self._path.name}.lock"), self._path)
+        self._lock = self._lock or WriterLock(self._path.with_name(f".{self._path.name}.lock"), self._path)
 
     def _check(self, handle: int) -> None:
-        if os.fstat(handle).st_size and self._accepts and not self._accepts(*first_line(handle)):
+        if not self._accepts or not os.fstat(handle).st_size:
+            return
+        line, newline, _ = os.pread(handle, _MAX_LINE_BYTES, 0).partition(b"\n")
+        if not self._accepts(line, bool(newline)):
             raise OutputError(
-                f"{self._path}: holds something else than the rows of this run; choose another name or move it away"
+                f"{self._path}: contains something other than rows of this run; choose another name or move it away"
             )
 
     def _append(self, data: bytes, size: int) -> None:
-        """Write all of ``data`` at the end of a file of ``size`` bytes, or cut back what was written of it."""
+        """Write all of ``data`` at the end of a file of ``size`` bytes, or cut off the part that was written."""
         written = 0
         try:
             while written < len(data):
                 written += os.write(self._handle, data[written:])
         finally:
-            # Also for KeyboardInterrupt, and where even cutting fails: then the file is repaired when it is reopened.
+            # Also after KeyboardInterrupt. If cutting fails too, reopening the file repairs it.
             if written < len(data):
                 try:
                     os.ftruncate(self._handle, size)
@@ -274,86 +284,65 @@ class RotatingFile:
             os.close(handle)
 
 
-class FileSink(Sink):
-    """Results of a camera as JSONL or CSV in a `RotatingFile`, appended to what is there.
+def _cut_partial_line(handle: int) -> None:
+    """Cut the bytes after the last newline of an open file: a partial line, or zeros after a power cut."""
+    size = end = os.fstat(handle).st_size
+    while end > 0:
+        start = max(0, end - _BLOCK_BYTES)
+        newline = os.pread(handle, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    if end < size:
+        os.ftruncate(handle, end)
 
-    Its ``write`` raises OSError on a full disk. Put it into a `edge_runtime.sinks.background.BackgroundSink` for a
-    camera, which must not wait for a disk or end with it.
+
+class WriterLock:
+    """An exclusive ``flock`` on an empty hidden file beside the output.
+
+    The output itself is not locked: rotation renames it, and a second writer could open it in between. The lock file
+    is never removed, which would be a race.
 
     Args:
-        path: The file.
-        format_name: ``jsonl`` or ``csv``.
-        labels: All labels of the model.
-        top_k: Predictions for each result.
-        max_bytes: See `RotatingFile`.
-        keep: See `RotatingFile`.
+        path: Lock file, in an existing folder.
+        output: File or folder being written, for messages.
 
     Raises:
-        OutputError: See `RotatingFile`; also an existing CSV file with other columns.
+        OutputError: Another program, or another sink of this one, writes there.
+        OSError: The lock file cannot be opened.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        format_name: str,
-        labels: Sequence[str],
-        top_k: int,
-        *,
-        max_bytes: int | None = None,
-        keep: int = KEPT_FILES,
-    ) -> None:
-        if format_name not in ("jsonl", "csv"):
-            raise ValueError(f"expected jsonl or csv, got {format_name!r}")
-        self._text = io.StringIO(newline="")
-        self._rows = open_sink(format_name, self._text, labels, top_k, frames=True)
-        header = self._take()
-        accepts = is_csv_with(header) if format_name == "csv" else is_jsonl
-        self._file = RotatingFile(path, header=header, max_bytes=max_bytes, keep=keep, accepts=accepts)
+    def __init__(self, path: Path, output: Path) -> None:
+        self._path = path
+        self._handle = os.open(path, _OPEN_FLAGS, 0o644)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            if error.errno in _LOCKED:
+                raise OutputError(
+                    f"{output}: another edge-run is writing there; stop that one or choose another name"
+                ) from error
+            raise
 
-    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:  # noqa: ARG002
-        """Append one line; see `RotatingFile.write_line`."""
-        self._rows.write(result)
-        self._file.write_line(self._take())
+    @property
+    def holds(self) -> bool:
+        """True while the path leads to the locked file; a removed or remounted folder has another."""
+        return self._handle >= 0 and is_same_file(self._path, self._handle)
 
     def close(self) -> None:
-        """Bring the lines to the disk and let others write."""
-        self._file.close()
-
-    def _take(self) -> bytes:
-        text = self._text.getvalue()
-        self._text.seek(0)
-        self._text.truncate()
-        return text.encode("utf-8", errors="backslashreplace")
+        """Release the lock; calling it again does nothing."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
 
 
-def open_file_sink(
-    path: Path,
-    format_name: str,
-    labels: Sequence[str],
-    top_k: int,
-    *,
-    every: str = "frame",
-    max_bytes: int | None = None,
-    keep: int = 5,
-    live: bool = True,
-) -> Sink:
-    """Make the sink of a camera's ``--output``; see `edge_runtime.sinks.files.FileSink`.
-
-    Args:
-        path: The file, which is appended to.
-        format_name: ``jsonl`` or ``csv``.
-        labels: All labels of the model.
-        top_k: Predictions for each result.
-        every: As for `open_frame_sink`.
-        max_bytes: Size at which the file is rotated, or None.
-        keep: How many full files are kept.
-        live: Whether to go on through trouble, as a `edge_runtime.sinks.base.MonitoredSink`. Otherwise ``write`` waits
-            for the disk and raises OSError, as is right for a video file, of which every frame counts.
-
-    Raises:
-        OutputError: The file cannot be opened, another program writes to it, or it holds something else.
-    """
-    sink = FileSink(path, format_name, labels, top_k, max_bytes=max_bytes, keep=keep)
-    if not live:
-        return NewsOnly(sink) if every == "event" else sink
-    return BackgroundSink(sink, "output", capacity=1000, wants=is_news if every == "event" else None)
+def is_same_file(path: Path, handle: int) -> bool:
+    """Tell whether a path leads to the file or folder that is open as ``handle``."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    opened = os.fstat(handle)
+    return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import OutputError
-from edge_runtime.sinks.files import OneWriter, is_same_file
+from edge_runtime.sinks.files import WriterLock, is_same_file
 from edge_runtime.sinks.rows import json_line
 from edge_runtime.text import format_bytes
 
@@ -115,7 +115,7 @@ class FrameFolder:
         self._root = Path(os.path.realpath(root))
         self._quota_bytes, self._min_free_bytes = quota_bytes, min_free_bytes
         self._handle = -1
-        self._lock: OneWriter | None = None
+        self._lock: WriterLock | None = None
         self._saved: deque[_Saved] = deque()
         self.total_bytes = 0
         try:
@@ -174,7 +174,7 @@ class FrameFolder:
     def _open(self) -> None:
         """Open, lock and list the root; again if it has been replaced, for example mounted."""
         self.close()
-        self._lock = OneWriter(self._root / LOCK_FILE, self._root)
+        self._lock = WriterLock(self._root / LOCK_FILE, self._root)
         self._handle = os.open(self._root, _FOLDER_FLAGS)
         found = sorted(self._find(), key=lambda saved: saved.name)
         self._saved = deque(found)

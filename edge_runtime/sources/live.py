@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from edge_runtime.errors import SourceError
+from edge_runtime.platform.net import RetryPolicy
 from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sources.base import CaptureOptions, Frame, FrameSource
 from edge_runtime.sources.capture.messages import Failure, FailureKind
@@ -63,7 +63,7 @@ class LiveSource(FrameSource):
         A camera that stalls or goes away is opened again for ever, with growing pauses.
         """
         end_s = time.perf_counter() + _FOR_EVER_S if until_s is None else until_s
-        backoff = _Backoff()
+        retry = RetryPolicy(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         said: str | None = None
         while not self._is_over(end_s):
             started_s = time.perf_counter()
@@ -80,11 +80,11 @@ class LiveSource(FrameSource):
             if failure.kind is FailureKind.SLOW:
                 self._threads = 0
             if had_frames and time.perf_counter() - started_s > _STEADY_S:
-                backoff = _Backoff()
+                retry.reset()
             if had_frames or failure.reason != said:
                 yield self._change(SourceState.RECONNECTING, failure.reason)
             said = failure.reason
-            self._closed.wait(max(0.0, min(backoff.next_s(), end_s - time.perf_counter())))
+            self._closed.wait(max(0.0, min(retry.next_s(), end_s - time.perf_counter())))
 
     def close(self) -> None:
         """Kill the process that captures, and let go of everything."""
@@ -151,17 +151,6 @@ class LiveSource(FrameSource):
 
     def _change(self, state: SourceState, reason: str | None) -> StateChange:
         return StateChange(self.name, state, time.time(), reason)
-
-
-class _Backoff:
-    """Pauses that double, each shortened by chance, so that many devices do not all come back at one moment."""
-
-    def __init__(self) -> None:
-        self._pause_s = _FIRST_PAUSE_S
-
-    def next_s(self) -> float:
-        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, _LONGEST_PAUSE_S)
-        return pause_s * random.uniform(0.5, 1.0)  # noqa: S311  no secret
 
 
 def _silence(process: CaptureProcess, timeout_s: float, *, had_frames: bool) -> str:

@@ -20,6 +20,8 @@ Span: TypeAlias = tuple[int, int]
 # small file could keep a reader busy for hours; a real classifier has some thousands of parts.
 _MAX_FIELDS = 64
 _MAX_PARTS = 250_000
+_MIN_TEXT_BYTES = 1 << 20
+_TOO_MANY = "it names more parts than a real model has"
 _NO_SPAN: Span = (0, 0)
 _ABSENT = (0,) * _MAX_FIELDS
 
@@ -46,7 +48,8 @@ class Reader:
 
     def __init__(self, data: Bytes, identifier: bytes) -> None:
         self.data, self.size = data, len(data)
-        self._parts = _MAX_PARTS
+        # A text may be named from many places too, and readers that build objects copy it each time.
+        self._parts, self._text_bytes = _MAX_PARTS, 2 * self.size + _MIN_TEXT_BYTES
         self._vtables: dict[int, tuple[int, tuple[int, ...]]] = {}
         if self.size < 8 or bytes(data[4:8]) != identifier:
             raise DamageError(f"it does not begin as a file of the kind {identifier.decode()}")
@@ -59,7 +62,13 @@ class Reader:
         """Count parts that are about to be looked at."""
         self._parts -= parts
         if self._parts < 0:
-            raise DamageError("it names more parts than a real model has")
+            raise DamageError(_TOO_MANY)
+
+    def spend_text(self, text_bytes: int) -> None:
+        """Count the bytes of a text that is about to be read."""
+        self._text_bytes -= text_bytes
+        if self._text_bytes < 0:
+            raise DamageError(_TOO_MANY)
 
     def table(self, at: int) -> Table:
         """The table at an offset."""
@@ -150,6 +159,7 @@ class Table:
         if not self._offsets[field]:
             return _NO_SPAN
         span = self.vector(field, 1)
+        self.reader.spend_text(span[1])
         end = span[0] + span[1]
         if end >= self.reader.size or self.reader.data[end] != 0:
             raise DamageError(f"the text at byte {span[0]} has no end")

@@ -172,45 +172,49 @@ class Job:
     number: int
 
 
-def write_child(work_dir, name, text):
-    (work_dir / f"{name}.py").write_text(text)
-    return name
+@pytest.fixture
+def run_text(tmp_path, monkeypatch):
+    """Run a child whose ``main`` has this body, in a work folder of its own."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+
+    def run(body):
+        (tmp_path / "modules" / "invented_child.py").write_text(f"def main():\n    {body}\n")
+        run_child("invented_child", Job(1), tmp_path / "work")
+
+    return run
 
 
 @pytest.mark.parametrize(
     ("text", "error", "words"),
     [
-        ("import os; os.kill(os.getpid(), 9)", EngineError, r"was killed \(SIGKILL\) .* can simply be run again"),
+        ("import os; os.kill(os.getpid(), 9)", EngineError, r"was killed \(SIGKILL\) .* can be run again"),
         ("import os; os.kill(os.getpid(), 11)", EngineError, r"was killed \(SIGSEGV\)"),
         ("raise SystemExit('out of luck')", EngineError, "ended with code 1; its last lines were:\nout of luck"),
         ("open('/dev/full', 'w').write('x' * 9999)", OutputError, "no space left there"),
         ("raise OSError(122, 'Disk quota exceeded')", OutputError, "no space left there"),
     ],
 )
-def test_how_a_child_ends_is_said(tmp_path, text, error, words):
+def test_how_a_child_ends_is_said(run_text, text, error, words):
     with pytest.raises(error, match=words):
-        run_child(write_child(tmp_path, "made_up_child", text), Job(1), tmp_path)
+        run_text(text)
 
 
-def test_a_child_that_refuses_is_quoted(tmp_path):
-    text = """
-from pathlib import Path
-from convert.children import refuse
-from edge_runtime.errors import ModelError
-refuse(Path.cwd(), ModelError("m.h5: is odd"))
-"""
+def test_a_child_that_refuses_is_quoted(run_text):
+    imports = "from convert import children; from edge_runtime.errors import ModelError; from pathlib import Path"
     with pytest.raises(ModelError, match=r"^m.h5: is odd$"):
-        run_child(write_child(tmp_path, "made_up_child", text), Job(1), tmp_path)
+        run_text(f"{imports}; children.refuse(Path.cwd(), ModelError('m.h5: is odd'))")
 
 
 def test_a_module_in_the_users_folder_is_not_run(tmp_path, monkeypatch):
-    """``python -m`` looks for modules in the current folder first, and what lies in the user's is not for it."""
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "work").mkdir()
-    write_child(tmp_path / "mine", "made_up_child", "print('from the folder of the user')")
+    """A child must not import modules from the user's current folder, nor from the work folder."""
+    for folder in ("mine", "work"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "invented_child.py").write_text("def main():\n    print('from a folder of the user')\n")
     monkeypatch.chdir(tmp_path / "mine")
-    with pytest.raises(EngineError, match="No module named made_up_child"):
-        run_child("made_up_child", Job(1), tmp_path / "work")
+    with pytest.raises(EngineError, match="No module named 'invented_child'"):
+        run_child("invented_child", Job(1), tmp_path / "work")
 
 
 def processes_that_name(*texts):
@@ -267,7 +271,7 @@ def test_a_killed_child_is_one_sentence_and_leaves_nothing(conversion, work, mod
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 5
     assert "Traceback" not in err
-    assert err.splitlines()[-1].startswith(f"error: {module} was killed (SIGKILL) before it was done")
+    assert err.splitlines()[-1].startswith(f"error: {module} was killed (SIGKILL) before it finished")
     assert left_behind(work) == []
 
 

@@ -15,9 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convert import check_child
-from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE
 from convert.gate import FLOAT16_TOLERANCE, FLOAT_TOLERANCE, FlipPair, Reference, compare, points, tolerance
-from convert.messages import CheckFailure, CheckJob, Observation, read_outcome, write_message
+from convert.messages import (
+    CHECK_FILE,
+    GOLDEN_INPUT_FILE,
+    CheckFailure,
+    CheckJob,
+    Observation,
+    read_outcome,
+    write_message,
+)
 from edge_runtime.contract import Head, OutputSpec, Variant
 from edge_runtime.errors import CompatibilityError
 from edge_runtime.testing import FakeEngine, fake_classifier, write_tiny_model

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from convert import record as record_module
 from convert.record import CalibrationPoint, ConversionRecord, LeftOut, Step
-from convert.testing import sample_record
 from edge_runtime.contract import Variant
 from edge_runtime.errors import ManifestError
+from support.conversion_records import sample_record
 
 SMALL = sample_record(images=40, variants=(Variant.FLOAT32, Variant.INT8_PER_TENSOR))
 

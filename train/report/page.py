@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.workstation.datasets.samples import Split
 from edge_runtime.workstation.reporting.pages import render_html
 from edge_runtime.workstation.reporting.plots import COLORS
+from edge_runtime.workstation.reporting.wording import NO_BREAK_SPACE, percent
 from train.evaluation.metrics import Ranking, Scores, mean_ranking
 from train.fitting.phases import FINETUNE, HEAD, WHOLE, phases_of
 from train.fitting.training_state import best_epoch
@@ -21,6 +23,8 @@ from train.report.gallery import augmented_url, predictions, worst_mistakes
 
 if TYPE_CHECKING:
     from train.evaluation.evaluate import TrainingResult
+
+_percent = functools.partial(percent, space=NO_BREAK_SPACE)
 
 
 def kept_epoch(run: TrainingResult) -> str:
@@ -34,14 +38,9 @@ def sentences(run: TrainingResult) -> list[str]:
     best = run.fitted.best
     kept = (
         f"Kept: {kept_epoch(run)} of {len(run.fitted.history)}, the best on validation "
-        f"({percent(best.val_accuracy)} right)."
+        f"({_percent(best.val_accuracy)} right)."
     )
     return [kept, *_finetuning(run), *_untrained(run), *_stopped_early(run), *_chance(run)]
-
-
-def percent(share: float) -> str:
-    """A share as text, such as ``93.8 %``, with a space that does not break."""
-    return f"{share * 100:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _finetuning(run: TrainingResult) -> list[str]:
@@ -49,7 +48,7 @@ def _finetuning(run: TrainingResult) -> list[str]:
     head, finetuned = phases[HEAD], phases[FINETUNE]
     if head is None or finetuned is None:
         return []
-    pair = f"{percent(finetuned.val_accuracy)} against {percent(head.val_accuracy)}"
+    pair = f"{_percent(finetuned.val_accuracy)} against {_percent(head.val_accuracy)}"
     if head.val_accuracy == finetuned.val_accuracy:
         pair += f", loss {finetuned.val_loss:.3f} against {head.val_loss:.3f}"
     if run.fitted.best.phase == FINETUNE:
@@ -61,7 +60,7 @@ def _untrained(run: TrainingResult) -> list[str]:
     loss, accuracy = run.fitted.before_training
     if not math.isfinite(accuracy):
         return []
-    return [f"Before training, {percent(accuracy)} of the validation images were right (loss {loss:.3f})."]
+    return [f"Before training, {_percent(accuracy)} of the validation images were right (loss {loss:.3f})."]
 
 
 def _stopped_early(run: TrainingResult) -> list[str]:
@@ -82,7 +81,7 @@ def _chance(run: TrainingResult) -> list[str]:
     largest = max(test.classes, key=lambda entry: entry.images)
     if not largest.images:
         return []
-    share = percent(largest.images / test.images)
+    share = _percent(largest.images / test.images)
     return [f"Always answering “{largest.label}”, the largest class, would be right on {share} of the test images."]
 
 
@@ -128,7 +127,6 @@ def render_report(run: TrainingResult) -> str:
             **_reliability(run),
             **_data(run),
         },
-        {"percent": percent},
     )
 
 

@@ -230,7 +230,7 @@ async function lost() {
   silence = setTimeout(() => { if (!document.hidden) listen(); }, wait);
 }
 
-async function fetchPicture(after) {
+async function fetchImage(after) {
   const control = new AbortController();
   const timer = setTimeout(() => control.abort(), PICTURE_TIMEOUT_MS);
   try {
@@ -246,7 +246,7 @@ async function fetchPicture(after) {
 }
 
 // Decoded apart and then exchanged, so that nothing flickers.
-async function showPicture(blob) {
+async function showImage(blob) {
   const before = element("image");
   const next = new Image();
   next.id = "image";
@@ -259,7 +259,7 @@ async function showPicture(blob) {
   }
   next.alt = before.alt;
   before.replaceWith(next);
-  show("no-picture", false);
+  show("no-image", false);
   if (before.src) URL.revokeObjectURL(before.src);
 }
 
@@ -271,8 +271,8 @@ async function images() {
       await pause(500);
       continue;
     }
-    const image = await fetchPicture(number);
-    if (image && image.blob) await showPicture(image.blob);
+    const image = await fetchImage(number);
+    if (image && image.blob) await showImage(image.blob);
     number = image ? image.number : 0;
     if (!image) await pause(2000);
   }

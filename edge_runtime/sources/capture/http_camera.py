@@ -10,17 +10,15 @@ import collections
 import http.client
 import re
 import select
-import ssl
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable
 
-from edge_runtime.labels import shorten
+from edge_runtime.platform.net import http_opener, http_request, network_error
 from edge_runtime.sources.capture.messages import CameraGoneError, Grab
 from edge_runtime.sources.capture.strict_jpeg import decode_jpeg
-from edge_runtime.version import __version__
 
 MAX_PART_BYTES = 16 << 20
 MAX_HEADER_BYTES = 16 << 10
@@ -279,7 +277,7 @@ def _blocks(response: http.client.HTTPResponse) -> Iterable[bytes]:
         try:
             block = response.read1(_BLOCK_BYTES)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise CameraGoneError(_words(error)) from error
+            raise CameraGoneError(network_error(error, TIMEOUT_S)) from error
         if not block:
             return
         left -= len(block)
@@ -292,7 +290,7 @@ def _read(response: http.client.HTTPResponse, count: int) -> bytes:
     try:
         block = response.read1(count)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise CameraGoneError(_words(error)) from error
+        raise CameraGoneError(network_error(error, TIMEOUT_S)) from error
     if not block:
         raise CameraGoneError("the server ended the stream")
     return block
@@ -310,47 +308,25 @@ def _opener(address: str) -> tuple[urllib.request.OpenerDirector, str]:
     if parts.username is not None:
         user, password = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
         passwords.add_password(None, url, user, password)
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+    opener = http_opener(
         urllib.request.HTTPDigestAuthHandler(passwords),
         urllib.request.HTTPBasicAuthHandler(passwords),
         urllib.request.HTTPRedirectHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.UnknownHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
+    )
     return opener, url
 
 
 def _ask(opener: urllib.request.OpenerDirector, url: str) -> http.client.HTTPResponse:
-    request = urllib.request.Request(  # noqa: S310  the opener speaks http and https only
-        url, headers={"User-Agent": f"edgekit/{__version__}", "Accept-Encoding": "identity"}
-    )
     try:
-        response: http.client.HTTPResponse = opener.open(request, timeout=TIMEOUT_S)
+        response: http.client.HTTPResponse = opener.open(http_request(url), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()
         advice = ": user name or password" if error.code in _UNAUTHORIZED else ""
         raise CameraGoneError(f"the server answered {error.code}{advice}") from error
     except urllib.error.URLError as error:
-        raise CameraGoneError(_words(error.reason)) from error
+        raise CameraGoneError(network_error(error.reason, TIMEOUT_S)) from error
     except http.client.BadStatusLine:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise CameraGoneError(_words(error)) from error
+        raise CameraGoneError(network_error(error, TIMEOUT_S)) from error
     return response
-
-
-def _words(error: object) -> str:
-    if isinstance(error, TimeoutError):
-        return f"the server sent nothing for {TIMEOUT_S:g} s"
-    if isinstance(error, ConnectionRefusedError):
-        return "the server refuses connections"
-    if isinstance(error, ssl.SSLError):
-        return f"no secure connection ({getattr(error, 'verify_message', '') or error.reason})"
-    text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-    return shorten(text if text.isprintable() else ascii(text), 120)

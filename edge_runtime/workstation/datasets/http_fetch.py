@@ -18,14 +18,11 @@ from typing import Any
 
 from edge_runtime.errors import DatasetError, UsageError
 from edge_runtime.labels import shorten
-from edge_runtime.version import __version__
+from edge_runtime.platform.net import http_opener, http_request, is_temporary_status, network_error, percent_encode
 
 _SCHEMES = ("http", "https")
 _BLOCK_BYTES = 1 << 18
 _SLOWEST_BYTES_PER_SECOND = 1024
-_BUSY = (408, 425, 429)
-# What `requests` leaves as it is; a space or an umlaut is written as %20 or %C3%A4.
-_KEPT_IN_URL = "!#$%&'()*+,/:;=?@[]~"
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ def parse_address(url: str) -> Address:
         raise UsageError(f"{shorten(repr(url))}: expected an address such as https://example.org/photos.zip")
     if parts.username is not None:
         raise UsageError(f"{parts.scheme}://...@{host}: names and passwords in a URL are not supported; download it")
-    path = urllib.parse.quote(parts.path or "/", safe=_KEPT_IN_URL)
-    query = urllib.parse.quote(parts.query, safe=_KEPT_IN_URL)
+    path = percent_encode(parts.path or "/")
+    query = percent_encode(parts.query)
     try:
         netloc = parts.netloc.encode("idna").decode("ascii")
     except UnicodeError as error:
@@ -100,11 +97,10 @@ def open_url(address: Address, headers: Mapping[str, str], timeout_s: float) -> 
         UnreachableError: No answer, or one that says to come back later.
         DatasetError: Another status.
     """
-    request = urllib.request.Request(  # noqa: S310  the scheme was checked by parse_address
-        address.url, headers={"User-Agent": f"edgekit/{__version__}", "Accept-Encoding": "identity", **headers}
-    )
     try:
-        response: http.client.HTTPResponse = _opener().open(request, timeout=timeout_s)
+        response: http.client.HTTPResponse = http_opener(_Redirects()).open(
+            http_request(address.url, headers), timeout=timeout_s
+        )
     except urllib.error.HTTPError as error:
         if error.code in (304, 416) and isinstance(error.fp, http.client.HTTPResponse):
             return error.fp
@@ -139,7 +135,7 @@ def blocks(response: http.client.HTTPResponse, shown: str, timeout_s: float) -> 
     except TimeoutError as error:
         raise DroppedError(f"{shown}: the server sent nothing for {timeout_s:g} s") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise DroppedError(f"{shown}: the connection broke ({_words(error)})") from error
+        raise DroppedError(f"{shown}: the connection broke ({network_error(error)})") from error
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -156,49 +152,23 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return urllib.request.Request(newurl, headers=req.headers, unverifiable=True)  # noqa: S310  checked above
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.UnknownHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        _Redirects(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
 def _status_error(address: Address, status: int, reason: object) -> DatasetError | UnreachableError:
     said = f"{address.shown}: the server answered {status} ({shorten(str(reason), 60)!a})"
     if 300 <= status < 400:
         return DatasetError(
             f"{address.shown}: the server redirects ({status}) in a circle or to an address that is not http or https"
         )
-    if status in _BUSY or status >= 500:
+    if is_temporary_status(status):
         return UnreachableError(f"{said}; try again later", may_pass=True)
     return DatasetError(f"{said}; check the address")
 
 
 def _connection_error(address: Address, reason: object, timeout_s: float) -> UnreachableError | DatasetError:
-    host = urllib.parse.urlsplit(address.url).netloc
+    message = f"{address.shown}: {network_error(reason, timeout_s)}"
     if isinstance(reason, socket.gaierror):
-        return UnreachableError(
-            f"{address.shown}: the host {host} cannot be found ({_words(reason)}); check the address and the network",
-            may_pass=False,
-        )
+        return UnreachableError(f"{message}; check the address and the network", may_pass=False)
     if isinstance(reason, ssl.SSLError):
-        why = getattr(reason, "verify_message", "") or reason.reason or _words(reason)
-        return DatasetError(f"{address.shown}: no secure connection to {host} ({why}); check the address and the clock")
-    if isinstance(reason, TimeoutError):
-        return UnreachableError(f"{address.shown}: {host} did not answer within {timeout_s:g} s", may_pass=True)
+        return DatasetError(f"{message}; check the address and the clock")
     if isinstance(reason, ConnectionRefusedError):
-        return UnreachableError(f"{address.shown}: {host} refuses connections; check the address", may_pass=False)
-    return UnreachableError(f"{address.shown}: no answer from {host} ({_words(reason)})", may_pass=True)
-
-
-def _words(error: object) -> str:
-    text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
-    return shorten(text if text.isprintable() else ascii(text), 200)
+        return UnreachableError(f"{message}; check the address", may_pass=False)
+    return UnreachableError(message, may_pass=True)

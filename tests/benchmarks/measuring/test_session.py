@@ -61,11 +61,11 @@ def open_program(scratch: Path, code: str, timeout_s: float = GENEROUS_S) -> Ses
     """A session with a program written into the scratch folder."""
     (scratch / "program.py").write_text(textwrap.dedent(code))
     subject = plan(scratch, module="program")
-    return Session(subject, threads=1, photo=scratch / "p.png", folder=scratch, timeout_s=timeout_s)
+    return Session(subject, threads=1, image=scratch / "p.png", folder=scratch, timeout_s=timeout_s)
 
 
 def open_artifact(bundle: Path, scratch: Path, photo: Path, name: str = "int8", **options) -> Session:
-    return Session(plan(bundle, name, **options), threads=1, photo=photo, folder=scratch, timeout_s=GENEROUS_S)
+    return Session(plan(bundle, name, **options), threads=1, image=photo, folder=scratch, timeout_s=GENEROUS_S)
 
 
 def is_alive(pid: int) -> bool:

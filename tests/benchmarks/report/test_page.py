@@ -150,7 +150,7 @@ def test_flips_are_shown_small_and_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_images_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(page, "_MAX_CHARACTERS", 30_000)
+    monkeypatch.setattr("benchmarks.report.page._MAX_CHARACTERS", 30_000)
     for label, start in (("cat", 0), ("dog", 1)):
         Path("pictures", label).mkdir(parents=True)
         for index in range(start, 12, 2):

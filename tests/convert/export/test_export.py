@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,15 +11,24 @@ import h5py
 import numpy as np
 import pytest
 
-from convert.children import BASE_ONNX, BASE_TFLITE, CHECK_FILE, GOLDEN_INPUT_FILE, REFUSED_CODE, read_refusal, refuse
+from convert.children import REFUSED_CODE, read_refusal, refuse
+from convert.conversion import export_job
 from convert.export.child import export
-from convert.export.pixels import prepare_pixels
-from convert.messages import EXPORTED_FILE, Exported, make_job
-from convert.options import ForeignOptions, InputRange, ModelColor, ModelOutput
-from convert.source.model_source import Loader, read_model
+from convert.export.loading import pixel_graph, prepare_pixels
+from convert.messages import (
+    BASE_ONNX,
+    BASE_TFLITE,
+    CHECK_FILE,
+    EXPORTED_FILE,
+    GOLDEN_INPUT_FILE,
+    Exported,
+    read_message,
+    write_message,
+)
+from convert.options import ForeignOptions, InputRange, Loader, ModelColor, ModelOutput
+from convert.source.model_source import read_model
 from edge_runtime.contract import Crop
 from edge_runtime.errors import ModelError, OutputError
-from edge_runtime.strict import from_mapping, to_mapping
 from support.paths import CHECKOUT
 
 SIZE = 12
@@ -73,7 +81,7 @@ def job_of(model, labels, work_dir, input_range=InputRange.BYTE, onnx=True, **op
     said = ForeignOptions(labels, input_range, Crop.STRETCH, **options)
     np.save(work_dir / CHECK_FILE, IMAGES)
     np.save(work_dir / GOLDEN_INPUT_FILE, IMAGES[:3])
-    return make_job(read_model(model, said), work_dir, onnx=onnx)
+    return export_job(read_model(model, said), work_dir, onnx=onnx)
 
 
 def run_tflite(path):
@@ -184,8 +192,6 @@ def test_an_output_by_name_and_a_model_that_was_never_built_are_taken(models, tm
 def test_pixels_are_prepared_alike_in_numpy_and_as_a_graph(input_range, color):
     import tensorflow as tf
 
-    from convert.export.pixels import pixel_graph
-
     outside = prepare_pixels(IMAGES, input_range, color)
     inside = np.asarray(pixel_graph(tf.constant(IMAGES), input_range, color))
     assert outside.dtype == inside.dtype == np.float32
@@ -227,7 +233,7 @@ def test_a_layer_that_the_library_does_not_know_is_one_sentence(models, tmp_path
 def run_child(job):
     """The child as its parent starts it."""
     path = Path(job.work_dir) / "job.json"
-    path.write_text(json.dumps(to_mapping(job)))
+    write_message(path, job)
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     return subprocess.run(
         [sys.executable, "-m", "convert.export.child", path],
@@ -246,7 +252,7 @@ def test_the_child_tells_its_progress_and_what_it_used(models, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line in ("float32", "onnx-float32")]
     assert lines == ["float32", "onnx-float32"]
-    exported = from_mapping(Exported, json.loads((tmp_path / EXPORTED_FILE).read_text()), "exported")
+    exported = read_message(tmp_path / EXPORTED_FILE, Exported)
     assert exported.opset == 18
     assert exported.converter.startswith("tensorflow ")
     assert exported.onnx_converter.startswith("tf2onnx ")
@@ -288,6 +294,6 @@ def test_real_keras_2_files_are_exported(real_data, tmp_path, model, labels, inp
     images = np.random.default_rng(1).integers(0, 256, (4, *source.manifest.input.shape_hwc), np.uint8)
     np.save(tmp_path / CHECK_FILE, images)
     np.save(tmp_path / GOLDEN_INPUT_FILE, images)
-    assert export(make_job(source, tmp_path, onnx=False)).keras.startswith("tf-keras 2.")
+    assert export(export_job(source, tmp_path, onnx=False)).keras.startswith("tf-keras 2.")
     assert np.load(tmp_path / f"keras-{CHECK_FILE}").shape == (4, len(labels.split()))
     assert (tmp_path / BASE_TFLITE).stat().st_size > 100_000

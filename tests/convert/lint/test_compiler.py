@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from convert.edgetpu import CompilerLog, OperatorStatus, compile_for_edgetpu, find_compiler, parse_log
-from convert.testing import Operator, Tensor, build_model
 from edge_runtime.errors import EngineError, GateError, IntegrityError, ModelError, UsageError
+from support.tflite_models import Operator, Tensor, build_model
 
 HEADER = """Edge TPU Compiler version 16.0.384591198
 Started a compilation timeout timer of 180 seconds.

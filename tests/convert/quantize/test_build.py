@@ -10,8 +10,16 @@ import sys
 import numpy as np
 import pytest
 
-from convert.children import BASE_TFLITE, CHECK_FILE, REPRESENTATIVE_FILE, TRUTH_FILE, write_json
-from convert.messages import QUANTIZED_FILE, QuantizeJob, QuantizeSettings
+from convert.messages import (
+    BASE_TFLITE,
+    CHECK_FILE,
+    QUANTIZED_FILE,
+    REPRESENTATIVE_FILE,
+    TRUTH_FILE,
+    QuantizeJob,
+    QuantizeSettings,
+    write_message,
+)
 from convert.options import CalibrationMethod, Repair, Rounding
 from convert.quantize.build import VariantBuilder
 from convert.quantize.calibration import measure, open_interpreter, probabilities, ranges
@@ -19,9 +27,9 @@ from convert.quantize.gptq import GptqRounder, observe
 from convert.quantize.graph import FloatGraph, operator_names
 from convert.quantize.tflite import TfliteQuantizer
 from convert.record import Step
-from convert.testing import build_chain
 from convert.tflite_model import pack_model, unpack_model
 from edge_runtime.contract import Head, OutputSpec, Variant
+from support.tflite_models import build_chain
 
 # Large enough that rounding looks at a choice of places.
 SIDE, LABELS = 20, 4
@@ -103,7 +111,7 @@ def job_in(folder, variants=TFLITE, **choices):
 
 def make_all(folder, variants=TFLITE, **choices):
     shop = VariantBuilder(job_in(folder, variants, **choices))
-    made = {variant: shop.make(variant) for variant in variants}
+    made = {variant: shop.build(variant) for variant in variants}
     return made, {variant: (folder / variant.file_name("model")).read_bytes() for variant in variants}
 
 
@@ -194,7 +202,7 @@ def test_the_order_of_the_variants_changes_nothing(all_made, tmp_path):
 
 
 def run_process(folder, variants, **choices):
-    write_json(folder / "job.json", job_in(folder, variants, **choices))
+    write_message(folder / "job.json", job_in(folder, variants, **choices))
     command = [sys.executable, "-m", "convert.quantize.child", str(folder / "job.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -243,7 +251,7 @@ def test_int8_by_number_of_images_ends_with_all_of_them(tmp_path):
     shop = VariantBuilder(job_in(tmp_path, (Variant.INT8,)))
     points = shop.points()
     assert [point.images for point in points] == [8, 32, 120]
-    calibrated = shop.make(Variant.INT8).steps[-1]
+    calibrated = shop.build(Variant.INT8).steps[-1]
     assert (points[-1].accuracy, points[-1].agreement) == (calibrated.accuracy, calibrated.agreement)
 
 
@@ -263,7 +271,7 @@ def test_a_model_that_fails_and_may_not_be_repaired_is_written_as_it_is(tmp_path
         return Step(description, 0.1, 0.1, len(data), 1.0, False)
 
     monkeypatch.setattr("convert.quantize.repair.AccuracyGate.step", failing)
-    made = shop.make(Variant.INT8)
+    made = shop.build(Variant.INT8)
     assert next(counter) == len(made.steps) == 2
     assert (tmp_path / "model-int8.tflite").read_bytes() == all_made[1][Variant.INT8]
 

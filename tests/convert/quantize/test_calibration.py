@@ -23,7 +23,7 @@ from convert.quantize.calibration import (
 )
 from convert.quantize.gptq import observe
 from convert.quantize.graph import FloatGraph
-from convert.testing import Operator, Tensor, build_chain, build_model
+from support.tflite_models import Operator, Tensor, build_chain, build_model
 
 HEIGHT, WIDTH = 7, 6
 CAST = ("CAST", (1, HEIGHT, WIDTH, 3), {"kind": "CastOptions", "inDataType": 3, "outDataType": 0})

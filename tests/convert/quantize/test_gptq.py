@@ -12,8 +12,8 @@ from convert.quantize.calibration import measure, open_interpreter, probabilitie
 from convert.quantize.gptq import GptqRounder, observe, round_rows, to_float16, to_int8
 from convert.quantize.graph import DEPTHWISE_CONV_2D, FloatGraph, operator_names, text
 from convert.quantize.tflite import TfliteQuantizer
-from convert.testing import Operator, Tensor, build_model
 from convert.tflite_model import pack_model, unpack_model
+from support.tflite_models import Operator, Tensor, build_model
 
 FLOAT32, FLOAT16, INT32, INT8 = 0, 1, 2, 9
 SIDE = 8

@@ -11,8 +11,8 @@ from convert.quantize.gptq import GptqRounder, observe
 from convert.quantize.graph import FloatGraph, operator_names
 from convert.quantize.tflite import TfliteQuantizer
 from convert.quantize.tflite_finish import cut_head
-from convert.testing import build_chain
 from convert.tflite_model import pack_model, unpack_model
+from support.tflite_models import build_chain
 
 SIDE = 8
 RNG = np.random.default_rng(3)

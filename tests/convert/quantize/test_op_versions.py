@@ -7,8 +7,8 @@ from ai_edge_litert import schema_py_generated as schema
 
 from convert.quantize.graph import operator_names
 from convert.quantize.tflite_finish import set_versions
-from convert.testing import Operator, Tensor, build_model
 from convert.tflite_model import pack_model, unpack_model
+from support.tflite_models import Operator, Tensor, build_model
 
 NAMES = operator_names()
 DENSE = {"kind": "FullyConnectedOptions"}

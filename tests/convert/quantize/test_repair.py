@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 
 import convert.quantize.repair
-from convert.children import BASE_TFLITE, CHECK_FILE, REPRESENTATIVE_FILE, TRUTH_FILE
-from convert.messages import QuantizeJob, QuantizeSettings
+from convert.messages import BASE_TFLITE, CHECK_FILE, REPRESENTATIVE_FILE, TRUTH_FILE, QuantizeJob, QuantizeSettings
 from convert.options import Repair
 from convert.quantize.build import VariantBuilder
 from convert.quantize.calibration import open_interpreter, probabilities
 from convert.quantize.graph import FloatGraph, operator_names
 from convert.quantize.repair import rank, repair, short_name
 from convert.record import Step
-from convert.testing import Operator, Tensor, build_model
 from convert.tflite_model import pack_model, unpack_model
 from edge_runtime.contract import Head, OutputSpec, Variant
+from support.tflite_models import Operator, Tensor, build_model
 
 IMAGES = np.zeros((4, 2, 2, 3), np.uint8)
 NAMES = [f"op{number:02d}" for number in range(16)]
@@ -238,7 +237,7 @@ def weight_types(data):
 
 def test_a_layer_that_int8_cannot_hold_goes_back_to_float32(workshop):
     shop, folder = workshop()
-    made = shop.make(Variant.INT8_PER_TENSOR)
+    made = shop.build(Variant.INT8_PER_TENSOR)
     nearest, calibrated, *rest = made.steps
     assert (nearest.passed, calibrated.passed) == (False, False)
     assert nearest.accuracy < 0.5
@@ -256,7 +255,7 @@ def test_a_layer_that_int8_cannot_hold_goes_back_to_float32(workshop):
 
 def test_without_repair_it_stays_as_it_is(workshop):
     shop, folder = workshop(repair=Repair.OFF)
-    made = shop.make(Variant.INT8_PER_TENSOR)
+    made = shop.build(Variant.INT8_PER_TENSOR)
     assert [step.passed for step in made.steps] == [False, False]
     data = (folder / "model-int8-per-tensor.tflite").read_bytes()
     assert weight_types(data) == {"CONV_2D": "int8", "FULLY_CONNECTED": "int8"}
@@ -264,14 +263,14 @@ def test_without_repair_it_stays_as_it_is(workshop):
 
 def test_a_search_without_time_tries_one_operator(workshop):
     shop, _ = workshop(repair_seconds=0.0)
-    made = shop.make(Variant.INT8_PER_TENSOR)
+    made = shop.build(Variant.INT8_PER_TENSOR)
     # Unranked, the first goes first, which is the hostile one here.
     assert [step.passed for step in made.steps] == [False, False, True]
 
 
 def test_a_scale_per_output_needs_no_repair(workshop):
     shop, folder = workshop()
-    made = shop.make(Variant.INT8)
+    made = shop.build(Variant.INT8)
     assert made.notes == ()
     assert made.steps[-1].passed
     assert len(made.steps) == 2

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert.options import ForeignOptions, InputRange, ModelColor, ModelOutput, model_name, read_labels
-from convert.source.model_source import Loader, read_model
+from convert.options import ForeignOptions, InputRange, Loader, ModelColor, ModelOutput, model_name, read_labels
+from convert.source.model_source import read_model
 from edge_runtime.contract import Crop, Head
 from edge_runtime.errors import CompatibilityError, ModelError, UsageError
 
@@ -388,7 +388,7 @@ def test_looking_at_a_model_loads_no_tensorflow(tmp_path, said):
     path = write_hdf5(tmp_path / "m.h5", classifier())
     code = (
         "import sys\nfrom pathlib import Path\nfrom convert.source.model_source import read_model\n"
-        "from convert.source.images import choose_pictures\nfrom convert.messages import make_job\n"
+        "from convert.source.images import choose_images\nfrom convert.conversion import export_job\n"
         "from convert.options import ForeignOptions, InputRange\nfrom edge_runtime.contract import Crop\n"
         "o = ForeignOptions(Path(sys.argv[2]), InputRange.BYTE, Crop.CENTER)\n"
         "read_model(Path(sys.argv[1]), o)\n"

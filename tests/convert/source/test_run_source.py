@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert.options import ForeignOptions, InputRange, ModelColor, ModelOutput
+from convert.options import ForeignOptions, InputRange, Loader, ModelColor, ModelOutput
 from convert.source.images import choose_images, list_sha256, stratified
-from convert.source.model_source import Loader, read_model
+from convert.source.model_source import read_model
 from edge_runtime.contract import Crop
 from edge_runtime.errors import CompatibilityError, DatasetError, ModelError, UsageError
 from edge_runtime.model.bundle import read_bundle_manifest

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert.options import ForeignOptions, InputRange
-from convert.source.model_source import Loader, read_model
-from convert.source.saved_model import WireError, fields, integer, messages, text
+from convert.options import ForeignOptions, InputRange, Loader
+from convert.source.model_source import read_model
 from edge_runtime.contract import Crop
 from edge_runtime.errors import ModelError
+from edge_runtime.model.protobuf import WireError, fields, integer, messages, text
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convert.testing import Operator, Tensor, build_model
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import CompatibilityError, UsageError
 from edge_runtime.model.bundle import Foreign, find_model
 from edge_runtime.tflite.flatbuffer import DamageError
 from edge_runtime.tflite.metadata import NO_METADATA, read_metadata
+from support.tflite_models import Operator, Tensor, build_model
 
 CROPPED = Foreign(crop=Crop.STRETCH)
 LABELS = ("red", "green", "blue")

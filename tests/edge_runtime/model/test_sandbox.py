@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import edge_runtime.model.sandbox as trial_module
-from convert.testing import Operator, Tensor, build_model
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import EngineError, IntegrityError
@@ -20,6 +19,7 @@ from edge_runtime.model.bundle import Foreign
 from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult, try_models
 from edge_runtime.testing import TINY_LABELS, write_tiny_model
 from edge_runtime.tflite.validation import read_structure
+from support.tflite_models import Operator, Tensor, build_model
 
 STRANGER = Foreign(labels=TINY_LABELS, crop=Crop.STRETCH)
 

@@ -32,8 +32,7 @@ from edge_runtime.results import (
     StateChange,
 )
 from edge_runtime.sinks.console import ConsoleSink, status_line
-from edge_runtime.sinks.opening import open_frame_sink
-from edge_runtime.sinks.rows import FrameSink
+from edge_runtime.sinks.rows import FrameSink, open_frame_sink
 from edge_runtime.text import columns
 
 CLEAR = "\r\x1b[K"
@@ -131,7 +130,7 @@ PROGRAM = """
 import sys
 from edge_runtime.results import Prediction
 from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs
-from edge_runtime.sinks.opening import open_frame_sink
+from edge_runtime.sinks.rows import open_frame_sink
 sink = open_frame_sink("text", sys.stdout, ["cat", "dog"], 2)
 for number in range(2000):
     frame = FrameStamp(number, 0.0, 1700000000.0, 1.0)

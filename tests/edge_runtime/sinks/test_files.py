@@ -19,7 +19,7 @@ import pytest
 from edge_runtime.errors import OutputError
 from edge_runtime.results import Classified, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
 from edge_runtime.sinks.background import BackgroundSink
-from edge_runtime.sinks.files import FileSink, RotatingFile, open_file_sink
+from edge_runtime.sinks.files import AppendedFile, FileSink, open_file_sink
 
 LABELS = ["cat", "dog"]
 DEADLINE_S = 30.0
@@ -115,7 +115,7 @@ def test_what_is_no_file_is_one_sentence(tmp_path: Path, kind: str) -> None:
         path.write_text("")
         path = path / "out"
     with pytest.raises(OutputError, match=r"cannot be written|got a device"):
-        RotatingFile(path)
+        AppendedFile(path)
     assert not path.with_name(f".{path.name}.lock").exists()
 
 
@@ -125,9 +125,9 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path) -> Non
     first = FileSink(path, "jsonl", LABELS, 2, max_bytes=600)
     first.write(answer(0))
     code = (
-        "import sys; from pathlib import Path; from edge_runtime.sinks.files import RotatingFile\n"
+        "import sys; from pathlib import Path; from edge_runtime.sinks.files import AppendedFile\n"
         "from edge_runtime.errors import OutputError\n"
-        "try:\n    RotatingFile(Path(sys.argv[1]))\nexcept OutputError as error:\n    sys.exit(str(error))\n"
+        "try:\n    AppendedFile(Path(sys.argv[1]))\nexcept OutputError as error:\n    sys.exit(str(error))\n"
     )
     for other in (path, tmp_path / "link"):
         done = subprocess.run([sys.executable, "-c", code, other], capture_output=True, text=True, check=False)
@@ -138,7 +138,7 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path) -> Non
     for number in range(1, 9):  # rotation does not open a gap for a second writer
         first.write(answer(number))
         with pytest.raises(OutputError, match="another edge-run"):
-            RotatingFile(path)
+            AppendedFile(path)
     first.close()
     write(path, range(9, 10))
 
@@ -338,6 +338,38 @@ def test_a_run_that_is_not_live_hears_of_trouble(tmp_path: Path) -> None:
 
 def test_unusable_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        RotatingFile(tmp_path / "out", keep=0)
+        AppendedFile(tmp_path / "out", keep=0)
     with pytest.raises(ValueError, match="expected jsonl or csv"):
         FileSink(tmp_path / "out", "text", LABELS, 2)
+
+
+@pytest.mark.parametrize("format_name", ["jsonl", "csv"])
+@pytest.mark.parametrize("tail", ["half", "zeros", "header"])
+def test_what_a_crash_left_of_the_last_line_is_cut(tmp_path: Path, format_name: str, tail: str) -> None:
+    path = tmp_path / "out"
+    write(path, range(3), format_name)
+    data = path.read_bytes()
+    path.write_bytes({"half": data[:-20], "zeros": data + bytes(200_000), "header": data[:7]}[tail])
+    write(path, range(10, 12), format_name)
+    assert frames_of(path) == {"half": [0, 1, 10, 11], "zeros": [0, 1, 2, 10, 11], "header": [10, 11]}[tail]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"dear diary,\nno newline here",
+        b'{\n  "source": "a document"\n}',
+        b"[1, 2]\n",
+        b"\xff\xd8\xff\xe0 a photo",
+        b'{"source": ' + b"x" * 3_000_000,
+        b"source,label,score\n",
+        b"[" * 100_000 + b"\n",
+    ],
+)
+@pytest.mark.parametrize("format_name", ["jsonl", "csv"])
+def test_a_file_with_other_content_is_left_alone(tmp_path: Path, data: bytes, format_name: str) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(data)
+    with pytest.raises(OutputError, match="something other than rows"):
+        FileSink(path, format_name, LABELS, 2)
+    assert path.read_bytes() == data

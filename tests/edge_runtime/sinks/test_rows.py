@@ -21,8 +21,7 @@ from edge_runtime.results import (
     StateChange,
 )
 from edge_runtime.sinks.base import NewsOnly, Sink, is_news
-from edge_runtime.sinks.opening import open_frame_sink
-from edge_runtime.sinks.rows import CsvSink, FrameSink, JsonlSink, TableSink
+from edge_runtime.sinks.rows import CsvSink, FrameSink, JsonlSink, TableSink, open_frame_sink
 from edge_runtime.text import columns, escape, fit, fit_path
 
 LATENCY = LatencyMs(decode=1.25, preprocess=0.5, invoke=2.0)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.testing import Operator, Tensor, build_model
 from edge_runtime.engines.litert import LiteRtEngine, tflite_version
 from edge_runtime.engines.opening import import_runtime, open_engine
 from edge_runtime.errors import EngineError
 from edge_runtime.tflite.validation import OperatorCode
 from edge_runtime.tflite.versions import check_runtime_supports
+from support.tflite_models import Operator, Tensor, build_model
 
 DENSE_12 = OperatorCode("FULLY_CONNECTED", 12, is_custom=False)
 FUTURE = OperatorCode("FULLY_CONNECTED", 40, is_custom=False)

@@ -350,7 +350,7 @@ def test_a_server_that_hangs_is_given_up(server):
     started = time.monotonic()
     fails(server, r"sent nothing for 0\.2 s", terms=DownloadLimits(timeout_s=0.2, attempts=2, backoff_s=0.01))
     server.act = lambda _request: released.wait(10)
-    fails(server, r"did not answer within 0\.2 s", terms=DownloadLimits(timeout_s=0.2, attempts=2, backoff_s=0.01))
+    fails(server, r"no answer within 0\.2 s", terms=DownloadLimits(timeout_s=0.2, attempts=2, backoff_s=0.01))
     assert time.monotonic() - started < 5
     released.set()
 
@@ -391,12 +391,12 @@ def test_nothing_that_listens_and_nobody_of_that_name_are_said_at_once(server):
         server.url = f"http://127.0.0.1:{free.getsockname()[1]}/a.zip"
         fails(server, "refuses connections")
     server.url = "http://no-such-host.invalid/a.zip"
-    fails(server, r"the host no-such-host\.invalid cannot be found")
+    fails(server, r"no-such-host\.invalid/a\.zip: the host cannot be found")
 
 
 def test_a_server_without_tls_is_said(server):
     server.url = server.url.replace("http:", "https:")
-    fails(server, "no secure connection to 127.0.0.1")
+    fails(server, r"//127\.0\.0\.1.*: no secure connection")
 
 
 def test_an_answer_that_is_not_http_is_said(server):
@@ -405,7 +405,7 @@ def test_an_answer_that_is_not_http_is_said(server):
         return True
 
     server.act = garbage
-    fails(server, "no answer from 127.0.0.1")
+    fails(server, r"//127\.0\.0\.1.*: 220 mail")
 
 
 def test_a_cache_that_cannot_be_written_is_one_sentence(server, tmp_path):

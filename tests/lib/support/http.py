@@ -1,0 +1,68 @@
+"""Web servers on this machine that remember what they were sent."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import threading
+from typing import Any
+
+
+def free_port() -> int:
+    """Find a TCP port of the loopback address that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Receiver(http.server.ThreadingHTTPServer):
+    """Remembers POST requests and answers with the next of ``statuses``, the last one again and again.
+
+    Attributes:
+        requests: Path, headers and body of each request.
+        statuses: HTTP status codes to answer with, in order.
+        raw: Bytes to answer with in place of a status.
+        hangs: Cleared to keep requests waiting for their answer.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, path: str = "/api/webhook/t0ken?key=s3cret") -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.path = path
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self.statuses = [200]
+        self.raw: bytes | None = None
+        self.hangs = threading.Event()
+        self.hangs.set()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Address to post to."""
+        return f"http://127.0.0.1:{self.server_address[1]}{self.path}"
+
+    def bodies(self) -> list[dict[str, Any]]:
+        """Parse the bodies of all requests as JSON."""
+        return [json.loads(body) for _, _, body in list(self.requests)]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append((self.path, dict(self.headers), body))
+        self.server.hangs.wait(60)
+        if self.server.raw is not None:
+            self.wfile.write(self.server.raw)
+            return
+        statuses = self.server.statuses
+        self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
+        self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing to standard error."""

@@ -1,0 +1,36 @@
+"""Wait for conditions and processes; a deadline is long, because it only bounds a failure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+def wait_until(
+    condition: Callable[[], _T], what: str = "the condition", *, deadline_s: float = 60.0, step_s: float = 0.01
+) -> _T:
+    """Call a condition until it is true, and return what it gave.
+
+    Args:
+        condition: Function without parameters.
+        what: Name of the condition, for the message of the failure.
+        deadline_s: Seconds until the test fails.
+        step_s: Seconds between two calls.
+    """
+    end_s = time.monotonic() + deadline_s
+    while not (found := condition()):
+        assert time.monotonic() < end_s, f"waited too long for: {what}"
+        time.sleep(step_s)
+    return found
+
+
+def is_running(pid: int | str) -> bool:
+    """Tell whether a process exists; a zombie does not run."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return False
