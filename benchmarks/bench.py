@@ -26,7 +26,7 @@ from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
 from edge_runtime.decision import top1
 from edge_runtime.errors import OutputError
-from edge_runtime.model.bundle import default_order, file_sha256, read_bundle_manifest
+from edge_runtime.model.bundle import file_sha256, read_bundle_manifest
 from edge_runtime.model.fastest import candidates, remember_fastest
 from edge_runtime.platform.atomic import atomic_directory, check_free
 
@@ -87,7 +87,7 @@ def remember_measured(report: Report, manifest: Manifest) -> Variant | None:
     if any(_is_disturbed(subject) for subject in report.subjects if subject.name in variants):
         return None
     try:
-        return remember_fastest(manifest, p50_ms, default_order())
+        return remember_fastest(manifest, p50_ms)
     except OutputError:
         return None
 

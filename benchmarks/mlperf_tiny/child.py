@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import EdgeKitError
-from edge_runtime.model.bundle import Foreign
+from edge_runtime.model.bundle import ModelOptions
 
 _WARM_UP = 20
 _MAX_QUERIES = 20_000_000
@@ -55,10 +55,10 @@ def single_stream(
 def serve(request: dict[str, Any]) -> dict[str, Any]:
     """Classify all images and time single-stream queries with one model; latencies go to a file of their own."""
     images = np.load(request["images"], allow_pickle=False)
-    foreign = Foreign(tuple(request["labels"]), Crop.STRETCH, tuple(request["input_range"]))
+    options = ModelOptions(tuple(request["labels"]), Crop.STRETCH, tuple(request["input_range"]))
     try:
-        with Classifier(request["model"], threads=request["threads"], foreign=foreign) as classifier:
-            if classifier.labels != foreign.labels:
+        with Classifier(request["model"], threads=request["threads"], options=options) as classifier:
+            if classifier.labels != options.labels:
                 return {"error": f"{request['model']}: its labels are not those of CIFAR-10"}
             answers = [int(np.argmax(classifier.probabilities(image))) for image in images]
             latencies = single_stream(classifier, images, request["queries"], request["duration_s"])
