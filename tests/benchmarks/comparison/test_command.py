@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from benchmarks.cli import compare
 from benchmarks.comparison.command import CompareConfig, Format, load_report, read_answers, run_compare
 from benchmarks.report.files import write_answers
-from benchmarks.report.testing import Sample, sample_answers, sample_report
 from edge_runtime.errors import DataError, EdgeKitError, OutputError
+from support.reports import Sample, sample_answers, sample_report
 
 SAMPLES = (Sample("keras-function", 4.2), Sample("float32", 0.7), Sample("int8", 0.5))
 REPORT = sample_report(SAMPLES)
