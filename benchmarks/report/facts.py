@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from benchmarks.machine import MachineRecord
 from benchmarks.records import BoardState, Performance, Report, SubjectResult
 from benchmarks.report.tables import is_keras, measured
-from benchmarks.report.wording import counted, joined, megabytes, one_line, sentence, significant
 from benchmarks.statistics import Interval, is_noisy, repeat_spread
+from edge_runtime.workstation.reporting.wording import counted, joined, megabytes, one_line, sentence, significant
 
 MOST_IMAGES = 20
 MOST_LABELS = 30
@@ -58,7 +58,7 @@ def images(report: Report) -> list[Fact]:
     part = "all of it (it has no parts)" if data.part == "all" else f"its {data.part} part"
     facts = [
         ("source", f"{one_line(data.source)}, {part}"),
-        ("pictures", f"{data.images:,}: {', '.join(shown[:MOST_LABELS])}{more}"),
+        ("images", f"{data.images:,}: {', '.join(shown[:MOST_LABELS])}{more}"),
         ("fingerprint", data.sha256),
     ]
     if data.ignored_files:

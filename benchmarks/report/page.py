@@ -26,12 +26,12 @@ from benchmarks.report.tables import (
     threads_table,
     throughput_table,
 )
-from benchmarks.report.wording import one_line
 from edge_runtime.contract import InputSpec
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.image_files import BIN_SUFFIX
 from edge_runtime.preprocess import load_image, load_prepared
 from edge_runtime.workstation.reporting.pages import render_html, thumbnail_url
+from edge_runtime.workstation.reporting.wording import one_line
 
 MAX_TILES = 36
 # All images of a page together, so that it can be mailed.

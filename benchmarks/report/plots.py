@@ -11,7 +11,6 @@ from typing import Any
 from benchmarks.plan import KERAS_FUNCTION
 from benchmarks.records import Report
 from benchmarks.report.tables import is_keras, measured
-from benchmarks.report.wording import megabytes, significant
 from benchmarks.statistics import percentile
 from edge_runtime.platform.atomic import write_atomic
 from edge_runtime.workstation.reporting.plots import (
@@ -29,6 +28,7 @@ from edge_runtime.workstation.reporting.plots import (
     svg,
     svg_url,
 )
+from edge_runtime.workstation.reporting.wording import megabytes, significant
 
 _BINS = 80
 _NARROWEST, _WIDEST = 1.25, 3.0

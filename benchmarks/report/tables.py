@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from benchmarks.plan import KERAS_SUBJECTS
 from benchmarks.records import LabelShare, Moved, Performance, Report, Resources, SubjectResult
-from benchmarks.report.wording import (
+from benchmarks.statistics import Interval, Share
+from edge_runtime.workstation.reporting.wording import (
     ABSENT,
     counted,
     megabytes,
@@ -16,8 +17,12 @@ from benchmarks.report.wording import (
     percent_range,
     signed,
     significant,
-    span,
 )
+
+
+def span(interval: Interval | None) -> str:
+    """Write an interval as ``0.51 to 0.53``; empty without one."""
+    return "" if interval is None else f"{significant(interval.low)} to {significant(interval.high)}"
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,10 @@ class Cell:
 
 
 NOTHING = Cell(ABSENT)
+
+
+def _share_cell(share: Share | None) -> Cell:
+    return NOTHING if share is None else Cell(percent(share.fraction), percent_range(share.low, share.high))
 
 
 @dataclass(frozen=True)
@@ -173,8 +182,8 @@ def _main_cells(subject: SubjectResult) -> tuple[Cell, ...]:
 def _accuracy_cells(figures: Performance) -> tuple[Cell, ...]:
     top1, top5, against = figures.accuracy.top1, figures.accuracy.top5, figures.against_keras
     cells = (
-        Cell(percent(top1.fraction), percent_range(top1)),
-        NOTHING if top5 is None else Cell(percent(top5.fraction), percent_range(top5)),
+        _share_cell(top1),
+        _share_cell(top5),
     )
     if against is None:
         return (*cells, NOTHING, NOTHING, NOTHING)
@@ -200,8 +209,8 @@ def scores_table(report: Report) -> Table | None:
         cells = (
             Cell(percent(figures.accuracy.calibration_error)),
             Cell(f"{reject.threshold:.2f}") if reject else NOTHING,
-            Cell(percent(reject.answered.fraction), percent_range(reject.answered)) if reject else NOTHING,
-            Cell(percent(right.fraction), percent_range(right)) if right else NOTHING,
+            _share_cell(reject.answered if reject else None),
+            _share_cell(right),
             Cell(str(against.lost)) if against else NOTHING,
             Cell(str(against.gained)) if against else NOTHING,
         )
@@ -240,7 +249,7 @@ def per_label_table(report: Report) -> Table | None:
     more = f" {counted(hidden, 'more label')} in report.json." if hidden else ""
     note = f"Recall: of the images with the label, the share that is answered with it. {order}{more}"
     names = ("Keras" if name == reference else name for name in recalls)
-    return Table(("label", "pictures", *names), tuple(rows), note)
+    return Table(("label", "images", *names), tuple(rows), note)
 
 
 def moved_table(report: Report) -> Table | None:
@@ -259,7 +268,7 @@ def moved_table(report: Report) -> Table | None:
     hidden = flipped - sum(item.count for _, item in moved[:MOST_MOVED])
     more = f" {counted(hidden, 'more changed answer')} of rarer kinds." if hidden > 0 else ""
     note = f"Images to which a model gives another answer than Keras.{more}"
-    header = ("model", "true label", "Keras answers", "it answers", "pictures")
+    header = ("model", "true label", "Keras answers", "it answers", "images")
     return Table(header, tuple(rows), note, text_columns=(0, 1, 2, 3)) if rows else None
 
 
@@ -283,7 +292,7 @@ def _badness(label: str, recalls: Mapping[str, Mapping[str, LabelShare]], refere
 
 
 def _recall(item: LabelShare | None) -> Cell:
-    return NOTHING if item is None else Cell(percent(item.share.fraction), percent_range(item.share))
+    return _share_cell(item.share if item else None)
 
 
 def _total(label: str, recalls: Mapping[str, Mapping[str, LabelShare]]) -> Cell:
@@ -332,7 +341,7 @@ def throughput_table(report: Report) -> Table | None:
         for offline in [figures.offline]
         if offline is not None
     ]
-    header = ("model", "images a second", "workers", "CPU ms an image", "pictures")
+    header = ("model", "images a second", "workers", "CPU ms an image", "images")
     note = "All image files at once, as edge-run classify does a folder: decode, prepare, invoke and the rest."
     return Table(header, tuple(rows), note) if rows else None
 
@@ -370,7 +379,7 @@ def stages_table(report: Report) -> Table | None:
             parts = (stages.decode_ms, stages.preprocess_ms, stages.invoke_ms, stages.postprocess_ms)
             cells = [Cell(significant(part)) for part in (*parts, sum(parts))]
             rows.append(row_of(report, subject, [*cells, Cell(str(stages.images))]))
-    header = ("model", "decode, ms", "preprocess, ms", "invoke, ms", "postprocess, ms", "sum, ms", "pictures")
+    header = ("model", "decode, ms", "preprocess, ms", "invoke, ms", "postprocess, ms", "sum, ms", "images")
     note = "Medians of each stage, of one image file after another."
     return Table(header, tuple(rows), note) if rows else None
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from benchmarks.machine import MachineRecord
 from benchmarks.plan import KERAS_SUBJECTS
 from benchmarks.records import AgainstKeras, Performance, SubjectResult, Verdict
-from benchmarks.report.wording import (
+from benchmarks.report.tables import span
+from benchmarks.statistics import is_noisy, ratio_of
+from edge_runtime.workstation.reporting.wording import (
     counted,
     joined,
     megabytes,
@@ -18,9 +20,7 @@ from benchmarks.report.wording import (
     percent_range,
     sentence,
     significant,
-    span,
 )
-from benchmarks.statistics import is_noisy, ratio_of
 
 ALLOWED_DROP_POINTS = 1.0
 """Accuracy that a variant may lose against Keras, or without Keras against the most accurate one, and still ship."""
@@ -103,7 +103,8 @@ def choice(best: Candidate, as_fast: Sequence[Candidate], eligible: Sequence[Can
 def accuracy(best: Candidate) -> str:
     """How often it is right, beside Keras, and how sure that is."""
     top1, against = best.figures.accuracy.top1, best.figures.against_keras
-    right = f"It is right on {percent(top1.fraction)} of {counted(top1.total, 'image')} ({percent_range(top1)})"
+    shown = percent_range(top1.low, top1.high)
+    right = f"It is right on {percent(top1.fraction)} of {counted(top1.total, 'image')} ({shown})"
     few = f" {top1.total} images say little; measure on more." if top1.total < _FEW_IMAGES else ""
     if against is None:
         return f"{right}; it was not compared with the Keras model, so what the export cost is unknown.{few}"

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterable, Sequence
 
 from convert.record import CalibrationRecord, ConversionRecord, VariantRecord
 from convert.report import wording
 from convert.report.wording import explanation, recommendation
+from edge_runtime.workstation.reporting.wording import (
+    escape_markdown,
+    markdown_list,
+    markdown_table,
+    megabytes,
+    milliseconds,
+    p_value,
+    percent,
+    percent_range,
+)
 
 REPORT_FILE = "conversion.md"
-_SPECIALS = re.compile(r"([\\`*_\[\]|])")
 _MAX_PAIRS = 5
 _MAX_LABELS = 20
 _HEADER = (
@@ -31,10 +38,10 @@ _HEADER = (
 def render(record: ConversionRecord) -> str:
     """The whole of ``conversion.md``."""
     sections = [
-        f"# Conversion of {escape(record.model_name)}",
-        escape(recommendation(record)),
-        *([_table(_HEADER, map(_row, record.variants))] if record.variants else []),
-        escape(explanation(record)),
+        f"# Conversion of {escape_markdown(record.model_name)}",
+        escape_markdown(recommendation(record)),
+        *([markdown_table(_HEADER, map(_row, record.variants))] if record.variants else []),
+        escape_markdown(explanation(record)),
         *_list("Not in the bundle", [f"{_name(entry)}: {wording.failure(entry)}" for entry in record.failed]),
         *_list("Could not be exported or opened", [f"{entry.variant}: {entry.reason}" for entry in record.left_out]),
         *(section for variant in record.variants for section in _steps(variant)),
@@ -46,24 +53,19 @@ def render(record: ConversionRecord) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def escape(text: str) -> str:
-    """Text from outside as plain Markdown: one line, no markup, no HTML."""
-    return _SPECIALS.sub(r"\\\1", html.escape(wording.one_line(text), quote=False))
-
-
 def _row(variant: VariantRecord) -> Sequence[str]:
     comparison = variant.comparison
     check = comparison.check
     return (
         _name(variant),
-        wording.size(variant.artifact.bytes),
-        f"{wording.percent(check.accuracy)} ({wording.percent_range(comparison.accuracy_interval)})",
+        megabytes(variant.artifact.bytes),
+        f"{percent(check.accuracy, 2)} ({percent_range(*comparison.accuracy_interval)})",
         f"{wording.change(comparison)} ({wording.change_range(comparison)})",
-        wording.percent(check.agreement),
-        wording.p_value(comparison.mcnemar_p),
-        wording.percent(comparison.calibration_error),
-        wording.latency(variant.latency_ms),
-        escape(wording.runtimes(variant)),
+        percent(check.agreement, 2),
+        p_value(comparison.mcnemar_p),
+        percent(comparison.calibration_error, 2),
+        milliseconds(variant.latency_ms),
+        escape_markdown(wording.runtimes(variant)),
         "passed" if check.passed else "**FAILED**",
     )
 
@@ -73,17 +75,17 @@ def _steps(variant: VariantRecord) -> list[str]:
         return []
     rows = [
         (
-            escape(step.description),
-            wording.percent(step.accuracy),
-            wording.percent(step.agreement),
-            wording.size(step.bytes),
-            wording.latency(step.latency_ms),
+            escape_markdown(step.description),
+            percent(step.accuracy, 2),
+            percent(step.agreement, 2),
+            megabytes(step.bytes),
+            milliseconds(step.latency_ms),
             "passed" if step.passed else "failed",
         )
         for step in variant.steps
     ]
     header = ("step", "accuracy", "agreement", "size", "latency here", "gate")
-    return [f"## The way to {_name(variant)}", _table(header, rows)]
+    return [f"## The way to {_name(variant)}", markdown_table(header, rows)]
 
 
 def _pairs(variant: VariantRecord) -> str:
@@ -102,13 +104,12 @@ def _calibration(calibration: CalibrationRecord) -> list[str]:
         f"{calibration.seed}, SHA-256 of their list {calibration.sha256}."
     )
     rows = [
-        (str(point.images), wording.percent(point.accuracy), wording.percent(point.agreement))
-        for point in calibration.points
+        (str(point.images), percent(point.accuracy, 2), percent(point.agreement, 2)) for point in calibration.points
     ]
     return [
         "## Calibration",
-        escape(text),
-        *([_table(("pictures", "accuracy of int8", "agreement"), rows)] if rows else []),
+        escape_markdown(text),
+        *([markdown_table(("images", "accuracy of int8", "agreement"), rows)] if rows else []),
     ]
 
 
@@ -116,21 +117,12 @@ def _made_with(record: ConversionRecord) -> list[str]:
     settings = ", ".join(f"{name} {value}" for name, value in record.settings.items())
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
     lines = [f"From: {record.origin}", f"Machine: {record.machine}", f"Settings: {settings}", f"Versions: {versions}"]
-    return ["## Made with", _bullets([*lines, f"Took {record.seconds:.0f} s"])]
+    return ["## Made with", markdown_list([*lines, f"Took {record.seconds:.0f} s"])]
 
 
 def _list(heading: str, items: Iterable[str]) -> list[str]:
     lines = list(items)
-    return [f"## {heading}", _bullets(lines)] if lines else []
-
-
-def _bullets(items: Iterable[str]) -> str:
-    return "\n".join(f"- {escape(item)}" for item in items)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return [f"## {heading}", markdown_list(lines)] if lines else []
 
 
 def _name(variant: VariantRecord) -> str:

@@ -275,7 +275,6 @@ def render_page(
             "flips": _flips(record, flip_tiles(record, check_images_nhwc_rgb_u8, check_names)),
             **_calibration(record.calibration),
         },
-        {"signed": wording.signed},
     )
 
 

@@ -9,31 +9,16 @@ from convert.gate import Comparison, tolerance
 from convert.record import ConversionRecord, VariantRecord
 from edge_runtime.contract import Variant
 from edge_runtime.text import columns, fit, pad
-
-ABSENT = "–"
-
-
-def size(count: int) -> str:
-    """Bytes as MB or kB of powers of ten, such as ``0.46 MB``."""
-    return f"{count / 1e6:.2f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
-
-
-def percent(fraction: float) -> str:
-    """A fraction 0..1 as ``98.40 %``."""
-    return f"{fraction * 100:.2f} %"
-
-
-def percent_range(ends: Sequence[float]) -> str:
-    """Two fractions 0..1 as ``96.9 to 99.2``."""
-    return f"{ends[0] * 100:.1f} to {ends[1] * 100:.1f}"
-
-
-def latency(latency_ms: float) -> str:
-    """Milliseconds with about three digits, such as ``0.27 ms``."""
-    if latency_ms <= 0:
-        return ABSENT
-    digits = 2 if latency_ms < 10 else 1 if latency_ms < 100 else 0
-    return f"{latency_ms:.{digits}f} ms"
+from edge_runtime.workstation.reporting.wording import (
+    ABSENT,
+    joined,
+    megabytes,
+    milliseconds,
+    one_line,
+    percent,
+    percent_range,
+    signed,
+)
 
 
 def change(comparison: Comparison) -> str:
@@ -45,17 +30,6 @@ def change_range(comparison: Comparison) -> str:
     """The 95 % interval of the change: ``-1.12 to +0.30``."""
     low, high = comparison.drop_interval_points
     return f"{signed(-high)} to {signed(-low)}"
-
-
-def signed(points: float) -> str:
-    """Two decimals with sign, and no sign where they are zero."""
-    rounded = round(points, 2)
-    return f"{rounded:+.2f}" if rounded else "0.00"
-
-
-def p_value(value: float) -> str:
-    """Two decimals, three where it is small."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
 def runtimes(record: VariantRecord) -> str:
@@ -73,16 +47,6 @@ def failure(record: VariantRecord) -> str:
     allowed = tolerance(record.artifact.variant)
     largest = max(check.max_probability_difference, check.golden_max_difference)
     return f"a probability is {largest:.1e} from Keras', more than the allowed {allowed or 0:.0e}"
-
-
-def joined(names: Sequence[str], word: str = "and") -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return f" {word} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
-
-
-def one_line(text: str) -> str:
-    """Text from outside without line breaks and control characters."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 WIDTH = 120
@@ -108,10 +72,10 @@ def explanation(record: ConversionRecord) -> str:
     if not record.variants:
         return "Nothing could be measured."
     comparison = record.variants[0].comparison
-    keras = percent(comparison.check.keras_accuracy)
+    keras = percent(comparison.check.keras_accuracy, 2)
     return (
         f"Checked on {record.check_images} images ({one_line(record.split)}{_shared(record)}) in a process "
-        f"without TensorFlow. Keras itself: {keras} ({percent_range(comparison.keras_accuracy_interval)}). "
+        f"without TensorFlow. Keras itself: {keras} ({percent_range(*comparison.keras_accuracy_interval)}). "
         "Change is against Keras, in percentage points; agreement is the share of images with Keras' answer; latency "
         "is the median of single images on one thread of this machine and says nothing about another."
     )
@@ -127,11 +91,11 @@ def _row(variant: VariantRecord) -> tuple[str, ...]:
     comparison = variant.comparison
     return (
         variant.artifact.variant.value,
-        size(variant.artifact.bytes),
-        percent(comparison.check.accuracy),
+        megabytes(variant.artifact.bytes),
+        percent(comparison.check.accuracy, 2),
         f"{change(comparison)} ({change_range(comparison)})",
-        percent(comparison.check.agreement),
-        latency(variant.latency_ms),
+        percent(comparison.check.agreement, 2),
+        milliseconds(variant.latency_ms),
         one_line(runtimes(variant)),
         "passed" if comparison.check.passed else "FAILED",
     )
@@ -190,20 +154,20 @@ def _here(passed: Sequence[VariantRecord]) -> str:
     smallest = min(passed, key=lambda variant: variant.artifact.bytes)
     fastest = _fastest(passed)
     if len(passed) == 1:
-        figures = [size(smallest.artifact.bytes), *([latency(fastest.latency_ms)] if fastest else [])]
+        figures = [megabytes(smallest.artifact.bytes), *([milliseconds(fastest.latency_ms)] if fastest else [])]
         return f"take {_name(smallest)}, the only variant that passed ({', '.join(figures)} here)"
     if fastest is None:
-        return f"where size counts take {_name(smallest)} ({_cost(smallest, size(smallest.artifact.bytes))})"
+        return f"where size counts take {_name(smallest)} ({_cost(smallest, megabytes(smallest.artifact.bytes))})"
     where = f"on this machine's processor take {_name(fastest)}, "
     speed = (
         "as fast here as any that passed" if _has_rival(fastest, passed) else "the fastest here of those that passed"
     )
     if fastest is smallest:
-        both = f"{latency(fastest.latency_ms)}, {size(fastest.artifact.bytes)}"
+        both = f"{milliseconds(fastest.latency_ms)}, {megabytes(fastest.artifact.bytes)}"
         return f"{where}{speed} and the smallest ({_cost(fastest, both)})"
     return (
-        f"{where}{speed} ({_cost(fastest, latency(fastest.latency_ms))}), and where size counts take "
-        f"{_name(smallest)}, the smallest ({_cost(smallest, size(smallest.artifact.bytes))})"
+        f"{where}{speed} ({_cost(fastest, milliseconds(fastest.latency_ms))}), and where size counts take "
+        f"{_name(smallest)}, the smallest ({_cost(smallest, megabytes(smallest.artifact.bytes))})"
     )
 
 

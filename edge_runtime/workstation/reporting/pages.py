@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
+
+_FILTERS = ("megabytes", "milliseconds", "p_value", "joined")
+_SMALLEST_SIDE_PX = 96
 
 
 def render_html(
@@ -16,18 +20,20 @@ def render_html(
     values: Mapping[str, object],
     filters: Mapping[str, Callable[..., object]] | None = None,
 ) -> str:
-    """Make a page.
+    """Render a page.
 
-    Labels, file names and messages come from users, so everything is escaped. A template begins its own style with
-    ``{% include "house.css" %}``.
+    Labels, file names and messages come from users, so everything is escaped. A template extends ``base.html`` with the
+    blocks ``title``, ``style`` and ``body``. The functions of `wording` are filters: ``{{ share | percent }}``.
 
     Args:
-        package: Whose folder ``templates`` holds it, such as ``convert.report``.
-        template: Its name there.
-        values: By the names that it uses; one that is missing is an error.
-        filters: Filters of its own.
+        package: Package whose folder ``templates`` holds the template, such as ``convert.report``.
+        template: File name of the template.
+        values: Values by the names that the template uses; a missing one is an error.
+        filters: Additional filters by name.
     """
     import jinja2
+
+    from edge_runtime.workstation.reporting import wording
 
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
@@ -38,21 +44,21 @@ def render_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
+    environment.filters["percent"] = functools.partial(wording.percent, space=wording.NO_BREAK_SPACE)
     environment.filters.update(filters or {})
+    environment.globals["percent_range"] = wording.percent_range
     page = environment.get_template(template).render(values)
     # File names may hold bytes that are no text.
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
-_SMALLEST_SIDE_PX = 96
-
-
 def jpeg_url(image_hwc_rgb_u8: ImageU8, quality: int) -> str:
-    """An image as the address of an embedded image.
+    """Encode an image as a JPEG data URL.
 
     Args:
         image_hwc_rgb_u8: uint8 [height, width, 3], RGB.
-        quality: Of the JPEG, 0..100.
+        quality: JPEG quality, 0..100.
     """
     import cv2
 
@@ -64,14 +70,14 @@ def jpeg_url(image_hwc_rgb_u8: ImageU8, quality: int) -> str:
 
 
 def thumbnail_url(image_hwc_rgb_u8: ImageU8, *, side_px: int = 160, quality: int = 78) -> str:
-    """A small copy of an image as the address of an embedded image.
+    """Encode a small copy of an image as a JPEG data URL.
 
-    Tiny images are enlarged by a whole factor without smoothing: their pixels are what the model saw.
+    Tiny images are enlarged by a whole factor without smoothing, so that the model's input pixels are visible.
 
     Args:
         image_hwc_rgb_u8: uint8 [height, width, 3], RGB.
-        side_px: Longest side that it may have.
-        quality: Of the JPEG, 0..100.
+        side_px: Longest side of the copy, in pixels.
+        quality: JPEG quality, 0..100.
     """
     import cv2
 
@@ -79,6 +85,6 @@ def thumbnail_url(image_hwc_rgb_u8: ImageU8, *, side_px: int = 160, quality: int
     longest = max(height, width)
     scale = side_px / longest if longest > side_px else max(1, _SMALLEST_SIDE_PX // longest)
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
-    small = cv2.resize(image_hwc_rgb_u8, size_wh, interpolation=way)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    small = cv2.resize(image_hwc_rgb_u8, size_wh, interpolation=interpolation)
     return jpeg_url(small.astype("uint8", copy=False), quality)

@@ -20,6 +20,7 @@ from convert.report.page import flip_tiles, render_page
 from convert.report.wording import WIDTH, recommendation, text_table
 from edge_runtime.contract import Variant
 from edge_runtime.text import columns
+from edge_runtime.workstation.reporting.wording import megabytes, milliseconds, p_value, percent_range, signed
 from support.conversion_records import sample_record
 
 ODD = ("$x^", "_<b>&'\"|", "猫 😀")
@@ -108,11 +109,12 @@ def test_every_figure_of_a_variant_is_in_its_row(record: ConversionRecord) -> No
     for variant in record.variants:
         comparison = variant.comparison
         row = (
-            f"{variant.artifact.variant.value} {wording.size(variant.artifact.bytes)} "
-            f"{comparison.check.accuracy * 100:.2f} % {wording.percent_range(comparison.accuracy_interval)} "
+            f"{variant.artifact.variant.value} {megabytes(variant.artifact.bytes)} "
+            f"{comparison.check.accuracy * 100:.2f} % {percent_range(*comparison.accuracy_interval)} "
             f"{wording.change(comparison)} {wording.change_range(comparison)} "
-            f"{comparison.check.agreement * 100:.2f} % {wording.p_value(comparison.mcnemar_p)} "
-            f"{comparison.calibration_error * 100:.2f} % {variant.latency_ms:.2f} ms {wording.runtimes(variant)} "
+            f"{comparison.check.agreement * 100:.2f} % {p_value(comparison.mcnemar_p)} "
+            f"{comparison.calibration_error * 100:.2f} % {milliseconds(variant.latency_ms)} "
+            f"{wording.runtimes(variant)} "
             f"{'passed' if comparison.check.passed else 'failed'}"
         )
         assert row in text
@@ -244,12 +246,11 @@ def test_markdown_says_the_same(record: ConversionRecord) -> None:
     written = render(record)
     assert written.startswith("# Conversion of pets\n")
     assert recommendation(record) in written
-    rows = [line for line in written.splitlines() if line.startswith("| int8 |")]
-    assert len(rows) == 1
+    rows = [line for line in written.splitlines() if line.startswith("| int8 ")]
     assert rows[0].count(" | ") == written.splitlines()[4].count(" | ")
     assert "- edgetpu: no edgetpu\\_compiler on PATH" in written
     assert "## The way to int8\n" in written
-    assert "| 500 | 95.70 % | 96.70 % |" in written
+    assert re.search(r"\| 500 +\| +95.70 % \| +96.70 % \|", written)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ def test_markdown_says_the_same(record: ConversionRecord) -> None:
     [(-0.004, "0.00"), (0.0, "0.00"), (1.25, "+1.25"), (-0.25, "-0.25")],
 )
 def test_a_change_has_a_sign_unless_it_is_none(value: float, expected: str) -> None:
-    assert wording.signed(value) == expected
+    assert signed(value) == expected
 
 
 def test_why_an_artifact_failed() -> None:
@@ -276,8 +277,8 @@ def test_why_an_artifact_failed() -> None:
 def test_it_names_the_fastest_here_the_smallest_and_what_to_try_elsewhere() -> None:
     record = changed(sample_record(), Variant.FLOAT32, latency_ms=0.5, drop_points=0.0)
     assert recommendation(changed(record, Variant.DYNAMIC, drop_points=0.25)) == (
-        "On this machine's processor take float32, the fastest here of those that passed (0.50 ms, 0.00 points), and "
-        "where size counts take dynamic, the smallest (0.59 MB, -0.25 points); on an Arm board try int8 first, "
+        "On this machine's processor take float32, the fastest here of those that passed (0.500 ms, 0.00 points), and "
+        "where size counts take dynamic, the smallest (0.590 MB, -0.25 points); on an Arm board try int8 first, "
         "presumed the fastest there, and measure; an Edge TPU needs int8 too; MediaPipe opens float32 and int8; "
         "ONNX Runtime takes onnx-int8."
     )
@@ -288,7 +289,7 @@ def test_of_those_that_are_as_fast_it_takes_the_one_that_lost_least() -> None:
     as_fast = changed(record, Variant.INT8, latency_ms=record.variants[0].latency_ms * 0.97, drop_points=0.5)
     assert "take float32, as fast here as any that passed" in recommendation(as_fast)
     faster = changed(record, Variant.INT8, latency_ms=record.variants[0].latency_ms * 0.9, drop_points=0.5)
-    assert "take int8, the fastest here of those that passed and the smallest (0.64 ms, 0.64 MB, -0.50 points)" in (
+    assert "take int8, the fastest here of those that passed and the smallest (0.639 ms, 0.640 MB, -0.50 points)" in (
         recommendation(faster)
     )
 
@@ -296,7 +297,7 @@ def test_of_those_that_are_as_fast_it_takes_the_one_that_lost_least() -> None:
 def test_what_failed_is_never_recommended() -> None:
     record = changed(sample_record(variants=INT8), Variant.INT8, passed=False, latency_ms=0.1)
     assert recommendation(record) == (
-        "Take float32, the only variant that passed (1.65 MB, 0.71 ms here); no int8 passed for an Arm board or an "
+        "Take float32, the only variant that passed (1.65 MB, 0.710 ms here); no int8 passed for an Arm board or an "
         "Edge TPU, so measure float32 on the board; MediaPipe opens float32."
     )
     per_tensor = changed(sample_record(), Variant.INT8, passed=False)
@@ -314,7 +315,7 @@ def test_without_latency_only_size_is_spoken_of() -> None:
     record = sample_record(variants=INT8)
     for variant in INT8:
         record = changed(record, variant, latency_ms=0.0)
-    assert recommendation(record).startswith("Where size counts take int8 (0.64 MB, ")
+    assert recommendation(record).startswith("Where size counts take int8 (0.640 MB, ")
     assert "fastest here" not in recommendation(record)
 
 
