@@ -16,9 +16,8 @@ import flatbuffers
 from convert.tflite_model import pack_model, unpack_model
 from edge_runtime.contract import LABELS_FILE, MANIFEST_FILE, InputSpec, Manifest
 from edge_runtime.labels import to_text
-from edge_runtime.model.embedded import CHECKSUM_FILE, ONNX_LABELS_KEY, ONNX_MANIFEST_KEY
+from edge_runtime.model.embedded import CHECKSUM_FILE, METADATA_NAME, ONNX_LABELS_KEY, ONNX_MANIFEST_KEY
 
-_METADATA_NAME = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"
 _PARSER_VERSION = "1.0.0"
 _TENSOR_AXIS_LABELS = 2
@@ -56,7 +55,7 @@ def embed_tflite(path: Path, manifest: Manifest) -> None:
     # The converter names the output after its last operator, such as Identity.
     graph = model.subgraphs[0]
     graph.tensors[graph.outputs[0]].name = "probabilities"
-    _add_buffer(model, _METADATA_NAME, _metadata_flatbuffer(manifest))
+    _add_buffer(model, METADATA_NAME, _metadata_flatbuffer(manifest))
     flatbuffer = pack_model(model)
     path.write_bytes(flatbuffer)
     files = {

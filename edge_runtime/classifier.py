@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from edge_runtime.contract import Head, InputSpec, OutputSpec, Variant
 from edge_runtime.decision import answer_of, dequantize, widen
-from edge_runtime.engines.base import Engine
-from edge_runtime.engines.opening import EngineName, parse_engine
+from edge_runtime.engines.base import Engine, EngineName
 from edge_runtime.errors import EngineError, ImageError
-from edge_runtime.model.bundle import Foreign, ModelFile, find_model
+from edge_runtime.model.bundle import ModelFile, ModelOptions, find_model
 from edge_runtime.model.opening import OpenedModel, input_lookup, input_spec_of, labels_of, open_model
 from edge_runtime.preprocess import ImageU8, load_prepared, prepare
 from edge_runtime.results import Prediction
@@ -32,17 +31,17 @@ class Classifier:
 
     Args:
         model: A bundle directory, a ``.tflite`` or ``.onnx`` file, or an already found `ModelFile`.
-        variant: Which artifact of a bundle; None takes what this device runs fastest, as far as is known.
-        engine: Which runtime: ``auto`` fits the file, ``litert``, ``tflite-runtime``, ``onnxruntime``, ``edgetpu`` or
-            ``edgetpu:DEVICE``; or one that is already open.
-        threads: Threads inside one inference.
-        foreign: What a model without a manifest needs to be told.
+        variant: Artifact of a bundle; None takes the fastest on this device, as far as is known.
+        engine: Runtime name: ``auto`` (fits the file), ``litert``, ``tflite-runtime``, ``onnxruntime``, ``edgetpu`` or
+            ``edgetpu:DEVICE``; or an opened engine.
+        threads: Threads inside one inference, 1 or more.
+        options: Contract of a model without a manifest: labels, crop and input range.
 
     Attributes:
-        model: The file that was opened. For a bundle's default this is the CPU twin where the Edge TPU fails.
-        engine: The runtime.
-        note: One sentence for a person about how it was opened, or None; nothing is printed here.
-        labels: In the order of the probabilities.
+        model: The opened file; the CPU fallback of a bundle's default where the Edge TPU fails.
+        engine: The opened runtime.
+        note: One sentence for the user about a fallback, or None; nothing is printed here.
+        labels: Labels in the order of the probabilities.
         input_spec: Geometry of the input.
         output_spec: Meaning of the output.
 
@@ -57,11 +56,11 @@ class Classifier:
         variant: Variant | str | None = None,
         engine: EngineName | str | Engine = EngineName.AUTO,
         threads: int = 1,
-        foreign: Foreign | None = None,
+        options: ModelOptions | None = None,
     ) -> None:
         if not isinstance(model, ModelFile):
-            wanted = Variant(variant) if variant else variant_for(Path(model), engine)
-            model = find_model(Path(model), wanted, foreign)
+            name = engine if isinstance(engine, str) else EngineName.AUTO
+            model = find_model(Path(model), Variant(variant) if variant else None, options, engine=name)
         opened = open_model(model, engine, threads) if isinstance(engine, str) else OpenedModel(model, engine)
         self.model, self.engine, self.note = opened.model, opened.engine, opened.note
         self.input_spec: InputSpec = input_spec_of(self.model, self.engine)
@@ -75,10 +74,10 @@ class Classifier:
 
         Args:
             image: An image file, or uint8 [height, width, 3] in RGB.
-            top_k: How many predictions at most.
+            top_k: Maximum number of predictions, 1 or more.
 
         Returns:
-            Predictions, the answer first; `is_rejected` tells whether it may be none of the labels.
+            Predictions, the answer first; see `is_rejected`.
 
         Raises:
             ImageError: The image cannot be decoded.
@@ -119,7 +118,7 @@ class Classifier:
         return self.engine.invoke(tensor)
 
     def probabilities_of(self, output: NDArray[Any]) -> NDArray[np.float32]:
-        """Dequantise an output tensor, and widen one of a sigmoid head: float32 [N], in label order."""
+        """Dequantize an output tensor, and widen that of a sigmoid head: float32 [N], in label order."""
         outputs = dequantize(output, self.engine.output).reshape(1, -1)
         probabilities: NDArray[np.float32] = widen(outputs, self.output_spec)[0]
         return probabilities
@@ -128,13 +127,13 @@ class Classifier:
         """Order float32 [N] probabilities into at most ``top_k`` predictions, the answer first.
 
         Raises:
-            EngineError: They are no numbers.
+            EngineError: A probability is not a number.
         """
         answer = answer_of(probabilities, self.output_spec)
         wanted = min(max(1, top_k), len(probabilities))
         order = _in_order(probabilities, answer, wanted)
         top = [Prediction(self.labels[index], float(probabilities[index])) for index in order]
-        # The answer of probabilities with a NaN among them is that NaN.
+        # argmax of an array with a NaN is that NaN.
         if not math.isfinite(top[0].score):
             raise EngineError(
                 f"{self.model.path}: expected a probability, but the model gave {top[0].score}; "
@@ -144,11 +143,11 @@ class Classifier:
 
     @property
     def reject_threshold(self) -> float:
-        """The score of an answer under which the image may be none of the labels, 0..1; 0 rejects none."""
+        """Score of an answer below which the image may be none of the labels, 0..1; 0 rejects none."""
         return self.output_spec.reject_threshold
 
     def is_rejected(self, predictions: Sequence[Prediction]) -> bool:
-        """Whether the answer, the first of the predictions, scores under `reject_threshold`."""
+        """Tell whether the answer, the first of the predictions, scores below `reject_threshold`."""
         return predictions[0].score < self.reject_threshold
 
     def close(self) -> None:
@@ -165,23 +164,16 @@ class Classifier:
         self.close()
 
 
-def variant_for(model: Path, engine: object) -> Variant | None:
-    """The variant that an engine asks of a bundle by its name: ``edgetpu`` takes that one."""
-    if isinstance(engine, str) and model.is_dir() and parse_engine(engine)[0] is EngineName.EDGETPU:
-        return Variant.EDGETPU
-    return None
-
-
 def _in_order(probabilities: NDArray[np.float32], answer: int, wanted: int) -> list[int]:
-    """The answer and the strongest others; equal scores stay in label order, the same on every machine."""
+    """Indices of the answer and the strongest others; equal scores stay in label order, the same on every machine."""
     if len(probabilities) <= _FEW_LABELS or wanted > _FEW_WANTED:
-        # For few labels, numpy's calls would take longer than what they do.
+        # For few labels, the overhead of numpy calls exceeds their work.
         order = sorted(range(len(probabilities)), key=probabilities.tolist().__getitem__, reverse=True)
         return order[:wanted] if order[0] == answer else [answer, *(each for each in order if each != answer)][:wanted]
-    # To sort a thousand labels for the best three would cost more than the rest of the loop around a model.
+    # Sorting a thousand labels for the best three would take longer than the rest of the loop around a model.
     left, order = probabilities.copy(), [answer]
     for _ in range(wanted - 1):
         left[order[-1]] = -np.inf
         order.append(int(left.argmax()))
-    # Twice the same, where all that is left is minus infinity.
+    # An index repeats if only minus infinity is left.
     return list(dict.fromkeys(order))

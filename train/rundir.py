@@ -20,30 +20,122 @@ Shares are 0..1, times in seconds, losses in nats; a figure that does not exist 
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import json
+import logging
 import math
 import shutil
-from collections.abc import Iterable
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.contract import MANIFEST_FILE, Manifest, TrainingSummary
-from edge_runtime.errors import OutputError
+from edge_runtime.errors import OutputError, UsageError
 from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.strict import to_mapping
 from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Split, count_per_split, fingerprint, write_split_csv
-from train.evaluation.evaluate import TrainingResult
 from train.evaluation.metrics import Scores, mean_ranking
-from train.fitting.fit import TENSORBOARD_FOLDER
-from train.fitting.training_state import best_epoch, write_history_csv
+from train.fitting.training_state import TENSORBOARD_FOLDER, best_epoch, write_history_csv
 from train.intake.images import LEFT_OUT_FILE, write_left_out_csv
-from train.recipe import RECIPE_FILE, Recipe, to_toml
-from train.report.page import REPORT_FILE, render_report
-from train.saving import Format, save_model
-from train.settings import WEIGHTS_IMAGENET, WEIGHTS_NONE
+from train.recipe import RECIPE_FILE, WEIGHTS_IMAGENET, WEIGHTS_NONE, Recipe, to_toml
 
+if TYPE_CHECKING:
+    from train.evaluation.evaluate import TrainingResult
+
+HISTORY_FILE = "history.csv"
+METRICS_FILE = "metrics.json"
+MODEL_FILE = "model.keras"
 _MAX_CONFUSION_CLASSES = 100
+
+
+class Format(str, enum.Enum):
+    """What a model is saved as besides ``model.keras``."""
+
+    H5 = "h5"
+    SAVED_MODEL = "saved_model"
+    WEIGHTS = "weights"
+
+
+_NAMES = {Format.H5: "model.h5", Format.SAVED_MODEL: "saved_model", Format.WEIGHTS: "model.weights.h5"}
+
+
+def parse_formats(text: str) -> tuple[Format, ...]:
+    """Read a list such as ``h5,weights``.
+
+    Raises:
+        UsageError: It names another format.
+    """
+    try:
+        return tuple(dict.fromkeys(Format(name.strip()) for name in text.split(",") if name.strip()))
+    except ValueError as error:
+        known = ", ".join(format_.value for format_ in Format)
+        raise UsageError(f"--also: expected a list of {known}, got {text!r}") from error
+
+
+def write_run(
+    out: Path, run: TrainingResult, model: Any, work_folder: Path, also: Iterable[Format], *, overwrite: bool
+) -> None:
+    """Write the run directory in one step.
+
+    Args:
+        out: Its path.
+        run: What it says.
+        model: The trained Keras model.
+        work_folder: Holds TensorBoard's logs to take along, if there are any.
+        also: Formats to save the model in besides ``.keras``.
+        overwrite: Whether an existing run directory is replaced.
+
+    Raises:
+        OutputError: It exists and must not be replaced, or cannot be written.
+    """
+    # Keras, which the page needs, may be imported only when a training runs.
+    from train.report.page import REPORT_FILE, render_report
+
+    try:
+        with atomic_directory(out, marker=MANIFEST_FILE, overwrite=overwrite) as folder:
+            save_model(folder, model, also)
+            (folder / MANIFEST_FILE).write_text(_manifest(run).to_json(), encoding="utf-8")
+            (folder / RECIPE_FILE).write_text(to_toml(run.recipe), encoding="utf-8")
+            write_split_csv(folder / SPLIT_FILE, run.data.samples)
+            if run.data.left_out:
+                write_left_out_csv(folder / LEFT_OUT_FILE, run.data.left_out)
+            write_history_csv(folder / HISTORY_FILE, run.fitted.history)
+            (folder / METRICS_FILE).write_text(json.dumps(metrics_mapping(run), indent=2) + "\n", encoding="utf-8")
+            (folder / REPORT_FILE).write_text(render_report(run), encoding="utf-8")
+            if (work_folder / TENSORBOARD_FOLDER).is_dir():
+                shutil.copytree(work_folder / TENSORBOARD_FOLDER, folder / TENSORBOARD_FOLDER)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror})") from error
+
+
+def _manifest(run: TrainingResult) -> Manifest:
+    scores, best = run.evaluation.scores, run.fitted.best
+    training = TrainingSummary(
+        recipe=run.recipe.name,
+        weights=_weights_name(run.recipe),
+        backend=run.backend,
+        seed=run.recipe.seed,
+        data_name=run.data.name,
+        data_sha256=fingerprint(run.data.samples),
+        images_per_split=count_per_split(run.data.samples),
+        metrics={
+            "train_accuracy": scores[Split.TRAIN].accuracy,
+            "validation_accuracy": scores[Split.VALIDATION].accuracy,
+            "test_accuracy": scores[Split.TEST].accuracy,
+            "best_epoch": float(best.epoch),
+            "validation_loss": best.val_loss,
+        },
+    )
+    return Manifest(run.model_name, run.data.labels, run.recipe.input.spec(), run.evaluation.output, training)
+
+
+def _weights_name(recipe: Recipe) -> str:
+    weights = recipe.weights
+    return weights if weights in (WEIGHTS_NONE, WEIGHTS_IMAGENET) else Path(weights).name
 
 
 def metrics_mapping(run: TrainingResult) -> dict[str, Any]:
@@ -114,64 +206,34 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-HISTORY_FILE = "history.csv"
-METRICS_FILE = "metrics.json"
+def save_model(folder: Path, model: Any, also: Iterable[Format]) -> None:
+    """Save as ``model.keras`` and in other formats.
 
-
-def write_run(
-    out: Path, run: TrainingResult, model: Any, work_folder: Path, also: Iterable[Format], *, overwrite: bool
-) -> None:
-    """Write the run directory in one step.
-
-    Args:
-        out: Its path.
-        run: What it says.
-        model: The trained Keras model.
-        work_folder: Holds TensorBoard's logs to take along, if there are any.
-        also: Formats to save the model in besides ``.keras``.
-        overwrite: Whether an existing run directory is replaced.
-
-    Raises:
-        OutputError: It exists and must not be replaced, or cannot be written.
+    ``saved_model`` is what TensorFlow Serving loads: its signature ``serving_default`` takes ``image``, float32
+    [n, H, W, 3] RGB 0..255.
     """
+    model.save(folder / MODEL_FILE)
+    for format_ in also:
+        path = folder / _NAMES[format_]
+        if format_ is Format.WEIGHTS:
+            model.save_weights(path)
+        elif format_ is Format.H5:
+            with _quiet():
+                model.save(path)
+        else:
+            with _quiet():
+                model.export(path, format="tf_saved_model", verbose=False)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Keras' and TensorFlow's remarks on old formats off the screen, and standard output for results."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        with atomic_directory(out, marker=MANIFEST_FILE, overwrite=overwrite) as folder:
-            save_model(folder, model, also)
-            (folder / MANIFEST_FILE).write_text(_manifest(run).to_json(), encoding="utf-8")
-            (folder / RECIPE_FILE).write_text(to_toml(run.recipe), encoding="utf-8")
-            write_split_csv(folder / SPLIT_FILE, run.data.samples)
-            if run.data.left_out:
-                write_left_out_csv(folder / LEFT_OUT_FILE, run.data.left_out)
-            write_history_csv(folder / HISTORY_FILE, run.fitted.history)
-            (folder / METRICS_FILE).write_text(json.dumps(metrics_mapping(run), indent=2) + "\n", encoding="utf-8")
-            (folder / REPORT_FILE).write_text(render_report(run), encoding="utf-8")
-            if (work_folder / TENSORBOARD_FOLDER).is_dir():
-                shutil.copytree(work_folder / TENSORBOARD_FOLDER, folder / TENSORBOARD_FOLDER)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror})") from error
-
-
-def _manifest(run: TrainingResult) -> Manifest:
-    scores, best = run.evaluation.scores, run.fitted.best
-    training = TrainingSummary(
-        recipe=run.recipe.name,
-        weights=_weights_name(run.recipe),
-        backend=run.backend,
-        seed=run.recipe.seed,
-        data_name=run.data.name,
-        data_sha256=fingerprint(run.data.samples),
-        images_per_split=count_per_split(run.data.samples),
-        metrics={
-            "train_accuracy": scores[Split.TRAIN].accuracy,
-            "validation_accuracy": scores[Split.VALIDATION].accuracy,
-            "test_accuracy": scores[Split.TEST].accuracy,
-            "best_epoch": float(best.epoch),
-            "validation_loss": best.val_loss,
-        },
-    )
-    return Manifest(run.model_name, run.data.labels, run.recipe.input.spec(), run.evaluation.output, training)
-
-
-def _weights_name(recipe: Recipe) -> str:
-    weights = recipe.weights
-    return weights if weights in (WEIGHTS_NONE, WEIGHTS_IMAGENET) else Path(weights).name
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

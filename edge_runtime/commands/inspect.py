@@ -133,7 +133,7 @@ def _read(model: ModelFile) -> tuple[str, ...]:
     """What is known about a model without a manifest, and from where."""
     if model.manifest:
         return ()
-    said, inside, found = model.foreign, model.metadata, []
+    said, inside, found = model.options, model.metadata, []
     if model.labels:
         where = "--labels" if said.labels else f"{inside.labels_file} inside the file"
         found.append(f"{len(model.labels)} labels from {where}: {_shown(model.labels)}")

@@ -28,7 +28,7 @@ from edge_runtime.contract import (
 from edge_runtime.engines.base import Engine
 from edge_runtime.errors import EngineError
 from edge_runtime.labels import to_text
-from edge_runtime.model.bundle import Foreign, ModelFile
+from edge_runtime.model.bundle import ModelFile, ModelOptions
 from edge_runtime.model.embedded import CHECKSUM_FILE
 from edge_runtime.preprocess import ImageU8
 from edge_runtime.results import StateChange
@@ -119,7 +119,7 @@ def fake_classifier(labels: Sequence[str] = ("dark", "light"), engine: FakeEngin
     engine = engine or FakeEngine(len(labels))
     size = engine.input.shape[1]
     manifest = Manifest("fake", tuple(labels), InputSpec(size, size), OutputSpec(Head.SOFTMAX, 0.0), training=None)
-    return Classifier(ModelFile(Path("fake.tflite"), manifest, None, Foreign()), engine=engine)
+    return Classifier(ModelFile(Path("fake.tflite"), manifest, None, ModelOptions()), engine=engine)
 
 
 def tiny_manifest(size: int = 8) -> Manifest:

@@ -17,7 +17,7 @@ from convert.tflite_model import read_model
 from edge_runtime.cli_support import run_cli
 from edge_runtime.contract import Variant
 from edge_runtime.model.bundle import read_bundle_manifest
-from edge_runtime.model.embedded import read_embedded
+from edge_runtime.model.embedded import embedded_manifest
 
 # It does what the compiler does to a file: one custom operator in place of all that it maps, and no metadata.
 COMPILER = """#!{python}
@@ -83,7 +83,7 @@ def test_a_compiled_file_is_in_the_bundle_with_metadata_and_the_figures_of_its_t
     assert (int8.variant, compiled.variant) == (Variant.INT8, Variant.EDGETPU)
     file = bundle / "colors-edgetpu.tflite"
     assert is_compiled(read_operators(read_model(file)))
-    embedded = read_embedded(file)
+    embedded = embedded_manifest(file)
     assert embedded is not None
     assert embedded.labels == ("blue", "red")
     assert compiled.minimum_runtime == "tflite with edgetpu-custom-op, 1.5.0"

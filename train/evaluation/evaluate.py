@@ -33,10 +33,9 @@ from train.evaluation.metrics import Ranking, Scores, rank, score
 from train.fitting.fit import Fitted
 from train.fitting.phases import predict
 from train.hardware import Hardware
-from train.intake.images import TrainingImages
+from train.intake.images import TrainingData
 from train.network.models import OUTPUT_LAYER
-from train.recipe import Recipe
-from train.settings import HeadSettings, ThresholdRule
+from train.recipe import HeadSettings, Recipe, ThresholdRule
 
 _CHECKED_IMAGES = 8
 _FEATURE_BATCH = 256
@@ -73,7 +72,7 @@ class Evaluation:
 
 def evaluate(
     model: Any,
-    data: TrainingImages,
+    data: TrainingData,
     recipe: Recipe,
     *,
     head: Any = None,
@@ -127,7 +126,7 @@ def evaluate(
     )
 
 
-def _logits(model: Any, data: TrainingImages) -> NDArray[np.float32]:
+def _logits(model: Any, data: TrainingData) -> NDArray[np.float32]:
     """What the last layer computes before softmax or sigmoid, float32 [images, outputs]."""
     return predict(_logits_model(model), data.images_nhwc_rgb_u8, data.image_rows, "evaluating")
 
@@ -175,7 +174,7 @@ def _outputs(logits: NDArray[np.float32], temperature: float) -> NDArray[np.floa
     return probabilities[:, 1:] if logits.shape[1] == 1 else probabilities
 
 
-def _fold(model: Any, temperature: float, data: TrainingImages) -> None:
+def _fold(model: Any, temperature: float, data: TrainingData) -> None:
     """Divide the last layer by the temperature, and see on a few images that it does what the formula says."""
     images = data.images(np.arange(min(_CHECKED_IMAGES, len(data.samples)))).astype(np.float32)
     logits = keras.ops.convert_to_numpy(_logits_model(model)(images, training=False))
@@ -191,7 +190,7 @@ def _decision_threshold(head: HeadSettings, probabilities: NDArray[np.float32], 
     return best_f1_threshold(probabilities[:, 1], targets == 1)
 
 
-def _score(split: Split, answers: NDArray[np.int64], data: TrainingImages) -> Scores:
+def _score(split: Split, answers: NDArray[np.int64], data: TrainingData) -> Scores:
     rows = data.rows(split)
     return score(answers[rows], data.targets[rows], data.labels)
 
@@ -224,7 +223,7 @@ class TrainingResult:
     recipe: Recipe
     backend: str
     hardware: Hardware
-    data: TrainingImages
+    data: TrainingData
     fitted: Fitted
     evaluation: Evaluation
     seconds: float

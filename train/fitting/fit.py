@@ -18,12 +18,10 @@ from edge_runtime.errors import EdgeKitError
 from train.distribution import current_shard
 from train.fitting.callbacks import EpochLines, Recorder, StateSaver
 from train.fitting.phases import HEAD, Phase, Task, compile_model, phases_of, prepare_task
-from train.fitting.training_state import Epoch, Identity, TrainingState
-from train.intake.images import TrainingImages
+from train.fitting.training_state import TENSORBOARD_FOLDER, Epoch, Identity, TrainingState
+from train.intake.images import TrainingData
 from train.network.models import Network
 from train.recipe import Recipe
-
-TENSORBOARD_FOLDER = "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Fitted:
 
 def fit(
     network: Network,
-    data: TrainingImages,
+    data: TrainingData,
     recipe: Recipe,
     identity: Identity,
     work_folder: Path,

@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import Head
 from edge_runtime.workstation.datasets.samples import Split
-from train.backend import jit_compile
 from train.distribution import current_shard, gathered
 from train.fitting.callbacks import PredictProgress
 from train.fitting.pipeline import PADDING_TARGET, Batches
-from train.intake.images import TrainingImages
+from train.hardware import jit_compile
+from train.intake.images import TrainingData
 from train.network.augmentation import augmented, augmented_view
 from train.network.models import Network, unfreeze
-from train.recipe import Recipe
-from train.settings import ClassWeights, HeadSettings, LossSettings, OptimizerName, OptimizerSettings, Schedule
+from train.recipe import ClassWeights, HeadSettings, LossSettings, OptimizerName, OptimizerSettings, Recipe, Schedule
 
 _BATCH_SIZE = 32
 
@@ -171,7 +170,7 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
     return head, Phase(FINETUNE, recipe.finetune.epochs, optimizer)
 
 
-def prepare_task(phase: Phase, network: Network, data: TrainingImages, recipe: Recipe, first_epoch: int) -> Task:
+def prepare_task(phase: Phase, network: Network, data: TrainingData, recipe: Recipe, first_epoch: int) -> Task:
     """Make ready what a phase fits, from epoch ``first_epoch`` on, counted from 0 within the phase."""
     if phase.name == HEAD:
         return _on_features(network, data, recipe, first_epoch)
@@ -187,7 +186,7 @@ def prepare_task(phase: Phase, network: Network, data: TrainingImages, recipe: R
     )
 
 
-def _on_features(network: Network, data: TrainingImages, recipe: Recipe, first_epoch: int) -> Task:
+def _on_features(network: Network, data: TrainingData, recipe: Recipe, first_epoch: int) -> Task:
     """Push every image, and the augmented views of the training images, through the frozen backbone once."""
     views = recipe.backbone.views if recipe.backbone else 1
     everything = np.arange(len(data.samples))
@@ -208,7 +207,7 @@ def _on_features(network: Network, data: TrainingImages, recipe: Recipe, first_e
 
 
 def _features(
-    network: Network, data: TrainingImages, recipe: Recipe, view: int, rows: NDArray[np.intp]
+    network: Network, data: TrainingData, recipe: Recipe, view: int, rows: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     model = augmented_view(network.backbone, recipe.augment, recipe.seed, view)
     return predict(model, data.images_nhwc_rgb_u8, data.image_rows[rows], "features")
@@ -217,7 +216,7 @@ def _features(
 def _train_batches(
     inputs: NDArray[Any],
     targets: NDArray[np.int64],
-    data: TrainingImages,
+    data: TrainingData,
     recipe: Recipe,
     first_epoch: int,
     rows: NDArray[np.intp] | None = None,
@@ -238,7 +237,7 @@ def _train_batches(
 def _validation_batches(
     inputs: NDArray[Any],
     targets: NDArray[np.int64],
-    data: TrainingImages,
+    data: TrainingData,
     recipe: Recipe,
     rows: NDArray[np.intp] | None = None,
 ) -> Batches:

@@ -53,6 +53,7 @@ def write_history_csv(path: Path, history: Sequence[Epoch]) -> None:
 
 
 STATE_FILE = "state.npz"
+TENSORBOARD_FOLDER = "tensorboard"
 _LOCK_FILE = "lock"
 _META = "meta"
 

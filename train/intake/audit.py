@@ -12,9 +12,8 @@ from pathlib import Path
 from edge_runtime.platform.board import core_count
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
 from train.intake.facts import NOT_AN_IMAGE, TRUNCATED, Facts, examine, has_wrong_suffix
-from train.intake.findings import Finding, Kind, Severity
+from train.intake.findings import Finding, Kind, LeftOut, Severity
 from train.intake.near_duplicates import TooManyAlikeError, group_pairs, near_pairs
-from train.intake.split import LeftOut
 
 _HELD_OUT = {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
 # A hundred frames of one scene are almost the same image in every class. Where likeness is the rule rather than a
@@ -132,8 +131,6 @@ def _too_many(count: int, total: int, kind: Kind) -> Finding:
     return Finding(Kind.ALIKE, message, (), Severity.WARNING)
 
 
-__all__ = ["Audit", "Finding", "Kind", "Severity", "audit"]
-
 _TINY_PX = 32
 _HUGE_PIXELS = 20_000_000
 _MAX_RATIO = 3.0
@@ -198,7 +195,7 @@ def audit(
 
 def _unusable(items: Sequence[LeftOut]) -> list[Finding]:
     """One finding for each reason."""
-    kinds = {TRUNCATED: Kind.TRUNCATED, NOT_AN_IMAGE: Kind.NOT_A_IMAGE, _IGNORED_NAME: Kind.NOT_A_IMAGE}
+    kinds = {TRUNCATED: Kind.TRUNCATED, NOT_AN_IMAGE: Kind.NOT_AN_IMAGE, _IGNORED_NAME: Kind.NOT_AN_IMAGE}
     by_reason: dict[str, list[Sample]] = defaultdict(list)
     for item in items:
         by_reason[item.reason].append(item.sample)

@@ -22,7 +22,7 @@ class Kind(str, enum.Enum):
     LEAKAGE = "leakage"
     UNREADABLE = "unreadable"
     TRUNCATED = "truncated"
-    NOT_A_IMAGE = "not-a-picture"
+    NOT_AN_IMAGE = "not-a-picture"
     ALIKE = "alike"
     UNBALANCED = "unbalanced"
     FEW = "few"
@@ -60,12 +60,20 @@ class Finding:
     severity: Severity
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is not used, and the reason."""
+
+    sample: Sample
+    reason: str
+
+
 _TITLES = {
     Kind.TWO_CLASSES: "One image in two classes",
     Kind.LEAKAGE: "One image in two parts of the set",
     Kind.UNREADABLE: "Unreadable files",
     Kind.TRUNCATED: "Truncated files",
-    Kind.NOT_A_IMAGE: "Files that are no images",
+    Kind.NOT_AN_IMAGE: "Files that are no images",
     Kind.ALIKE: "Images too much alike",
     Kind.UNBALANCED: "Unbalanced classes",
     Kind.FEW: "Few images",
@@ -80,7 +88,7 @@ _ADVICE = {
     Kind.LEAKAGE: "A test image that was trained on measures nothing: it stays in the part held out furthest.",
     Kind.UNREADABLE: "Left out: replace or delete them.",
     Kind.TRUNCATED: "Left out: fetch them again, or delete them.",
-    Kind.NOT_A_IMAGE: "Left out: they do no harm.",
+    Kind.NOT_AN_IMAGE: "Left out: they do no harm.",
     Kind.ALIKE: "Kept: if they come from one camera or video, part the set by recording yourself.",
     Kind.UNBALANCED: "Kept: add images to the small classes, and do not judge by accuracy alone.",
     Kind.FEW: "Kept: a figure measured on so few images has a wide interval.",

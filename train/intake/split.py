@@ -9,23 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from edge_runtime.errors import DatasetError
 from edge_runtime.workstation.datasets.samples import Sample, Split
-from train.settings import SplitSettings
+from train.recipe import SplitSettings
 
 _TEST_SHARE_OF_VALIDATION = 0.2
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A file that is not used, and why."""
-
-    sample: Sample
-    reason: str
 
 
 def assign_splits(

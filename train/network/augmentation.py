@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from train.settings import AugmentSettings
+from train.recipe import AugmentSettings
 
 _PIXEL_RANGE = (0, 255)
 

@@ -19,8 +19,7 @@ from edge_runtime.contract import Head
 from edge_runtime.errors import IntegrityError, UsageError
 from train.hardware import FLOAT32
 from train.network.weights import not_these_weights
-from train.recipe import Recipe
-from train.settings import (
+from train.recipe import (
     WEIGHTS_IMAGENET,
     WEIGHTS_NONE,
     BackboneName,
@@ -28,6 +27,7 @@ from train.settings import (
     CnnSettings,
     HeadSettings,
     Pool,
+    Recipe,
 )
 
 _SCALE_LAYER = "scale"

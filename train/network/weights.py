@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import IntegrityError, UsageError
-from train.recipe import Recipe
-from train.settings import WEIGHTS_IMAGENET, WEIGHTS_NONE, BackboneName
+from train.recipe import WEIGHTS_IMAGENET, WEIGHTS_NONE, BackboneName, Recipe
 
 _MAX_BYTES = 256 << 20
 # Input channels of the last convolution, the only one whose width is the same function of alpha in every release:

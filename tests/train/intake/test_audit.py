@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
-from train.intake.audit import Audit, Finding, Kind, Severity, audit, drop_conflicts
+from train.intake.audit import Audit, audit, drop_conflicts
 from train.intake.facts import NOT_AN_IMAGE, TRUNCATED, Facts
-from train.intake.split import LeftOut
+from train.intake.findings import Finding, Kind, LeftOut, Severity
 
 
 def facts_of(sha256: str, **changes: object) -> Facts:
@@ -175,7 +175,7 @@ def test_unusable_files_are_left_out_by_kind_and_reason():
         "cannot be decoded",
         "cannot be read (No such file or directory)",
     ]
-    assert [finding.samples[0].label for finding in result.findings if finding.kind is Kind.NOT_A_IMAGE] == ["", "a"]
+    assert [finding.samples[0].label for finding in result.findings if finding.kind is Kind.NOT_AN_IMAGE] == ["", "a"]
     assert {finding.severity for finding in result.findings} == {Severity.ERROR}
 
 

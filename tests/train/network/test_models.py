@@ -12,13 +12,12 @@ import pytest
 from edge_runtime.errors import IntegrityError, UsageError
 from edge_runtime.workstation.datasets.folder import read_folder
 from edge_runtime.workstation.statistics import wilson_interval
-from train.backend import load_keras
-from train.cli_run import resolve_recipe
+from train.commands import resolve_recipe
 from train.evaluation.metrics import score
+from train.hardware import load_keras
 from train.intake.images import load_images
 from train.network.weights import check_weights, with_checked_weights
-from train.recipe import Recipe, load_recipe, override
-from train.settings import BackboneName, ClassWeights, LossSettings
+from train.recipe import BackboneName, ClassWeights, LossSettings, Recipe, load_recipe, override
 
 
 @pytest.fixture(autouse=True)
