@@ -58,7 +58,7 @@ def images(report: Report) -> list[Fact]:
     part = "all of it (it has no parts)" if data.part == "all" else f"its {data.part} part"
     facts = [
         ("source", f"{one_line(data.source)}, {part}"),
-        ("pictures", f"{data.images:,}: {', '.join(shown[:MOST_LABELS])}{more}"),
+        ("images", f"{data.images:,}: {', '.join(shown[:MOST_LABELS])}{more}"),
         ("fingerprint", data.sha256),
     ]
     if data.ignored_files:

@@ -249,7 +249,7 @@ def per_label_table(report: Report) -> Table | None:
     more = f" {counted(hidden, 'more label')} in report.json." if hidden else ""
     note = f"Recall: of the images with the label, the share that is answered with it. {order}{more}"
     names = ("Keras" if name == reference else name for name in recalls)
-    return Table(("label", "pictures", *names), tuple(rows), note)
+    return Table(("label", "images", *names), tuple(rows), note)
 
 
 def moved_table(report: Report) -> Table | None:
@@ -268,7 +268,7 @@ def moved_table(report: Report) -> Table | None:
     hidden = flipped - sum(item.count for _, item in moved[:MOST_MOVED])
     more = f" {counted(hidden, 'more changed answer')} of rarer kinds." if hidden > 0 else ""
     note = f"Images to which a model gives another answer than Keras.{more}"
-    header = ("model", "true label", "Keras answers", "it answers", "pictures")
+    header = ("model", "true label", "Keras answers", "it answers", "images")
     return Table(header, tuple(rows), note, text_columns=(0, 1, 2, 3)) if rows else None
 
 
@@ -341,7 +341,7 @@ def throughput_table(report: Report) -> Table | None:
         for offline in [figures.offline]
         if offline is not None
     ]
-    header = ("model", "images a second", "workers", "CPU ms an image", "pictures")
+    header = ("model", "images a second", "workers", "CPU ms an image", "images")
     note = "All image files at once, as edge-run classify does a folder: decode, prepare, invoke and the rest."
     return Table(header, tuple(rows), note) if rows else None
 
@@ -379,7 +379,7 @@ def stages_table(report: Report) -> Table | None:
             parts = (stages.decode_ms, stages.preprocess_ms, stages.invoke_ms, stages.postprocess_ms)
             cells = [Cell(significant(part)) for part in (*parts, sum(parts))]
             rows.append(row_of(report, subject, [*cells, Cell(str(stages.images))]))
-    header = ("model", "decode, ms", "preprocess, ms", "invoke, ms", "postprocess, ms", "sum, ms", "pictures")
+    header = ("model", "decode, ms", "preprocess, ms", "invoke, ms", "postprocess, ms", "sum, ms", "images")
     note = "Medians of each stage, of one image file after another."
     return Table(header, tuple(rows), note) if rows else None
 

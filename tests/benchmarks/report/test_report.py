@@ -24,9 +24,9 @@ from benchmarks.report.tables import (
     threads_table,
     throughput_table,
 )
-from benchmarks.report.testing import Sample, sample_answers, sample_latencies, sample_report
 from edge_runtime.errors import DataError, ManifestError
 from edge_runtime.workstation.reporting.wording import escape_markdown, joined, p_value, signed, significant
+from support.reports import Sample, sample_answers, sample_latencies, sample_report
 
 FUNCTION = Sample("keras-function", 4.0)
 INT8 = Sample("int8", 0.5, lost=2, gained=1)
@@ -112,7 +112,7 @@ def test_labels_that_lost_most_come_first_and_the_rest_is_counted() -> None:
     assert {row.cells[0].text for row in table.rows[:2]} == {"label00", "label01"}
     assert len(table.rows) == MOST_LABELS
     assert "10 more labels" in table.note
-    assert table.header == ("label", "pictures", "Keras", "int8")
+    assert table.header == ("label", "images", "Keras", "int8")
 
 
 def test_without_keras_the_lowest_recall_comes_first() -> None:

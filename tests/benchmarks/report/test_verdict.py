@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.records import Report, Verdict
-from benchmarks.report.testing import SAMPLES, Sample, sample_report
 from benchmarks.report.verdict import verdict
+from support.reports import SAMPLES, Sample, sample_report
 
 KERAS = Sample("keras-function", 4.0)
 
