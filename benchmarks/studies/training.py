@@ -8,8 +8,8 @@ first reaches that of the other, or for 15 epochs. DATA holds ``train`` and ``va
 all images of ``validation``.
 
 The notebook way is transfer learning as in TensorFlow's tutorial: ``image_dataset_from_directory``, a frozen
-MobileNetV2 inside the model, every epoch through all of it: https://www.tensorflow.org/tutorials/images/transfer_learning. It is a
-process of its own, which prints a JSON line after each epoch: seconds since its start, and validation accuracy.
+MobileNetV2 inside the model, every epoch through all of it: https://www.tensorflow.org/tutorials/images/transfer_learning. It
+is a process of its own, which prints a JSON line after each epoch: seconds since its start, and validation accuracy.
 """
 
 from __future__ import annotations
@@ -54,17 +54,8 @@ def time_edge_train(data: str, weights: str) -> Timing:
 
 def time_notebook(data: str, weights: str, alpha: str, learning_rate: float, target: float) -> list[Timing]:
     """Run the notebook way once, epoch by epoch, until it reaches ``target`` or ends."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.studies.training",
-        _NOTEBOOK,
-        data,
-        weights,
-        alpha,
-        str(_NOTEBOOK_EPOCHS),
-        str(learning_rate),
-    ]
+    command = [sys.executable, "-m", "benchmarks.studies.training", _NOTEBOOK, data, weights, alpha]
+    command += [str(_NOTEBOOK_EPOCHS), str(learning_rate)]
     timings: list[Timing] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         for line in process.stdout or ():
