@@ -92,7 +92,7 @@ def refused(monkeypatch, capsys, arguments):
         ("lambda.keras", [], 4, "Lambda layer"),
         ("two.keras", [], 4, "2 inputs"),
         ("detector.keras", [], 4, "2 outputs"),
-        ("open.keras", [], 2, "say --image-size"),
+        ("open.keras", [], 2, "add --image-size"),
         ("good.keras", ["--image-size", "32"], 2, "--image-size 32"),
         ("good.keras", ["--labels", "{models}/three.txt"], 4, "expects 2 labels, one per output, got 3"),
         ("good.keras", ["--labels", "{models}/missing.txt"], 2, "--labels"),

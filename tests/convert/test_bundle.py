@@ -95,7 +95,7 @@ def test_nothing_is_written_when_every_export_failed(record, write):
         (lambda record: with_failed(record, *Variant), "onnx-int8: lost more than allowed", False),
         (
             lambda record: replace(record, left_out=(LeftOut("edgetpu", "no share"),)),
-            "edgetpu: could not be made or run",
+            "edgetpu: could not be built or run",
             True,
         ),
     ],

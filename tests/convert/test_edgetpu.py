@@ -108,9 +108,9 @@ def test_too_few_operators_on_the_edge_tpu_leave_the_file_out(run_program, small
     bundle = tmp_path / "bundle"
     done = run(run_program, small_run, bundle)
     assert done.returncode == 8
-    assert "error: edgetpu: could not be made or run; not in the bundle" in done.stderr
+    assert "error: edgetpu: could not be built or run; not in the bundle" in done.stderr
     assert "edgetpu was left out" in done.stdout
-    assert "would run on the Edge TPU, at least 90% are wanted" in " ".join(done.stdout.split())
+    assert "would run on the Edge TPU, at least 90% are required" in " ".join(done.stdout.split())
     assert "HARD_SWISH (Operation not supported)" in " ".join(done.stdout.split())
     # What the sentence names is the user's, not a file of the work folder that is gone.
     assert "for-edgetpu.tflite" not in done.stdout

@@ -205,9 +205,9 @@ def test_pixels_are_prepared_alike_in_numpy_and_as_a_graph(input_range, color):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("logits.keras", {}, r"expected probabilities, .* got .*say --output logits"),
+        ("logits.keras", {}, r"expected probabilities, .* got .*add --output logits"),
         ("detector.keras", {}, r"expected a classifier, .* got \[None, 12, 12, 3\], which is that of a detector"),
-        ("random", {}, "changes a variable of its own whenever it answers.*without its augmentation"),
+        ("random", {}, "changes a variable at every call.*without its augmentation"),
         ("erfinv.keras", {"output": ModelOutput.LOGITS}, r"no builtin for Erfinv, .*Flex.*replace that layer"),
     ],
 )

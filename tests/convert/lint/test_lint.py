@@ -137,7 +137,7 @@ def test_what_follows_an_unmapped_operator_stays_on_the_cpu():
     operators = chain("RELU6", "ADD", "HARD_SWISH", "ADD", "ELU", "RELU6")
     assert places(operators) == "EEcccc"
     after = forecast(operators)[3]
-    assert (after.after, after.remedy) == (2, "mend operator 2")
+    assert (after.after, after.remedy) == (2, "fix operator 2")
     own = forecast(operators)[4]
     assert own.after is None
     assert "no such operator" in own.why
