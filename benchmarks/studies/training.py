@@ -8,8 +8,8 @@ first reaches that of the other, or for 15 epochs. DATA holds ``train`` and ``va
 all images of ``validation``.
 
 The notebook way is transfer learning as in TensorFlow's tutorial: ``image_dataset_from_directory``, a frozen
-MobileNetV2 inside the model, every epoch through all of it: https://www.tensorflow.org/tutorials/images/transfer_learning. It
-is a process of its own, which prints a JSON line after each epoch: seconds since its start, and validation accuracy.
+MobileNetV2 inside the model, every epoch through all of it, see https://www.tensorflow.org/tutorials/images/transfer_learning.
+It is a process of its own, which prints a JSON line after each epoch: seconds since its start, and validation accuracy.
 """
 
 from __future__ import annotations
