@@ -24,7 +24,7 @@ import numpy as np
 from edge_runtime.classifier import Classifier
 from edge_runtime.cli_support import read_labels_file
 from edge_runtime.contract import Crop
-from edge_runtime.model.bundle import Foreign, find_model
+from edge_runtime.model.bundle import ModelOptions, find_model
 from edge_runtime.pipeline.camera import classify_frames
 from edge_runtime.pipeline.decide import Decider, DecisionRule, parse_smoothing
 from edge_runtime.pipeline.health import Health
@@ -53,7 +53,7 @@ def main() -> None:
 @click.option("--frames", default=20)
 def overhead(model: Path, video: str, labels: Path | None, crop: str | None, rounds: int, frames: int) -> None:
     """Compare the loop with its bare stages."""
-    foreign = Foreign(read_labels_file(labels) if labels else None, Crop(crop) if crop else None)
+    foreign = ModelOptions(read_labels_file(labels) if labels else None, Crop(crop) if crop else None)
     classifier = Classifier(find_model(model, None, foreign))
     images = _decoded(video, frames)
     _bare(classifier, images)

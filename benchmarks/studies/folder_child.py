@@ -25,7 +25,7 @@ from benchmarks.studies.plain_loop import open_model
 from edge_runtime.classifier import Classifier
 from edge_runtime.cli_support import read_labels_file
 from edge_runtime.contract import Crop
-from edge_runtime.model.bundle import Foreign, ModelFile, find_model
+from edge_runtime.model.bundle import ModelFile, ModelOptions, find_model
 from edge_runtime.pipeline.folder import classify_files
 from edge_runtime.platform.board import core_count
 from edge_runtime.preprocess import load_image
@@ -84,7 +84,7 @@ def main(side: str, model: str, list_file: str, labels: str | None = None) -> No
     """Serve one side."""
     cv2.setNumThreads(1)
     paths = [Path(line) for line in Path(list_file).read_text(encoding="utf-8").splitlines()]
-    foreign = Foreign(labels=read_labels_file(Path(labels)), crop=Crop.CENTER) if labels else None
+    foreign = ModelOptions(labels=read_labels_file(Path(labels)), crop=Crop.CENTER) if labels else None
     measure = {"limit": limit, "busy": busy, "pipeline": pipeline, "plain": plain, "same": same}[side](
         paths, find_model(Path(model), None, foreign)
     )

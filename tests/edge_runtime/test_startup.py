@@ -74,6 +74,13 @@ def test_help_answers(program, run_program):
             assert "--help" in sub.stdout
 
 
+def test_every_public_name_is_there_and_is_loaded_late():
+    for name in edge_runtime.__all__:
+        assert getattr(edge_runtime, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        edge_runtime.nothing  # noqa: B018
+
+
 def test_the_contract_costs_no_numpy():
     assert not modules_after("import edge_runtime, edge_runtime.contract, edge_runtime.errors") & set(HEAVY)
 

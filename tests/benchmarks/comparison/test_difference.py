@@ -13,9 +13,9 @@ from benchmarks.comparison.difference import compare_reports
 from benchmarks.comparison.record import Comparison, Difference, Limits, Outcome
 from benchmarks.comparison.render import conclusion, notices, render_markdown, render_text
 from benchmarks.records import Offline, Report
-from benchmarks.report.testing import Sample, sample_answers, sample_report
 from benchmarks.statistics import Interval
 from edge_runtime.errors import ComparisonError, UsageError
+from support.reports import Sample, sample_answers, sample_report
 
 SAMPLES = (
     Sample("keras-function", 4.2, 2_600_000, memory_bytes=880_000_000),

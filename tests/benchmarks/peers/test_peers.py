@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.peers import tools
 from benchmarks.peers.comparison import summarize
-from benchmarks.peers.markdown import is_right_refusal, plain, render
-from benchmarks.peers.measuring import DAMAGED, Round, Seen, ask_child, draw_awkward, run_process
+from benchmarks.peers.measuring import DAMAGED, Round, Seen, draw_awkward
 from benchmarks.peers.plan import NotMeasured, Peer, Places, plan_peers
-from benchmarks.peers.records import PeersReport
-from benchmarks.peers.scripts import loop
+from benchmarks.peers.processes import ask_child, run_process
+from benchmarks.peers.report import PeersReport, is_right_refusal, plain, render
 from edge_runtime import Classifier
 from edge_runtime.errors import EngineError, ImageError
 from edge_runtime.model.bundle import read_bundle_manifest
@@ -60,13 +60,13 @@ def make_environment(root: Path, name: str, script: str) -> None:
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
 def test_the_first_of_the_largest_scores_wins(scores):
     labels = [str(index) for index in range(len(scores))]
-    assert scores[int(loop.label_of(scores, labels, 0.5))] == max(scores)
-    assert loop.label_of([0.4, 0.4], ["a", "b"], 0.5) == "a"
+    assert scores[int(tools.label_of(scores, labels, 0.5))] == max(scores)
+    assert tools.label_of([0.4, 0.4], ["a", "b"], 0.5) == "a"
 
 
 def test_one_score_is_decided_by_the_threshold_and_a_label_is_taken_as_it_is():
-    assert [loop.label_of([score], ["no", "yes"], 0.7) for score in (0.69, 0.7)] == ["no", "yes"]
-    assert loop.label_of("maybe", ["no", "yes"], 0.7) == "maybe"
+    assert [tools.label_of([score], ["no", "yes"], 0.7) for score in (0.69, 0.7)] == ["no", "yes"]
+    assert tools.label_of("maybe", ["no", "yes"], 0.7) == "maybe"
 
 
 def test_a_image_that_fails_is_told_and_the_others_are_timed():
@@ -75,7 +75,7 @@ def test_a_image_that_fails_is_told_and_the_others_are_timed():
             raise OSError("cannot\nread")
         return [0.1, 0.9], 5
 
-    seen = loop.time_images(classify, {"pictures": ["a", "bad", "c"], "labels": ["x", "y"], "threshold": 0.5})
+    seen = tools.time_images(classify, {"images": ["a", "bad", "c"], "labels": ["x", "y"], "threshold": 0.5})
     assert seen["answers"] == ["y", None, "y"]
     assert seen["inference_ns"] == [5, None, 5]
     assert [value is None for value in seen["total_ns"]] == [False, True, False]
@@ -99,16 +99,17 @@ def test_a_tool_that_stops_for_good_is_opened_again():
 
         return "fake", classify, {}
 
-    outcomes = loop.try_awkward(opener, {"pictures": ["good"], "awkward": ["grey", "cut", "fine"]})
+    outcomes = tools.try_awkward(opener, {"images": ["good"], "awkward": ["grey", "cut", "fine"]})
     assert "answers no other image" in outcomes[0]
     assert outcomes[1:] == ["refused: OSError: cut off", "answered"]
     assert len(opened) == 2
     assert [is_right_refusal(outcome) for outcome in outcomes] == [False, True, False]
 
 
-def test_a_tool_that_is_not_there_is_a_result():
-    request = {"peer": "peer_of_nobody", "awkward": [], "pictures": ["a"]}
-    assert loop.run(request)["error"].startswith("ModuleNotFoundError")
+def test_a_tool_that_is_not_there_is_a_result(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    request = {"peer": "mediapipe", "awkward": [], "images": ["a"], "model": "m"}
+    assert tools.run(request)["error"].startswith("ModuleNotFoundError")
 
 
 def test_our_own_program_takes_the_awkward_files_and_refuses_the_damaged(tmp_path, tiny_bundle):
@@ -188,8 +189,8 @@ def test_the_plan_lists_what_is_not_there(tiny_bundle, tmp_path):
     assert sum(name.startswith("Ultralytics") for name in absent) == 3
 
 
-OURS = Peer("edgekit", "int8", "edgekit", "peer_edgekit", Path("m"), "", "1")
-THEIRS = Peer("other", "int8", "litert", "peer_litert", Path("m"), OURS.name, "1")
+OURS = Peer("edgekit", "int8", "edgekit", "edgekit", Path("m"), "", "1")
+THEIRS = Peer("other", "int8", "litert", "litert", Path("m"), OURS.name, "1")
 EQUIVALENT = replace(THEIRS, tool="equivalent", model=None)
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop, Variant
-from edge_runtime.engines.edgetpu import LIBRARY_VARIABLE, is_library_there
+from edge_runtime.engines.litert import LIBRARY_VARIABLE, is_edgetpu_library_installed
 from edge_runtime.errors import EngineError, UsageError
-from edge_runtime.model.bundle import Foreign, find_model, read_bundle_manifest
+from edge_runtime.model.bundle import ModelOptions, find_model, read_bundle_manifest
 from edge_runtime.testing import write_tiny_bundle
 from support.paths import PROGRAMS
 
@@ -92,7 +92,7 @@ PICTURE = np.zeros((8, 8, 3), np.uint8)
 
 
 def test_without_a_delegate_the_processor_is_the_default(bundle, edge_run):
-    assert not is_library_there()
+    assert not is_edgetpu_library_installed()
     assert find_model(bundle).artifact.variant is not Variant.EDGETPU
     with pytest.raises(EngineError, match=r"delegate .*libnothing\.so cannot be used .*run the same bundle with"):
         Classifier(bundle, variant="edgetpu")
@@ -142,7 +142,7 @@ def test_an_edge_tpu_that_fails_gives_way_to_the_processor_and_says_so(bundle, m
 
 def test_a_model_from_elsewhere_runs_after_a_trial(log, real_data):
     path = real_data("coral/mobilenet_v1_0.25_128_quant_edgetpu.tflite")
-    with Classifier(path, foreign=Foreign(crop=Crop.CENTER)) as classifier:
+    with Classifier(path, options=ModelOptions(crop=Crop.CENTER)) as classifier:
         assert len(classifier.labels) == 1001
         assert log.read_text().split() == ["create", *["invoke"] * 3, "create"]
 
