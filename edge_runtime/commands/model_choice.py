@@ -13,6 +13,7 @@ import click
 
 from edge_runtime.cli_support import Resource, declare, note, with_options
 from edge_runtime.contract import Crop, Variant
+from edge_runtime.engines.base import EngineName
 from edge_runtime.errors import UsageError
 from edge_runtime.labels import check_labels
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
     from edge_runtime.model.bundle import ModelFile
 
-# The values of engines.opening.EngineName, whose import would bring numpy into every --help.
-_ENGINES = ("auto", "litert", "tflite-runtime", "onnxruntime", "edgetpu")
+_ENGINES = tuple(engine.value for engine in EngineName)
 _MOST_DEVICE_CHARACTERS = 64
 
 _model = partial(declare, "Model")
@@ -66,7 +66,7 @@ def _engine_name(_context: click.Context, _parameter: click.Parameter, text: str
 class ModelChoice:
     """The argument MODEL|BUNDLE and the options about the model; the help text of a field is its documentation.
 
-    The last three complete the contract of a model without a manifest; see `edge_runtime.model.bundle.Foreign`.
+    The last three complete the contract of a model without a manifest; see `edge_runtime.model.bundle.ModelOptions`.
     """
 
     model: Path
@@ -107,25 +107,20 @@ class ModelChoice:
             UsageError: Options that do not fit this model.
             ModelError: The model cannot be used.
         """
-        from edge_runtime.model.bundle import Foreign, find_model
+        from edge_runtime.model.bundle import ModelOptions, find_model
 
-        foreign = Foreign(
+        options = ModelOptions(
             labels=read_labels_file(self.labels) if self.labels else None,
             crop=Crop(self.crop) if self.crop else None,
             input_range=parse_input_range(self.input_range) if self.input_range else None,
         )
-        found = find_model(self.model, self._wanted_variant(), foreign)
-        if found.manifest and foreign != Foreign():
+        variant = Variant(self.variant) if self.variant else None
+        found = find_model(self.model, variant, options, engine=self.engine)
+        if found.manifest and options != ModelOptions():
             raise UsageError(
                 f"{self.model}: carries a manifest; leave out --labels, --crop and --input-range, which are for others"
             )
         return found
-
-    def _wanted_variant(self) -> Variant | None:
-        if self.variant:
-            return Variant(self.variant)
-        # --engine edgetpu takes that artifact of a bundle.
-        return Variant.EDGETPU if self.engine.startswith("edgetpu") and self.model.is_dir() else None
 
     def opener(self, threads: int) -> Callable[[], Classifier]:
         """Find the model once, and return a function that opens it.

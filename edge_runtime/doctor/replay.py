@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import GOLDEN_FILE, OutputSpec, Variant
 from edge_runtime.decision import top1
-from edge_runtime.engines.opening import EngineName, open_engine
+from edge_runtime.engines.base import EngineName, open_engine
 from edge_runtime.errors import EngineError, IntegrityError
-from edge_runtime.model.bundle import ModelFile, find_model
-from edge_runtime.model.opening import open_model
+from edge_runtime.model.bundle import ModelFile, find_model, open_model
 from edge_runtime.preprocess import ImageU8
 
 _MOST_GOLDEN_BYTES = 256 << 20
