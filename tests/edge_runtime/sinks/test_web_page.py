@@ -122,13 +122,13 @@ def _debugging_port(folder, browser):
     pytest.skip("chromium does not start headless here")
 
 
-PICTURE = "document.getElementById('picture')"
+IMAGE = "document.getElementById('image')"
 
 
 def test_labels_figures_and_image_appear_and_change_without_a_complaint(camera, browse):
     async def steps(tab):
         await tab.open(camera.sink.url)
-        await tab.until(f"{PICTURE}.complete && {PICTURE}.naturalWidth === 640 && !{PICTURE}.hidden")
+        await tab.until(f"{IMAGE}.complete && {IMAGE}.naturalWidth === 640 && !{IMAGE}.hidden")
         await tab.until("parseFloat(document.getElementById('fps').innerText) > 3")
         assert sorted(
             await tab.value("[...document.querySelectorAll('.bars .label')].map(e => e.innerText).join()")
@@ -139,13 +139,13 @@ def test_labels_figures_and_image_appear_and_change_without_a_complaint(camera, 
         assert await tab.text("invoke") == "20.0 ms"
         answered, image, alt = (
             await tab.text("answered"),
-            await tab.value(f"{PICTURE}.src"),
-            await tab.value(f"{PICTURE}.alt"),
+            await tab.value(f"{IMAGE}.src"),
+            await tab.value(f"{IMAGE}.alt"),
         )
         assert alt in ("Live image: happy", "Live image: sad")
         await tab.until(f"document.getElementById('answered').innerText !== '{answered}'")
-        await tab.until(f"{PICTURE}.src !== '{image}'")
-        await tab.until(f"{PICTURE}.alt !== '{alt}'")
+        await tab.until(f"{IMAGE}.src !== '{image}'")
+        await tab.until(f"{IMAGE}.alt !== '{alt}'")
         await tab.until("document.querySelectorAll('#events li').length > 3")
         assert await tab.value("document.documentElement.scrollWidth <= innerWidth")
         await tab.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
@@ -171,15 +171,15 @@ def test_a_camera_that_stalls_is_said_and_so_is_its_return(camera, browse):
 def test_the_page_says_that_the_device_is_gone_and_finds_it_again(camera, browse):
     async def steps(tab):
         await tab.open(camera.sink.url)
-        await tab.until(f"{PICTURE}.naturalWidth === 640")
+        await tab.until(f"{IMAGE}.naturalWidth === 640")
         camera.close()
         await tab.until("document.getElementById('banner').innerText.includes('No connection to the device')")
         assert await tab.text("state") == "offline"
         again = FaceCamera(port=camera.port)
         try:
             await tab.until("document.getElementById('state').innerText === 'connected'")
-            before = await tab.value(f"{PICTURE}.src")
-            await tab.until(f"{PICTURE}.src !== '{before}'")
+            before = await tab.value(f"{IMAGE}.src")
+            await tab.until(f"{IMAGE}.src !== '{before}'")
         finally:
             again.close()
 
@@ -210,7 +210,7 @@ def test_the_token_opens_the_page_and_leaves_the_address(browse):
         await tab.open(camera.sink.url)
         await tab.until("document.body.innerText.includes('needs its token')")
         await tab.open(f"{camera.sink.url}?token={TOKEN}")
-        await tab.until(f"document.getElementById('state') && {PICTURE}.naturalWidth === 640")
+        await tab.until(f"document.getElementById('state') && {IMAGE}.naturalWidth === 640")
         assert await tab.value("location.href") == camera.sink.url
         assert await tab.value("document.cookie") == ""
 
