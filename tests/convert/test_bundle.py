@@ -22,12 +22,6 @@ from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.workstation.datasets.samples import Sample
 
 
-@pytest.fixture(scope="module")
-def record(small_bundle):
-    """What the bundle of the small run says of its conversion."""
-    return ConversionRecord.from_json((small_bundle / RECORD_FILE).read_text())
-
-
 def with_failed(record, *variants):
     """The record with the checks of some artifacts turned into failures."""
     entries = []

@@ -14,10 +14,10 @@ from convert.lint.edgetpu import is_compiled
 from convert.lint.operators import read_operators
 from convert.record import RECORD_FILE, ConversionRecord
 from convert.tflite_model import read_model
-from edge_runtime.cli_support import run_cli
 from edge_runtime.contract import Variant
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.model.embedded import embedded_manifest
+from support.programs import call_cli
 
 # It does what the compiler does to a file: one custom operator in place of all that it maps, and no metadata.
 COMPILER = """#!{python}
@@ -125,11 +125,9 @@ def test_without_the_compiler_nothing_is_begun(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("convert.conversion.read_model", lambda *_, **__: pytest.fail("the model was read"))
-    monkeypatch.setattr(sys, "argv", ["edge-convert", "run", "no-such-run", "--variant", "edgetpu"])
-    with pytest.raises(SystemExit) as stopped:
-        run_cli(convert.cli.cli)
-    assert stopped.value.code == 5
-    err = capsys.readouterr().err
+    arguments = ["run", "no-such-run", "--variant", "edgetpu"]
+    code, _, err = call_cli(convert.cli.cli, monkeypatch, capsys, "edge-convert", *arguments)
+    assert code == 5
     assert err.startswith("error: edgetpu_compiler is not on PATH: install the Debian package edgetpu-compiler")
     assert err.count("\n") == 1
     assert list(Path.cwd().iterdir()) == []

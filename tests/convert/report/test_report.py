@@ -21,6 +21,7 @@ from edge_runtime.contract import Variant
 from edge_runtime.text import columns
 from edge_runtime.workstation.reporting.wording import megabytes, milliseconds, p_value, percent_range, signed
 from support.conversion_records import sample_record
+from support.images import noisy_images
 
 ODD = ("$x^", "_<b>&'\"|", "猫 😀")
 INT8 = (Variant.FLOAT32, Variant.INT8)
@@ -32,13 +33,9 @@ def record() -> ConversionRecord:
     return sample_record(left_out=(LeftOut("edgetpu", "no edgetpu_compiler on PATH"),))
 
 
-def photos(count: int, side: int = 24) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
-
-
 def page_of(record: ConversionRecord, names: list[str] | None = None) -> str:
     count = record.check_images
-    return render_page(record, photos(count), names or [f"cat/{index}.jpg" for index in range(count)])
+    return render_page(record, noisy_images(count), names or [f"cat/{index}.jpg" for index in range(count)])
 
 
 def text_of(page: str) -> str:
@@ -209,7 +206,7 @@ def test_a_page_of_one_variant_that_was_not_timed_has_no_plot_of_latency(latency
 
 def test_images_are_small_and_the_variants_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     record = sample_record(images=400, variants=(Variant.INT8_PER_TENSOR, Variant.ONNX_INT8))
-    images = photos(400, 320)
+    images = noisy_images(400, 320)
     names = [str(index) for index in range(400)]
     many, few = flip_tiles(record, images, names)
     assert len(many) == page_module.MAX_TILES
@@ -252,10 +249,7 @@ def test_markdown_says_the_same(record: ConversionRecord) -> None:
     assert re.search(r"\| 500 +\| +95.70 % \| +96.70 % \|", written)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(-0.004, "0.00"), (0.0, "0.00"), (1.25, "+1.25"), (-0.25, "-0.25")],
-)
+@pytest.mark.parametrize(("value", "expected"), [(-0.004, "0.00"), (0.0, "0.00"), (1.25, "+1.25"), (-0.25, "-0.25")])
 def test_a_change_has_a_sign_unless_it_is_none(value: float, expected: str) -> None:
     assert signed(value) == expected
 

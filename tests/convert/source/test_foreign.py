@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from convert.options import ForeignOptions, InputRange, Loader, ModelColor, Mode
 from convert.source.model_source import read_model
 from edge_runtime.contract import Crop, Head
 from edge_runtime.errors import CompatibilityError, ModelError, UsageError
+from support.programs import run_code
 
 
 def layer(class_name, name, feeder=None, **config):
@@ -76,13 +75,6 @@ def write_hdf5(path, config, *, version="2.4.0", fill=lambda _file: None):
     return path
 
 
-@pytest.fixture
-def said(tmp_path):
-    """Options that complete a classifier of three labels."""
-    (tmp_path / "labels.txt").write_text("cat\ndog\nfox\n")
-    return ForeignOptions(tmp_path / "labels.txt", InputRange.SIGNED, Crop.STRETCH)
-
-
 def test_the_contract_is_completed_by_options(tmp_path, said):
     path = write_hdf5(tmp_path / "my model.h5", classifier(layer("Flatten", "flatten", "image")))
     source = read_model(path, said)
@@ -103,8 +95,7 @@ def test_the_contract_is_completed_by_options(tmp_path, said):
 
 
 @pytest.mark.parametrize(
-    ("version", "loader"),
-    [("2.4.0", "tf-keras"), ("2.2.4-tf", "tf-keras"), (None, "tf-keras"), ("3.15.1", "keras 3")],
+    ("version", "loader"), [("2.4.0", "tf-keras"), ("2.2.4-tf", "tf-keras"), (None, "tf-keras"), ("3.15.1", "keras 3")]
 )
 def test_the_loader_follows_the_version_that_wrote_an_hdf5_file(tmp_path, said, version, loader):
     assert read_model(write_hdf5(tmp_path / "m.h5", classifier(), version=version), said).loader == loader
@@ -394,8 +385,7 @@ def test_looking_at_a_model_loads_no_tensorflow(tmp_path, said):
         "read_model(Path(sys.argv[1]), o)\n"
         "print([m for m in ('tensorflow', 'keras', 'tf_keras', 'onnx') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, path, said.labels], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert run_code(code, path, said.labels).stdout.strip() == "[]"
 
 
 def test_real_exports_are_understood(real_data):

@@ -8,18 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convert.options import ForeignOptions, InputRange, Loader
+from convert.options import Loader
 from convert.source.model_source import read_model
-from edge_runtime.contract import Crop
 from edge_runtime.errors import ModelError
 from edge_runtime.model.protobuf import WireError, fields, integer, messages, text
-
-
-@pytest.fixture
-def said(tmp_path):
-    """Options that complete a classifier of three labels."""
-    (tmp_path / "labels.txt").write_text("cat\ndog\nfox\n")
-    return ForeignOptions(tmp_path / "labels.txt", InputRange.SIGNED, Crop.STRETCH)
 
 
 def varint(value):

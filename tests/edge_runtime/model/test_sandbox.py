@@ -1,4 +1,4 @@
-"""Trials in a child process: what crashes there leaves this process alone; what has passed is not tried again."""
+"""The sandbox: a crash stays in the child process, and a file that has passed does not run there again."""
 
 from __future__ import annotations
 
