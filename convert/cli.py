@@ -191,7 +191,7 @@ def run(
     """
     require_extra("edge-convert", "convert", *_PACKAGES)
     from convert.conversion import DEFAULT_VARIANTS, Options, convert
-    from convert.lint.operators import has_builtin, parse_target
+    from edge_runtime.tflite.versions import has_builtin, parse_target
 
     # Dynamic range with a scale per output of a dense layer, which came with TensorFlow 2.17.
     old_runtime = runtime is not None and not has_builtin("FULLY_CONNECTED", 12, parse_target(runtime))

@@ -13,7 +13,7 @@ from convert import metadata
 from convert.bundle import ConversionOutcome, make_record, write_bundle
 from convert.children import run_child, space_in
 from convert.edgetpu import compile_for_edgetpu, find_compiler
-from convert.lint.operators import parse_target, unsupported
+from convert.lint.operators import unsupported
 from convert.measuring import Measured, measure, minimum_runtime
 from convert.messages import (
     EXPORT_MODULE,
@@ -36,6 +36,7 @@ from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.atomic import check_free
+from edge_runtime.tflite.versions import Unsupported, parse_target
 
 Report = Callable[[str], None]
 

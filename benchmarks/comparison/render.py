@@ -8,7 +8,7 @@ from benchmarks.comparison.accuracy import ACCURACY
 from benchmarks.comparison.metrics import COLD_START, OFFLINE
 from benchmarks.comparison.record import Comparison, Difference, Outcome, SubjectComparison, Unmatched
 from benchmarks.plan import KERAS_SUBJECTS
-from benchmarks.report.markdown import draw_table
+from benchmarks.report.files import draw_table
 from benchmarks.report.tables import NOTHING, Cell, Row, Table
 from edge_runtime.workstation.reporting.pages import render_html
 from edge_runtime.workstation.reporting.wording import (

@@ -239,9 +239,7 @@ def test_the_plot_for_a_readme_is_on_white(report: Report, tmp_path: Path) -> No
 
 def test_the_published_schema_is_what_the_records_say() -> None:
     published = Path(schema.__file__).with_name(schema.SCHEMA_FILE).read_text(encoding="utf-8")
-    assert published == schema.to_text(), (
-        "write it anew: python -m benchmarks.report.schema > benchmarks/report/schema.json"
-    )
+    assert published == schema.to_text(), "write it anew: python -m benchmarks.report.schema > schema.json"
 
 
 def test_the_schema_describes_its_fields() -> None:
