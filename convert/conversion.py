@@ -36,7 +36,7 @@ from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.atomic import check_free
-from edge_runtime.tflite.versions import Unsupported, parse_target
+from edge_runtime.tflite.versions import parse_target
 
 Report = Callable[[str], None]
 
