@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge_runtime.errors import DatasetError, OutputError
+from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.atomic import write_atomic
 from edge_runtime.platform.cache import cache_folder
 from edge_runtime.progress import ProgressBars, silent
@@ -124,15 +125,6 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in lower-case hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _version_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
@@ -190,10 +182,10 @@ def fetch(
     """
     place = DownloadPlace.of(address)
     with place.locked():
-        if sha256 and place.file.is_file() and sha256_of(place.file) == sha256:
+        if sha256 and place.file.is_file() and file_sha256(place.file) == sha256:
             return place.file
         _Download(address, place, progress, terms).run()
-        if sha256 and (found := sha256_of(place.file)) != sha256:
+        if sha256 and (found := file_sha256(place.file)) != sha256:
             remove_download(place.file)
             raise DatasetError(
                 f"{address.shown}: expected the SHA-256 {sha256}, got {found}; the file was removed, so check the "
