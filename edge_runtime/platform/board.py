@@ -17,11 +17,6 @@ from pathlib import Path
 _CPU_KEYS = ("model name", "Model", "Hardware")  # x86, then Raspberry Pi and other Arm boards
 
 
-def core_count() -> int:
-    """Cores that this process may use, at least 1."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def cpu_model(root: Path = Path("/")) -> str:
     """The board or processor as the kernel names it, or the architecture; ``root`` is where ``proc`` lies."""
     names: dict[str, str] = {}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import SourceError
-from edge_runtime.platform.native_stderr import KEEP_VARIABLE
+from edge_runtime.platform.process import KEEP_VARIABLE
 from edge_runtime.sources.base import Frame
 from edge_runtime.sources.capture.messages import Failure, FailureKind, Opened, decode
 from edge_runtime.sources.capture.shared_frames import FrameReader, create_memory
