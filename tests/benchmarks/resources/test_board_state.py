@@ -87,7 +87,7 @@ def test_watcher_sees_what_comes_and_goes_while_measuring(tmp_path: Path) -> Non
     put_board(tmp_path, celsius=50)
     with BoardWatcher(tmp_path, period_s=0.01) as watcher:
         put_board(tmp_path, celsius=82, flags="4")
-        wait_until(lambda: watcher._hottest_c == 82 and "throttled" in watcher._seen)
+        wait_until(lambda: watcher.hottest_c == 82 and "throttled" in watcher.seen)
         put_board(tmp_path, celsius=60, flags="0")
     watch = watcher.watch
     assert (watch.before.temperature_c, watch.hottest_c, watch.after.temperature_c) == (50, 82, 60)
@@ -103,7 +103,7 @@ def test_watcher_starts_no_process_while_measuring(tmp_path: Path) -> None:
     with BoardWatcher(tmp_path, period_s=0.01) as watcher:
         put(tmp_path, "sys/class/thermal/thermal_zone0/type", "cpu-thermal\n")
         put(tmp_path, "sys/class/thermal/thermal_zone0/temp", "70000\n")
-        wait_until(lambda: watcher._hottest_c == 70)
+        wait_until(lambda: watcher.hottest_c == 70)
     assert log.read_text().split() == ["asked", "asked"]  # before and after
     assert invalid_reasons(watcher.watch) == ()
 
