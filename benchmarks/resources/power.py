@@ -252,7 +252,7 @@ class SampledReader(PowerReader):
     Attributes:
         read_w: Function that returns watts.
         samples: Samples of the span (seconds, watts).
-        repeater: Sampling thread.
+        repeater: Thread that takes the samples.
     """
 
     def __init__(

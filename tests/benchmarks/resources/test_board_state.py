@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,17 +10,12 @@ import pytest
 from benchmarks.records import BoardState, BoardWatch
 from benchmarks.resources.board_state import BoardWatcher, frequency_mhz, invalid_reasons, read_state
 from benchmarks.resources.sizes import install_bytes, packages_of
+from support.files import put
+from support.waiting import wait_until
 
 FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 CORE = min(os.sched_getaffinity(0))
 CPUFREQ = f"sys/devices/system/cpu/cpu{CORE}/cpufreq"
-
-
-def put(root: Path, name: str, text: str) -> Path:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 def put_board(root: Path, *, celsius: float = 50, mhz: int = 1800, by: str = "ondemand", flags: str = "0") -> None:
@@ -32,13 +25,6 @@ def put_board(root: Path, *, celsius: float = 50, mhz: int = 1800, by: str = "on
     put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", f"{by}\n")
     put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_driver", "cpufreq-dt\n")
     put(root, FIRMWARE, f"{flags}\n")
-
-
-def wait_until(condition: Callable[[], bool], deadline_s: float = 20) -> None:
-    until_s = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < until_s, "did not happen in time"
-        time.sleep(0.01)
 
 
 def watch_of(before: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> BoardWatch:

@@ -27,6 +27,8 @@ from benchmarks.resources.power_meters import (
     pmic_w,
 )
 from edge_runtime.errors import UsageError
+from support.files import put
+from support.waiting import wait_until
 
 PMIC_ANSWER = """
    3V7_WL_SW_A current(0)=0.10000000A
@@ -41,13 +43,6 @@ PMIC_ANSWER = """
 @pytest.fixture(autouse=True)
 def _short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(power, "_IDLE_S", 0.05)
-
-
-def put(root: Path, name: str, text: str) -> Path:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 def zone(root: Path, name: str, kind: str, energy_uj: int, range_uj: int = 1_000_000) -> Path:
@@ -134,8 +129,7 @@ def test_sampled_power_is_summed_while_a_span_lasts() -> None:
     reader = SampledReader("test", "", lambda: next(values), period_s=0.001)
     started_s = time.perf_counter()
     reader.begin()
-    while len(reader.samples) < 20:
-        time.sleep(0.001)
+    wait_until(lambda: len(reader.samples) >= 20, "20 samples", step_s=0.001)
     energy_mj = reader.end()
     spent_mj = 10.0 * (time.perf_counter() - started_s) * 1e3
     assert 0 < energy_mj <= spent_mj
@@ -151,8 +145,7 @@ def test_sampled_power_that_fails_is_told_at_the_end() -> None:
     calls = itertools.count()
     reader = SampledReader("test", "", fail, period_s=0.001)
     reader.begin()
-    while reader.repeater.failure is None:
-        time.sleep(0.001)
+    wait_until(lambda: reader.repeater.failure, "the failure")
     with pytest.raises(OSError, match="unplugged"):
         reader.end()
 
