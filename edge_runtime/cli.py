@@ -14,7 +14,7 @@ import click
 from edge_runtime.cli_support import run_cli
 from edge_runtime.commands.camera_options import camera_options
 from edge_runtime.commands.model_choice import ModelChoice, model_options
-from edge_runtime.platform.garbage import collect_rarely
+from edge_runtime.platform.process import collect_rarely
 from edge_runtime.version import __version__
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def classify(
     """
     from edge_runtime.commands.classify import ClassifyJob, InputChoice, run_classify
     from edge_runtime.commands.output import choose_format
-    from edge_runtime.platform.native_stderr import silence_native_stderr
+    from edge_runtime.platform.process import silence_native_stderr
 
     inputs = InputChoice(paths, list_file, null, watch, only_new)
     chosen = choose_format(format_name, output, "table")
@@ -150,7 +150,7 @@ def camera(choice: ModelChoice, job: CameraJob) -> None:
     start; 7: the output, port or folder cannot be had.
     """
     from edge_runtime.commands.camera import run_camera
-    from edge_runtime.platform.native_stderr import silence_native_stderr
+    from edge_runtime.platform.process import silence_native_stderr
 
     with silence_native_stderr():
         run_camera(choice, job)
@@ -165,7 +165,7 @@ def inspect(choice: ModelChoice, as_json: bool) -> int:
     Exit code 4: a file is missing, was altered or is not a model.
     """
     from edge_runtime.commands.inspect import run_inspect
-    from edge_runtime.platform.native_stderr import silence_native_stderr
+    from edge_runtime.platform.process import silence_native_stderr
 
     with silence_native_stderr():
         return run_inspect(choice, as_json=as_json)

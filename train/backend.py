@@ -12,7 +12,7 @@ from importlib import metadata
 
 from edge_runtime.errors import EngineError, UsageError
 from edge_runtime.platform.board import cpu_model
-from edge_runtime.platform.garbage import collecting_later
+from edge_runtime.platform.process import collecting_later
 from train.hardware import (
     FLOAT32,
     MIXED_BFLOAT16,

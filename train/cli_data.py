@@ -14,7 +14,7 @@ import click
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.errors import DatasetError
 from edge_runtime.platform.atomic import check_free
-from edge_runtime.platform.native_stderr import silence_native_stderr
+from edge_runtime.platform.process import silence_native_stderr
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Split
 from train.intake.audit import Audited, audit_files

@@ -15,7 +15,7 @@ from pathlib import Path
 from edge_runtime.doctor.findings import Finding, info, ok, problem, warning
 from edge_runtime.platform import board
 from edge_runtime.platform.board import core_count, cpu_model
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 
 # The wheels of LiteRT, OpenCV and ONNX Runtime are built against glibc 2.27 and 2.28 (their manylinux tags).
 _GLIBC = (2, 28)

@@ -16,7 +16,7 @@ from edge_runtime.contract import InputSpec
 from edge_runtime.errors import DatasetError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.board import core_count
-from edge_runtime.platform.native_stderr import silence_native_stderr
+from edge_runtime.platform.process import silence_native_stderr
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
 from train.intake.audit import Finding, audit

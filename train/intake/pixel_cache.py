@@ -25,7 +25,7 @@ from edge_runtime.contract import InputSpec
 from edge_runtime.errors import OutputError
 from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.board import core_count
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 from edge_runtime.preprocess import prepare
 from edge_runtime.workstation.datasets.samples import Sample
 from train.intake.facts import Facts, examine, facts_from_json, facts_to_json

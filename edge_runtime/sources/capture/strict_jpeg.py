@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import ImageError
-from edge_runtime.platform.native_stderr import KEEP_VARIABLE
+from edge_runtime.platform.process import KEEP_VARIABLE
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8

@@ -21,7 +21,7 @@ from typing import IO
 from edge_runtime.errors import DatasetError, OutputError
 from edge_runtime.labels import shorten
 from edge_runtime.platform.atomic import atomic_directory
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.folder import find_set_folder, read_folder
 from edge_runtime.workstation.datasets.samples import Dataset

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from edge_runtime.errors import DatasetError, OutputError
 from edge_runtime.platform.atomic import write_atomic
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.http_fetch import Address, DroppedError, UnreachableError, blocks, open_url
 

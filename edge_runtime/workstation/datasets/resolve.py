@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edge_runtime.errors import DatasetError, OutputError, UsageError
 from edge_runtime.labels import shorten
 from edge_runtime.platform.atomic import atomic_directory
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.folder import read_folder
 from edge_runtime.workstation.datasets.index import LABELS_CSV
