@@ -16,35 +16,36 @@ from edge_runtime.errors import EngineError
 from edge_runtime.workstation.statistics import expected_calibration_error, mcnemar_p, paired_drop_interval
 
 TOP_FEW = 5
-# A softmax of floats may miss 0 or 1 by a rounding; a logit misses them by far.
+MAX_MOVED = 20
+MAX_FLIPS = 12
+# A softmax of floats may miss 0 or 1 by rounding; a logit misses them by far.
 _ROUNDING = 1e-3
 
 
 def accuracy_of(
     probabilities: NDArray[np.float32], truth: NDArray[np.integer], labels: Sequence[str], output: OutputSpec
 ) -> Accuracy:
-    """Count what a model has right; its answers are those that the device would give.
+    """Compute the accuracy of a model, with the answers that the device would give.
 
     Args:
         probabilities: float32 [n, labels].
         truth: int [n], label index of each image.
-        labels: In output order.
-        output: How probabilities become an answer.
+        labels: Label names, in output order.
+        output: Rules that turn probabilities into an answer.
 
     Raises:
-        EngineError: No such probabilities; see `check_probabilities`.
+        EngineError: The probabilities are invalid; see `check_probabilities`.
         ValueError: No images.
     """
     check_probabilities(probabilities, labels, len(truth))
     answers = top1(probabilities, output)
     is_right = answers == truth
+    top5 = None
+    if len(labels) > TOP_FEW:
+        top5 = share_of(int(_in_top_few(probabilities, answers, truth).sum()), len(truth))
     return Accuracy(
         top1=share_of(int(is_right.sum()), len(truth)),
-        top5=(
-            share_of(int(_in_top_few(probabilities, answers, truth).sum()), len(truth))
-            if len(labels) > TOP_FEW
-            else None
-        ),
+        top5=top5,
         per_label=_per_label(is_right, truth, labels),
         calibration_error=min(1.0, expected_calibration_error(probabilities, truth, answers=answers)),
         reject=_reject(scores_of(probabilities, answers), is_right, output.reject_threshold),
@@ -52,15 +53,15 @@ def accuracy_of(
 
 
 def check_probabilities(probabilities: NDArray[np.floating], labels: Sequence[str], images: int | None = None) -> None:
-    """Check what a measuring process wrote before anything is counted from it.
+    """Check the probabilities that a measuring process wrote before anything is computed from them.
 
     Args:
-        probabilities: [images, labels] if all is well.
-        labels: Of the model.
-        images: How many images it was asked about, or None for any number.
+        probabilities: Array to check, float [images, labels].
+        labels: Labels of the model.
+        images: Expected number of images, or None for any number.
 
     Raises:
-        EngineError: Another shape or type, or values that are no probabilities.
+        EngineError: The shape or type is wrong, or values are not finite or not within 0..1.
     """
     expected = f"[{'n' if images is None else images}, {len(labels)}]"
     if (
@@ -75,7 +76,7 @@ def check_probabilities(probabilities: NDArray[np.floating], labels: Sequence[st
     if not are_finite.all():
         raise EngineError(
             f"gives values that are not numbers for {np.count_nonzero(~are_finite)} of {len(probabilities)} images, "
-            "so that nothing can be said about its accuracy; convert the model again"
+            "so its accuracy is unknown; convert the model again"
         )
     low, high = probabilities.min(initial=0.0), probabilities.max(initial=0.0)
     if low < -_ROUNDING or high > 1 + _ROUNDING:
@@ -86,9 +87,9 @@ def check_probabilities(probabilities: NDArray[np.floating], labels: Sequence[st
 
 
 def scores_of(probabilities: NDArray[np.float32], answers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Score of each answer, 0..1: float64 [n], for float32 [n, labels] and int64 [n].
+    """Look up the score of each answer, 0..1: float32 [n, labels] and int64 [n] to float64 [n].
 
-    As doubles, because the device compares a score with the reject threshold as such, see `Classifier.is_rejected`.
+    Doubles, because the device compares a double with the reject threshold; see `Classifier.is_rejected`.
     """
     scores = probabilities[np.arange(len(answers)), answers].astype(np.float64)
     return np.clip(scores, 0.0, 1.0)
@@ -97,9 +98,9 @@ def scores_of(probabilities: NDArray[np.float32], answers: NDArray[np.int64]) ->
 def _in_top_few(
     probabilities: NDArray[np.float32], answers: NDArray[np.int64], truth: NDArray[np.integer]
 ) -> NDArray[np.bool_]:
-    """Whether each label is among the best five as `Classifier.rank` orders them: the answer, then by score.
+    """Tell whether each label is among the best five in the order of `Classifier.rank`: the answer, then by score.
 
-    Equal scores rank in label order. Counted, not sorted: of each image only the place of one label matters.
+    Equal scores rank in label order. Ranks are counted, not sorted: only one label per image matters.
     """
     rows, indices = np.arange(len(truth)), np.arange(probabilities.shape[1])
     own = probabilities[rows, truth][:, np.newaxis]
@@ -130,10 +131,6 @@ def _reject(scores: NDArray[np.float64], is_right: NDArray[np.bool_], threshold:
     return Reject(threshold, share_of(kept, len(scores)), right)
 
 
-MAX_MOVED = 20
-MAX_FLIPS = 12
-
-
 def against_keras(
     own: NDArray[np.float32],
     keras: NDArray[np.float32],
@@ -145,15 +142,15 @@ def against_keras(
     """Compare an artifact's answers with those of Keras to the same images.
 
     Args:
-        own: float32 [n, labels] of the artifact.
-        keras: float32 [n, labels] of Keras.
+        own: Probabilities of the artifact, float32 [n, labels].
+        keras: Probabilities of Keras, float32 [n, labels].
         truth: int [n], label index of each image.
-        labels: In output order.
-        files: The n images.
-        output: How probabilities become an answer.
+        labels: Label names, in output order.
+        files: The n image files.
+        output: Rules that turn probabilities into an answer.
 
     Raises:
-        EngineError: No such probabilities; see `check_probabilities`.
+        EngineError: The probabilities are invalid; see `check_probabilities`.
         ValueError: No images.
     """
     for probabilities in (own, keras):
@@ -166,7 +163,7 @@ def against_keras(
     return AgainstKeras(
         agreement=share_of(int((answers == keras_answers).sum()), len(truth)),
         drop_points=drop_points,
-        # Tango's ends are bisected, so one that lies at the drop itself may be a rounding off.
+        # Tango's ends are bisected, so one that equals the drop may be off by rounding.
         drop_interval_points=Interval(min(low, drop_points), max(high, drop_points)),
         mcnemar_p=mcnemar_p(is_keras_right, is_right),
         lost=lost,
@@ -179,7 +176,7 @@ def against_keras(
 def _moved(
     answers: NDArray[np.int64], keras_answers: NDArray[np.int64], truth: NDArray[np.integer], labels: Sequence[str]
 ) -> tuple[Moved, ...]:
-    """Confusion difference: the kinds of flips, the most frequent first, equals in label order."""
+    """Count the kinds of flips, the most frequent first, ties in label order."""
     is_flip = answers != keras_answers
     kinds = np.stack([truth[is_flip], keras_answers[is_flip], answers[is_flip]], axis=1).tolist()
     counts = Counter((label, keras_answer, answer) for label, keras_answer, answer in kinds)
@@ -199,9 +196,9 @@ def _flips(
     labels: Sequence[str],
     files: Sequence[str],
 ) -> tuple[Flip, ...]:
-    """The worst flips: lost answers, then wrong ones that became other wrong ones, then gained ones.
+    """List the worst flips: lost answers, then wrong ones that became other wrong ones, then gained ones.
 
-    Within each, those of which both models were surest come first, and equals in the order of the images.
+    Within each kind the highest sum of both scores comes first, ties in the order of the images.
     """
     scores, keras_scores = scores_of(own, answers), scores_of(keras, keras_answers)
     flipped = np.flatnonzero(answers != keras_answers)

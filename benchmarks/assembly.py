@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from benchmarks.accuracy import accuracy_of, against_keras, check_probabilities
 from benchmarks.evaluation import EvaluationSet
 from benchmarks.measuring.protocol import Burst, CameraTrace, OfflineRun, StageTimes
-from benchmarks.measuring.session import Measurement, Start
+from benchmarks.measuring.scenarios import Measurement
+from benchmarks.measuring.session import Start
 from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT
 from benchmarks.records import (
-    Accuracy,
     AgainstKeras,
     CameraRun,
     ColdStart,
@@ -29,24 +29,22 @@ from benchmarks.records import (
 from benchmarks.resources.power_meters import explain_no_meter
 from benchmarks.resources.sizes import install_bytes, packages_of
 from benchmarks.settings import Settings
-from benchmarks.statistics import median_interval, percentile, ratio_of, summarize_latencies
+from benchmarks.statistics import NS_PER_MS, median_interval, percentile, ratio_of, summarize_latencies
 from edge_runtime.contract import Manifest
 from edge_runtime.errors import EngineError
 from edge_runtime.platform.board import core_count
-
-_NS_PER_MS = 1e6
 
 
 def assemble(
     measurements: Sequence[Measurement], images: EvaluationSet, manifest: Manifest, settings: Settings
 ) -> tuple[SubjectResult, ...]:
-    """Make the rows, in the order of the measurements.
+    """Make the rows of a report, in the order of the measurements.
 
     Args:
-        measurements: One per subject.
-        images: What they answered.
-        manifest: Of the bundle.
-        settings: How it was measured.
+        measurements: One measurement per subject.
+        images: Evaluation set that they answered.
+        manifest: Manifest of the bundle.
+        settings: Settings of the benchmark.
     """
     for item in measurements:
         item.error = item.error or _fault(item, images, manifest)
@@ -56,7 +54,7 @@ def assemble(
 
 
 def unlisted(images: EvaluationSet) -> list[NotMeasured]:
-    """Images that the scenarios which open files themselves had to do without."""
+    """List the images that the scenarios which open files themselves had to leave out."""
     if not images.unlisted:
         return []
     reason = f"{len(images.unlisted)} image(s) have a line break in their name, and were left out of these"
@@ -64,7 +62,7 @@ def unlisted(images: EvaluationSet) -> list[NotMeasured]:
 
 
 def _fault(item: Measurement, images: EvaluationSet, manifest: Manifest) -> str | None:
-    """What is wrong with the answers of a model, which as a reference would be the fault of every other."""
+    """Check the answers of a model here, since a faulty reference would spoil every other row."""
     if item.probabilities is None:
         return "gave no answers"
     try:
@@ -83,47 +81,37 @@ def _row(
 ) -> SubjectResult:
     plan, performance = item.plan, None
     if item.error is None and item.probabilities is not None:
-        truth = np.asarray(images.truth, np.int64)
-        accuracy = accuracy_of(item.probabilities, truth, manifest.labels, manifest.output)
-        reference = done.get(KERAS_PREDICT) or done.get(KERAS_FUNCTION)
-        against = _against(item, reference, truth, images, manifest)
-        performance = _performance(item, accuracy, against, done.get(KERAS_FUNCTION), settings)
+        performance = _performance(item, item.probabilities, done, images, manifest, settings)
     return SubjectResult(plan.name, plan.file.name, plan.bytes, plan.sha256, item.error, performance)
-
-
-def _against(
-    item: Measurement,
-    reference: Measurement | None,
-    truth: NDArray[np.int64],
-    images: EvaluationSet,
-    manifest: Manifest,
-) -> AgainstKeras | None:
-    own, keras = item.probabilities, reference.probabilities if reference else None
-    if item.plan.is_keras or own is None or keras is None:
-        return None
-    files = [str(sample.path) for sample in images.samples]
-    return against_keras(own, keras, truth, manifest.labels, files, manifest.output)
 
 
 def _performance(
     item: Measurement,
-    accuracy: Accuracy,
-    against: AgainstKeras | None,
-    function: Measurement | None,
+    probabilities: NDArray[np.float32],
+    done: Mapping[str, Measurement],
+    images: EvaluationSet,
+    manifest: Manifest,
     settings: Settings,
 ) -> Performance:
+    truth, seed = np.asarray(images.truth, np.int64), settings.seed
     stages = _stages(item.stages) if item.stages else None
+    reference = done.get(KERAS_PREDICT) or done.get(KERAS_FUNCTION)
+    against: AgainstKeras | None = None
+    if not item.plan.is_keras and reference is not None and reference.probabilities is not None:
+        files = [str(sample.path) for sample in images.samples]
+        keras = reference.probabilities
+        against = against_keras(probabilities, keras, truth, manifest.labels, files, manifest.output)
     return Performance(
         runtime=item.runtime,
         delegate=item.delegate,
         tensorflow_loaded=item.tensorflow_loaded,
-        accuracy=accuracy,
+        accuracy=accuracy_of(probabilities, truth, manifest.labels, manifest.output),
         against_keras=against,
-        single_stream=_single_stream(item, None if item.plan.is_keras else function, settings.seed),
-        offline=_offline(item.offline, settings.seed) if item.offline else None,
+        single_stream=_single_stream(item, None if item.plan.is_keras else done.get(KERAS_FUNCTION), seed),
+        offline=_offline(item.offline, seed) if item.offline else None,
         camera=_camera(item.camera, settings.camera_fps) if item.camera else None,
         stages=stages,
-        threads=tuple(_thread_point(count, bursts, settings.seed) for count, bursts in sorted(item.threads.items())),
+        threads=tuple(_thread_point(count, bursts, seed) for count, bursts in sorted(item.threads.items())),
         cold_start=summarize_starts(item.starts, stages),
         resources=_resources(item),
         not_measured=(*item.not_measured, *_without_energy(item, settings)),
@@ -144,7 +132,11 @@ def _single_stream(item: Measurement, function: Measurement | None, seed: int) -
 
 
 def _burst_p50_ms(bursts: Sequence[Burst]) -> tuple[float, ...]:
-    return tuple(percentile(burst.latencies_ns, 50) / _NS_PER_MS for burst in bursts)
+    return tuple(_median_ms(burst.latencies_ns) for burst in bursts)
+
+
+def _median_ms(values_ns: Sequence[int]) -> float:
+    return percentile(values_ns, 50) / NS_PER_MS
 
 
 def _offline(runs: Sequence[OfflineRun], seed: int) -> Offline:
@@ -167,17 +159,19 @@ def _camera(trace: CameraTrace, fps: float) -> CameraRun:
         frames=trace.frames,
         answered=answered,
         dropped=max(0, trace.frames - answered),
-        age_p50_ms=percentile(trace.ages_ns, 50) / _NS_PER_MS,
-        age_p99_ms=percentile(trace.ages_ns, 99) / _NS_PER_MS,
+        age_p50_ms=_median_ms(trace.ages_ns),
+        age_p99_ms=percentile(trace.ages_ns, 99) / NS_PER_MS,
     )
 
 
 def _stages(times: StageTimes) -> Stages:
-    decode, preprocess, invoke, postprocess = (
-        percentile(column, 50) / _NS_PER_MS
-        for column in (times.decode_ns, times.preprocess_ns, times.invoke_ns, times.postprocess_ns)
+    return Stages(
+        decode_ms=_median_ms(times.decode_ns),
+        preprocess_ms=_median_ms(times.preprocess_ns),
+        invoke_ms=_median_ms(times.invoke_ns),
+        postprocess_ms=_median_ms(times.postprocess_ns),
+        images=len(times.invoke_ns),
     )
-    return Stages(decode, preprocess, invoke, postprocess, images=len(times.invoke_ns))
 
 
 def _thread_point(count: int, bursts: Sequence[Burst], seed: int) -> ThreadPoint:
@@ -186,19 +180,19 @@ def _thread_point(count: int, bursts: Sequence[Burst], seed: int) -> ThreadPoint
 
 
 def summarize_starts(starts: Sequence[Start], stages: Stages | None) -> ColdStart:
-    """The nearest-rank median start and its parts."""
+    """Find the nearest-rank median start and its parts."""
     ranked = sorted(starts, key=lambda start: start.total_ns)
     middle = ranked[(len(ranked) - 1) // 2]
     steady_ms = None
     if stages:
         steady_ms = stages.decode_ms + stages.preprocess_ms + stages.invoke_ms + stages.postprocess_ms
     return ColdStart(
-        samples_ms=tuple(start.total_ns / _NS_PER_MS for start in starts),
-        median_ms=middle.total_ns / _NS_PER_MS,
-        interpreter_ms=middle.interpreter_ns / _NS_PER_MS,
-        import_ms=middle.import_ns / _NS_PER_MS,
-        load_ms=middle.load_ns / _NS_PER_MS,
-        first_ms=middle.first_ns / _NS_PER_MS,
+        samples_ms=tuple(start.total_ns / NS_PER_MS for start in starts),
+        median_ms=middle.total_ns / NS_PER_MS,
+        interpreter_ms=middle.interpreter_ns / NS_PER_MS,
+        import_ms=middle.import_ns / NS_PER_MS,
+        load_ms=middle.load_ns / NS_PER_MS,
+        first_ms=middle.first_ns / NS_PER_MS,
         steady_ms=steady_ms,
     )
 
@@ -217,7 +211,7 @@ def _resources(item: Measurement) -> Resources:
     return Resources(
         peak_memory_bytes=item.memory.peak_bytes if item.memory else None,
         steady_memory_bytes=item.memory.resident_bytes if item.memory else None,
-        cpu_ms_per_inference=sum(burst.cpu_ns for burst in item.bursts) / _NS_PER_MS / calls if calls else None,
+        cpu_ms_per_inference=sum(burst.cpu_ns for burst in item.bursts) / NS_PER_MS / calls if calls else None,
         install_bytes=install_bytes(packages_of(item.runtime)),
         energy_mj_per_inference=energy_mj / metered if energy_mj and energy_mj > 0 else None,
     )

@@ -13,31 +13,31 @@ from pathlib import Path
 from benchmarks.assembly import assemble
 from benchmarks.evaluation import EvaluationSet, choose_images, hashes_trained_on, prepare_images
 from benchmarks.machine import MachineRecord, describe_machine
+from benchmarks.measuring.scenarios import Measurement
 from benchmarks.measuring.schedule import measure_all, steps
-from benchmarks.measuring.session import Measurement
 from benchmarks.plan import BenchConfig, SubjectPlan, check_run, plan_subjects, remarks_on_checks, remarks_on_plan
-from benchmarks.records import REPORT_FILE, BoardWatch, Report, SubjectResult
+from benchmarks.records import REPORT_FILE, BoardWatch, Report
 from benchmarks.report.files import RawAnswers, write_report
 from benchmarks.report.verdict import verdict
 from benchmarks.resources.board_state import BoardWatcher, invalid_reasons
 from benchmarks.resources.power_meters import open_meter
+from benchmarks.statistics import NS_PER_MS
 from edge_runtime import __version__
 from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
 from edge_runtime.decision import top1
 from edge_runtime.errors import OutputError
-from edge_runtime.model.bundle import default_order, file_sha256, read_bundle_manifest
+from edge_runtime.model.bundle import file_sha256, read_bundle_manifest
 from edge_runtime.model.fastest import candidates, remember_fastest
 from edge_runtime.platform.atomic import atomic_directory, check_free
 
-_NS_PER_MS = 1e6
 _DISTURBED_WAITING = 0.2
-"""Share of the timed calls without a processor, from which on the order of the latencies is left to chance."""
+"""Share of the timed calls spent waiting for a CPU above which the order of the latencies is not reliable."""
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """Everything that was seen, before it is judged."""
+    """All measurements, before they are judged."""
 
     created_utc: str
     duration_s: float
@@ -64,7 +64,7 @@ def run_bench(config: BenchConfig) -> Report:
         measured = _measure(config, manifest, plans, Path(scratch))
     report = _judge(config, manifest, plans, measured, remarks)
     with atomic_directory(config.out, marker=REPORT_FILE, overwrite=config.overwrite) as folder:
-        write_report(folder, report, _latencies_ms(measured), _answers(measured, report, manifest), manifest.input)
+        write_report(folder, report, _latencies_ms(measured), _answers(measured, manifest), manifest.input)
     return report
 
 
@@ -72,35 +72,31 @@ def remember_measured(report: Report, manifest: Manifest) -> Variant | None:
     """Let ``edge-run`` take the variant that was fastest here, from now on.
 
     Returns:
-        That variant; None where the report does not tell, or where nothing can be remembered on this machine.
+        The variant; None if the report is not conclusive, or if nothing can be remembered on this machine.
     """
     variants = {variant.value: variant for variant in Variant}
-    p50_ms = {
-        variants[subject.name]: subject.performance.single_stream.latency.p50_ms
+    streams = {
+        variants[subject.name]: subject.performance.single_stream
         for subject in report.subjects
         if subject.name in variants and subject.performance
     }
-    # What was left out might have been faster, several threads are not how a folder is classified, a hot board is slow
-    # at everything that comes late, and on a busy machine chance decides.
-    if report.settings.threads != 1 or not set(candidates(manifest)) <= set(p50_ms) or report.invalid:
+    # An unmeasured variant might have been faster, several threads are not used for a folder, a hot board slows down
+    # the later measurements, and on a busy machine the order is random.
+    if report.settings.threads != 1 or not set(candidates(manifest)) <= set(streams) or report.invalid:
         return None
-    if any(_is_disturbed(subject) for subject in report.subjects if subject.name in variants):
+    if any((stream.waiting or 0.0) > _DISTURBED_WAITING for stream in streams.values()):
         return None
     try:
-        return remember_fastest(manifest, p50_ms, default_order())
+        return remember_fastest(manifest, {variant: stream.latency.p50_ms for variant, stream in streams.items()})
     except OutputError:
         return None
-
-
-def _is_disturbed(subject: SubjectResult) -> bool:
-    return subject.performance is not None and (subject.performance.single_stream.waiting or 0.0) > _DISTURBED_WAITING
 
 
 def _measure(config: BenchConfig, manifest: Manifest, plans: Sequence[SubjectPlan], scratch: Path) -> _Measured:
     started_s = time.monotonic()
     created_utc = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     trained_on = hashes_trained_on(config.keras) if config.keras else None
-    # Before the images are decoded: the machine is to be seen as it was found.
+    # Before the images are decoded: the record describes the machine without the load of this program.
     machine = describe_machine()
     images = prepare_images(choose_images(config), manifest.labels, manifest.input, trained_on, scratch)
     with contextlib.ExitStack() as stack:
@@ -145,20 +141,19 @@ def _judge(
 
 def _latencies_ms(measured: _Measured) -> dict[str, list[list[float]]]:
     return {
-        item.plan.name: [[ns / _NS_PER_MS for ns in burst.latencies_ns] for burst in item.bursts]
+        item.plan.name: [[ns / NS_PER_MS for ns in burst.latencies_ns] for burst in item.bursts]
         for item in measured.measurements
         if item.error is None
     }
 
 
-def _answers(measured: _Measured, report: Report, manifest: Manifest) -> RawAnswers:
-    told = {subject.name for subject in report.subjects if subject.performance}
+def _answers(measured: _Measured, manifest: Manifest) -> RawAnswers:
     return RawAnswers(
         files=tuple(str(sample.path) for sample in measured.images.samples),
         truth=tuple(sample.label for sample in measured.images.samples),
         by_subject={
             item.plan.name: [manifest.labels[index] for index in top1(item.probabilities, manifest.output)]
             for item in measured.measurements
-            if item.plan.name in told and item.probabilities is not None
+            if item.error is None and item.probabilities is not None
         },
     )

@@ -309,7 +309,7 @@ def _measure(config: BenchConfig) -> int:
 
 def _show(report: Report) -> None:
     from benchmarks.report.facts import caveats
-    from benchmarks.report.markdown import render_table
+    from benchmarks.report.files import render_table
 
     click.echo(render_table(report))
     for line in caveats(report):

@@ -23,111 +23,12 @@ from edge_runtime.workstation.datasets.index import map_index_labels
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Dataset, Sample, Split, fingerprint, read_split_csv
 
-_SHOWN = 5
-_SHOWN_CHARACTERS = 60
-
-
-def check_labels_known(source: str, samples: Sequence[Sample], labels: Sequence[str]) -> None:
-    """Check that the model knows the label of every image.
-
-    An image of an unknown label is no mistake of the model, and to leave it out in silence would be none of ours to
-    decide: the user is told which images, how many, and what may be meant.
-
-    Args:
-        source: As messages call it.
-        samples: The images, class indices already replaced by names.
-        labels: Of the model, in output order.
-
-    Raises:
-        DatasetError: A label that the model does not know.
-    """
-    known = set(labels)
-    unknown = Counter(sample.label for sample in samples if sample.label not in known)
-    if not unknown:
-        return
-    named = [f"{_shown(label)} ({count})" for label, count in sorted(unknown.items())]
-    raise DatasetError(
-        f"{source}: {sum(unknown.values())} of {len(samples)} images have a label that the model does not know: "
-        f"{_few(named)}; it knows {_few([_shown(label) for label in labels])}; {_remedy(unknown, labels)}"
-    )
-
-
-def _remedy(unknown: Counter[str], labels: Sequence[str]) -> str:
-    by_key = {_key(label): label for label in labels}
-    alike = [(label, by_key[_key(label)]) for label in sorted(unknown) if _key(label) in by_key]
-    if alike:
-        pairs = [f"{_shown(label)} to {_shown(other)}" for label, other in alike]
-        return f"rename {_few(pairs)}"
-    if all(label.isascii() and label.isdigit() for label in unknown):
-        return f"class indices go from 0 to {len(labels) - 1}, without leading zeros"
-    return "rename these classes as the model calls them, or leave them out of the data"
-
-
-def _key(label: str) -> str:
-    """Equal for labels that a person may take for one another: case, encoding, spaces, underscores and hyphens."""
-    return " ".join(look_alike_key(label).replace("_", " ").replace("-", " ").split())
-
-
-def _shown(label: str) -> str:
-    return shorten(ascii(label) if not label.isprintable() else repr(label), _SHOWN_CHARACTERS)
-
-
-def _few(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
-
-
 CHUNK_BYTES = 32 << 20
-"""Prepared images in memory at a time: a parent that holds a whole set has none left for the children on a board."""
-
-
-def write_images(
-    paths: Sequence[Path], spec: InputSpec, file: Path, *, progress: Callable[[int], None] | None = None
-) -> tuple[tuple[int, ...], tuple[tuple[int, str], ...]]:
-    """Decode image files by the contract into ``file``: uint8 [kept, H, W, 3] RGB.
-
-    Args:
-        paths: Image files.
-        spec: The geometry.
-        file: The ``.npy`` file to be written.
-        progress: Called with 1 after each image.
-
-    Returns:
-        Of the kept images, the indices in ``paths``; of the others, (index, reason).
-
-    Raises:
-        OutputError: The file cannot be written, for want of room most likely.
-    """
-    kept: list[int] = []
-    failures: list[tuple[int, str]] = []
-    step = max(1, CHUNK_BYTES // (spec.height * spec.width * 3))
-    try:
-        with file.open("wb") as stream:
-            _write_header(stream, len(paths), spec)
-            for first in range(0, len(paths), step):
-                decoded = decode_all(paths[first : first + step], spec, progress=progress)
-                stream.write(decoded.images_nhwc_rgb_u8.data)
-                kept += [first + index for index in decoded.kept]
-                failures += [(first + index, reason) for index, reason in decoded.failures]
-            # NumPy keeps room in a header for any number of images, so this one is as long as the first.
-            stream.seek(0)
-            _write_header(stream, len(kept), spec)
-    except OSError as error:
-        size_mib = len(paths) * spec.height * spec.width * 3 / (1 << 20)
-        raise OutputError(
-            f"{file}: cannot be written ({error.strerror}); {len(paths)} prepared images take {size_mib:.0f} MiB: "
-            "give a smaller --limit, or name a folder with more room in TMPDIR"
-        ) from error
-    return tuple(kept), tuple(failures)
-
-
-def _write_header(stream: IO[bytes], count: int, spec: InputSpec) -> None:
-    np.lib.format.write_array_header_1_0(
-        stream, {"descr": "|u1", "fortran_order": False, "shape": (count, *spec.shape_hwc)}
-    )
-
+"""Prepared images in memory at a time: on a board, a parent with the whole set leaves no memory for the children."""
 
 _PREFERENCE = (Split.TEST, Split.VALIDATION)
+_SHOWN = 5
+_SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -135,10 +36,10 @@ class Chosen:
     """Labelled images before they are opened.
 
     Attributes:
-        source: As the user said it.
-        part: ``test``, ``validation``, ``train``, or ``all`` where the source has no parts.
-        samples: The images.
-        ignored: How many files are no images by their suffix.
+        source: Source as the user gave it.
+        part: ``test``, ``validation``, ``train``, or ``all`` if the source has no parts.
+        samples: Labelled images.
+        ignored: Number of files that are not images by their suffix.
     """
 
     source: str
@@ -153,12 +54,12 @@ class EvaluationSet:
 
     Attributes:
         images: ``.npy`` file, uint8 [N, H, W, 3] RGB.
-        paths_file: Text file for the scenarios that read image files: an absolute path a line, in the same order,
+        paths_file: Text file for the scenarios that read image files: one absolute path per line, in the same order,
             UTF-8 with ``surrogateescape``, each line ended by a newline.
-        unlisted: The images that are not in it, because their name or folder holds a line break.
+        unlisted: Images that are missing there, because their name or folder holds a line break.
         samples: The N images, in the same order.
-        truth: Label index of each.
-        record: For the report.
+        truth: Label index of each image.
+        record: Record for the report.
     """
 
     images: Path
@@ -170,10 +71,10 @@ class EvaluationSet:
 
 
 def choose_images(config: BenchConfig) -> Chosen:
-    """Find the images that the command line asks for.
+    """Find the images that the command line selects.
 
     Raises:
-        UsageError: Neither ``--data`` nor ``--keras``, or a part that the source does not have.
+        UsageError: Neither ``--data`` nor ``--keras`` is given, or the source has no such part.
         DatasetError: The source cannot be used, or holds no images.
     """
     if config.data is not None:
@@ -195,7 +96,7 @@ def choose_images(config: BenchConfig) -> Chosen:
 
 
 def choose_part(source: str, samples: Sequence[Sample], wanted: Split | None) -> tuple[str, tuple[Sample, ...]]:
-    """Take the wanted part, else test, else validation; everything where the source has no parts.
+    """Take the wanted part, else test, else validation; everything if the source has no parts.
 
     Raises:
         UsageError: The source has no such part.
@@ -214,10 +115,10 @@ def choose_part(source: str, samples: Sequence[Sample], wanted: Split | None) ->
 
 
 def limit_samples(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[Sample, ...]:
-    """At most ``limit`` images, drawn by chance with a fixed seed, in their old order.
+    """Draw at most ``limit`` images with a fixed seed, in their old order.
 
-    The classes keep their proportions, and each keeps an image where the limit allows. Places are given as seats are
-    by Webster's method: the k-th image of a class with n images comes at ``(k - 1/2) / n``. Source: M. L. Balinski
+    The classes keep their proportions, and each keeps an image if the limit allows. Places are assigned by Webster's
+    method: the k-th image of a class with n images comes at ``(k - 1/2) / n``. Source: M. L. Balinski
     and H. P. Young, "Fair representation" (Yale 1982).
     """
     if limit is None or limit >= len(samples):
@@ -241,14 +142,14 @@ def prepare_images(
     """Decode the images into ``folder``; unreadable ones are recorded.
 
     Args:
-        chosen: The images. Class indices as their labels become the model's names.
-        labels: Of the model, in output order.
+        chosen: Labelled images; class indices as labels become the model's names.
+        labels: Labels of the model, in output order.
         spec: Geometry of the model's input.
-        trained_on: SHA-256 of the images that the model was trained on, or None where that is not known.
-        folder: Where the array and the list of files are written.
+        trained_on: SHA-256 of the images that the model was trained on, or None if unknown.
+        folder: Folder where the array and the list of files are written.
 
     Raises:
-        DatasetError: An unknown label, or not one readable image.
+        DatasetError: A label is unknown, or no image is readable.
         OutputError: The folder cannot be written.
     """
     named = map_index_labels(chosen.samples, labels)
@@ -277,17 +178,17 @@ def prepare_images(
     )
     index_of = {label: index for index, label in enumerate(labels)}
     truth = tuple(index_of[sample.label] for sample in kept)
-    paths_file = folder / "pictures.txt"
+    paths_file = folder / "images.txt"
     return EvaluationSet(images, paths_file, _write_paths(paths_file, kept), kept, truth, record)
 
 
 def hashes_trained_on(run: Path) -> frozenset[str]:
-    """SHA-256 of the images in the training part of a run."""
+    """Read the SHA-256 of the images in the training part of a run."""
     return frozenset(sample.sha256 for sample in read_split_csv(run / SPLIT_FILE) if sample.split is Split.TRAIN)
 
 
 def _hash_images(samples: Sequence[Sample]) -> tuple[list[Sample], list[Unreadable]]:
-    """Give every image its SHA-256; one that is missing or not what its run saw is unreadable."""
+    """Hash every image; one that is missing or differs from the run's record is unreadable."""
     hashed, unreadable = [], []
     for sample in samples:
         try:
@@ -303,11 +204,106 @@ def _hash_images(samples: Sequence[Sample]) -> tuple[list[Sample], list[Unreadab
 
 
 def _write_paths(file: Path, samples: Sequence[Sample]) -> tuple[Path, ...]:
-    """List the images, one a line, and give those that a line cannot hold."""
-    # Not resolved: what a link points to may lack the suffix by which a raw image is known.
+    """List the images, one per line, and return those that do not fit on a line."""
+    # Not resolved: the target of a link may lack the suffix that marks a raw image.
     paths = [sample.path.absolute() for sample in samples]
-    # str.splitlines knows more line breaks than a file has; whoever reads the list may use either.
+    # str.splitlines knows more line breaks than a file has; a reader of the list may use either.
     is_line = [len(str(path).splitlines()) == 1 for path in paths]
     lines = [f"{path}\n" for path, fits in zip(paths, is_line, strict=True) if fits]
     file.write_text("".join(lines), encoding="utf-8", errors="surrogateescape", newline="\n")
     return tuple(path for path, fits in zip(paths, is_line, strict=True) if not fits)
+
+
+def check_labels_known(source: str, samples: Sequence[Sample], labels: Sequence[str]) -> None:
+    """Check that the model knows the label of every image.
+
+    An unknown label is no mistake of the model, and leaving its images out silently would change the accuracy: the
+    error names the labels, counts the images, and suggests what may be meant.
+
+    Args:
+        source: Name of the source in messages.
+        samples: Labelled images, class indices already replaced by names.
+        labels: Labels of the model, in output order.
+
+    Raises:
+        DatasetError: The model does not know a label.
+    """
+    known = set(labels)
+    unknown = Counter(sample.label for sample in samples if sample.label not in known)
+    if not unknown:
+        return
+    counted = [f"{_shown(label)} ({count})" for label, count in sorted(unknown.items())]
+    raise DatasetError(
+        f"{source}: {sum(unknown.values())} of {len(samples)} images have a label that the model does not know: "
+        f"{_few(counted)}; it knows {_few([_shown(label) for label in labels])}; {_remedy(unknown, labels)}"
+    )
+
+
+def _remedy(unknown: Counter[str], labels: Sequence[str]) -> str:
+    by_key = {_key(label): label for label in labels}
+    alike = [(label, by_key[_key(label)]) for label in sorted(unknown) if _key(label) in by_key]
+    if alike:
+        pairs = [f"{_shown(label)} to {_shown(other)}" for label, other in alike]
+        return f"rename {_few(pairs)}"
+    if all(label.isascii() and label.isdigit() for label in unknown):
+        return f"class indices go from 0 to {len(labels) - 1}, without leading zeros"
+    return "rename these classes to labels of the model, or leave them out of the data"
+
+
+def _key(label: str) -> str:
+    """Make a key that labels share if they differ only in case, encoding, spaces, underscores or hyphens."""
+    return " ".join(look_alike_key(label).replace("_", " ").replace("-", " ").split())
+
+
+def _shown(label: str) -> str:
+    return shorten(ascii(label) if not label.isprintable() else repr(label), _SHOWN_CHARACTERS)
+
+
+def _few(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
+
+
+def write_images(
+    paths: Sequence[Path], spec: InputSpec, file: Path, *, progress: Callable[[int], None] | None = None
+) -> tuple[tuple[int, ...], tuple[tuple[int, str], ...]]:
+    """Decode image files by the contract into ``file``: uint8 [kept, H, W, 3] RGB.
+
+    Args:
+        paths: Image files.
+        spec: Geometry of the model's input.
+        file: The ``.npy`` file to be written.
+        progress: Function called with 1 after each image.
+
+    Returns:
+        Indices in ``paths`` of the kept images, and (index, reason) of the others.
+
+    Raises:
+        OutputError: The file cannot be written, for example because the disk is full.
+    """
+
+    def write_header(stream: IO[bytes], count: int) -> None:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *spec.shape_hwc)}
+        np.lib.format.write_array_header_1_0(stream, header)
+
+    kept: list[int] = []
+    failures: list[tuple[int, str]] = []
+    step = max(1, CHUNK_BYTES // (spec.height * spec.width * 3))
+    try:
+        with file.open("wb") as stream:
+            write_header(stream, len(paths))
+            for first in range(0, len(paths), step):
+                decoded = decode_all(paths[first : first + step], spec, progress=progress)
+                stream.write(decoded.images_nhwc_rgb_u8.data)
+                kept += [first + index for index in decoded.kept]
+                failures += [(first + index, reason) for index, reason in decoded.failures]
+            # NumPy pads a header for any number of images, so this one is as long as the first.
+            stream.seek(0)
+            write_header(stream, len(kept))
+    except OSError as error:
+        size_mib = len(paths) * spec.height * spec.width * 3 / (1 << 20)
+        raise OutputError(
+            f"{file}: cannot be written ({error.strerror}); {len(paths)} prepared images take {size_mib:.0f} MiB: "
+            "give a smaller --limit, or name a folder with more room in TMPDIR"
+        ) from error
+    return tuple(kept), tuple(failures)

@@ -19,18 +19,18 @@ _GIT_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class Revision:
-    """A commit, in hexadecimal, and whether tracked files were altered since; None where git does not say."""
+    """A commit, in hexadecimal, and True if tracked files were altered since; None if git does not tell."""
 
     commit: str | None
     is_dirty: bool | None
 
 
 def revision_of(folder: Path) -> Revision | None:
-    """The revision of a checkout whose top is ``folder``; nothing in it is written.
+    """Read the revision of a checkout whose top is ``folder``, without writing to it.
 
     Returns:
-        None where git is absent, fails, or the folder is no checkout (a repository further up does not count: an
-        installed package may lie in a virtual environment inside somebody's repository).
+        The revision; None if git is absent or fails, or the folder is no checkout (a repository further up does not
+        count: an installed package may lie in a virtual environment inside another repository).
     """
     git = shutil.which("git")
     if git is None or not (folder / ".git").exists():
@@ -43,7 +43,7 @@ def revision_of(folder: Path) -> Revision | None:
 
 
 def _git(git: str, folder: Path, *arguments: str) -> str | None:
-    # A hook or an outer git sets GIT_DIR, which would name another repository; status would refresh the index.
+    # A hook or an outer git sets GIT_DIR to another repository; without the lock option status would write the index.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(
@@ -74,7 +74,7 @@ _PACKAGES = (
     "tensorflow",
     "keras",
 )
-# What XNNPACK, ONNX Runtime and oneDNN choose their kernels by, as the kernel names it on x86 and on Arm.
+# Flags by which XNNPACK, ONNX Runtime and oneDNN choose their kernels, as Linux names them on x86 and on Arm.
 _SIMD = (
     *("avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8"),
     *("neon", "asimd", "asimdhp", "asimddp", "sve", "i8mm", "bf16"),
@@ -104,27 +104,27 @@ _VIRTUAL = re.compile("kvm|qemu|virtual|vmware|bochs|xen|amazon ec2|google compu
 
 @dataclass(frozen=True)
 class MachineRecord:
-    """Where a report was made.
+    """Machine and software of a report.
 
     Attributes:
-        cpu_model: As the kernel names it, or the architecture.
-        architecture: Such as ``x86_64`` or ``aarch64``.
-        simd: Vector instructions that the runtimes choose by, as the kernel names them: ``avx512_vnni``, ``asimddp``
-            (Arm's dot product), ``i8mm`` ...
-        virtualised: Whether it is a virtual machine; None where the kernel does not say.
-        cores_usable: Processors that this process may use.
-        cores_total: Processors of the machine.
-        governor: Frequency governor of the first core, or None where it cannot be read.
-        memory_bytes: Memory of the machine, or None where it cannot be read.
-        load_average_1min: Load of the minute before.
-        os_name: Such as ``Debian GNU/Linux 12 (bookworm)``, or None.
-        kernel: Such as ``Linux 6.1.0``.
-        libc: Such as ``glibc 2.36``, or None.
-        python: Version.
-        packages: Version of each installed package that bears on the figures.
-        environment: The environment variables of a fixed list that are set and bear on the figures.
-        git_revision: Of the checkout that edgekit runs from; None where it was installed.
-        git_dirty: Whether files of that checkout were altered since; None likewise.
+        cpu_model: CPU name from the kernel, or the architecture.
+        architecture: Architecture such as ``x86_64`` or ``aarch64``.
+        simd: Vector instructions that the runtimes choose by, named as in Linux: ``avx512_vnni``, ``asimddp`` (Arm's
+            dot product), ``i8mm`` ...
+        virtualised: True for a virtual machine; None if the kernel does not tell.
+        cores_usable: Cores that this process may use.
+        cores_total: Cores of the machine.
+        governor: Frequency governor of the first core, or None if unknown.
+        memory_bytes: Memory of the machine, or None if unknown.
+        load_average_1min: Load average of the minute before.
+        os_name: Operating system such as ``Debian GNU/Linux 12 (bookworm)``, or None.
+        kernel: Kernel such as ``Linux 6.1.0``.
+        libc: C library such as ``glibc 2.36``, or None.
+        python: Python version.
+        packages: Version of each installed package that affects the figures.
+        environment: Environment variables of a fixed list that are set and affect the figures.
+        git_revision: Commit of the checkout that edgekit runs from; None for an installed package.
+        git_dirty: True if files of that checkout were altered since; None as above.
     """
 
     cpu_model: str
@@ -147,7 +147,7 @@ class MachineRecord:
 
 
 def describe_machine(root: Path = Path("/")) -> MachineRecord:
-    """Read the record; ``root`` is where ``proc``, ``sys`` and ``etc`` lie."""
+    """Describe this machine; ``root`` is the folder of ``proc``, ``sys`` and ``etc``."""
     flags = _cpu_flags(root)
     revision = revision_of(Path(__file__).resolve().parents[1]) or Revision(None, None)
     return MachineRecord(
@@ -182,7 +182,7 @@ def _package_versions() -> dict[str, str]:
 
 
 def _cpu_flags(root: Path) -> frozenset[str]:
-    """What the first processor can do: ``flags`` on x86, ``Features`` on Arm."""
+    """Read the features of the first CPU: ``flags`` on x86, ``Features`` on Arm."""
     for line in (read_text(root / "proc/cpuinfo") or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):
@@ -200,7 +200,7 @@ def _is_virtual(root: Path, flags: frozenset[str]) -> bool | None:
     product = " ".join(read_text(root / "sys/class/dmi/id" / name) or "" for name in ("sys_vendor", "product_name"))
     if _VIRTUAL.search(product):
         return True
-    # A board's device tree names it, and an x86 processor shows the flag to every guest.
+    # A board is named in its device tree, and x86 shows the hypervisor flag to every guest.
     is_known_bare = bool(product.strip()) or "sse2" in flags or bool(read_text(root / "proc/device-tree/model"))
     return False if is_known_bare else None
 

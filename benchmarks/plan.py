@@ -16,23 +16,22 @@ KERAS_MODULE = "benchmarks.measuring.keras_child"
 KERAS_MODEL_FILE = "model.keras"
 KERAS_PREDICT = "keras-predict"
 KERAS_FUNCTION = "keras-function"
-
 KERAS_XLA = "keras-xla"
 KERAS_SUBJECTS = (KERAS_PREDICT, KERAS_FUNCTION, KERAS_XLA)
 
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """The command line of ``edge-bench run``.
+    """Command line of ``edge-bench run``.
 
     Attributes:
-        bundle: The bundle directory.
+        bundle: Bundle directory.
         data: SRC of labelled images, or None for the split of ``keras``.
-        keras: Run directory whose Keras model is compared, or None.
+        keras: Run directory with the Keras model to compare with, or None.
         out: Report directory.
-        overwrite: Whether an existing report is replaced.
-        command: The command line as typed, for the report.
-        settings: How it is measured.
+        overwrite: True to replace an existing report.
+        command: Command line as typed, for the report.
+        settings: Settings of the benchmark.
     """
 
     bundle: Path
@@ -46,15 +45,15 @@ class BenchConfig:
 
 @dataclass(frozen=True)
 class SubjectPlan:
-    """One thing to measure.
+    """One subject to measure.
 
     Attributes:
         name: ``keras-predict``, ``keras-function``, ``keras-xla`` or the artifact's variant.
-        module: Child program.
-        model: Run directory or bundle, absolute, since the child runs elsewhere.
-        file: The model file.
-        bytes: Its size; 0 where it is missing.
-        sha256: Its hash; empty where it is missing.
+        module: Dotted name of the child program.
+        model: Run directory or bundle, absolute, since the child has another working directory.
+        file: Model file.
+        bytes: Size of the file; 0 if it is missing.
+        sha256: Hash of the file; empty if it is missing.
     """
 
     name: str
@@ -66,31 +65,43 @@ class SubjectPlan:
 
     @property
     def is_keras(self) -> bool:
-        """Whether it is the full model, not an artifact."""
+        """True for a Keras model, False for an artifact."""
         return self.module == KERAS_MODULE
 
 
 def plan_subjects(config: BenchConfig, manifest: Manifest) -> tuple[SubjectPlan, ...]:
-    """Keras first, where there is a run, then the bundle's artifacts in their order.
+    """Plan the subjects: Keras first, if there is a run, then the bundle's artifacts in their order.
 
     Raises:
-        UsageError: A variant that the bundle does not hold.
+        UsageError: A requested variant is not in the bundle.
         ModelError: The bundle holds no artifacts.
     """
-    held = [artifact.variant.value for artifact in manifest.artifacts]
+    wanted, held = config.settings.variants, [artifact.variant.value for artifact in manifest.artifacts]
     if not held:
         raise ModelError(f"{config.bundle}: holds no exported model; make a bundle with edge-convert run")
-    missing = [variant for variant in config.settings.variants if variant not in held]
+    missing = [variant for variant in wanted if variant not in held]
     if missing:
         raise UsageError(f"{config.bundle}: has no variant {', '.join(missing)}; it holds {', '.join(held)}")
-    wanted = [artifact for artifact in manifest.artifacts if _is_wanted(artifact.variant.value, config.settings)]
-    files = [(artifact.variant.value, config.bundle / artifact.file) for artifact in wanted]
-    artifacts = [_subject(name, ARTIFACT_MODULE, config.bundle, file) for name, file in files]
-    return (*_keras_subjects(config), *artifacts)
+    keras: list[SubjectPlan] = []
+    if config.keras is not None:
+        # Each takes seconds to start. A quick run keeps the baseline, the fastest of them on most processors.
+        names = (KERAS_FUNCTION,) if config.settings.quick else KERAS_SUBJECTS
+        keras = [_subject(name, KERAS_MODULE, config.keras, config.keras / KERAS_MODEL_FILE) for name in names]
+    artifacts = [
+        _subject(artifact.variant.value, ARTIFACT_MODULE, config.bundle, config.bundle / artifact.file)
+        for artifact in manifest.artifacts
+        if not wanted or artifact.variant.value in wanted
+    ]
+    return (*keras, *artifacts)
+
+
+def _subject(name: str, module: str, model: Path, file: Path) -> SubjectPlan:
+    size, sha256 = (file.stat().st_size, file_sha256(file)) if file.is_file() else (0, "")
+    return SubjectPlan(name, module, model.resolve(), file, size, sha256)
 
 
 def remarks_on_checks(manifest: Manifest, plans: Sequence[SubjectPlan]) -> tuple[str, ...]:
-    """A sentence for each planned artifact that lost more than allowed when it was converted."""
+    """Write a sentence for each planned artifact that failed its accuracy check at conversion."""
     planned = {plan.name for plan in plans}
     return tuple(
         f"{artifact.variant.value} did not pass its check at conversion (accuracy {artifact.check.accuracy:.1%} "
@@ -100,15 +111,25 @@ def remarks_on_checks(manifest: Manifest, plans: Sequence[SubjectPlan]) -> tuple
     )
 
 
+def remarks_on_plan(config: BenchConfig) -> tuple[str, ...]:
+    """Write a sentence for each thing that ``--quick`` left out."""
+    settings = config.settings
+    if not settings.quick:
+        return ()
+    images = (f"No more than {settings.limit} images were drawn, by --quick or --limit.",) if settings.limit else ()
+    ways = (f"{KERAS_PREDICT} and {KERAS_XLA} were left out by --quick.",) if config.keras is not None else ()
+    return (*images, *ways)
+
+
 def check_run(run: Path, bundle_manifest: Manifest) -> tuple[str, ...]:
     """Check that a run's Keras model can be compared with a bundle.
 
     Returns:
-        A sentence for the report where the bundle may come from another run, else nothing.
+        A sentence for the report if the bundle may come from another run, else nothing.
 
     Raises:
         ModelError: Not a run directory.
-        CompatibilityError: Other labels, input or output than the bundle.
+        CompatibilityError: Labels, input or output differ from the bundle's.
     """
     if not (run / KERAS_MODEL_FILE).is_file():
         raise ModelError(f"{run}: holds no {KERAS_MODEL_FILE}; expected a run directory that edge-train run wrote")
@@ -128,31 +149,3 @@ def check_run(run: Path, bundle_manifest: Manifest) -> tuple[str, ...]:
             "so the agreement may compare two different models.",
         )
     return ()
-
-
-def remarks_on_plan(config: BenchConfig) -> tuple[str, ...]:
-    """A sentence for each thing that a reader may miss and that was left out on purpose."""
-    settings = config.settings
-    if not settings.quick:
-        return ()
-    images = (f"No more than {settings.limit} images were drawn, by --quick or --limit.",) if settings.limit else ()
-    ways = (f"{KERAS_PREDICT} and {KERAS_XLA} were left out by --quick.",) if config.keras is not None else ()
-    return (*images, *ways)
-
-
-def _is_wanted(variant: str, settings: Settings) -> bool:
-    return not settings.variants or variant in settings.variants
-
-
-def _keras_subjects(config: BenchConfig) -> tuple[SubjectPlan, ...]:
-    if config.keras is None:
-        return ()
-    # Each takes seconds to start. A hurried run keeps the baseline, which on most processors is the fastest of them.
-    names = (KERAS_FUNCTION,) if config.settings.quick else KERAS_SUBJECTS
-    return tuple(_subject(name, KERAS_MODULE, config.keras, config.keras / KERAS_MODEL_FILE) for name in names)
-
-
-def _subject(name: str, module: str, model: Path, file: Path) -> SubjectPlan:
-    is_there = file.is_file()
-    size, sha256 = (file.stat().st_size, file_sha256(file)) if is_there else (0, "")
-    return SubjectPlan(name, module, model.resolve(), file, size, sha256)

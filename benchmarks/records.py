@@ -1,6 +1,7 @@
 """Contents of ``report.json``: frozen dataclasses, and the reader of the file.
 
-It is drawn by `benchmarks.report`, and compared with another by `benchmarks.comparison`.
+`benchmarks.report` draws it, and `benchmarks.comparison` compares two. The docstrings are the descriptions in the
+published schema; see `benchmarks.report.schema`.
 """
 
 from __future__ import annotations
@@ -15,10 +16,18 @@ from benchmarks.statistics import Interval, LatencySummary, Ratio, Share
 from edge_runtime.errors import DataError
 from edge_runtime.strict import from_json, to_mapping
 
+REPORT_SCHEMA_VERSION = 2
+REPORT_FILE = "report.json"
+MARKDOWN_FILE = "report.md"
+PAGE_FILE = "report.html"
+LATENCIES_FILE = "latencies.csv"
+ANSWERS_FILE = "answers.csv"
+_MAX_BYTES = 64 << 20
+
 
 @dataclass(frozen=True)
 class LabelShare:
-    """Of the images with this label, the share that was answered with it (recall)."""
+    """Recall of one label: the share of its images that are answered with it."""
 
     label: str
     share: Share
@@ -26,12 +35,12 @@ class LabelShare:
 
 @dataclass(frozen=True)
 class Reject:
-    """What the reject threshold does to answers.
+    """Effect of the reject threshold.
 
     Attributes:
-        threshold: Answers with a smaller score count as "none of the labels", 0..1.
+        threshold: Score below which an answer counts as "none of the labels", 0..1.
         answered: Share of images that keep their answer (coverage).
-        right_of_answered: Share of right answers among these; None where none is left.
+        right_of_answered: Share of right answers among these; None if none is left.
     """
 
     threshold: float
@@ -41,14 +50,14 @@ class Reject:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How often a model is right.
+    """Accuracy of a model.
 
     Attributes:
         top1: Share of images whose answer is their label.
         top5: Share of images whose label is among the five best; None with five labels or fewer.
-        per_label: One for each label that has images, in label order.
+        per_label: Recall of each label that has images, in label order.
         calibration_error: Expected calibration error of the answers' scores, 0..1.
-        reject: With the model's own reject threshold; None where it has none.
+        reject: Effect of the model's own reject threshold; None if it has none.
     """
 
     top1: Share
@@ -60,7 +69,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Moved:
-    """Images of one label that Keras answers with one label and the artifact with another."""
+    """Number of images of one label that Keras answers with one label and the artifact with another."""
 
     label: str
     keras_answer: str
@@ -70,15 +79,15 @@ class Moved:
 
 @dataclass(frozen=True)
 class Flip:
-    """An image whose answer is another than Keras' answer.
+    """An image to which the artifact and Keras give different answers.
 
     Attributes:
-        file: The image.
-        label: Its true label.
-        keras_answer: What Keras answers.
-        keras_score: The score of that, 0..1.
-        answer: What the artifact answers.
-        score: The score of that, 0..1.
+        file: Path of the image.
+        label: True label.
+        keras_answer: Answer of Keras.
+        keras_score: Score of the Keras answer, 0..1.
+        answer: Answer of the artifact.
+        score: Score of the artifact's answer, 0..1.
     """
 
     file: str
@@ -91,17 +100,17 @@ class Flip:
 
 @dataclass(frozen=True)
 class AgainstKeras:
-    """An artifact beside the Keras model, image by image.
+    """Comparison of an artifact with the Keras model, image by image.
 
     Attributes:
         agreement: Share of images with the same answer.
-        drop_points: Accuracy of Keras less that of the artifact, in percentage points; positive is a loss.
-        drop_interval_points: Tango's 95 % interval of it.
+        drop_points: Accuracy of Keras minus that of the artifact, in percentage points; positive is a loss.
+        drop_interval_points: Tango's 95 % interval of the drop.
         mcnemar_p: P value of McNemar's exact test that both are right equally often, 0..1.
-        lost: Images that only Keras has right.
-        gained: Images that only the artifact has right.
-        moved: The most frequent kinds of flips, most frequent first, at most 20.
-        flips: The worst flips: where Keras was right and sure first, at most 12.
+        lost: Number of images that only Keras answers correctly.
+        gained: Number of images that only the artifact answers correctly.
+        moved: Most frequent kinds of flips, most frequent first, at most 20.
+        flips: Worst flips, at most 12; first those where Keras was right with the highest scores.
     """
 
     agreement: Share
@@ -116,14 +125,14 @@ class AgainstKeras:
 
 @dataclass(frozen=True)
 class BoardState:
-    """What the board said at one moment.
+    """State of the board at one moment.
 
     Attributes:
-        temperature_c: Of the processor; None where it does not say.
-        frequency_mhz: Mean frequency of the usable cores; None where it does not say.
+        temperature_c: CPU temperature in °C; None if unknown.
+        frequency_mhz: Mean frequency of the usable cores; None if unknown.
         governor: Frequency governor, or None.
-        throttling: Such as ``under-voltage now``; see `edge_runtime.platform.board.throttled`.
-        load_average_1min: Load of the minute before.
+        throttling: Flags such as ``under-voltage now``; see `edge_runtime.platform.board.throttled`.
+        load_average_1min: Load average of the minute before.
     """
 
     temperature_c: float | None
@@ -135,14 +144,14 @@ class BoardState:
 
 @dataclass(frozen=True)
 class BoardWatch:
-    """The board around the measurements.
+    """State of the board around the measurements.
 
     Attributes:
-        before: Just before the first.
-        after: Just after the last.
-        hottest_c: Highest temperature in between; None where it does not say.
+        before: State just before the first measurement.
+        after: State just after the last measurement.
+        hottest_c: Highest temperature in between, in °C; None if unknown.
         power_meter: Name of the meter that was read, or None.
-        idle_w: Power before the first measurement, or None without a meter.
+        idle_w: Power in watts before the first measurement, or None without a meter.
     """
 
     before: BoardState
@@ -154,7 +163,7 @@ class BoardWatch:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image that was left out, and why."""
+    """An image that was left out, and the reason."""
 
     file: str
     reason: str
@@ -162,17 +171,17 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The images of a report.
+    """Images of a report.
 
     Attributes:
-        source: As the user said it.
-        part: ``test``, ``validation``, ``train``, or ``all`` where the source has no parts.
-        images: How many were measured on.
-        images_per_label: The same by label.
+        source: Source as the user gave it.
+        part: ``test``, ``validation``, ``train``, or ``all`` if the source has no parts.
+        images: Number of measured images.
+        images_per_label: Number of measured images by label.
         sha256: Fingerprint of the measured images; see `edge_runtime.workstation.datasets.samples.fingerprint`.
-        unreadable: The images that were left out.
-        ignored_files: Files that are no images by their suffix.
-        trained_on: How many of the measured images the model was trained on; None where that is not known.
+        unreadable: Images that were left out.
+        ignored_files: Number of files that are not images by their suffix.
+        trained_on: Number of measured images that the model was trained on; None if unknown.
     """
 
     source: str
@@ -187,17 +196,16 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class ColdStart:
-    """From the moment a process is made to its first answer for one image file, in milliseconds.
+    """Time from the start of a process to its first answer for one image file, in milliseconds.
 
     Attributes:
-        samples_ms: One per start, in order.
-        median_ms: Nearest-rank median of them; the parts below belong to that start and add up to it.
-        interpreter_ms: Until the child's first line.
-        import_ms: Importing the libraries.
-        load_ms: Opening the model.
-        first_ms: Decoding, preparing and classifying the image.
-        steady_ms: The same of the first image once warm: the sum of the stages' medians; None where these were not
-            measured.
+        samples_ms: Duration of each start, in order.
+        median_ms: Nearest-rank median; the parts below belong to that start and add up to it.
+        interpreter_ms: Time until the child's first line of Python.
+        import_ms: Time to import the libraries.
+        load_ms: Time to open the model.
+        first_ms: Time to decode, prepare and classify the image.
+        steady_ms: Time for one image file once warm: the sum of the stages' medians; None if these were not measured.
     """
 
     samples_ms: tuple[float, ...]
@@ -211,16 +219,15 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class SingleStream:
-    """MLPerf's single stream: one prepared image after another, each asked when the one before is answered.
+    """Single stream as in MLPerf: one prepared image after another, each sent when the one before is answered.
 
     Attributes:
-        latency: Of one image that is decoded and prepared already, to its probabilities.
+        latency: Latency from one decoded and prepared image to its probabilities.
         duration_s: Sum of the timed calls.
         burst_p50_ms: Median of each burst of calls; the bursts of all models are interleaved in random order, and the
             bursts at one position belong to the same round.
-        waiting: Time in which threads were ready but had no processor, as a share of the timed calls; None where
-            unknown.
-        speedup: p50 of ``keras-function`` divided by this p50, round by round; None where Keras was not measured, and
+        waiting: Time in which threads were ready but had no CPU, as a share of the timed calls; None if unknown.
+        speedup: p50 of ``keras-function`` divided by this p50, round by round; None if Keras was not measured, and
             for Keras itself.
     """
 
@@ -233,14 +240,14 @@ class SingleStream:
 
 @dataclass(frozen=True)
 class Offline:
-    """MLPerf's offline: all image files at once, as ``edge-run classify`` does a folder.
+    """Offline as in MLPerf: all image files at once, as ``edge-run classify`` does with a folder.
 
     Attributes:
-        workers: Threads, each with an interpreter of its own.
+        workers: Threads, each with its own interpreter.
         images: Images that were classified, with repetitions.
-        images_per_s: Median over the bursts.
-        interval_images_per_s: Bootstrap 95 % interval of it; None with fewer than 3 bursts.
-        cpu_s_per_image: Processor seconds an image: decode, prepare, invoke and the rest.
+        images_per_s: Throughput, median over the bursts.
+        interval_images_per_s: Bootstrap 95 % interval of the throughput; None with fewer than 3 bursts.
+        cpu_s_per_image: CPU seconds per image: decode, prepare, invoke and the rest.
     """
 
     workers: int
@@ -252,16 +259,16 @@ class Offline:
 
 @dataclass(frozen=True)
 class CameraRun:
-    """A camera of a given rate, always its newest frame, through the camera loop of ``edge-run camera``.
+    """Freshness behind a camera of a fixed rate that always gives its newest frame, as in ``edge-run camera``.
 
     Attributes:
-        fps: Rate of the source.
+        fps: Frame rate of the source.
         size_wh: Width and height of its frames, in pixels.
         frames: Frames that the source showed.
         answered: Frames that were classified.
-        dropped: Frames that nobody looked at, because a newer one was there.
-        age_p50_ms: From the moment a frame was taken until its answer, median.
-        age_p99_ms: 99th percentile, nearest rank (with fewer than 100 answers the oldest).
+        dropped: Frames that were skipped because a newer one was there.
+        age_p50_ms: Median time from the capture of a frame to its answer.
+        age_p99_ms: 99th percentile of that time, nearest rank (with fewer than 100 answers the highest).
     """
 
     fps: float
@@ -275,7 +282,7 @@ class CameraRun:
 
 @dataclass(frozen=True)
 class Stages:
-    """Where the time of one image file goes, each stage timed apart over the images of the set, medians in ms."""
+    """Median time of each stage of one image file in milliseconds, timed apart over images of the set."""
 
     decode_ms: float
     preprocess_ms: float
@@ -286,7 +293,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class ThreadPoint:
-    """Single-stream latency with so many threads inside one inference."""
+    """Single-stream latency with a number of threads inside one inference."""
 
     threads: int
     p50_ms: float
@@ -295,15 +302,14 @@ class ThreadPoint:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a model takes.
+    """Resources that a model needs.
 
     Attributes:
         peak_memory_bytes: Highest resident memory of a process that started, classified one image and made the timed
-            calls; None where unknown.
-        steady_memory_bytes: Resident memory after the timed calls; None where unknown.
-        cpu_ms_per_inference: Processor milliseconds of one single-stream call; above the latency where several threads
-            work.
-        install_bytes: Size of the installed packages that are needed to run it (with what these need); None where
+            calls; None if unknown.
+        steady_memory_bytes: Resident memory after the timed calls; None if unknown.
+        cpu_ms_per_inference: CPU milliseconds of one single-stream call; above the latency if several threads work.
+        install_bytes: Size of the installed packages that are needed to run it, with their dependencies; None if
             unknown.
         energy_mj_per_inference: Energy above idle in millijoules; None without a power meter.
     """
@@ -317,7 +323,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """A figure that a reader could miss, and why it is not there."""
+    """A figure that is missing, and the reason."""
 
     what: str
     reason: str
@@ -325,22 +331,23 @@ class NotMeasured:
 
 @dataclass(frozen=True)
 class Performance:
-    """What was measured of a subject that could be opened.
+    """Figures of a subject that could be opened.
 
     Attributes:
         runtime: Runtime and version, such as ``litert 2.3.0``.
-        delegate: What runs the operators: ``xnnpack``, ``edgetpu``, ``cpu`` ...; None where the runtime does not say.
-        tensorflow_loaded: Whether TensorFlow, Keras or JAX was in the measuring process.
-        accuracy: On the images of the report.
-        against_keras: Beside ``keras-predict`` (``keras-function`` where that failed); None for Keras and without it.
-        single_stream: The latency.
-        offline: Throughput, or None where not measured.
-        camera: Freshness, or None where not measured.
-        stages: Or None where not measured.
-        threads: By thread count; empty where not swept.
-        cold_start: Of fresh processes.
-        resources: Memory, processor time, size, energy.
-        not_measured: What of these is missing, each with its reason.
+        delegate: Executor of the operators: ``xnnpack``, ``edgetpu``, ``cpu`` ...; None if the runtime does not tell.
+        tensorflow_loaded: True if TensorFlow, Keras or JAX was in the measuring process.
+        accuracy: Accuracy on the images of the report.
+        against_keras: Comparison with ``keras-predict`` (``keras-function`` if that failed); None for Keras and
+            without it.
+        single_stream: Latency.
+        offline: Throughput, or None if not measured.
+        camera: Freshness, or None if not measured.
+        stages: Stage times, or None if not measured.
+        threads: Latency by thread count; empty if not swept.
+        cold_start: Cold starts of fresh processes.
+        resources: Memory, CPU time, size and energy.
+        not_measured: Missing figures, each with its reason.
     """
 
     runtime: str
@@ -360,15 +367,15 @@ class Performance:
 
 @dataclass(frozen=True)
 class SubjectResult:
-    """One row: ``performance``, or the reason in ``error``.
+    """One row of the report: figures, or the reason why there are none.
 
     Attributes:
         name: ``keras-predict``, ``keras-function``, ``keras-xla`` or the artifact's variant.
         file: Name of the model file.
-        bytes: Its size; 0 where it is missing.
-        sha256: Of the file; empty where it is missing.
-        error: Why it was not measured, or None.
-        performance: The figures, or None.
+        bytes: Size of the file; 0 if it is missing.
+        sha256: Hash of the file; empty if it is missing.
+        error: Reason why it was not measured, or None.
+        performance: Figures, or None.
     """
 
     name: str
@@ -379,22 +386,13 @@ class SubjectResult:
     performance: Performance | None
 
 
-REPORT_SCHEMA_VERSION = 2
-_MOST_BYTES = 64 << 20
-REPORT_FILE = "report.json"
-MARKDOWN_FILE = "report.md"
-PAGE_FILE = "report.html"
-LATENCIES_FILE = "latencies.csv"
-ANSWERS_FILE = "answers.csv"
-
-
 @dataclass(frozen=True)
 class Verdict:
-    """What to ship.
+    """Recommendation of an artifact to ship.
 
     Attributes:
-        variant: The recommended artifact; None where none can be recommended.
-        text: One paragraph in plain words: which, why, at what cost, and how sure.
+        variant: Recommended artifact; None if none can be recommended.
+        text: One paragraph on the choice, its reason, its trade-offs and its certainty.
     """
 
     variant: str | None
@@ -403,27 +401,27 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole report.
+    """A benchmark report.
 
     Attributes:
         tool: ``edgekit`` and its version.
-        created_utc: ISO 8601, when measuring began.
-        duration_s: How long all of it took.
-        command: The command line.
-        settings: The same as data, with every default.
-        model_name: From the bundle's manifest.
-        bundle: As the user said it.
-        bundle_manifest_sha256: Of the bundle's ``manifest.json``.
-        keras_run: As the user said it, or None.
-        keras_sha256: Of the Keras model file, or None.
-        machine: Where it was measured.
+        created_utc: Start of the measurements, ISO 8601.
+        duration_s: Duration of the whole run.
+        command: Command line.
+        settings: Settings, with every default.
+        model_name: Model name in the bundle's manifest.
+        bundle: Bundle as the user gave it.
+        bundle_manifest_sha256: Hash of the bundle's ``manifest.json``.
+        keras_run: Run directory as the user gave it, or None.
+        keras_sha256: Hash of the Keras model file, or None.
+        machine: Machine of the measurements.
         board: Temperature, frequency, throttling and power around the measurements.
-        data: What it was measured on.
-        subjects: One per model, in the order of the bundle, Keras first.
-        invalid: Why nobody should quote the latencies: one sentence each; empty where they are sound.
-        remarks: Sentences that a reader must know.
-        verdict: What to ship.
-        schema_version: `REPORT_SCHEMA_VERSION`.
+        data: Images of the measurements.
+        subjects: One row per model, in the order of the bundle, Keras first.
+        invalid: Reasons why the latencies must not be quoted, one sentence each; empty if they are valid.
+        remarks: Sentences with further limitations.
+        verdict: Recommended artifact.
+        schema_version: Version of this format, `REPORT_SCHEMA_VERSION`.
     """
 
     tool: str
@@ -447,11 +445,11 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every subject was measured and every image was read."""
+        """True if every subject was measured and every image was read."""
         return not self.data.unreadable and all(subject.error is None for subject in self.subjects)
 
     def to_json(self) -> str:
-        """JSON text with a final newline."""
+        """Write the report as JSON text with a final newline."""
         return json.dumps(to_mapping(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -459,14 +457,15 @@ def read_report(folder: Path) -> Report:
     """Read the report of a report directory, or a ``report.json`` itself.
 
     Raises:
-        DataError: No report there, or one that is too large.
-        ManifestError: Not JSON, of another schema version, or a field is unknown, missing or of the wrong type.
+        DataError: There is no report, or it is too large.
+        ManifestError: The file is not JSON or of another schema version, or a field is unknown, missing or of the
+            wrong type.
     """
     path = folder / REPORT_FILE if folder.is_dir() else folder
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"{path}: expected a report of at most {_MOST_BYTES >> 20} MiB, got more")
+        if path.stat().st_size > _MAX_BYTES:
+            raise DataError(f"{path}: expected a report of at most {_MAX_BYTES >> 20} MiB, got more")
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise DataError(f"{path}: expected a report of edge-bench run ({error.strerror})") from error
-    return from_json(Report, text, str(path), schema_version=REPORT_SCHEMA_VERSION, max_bytes=_MOST_BYTES)
+    return from_json(Report, text, str(path), schema_version=REPORT_SCHEMA_VERSION, max_bytes=_MAX_BYTES)

@@ -1,4 +1,4 @@
-"""Settings of a benchmark run, recorded in its report. Light, for the command line imports it."""
+"""Settings of a benchmark run, recorded in its report; without heavy imports, since the command line imports it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge_runtime.errors import UsageError
 
 
 class Scenario(str, enum.Enum):
-    """What is timed, named as MLPerf names it where MLPerf has it."""
+    """A timed scenario, named as in MLPerf where MLPerf has it."""
 
     SINGLE_STREAM = "single-stream"
     OFFLINE = "offline"
@@ -24,21 +24,21 @@ class Settings:
 
     Attributes:
         split: Part of the data; None takes test, else validation.
-        limit: At most so many images, or None.
-        variants: Which artifacts; empty takes all.
-        scenarios: What is timed; single-stream is always among them.
-        sessions: How often each model is started in a fresh process to be timed.
+        limit: Largest number of images, or None.
+        variants: Artifacts to measure; empty takes all.
+        scenarios: Timed scenarios; single-stream is always among them.
+        sessions: Fresh processes of each model that are timed.
         rounds: Rounds of bursts in each session; in each round every model is timed once, in random order.
         min_duration_s: Least single-stream time of each model, over all its bursts.
         min_queries: Least number of single-stream calls of each model, over all its bursts.
-        starts: Cold starts of each artifact; the sessions' own starts are among them.
+        starts: Cold starts of each artifact, the starts of the sessions included.
         threads: Threads inside one inference.
         sweep_threads: Thread counts of the sweep.
-        camera_fps: Rate of the paced camera.
-        seed: Of the order and of the drawn images.
-        quick: Whether ``--quick`` chose the rest.
+        camera_fps: Frame rate of the paced camera.
+        seed: Seed of the order and of the drawn images.
+        quick: True if ``--quick`` chose the other settings.
         timeout_s: Seconds after which a measuring process that does not answer is stopped.
-        power: Name of the power reader, or None for whichever is found.
+        power: Name of the power reader, or None for the first one found.
     """
 
     split: str | None = None
@@ -60,8 +60,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         if Scenario.SINGLE_STREAM not in self.scenarios:
-            raise UsageError("single-stream cannot be left out: every other figure is told beside it")
+            raise UsageError("single-stream cannot be left out: every other figure is reported beside it")
 
     def wants(self, scenario: Scenario) -> bool:
-        """Whether it is to be timed."""
+        """Tell whether a scenario is to be timed."""
         return scenario in self.scenarios

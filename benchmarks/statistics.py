@@ -1,7 +1,7 @@
-"""Statistics of one report and of the difference between two, without files, clocks or processes.
+"""Statistics of one report and of the difference between two: pure functions.
 
 Percentile intervals as in B. Efron and R. J. Tibshirani, "An introduction to the bootstrap" (Chapman & Hall 1993),
-chapter 13. Calls of one burst share the burst's weather (clock rate, cache, neighbours), so bursts are drawn whole:
+chapter 13. Calls of one burst share its conditions (clock rate, cache, other programs), so bursts are drawn whole:
 A. C. Davison and D. V. Hinkley, "Bootstrap methods and their application" (Cambridge 1997), section 3.8, find that
 drawing groups with replacement and keeping their members mimics such data best; C. A. Field and A. H. Welsh,
 "Bootstrapping clustered data", JRSS B 69 (2007) 369-390, call it the cluster bootstrap.
@@ -20,18 +20,247 @@ from numpy.typing import NDArray
 from edge_runtime.workstation.statistics import wilson_interval
 
 RESAMPLES = 1999
-"""One less than a round number, so that the ends of a 95 % interval are whole ranks: the 50th and the 1950th."""
+"""Number of bootstrap samples: 1999 makes the ends of a 95 % interval whole ranks, the 50th and the 1950th."""
 
 _TAIL_RANK = (RESAMPLES + 1) // 40
 _BLOCKS = 10
+NS_PER_MS = 1e6
+_MIN_DRAWN = 3  # bursts, rounds or values; with fewer an interval would say nothing
+_P99_QUERIES, _P99_9_QUERIES = 100, 1000
+CONFIDENCE = 0.95
+_MOST_EXACT = 50
+"""Largest number of values on a side for the exact distribution of U; above it the normal one is as good."""
+_BISECTIONS = 60
+
+
+@dataclass(frozen=True)
+class Share:
+    """A counted share with its uncertainty.
+
+    Attributes:
+        hits: Number of hits, 0..total.
+        total: Number of trials, at least 1.
+        fraction: ``hits / total``, 0..1.
+        low: Lower end of the Wilson 95 % interval, 0..1.
+        high: Upper end of the Wilson 95 % interval, 0..1.
+    """
+
+    hits: int
+    total: int
+    fraction: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LatencySummary:
+    """Latency of single calls, in milliseconds; the percentiles are measured calls, see `percentile`.
+
+    Attributes:
+        queries: Number of timed calls.
+        p50_ms: Median.
+        p90_ms: 90th percentile, which MLPerf reports for single stream.
+        p95_ms: 95th percentile.
+        p99_ms: None with fewer than 100 calls: it would be the slowest call.
+        p99_9_ms: None with fewer than 1,000 calls.
+        minimum_ms: Fastest call.
+        maximum_ms: Slowest call.
+        p50_interval_ms: Bootstrap interval of the median over bursts; None with fewer than 3 bursts.
+    """
+
+    queries: int
+    p50_ms: float
+    p90_ms: float
+    p95_ms: float
+    p99_ms: float | None
+    p99_9_ms: float | None
+    minimum_ms: float
+    maximum_ms: float
+    p50_interval_ms: Interval | None
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Ratio of two figures that were measured in the same rounds.
+
+    Attributes:
+        median: Median of the ratios of the rounds; of an even number, the geometric mean of the middle two, so that
+            the inverse comparison gives the reciprocal.
+        interval: Bootstrap interval of that median over rounds; None with fewer than 3 rounds.
+        rounds: Number of rounds.
+    """
+
+    median: float
+    interval: Interval | None
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Shift of one sample against another.
+
+    Attributes:
+        estimate: Typical difference, after minus before.
+        interval: 95 % interval of the difference; None with too few values.
+        p: P value of the hypothesis that the two do not differ, 0..1.
+        smallest_p: Smallest p value that this number of values can give.
+    """
+
+    estimate: float
+    interval: Interval | None
+    p: float
+    smallest_p: float
+
+
+def share_of(hits: int, total: int) -> Share:
+    """Make a share with its interval; see `wilson_interval`."""
+    low, high = wilson_interval(hits, total)
+    return Share(hits, total, hits / total, low, high)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Find the nearest-rank percentile: the smallest value that at least ``percent`` % of the values do not exceed.
+
+    The result is a measured value, never interpolated. Source: type 1 of Hyndman and Fan, "Sample quantiles in
+    statistical packages", The American Statistician 50 (1996) 361-365.
+
+    Args:
+        values: At least one value, in any order.
+        percent: Percentage above 0, at most 100.
+
+    Raises:
+        ValueError: There are no values, or the percentage is out of range.
+    """
+    if not values or not 0 < percent <= 100:
+        raise ValueError(f"expected values and a percentage in (0, 100], got {len(values)} values and {percent}")
+    return _at_rank(sorted(values), percent)
+
+
+def summarize_latencies(bursts_ns: Sequence[Sequence[int]], seed: int = 0) -> LatencySummary:
+    """Compute percentiles over all calls, and the interval of the median over their bursts.
+
+    Calls of one burst are not independent, so whole bursts are drawn; see `benchmarks.statistics`.
+
+    Args:
+        bursts_ns: Latencies of single calls in nanoseconds, burst by burst; at least one call. A burst without calls
+            does not count, and bursts may differ in length.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ValueError: There is no call.
+    """
+    bursts = [np.asarray(burst, np.int64) for burst in bursts_ns if len(burst)]
+    if not bursts:
+        raise ValueError(f"expected the latency of at least one call, got {len(bursts_ns)} empty bursts")
+    ranked_ms = [int(latency) / NS_PER_MS for latency in np.sort(np.concatenate(bursts))]
+    queries, p50_ms = len(ranked_ms), _at_rank(ranked_ms, 50)
+    interval = None
+    if len(bursts) >= _MIN_DRAWN:
+        low_ns, high_ns = median_of_bursts(bursts, seed)
+        interval = _around(p50_ms, low_ns / NS_PER_MS, high_ns / NS_PER_MS)
+    return LatencySummary(
+        queries=queries,
+        p50_ms=p50_ms,
+        p90_ms=_at_rank(ranked_ms, 90),
+        p95_ms=_at_rank(ranked_ms, 95),
+        p99_ms=_at_rank(ranked_ms, 99) if queries >= _P99_QUERIES else None,
+        p99_9_ms=_at_rank(ranked_ms, 99.9) if queries >= _P99_9_QUERIES else None,
+        minimum_ms=ranked_ms[0],
+        maximum_ms=ranked_ms[-1],
+        p50_interval_ms=interval,
+    )
+
+
+def ratio_of(reference: Sequence[float], own: Sequence[float], seed: int = 0) -> Ratio:
+    """Divide the reference by the own figure, round by round.
+
+    Args:
+        reference: Figure of the reference in each round, above 0.
+        own: Own figure in each round, above 0; as many.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ValueError: There are no rounds, the numbers of rounds differ, or a value is not a number above 0.
+    """
+    values = [*reference, *own]
+    if len(reference) != len(own) or not values or not all(0 < value < math.inf for value in values):
+        raise ValueError(f"expected rounds of numbers above 0, got {len(reference)} and {len(own)}: {values[:4]} ...")
+    # Differences of logarithms treat both figures alike.
+    logs = np.log(np.asarray(reference, np.float64)) - np.log(np.asarray(own, np.float64))
+    median = math.exp(float(np.median(logs)))
+    interval = None
+    if len(logs) >= _MIN_DRAWN:
+        low, high = median_of_series(logs, seed)
+        interval = _around(median, math.exp(low), math.exp(high))
+    return Ratio(median, interval, len(logs))
+
+
+def median_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
+    """Compute the bootstrap 95 % interval of the median of independent values, such as rates of offline bursts.
+
+    Args:
+        values: Values in any order.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The interval; None with fewer than 3 values. With fewer than 6 values its confidence is below 95 %; see
+        `median_of_values`.
+    """
+    if len(values) < _MIN_DRAWN:
+        return None
+    array = np.asarray(values, np.float64)
+    return _around(float(np.median(array)), *median_of_values(array, seed))
+
+
+def repeat_spread(ratio: Ratio) -> float | None:
+    """Estimate how much a second run may change a ratio, as a share of it; None if unknown.
+
+    Two medians that are each known to ``w`` (half of the 95 % interval) differ by up to ``sqrt(2) w``.
+    """
+    if ratio.interval is None:
+        return None
+    return math.sqrt(2) * (ratio.interval.high - ratio.interval.low) / 2 / ratio.median
+
+
+def is_noisy(ratio: Ratio, tolerance: float = 0.05) -> bool:
+    """Tell whether a second run is likely to give another ratio.
+
+    Args:
+        ratio: Ratio of one run.
+        tolerance: Allowed difference between two runs, as a share.
+
+    Returns:
+        True if `repeat_spread` is larger or unknown: an unknown spread cannot be relied on.
+    """
+    spread = repeat_spread(ratio)
+    return spread is None or spread > tolerance
+
+
+def _at_rank(ranked: Sequence[float], percent: float) -> float:
+    # Multiplying before dividing keeps ranks such as 90 % of 10 whole; the last factor keeps those of 99.9 %.
+    rank = math.ceil(percent * len(ranked) / 100 * (1 - 1e-14))
+    return ranked[max(1, rank) - 1]
+
+
+def _around(estimate: float, low: float, high: float) -> Interval:
+    """Widen an interval to hold its estimate, which bursts of very unequal length can leave just outside."""
+    return Interval(min(low, estimate), max(high, estimate))
 
 
 def median_of_bursts(bursts: Sequence[NDArray[np.int64]], seed: int) -> tuple[float, float]:
-    """The 95 % interval of the nearest-rank median of all calls, with whole bursts drawn with replacement.
+    """Compute the 95 % interval of the nearest-rank median of all calls, drawing whole bursts with replacement.
 
     Args:
-        bursts: int64 [calls] each, at least one call in each; they may differ in length.
-        seed: Of the draws.
+        bursts: Bursts of int64 [calls], at least one call in each; they may differ in length.
+        seed: Seed of the draws.
 
     Returns:
         Lower and upper end, both measured values.
@@ -41,7 +270,7 @@ def median_of_bursts(bursts: Sequence[NDArray[np.int64]], seed: int) -> tuple[fl
 
 
 def median_of_values(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """The 95 % interval of the ordinary median of independent values: float64 [n], at least one.
+    """Compute the 95 % interval of the ordinary median of independent values: float64 [n], at least one.
 
     Few values bound any such interval: that from the smallest to the largest of n holds the true median with a
     probability of ``1 - 2 ** (1 - n)``, which is 75 % for 3 values and above 95 % from 6 on.
@@ -52,9 +281,9 @@ def median_of_values(values: NDArray[np.float64], seed: int) -> tuple[float, flo
 
 
 def median_of_series(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
-    """The 95 % interval of the median of values that were taken one after the other: float64 [n], at least one.
+    """Compute the 95 % interval of the median of consecutive measurements: float64 [n], at least one.
 
-    Neighbours share slow drifts of the machine, which draws of single values would average away. So runs of a tenth of
+    Neighbors share slow drifts of the machine, which draws of single values would average away. So runs of a tenth of
     all values are drawn whole, the last followed by the first: the circular block bootstrap of D. N. Politis and
     J. P. Romano (in "Exploring the limits of bootstrap", Wiley 1992). Below 20 values it is `median_of_values`.
     """
@@ -67,9 +296,9 @@ def median_of_series(values: NDArray[np.float64], seed: int) -> tuple[float, flo
 
 
 def _weighted_medians(bursts: Sequence[NDArray[np.int64]], drawn: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Nearest-rank median of each resample.
+    """Compute the nearest-rank median of each resample.
 
-    All resamples consist of the same calls, so these are sorted once; where the median lies is then bisected for all
+    All resamples consist of the same calls, so these are sorted once; the rank of the median is then bisected for all
     resamples at a time, by counting the calls of each burst up to a rank.
 
     Args:
@@ -99,254 +328,21 @@ def _ends(estimates: NDArray[np.float64]) -> tuple[float, float]:
     return float(ranked[_TAIL_RANK - 1]), float(ranked[-_TAIL_RANK])
 
 
-_NS_PER_MS = 1e6
-_MIN_DRAWN = 3  # bursts, rounds or values; with fewer an interval would say nothing
-_P99_QUERIES, _P99_9_QUERIES = 100, 1000
-
-
-@dataclass(frozen=True)
-class Share:
-    """A counted share with its uncertainty.
-
-    Attributes:
-        hits: How many.
-        total: Of how many, at least 1.
-        fraction: ``hits / total``, 0..1.
-        low: Lower end of the Wilson 95 % interval, 0..1.
-        high: Upper end of it, 0..1.
-    """
-
-    hits: int
-    total: int
-    fraction: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A 95 % interval."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class LatencySummary:
-    """Latency of single calls, in milliseconds; the percentiles are measured calls, see `percentile`.
-
-    Attributes:
-        queries: How many calls were timed.
-        p50_ms: Median.
-        p90_ms: The figure that MLPerf reports for single stream.
-        p95_ms: 95th percentile.
-        p99_ms: None with fewer than 100 calls: it would be the slowest call.
-        p99_9_ms: None with fewer than 1,000 calls.
-        minimum_ms: Fastest call.
-        maximum_ms: Slowest call.
-        p50_interval_ms: Bootstrap interval of the median over bursts; None with fewer than 3 bursts.
-    """
-
-    queries: int
-    p50_ms: float
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float | None
-    p99_9_ms: float | None
-    minimum_ms: float
-    maximum_ms: float
-    p50_interval_ms: Interval | None
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How many times as much one thing takes as another, both measured in the same rounds.
-
-    Attributes:
-        median: Median of the ratios of the rounds; of an even number, the geometric mean of the middle two, so that
-            two things compared the other way round give the reciprocal.
-        interval: Bootstrap interval of that median over rounds; None with fewer than 3 rounds.
-        rounds: How many ratios.
-    """
-
-    median: float
-    interval: Interval | None
-    rounds: int
-
-
-def share_of(hits: int, total: int) -> Share:
-    """A share with its interval; see `wilson_interval`."""
-    low, high = wilson_interval(hits, total)
-    return Share(hits, total, hits / total, low, high)
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Nearest rank: the smallest value that at least ``percent`` % of the values do not exceed.
-
-    It is a value that was measured, never an interpolated one. Source: type 1 of Hyndman and Fan, "Sample quantiles in
-    statistical packages", The American Statistician 50 (1996) 361-365.
-
-    Args:
-        values: At least one, in any order.
-        percent: Above 0, at most 100.
-
-    Raises:
-        ValueError: No values, or a percentage out of range.
-    """
-    if not values or not 0 < percent <= 100:
-        raise ValueError(f"expected values and a percentage in (0, 100], got {len(values)} values and {percent}")
-    return _at_rank(sorted(values), percent)
-
-
-def summarize_latencies(bursts_ns: Sequence[Sequence[int]], seed: int = 0) -> LatencySummary:
-    """Percentiles over all calls, and the interval of the median over the bursts they came in.
-
-    Calls of one burst are not independent of one another, so whole bursts are drawn; see `benchmarks.statistics`.
-
-    Args:
-        bursts_ns: Latencies of single calls in nanoseconds, burst by burst; at least one call. A burst without calls
-            does not count, and bursts may differ in length.
-        seed: Of the bootstrap.
-
-    Raises:
-        ValueError: Not one call.
-    """
-    bursts = [np.asarray(burst, np.int64) for burst in bursts_ns if len(burst)]
-    if not bursts:
-        raise ValueError(f"expected the latency of at least one call, got {len(bursts_ns)} empty bursts")
-    ranked_ms = [int(latency) / _NS_PER_MS for latency in np.sort(np.concatenate(bursts))]
-    queries, p50_ms = len(ranked_ms), _at_rank(ranked_ms, 50)
-    interval = None
-    if len(bursts) >= _MIN_DRAWN:
-        low_ns, high_ns = median_of_bursts(bursts, seed)
-        interval = _around(p50_ms, low_ns / _NS_PER_MS, high_ns / _NS_PER_MS)
-    return LatencySummary(
-        queries=queries,
-        p50_ms=p50_ms,
-        p90_ms=_at_rank(ranked_ms, 90),
-        p95_ms=_at_rank(ranked_ms, 95),
-        p99_ms=_at_rank(ranked_ms, 99) if queries >= _P99_QUERIES else None,
-        p99_9_ms=_at_rank(ranked_ms, 99.9) if queries >= _P99_9_QUERIES else None,
-        minimum_ms=ranked_ms[0],
-        maximum_ms=ranked_ms[-1],
-        p50_interval_ms=interval,
-    )
-
-
-def ratio_of(reference: Sequence[float], own: Sequence[float], seed: int = 0) -> Ratio:
-    """How many times as much the reference takes, round by round.
-
-    Args:
-        reference: Of each round, above 0.
-        own: The same of the other thing, as many.
-        seed: Of the bootstrap.
-
-    Raises:
-        ValueError: No rounds, not as many of both, or a value that is not a number above 0.
-    """
-    values = [*reference, *own]
-    if len(reference) != len(own) or not values or not all(0 < value < math.inf for value in values):
-        raise ValueError(f"expected rounds of numbers above 0, got {len(reference)} and {len(own)}: {values[:4]} ...")
-    # Differences of logarithms, so that neither of the two is the one that is divided by.
-    logs = np.log(np.asarray(reference, np.float64)) - np.log(np.asarray(own, np.float64))
-    median = math.exp(float(np.median(logs)))
-    interval = None
-    if len(logs) >= _MIN_DRAWN:
-        low, high = median_of_series(logs, seed)
-        interval = _around(median, math.exp(low), math.exp(high))
-    return Ratio(median, interval, len(logs))
-
-
-def median_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
-    """Bootstrap 95 % interval of the median of a few independent values, such as rates of offline bursts.
-
-    Args:
-        values: In any order.
-        seed: Of the bootstrap.
-
-    Returns:
-        The interval, which with fewer than 6 values cannot be as sure as it says (see
-        `benchmarks.statistics.median_of_values`); None with fewer than 3.
-    """
-    if len(values) < _MIN_DRAWN:
-        return None
-    array = np.asarray(values, np.float64)
-    return _around(float(np.median(array)), *median_of_values(array, seed))
-
-
-def repeat_spread(ratio: Ratio) -> float | None:
-    """By how much a second run of the same benchmark may give another ratio, as a share of it; None where unknown.
-
-    Two medians that are each known to ``w`` (half of the 95 % interval) differ by up to ``sqrt(2) w``.
-    """
-    if ratio.interval is None:
-        return None
-    return math.sqrt(2) * (ratio.interval.high - ratio.interval.low) / 2 / ratio.median
-
-
-def is_noisy(ratio: Ratio, tolerance: float = 0.05) -> bool:
-    """Whether a second run of the same benchmark may well give another ratio.
-
-    Args:
-        ratio: The ratio.
-        tolerance: How far apart two runs may lie, as a share.
-
-    Returns:
-        True where `repeat_spread` is more, and where it is unknown: what nobody knows to be steady cannot be relied on.
-    """
-    spread = repeat_spread(ratio)
-    return spread is None or spread > tolerance
-
-
-def _at_rank(ranked: Sequence[float], percent: float) -> float:
-    # Multiplying before dividing keeps ranks such as 90 % of 10 whole, the last factor those of 99.9 %.
-    rank = math.ceil(percent * len(ranked) / 100 * (1 - 1e-14))
-    return ranked[max(1, rank) - 1]
-
-
-def _around(estimate: float, low: float, high: float) -> Interval:
-    """Bursts of very unequal length could leave the estimate just outside its own interval; a reader would stumble."""
-    return Interval(min(low, estimate), max(high, estimate))
-
-
-CONFIDENCE = 0.95
-_MOST_EXACT = 50
-"""Values on a side up to which the distribution of U is counted out; the normal one is as good from there on."""
-_BISECTIONS = 60
-
-
-@dataclass(frozen=True)
-class Shift:
-    """How far one sample lies above another.
-
-    Attributes:
-        estimate: Typical difference, after less before.
-        interval: 95 % interval of it; None where there are too few values for one.
-        p: P value that the two do not differ, 0..1.
-        smallest_p: The smallest p value that so many values can give.
-    """
-
-    estimate: float
-    interval: Interval | None
-    p: float
-    smallest_p: float
-
-
 def shift_between(before: Sequence[float], after: Sequence[float]) -> Shift:
-    """Hodges' and Lehmann's shift with its interval, and the Mann-Whitney test that this interval inverts.
+    """Compute Hodges' and Lehmann's shift with its interval, and the Mann-Whitney test that this interval inverts.
 
     The estimate is the median of all differences between a value of one and a value of the other, so a few disturbed
-    rounds do not move it. The test supposes no distribution and holds its level with any number of values, which a
-    bootstrap of the median does not with the handful of rounds that a benchmark has. Sources: J. Hodges and
+    rounds do not move it. The test assumes no distribution and holds its level with any number of values, which a
+    bootstrap of the median does not with the few rounds of a benchmark. Sources: J. Hodges and
     E. Lehmann, "Estimates of location based on rank tests", Annals of Mathematical Statistics 34 (1963) 598-611;
     M. Hollander and D. Wolfe, "Nonparametric statistical methods", 2nd ed. 1999, sections 4.1 to 4.3.
 
     Args:
-        before: At least one value.
-        after: At least one value.
+        before: Values before, at least one.
+        after: Values after, at least one.
 
     Raises:
-        ValueError: No values, or one that is not finite.
+        ValueError: There are no values, or one is not finite.
     """
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if not first.size or not second.size or not (np.isfinite(first).all() and np.isfinite(second).all()):
@@ -364,13 +360,13 @@ def shift_between(before: Sequence[float], after: Sequence[float]) -> Shift:
 
 @functools.lru_cache(maxsize=64)
 def _u_cumulative(first: int, second: int) -> NDArray[np.float64]:
-    """P(U <= u) for u = 0..first * second if the two samples are of one kind."""
+    """Compute P(U <= u) for u = 0..first * second if both samples have the same distribution."""
     if max(first, second) > _MOST_EXACT:
         spread = math.sqrt(first * second * (first + second + 1) / 12)
         steps = (np.arange(first * second + 1) + 0.5 - first * second / 2) / spread
         return np.array([0.5 * math.erfc(-step / math.sqrt(2)) for step in steps])
     # The number of orders with U = u is the coefficient of q^u in the Gaussian binomial: the product over i of
-    # (1 - q^(first + i)) / (1 - q^i). Python's whole numbers, because the counts leave the range of int64.
+    # (1 - q^(first + i)) / (1 - q^i). Python integers, because the counts exceed int64.
     counts = [1] + [0] * (first * second)
     for i in range(1, second + 1):
         for u in range(len(counts) - 1, first + i - 1, -1):
@@ -385,19 +381,19 @@ def _u_cumulative(first: int, second: int) -> NDArray[np.float64]:
 
 
 def unpaired_drop_interval(before: Share, after: Share, confidence: float = CONFIDENCE) -> Interval:
-    """The interval of one share less another, where nobody knows which images belong together.
+    """Compute the interval of one share minus another if the images cannot be paired.
 
-    Newcombe's hybrid of the two Wilson intervals. Of the same images it is wider than need be, because models tend to
-    fail on the same ones; it never claims too much. Source: R. Newcombe, "Interval estimation for the difference
+    Newcombe's hybrid of the two Wilson intervals. For the same images it is conservative, because models tend to fail
+    on the same ones. Source: R. Newcombe, "Interval estimation for the difference
     between independent proportions: comparison of eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10.
 
     Args:
         before: First share.
         after: Second share.
-        confidence: Of the two-sided interval, between 0 and 1.
+        confidence: Confidence of the two-sided interval, between 0 and 1.
 
     Returns:
-        In percentage points; positive is a loss.
+        Interval in percentage points; positive is a loss.
     """
     low1, high1 = wilson_interval(before.hits, before.total, confidence)
     low2, high2 = wilson_interval(after.hits, after.total, confidence)
@@ -409,7 +405,7 @@ def unpaired_drop_interval(before: Share, after: Share, confidence: float = CONF
 
 
 def unpaired_p(before: Share, after: Share) -> float:
-    """P value that two shares do not differ: 1 less the confidence at which `unpaired_drop_interval` just holds 0."""
+    """Compute the p value of equal shares: 1 minus the confidence at which `unpaired_drop_interval` just holds 0."""
     if before.hits * after.total == after.hits * before.total:
         return 1.0
     low, high = 0.0, 1.0 - 1e-12
@@ -421,9 +417,9 @@ def unpaired_p(before: Share, after: Share) -> float:
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """P values adjusted for their number, in the same order.
+    """Adjust p values for their number, in the same order.
 
-    If those at most 0.05 are called differences, then all of them together call one that is none at most once in 20
+    If those of at most 0.05 count as differences, all of them together report a false one at most once in 20
     comparisons. Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
     Statistics 6 (1979) 65-70.
     """
@@ -436,5 +432,5 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def intervals_apart(before: Interval, after: Interval) -> bool:
-    """Whether two 95 % intervals do not touch, which is stricter than a test of the difference at 5 %."""
+    """Tell whether two 95 % intervals do not touch, which is stricter than a test of the difference at 5 %."""
     return before.high < after.low or after.high < before.low

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from convert.measuring import Measured
 from convert.messages import CHECK_FILE, GOLDEN_INPUT_FILE, Exported, Quantized, QuantizeSettings
 from convert.record import RECORD_FILE, CalibrationRecord, ConversionRecord, LeftOut, VariantRecord
-from convert.report.markdown import render
 from convert.report.page import render_page
+from convert.report.text import render
 from convert.source.images import ImageArrays, list_sha256
 from convert.source.model_source import ModelSource
 from edge_runtime.contract import GOLDEN_FILE, LABELS_FILE, MANIFEST_FILE, Artifact, Manifest, Variant

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from convert.messages import QuantizeSettings
 
 
+_TFLITE_VARIANTS = [variant.value for variant in Variant if variant.suffix == ".tflite"]
 _PACKAGES = (
     "tensorflow", "keras", "tf_keras", "h5py", "tf2onnx", "onnx", "onnxruntime", "ai_edge_quantizer", "flatbuffers",
     "matplotlib", "jinja2",
@@ -34,36 +35,39 @@ def _values(choices: type[Any]) -> click.Choice[str]:
 
 
 def _foreign_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What completes the contract of a model from elsewhere."""
+    """Add the options that complete the contract of a model from elsewhere."""
     options = (
         click.option(
             "--labels",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Labels, one a line, in the order of the outputs.",
+            help="Label file, one label per line in output order.",
         ),
-        click.option(
-            "--input-range", type=_values(InputRange), help="What the pixels 0 to 255 were scaled to in training."
-        ),
-        click.option("--crop", type=_values(Crop), help="How images were brought to the model's shape."),
+        click.option("--input-range", type=_values(InputRange), help="Pixel range in training."),
+        click.option("--crop", type=_values(Crop), help="Crop policy in training."),
         click.option(
             "--crop-fraction",
             type=click.FloatRange(0, 1, min_open=True),
             default=1.0,
             metavar="F",
-            help="Share of the centred region that is kept.",
+            help="Share of the centred region to keep.",
         ),
-        click.option("--color", type=_values(ModelColor), help="Order of the channels.  [default: rgb]"),
-        click.option("--image-size", type=click.IntRange(1), metavar="S", help="Side in pixels, where it is open."),
+        click.option("--color", type=_values(ModelColor), help="Channel order in training.  [default: rgb]"),
+        click.option(
+            "--image-size",
+            type=click.IntRange(1),
+            metavar="S",
+            help="Input side in pixels, if the model leaves it open.",
+        ),
         click.option(
             "--output",
             type=_values(ModelOutput),
             default=ModelOutput.PROBABILITIES.value,
             show_default=True,
-            help="What the model ends with; logits get a softmax or sigmoid.",
+            help="Values of the last layer; logits get a softmax or sigmoid.",
         ),
         click.option("--name", help="Model name.  [default: the file's]"),
-        click.option("--unsafe", is_flag=True, help="Load models that hold code, such as Lambda layers, and run it."),
+        click.option("--unsafe", is_flag=True, help="Load and run code in the model, such as Lambda layers."),
     )
     for option in reversed(options):
         function = option(function)
@@ -71,7 +75,7 @@ def _foreign_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """How integers are made."""
+    """Add the options of calibration, rounding and repair."""
     options = (
         click.option(
             "--calibration-images",
@@ -79,29 +83,31 @@ def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default=500,
             show_default=True,
             metavar="N",
-            help="Images to calibrate with, the classes taking turns.",
+            help="Number of calibration images, stratified by class.",
         ),
         click.option(
             "--calibration-method",
             type=_values(CalibrationMethod),
             default=CalibrationMethod.MIN_MAX.value,
             show_default=True,
-            help="How the range of an activation follows from its values.",
+            help="Method for activation ranges.",
         ),
-        click.option("--seed", type=int, metavar="N", help="Of the choice of images.  [default: the run's, or 0]"),
+        click.option(
+            "--seed", type=int, metavar="N", help="Seed for choosing calibration images.  [default: the run's, or 0]"
+        ),
         click.option(
             "--rounding",
             type=_values(Rounding),
             default=Rounding.CALIBRATED.value,
             show_default=True,
-            help="How weights become integers.",
+            help="Method for rounding weights.",
         ),
         click.option(
             "--repair",
             type=_values(Repair),
             default=Repair.AUTO.value,
             show_default=True,
-            help="auto: of an integer variant that fails its check, keep the fewest operators in float32 that mend it.",
+            help="auto: keep the fewest operators in float32 that let a failing integer variant pass.",
         ),
         click.option(
             "--repair-seconds",
@@ -109,14 +115,14 @@ def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
             default=60.0,
             show_default=True,
             metavar="S",
-            help="Time for the repair of one variant.",
+            help="Time limit for repairing one variant, in seconds.",
         ),
         click.option(
             "--float-first",
             type=click.IntRange(0),
             default=0,
             metavar="N",
-            help="Keep the first N operators of int8 in float32, which is faster on some x86 processors.",
+            help="Keep the first N operators of int8 in float32; faster on some x86 processors.",
         ),
     )
     for option in reversed(options):
@@ -131,13 +137,13 @@ def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "variants",
     multiple=True,
     type=_values(Variant),
-    help="What to export; may be given more than once.  [default: all but edgetpu]",
+    help="Variant to export; repeatable.  [default: all but edgetpu]",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The bundle.  [default: bundles/<model name>]")
+@click.option("--out", type=click.Path(path_type=Path), help="Bundle to write.  [default: bundles/<model name>]")
 @click.option(
     "--calibration",
     metavar="SRC",
-    help="Labelled images for calibration and checks, instead of the run's own: a folder of class folders, a .zip or "
+    help="Labelled images for calibration and checks instead of the run's own: a folder of class folders, a .zip or "
     "URL of one, a .csv that lists images, or smileys.",
 )
 @click.option(
@@ -146,16 +152,18 @@ def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     default=1.0,
     show_default=True,
     metavar="PP",
-    help="Allowed loss of accuracy against Keras, in percentage points.",
+    help="Allowed accuracy loss against Keras, in percentage points.",
 )
-@click.option("--runtime", metavar="NAME==VERSION", help="TFLite files must open in it, such as tflite-runtime==2.14.")
+@click.option(
+    "--runtime", metavar="NAME==VERSION", help="Runtime that must open TFLite files, such as tflite-runtime==2.14."
+)
 @click.option(
     "--edgetpu-share",
     type=click.FloatRange(0, 1),
     default=0.9,
     show_default=True,
     metavar="F",
-    help="Least share of operators that must map to the Edge TPU.",
+    help="Minimum share of operators that map to the Edge TPU.",
 )
 @_integer_options
 @_foreign_options
@@ -177,7 +185,7 @@ def run(
 
     A model from elsewhere needs --labels, --input-range, --crop and --calibration.
 
-    Exits with 8 when an export lost more than --max-drop; it is then left out of the bundle.
+    Exits with 8 if an export lost more than --max-drop; that export is then left out of the bundle.
     """
     require_extra("edge-convert", "convert", *_PACKAGES)
     from convert.conversion import DEFAULT_VARIANTS, Options, convert
@@ -202,9 +210,9 @@ def run(
 
 
 def _conclude(bundle: Path, record: Any) -> None:
-    """Table, verdict and where things lie; raise GateError if something is not in the bundle."""
+    """Print the table, the recommendation and the paths; raise GateError if a variant is not in the bundle."""
     from convert.bundle import REPORT_FILE
-    from convert.report.wording import recommendation, text_table
+    from convert.report.text import recommendation, text_table
 
     click.echo(text_table(record))
     if record.passed:
@@ -214,7 +222,7 @@ def _conclude(bundle: Path, record: Any) -> None:
     left_out = [entry.variant for entry in record.left_out]
     if failed or left_out:
         parts = [f"{', '.join(failed)}: lost more than allowed"] if failed else []
-        parts += [f"{', '.join(left_out)}: could not be made or run"] if left_out else []
+        parts += [f"{', '.join(left_out)}: could not be built or run"] if left_out else []
         raise GateError(f"{'; '.join(parts)}; not in the bundle, see the table above")
 
 
@@ -248,23 +256,20 @@ def _settings(others: dict[str, Any], *, old_runtime: bool) -> QuantizeSettings:
     )
 
 
-_TFLITE_VARIANTS = [variant.value for variant in Variant if variant.suffix == ".tflite"]
-
-
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), metavar="MODEL|BUNDLE")
 @click.option(
     "--target",
     required=True,
     metavar="edgetpu|tflite-runtime|litert",
-    help="What is to run it; a runtime may carry its release, such as tflite-runtime==2.11.",
+    help="Target to check for; a runtime may include its release, such as tflite-runtime==2.11.",
 )
-@click.option("--variant", type=click.Choice(_TFLITE_VARIANTS), help="One export of a bundle.  [default: each]")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, one finding for each operator.")
+@click.option("--variant", type=click.Choice(_TFLITE_VARIANTS), help="Variant of a bundle.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one finding per operator.")
 def lint(model: Path, target: str, variant: str | None, as_json: bool) -> None:
-    """Say operator by operator whether a .tflite, or each one of a bundle, suits a target.
+    """Check each operator of a .tflite, or of a bundle's .tflite files, for a target.
 
-    For the Edge TPU it is a forecast of what its compiler will say. Exits with 8 when an operator does not fit.
+    For the Edge TPU this is a forecast of its compiler. Exits with 8 if an operator does not suit the target.
     """
     require_extra("edge-convert lint", "convert", "ai_edge_litert", "flatbuffers")
     from convert.lint import findings
@@ -282,7 +287,7 @@ def lint(model: Path, target: str, variant: str | None, as_json: bool) -> None:
 
 
 def describe(report: LintReport) -> str:
-    """The report as lines for a person: a table, sizes, the verdict."""
+    """Format a report for the terminal: table, sizes and verdict."""
     lines = [f"{report.file}: {report.target}", "", *_table(report.findings), ""]
     lines += [*report.sizes, f"lowest runtime: {report.minimum_runtime}", report.verdict]
     return "\n".join(escape(line) for line in lines)
@@ -308,10 +313,10 @@ def _files(model: Path, variant: str | None) -> list[Path]:
 
 
 def _table(findings: Sequence[Finding]) -> Iterator[str]:
-    """Operators of the same fate as one row, those that need something done first in each."""
+    """Group operators with equal findings in one row, unsuitable operators first."""
     rows = [("operator", "count", "first", "suits", "why", "remedy")]
-    ordered = sorted(findings, key=_fate)
-    groups = [list(group) for _, group in groupby(ordered, key=_fate)]
+    ordered = sorted(findings, key=_group_key)
+    groups = [list(group) for _, group in groupby(ordered, key=_group_key)]
     for group in sorted(groups, key=lambda group: (group[0].ok, group[0].index)):
         one = group[0]
         suits = "yes" if one.ok else "NO"
@@ -322,13 +327,13 @@ def _table(findings: Sequence[Finding]) -> Iterator[str]:
         yield "  ".join(pad(escape(cell), width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _fate(finding: Finding) -> tuple[str, int, bool, str, str]:
+def _group_key(finding: Finding) -> tuple[str, int, bool, str, str]:
     return (finding.operator, finding.version, finding.ok, finding.why or "", finding.remedy or "")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Export a trained model, prove what each export lost, and pack a bundle."""
+    """Export a trained model, measure the accuracy of each export, and write a bundle."""
 
 
 cli.add_command(run)
@@ -336,7 +341,7 @@ cli.add_command(lint)
 
 
 def main() -> NoReturn:
-    """Console script."""
-    # A conversion that is stopped removes its work folder, however it is stopped.
+    """Run the console script ``edge-convert``."""
+    # SIGTERM must remove the work folder as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_cli(cli)

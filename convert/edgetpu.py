@@ -33,12 +33,12 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class OperatorStatus:
-    """One row of the compiler's table.
+    """Row of the compiler's table of operators.
 
     Attributes:
         operator: Name of the operator.
-        count: How many of them.
-        status: The compiler's own words.
+        count: Number of such operators.
+        status: Status in the compiler's words.
     """
 
     operator: str
@@ -47,20 +47,20 @@ class OperatorStatus:
 
     @property
     def is_mapped(self) -> bool:
-        """Whether these run on the Edge TPU."""
+        """True if these operators run on the Edge TPU."""
         return self.status == MAPPED
 
 
 @dataclass(frozen=True)
 class CompilerLog:
-    """What the compiler's log says.
+    """Contents of the compiler's log.
 
     Attributes:
-        version: The compiler's, such as ``16.0.384591198``.
-        statuses: Its table of operators.
-        on_chip_bytes: Weights kept in the memory on the chip.
-        on_chip_left_bytes: What is left there.
-        streamed_bytes: Weights sent from the host with every image.
+        version: Version of the compiler, such as ``16.0.384591198``.
+        statuses: Rows of the table of operators.
+        on_chip_bytes: Weights kept in the memory on the chip, in bytes.
+        on_chip_left_bytes: Free memory on the chip, in bytes.
+        streamed_bytes: Weights sent from the host with every image, in bytes.
     """
 
     version: str
@@ -71,27 +71,27 @@ class CompilerLog:
 
     @property
     def mapped(self) -> int:
-        """Operators on the Edge TPU."""
+        """Number of operators on the Edge TPU."""
         return sum(status.count for status in self.statuses if status.is_mapped)
 
     @property
     def total(self) -> int:
-        """Operators in all."""
+        """Number of all operators."""
         return sum(status.count for status in self.statuses)
 
     @property
     def share(self) -> float:
-        """Share of the operators that run on the Edge TPU, 0 to 1."""
+        """Share of the operators that run on the Edge TPU, 0..1."""
         return self.mapped / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True)
 class CompileResult:
-    """A compiled model.
+    """Result of a compilation.
 
     Attributes:
-        file: The compiled ``.tflite``, without metadata.
-        log: What the compiler said.
+        file: Path of the compiled ``.tflite``, without metadata.
+        log: Contents of the compiler's log.
     """
 
     file: Path
@@ -99,10 +99,10 @@ class CompileResult:
 
 
 def find_compiler() -> Path:
-    """Where the compiler is.
+    """Find the compiler on PATH.
 
     Raises:
-        EngineError: It is not on PATH; the message says what to install.
+        EngineError: The compiler is not on PATH; the message names the package to install.
     """
     found = shutil.which(PROGRAM)
     if found is None:
@@ -126,21 +126,21 @@ def compile_for_edgetpu(
     """Compile a fully quantized model for the Edge TPU.
 
     Args:
-        int8_file: The ``.tflite``; metadata in it is lost.
-        work_dir: An existing folder; the compiled file is written there as ``<stem>_edgetpu.tflite``.
-        minimum_share: Lowest share of the operators that must run on the Edge TPU, 0 to 1.
-        timeout_s: After so many seconds the compiler is stopped.
+        int8_file: Path of the ``.tflite``; its metadata is lost.
+        work_dir: Existing folder; the compiled file is written there as ``<stem>_edgetpu.tflite``.
+        minimum_share: Minimum share of the operators that must run on the Edge TPU, 0..1.
+        timeout_s: Time limit of the compiler, in seconds.
         min_runtime: Lowest Edge TPU runtime that the file must run on; None leaves it to the compiler.
 
     Raises:
-        EngineError: The compiler is missing, failed, or did not end in time.
+        EngineError: The compiler is missing, failed, or exceeded the time limit.
         GateError: Less than ``minimum_share`` of the operators was mapped.
         ModelError: ``int8_file`` is not a TFLite model.
-        UsageError: It is compiled already.
+        UsageError: ``int8_file`` is compiled already.
     """
     program = find_compiler()
     if is_compiled(read_operators(read_model(int8_file))):
-        raise UsageError(f"{int8_file}: is compiled for the Edge TPU already; give the int8 file from before it")
+        raise UsageError(f"{int8_file}: is compiled for the Edge TPU already; give the int8 file before compilation")
     arguments = ["-s", "-o", str(work_dir), *(["-m", str(min_runtime)] if min_runtime is not None else [])]
     output = _run([str(program), *arguments, str(int8_file.resolve())], int8_file, timeout_s)
     file = work_dir / f"{int8_file.stem}_edgetpu.tflite"
@@ -150,17 +150,17 @@ def compile_for_edgetpu(
     log = parse_log(output)
     _check_share(int8_file, log, minimum_share)
     if not file.is_file():
-        raise EngineError(f"{int8_file}: {PROGRAM} {log.version} said that it compiled it, but wrote no {file.name}")
+        raise EngineError(f"{int8_file}: {PROGRAM} {log.version} reported success, but wrote no {file.name}")
     if not is_compiled(read_operators(read_model(file))):
-        raise EngineError(f"{int8_file}: {PROGRAM} {log.version} wrote a file that holds nothing for the Edge TPU")
+        raise EngineError(f"{int8_file}: {PROGRAM} {log.version} wrote a file without an operator for the Edge TPU")
     return CompileResult(file, log)
 
 
 def parse_log(text: str) -> CompilerLog:
-    """Parse what the compiler prints with ``--show_operations`` (the format of versions 2 to 16).
+    """Parse the compiler's output with ``--show_operations`` (the format of versions 2 to 16).
 
     Raises:
-        EngineError: It has no table of operators.
+        EngineError: The output has no table of operators.
     """
     version = _VERSION.search(text)
     table = _TABLE.search(text)
@@ -177,7 +177,7 @@ def parse_log(text: str) -> CompilerLog:
 
 
 def _run(command: list[str], model: Path, timeout_s: float) -> str:
-    # The compiler works in a child of its own, which must not outlive it: both are ended as one group.
+    # The compiler starts a child process, which must not outlive it: both are killed as one group.
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -203,20 +203,20 @@ def _run(command: list[str], model: Path, timeout_s: float) -> str:
 
 def _reason(output: str) -> str:
     lines = [line.strip() for line in _ERROR.findall(output)] or output.strip().splitlines()[-1:]
-    text = "; ".join(dict.fromkeys(lines[:_SHOWN])) or "it said nothing"
-    return f"{text}; edge-convert lint --target edgetpu says what it needs"
+    text = "; ".join(dict.fromkeys(lines[:_SHOWN])) or "no output"
+    return f"{text}; edge-convert lint --target edgetpu lists the requirements"
 
 
 def _check_share(model: Path, log: CompilerLog, minimum_share: float) -> None:
     if log.share >= minimum_share and log.mapped:
         return
     unmapped = [status for status in log.statuses if not status.is_mapped]
-    # What stands behind another CPU operator is a consequence, not a cause.
+    # Operators behind another CPU operator are a consequence, not a cause.
     unmapped.sort(key=lambda status: status.status == _ANOTHER_SUBGRAPH)
     shown = ", ".join(f"{status.count} {status.operator} ({status.status})" for status in unmapped[:_SHOWN])
     raise GateError(
         f"{model}: {log.mapped} of {log.total} operators ({log.share:.0%}) would run on the Edge TPU, at least "
-        f"{minimum_share:.0%} are wanted; on the CPU are {shown}{', and others' if len(unmapped) > _SHOWN else ''}"
+        f"{minimum_share:.0%} are required; on the CPU: {shown}{', and others' if len(unmapped) > _SHOWN else ''}"
     )
 
 

@@ -16,28 +16,46 @@ import flatbuffers
 from convert.tflite_model import pack_model, unpack_model
 from edge_runtime.contract import LABELS_FILE, MANIFEST_FILE, InputSpec, Manifest
 from edge_runtime.labels import to_text
-from edge_runtime.model.embedded import CHECKSUM_FILE, ONNX_LABELS_KEY, ONNX_MANIFEST_KEY
+from edge_runtime.model.embedded import CHECKSUM_FILE, METADATA_NAME, ONNX_LABELS_KEY, ONNX_MANIFEST_KEY
 
-_METADATA_NAME = "TFLITE_METADATA"
 _IDENTIFIER = b"M001"
 _PARSER_VERSION = "1.0.0"
 _TENSOR_AXIS_LABELS = 2
 _IMAGE_PROPERTIES = 2
 _COLOR_RGB = 1
+# By colour order, which implies the number of channels (ONNX, docs/MetadataProps.md).
+_PIXEL_FORMATS: Final = {"rgb": "Rgb8", "bgr": "Bgr8", "gray": "Gray8"}
+# Rows and columns are both called a feature (ONNX, docs/DimensionDenotation.md).
+_IMAGE_AXES: Final = ("DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL")
+_SCORE_AXES: Final = ("DATA_BATCH", "DATA_FEATURE")
+# ONNX Runtime releases with their newest opset and IR version, one line for each change (its documentation,
+# docs/reference/compatibility.md).
+_ONNX_RUNTIME: Final = (
+    ("1.7", 13, 7),
+    ("1.8", 14, 7),
+    ("1.9", 15, 8),
+    ("1.11", 16, 8),
+    ("1.12", 17, 8),
+    ("1.14", 18, 8),
+    ("1.15", 19, 8),
+    ("1.16", 19, 9),
+    ("1.17", 20, 9),
+    ("1.18", 21, 10),
+)
 
 
 def embed_tflite(path: Path, manifest: Manifest) -> None:
-    """Write metadata, labels, manifest and checksum into a ``.tflite`` that has none yet.
+    """Write metadata, labels, manifest and checksum into a ``.tflite`` without metadata.
 
     Args:
-        path: The model; it is rewritten in place.
-        manifest: Its manifest; the artifacts are left out, since a file cannot hold its own hash.
+        path: Path of the model, which is rewritten in place.
+        manifest: Manifest of the model; artifacts are left out, since a file cannot hold its own hash.
     """
     model = unpack_model(path.read_bytes())
     # The converter names the output after its last operator, such as Identity.
     graph = model.subgraphs[0]
     graph.tensors[graph.outputs[0]].name = "probabilities"
-    _add_buffer(model, _METADATA_NAME, _metadata_flatbuffer(manifest))
+    _add_buffer(model, METADATA_NAME, _metadata_flatbuffer(manifest))
     flatbuffer = pack_model(model)
     path.write_bytes(flatbuffer)
     files = {
@@ -45,7 +63,7 @@ def embed_tflite(path: Path, manifest: Manifest) -> None:
         MANIFEST_FILE: manifest.without_artifacts().to_json(),
         CHECKSUM_FILE: hashlib.sha256(flatbuffer).hexdigest() + "\n",
     }
-    # Stored rather than compressed, since readers map the labels; ZipInfo's date is always 1980, so equal input gives
+    # Stored, not compressed, since readers map the labels; ZipInfo's date is always 1980, so that equal input gives
     # equal bytes.
     with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
         for name, text in files.items():
@@ -64,7 +82,7 @@ def _add_buffer(model: Any, name: str, data: bytes) -> None:
 
 
 def _metadata_flatbuffer(manifest: Manifest) -> bytes:
-    """ModelMetadata with one image input and one probability output.
+    """Build ModelMetadata with one image input and one probability output.
 
     Slot numbers are the positions of the fields in the schema; a union takes two slots, its type first.
     """
@@ -102,7 +120,7 @@ def _image_tensor(builder: flatbuffers.Builder, spec: InputSpec) -> int:
 def _probability_tensor(builder: flatbuffers.Builder) -> int:
     name = builder.CreateString("probability")
     description = builder.CreateString("Probability of each label.")
-    builder.StartObject(1)  # FeatureProperties has no fields of its own use here
+    builder.StartObject(1)  # FeatureProperties, empty
     properties = builder.EndObject()
     builder.StartObject(3)
     builder.PrependUint8Slot(0, 1, 0)
@@ -141,32 +159,11 @@ def _vector(builder: flatbuffers.Builder, offsets: list[int]) -> int:
     return int(builder.EndVector())
 
 
-# By colour order, which also says how many channels there are (ONNX, docs/MetadataProps.md).
-_PIXEL_FORMATS: Final = {"rgb": "Rgb8", "bgr": "Bgr8", "gray": "Gray8"}
-# Rows and columns are both called a feature (ONNX, docs/DimensionDenotation.md).
-_IMAGE_AXES: Final = ("DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL")
-_SCORE_AXES: Final = ("DATA_BATCH", "DATA_FEATURE")
-# ONNX Runtime release, with the newest opset and IR version that it takes: the table of its documentation
-# (docs/reference/compatibility.md), one line for each release that brought something new.
-_ONNX_RUNTIME: Final = (
-    ("1.7", 13, 7),
-    ("1.8", 14, 7),
-    ("1.9", 15, 8),
-    ("1.11", 16, 8),
-    ("1.12", 17, 8),
-    ("1.14", 18, 8),
-    ("1.15", 19, 8),
-    ("1.16", 19, 9),
-    ("1.17", 20, 9),
-    ("1.18", 21, 10),
-)
-
-
 def embed_onnx(path: Path, manifest: Manifest) -> None:
-    """Write labels and manifest into a ``.onnx`` file, in place, and say what goes in and comes out.
+    """Write labels and manifest into a ``.onnx`` file, in place.
 
-    Besides edgekit's keys, the image keys and the denotations of the ONNX specification are set (docs/MetadataProps.md,
-    docs/TypeDenotation.md).
+    Besides edgekit's keys, the image keys and the denotations of input and output of the ONNX specification are set
+    (docs/MetadataProps.md, docs/TypeDenotation.md).
     """
     import onnx
 
@@ -179,16 +176,18 @@ def embed_onnx(path: Path, manifest: Manifest) -> None:
 
 
 def onnx_properties(manifest: Manifest) -> dict[str, str]:
-    """The entries of ``metadata_props`` that a model with this manifest carries."""
+    """Build the ``metadata_props`` of a model with this manifest."""
     return {
         ONNX_LABELS_KEY: to_text(manifest.labels),
         ONNX_MANIFEST_KEY: manifest.without_artifacts().to_json(),
-        **_image_properties(manifest.input),
+        "Image.BitmapPixelFormat": _PIXEL_FORMATS[manifest.input.color.value],
+        "Image.ColorSpaceGamma": "SRGB",
+        "Image.NominalPixelRange": "NominalRange_0_255",
     }
 
 
 def onnx_minimum_runtime(path: Path) -> str:
-    """What is needed to open the file, such as ``onnx opset 18, onnxruntime 1.14``."""
+    """Find the opset and the lowest runtime of a file, such as ``onnx opset 18, onnxruntime 1.14``."""
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
@@ -197,19 +196,11 @@ def onnx_minimum_runtime(path: Path) -> str:
 
 
 def lowest_onnxruntime(opset: int, ir_version: int) -> str:
-    """Lowest ONNX Runtime release that knows an opset and an IR version, such as ``onnxruntime 1.14``."""
+    """Find the lowest ONNX Runtime release with an opset and an IR version, such as ``onnxruntime 1.14``."""
     for release, newest_opset, newest_ir in _ONNX_RUNTIME:
         if opset <= newest_opset and ir_version <= newest_ir:
             return f"onnxruntime {release}"
     return f"an onnxruntime after {_ONNX_RUNTIME[-1][0]}"
-
-
-def _image_properties(spec: InputSpec) -> dict[str, str]:
-    return {
-        "Image.BitmapPixelFormat": _PIXEL_FORMATS[spec.color.value],
-        "Image.ColorSpaceGamma": "SRGB",
-        "Image.NominalPixelRange": "NominalRange_0_255",
-    }
 
 
 def _denote(kind: Any, denotation: str, axes: tuple[str, ...]) -> None:

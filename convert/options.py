@@ -16,30 +16,30 @@ from edge_runtime.labels import check_labels, normalize_label, shorten
 
 
 class CalibrationMethod(str, enum.Enum):
-    """How the range of an activation follows from the values that it took over the calibration images."""
+    """Methods that derive the range of an activation from its values over the calibration images."""
 
-    MIN_MAX = "min-max"  # the smallest and the largest value of all images
-    MOVING_AVERAGE = "moving-average"  # an exponential average of each image's smallest and largest value
-    PERCENTILE = "percentile"  # the rarest values of both ends are cut off
-    MSE = "mse"  # the range whose rounding and cutting costs least mean squared error
+    MIN_MAX = "min-max"  # smallest and largest value of all images
+    MOVING_AVERAGE = "moving-average"  # exponential average of each image's smallest and largest value
+    PERCENTILE = "percentile"  # rarest values cut off at both ends
+    MSE = "mse"  # range with the least mean squared error of rounding and clipping
 
 
 class Rounding(str, enum.Enum):
-    """How a weight becomes an integer."""
+    """Methods that round weights to integers."""
 
-    NEAREST = "nearest"  # each weight by itself
-    CALIBRATED = "calibrated"  # so that a layer's output over the calibration images stays closest; bias corrected
+    NEAREST = "nearest"  # each weight alone
+    CALIBRATED = "calibrated"  # least change of a layer's output over the calibration images; bias corrected
 
 
 class Repair(str, enum.Enum):
-    """What happens to an integer artifact that fails the gate."""
+    """Treatments of an integer artifact that fails the accuracy gate."""
 
     OFF = "off"
-    AUTO = "auto"  # the fewest layers that hurt go back to float32 until it passes
+    AUTO = "auto"  # keep the fewest harmful operators in float32 until it passes
 
 
 class Loader(str, enum.Enum):
-    """The library that loads a model."""
+    """Libraries that load a model."""
 
     KERAS3 = "keras 3"
     TF_KERAS = "tf-keras"
@@ -48,14 +48,14 @@ class Loader(str, enum.Enum):
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a model file says of itself; what it leaves open is seen once it is loaded.
+    """Facts that a model file states; others are known once it is loaded.
 
     Attributes:
         shown: Format and version in words, for the report.
-        loader: What loads it.
-        input_shape: [batch, height, width, channels] with None for an open size, or None where the file does not say.
-        output_width: Number of output values, or None where the file does not say.
-        own_scaling: The factor by which the model's first layer multiplies the pixels, or None if it has no such layer.
+        loader: Library that loads the model.
+        input_shape: [batch, height, width, channels] with None for an open size, or None if not stated.
+        output_width: Number of output values, or None if not stated.
+        own_scaling: Factor by which the model's first layer multiplies the pixels, or None without such a layer.
     """
 
     shown: str
@@ -72,7 +72,7 @@ _NUMBERED = re.compile(r"([0-9]{1,6})[ \t]+(\S.*)")
 
 
 class InputRange(str, enum.Enum):
-    """What the pixel values 0 and 255 become before the model's first layer."""
+    """Pixel ranges of training: the values of 0 and 255 before the model's first layer."""
 
     UNIT = "0,1"
     SIGNED = "-1,1"
@@ -80,7 +80,7 @@ class InputRange(str, enum.Enum):
 
 
 class ModelColor(str, enum.Enum):
-    """What the model was trained on; the exported files always take RGB."""
+    """Channel orders of training; the exported files always take RGB."""
 
     RGB = "rgb"
     BGR = "bgr"
@@ -88,7 +88,7 @@ class ModelColor(str, enum.Enum):
 
 
 class ModelOutput(str, enum.Enum):
-    """What the model's last layer gives."""
+    """Kinds of values that a model's last layer gives."""
 
     PROBABILITIES = "probabilities"
     LOGITS = "logits"
@@ -96,18 +96,18 @@ class ModelOutput(str, enum.Enum):
 
 @dataclass(frozen=True)
 class ForeignOptions:
-    """Options of ``edge-convert run`` for a model from elsewhere; None means that nothing was said.
+    """Options of ``edge-convert run`` for a model from elsewhere; None means not given.
 
     Attributes:
-        labels: Text file, one label a line, in the order of the outputs.
-        input_range: What the model was trained on.
-        crop: How images of another shape were cropped.
-        crop_fraction: Share of the centred region that is kept.
-        color: Channel order that the model was trained on; not said means RGB.
-        image_size: Side of the input in pixels, for a model that leaves it open.
-        output: Whether the last layer gives probabilities or logits.
-        name: Model name; not said means the file's.
-        unsafe: Whether code inside the file may run.
+        labels: Text file, one label per line, in the order of the outputs.
+        input_range: Pixel range that the model was trained on.
+        crop: Crop policy for images of another shape in training.
+        crop_fraction: Share of the centred region that is kept, 0..1.
+        color: Channel order that the model was trained on; None means RGB.
+        image_size: Side of the input in pixels, for a model with an open size.
+        output: Kind of values that the last layer gives.
+        name: Model name; None means the file's.
+        unsafe: True to run code inside the file.
     """
 
     labels: Path | None = None
@@ -122,8 +122,8 @@ class ForeignOptions:
 
 
 def refuse_foreign_options(options: ForeignOptions, run: Path) -> None:
-    """Raise UsageError for options that a run directory has no use for, since its manifest answers them."""
-    said = {
+    """Raise UsageError for options that a run directory's manifest already answers."""
+    given = {
         "--labels": options.labels is not None,
         "--input-range": options.input_range is not None,
         "--crop": options.crop is not None,
@@ -133,28 +133,25 @@ def refuse_foreign_options(options: ForeignOptions, run: Path) -> None:
         "--output": options.output is not ModelOutput.PROBABILITIES,
         "--name": options.name is not None,
     }
-    wrong = [name for name, is_said in said.items() if is_said]
+    wrong = [name for name, is_given in given.items() if is_given]
     if wrong:
-        raise UsageError(
-            f"{', '.join(wrong)}: only for a model from elsewhere; the manifest of the run {run} says it already"
-        )
+        raise UsageError(f"{', '.join(wrong)}: only for a model from elsewhere; the manifest of the run {run} sets it")
 
 
 def require_options(options: ForeignOptions, path: Path, *, has_calibration: bool, own_scaling: float | None) -> None:
-    """Raise one UsageError that names everything that a model from elsewhere must be completed by."""
+    """Raise one UsageError that names all missing options of a model from elsewhere."""
     needed = {
-        "--labels FILE (one label a line, in the order of the outputs)": options.labels is not None,
-        "--input-range 0,1 or -1,1 or 0,255 (what the pixels were scaled to in training)": options.input_range
-        is not None,
-        "--crop center, stretch or letterbox (how images were brought to shape)": options.crop is not None,
-        "--calibration SRC (labelled images to calibrate and check with)": has_calibration,
+        "--labels FILE (one label per line, in the order of the outputs)": options.labels is not None,
+        "--input-range 0,1 or -1,1 or 0,255 (pixel range in training)": options.input_range is not None,
+        "--crop center, stretch or letterbox (crop policy in training)": options.crop is not None,
+        "--calibration SRC (labelled images for calibration and checks)": has_calibration,
     }
-    missing = [name for name, is_said in needed.items() if not is_said]
+    missing = [name for name, is_given in needed.items() if not is_given]
     if missing:
         hint = ""
         if own_scaling is not None and options.input_range is None:
             hint = f"; its first layer scales by {own_scaling:.4g}: about 1/255 or 1/127.5 goes with 0,255"
-        raise UsageError(f"{path}: a model without a manifest; say also {', '.join(missing)}{hint}")
+        raise UsageError(f"{path}: a model without a manifest; add {', '.join(missing)}{hint}")
     if options.crop is not Crop.CENTER and options.crop_fraction != 1.0:
         raise UsageError(
             f"--crop-fraction: goes with --crop center only, got --crop {options.crop and options.crop.value}"
@@ -162,10 +159,10 @@ def require_options(options: ForeignOptions, path: Path, *, has_calibration: boo
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Read labels, one a line.
+    """Read labels, one per line.
 
-    A file whose every line begins with its own index, as Teachable Machine writes it (``0 cat``, ``1 dog``), gives the
-    names without the indices.
+    If every line begins with its own index, as Teachable Machine writes it (``0 cat``, ``1 dog``), the indices are
+    removed.
 
     Raises:
         UsageError: The file cannot be read, or is not a list of at least two different labels.
@@ -187,14 +184,14 @@ def read_labels(path: Path) -> tuple[str, ...]:
         check_labels(labels)
         repeated = next((label for index, label in enumerate(labels) if label in labels[:index]), None)
         if repeated is not None:
-            raise ValueError(f"the label {shorten(repr(repeated))} is there twice")
+            raise ValueError(f"the label {shorten(repr(repeated))} occurs twice")
     except ValueError as error:
         raise UsageError(f"--labels: {path}: {error}") from error
     return labels
 
 
 def check_label_count(labels: tuple[str, ...], width: int | None, path: Path) -> None:
-    """Raise CompatibilityError unless the labels fit the number of outputs; one output is a sigmoid of two labels."""
+    """Raise CompatibilityError unless the labels match the number of outputs; one output is a sigmoid of two labels."""
     if width is None or len(labels) == width or (width == 1 and len(labels) == 2):
         return
     expected = "2 labels for its one output" if width == 1 else f"{width} labels, one per output"
@@ -202,6 +199,6 @@ def check_label_count(labels: tuple[str, ...], width: int | None, path: Path) ->
 
 
 def model_name(path: Path) -> str:
-    """A model name from a file's: what a name may not hold becomes ``-``."""
+    """Derive a model name from a file name; characters that a name may not contain become ``-``."""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().name if path.is_dir() else path.stem)
     return name.lstrip("._-")[:_MAX_NAME_CHARACTERS] or "model"

@@ -14,13 +14,13 @@ _IDENTIFIER = b"TFL3"
 
 
 def unpack_model(data: bytes) -> Any:
-    """A ``ModelT`` object tree of a ``.tflite`` file's bytes, which are trusted; `read_model` is for other files."""
+    """Unpack the trusted bytes of a ``.tflite`` file to a ``ModelT`` object tree; see `read_model` for other files."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
     for buffer in model.buffers or []:
-        # A writer may lay a buffer's bytes after the FlatBuffer (offset 0 and 1 mean that it did not); runtimes before
-        # TensorFlow 2.15 cannot read that, so it is brought inside here.
+        # A buffer's bytes may lie after the FlatBuffer (unless its offset is 0 or 1); runtimes before TensorFlow 2.15
+        # cannot read that, so they are moved inside.
         if buffer.offset and buffer.offset > 1:
             buffer.data = np.frombuffer(data, np.uint8, int(buffer.size), int(buffer.offset))
             buffer.offset = buffer.size = 0
@@ -28,21 +28,21 @@ def unpack_model(data: bytes) -> Any:
 
 
 def pack_model(model: Any) -> bytes:
-    """The bytes of a ``.tflite`` file for a ``ModelT`` object tree."""
+    """Pack a ``ModelT`` object tree to the bytes of a ``.tflite`` file."""
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
 
 
 def read_model(path: Path) -> Any:
-    """A ``ModelT`` object tree of any file; a zip after the FlatBuffer (TFLite Metadata) is left aside.
+    """Read any ``.tflite`` file to a ``ModelT`` object tree; a zip after the FlatBuffer (TFLite Metadata) is ignored.
 
-    Every list is present, and names are text. `read_structure` has checked that every tensor, buffer and operator code
+    Every list is present, and names are text. `read_structure` checks that every tensor, buffer and operator code
     that an operator or graph names exists.
 
     Raises:
-        ModelError: There is no such file, or it is larger than 1 GiB.
-        IntegrityError: It is not a whole TFLite model.
+        ModelError: The file does not exist, or is larger than 1 GiB.
+        IntegrityError: The file is not a complete TFLite model.
     """
     read_structure(path)
     model = unpack_model(path.read_bytes())

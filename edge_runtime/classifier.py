@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import Head, InputSpec, OutputSpec, Variant
-from edge_runtime.decision import answer_of, dequantize, widen
-from edge_runtime.engines.base import Engine
-from edge_runtime.engines.opening import EngineName, parse_engine
-from edge_runtime.errors import EngineError, ImageError
-from edge_runtime.model.bundle import Foreign, ModelFile, find_model
-from edge_runtime.model.opening import OpenedModel, input_lookup, input_spec_of, labels_of, open_model
+from edge_runtime.decision import answer_of, dequantize, quantize, widen
+from edge_runtime.engines.base import Engine, EngineName
+from edge_runtime.errors import CompatibilityError, EngineError, ImageError, UsageError
+from edge_runtime.model.bundle import ModelFile, ModelOptions, OpenedModel, find_model, missing_options, open_model
 from edge_runtime.preprocess import ImageU8, load_prepared, prepare
 from edge_runtime.results import Prediction
 
+_DTYPES = ("uint8", "int8", "int16", "float32", "float16")
 _FEW_LABELS = 64
 _FEW_WANTED = 8
 
@@ -32,17 +31,17 @@ class Classifier:
 
     Args:
         model: A bundle directory, a ``.tflite`` or ``.onnx`` file, or an already found `ModelFile`.
-        variant: Which artifact of a bundle; None takes what this device runs fastest, as far as is known.
-        engine: Which runtime: ``auto`` fits the file, ``litert``, ``tflite-runtime``, ``onnxruntime``, ``edgetpu`` or
-            ``edgetpu:DEVICE``; or one that is already open.
-        threads: Threads inside one inference.
-        foreign: What a model without a manifest needs to be told.
+        variant: Artifact of a bundle; None takes the fastest on this device, as far as is known.
+        engine: Runtime name: ``auto`` (fits the file), ``litert``, ``tflite-runtime``, ``onnxruntime``, ``edgetpu`` or
+            ``edgetpu:DEVICE``; or an opened engine.
+        threads: Threads inside one inference, 1 or more.
+        options: Contract of a model without a manifest: labels, crop and input range.
 
     Attributes:
-        model: The file that was opened. For a bundle's default this is the CPU twin where the Edge TPU fails.
-        engine: The runtime.
-        note: One sentence for a person about how it was opened, or None; nothing is printed here.
-        labels: In the order of the probabilities.
+        model: The opened file; the CPU fallback of a bundle's default where the Edge TPU fails.
+        engine: The opened runtime.
+        note: One sentence for the user about a fallback, or None; nothing is printed here.
+        labels: Labels in the order of the probabilities.
         input_spec: Geometry of the input.
         output_spec: Meaning of the output.
 
@@ -57,17 +56,17 @@ class Classifier:
         variant: Variant | str | None = None,
         engine: EngineName | str | Engine = EngineName.AUTO,
         threads: int = 1,
-        foreign: Foreign | None = None,
+        options: ModelOptions | None = None,
     ) -> None:
         if not isinstance(model, ModelFile):
-            wanted = Variant(variant) if variant else variant_for(Path(model), engine)
-            model = find_model(Path(model), wanted, foreign)
+            name = engine if isinstance(engine, str) else EngineName.AUTO
+            model = find_model(Path(model), Variant(variant) if variant else None, options, engine=name)
         opened = open_model(model, engine, threads) if isinstance(engine, str) else OpenedModel(model, engine)
         self.model, self.engine, self.note = opened.model, opened.engine, opened.note
-        self.input_spec: InputSpec = input_spec_of(self.model, self.engine)
-        self.labels: tuple[str, ...] = labels_of(self.model, self.engine)
+        self.input_spec: InputSpec = _input_spec(self.model, self.engine)
+        self.labels: tuple[str, ...] = _labels(self.model, self.engine)
         self.output_spec: OutputSpec = self.model.output_spec or OutputSpec(Head.SOFTMAX, 0.0)
-        self._lookup = input_lookup(self.model, self.engine)
+        self._lookup = _input_lookup(self.model, self.engine)
         self._is_closed = False
 
     def classify(self, image: str | Path | ImageU8, top_k: int = 5) -> list[Prediction]:
@@ -75,10 +74,10 @@ class Classifier:
 
         Args:
             image: An image file, or uint8 [height, width, 3] in RGB.
-            top_k: How many predictions at most.
+            top_k: Maximum number of predictions, 1 or more.
 
         Returns:
-            Predictions, the answer first; `is_rejected` tells whether it may be none of the labels.
+            Predictions, the answer first; see `is_rejected`.
 
         Raises:
             ImageError: The image cannot be decoded.
@@ -119,7 +118,7 @@ class Classifier:
         return self.engine.invoke(tensor)
 
     def probabilities_of(self, output: NDArray[Any]) -> NDArray[np.float32]:
-        """Dequantise an output tensor, and widen one of a sigmoid head: float32 [N], in label order."""
+        """Dequantize an output tensor, and widen that of a sigmoid head: float32 [N], in label order."""
         outputs = dequantize(output, self.engine.output).reshape(1, -1)
         probabilities: NDArray[np.float32] = widen(outputs, self.output_spec)[0]
         return probabilities
@@ -128,13 +127,13 @@ class Classifier:
         """Order float32 [N] probabilities into at most ``top_k`` predictions, the answer first.
 
         Raises:
-            EngineError: They are no numbers.
+            EngineError: A probability is not a number.
         """
         answer = answer_of(probabilities, self.output_spec)
         wanted = min(max(1, top_k), len(probabilities))
         order = _in_order(probabilities, answer, wanted)
         top = [Prediction(self.labels[index], float(probabilities[index])) for index in order]
-        # The answer of probabilities with a NaN among them is that NaN.
+        # argmax of an array with a NaN is that NaN.
         if not math.isfinite(top[0].score):
             raise EngineError(
                 f"{self.model.path}: expected a probability, but the model gave {top[0].score}; "
@@ -144,11 +143,11 @@ class Classifier:
 
     @property
     def reject_threshold(self) -> float:
-        """The score of an answer under which the image may be none of the labels, 0..1; 0 rejects none."""
+        """Score of an answer below which the image may be none of the labels, 0..1; 0 rejects none."""
         return self.output_spec.reject_threshold
 
     def is_rejected(self, predictions: Sequence[Prediction]) -> bool:
-        """Whether the answer, the first of the predictions, scores under `reject_threshold`."""
+        """Tell whether the answer, the first of the predictions, scores below `reject_threshold`."""
         return predictions[0].score < self.reject_threshold
 
     def close(self) -> None:
@@ -165,23 +164,79 @@ class Classifier:
         self.close()
 
 
-def variant_for(model: Path, engine: object) -> Variant | None:
-    """The variant that an engine asks of a bundle by its name: ``edgetpu`` takes that one."""
-    if isinstance(engine, str) and model.is_dir() and parse_engine(engine)[0] is EngineName.EDGETPU:
-        return Variant.EDGETPU
-    return None
+def _input_spec(model: ModelFile, engine: Engine) -> InputSpec:
+    """Geometry of an opened model.
+
+    Raises:
+        UsageError: An option is missing for a model without a manifest.
+        CompatibilityError: It does not take one RGB image, or another size than its manifest says.
+    """
+    shape = engine.input.shape
+    for tensor in (engine.input, engine.output):
+        if tensor.dtype not in _DTYPES:
+            raise CompatibilityError(f"{model.path}: expected tensors of {', '.join(_DTYPES)}, got {tensor.dtype}")
+    if len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
+        raise CompatibilityError(f"{model.path}: expected an input [1, H, W, 3], got {list(shape)}")
+    if model.input_spec is None:
+        missing = missing_options(model, engine)
+        if missing or model.options.crop is None:
+            raise UsageError(f"{model.path}: carries no manifest; say {'; '.join(missing)}")
+        try:
+            return InputSpec(height=shape[1], width=shape[2], crop=model.options.crop)
+        except ValueError as error:
+            raise CompatibilityError(f"{model.path}: takes an input {list(shape)}, but {error}") from error
+    if shape[1:] != model.input_spec.shape_hwc:
+        raise CompatibilityError(
+            f"{model.path}: its manifest says input {list(model.input_spec.shape_hwc)}, the model {list(shape[1:])}"
+        )
+    return model.input_spec
+
+
+def _labels(model: ModelFile, engine: Engine) -> tuple[str, ...]:
+    """Labels of an opened model, in the order of its outputs.
+
+    Raises:
+        CompatibilityError: The number of labels does not fit the outputs.
+    """
+    labels = model.labels or ()
+    width = model.output_spec.width(len(labels)) if model.output_spec else len(labels)
+    found = math.prod(engine.output.shape)
+    if found != width:
+        raise CompatibilityError(
+            f"{model.path}: {len(labels)} labels need {width} outputs, but the model has {found}; "
+            "give the labels that belong to it"
+        )
+    return labels
+
+
+def _input_lookup(model: ModelFile, engine: Engine) -> NDArray[Any] | None:
+    """Table from pixel value to the model's input value, [256] or [256, 3]; None for a model that takes pixels.
+
+    Raises:
+        CompatibilityError: A model with a manifest that does not take pixels.
+    """
+    if engine.input.dtype == "uint8":
+        return None
+    if model.manifest or model.input_ranges is None:
+        raise CompatibilityError(
+            f"{model.path}: its manifest goes with a uint8 input, but the model takes {engine.input.dtype}; "
+            "export it again"
+        )
+    shares = np.arange(256) / 255.0
+    real = np.stack([shares * (high - low) + low for low, high in model.input_ranges], axis=1).astype(np.float32)
+    return quantize(real[:, 0] if real.shape[1] == 1 else real, engine.input)
 
 
 def _in_order(probabilities: NDArray[np.float32], answer: int, wanted: int) -> list[int]:
-    """The answer and the strongest others; equal scores stay in label order, the same on every machine."""
+    """Indices of the answer and the strongest others; equal scores stay in label order, the same on every machine."""
     if len(probabilities) <= _FEW_LABELS or wanted > _FEW_WANTED:
-        # For few labels, numpy's calls would take longer than what they do.
+        # For few labels, the overhead of numpy calls exceeds their work.
         order = sorted(range(len(probabilities)), key=probabilities.tolist().__getitem__, reverse=True)
         return order[:wanted] if order[0] == answer else [answer, *(each for each in order if each != answer)][:wanted]
-    # To sort a thousand labels for the best three would cost more than the rest of the loop around a model.
+    # Sorting a thousand labels for the best three would take longer than the rest of the loop around a model.
     left, order = probabilities.copy(), [answer]
     for _ in range(wanted - 1):
         left[order[-1]] = -np.inf
         order.append(int(left.argmax()))
-    # Twice the same, where all that is left is minus infinity.
+    # An index repeats if only minus infinity is left.
     return list(dict.fromkeys(order))

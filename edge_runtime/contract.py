@@ -1,7 +1,7 @@
 """The contract between training, conversion and the device: manifest, input and output specs, artifacts.
 
-A manifest says what goes into a model, what comes out, and what was measured. It is written by the producers and
-parsed strictly by everyone. This module uses the standard library only and imports nothing heavier.
+A manifest describes the input, the output and the measurements of a model. The producers write it, and every reader
+parses it strictly. This module uses the standard library only.
 
 Every artifact that edgekit exports takes ``uint8 [1, H, W, 3]`` RGB pixels 0..255 and gives class probabilities
 ``[1, N]``, or ``[1, 1]`` for a sigmoid head. What is left outside the graph is geometry, described by `InputSpec`
@@ -38,28 +38,28 @@ class ColorOrder(str, enum.Enum):
 
 
 class Crop(str, enum.Enum):
-    """What happens to an image whose shape is not the model's."""
+    """Treatment of an image whose aspect ratio is not the model's."""
 
     CENTER = "center"  # the largest centred region of the model's aspect ratio, times crop_fraction
-    STRETCH = "stretch"  # the whole image, its aspect ratio given up
+    STRETCH = "stretch"  # the whole image, aspect ratio not kept
     LETTERBOX = "letterbox"  # the whole image, grey bars added
 
 
 class Resize(str, enum.Enum):
-    """How an image is scaled; one way only, since it must be bit-identical on every machine."""
+    """Scaling method; a single one, because the result must be bit-identical on every machine."""
 
     AREA_THEN_LINEAR_EXACT = "area-then-linear-exact"
 
 
 class Head(str, enum.Enum):
-    """What the last layer computes."""
+    """Kind of the last layer."""
 
     SOFTMAX = "softmax"  # one probability a label
     SIGMOID = "sigmoid"  # one neuron: the probability of the second label
 
 
 class Variant(str, enum.Enum):
-    """The exports, named as on the command line and in file names."""
+    """Exports of a model, named as on the command line and in file names."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -86,10 +86,10 @@ class InputSpec:
     """Geometry that turns any image into the model's input ``uint8 [1, height, width, 3]``.
 
     Attributes:
-        height, width: Rows and columns of the model's input, in pixels.
-        crop: What happens to an image of another shape.
+        height, width: Rows and columns of the model's input, in pixels, 1..4096.
+        crop: Treatment of an image of another aspect ratio.
         crop_fraction: Share of the centred region that is kept, in (0, 1]; only with ``Crop.CENTER``.
-        resize, color: The scaling method, and the channel order of the input.
+        resize, color: Scaling method, and channel order of the input.
     """
 
     height: int
@@ -116,13 +116,13 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What the model's output means.
+    """Meaning of the model's output.
 
     Attributes:
         head: Softmax over all labels, or one sigmoid neuron for two labels.
         decision_threshold: For a sigmoid head, the probability of the second label from which it is the answer;
             0 for a softmax head, whose answer is the largest probability.
-        reject_threshold: The score of an answer under which the image may be none of the classes; 0 rejects none.
+        reject_threshold: Score of an answer below which the image may be none of the classes, 0..1; 0 rejects none.
     """
 
     head: Head
@@ -141,16 +141,16 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """Where the model came from.
+    """Origin of the model.
 
     Attributes:
         recipe: Name of the recipe.
-        weights: What training started from: ``none``, ``imagenet`` or a weight file's name.
+        weights: Initial weights: ``none``, ``imagenet`` or the name of a weight file.
         backend: Keras backend and version, such as ``tensorflow 2.21.0``.
         seed: Seed of split, initialisation and shuffling.
         data_name: Name of the data set.
         data_sha256: Hash over the sorted hashes, labels and splits of all images.
-        images_per_split: Images used per split.
+        images_per_split: Number of images used, by split.
         metrics: Figures such as ``test_accuracy``, as fractions 0..1.
     """
 
@@ -180,19 +180,19 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Check:
-    """What an artifact was seen to do, measured against Keras in a process without TensorFlow.
+    """Measurement of an artifact against Keras, in a process without TensorFlow.
 
     Attributes:
         engine: Runtime and version, such as ``litert 2.3.0``.
-        split: Which images, such as ``validation``.
-        images: How many images.
+        split: Split of the images, such as ``validation``.
+        images: Number of images measured.
         accuracy: Top-1 of the artifact, 0..1.
         keras_accuracy: Top-1 of the Keras model on the same images, 0..1.
         agreement: Share of images with the same top-1 as Keras, 0..1.
         max_probability_difference: Largest absolute difference of one probability, 0..1.
-        golden_max_difference: The same over the bundle's golden inputs.
-        max_drop_points: Loss of accuracy that was allowed, in percentage points.
-        passed: Whether the artifact stayed within it.
+        golden_max_difference: Largest such difference over the bundle's golden inputs, 0..1.
+        max_drop_points: Allowed loss of accuracy, in percentage points.
+        passed: True if the loss stayed within it.
     """
 
     engine: str
@@ -212,14 +212,14 @@ class Artifact:
     """One exported model file.
 
     Attributes:
-        variant: Which export.
+        variant: Variant of the export.
         file: Plain file name inside the bundle.
-        sha256: Of the whole file.
-        bytes: Size of the whole file.
-        input: The input tensor.
-        output: The output tensor.
+        sha256: SHA-256 of the whole file, 64 hex digits.
+        bytes: Size of the whole file, in bytes.
+        input: Input tensor of the model.
+        output: Output tensor of the model.
         minimum_runtime: Lowest runtime that opens it, such as ``tflite 2.4.0`` or ``onnx opset 18``.
-        check: The measurement, or None where the file was not measured.
+        check: Measurement against Keras, or None if the file was not measured.
     """
 
     variant: Variant
@@ -240,16 +240,16 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a reader must know about a model.
+    """Contract of one model.
 
     Attributes:
         model_name: Letters, digits, ``.``, ``_`` and ``-``; the stem of the artifacts' file names.
-        labels: In the order of the outputs.
+        labels: Labels in the order of the outputs.
         input: Geometry of the input.
         output: Meaning of the output.
-        training: Where it came from, or None for a model from elsewhere.
-        artifacts: The files of a bundle; empty in a run directory and inside an artifact.
-        schema_version: `SCHEMA_VERSION`.
+        training: Summary of the training, or None for a model of others.
+        artifacts: Files of a bundle; empty in a run directory and inside an artifact.
+        schema_version: Version of the schema, `SCHEMA_VERSION`.
     """
 
     model_name: str
@@ -270,7 +270,7 @@ class Manifest:
             raise ValueError(f"a sigmoid head has two labels, got {len(self.labels)}")
 
     def without_artifacts(self) -> Manifest:
-        """The part that travels inside an artifact, which cannot hold its own hash."""
+        """Copy for embedding in an artifact, which cannot hold its own hash."""
         return replace(self, artifacts=())
 
     def to_json(self) -> str:
@@ -279,7 +279,7 @@ class Manifest:
 
     @staticmethod
     def from_json(text: str | bytes, where: str = "manifest") -> Manifest:
-        """Parse strictly.
+        """Parse JSON text strictly.
 
         Raises:
             ManifestError: Not JSON, another schema version, or a field unknown, missing or out of range.

@@ -14,7 +14,7 @@ from edge_runtime.contract import Head, OutputSpec, TensorSpec
 
 
 def dequantize(values: NDArray[Any], info: TensorSpec) -> NDArray[np.float32]:
-    """Real values of a tensor, float32 of the same shape; floats pass through, float32 as it is."""
+    """Convert a tensor to real values, float32 of the same shape; float32 is returned as it is."""
     if info.scale == 0.0:
         return values.astype(np.float32, copy=False)
     # The difference of two integers of 16 bits or fewer is exact in float32.
@@ -24,7 +24,7 @@ def dequantize(values: NDArray[Any], info: TensorSpec) -> NDArray[np.float32]:
 
 
 def quantize(real: NDArray[Any], info: TensorSpec) -> NDArray[Any]:
-    """Values of a tensor's dtype for real ones, rounded half to even and clipped; floats pass through."""
+    """Convert real values to a tensor's dtype, rounded half to even and clipped; floats pass through."""
     dtype = np.dtype(info.dtype)
     if info.scale == 0.0:
         return real.astype(dtype)
@@ -34,11 +34,11 @@ def quantize(real: NDArray[Any], info: TensorSpec) -> NDArray[Any]:
 
 
 def widen(outputs: NDArray[np.float32], output: OutputSpec) -> NDArray[np.float32]:
-    """Give a sigmoid head's outputs their second column.
+    """Add the second column to the outputs of a sigmoid head.
 
     Args:
         outputs: float32 [n, labels] of a softmax head, [n, 1] of a sigmoid head.
-        output: What they mean.
+        output: Meaning of the outputs.
 
     Returns:
         float32 [n, labels], one probability a label.
@@ -61,7 +61,7 @@ def top1(probabilities: NDArray[np.float32], output: OutputSpec) -> NDArray[np.i
 
 
 def answer_of(probabilities: NDArray[np.float32], output: OutputSpec) -> int:
-    """`top1` of one image: float32 [labels] to the index of its label. Beside a small model the time of it counts."""
+    """`top1` of one image: float32 [labels] to the index of its label; fast, as small models need less than this."""
     if output.head is Head.SIGMOID:
         return int(probabilities[1] >= np.float32(output.decision_threshold))
     return int(probabilities.argmax())

@@ -1,22 +1,22 @@
 """Exceptions that edgekit raises on purpose, with their exit codes.
 
-    EdgeKitError                 1   base; also "some inputs failed, the others are done", and what doctor found
+    EdgeKitError                 1   base; also "some inputs failed, the others are done", and problems found by doctor
     ├── UsageError               2   an option or argument that cannot be used
     ├── DataError                3   images
     │   ├── ImageError           3     one image that cannot be decoded
     │   └── DatasetError         3     a folder or set that cannot be trained or measured on
     ├── ModelError               4   model files and bundles
     │   ├── ManifestError        4     a manifest that does not follow the schema
-    │   ├── IntegrityError       4     a file whose SHA-256 or structure is not what it should be
+    │   ├── IntegrityError       4     a file with a wrong SHA-256 or structure
     │   └── CompatibilityError   4     labels, shapes or formats that do not fit together
     ├── EngineError              5   a runtime that is missing or that failed
     ├── SourceError              6   a camera or video that cannot be opened or read
-    ├── OutputError              7   a place that cannot be written, or that already holds something
+    ├── OutputError              7   a path that cannot be written, or that already exists
     ├── GateError                8   an export, or a later report, that lost more than allowed
     ├── ComparisonError          9   two benchmark reports that cannot be compared
     └── MissingExtraError        1   a command whose optional packages are not installed
 
-A message says what was expected, what was found and what to do, in one sentence.
+A message is one sentence: expected, found, remedy.
 Exit code 130 means interrupted by Ctrl-C.
 """
 
@@ -26,7 +26,7 @@ EXIT_INTERRUPTED = 130
 
 
 class EdgeKitError(Exception):
-    """Base of all errors that are the input's fault rather than a bug."""
+    """Base of all errors that are caused by an input and not by a bug."""
 
     exit_code = 1
 
@@ -62,7 +62,7 @@ class ManifestError(ModelError):
 
 
 class IntegrityError(ModelError):
-    """A file whose SHA-256 or structure is not what it should be."""
+    """A file with a wrong SHA-256 or structure."""
 
 
 class CompatibilityError(ModelError):
@@ -82,13 +82,13 @@ class SourceError(EdgeKitError):
 
 
 class OutputError(EdgeKitError):
-    """A place that cannot be written, or that already holds something."""
+    """A path that cannot be written, or that already exists."""
 
     exit_code = 7
 
 
 class GateError(EdgeKitError):
-    """An export that lost more than allowed."""
+    """An export that lost more accuracy than allowed."""
 
     exit_code = 8
 

@@ -2,8 +2,8 @@
 
 ``.npy`` is NumPy's format (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html), uint8, of the
 shape [height, width, 3] in RGB, or [height, width] or [height, width, 1] in grey; it is cropped and resized like any
-image. ``.bin`` is nothing but the bytes of a model's input: uint8, RGB, row by row, exactly height * width * 3 of
-them; it is taken as it is. Both are read without pickle, and a size in a header is checked before it is believed.
+image. ``.bin`` holds only the bytes of a model's input: uint8, RGB, row by row, exactly height * width * 3 of them;
+it is not cropped or resized. Both are read without pickle, and the size in a header is checked first.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from edge_runtime.contract import InputSpec
 from edge_runtime.errors import ImageError
 from edge_runtime.labels import shorten
 
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+)
 NPY_MAGIC = b"\x93NUMPY"
 BIN_SUFFIX = ".bin"
 RAW_SUFFIXES = frozenset({".npy", BIN_SUFFIX})
@@ -29,23 +32,33 @@ _HEADER_LENGTH_BYTES = {1: 2, 2: 4, 3: 4}
 _UINT8 = ("|u1", "<u1", ">u1", "=u1", "u1")
 
 
+def is_image_name(path: Path) -> bool:
+    """Tell whether a file name has an image suffix."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
 def is_raw_name(path: Path) -> bool:
-    """Whether a file is taken for a raw image by its suffix."""
+    """Tell whether a file name has the suffix of a raw image."""
     return path.suffix.lower() in RAW_SUFFIXES
+
+
+def is_image_or_raw_name(path: Path) -> bool:
+    """Tell whether a file name has the suffix of an image or a raw image."""
+    return is_image_name(path) or is_raw_name(path)
 
 
 def parse_npy(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """Read one image of a ``.npy`` file.
 
     Args:
-        data: The whole file.
-        max_pixels: Height times width may be at most this.
+        data: Content of the whole file.
+        max_pixels: Maximum of height times width.
 
     Returns:
         uint8 [height, width, 3], RGB; grey is repeated.
 
     Raises:
-        ImageError: Not such a file, another type or shape, too large, or with bytes missing or left over.
+        ImageError: Not a ``.npy`` file, another type or shape, too large, or with missing or extra bytes.
     """
     descr, fortran_order, shape, start = _parse_npy_header(data)
     if descr not in _UINT8:
@@ -65,7 +78,7 @@ def parse_npy(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         )
     flat = np.frombuffer(data, np.uint8, offset=start)
     pixels = flat.reshape((height, width, channels), order="F" if fortran_order else "C")
-    # A copy, since what lies over the file's bytes cannot be written to.
+    # A copy, because a view of bytes is read-only.
     rgb: NDArray[np.uint8] = np.array(np.broadcast_to(pixels, (height, width, 3)), order="C")
     return rgb
 
@@ -74,8 +87,8 @@ def parse_bin(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
     """Read one image that is stored as the bytes of the model's input.
 
     Args:
-        data: The whole file.
-        spec: Tells the size.
+        data: Content of the whole file.
+        spec: Input spec with the expected size.
 
     Returns:
         uint8 [spec.height, spec.width, 3], RGB.
@@ -94,7 +107,7 @@ def parse_bin(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
 
 
 def _parse_npy_header(data: bytes) -> tuple[object, bool, tuple[int, ...], int]:
-    """Type, whether columns come first, shape, and where the pixels begin; nothing of it is believed yet."""
+    """Data type, Fortran order, shape and offset of the pixels, all unchecked."""
     length_bytes = _HEADER_LENGTH_BYTES.get(data[6], 0) if len(data) > 7 and data.startswith(NPY_MAGIC) else 0
     if not length_bytes:
         raise ImageError("expected a NumPy .npy file of format 1, 2 or 3, got other bytes")
@@ -116,18 +129,3 @@ def _parse_npy_header(data: bytes) -> tuple[object, bool, tuple[int, ...], int]:
     if not isinstance(fortran_order, bool):
         raise ImageError(f"expected True or False for fortran_order, got {shorten(repr(fortran_order), 60)}")
     return header["descr"], fortran_order, shape, start
-
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
-)
-
-
-def is_image_name(path: Path) -> bool:
-    """Whether a file is taken for an image by its suffix."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def is_image_or_raw_name(path: Path) -> bool:
-    """Whether a file is taken for an image or a raw image by its suffix."""
-    return is_image_name(path) or is_raw_name(path)

@@ -25,10 +25,10 @@ def check_labels(labels: Sequence[str]) -> None:
 
 
 def check_class_names(labels: Sequence[str]) -> None:
-    """Check the labels of a set that a model is to be trained or measured on, which is stricter than `check_labels`.
+    """Check the labels of a training or test set, more strictly than `check_labels`.
 
     Raises:
-        ValueError: A label that cannot be kept as a line of text, or that people or file systems take for another.
+        ValueError: A label that is not one line of text, or that people or file systems confuse with another.
     """
     check_labels(labels)
     for label in labels:
@@ -40,17 +40,17 @@ def check_class_names(labels: Sequence[str]) -> None:
 
 
 def normalize_label(text: str) -> str:
-    """Unicode NFC, so that a folder named on a Mac (NFD) is the same class as one named elsewhere."""
+    """Normalize to Unicode NFC, so that a folder named on a Mac (NFD) is the same class as one named elsewhere."""
     return unicodedata.normalize("NFC", text)
 
 
 def look_alike_key(text: str) -> str:
-    """Equal for names that differ only in case, Unicode normalisation or invisible joiners."""
+    """Key that is equal for names that differ only in case, Unicode normalization or invisible joiners."""
     return normalize_label(text.translate(_JOINERS).lower())
 
 
 def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two different names with the same `look_alike_key`, or None."""
+    """Find two different names with the same `look_alike_key`, or None."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(look_alike_key(name), name)
@@ -60,15 +60,15 @@ def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
 
 
 def shorten(text: str, limit: int = 120) -> str:
-    """At most ``limit`` characters of a text that came from outside, for a message."""
+    """Shorten untrusted text to at most ``limit`` characters, for a message."""
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def to_text(labels: Sequence[str]) -> str:
-    """One label a line, each line ended."""
+    """Write one label a line, each line ended."""
     return "".join(f"{label}\n" for label in labels)
 
 
 def from_text(text: str) -> tuple[str, ...]:
-    """What `to_text` was given; the final newline adds no label."""
+    """Inverse of `to_text`; the final newline adds no label."""
     return tuple(text.removesuffix("\n").split("\n"))

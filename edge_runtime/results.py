@@ -22,7 +22,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class LatencyMs:
-    """Milliseconds that each stage took: decode to RGB, crop and resize, run and rank."""
+    """Duration of each stage, in milliseconds: decode to RGB, crop and resize, run and rank."""
 
     decode: float
     preprocess: float
@@ -36,13 +36,13 @@ class LatencyMs:
 
 @dataclass(frozen=True)
 class FrameStamp:
-    """Where a frame stands in its video or camera stream.
+    """Position of a frame in its video or camera stream.
 
     Attributes:
-        number: Counted from 0 over all frames of the source, so that a gap shows frames that were skipped.
+        number: Index from 0 over all frames of the source; a gap shows skipped frames.
         time_s: Seconds from the start of the video, or since the camera's first frame.
         captured_at: Unix time of a live frame in seconds; None for a frame from a file.
-        age_ms: Milliseconds from having the frame (live) or starting to read it (file) to its answer.
+        age_ms: Milliseconds from receiving the frame (live) or starting to read it (file) to its answer.
     """
 
     number: int
@@ -53,13 +53,13 @@ class FrameStamp:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the recent frames of a camera say together.
+    """Label decided from the recent frames of a camera.
 
     Attributes:
-        label: The label that they agree on; None where they do not, where the score is under the threshold, or where
-            the label is one to be ignored.
-        score: Of that label, or of the strongest one where there is none, 0..1, smoothed.
-        event: Whether this frame begins something: another label than before, or one that was gone for a while.
+        label: Label that the frames agree on; None if they do not, if the score is below the threshold, or if the
+            label is ignored.
+        score: Smoothed score of that label, else of the strongest label, 0..1.
+        event: True if this frame starts something: another label than before, or one that was absent for a while.
     """
 
     label: str | None
@@ -69,15 +69,15 @@ class Decision:
 
 @dataclass(frozen=True)
 class Classified:
-    """An answer.
+    """Result of one classified image or frame.
 
     Attributes:
-        source: The path as it was found (undecodable bytes as surrogates), or the name of the video source.
-        top: Predictions, the answer first; at least one.
-        latency_ms: What each stage took.
-        frame: For a frame of a video or camera.
-        decision: For a frame, what it and those before it say together.
-        rejected: Whether the score is under the model's reject threshold: it may be none of the classes.
+        source: Path as it was found (undecodable bytes as surrogates), or name of the video source.
+        top: One or more predictions, the answer first.
+        latency_ms: Duration of each stage, in milliseconds.
+        frame: Position of a video or camera frame; None for an image.
+        decision: Decision from this frame and those before it, or None.
+        rejected: True if the score is below the model's reject threshold, so that it may be none of the classes.
     """
 
     source: str
@@ -98,28 +98,28 @@ class Failed:
 
     @staticmethod
     def of(source: str, error: EdgeKitError) -> Failed:
-        """The record of an error that concerns one input."""
+        """Make the record of an error that concerns one input."""
         return Failed(source, type(error).__name__, str(error))
 
 
 class SourceState(str, enum.Enum):
-    """How a camera or stream is."""
+    """State of a camera or stream."""
 
-    CONNECTED = "connected"  # its frames come
-    STALLED = "stalled"  # it is open and gives nothing
-    RECONNECTING = "reconnecting"  # it is being opened again, with a growing pause between attempts
-    ENDED = "ended"  # it will give nothing more
+    CONNECTED = "connected"  # delivers frames
+    STALLED = "stalled"  # open, but delivers no frames
+    RECONNECTING = "reconnecting"  # being opened again, with a growing pause between attempts
+    ENDED = "ended"  # will deliver no more frames
 
 
 @dataclass(frozen=True)
 class StateChange:
-    """A camera or stream that came or went.
+    """Change of the state of a camera or stream.
 
     Attributes:
         source: Name of the video source.
-        state: What it is from now on.
-        at: Unix time in seconds.
-        reason: Why, in a few words; None where there is nothing to say.
+        state: State from now on.
+        at: Unix time of the change, in seconds.
+        reason: Short reason, or None.
     """
 
     source: str
@@ -132,7 +132,7 @@ Result: TypeAlias = Classified | Failed | StateChange
 
 
 def to_record(result: Result) -> dict[str, Any]:
-    """The JSON form of a result: scores 0..1 to 6 digits, times in milliseconds to 3."""
+    """Convert a result to its JSON form: scores 0..1 to 6 digits, times in milliseconds to 3."""
     if isinstance(result, StateChange):
         state = {"source": result.source, "state": result.state.value, "at": round(result.at, _MS_DIGITS)}
         return {**state, "reason": result.reason} if result.reason else state

@@ -26,10 +26,10 @@ def from_mapping(cls: type[T], data: object, where: str, *, require_all: bool = 
     """Build the dataclass ``cls`` from a mapping.
 
     Args:
-        cls: A dataclass whose fields have supported types.
-        data: The mapping, as ``json.loads`` or ``tomllib.loads`` gives it.
+        cls: Dataclass whose fields have supported types.
+        data: Mapping from ``json.loads`` or ``tomllib.loads``.
         where: Path shown in error messages, such as ``"manifest"``.
-        require_all: Whether fields with a default must be present too.
+        require_all: True to require fields with a default too.
 
     Returns:
         An instance of ``cls``; its own ``__post_init__`` checks have passed.
@@ -60,11 +60,11 @@ def from_json(cls: type[T], text: str | bytes, where: str, *, schema_version: in
     """Build the dataclass ``cls``, which has a field ``schema_version``, from JSON.
 
     Args:
-        cls: As for `from_mapping`.
-        text: The JSON.
+        cls: Dataclass whose fields have supported types.
+        text: JSON text to parse.
         where: Path shown in error messages.
-        schema_version: The only version that is read.
-        max_bytes: Longer text is refused unread.
+        schema_version: Only version that is accepted.
+        max_bytes: Maximum length; longer text is refused before parsing.
 
     Raises:
         ManifestError: Not JSON, too long, another schema version, or a field unknown, missing or out of range.
@@ -158,7 +158,7 @@ def _parse_scalar(hint: Any, value: object, where: str) -> Any:
 
 
 def _shown(value: object) -> str:
-    """A value as a message may show it: Python refuses to write integers of thousands of digits, and deep nesting."""
+    """Format a value for a message; Python refuses integers of thousands of digits and deep nesting."""
     try:
         return shorten(repr(value))
     except (ValueError, RecursionError):

@@ -17,11 +17,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from edge_runtime import Classifier
-from edge_runtime.errors import EdgeKitError, ImageError
-from edge_runtime.platform.board import core_count
-from edge_runtime.results import Failed
-from edge_runtime.sources.images import find_images
+from edge_runtime import Classifier, EdgeKitError, Failed, ImageError, core_count, find_images
 
 UNREADABLE = "(unreadable)"
 

@@ -17,11 +17,19 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from edge_runtime import Classified, Classifier, Decider, EdgeKitError, classify_frames, open_source
-from edge_runtime.sinks.base import Sink
-from edge_runtime.sinks.rows import open_frame_sink
-from edge_runtime.sinks.save_frames import SaveChoice, open_save_frames
-from edge_runtime.sinks.webhook import WebhookSink
+from edge_runtime import (
+    Classified,
+    Classifier,
+    Decider,
+    EdgeKitError,
+    SaveChoice,
+    Sink,
+    WebhookSink,
+    classify_frames,
+    open_frame_sink,
+    open_save_frames,
+    open_source,
+)
 
 SURE = 0.6
 VISIT_PAUSE_S = 2.0

@@ -15,9 +15,16 @@ import contextlib
 import sys
 from typing import Protocol
 
-from edge_runtime import Classified, Classifier, Decider, EdgeKitError, classify_frames, open_source
-from edge_runtime.errors import UsageError
-from edge_runtime.results import SourceState
+from edge_runtime import (
+    Classified,
+    Classifier,
+    Decider,
+    EdgeKitError,
+    SourceState,
+    UsageError,
+    classify_frames,
+    open_source,
+)
 
 
 class Light(Protocol):

@@ -32,7 +32,11 @@ LABELS = ("blue", "red")
 RunProgram = Callable[..., "subprocess.CompletedProcess[str]"]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
-SECOND_ENVIRONMENTS = {"tflite_python", "mediapipe_python"}
+# Fixtures that say for themselves what a test needs: a model that is trained and converted, another environment.
+_MARKERS_BY_FIXTURE = {
+    "slow": {"small_run", "small_bundle", "mobilenetv2_weights"},
+    "second_env": {"tflite_python", "mediapipe_python"},
+}
 _SECONDS_KEY = "edgekit/seconds"
 _SLOW_S = 20.0
 _seconds: collections.Counter[str] = collections.Counter()
@@ -40,14 +44,15 @@ _seconds: collections.Counter[str] = collections.Counter()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs a second environment, and give the longest files to the workers first.
+    """Mark what needs a trained model or a second environment, and give the longest files to the workers first.
 
     The file that begins last decides how long one worker waits for the others. The seconds of each file are those of
     the last run, which the cache of pytest holds; before the first run each slow test counts for 20.
     """
     for item in items:
-        if SECOND_ENVIRONMENTS & set(getattr(item, "fixturenames", ())):
-            item.add_marker("second_env")
+        for marker, fixtures in _MARKERS_BY_FIXTURE.items():
+            if fixtures & set(getattr(item, "fixturenames", ())):
+                item.add_marker(marker)
     if hasattr(config, "workerinput") and config.cache:
         learnt = config.cache.get(_SECONDS_KEY, {})
         slow = collections.Counter(_file_of(item.nodeid) for item in items if item.get_closest_marker("slow"))

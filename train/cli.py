@@ -32,19 +32,19 @@ def recipes() -> None:
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--count", type=click.IntRange(1), default=12, show_default=True, metavar="N")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, other images.")
+@click.option("--count", type=click.IntRange(1), default=12, show_default=True, metavar="N", help="Number of images.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the drawing.")
 def draw(folder: Path, count: int, seed: int) -> None:
-    """Draw images like those of smileys, which no model has seen, into FOLDER: to classify, print or hold up."""
+    """Draw new images in the style of the built-in set smileys into FOLDER, to test a model with."""
     from edge_runtime.workstation.datasets.resolve import draw_images
 
     draw_images(folder, count, seed)
     click.echo(f"{count} images in {folder}")
 
 
-@cli.command(short_help="Look for broken, copied, leaking and unbalanced images.")
+@cli.command(short_help="Audit a data set before training.")
 @click.argument("source", metavar="SRC")
-@click.option("--sha256", metavar="HEX", help="What the zip must hash to.")
+@click.option("--sha256", metavar="HEX", help="Expected SHA-256 of the zip.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the report.  [default: audits/NAME]"
 )
@@ -52,19 +52,19 @@ def draw(folder: Path, count: int, seed: int) -> None:
     "--clean",
     type=click.Path(path_type=Path),
     metavar="FILE.csv",
-    help="List what is fit for training, one of each copy, as a source for --data; the images stay as they are.",
+    help="Write an index of the usable images without copies, as a source for edge-train run --data.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print findings.json instead of the summary.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing report or index.")
 def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, as_json: bool, overwrite: bool) -> None:
-    """Look for broken, wrongly named, copied, leaking and unbalanced files in SRC before anything is trained.
+    """Find broken, misnamed, duplicate and leaking files and unbalanced classes in SRC.
 
-    SRC is what edge-train run --data takes. Writes report.html and findings.json; the images stay as they are.
+    SRC is a source as in edge-train run --data. Writes report.html and findings.json; no image is changed.
     """
     require_extra("edge-train data", "train", "imagehash", "jinja2")
-    from train.cli_data import AuditRequest, run_audit
+    from train.commands import run_audit
 
-    run_audit(AuditRequest(source, sha256, out, clean, as_json, overwrite))
+    run_audit(source, sha256, out, clean, as_json=as_json, overwrite=overwrite)
 
 
 @cli.command()
@@ -74,10 +74,16 @@ def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, 
     show_default=True,
     metavar="SRC",
     help="A folder with one folder of images per class (also inside train/, validation/, test/), a zip of one, the "
-    "URL of such a zip, an index.csv that edge-train data --clean wrote, or smileys.",
+    "URL of such a zip, an index.csv written by edge-train data --clean, or the built-in set smileys.",
 )
-@click.option("--sha256", metavar="HEX", help="What the zip must hash to.")
-@click.option("--recipe", default=_DEFAULT_RECIPE, show_default=True, metavar="NAME|FILE.toml", help="What to train.")
+@click.option("--sha256", metavar="HEX", help="Expected SHA-256 of the zip.")
+@click.option(
+    "--recipe",
+    default=_DEFAULT_RECIPE,
+    show_default=True,
+    metavar="NAME|FILE.toml",
+    help="Recipe: all settings of the training.",
+)
 @click.option(
     "--set",
     "settings",
@@ -85,41 +91,43 @@ def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, 
     metavar="TABLE.FIELD=VALUE",
     help="Change a field of the recipe, such as optimizer.learning_rate=1e-4; may be repeated.",
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="RUN", help="[default: runs/DATA-RECIPE]")
-@click.option("--epochs", type=click.IntRange(1), help="Of the first phase; finetune.epochs are those of the second.")
-@click.option("--image-size", type=click.IntRange(1), metavar="S", help="Side of the model's input, in pixels.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="RUN", help="Run directory.  [default: runs/DATA-RECIPE]"
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Epochs of the first phase; finetune.epochs sets those of the second."
+)
+@click.option("--image-size", type=click.IntRange(1), metavar="S", help="Side of the model input, in pixels.")
 @click.option("--batch-size", type=click.IntRange(1), metavar="B", help="Images per step.")
 @click.option(
-    "--weights", metavar="imagenet|none|FILE.h5", help="What a backbone starts from; FILE.h5 holds one without top."
+    "--weights",
+    metavar="imagenet|none|FILE.h5",
+    help="Initial weights of a backbone; FILE.h5 holds one without its top layer.",
 )
-@click.option("--seed", type=click.IntRange(0), help="Of split, initialisation, shuffling and augmentation.")
-@click.option("--name", metavar="MODEL_NAME", help="Of the model and its exported files.  [default: DATA-RECIPE]")
+@click.option("--seed", type=click.IntRange(0), help="Seed of split, initialisation, shuffling and augmentation.")
+@click.option("--name", metavar="MODEL_NAME", help="Name of the model and its exported files.  [default: DATA-RECIPE]")
+@click.option("--also", default="", metavar="FORMAT,..", help="Also save the model as h5, saved_model or weights.")
 @click.option(
-    "--also", default="", metavar="FORMAT,..", help="Save the model as h5, saved_model or weights too, besides .keras."
-)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True, help="What computes."
+    "--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True, help="Device to train on."
 )
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "mixed"]),
     default="auto",
     show_default=True,
-    help="mixed computes in 16 bits and keeps the weights in 32; auto does so on GPUs that are made for it.",
+    help="mixed computes in 16 bits with 32-bit weights; auto selects it on GPUs with 16-bit matrix units.",
 )
 @click.option(
     "--distributed",
     default="auto",
     show_default=True,
     metavar="auto|off|INDEX/COUNT@HOST:PORT",
-    help="auto uses all GPUs of this host, off one; the last form makes this process INDEX (from 0) of COUNT that "
-    "train one model together, the first of which listens on HOST:PORT (under KERAS_BACKEND=jax).",
+    help="auto uses all GPUs of this host, off only one. INDEX/COUNT@HOST:PORT joins COUNT processes that train one "
+    "model; process 0 listens on HOST:PORT (needs KERAS_BACKEND=jax).",
 )
-@click.option(
-    "--deterministic", is_flag=True, help="The same bits for the same seed on a GPU too, at a price in speed."
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing run directory, or an interrupted training.")
-@click.option("--resume", is_flag=True, help="Go on with an interrupted training, with the same curve.")
+@click.option("--deterministic", is_flag=True, help="Bit-identical results for the same seed on a GPU too; slower.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing run directory or interrupted training.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted training.")
 def run(
     data: str,
     sha256: str | None,
@@ -142,16 +150,16 @@ def run(
 ) -> None:
     """Train a recipe on images and write a run directory.
 
-    Without options: the recipe cnn-small on the built-in drawings `smileys`, into runs/smileys-cnn-small.
+    By default trains the recipe cnn-small on the built-in set smileys, into runs/smileys-cnn-small.
     """
-    from train.backend import backend_package
+    from train.hardware import backend_package
 
     packages = ("keras", backend_package(), "h5py", "matplotlib", "jinja2", "tomli_w", "sklearn", "imagehash")
     require_extra("edge-train run", "jax" if backend_package() == "jax" else "train", *packages)
-    from train.cli_run import print_summary, resolve_recipe, silent_unless
+    from train.commands import print_summary, resolve_recipe, silent_unless
     from train.hardware import parse_hardware
     from train.run import Request, train
-    from train.saving import Format, parse_formats
+    from train.rundir import Format, parse_formats
 
     formats = parse_formats(also)
     if Format.SAVED_MODEL in formats:
@@ -176,20 +184,20 @@ def run(
 @click.argument("run_directory", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 def predict(run_directory: Path, paths: tuple[Path, ...]) -> int:
-    """Say what the trained Keras model answers for images: a line each with source, label and score.
+    """Classify images with the trained Keras model and print source, label and score of each.
 
-    To try a model before it is converted; edge-run classify is the one for exports.
+    Tests a model before its conversion; use edge-run classify for exported models.
     """
-    from train.backend import backend_package
+    from train.hardware import backend_package
 
     require_extra("edge-train predict", "train", "keras", backend_package())
-    from train.cli_run import predict_images
+    from train.commands import predict_images
 
     return predict_images(run_directory, paths)
 
 
 def _model_name(name: str | None, data: str, recipe_name: str) -> str:
-    """The name that was asked for, if it can be one, else one made of data and recipe."""
+    """Check the name that was given, or make one from the data source and the recipe."""
     pattern = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
     if name is not None:
         if not re.fullmatch(pattern, name):

@@ -1,6 +1,6 @@
-"""Distribute batches over devices and processes under TensorFlow and JAX, with the losses of one device.
+"""Distribute batches over devices and processes under TensorFlow and JAX; losses equal those of one device.
 
-Every batch is split evenly: device i takes the i-th part. So each batch must hold a multiple of the number of devices.
+Every batch is split evenly: device i takes the i-th part, so the batch size is a multiple of the number of devices.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import EngineError, OutputError, UsageError
-from train.backend import silenced
-from train.hardware import Hardware
+from train.hardware import Hardware, silenced
 
-# What JAX says, in errors of several classes, when a message to another process fails.
+# JAX reports a failed message to another process with errors of several classes.
 _LOST_PEER = re.compile(r"gloo|nccl|UNAVAILABLE|heartbeat|connection|DEADLINE_EXCEEDED", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What part of each batch this process feeds.
+    """Part of each batch that this process feeds.
 
     Attributes:
-        devices: Devices of all processes.
-        index: Of this process.
-        count: Number of processes; each has equally many devices.
+        devices: Number of devices of all processes.
+        index: Index of this process, from 0.
+        count: Number of processes; each has the same number of devices.
     """
 
     devices: int = 1
@@ -41,21 +40,21 @@ class Shard:
     count: int = 1
 
     def filled(self, items: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Repeat items from the start until they can be divided evenly: intp [n] to intp [m], m >= n."""
+        """Repeat items from the start until they divide evenly among the devices: intp [n] to intp [m], m >= n."""
         return np.resize(items, self.filled_count(len(items)))
 
     def filled_count(self, count: int) -> int:
-        """How many ``count`` items become when they are filled up."""
+        """Round ``count`` up to a multiple of the number of devices."""
         return -(-count // self.devices) * self.devices
 
     def part(self, count: int) -> slice:
-        """Which of ``count`` filled items this process feeds."""
+        """Select the items of this process among ``count`` filled ones."""
         share = count // self.count
         return slice(self.index * share, (self.index + 1) * share)
 
 
 def current_shard() -> Shard:
-    """The part of this process in the `scope` that is entered; outside of one, everything."""
+    """Return the part of this process in the current `scope`; outside of one, the whole batch."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -71,7 +70,7 @@ def current_shard() -> Shard:
 
 @contextlib.contextmanager
 def scope(hardware: Hardware) -> Iterator[None]:
-    """Build, fit and predict inside of this: variables are copied to all devices, and steps run on all of them.
+    """Enter the scope in which models are built, fitted and used: variables are mirrored on all devices.
 
     Raises:
         EngineError: Another process has ended.
@@ -85,7 +84,7 @@ def scope(hardware: Hardware) -> Iterator[None]:
         with tf.distribute.MirroredStrategy(names).scope():
             yield
     else:
-        # Batches give each process its part themselves, so Keras must not divide them again.
+        # `Batches` yields only the part of this process, so Keras must not shard again.
         devices = keras.distribution.list_devices(hardware.kind)
         distribution = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
         with _among_processes(hardware), distribution.scope():
@@ -94,7 +93,7 @@ def scope(hardware: Hardware) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _among_processes(hardware: Hardware) -> Iterator[None]:
-    """Say that another process has ended; and if this one fails, end at once, so that the others notice."""
+    """Report the loss of another process; if this one fails, exit at once so that the others notice."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -102,7 +101,7 @@ def _among_processes(hardware: Hardware) -> Iterator[None]:
             raise
         _end_without_the_others(EngineError.exit_code)
         raise EngineError(
-            f"another of the {hardware.process_count} processes has ended or cannot be reached any more "
+            f"another of the {hardware.process_count} processes has ended or is unreachable "
             f"({str(error).splitlines()[0][:200]}); start all of them again with --resume"
         ) from error
     except OutputError as error:
@@ -112,23 +111,23 @@ def _among_processes(hardware: Hardware) -> Iterator[None]:
 
 
 def _end_without_the_others(code: int) -> None:
-    """Leave out what JAX does at exit: it waits for the other processes, and aborts when they do not come."""
-    # What is registered last runs first.
+    """Skip the exit handlers of JAX, which wait for the other processes and then abort."""
+    # Handlers run in reverse order of registration.
     atexit.register(os._exit, code)
 
 
 def gathered(model: Any) -> Any:
-    """The same model, for `predict` in several processes: each of them gets the answers to all images."""
+    """Wrap a model so that `predict` returns the outputs of all images in every process."""
     if current_shard().count == 1:
         return model
     return keras.Model(model.inputs, _Gather()(model.outputs[0]))
 
 
 def check_same_everywhere(text: str, what: str) -> None:
-    """Compare a text between all processes, which also is where they wait for each other.
+    """Compare a text between all processes; this also synchronises them.
 
     Raises:
-        UsageError: It differs; all processes raise.
+        UsageError: The text differs; raised in all processes.
     """
     shard = current_shard()
     if shard.count == 1:
@@ -136,18 +135,18 @@ def check_same_everywhere(text: str, what: str) -> None:
     from jax.experimental import multihost_utils
 
     digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8)
-    with silenced():  # the first exchange of all says how it is made
+    with silenced():  # Gloo logs its first connection
         digests = np.asarray(multihost_utils.process_allgather(digest))
     differing = [index for index in range(shard.count) if (digests[index] != digests[0]).any()]
     if differing:
         raise UsageError(
-            f"process {differing[0]} has {what} than process 0; give every process the same command (apart from "
+            f"process {differing[0]} has {what} than process 0; start every process with the same command (apart from "
             "INDEX), the same images and the same --out on a disk that all of them share"
         )
 
 
 class _Gather(keras.layers.Layer):
-    """Bring the parts of a batch together again on every device."""
+    """Gather the parts of a batch on every device."""
 
     def call(self, values: Any) -> Any:
         mesh = keras.distribution.distribution().device_mesh

@@ -16,13 +16,12 @@ from edge_runtime.contract import MANIFEST_FILE
 from edge_runtime.errors import OutputError, UsageError
 from edge_runtime.platform.atomic import check_free
 from edge_runtime.workstation.datasets.samples import fingerprint
-from train.backend import check_request, start
-from train.fitting.training_state import STATE_FILE, Identity, TrainingState, load_state, locked
-from train.hardware import FLOAT32, HardwareRequest
+from train.fitting.training_state import STATE_FILE, TENSORBOARD_FOLDER, Identity, TrainingState, load_state, locked
+from train.hardware import FLOAT32, HardwareRequest, check_request, start
 from train.intake.images import read_images
 from train.network.weights import with_checked_weights
 from train.recipe import Recipe, to_toml
-from train.saving import Format
+from train.rundir import Format
 
 if TYPE_CHECKING:
     from train.evaluation.evaluate import TrainingResult
@@ -30,18 +29,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for.
+    """Options of ``edge-train run``.
 
     Attributes:
-        source: SRC, see `edge_runtime.workstation.datasets.resolve`.
-        sha256: Expected of a zip; None accepts any.
-        recipe: What to do.
-        out: The run directory.
-        model_name: For the manifest; letters, digits, ``.``, ``_`` and ``-``.
-        also: Formats to save the model in besides ``.keras``.
-        hardware: What to train on.
-        overwrite: Whether an existing run directory, or an interrupted training, is replaced.
-        resume: Whether an interrupted training goes on.
+        source: Data set, as `edge_runtime.workstation.datasets.resolve` takes it.
+        sha256: Expected SHA-256 of a zip; None accepts any.
+        recipe: Settings of the training.
+        out: Path of the run directory.
+        model_name: Name in the manifest: letters, digits, ``.``, ``_`` and ``-``.
+        also: Formats of the saved model besides ``.keras``.
+        hardware: Requested devices and precision.
+        overwrite: True to replace an existing run directory or interrupted training.
+        resume: True to continue an interrupted training.
     """
 
     source: str
@@ -58,8 +57,8 @@ class Request:
 def train(request: Request) -> TrainingResult:
     """Train by a recipe and write the run directory.
 
-    While it lasts, ``OUT.training`` holds the state from which ``--resume`` goes on, and TensorBoard's logs. Of several
-    processes all do the same, and the first one writes.
+    Meanwhile ``OUT.training`` holds TensorBoard's logs and the state from which ``--resume`` continues. Of several
+    processes only the chief writes.
 
     Raises:
         EdgeKitError: See `edge_runtime.errors`.
@@ -78,7 +77,7 @@ def train(request: Request) -> TrainingResult:
         identity = Identity(to_toml(recipe), fingerprint(data.samples), backend + precision)
         _check_same(state, identity, work_folder)
 
-        # Keras and what builds on it load only now, when the cheap mistakes have been found.
+        # Keras and its dependents are imported only after the cheap checks.
         from train.distribution import check_same_everywhere, scope
         from train.evaluation.evaluate import TrainingResult, evaluate
         from train.fitting.fit import fit
@@ -104,18 +103,18 @@ def train(request: Request) -> TrainingResult:
 
 @contextlib.contextmanager
 def _work_folder(request: Request) -> Iterator[Path]:
-    """The folder of the running training, locked; it stays only where there is something to resume."""
+    """Make and lock the folder of the running training; remove it at the end unless it holds a state to resume."""
     folder = request.out.with_name(request.out.name + ".training")
     if (folder / STATE_FILE).exists() and not request.overwrite and not request.resume:
         raise OutputError(
-            f"{folder}: holds an interrupted training; --resume goes on with it, --overwrite starts again"
+            f"{folder}: holds an interrupted training; continue it with --resume or start again with --overwrite"
         )
     if not request.hardware.is_chief:
         yield folder
         return
     with locked(folder):
         if request.overwrite and not request.resume:
-            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+            shutil.rmtree(folder / TENSORBOARD_FOLDER, ignore_errors=True)
             (folder / STATE_FILE).unlink(missing_ok=True)
         elif request.resume and not (folder / STATE_FILE).exists():
             note(f"{folder}: nothing to resume, starting from the beginning")
@@ -123,7 +122,7 @@ def _work_folder(request: Request) -> Iterator[Path]:
             yield folder
         except KeyboardInterrupt:
             if (folder / STATE_FILE).exists():
-                note("\ninterrupted; the same command with --resume goes on")
+                note("\ninterrupted; continue with the same command and --resume")
             raise
         finally:
             if not (folder / STATE_FILE).exists():
@@ -131,7 +130,11 @@ def _work_folder(request: Request) -> Iterator[Path]:
 
 
 def _check_same(state: TrainingState | None, identity: Identity, folder: Path) -> None:
-    """Refuse to go on with another recipe, other images or another backend: the curve would not be one."""
+    """Check that a resumed training has the recipe, images and backend it was interrupted with.
+
+    Raises:
+        UsageError: One of them differs.
+    """
     if state is None:
         return
     before = state.identity
@@ -146,6 +149,6 @@ def _check_same(state: TrainingState | None, identity: Identity, folder: Path) -
     else:
         return
     raise UsageError(
-        f"{folder}: the interrupted training ran {reason}; give the same again, or start again with --overwrite "
-        "and without --resume"
+        f"{folder}: the interrupted training ran {reason}; use the same settings, or start again with "
+        "--overwrite and without --resume"
     )

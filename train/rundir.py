@@ -1,121 +1,79 @@
 """Write a run directory: model, manifest, ``metrics.json``, history, report.
 
-Shares are 0..1, times in seconds, losses in nats; a figure that does not exist is null.
+Contents of ``metrics.json``; shares are 0..1, times in seconds, losses in nats, unavailable values null:
 
-- ``splits``: per part (train, validation, test) `train.evaluation.metrics.Scores`; for more than 100 classes
-  ``confusion`` is null and ``confusion_counts`` lists those that are not 0, as true class, answer, images.
+- ``splits``: per split (train, validation, test) `train.evaluation.metrics.Scores`; for more than 100 classes
+  ``confusion`` is null and ``confusion_counts`` lists the nonzero cells as true class, answer, images.
 - ``before_training``: validation ``loss`` and ``accuracy`` of the untrained network.
 - ``best``: the kept epoch, as in ``history.csv``; ``best_per_phase``: the best of each phase.
-- ``epochs``: how many were run. ``left_out``: files that were not used.
-- ``findings``: what the audit found, ``findings`` and ``files`` per kind.
+- ``epochs``: number of epochs. ``left_out``: number of files left out.
+- ``findings``: numbers of ``findings`` and ``files`` per kind of audit finding.
 - ``output``: head and thresholds, as in ``manifest.json``.
 - ``calibration``: `train.evaluation.calibration.Calibration`.
 - ``ranking``: ``macro`` means, and per label ``roc_auc`` and ``average_precision`` on the test images.
 - ``thresholds``: `train.evaluation.calibration.ThresholdScores` on the test images; empty for a softmax head.
 - ``rejection``: `train.evaluation.calibration.Rejection` on the test images.
-- ``speeds``: per phase that ran in this process `train.fitting.fit.PhaseSpeed`; ``feature_images_per_second``.
+- ``speeds``: `train.fitting.fit.PhaseSpeed` per phase run in this process; ``feature_images_per_second``.
 - ``hardware``: `train.hardware.Hardware`.
 - ``fit_seconds``, ``total_seconds``: wall time since the last resume.
 """
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import json
+import logging
 import math
 import shutil
-from collections.abc import Iterable
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.contract import MANIFEST_FILE, Manifest, TrainingSummary
-from edge_runtime.errors import OutputError
+from edge_runtime.errors import OutputError, UsageError
 from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.strict import to_mapping
 from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Split, count_per_split, fingerprint, write_split_csv
-from train.evaluation.evaluate import TrainingResult
 from train.evaluation.metrics import Scores, mean_ranking
-from train.fitting.fit import TENSORBOARD_FOLDER
-from train.fitting.training_state import best_epoch, write_history_csv
+from train.fitting.training_state import TENSORBOARD_FOLDER, best_epoch, write_history_csv
 from train.intake.images import LEFT_OUT_FILE, write_left_out_csv
-from train.recipe import RECIPE_FILE, Recipe, to_toml
-from train.report.page import REPORT_FILE, render_report
-from train.saving import Format, save_model
-from train.settings import WEIGHTS_IMAGENET, WEIGHTS_NONE
+from train.recipe import RECIPE_FILE, WEIGHTS_IMAGENET, WEIGHTS_NONE, Recipe, to_toml
 
-_MAX_CONFUSION_CLASSES = 100
-
-
-def metrics_mapping(run: TrainingResult) -> dict[str, Any]:
-    """Everything that ``metrics.json`` holds; see the module's docstring."""
-    evaluation, fitted = run.evaluation, run.fitted
-    loss, accuracy = fitted.before_training
-    phases = dict.fromkeys(row.phase for row in fitted.history)
-    best = {phase: best_epoch([row for row in fitted.history if row.phase == phase]) for phase in phases}
-    figures = {
-        "splits": {split.value: _scores(scores) for split, scores in evaluation.scores.items()},
-        "before_training": {"loss": loss, "accuracy": accuracy},
-        "best": to_mapping(fitted.best),
-        "best_per_phase": {phase: to_mapping(row) for phase, row in best.items()},
-        "epochs": len(fitted.history),
-        "left_out": len(run.data.left_out),
-        "findings": _findings(run),
-        "output": to_mapping(evaluation.output),
-        "calibration": to_mapping(evaluation.calibration),
-        "ranking": _ranking(run),
-        "thresholds": to_mapping(evaluation.thresholds),
-        "rejection": to_mapping(evaluation.rejection),
-        "speeds": {phase: to_mapping(speed) for phase, speed in fitted.speeds.items()},
-        "feature_images_per_second": fitted.feature_images_per_second,
-        "hardware": to_mapping(run.hardware),
-        "fit_seconds": fitted.seconds,
-        "total_seconds": run.seconds,
-    }
-    return {name: _finite(value) for name, value in figures.items()}
-
-
-def _findings(run: TrainingResult) -> dict[str, dict[str, int]]:
-    """Per kind of finding, in the order of the audit: how many there are, and how many files they are about."""
-    counts: dict[str, dict[str, int]] = {}
-    for finding in run.data.findings:
-        entry = counts.setdefault(finding.kind.value, {"findings": 0, "files": 0})
-        entry["findings"] += 1
-        entry["files"] += len(finding.samples)
-    return counts
-
-
-def _scores(scores: Scores) -> dict[str, Any]:
-    if len(scores.classes) <= _MAX_CONFUSION_CLASSES:
-        return to_mapping(scores)
-    counts = [[i, j, count] for i, row in enumerate(scores.confusion) for j, count in enumerate(row) if count]
-    return {**to_mapping(replace(scores, confusion=())), "confusion": None, "confusion_counts": counts}
-
-
-def _ranking(run: TrainingResult) -> dict[str, Any]:
-    entries = run.evaluation.ranking
-    return {
-        "macro": {
-            "roc_auc": mean_ranking([entry.roc_auc for entry in entries]),
-            "average_precision": mean_ranking([entry.average_precision for entry in entries]),
-        },
-        "classes": [
-            {"label": entry.label, "roc_auc": entry.roc_auc, "average_precision": entry.average_precision}
-            for entry in entries
-        ],
-    }
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows neither NaN nor infinity, which a diverging epoch can have."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
+if TYPE_CHECKING:
+    from train.evaluation.evaluate import TrainingResult
 
 HISTORY_FILE = "history.csv"
 METRICS_FILE = "metrics.json"
+MODEL_FILE = "model.keras"
+_MAX_CONFUSION_CLASSES = 100
+
+
+class Format(str, enum.Enum):
+    """Format of a model saved besides ``model.keras``."""
+
+    H5 = "h5"
+    SAVED_MODEL = "saved_model"
+    WEIGHTS = "weights"
+
+
+_NAMES = {Format.H5: "model.h5", Format.SAVED_MODEL: "saved_model", Format.WEIGHTS: "model.weights.h5"}
+
+
+def parse_formats(text: str) -> tuple[Format, ...]:
+    """Parse a list such as ``h5,weights``.
+
+    Raises:
+        UsageError: The list names an unknown format.
+    """
+    try:
+        return tuple(dict.fromkeys(Format(name.strip()) for name in text.split(",") if name.strip()))
+    except ValueError as error:
+        known = ", ".join(format_.value for format_ in Format)
+        raise UsageError(f"--also: expected a list of {known}, got {text!r}") from error
 
 
 def write_run(
@@ -124,16 +82,19 @@ def write_run(
     """Write the run directory in one step.
 
     Args:
-        out: Its path.
-        run: What it says.
-        model: The trained Keras model.
-        work_folder: Holds TensorBoard's logs to take along, if there are any.
-        also: Formats to save the model in besides ``.keras``.
-        overwrite: Whether an existing run directory is replaced.
+        out: Path of the run directory.
+        run: Result of the training.
+        model: Trained Keras model.
+        work_folder: Folder with TensorBoard's logs, which are copied if present.
+        also: Formats of the model besides ``.keras``.
+        overwrite: True to replace an existing run directory.
 
     Raises:
-        OutputError: It exists and must not be replaced, or cannot be written.
+        OutputError: ``out`` exists and ``overwrite`` is false, or it cannot be written.
     """
+    # The page imports Keras, which the command line must not load.
+    from train.report.page import REPORT_FILE, render_report
+
     try:
         with atomic_directory(out, marker=MANIFEST_FILE, overwrite=overwrite) as folder:
             save_model(folder, model, also)
@@ -175,3 +136,104 @@ def _manifest(run: TrainingResult) -> Manifest:
 def _weights_name(recipe: Recipe) -> str:
     weights = recipe.weights
     return weights if weights in (WEIGHTS_NONE, WEIGHTS_IMAGENET) else Path(weights).name
+
+
+def metrics_mapping(run: TrainingResult) -> dict[str, Any]:
+    """Return the contents of ``metrics.json``; see the module docstring."""
+    evaluation, fitted = run.evaluation, run.fitted
+    loss, accuracy = fitted.before_training
+    phases = dict.fromkeys(row.phase for row in fitted.history)
+    best = {phase: best_epoch([row for row in fitted.history if row.phase == phase]) for phase in phases}
+    figures = {
+        "splits": {split.value: _scores(scores) for split, scores in evaluation.scores.items()},
+        "before_training": {"loss": loss, "accuracy": accuracy},
+        "best": to_mapping(fitted.best),
+        "best_per_phase": {phase: to_mapping(row) for phase, row in best.items()},
+        "epochs": len(fitted.history),
+        "left_out": len(run.data.left_out),
+        "findings": _findings(run),
+        "output": to_mapping(evaluation.output),
+        "calibration": to_mapping(evaluation.calibration),
+        "ranking": _ranking(run),
+        "thresholds": to_mapping(evaluation.thresholds),
+        "rejection": to_mapping(evaluation.rejection),
+        "speeds": {phase: to_mapping(speed) for phase, speed in fitted.speeds.items()},
+        "feature_images_per_second": fitted.feature_images_per_second,
+        "hardware": to_mapping(run.hardware),
+        "fit_seconds": fitted.seconds,
+        "total_seconds": run.seconds,
+    }
+    return {name: _finite(value) for name, value in figures.items()}
+
+
+def _findings(run: TrainingResult) -> dict[str, dict[str, int]]:
+    """Count findings and their files by kind, in the order of the audit."""
+    counts: dict[str, dict[str, int]] = {}
+    for finding in run.data.findings:
+        entry = counts.setdefault(finding.kind.value, {"findings": 0, "files": 0})
+        entry["findings"] += 1
+        entry["files"] += len(finding.samples)
+    return counts
+
+
+def _scores(scores: Scores) -> dict[str, Any]:
+    if len(scores.classes) <= _MAX_CONFUSION_CLASSES:
+        return to_mapping(scores)
+    counts = [[i, j, count] for i, row in enumerate(scores.confusion) for j, count in enumerate(row) if count]
+    return {**to_mapping(replace(scores, confusion=())), "confusion": None, "confusion_counts": counts}
+
+
+def _ranking(run: TrainingResult) -> dict[str, Any]:
+    entries = run.evaluation.ranking
+    return {
+        "macro": {
+            "roc_auc": mean_ranking([entry.roc_auc for entry in entries]),
+            "average_precision": mean_ranking([entry.average_precision for entry in entries]),
+        },
+        "classes": [
+            {"label": entry.label, "roc_auc": entry.roc_auc, "average_precision": entry.average_precision}
+            for entry in entries
+        ],
+    }
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON lacks and a diverging epoch can have, by None."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def save_model(folder: Path, model: Any, also: Iterable[Format]) -> None:
+    """Save a model as ``model.keras`` and in other formats.
+
+    ``saved_model`` is a folder for TensorFlow Serving; its signature ``serving_default`` takes ``image``, float32
+    [n, H, W, 3] RGB 0..255.
+    """
+    model.save(folder / MODEL_FILE)
+    for format_ in also:
+        path = folder / _NAMES[format_]
+        if format_ is Format.WEIGHTS:
+            model.save_weights(path)
+        elif format_ is Format.H5:
+            with _quiet():
+                model.save(path)
+        else:
+            with _quiet():
+                model.export(path, format="tf_saved_model", verbose=False)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppress warnings of Keras and TensorFlow about old formats, and redirect standard output to standard error."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -13,16 +13,20 @@ from benchmarks.comparison.record import Difference, Limits, Outcome, Unit
 from benchmarks.statistics import Interval, Share, unpaired_drop_interval, unpaired_p
 from edge_runtime.workstation.statistics import mcnemar_p, paired_drop_interval
 
+ACCURACY = "top-1 accuracy"
+_PAIRED = "the same images, one by one: Tango's interval, McNemar's exact test"
+_UNPAIRED = "two shares, images not paired: Newcombe's hybrid score interval"
+
 
 @dataclass(frozen=True)
 class Answers:
-    """What ``answers.csv`` holds.
+    """Contents of ``answers.csv``.
 
     Attributes:
-        files: The images.
-        hashes: SHA-256 of each, or None where the file does not say.
-        truth: True label of each.
-        by_subject: Answered label of each, by subject.
+        files: Paths of the images.
+        hashes: SHA-256 of each image, or None where the file has no such column.
+        truth: True label of each image.
+        by_subject: Predicted label of each image, by subject.
     """
 
     files: tuple[str, ...]
@@ -31,16 +35,53 @@ class Answers:
     by_subject: Mapping[str, Sequence[str]]
 
     def right(self, subject: str) -> NDArray[np.bool_]:
-        """Whether each answer of a subject is the label: bool [images]."""
+        """Compare the answers of a subject with the truth: bool [images]."""
         pairs = zip(self.by_subject[subject], self.truth, strict=True)
         return np.array([answer == label for answer, label in pairs], np.bool_)
 
+    def match(self, subject: str, share: Share) -> bool:
+        """Tell whether these answers are those that a report counted: the file may belong to another run."""
+        if subject not in self.by_subject or len(self.truth) != share.total:
+            return False
+        return int(np.count_nonzero(self.right(subject))) == share.hits
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Answers of both reports, and the index in the second of each image of the first."""
+
+    before: Answers
+    after: Answers
+    order: NDArray[np.intp]
+
+
+def pair_answers(
+    before: Answers | None, after: Answers | None, *, same_images: bool
+) -> tuple[Pairing | None, tuple[str, ...]]:
+    """Pair the images of two reports.
+
+    Returns:
+        The pairs, or None; and a sentence with the reason why there are none, unless the images differ.
+    """
+    if not same_images:
+        return None, ()  # `find_comparability` reports it
+    if before is None or after is None:
+        which = "both reports" if before is None and after is None else "one report"
+        return None, (f"Answers are missing beside {which} (answers.csv), so accuracies are compared as two shares.",)
+    order = same_order(before, after)
+    if order is None:
+        return None, (
+            "The answers of the two reports cannot be paired image by image, because names of files or labels differ, "
+            "so accuracies are compared as two shares.",
+        )
+    return Pairing(before, after, order), ()
+
 
 def same_order(before: Answers, after: Answers) -> NDArray[np.intp] | None:
-    """For each image of the first where it lies in the second; None where that cannot be known.
+    """Find the index in the second of each image of the first; None where that is ambiguous.
 
-    Images are recognised by their hash where both say it, else by their path below the folder that all share, since
-    the same set may lie elsewhere on another day.
+    Images are identified by their hash where both have it, else by their path below their common folder, since the
+    same set may be in another place.
     """
     for first, second in _keys(before, after):
         positions = {key: index for index, key in enumerate(second)}
@@ -52,7 +93,7 @@ def same_order(before: Answers, after: Answers) -> NDArray[np.intp] | None:
 
 
 def _keys(before: Answers, after: Answers) -> Iterator[tuple[Sequence[object], Sequence[object]]]:
-    # A set may hold an image twice, so hashes alone may not tell.
+    # A set may hold an image twice, so hashes alone may be ambiguous.
     if before.hashes is not None and after.hashes is not None:
         yield before.hashes, after.hashes
     yield before.files, after.files
@@ -69,74 +110,31 @@ def _below_common_folder(files: Sequence[str]) -> list[tuple[str, ...]]:
     return [part[depth:] for part in parts]
 
 
-ACCURACY = "top-1 accuracy"
-_PAIRED = "the same images, one by one: Tango's interval, McNemar's exact test"
-_UNPAIRED = "two shares, images not paired: Newcombe's hybrid score interval"
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """Answers of both reports, and where each image of the first lies in the second."""
-
-    before: Answers
-    after: Answers
-    order: NDArray[np.intp]
-
-
-def pair_answers(
-    before: Answers | None, after: Answers | None, *, same_images: bool
-) -> tuple[Pairing | None, tuple[str, ...]]:
-    """Pair the images of two reports.
-
-    Returns:
-        The pairs, or None; and a sentence that says why there are none, unless other images are the reason.
-    """
-    if not same_images:
-        return None, ()  # said already, and louder
-    if before is None or after is None:
-        which = "both reports" if before is None and after is None else "one report"
-        return None, (f"Answers are missing beside {which} (answers.csv), so accuracies are compared as two shares.",)
-    order = same_order(before, after)
-    if order is None:
-        return None, (
-            "The answers of the two reports cannot be brought together image by image, because files or labels "
-            "have other names, so accuracies are compared as two shares.",
-        )
-    return Pairing(before, after, order), ()
-
-
 def accuracy_difference(name: str, before: Share, after: Share, pairing: Pairing | None, limits: Limits) -> Difference:
-    """The difference of one subject, not yet judged (`Outcome.SHOWN`), its p value not yet adjusted.
+    """Compare the accuracy of one subject, not yet judged (`Outcome.SHOWN`), its p value not yet adjusted.
 
     Args:
-        name: The subject.
-        before: Its share of right answers in the first report.
-        after: The same in the second.
-        pairing: Or None, where images cannot be paired.
-        limits: How much may be lost.
+        name: Name of the subject.
+        before: Share of right answers in the first report.
+        after: Share of right answers in the second report.
+        pairing: Answers of both, or None where images cannot be paired.
+        limits: Largest changes for the worse that pass.
     """
-    method = _UNPAIRED
-    low_high, p = unpaired_drop_interval(before, after), unpaired_p(before, after)
-    if pairing is not None and _tells(pairing.before, name, before) and _tells(pairing.after, name, after):
-        right_before, right_after = pairing.before.right(name), pairing.after.right(name)[pairing.order]
-        low_high = Interval(*paired_drop_interval(right_before, right_after))
-        p, method = mcnemar_p(right_before, right_after), _PAIRED
+    if pairing is not None and pairing.before.match(name, before) and pairing.after.match(name, after):
+        rights = pairing.before.right(name), pairing.after.right(name)[pairing.order]
+        drop, p, method = Interval(*paired_drop_interval(*rights)), mcnemar_p(*rights), _PAIRED
+    else:
+        drop, p, method = unpaired_drop_interval(before, after), unpaired_p(before, after), _UNPAIRED
+    shares = before.hits / before.total, after.hits / after.total
     return Difference(
         metric=ACCURACY,
         unit=Unit.PERCENT,
         before=100 * before.hits / before.total,
         after=100 * after.hits / after.total,
-        change=100 * (after.hits / after.total - before.hits / before.total),
-        interval=Interval(-low_high.high, -low_high.low),
+        change=100 * (shares[1] - shares[0]),
+        interval=Interval(-drop.high, -drop.low),
         p=p,
         method=method,
         limit=limits.max_drop_points,
         outcome=Outcome.SHOWN,
     )
-
-
-def _tells(answers: Answers, name: str, share: Share) -> bool:
-    """Whether the answers are those that the report counted: labels may be written in two ways, files be edited."""
-    if name not in answers.by_subject or len(answers.truth) != share.total:
-        return False
-    return int(np.count_nonzero(answers.right(name))) == share.hits

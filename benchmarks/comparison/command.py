@@ -1,4 +1,4 @@
-"""``edge-bench compare`` as one function: read two report directories, compare, print and write."""
+"""``edge-bench compare``: read and check two reports, compare them, print and write the comparison."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from edge_runtime.platform.atomic import atomic_directory, check_free
 from edge_runtime.strict import to_mapping
 from edge_runtime.workstation.datasets.samples import MAX_IMAGES
 
+COMPARISON_FILE, MARKDOWN_FILE, PAGE_FILE = "compare.json", "compare.md", "compare.html"
 MAX_REPORT_BYTES = 64 << 20
 MAX_ANSWERS_BYTES = 512 << 20
 _MAX_BURSTS = 2_000
@@ -30,92 +31,96 @@ _MAX_COLUMNS = 64
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
+class Format(str, enum.Enum):
+    """Format of the printed comparison."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
 @dataclass(frozen=True)
-class LoadedReport:
-    """A report, and its answers where they lie beside it."""
+class CompareConfig:
+    """Command line of ``edge-bench compare``.
 
-    report: Report
-    answers: Answers | None
+    Attributes:
+        before: Report directory or ``report.json`` of the first report.
+        after: Report directory or ``report.json`` of the second report.
+        limits: Largest changes for the worse that pass.
+        reference: Model that shows the speed of the machine.
+        strict: True if it is an error where anything of the first report was not compared.
+        format: Format of the printed comparison.
+        out: Directory for ``compare.json``, ``compare.md`` and ``compare.html``, or None.
+        overwrite: True to replace an existing directory.
+    """
+
+    before: str
+    after: str
+    limits: Limits = field(default_factory=Limits)
+    reference: str = KERAS_FUNCTION
+    strict: bool = False
+    format: Format = Format.TABLE
+    out: Path | None = None
+    overwrite: bool = False
 
 
-def load_report(path: Path) -> LoadedReport:
-    """Read a report directory, or a ``report.json``, which others may have written.
+def run_compare(config: CompareConfig) -> tuple[str, int]:
+    """Compare two reports.
+
+    Returns:
+        The text to print, and the exit code: 0, or that of `GateError` where something is significantly worse by more
+        than the limits allow, or that of `ComparisonError` where ``strict`` is set and not everything was compared.
 
     Raises:
-        DataError: Not a report, too large, or with figures that no run can have.
+        EdgeKitError: A report cannot be read, is marked invalid, or the directory cannot be written.
+    """
+    if config.out is not None:
+        check_free(config.out, overwrite=config.overwrite, marker=COMPARISON_FILE)
+    names = config.before, config.after
+    (before, answers_before), (after, answers_after) = (load_report(Path(name)) for name in names)
+    comparison = compare_reports(
+        before, after, answers_before, answers_after, config.limits, names=names, reference=config.reference
+    )
+    if config.out is not None:
+        _write(config.out, comparison, overwrite=config.overwrite)
+    code = 0
+    if comparison.regressions:
+        code = GateError.exit_code
+    elif config.strict and not comparison.is_whole:
+        code = ComparisonError.exit_code
+    renderers = {Format.JSON: Comparison.to_json, Format.MARKDOWN: render_markdown, Format.TABLE: render_text}
+    return renderers[config.format](comparison).rstrip("\n"), code
+
+
+def _write(out: Path, comparison: Comparison, *, overwrite: bool) -> None:
+    texts = {
+        COMPARISON_FILE: comparison.to_json(),
+        MARKDOWN_FILE: render_markdown(comparison),
+        PAGE_FILE: render_page(comparison),
+    }
+    with atomic_directory(out, marker=COMPARISON_FILE, overwrite=overwrite) as folder:
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8", errors="replace")
+
+
+def load_report(path: Path) -> tuple[Report, Answers | None]:
+    """Read a report directory or ``report.json``; neither is trusted.
+
+    Returns:
+        The report, and the answers beside it or None.
+
+    Raises:
+        DataError: The file is no report, too large, or has figures that no run can have.
         ManifestError: A field is unknown, missing or of the wrong type.
     """
     file = path / REPORT_FILE if path.is_dir() else path
     _check_file(file, MAX_REPORT_BYTES, "a report of edge-bench run")
     report = read_report(file)
-    check_figures(report, str(file))
+    _check_figures(report, str(file))
     answers = file.parent / ANSWERS_FILE
-    # Beside a report that was copied alone lie other files, perhaps the answers of another report.
+    # Answers beside a report file that was copied alone may belong to another report.
     is_report_directory = file.name == REPORT_FILE
-    return LoadedReport(report, read_answers(answers, report) if is_report_directory and answers.exists() else None)
-
-
-def check_figures(report: Report, where: str) -> None:
-    """Check what a comparison computes with.
-
-    Raises:
-        DataError: A figure that no run can have.
-    """
-    _check_finite(to_mapping(report), where)
-    names = [subject.name for subject in report.subjects]
-    if len(set(names)) != len(names):
-        raise DataError(f"{where}: expected each model once, got {shorten(', '.join(names))}")
-    for subject in report.subjects:
-        problem = None if subject.performance is None else _impossible(subject.performance)
-        if problem or subject.bytes < 0:
-            raise DataError(
-                f"{where}: {shorten(subject.name)}: expected figures that a run can have, got "
-                f"{problem or f'a file of {subject.bytes} bytes'}; measure again"
-            )
-
-
-def read_answers(path: Path, report: Report) -> Answers:
-    """Read ``answers.csv``: the columns ``file``, ``label``, perhaps ``sha256``, and one for each measured subject.
-
-    Raises:
-        DataError: Missing, too large, or no such table.
-    """
-    _check_file(path, MAX_ANSWERS_BYTES, "answers of edge-bench run")
-    try:
-        # Names of files may be bytes that are no text.
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return _parse_answers(file, path, [subject.name for subject in report.subjects if subject.performance])
-    except OSError as error:
-        raise DataError(f"{path}: expected answers of edge-bench run ({error.strerror})") from error
-
-
-def _parse_answers(file: TextIO, path: Path, subjects: Sequence[str]) -> Answers:
-    reader = csv.reader(file)
-    columns: dict[str, list[str]] = {}
-    try:
-        header = next(reader, [])
-        if len(header) > _MAX_COLUMNS or len(set(header)) != len(header) or not {"file", "label"} <= set(header):
-            raise DataError(f"{path}: expected the columns file, label and one for each model, got {_shown(header)}")
-        columns = {name: [] for name in header if name in {"file", "label", "sha256", *subjects}}
-        chosen = [(header.index(name), values) for name, values in columns.items()]
-        for count, row in enumerate(reader, 1):
-            if count > MAX_IMAGES or len(row) != len(header):
-                raise DataError(
-                    f"{path}: line {reader.line_num}: expected at most {MAX_IMAGES:,} lines of {len(header)} fields, "
-                    f"got line {count:,} with {len(row)}"
-                )
-            for index, values in chosen:
-                values.append(row[index])
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: expected comma-separated values ({error})") from error
-    files, truth, hashes = columns.pop("file"), columns.pop("label"), columns.pop("sha256", None)
-    if hashes is not None and not all(_SHA256.fullmatch(value) for value in hashes):
-        raise DataError(
-            f"{path}: expected SHA-256 of 64 lower-case hex digits in the column sha256, got something else"
-        )
-    if not files:
-        raise DataError(f"{path}: expected a line for each image, got none")
-    return Answers(tuple(files), None if hashes is None else tuple(hashes), tuple(truth), columns)
+    return report, read_answers(answers, report) if is_report_directory and answers.exists() else None
 
 
 def _check_file(path: Path, most_bytes: int, what: str) -> None:
@@ -127,6 +132,21 @@ def _check_file(path: Path, most_bytes: int, what: str) -> None:
         raise DataError(f"{path}: expected {what} ({error.strerror})") from error
     if size > most_bytes:
         raise DataError(f"{path}: expected {what} of at most {most_bytes >> 20} MiB, got {size:,} bytes")
+
+
+def _check_figures(report: Report, where: str) -> None:
+    """Raise DataError for figures that no run can have and a comparison could not compute with."""
+    _check_finite(to_mapping(report), where)
+    names = [subject.name for subject in report.subjects]
+    if len(set(names)) != len(names):
+        raise DataError(f"{where}: expected each model once, got {shorten(', '.join(names))}")
+    for subject in report.subjects:
+        problem = None if subject.performance is None else _impossible(subject.performance)
+        if problem or subject.bytes < 0:
+            raise DataError(
+                f"{where}: {shorten(subject.name)}: expected figures that a run can have, got "
+                f"{problem or f'a file of {subject.bytes} bytes'}; measure again"
+            )
 
 
 def _check_finite(value: object, where: str) -> None:
@@ -141,12 +161,11 @@ def _check_finite(value: object, where: str) -> None:
 
 
 def _impossible(performance: Performance) -> str | None:
-    """What no run can have measured, or None."""
+    """Describe the first figure that no run can have measured, or give None."""
     for name, value in _positive(performance):
         if value is not None and value <= 0:
             return f"{name} of {value}"
-    shares = [performance.accuracy.top1, *([performance.accuracy.top5] if performance.accuracy.top5 else [])]
-    for share in shares:
+    for share in filter(None, (performance.accuracy.top1, performance.accuracy.top5)):
         if not 0 <= share.hits <= share.total or share.total < 1:
             return f"{share.hits} right answers of {share.total}"
     bursts = performance.single_stream.burst_p50_ms
@@ -168,93 +187,45 @@ def _positive(performance: Performance) -> Iterator[tuple[str, float | None]]:
     yield "install size", resources.install_bytes
 
 
-def _shown(header: Sequence[str]) -> str:
-    return shorten(", ".join(header)) or "nothing"
-
-
-COMPARISON_FILE = "compare.json"
-MARKDOWN_FILE = "compare.md"
-PAGE_FILE = "compare.html"
-
-
-class Format(str, enum.Enum):
-    """What is printed."""
-
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    JSON = "json"
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    """The command line of ``edge-bench compare``.
-
-    Attributes:
-        before: A report directory or a ``report.json``.
-        after: The same.
-        limits: How much worse the second may be.
-        reference: The model that shows how fast the machine was.
-        strict: Whether it is an error where anything of the first report was not compared.
-        format: What is printed.
-        out: Where ``compare.json``, ``compare.md`` and ``compare.html`` are written, or None.
-        overwrite: Whether an existing directory is replaced.
-    """
-
-    before: str
-    after: str
-    limits: Limits = field(default_factory=Limits)
-    reference: str = KERAS_FUNCTION
-    strict: bool = False
-    format: Format = Format.TABLE
-    out: Path | None = None
-    overwrite: bool = False
-
-
-def run_compare(config: CompareConfig) -> tuple[str, int]:
-    """Compare two reports.
-
-    Returns:
-        What is to be printed, and the exit code: 0, or that of `GateError` where something is surely worse by more than
-        the limits allow, or that of `ComparisonError` where ``strict`` wants all compared and it was not.
+def read_answers(path: Path, report: Report) -> Answers:
+    """Read ``answers.csv``: columns ``file``, ``label``, optionally ``sha256``, and one for each measured subject.
 
     Raises:
-        EdgeKitError: A report cannot be read, is marked invalid, or the directory cannot be written.
+        DataError: The file is missing, too large, or no such table.
     """
-    if config.out is not None:
-        check_free(config.out, overwrite=config.overwrite, marker=COMPARISON_FILE)
-    before, after = (load_report(Path(name)) for name in (config.before, config.after))
-    comparison = compare_reports(
-        before.report,
-        after.report,
-        before.answers,
-        after.answers,
-        config.limits,
-        names=(config.before, config.after),
-        reference=config.reference,
-    )
-    if config.out is not None:
-        _write(config.out, comparison, overwrite=config.overwrite)
-    return _as_text(comparison, config.format), _exit_code(comparison, strict=config.strict)
+    _check_file(path, MAX_ANSWERS_BYTES, "answers of edge-bench run")
+    try:
+        # File names may be bytes that are no text.
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return _parse_answers(file, path, [subject.name for subject in report.subjects if subject.performance])
+    except OSError as error:
+        raise DataError(f"{path}: expected answers of edge-bench run ({error.strerror})") from error
 
 
-def _as_text(comparison: Comparison, chosen: Format) -> str:
-    if chosen is Format.JSON:
-        return comparison.to_json().rstrip("\n")
-    return (render_markdown(comparison) if chosen is Format.MARKDOWN else render_text(comparison)).rstrip("\n")
-
-
-def _exit_code(comparison: Comparison, *, strict: bool) -> int:
-    if comparison.regressions:
-        return GateError.exit_code
-    return ComparisonError.exit_code if strict and not comparison.is_whole else 0
-
-
-def _write(out: Path, comparison: Comparison, *, overwrite: bool) -> None:
-    texts = {
-        COMPARISON_FILE: comparison.to_json(),
-        MARKDOWN_FILE: render_markdown(comparison),
-        PAGE_FILE: render_page(comparison),
-    }
-    with atomic_directory(out, marker=COMPARISON_FILE, overwrite=overwrite) as folder:
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8", errors="replace")
+def _parse_answers(file: TextIO, path: Path, subjects: Sequence[str]) -> Answers:
+    reader = csv.reader(file)
+    try:
+        header = next(reader, [])
+        if len(header) > _MAX_COLUMNS or len(set(header)) != len(header) or not {"file", "label"} <= set(header):
+            found = shorten(", ".join(header)) or "nothing"
+            raise DataError(f"{path}: expected the columns file, label and one for each model, got {found}")
+        columns: dict[str, list[str]] = {name: [] for name in header if name in {"file", "label", "sha256", *subjects}}
+        chosen = [(header.index(name), values) for name, values in columns.items()]
+        for count, row in enumerate(reader, 1):
+            if count > MAX_IMAGES or len(row) != len(header):
+                raise DataError(
+                    f"{path}: line {reader.line_num}: expected at most {MAX_IMAGES:,} lines of {len(header)} fields, "
+                    f"got line {count:,} with {len(row)}"
+                )
+            for index, values in chosen:
+                values.append(row[index])
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: expected comma-separated values ({error})") from error
+    files, truth, hashes = columns.pop("file"), columns.pop("label"), columns.pop("sha256", None)
+    if hashes is not None and not all(_SHA256.fullmatch(value) for value in hashes):
+        raise DataError(
+            f"{path}: expected SHA-256 of 64 lower-case hex digits in the column sha256, got something else"
+        )
+    if not files:
+        raise DataError(f"{path}: expected a line for each image, got none")
+    return Answers(tuple(files), None if hashes is None else tuple(hashes), tuple(truth), columns)

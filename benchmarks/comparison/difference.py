@@ -1,148 +1,63 @@
-"""Compare two reports, model by model; no files, no clocks."""
+"""Compare two reports, model by model, and judge all differences together."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.comparison.accuracy import Answers, Pairing, accuracy_difference, pair_answers
 from benchmarks.comparison.comparability import Comparability, find_comparability
-from benchmarks.comparison.judging import Draft, judge, sentences, tests_of, without_hope
-from benchmarks.comparison.record import Comparison, Difference, Limits, Outcome, Side, SubjectComparison, Unmatched
-from benchmarks.comparison.times import (
+from benchmarks.comparison.metrics import (
+    COLD_START,
+    OFFLINE,
     Reference,
-    cold_start_difference,
+    find_drift,
     find_reference,
-    folder_drift,
-    is_beyond,
     is_disturbed,
+    judge,
     latency_differences,
-    offline_difference,
+    rule_differences,
     size_difference,
-    start_drift,
+)
+from benchmarks.comparison.record import (
+    ALPHA,
+    Comparison,
+    Difference,
+    Limits,
+    Outcome,
+    Side,
+    SubjectComparison,
+    Unit,
+    Unmatched,
+    is_beyond,
 )
 from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT, KERAS_SUBJECTS
 from benchmarks.records import NotMeasured, Performance, Report, SubjectResult
+from benchmarks.statistics import holm
 from edge_runtime.errors import ComparisonError
-from edge_runtime.workstation.reporting.wording import counted
+from edge_runtime.workstation.reporting.wording import counted, joined
 
-_IN_ONE = "measured in one report only"
+_Subjects = Mapping[str, SubjectResult]
 
 
 @dataclass(frozen=True)
 class Context:
-    """What holds for every subject of a comparison.
+    """Conditions for every subject of a comparison.
 
     Attributes:
-        grounds: What may be compared.
+        comparability: Parts of the reports that may be compared.
         pairing: Answers image by image, or None.
-        reference: The model that latencies are divided by, or None.
-        folder_drift: How much longer ``keras-predict`` took for a folder in the second report, as a share, or None.
-        start_drift: How much longer ``keras-function`` took for a cold start in it, or None.
-        limits: How much worse a figure may be.
+        reference: Model that latencies are divided by, or None.
+        not_judged: Names of the metrics that are shown only, because the machine drifted.
+        limits: Largest changes for the worse that pass.
     """
 
-    grounds: Comparability
+    comparability: Comparability
     pairing: Pairing | None
     reference: Reference | None
-    folder_drift: float | None
-    start_drift: float | None
+    not_judged: frozenset[str]
     limits: Limits
-
-    @property
-    def has_drifted(self) -> bool:
-        """Whether the reference says that the machine itself had another speed."""
-        return self.reference is not None and is_beyond(abs(self.reference.drift), self.limits.max_slowdown)
-
-    @property
-    def has_folder_drifted(self) -> bool:
-        """Whether ``keras-predict`` says that all cores together had another speed."""
-        return self.folder_drift is not None and is_beyond(abs(self.folder_drift), self.limits.max_slowdown)
-
-    @property
-    def have_starts_drifted(self) -> bool:
-        """Whether ``keras-function`` says that programs started at another speed."""
-        return self.start_drift is not None and is_beyond(abs(self.start_drift), self.limits.max_slowdown)
-
-
-def compare_subject(
-    before: SubjectResult, after: SubjectResult, performances: tuple[Performance, Performance], context: Context
-) -> Draft:
-    """Everything about one model; the full model is shown and not judged, since it is not what is shipped."""
-    first, second = performances
-    differences: list[Difference] = []
-    missing: list[NotMeasured] = []
-    tests: list[int] = []
-    smallest_p = None
-    if context.grounds.same_labels:
-        tests.append(len(differences))
-        shares = first.accuracy.top1, second.accuracy.top1
-        differences.append(accuracy_difference(before.name, *shares, context.pairing, context.limits))
-    if context.grounds.same_machine:
-        tests.append(len(differences))
-        is_reference = context.reference is not None and context.reference.name == before.name
-        latencies, smallest_p = latency_differences(
-            first, second, None if is_reference else context.reference, context.limits
-        )
-        differences += latencies
-        found, missing = _by_rule(first, second, context)
-        differences += found
-    if before.bytes and after.bytes:
-        differences.append(size_difference("file size", before.bytes, after.bytes, context.limits))
-    is_judged = before.name not in KERAS_SUBJECTS
-    if not is_judged:
-        differences = [dataclasses.replace(item, outcome=Outcome.SHOWN) for item in differences]
-    subject = SubjectComparison(
-        name=before.name,
-        same_file=bool(before.sha256) and before.sha256 == after.sha256,
-        differences=tuple(differences),
-        not_compared=tuple(missing),
-        notes=tuple(_notes(first, second)),
-    )
-    return Draft(subject, tuple(tests), smallest_p) if is_judged else Draft(subject)
-
-
-def _by_rule(before: Performance, after: Performance, context: Context) -> tuple[list[Difference], list[NotMeasured]]:
-    """Figures without a test: throughput, cold start, memory, install size."""
-    limits = context.limits
-    start = cold_start_difference(before.cold_start, after.cold_start, limits)
-    timed = [dataclasses.replace(start, outcome=Outcome.SHOWN) if context.have_starts_drifted else start]
-    missing = []
-    if before.offline is None or after.offline is None:
-        missing += _lost("offline throughput", before.offline, after.offline)
-    elif before.offline.workers != after.offline.workers:
-        workers = f"{before.offline.workers} and {after.offline.workers} workers"
-        missing.append(NotMeasured("offline throughput", workers))
-    else:
-        found = offline_difference(before.offline, after.offline, limits)
-        timed.insert(0, dataclasses.replace(found, outcome=Outcome.SHOWN) if context.has_folder_drifted else found)
-    if context.has_drifted:
-        timed = [dataclasses.replace(item, outcome=Outcome.SHOWN) for item in timed]
-    sizes = []
-    for metric, first, second in (
-        ("peak memory", before.resources.peak_memory_bytes, after.resources.peak_memory_bytes),
-        ("install size", before.resources.install_bytes, after.resources.install_bytes),
-    ):
-        if first and second:
-            sizes.append(size_difference(metric, first, second, limits))
-        else:
-            missing += _lost(metric, first, second)
-    return [*timed, *sizes], missing
-
-
-def _lost(what: str, before: object, after: object) -> list[NotMeasured]:
-    """What neither report has, the reports themselves explain."""
-    return [NotMeasured(what, _IN_ONE)] if (before is None) != (after is None) else []
-
-
-def _notes(before: Performance, after: Performance) -> Iterable[str]:
-    if before.runtime != after.runtime:
-        yield f"ran on {before.runtime}, then on {after.runtime}"
-    if before.delegate != after.delegate:
-        yield f"its operators ran on {before.delegate or 'an unknown delegate'}, then on " + (
-            after.delegate or "an unknown delegate"
-        )
 
 
 def compare_reports(
@@ -158,49 +73,50 @@ def compare_reports(
     """Compare two reports, subject by subject.
 
     Args:
-        before: The first report.
-        after: The second; worse means worse than the first.
-        answers_before: Answers of the first, or None where they are missing.
-        answers_after: Answers of the second, or None.
-        limits: How much worse the second may be.
-        names: What the reports are called.
-        reference: The subject that shows how fast the machine was.
+        before: First report.
+        after: Second report, judged against the first.
+        answers_before: Answers of the first report, or None where they are missing.
+        answers_after: Answers of the second report, or None where they are missing.
+        limits: Largest changes for the worse that pass.
+        names: Names of the two reports for the reader.
+        reference: Subject that shows the speed of the machine.
 
     Raises:
         ComparisonError: A report is marked invalid, or the two have no model in common.
     """
-    _check_valid(before, names[0])
-    _check_valid(after, names[1])
+    for report, name in ((before, names[0]), (after, names[1])):
+        _check_valid(report, name)
     first, second = ({subject.name: subject for subject in report.subjects} for report in (before, after))
-    grounds = find_comparability(before, after)
-    pairing, remark = pair_answers(answers_before, answers_after, same_images=grounds.same_images)
-    found = _find_reference(reference, first, second, limits)
-    usable = found if isinstance(found, Reference) and grounds.same_machine else None
-    folders = folder_drift(first.get(KERAS_PREDICT), second.get(KERAS_PREDICT)) if grounds.same_machine else None
-    starts = start_drift(first.get(KERAS_FUNCTION), second.get(KERAS_FUNCTION)) if grounds.same_machine else None
-    context = Context(grounds, pairing, usable, folders, starts, limits)
-    drafts = _draft_subjects(first, second, context)
-    gone = _gone(first, second) if grounds.same_machine else ()
-    if not drafts and not gone:
+    comparability = find_comparability(before, after)
+    same_machine = comparability.same_machine
+    pairing, remark = pair_answers(answers_before, answers_after, same_images=comparability.same_images)
+    found = _choose_reference(reference, first, second, limits)
+    usable = found if isinstance(found, Reference) and same_machine else None
+    drifts = dict(_find_drifts(usable, first, second, limits)) if same_machine else {}
+    context = Context(comparability, pairing, usable, frozenset(drifts), limits)
+    subjects, smallest_p = _compare_subjects(first, second, context)
+    gone = _gone(first, second) if same_machine else ()
+    if not subjects and not gone:
         raise ComparisonError(
             f"{names[0]} and {names[1]}: expected two reports with measured models in common, got none; "
             "compare two reports of one bundle"
         )
-    subjects = judge(drafts)
+    tests = sum(item.p is not None for subject in subjects for item in subject.differences)
+    judged = _judge_together(subjects)
     return Comparison(
         before=_side(names[0], before),
         after=_side(names[1], after),
         limits=limits,
         reference=usable.name if usable else None,
-        method=tuple(_method(found, context, drafts)),
-        differences=(*grounds.differences, *remark),
-        not_compared=(*grounds.not_compared, *_drifted(context)),
-        subjects=subjects,
+        method=(*(_on_latency(found) if same_machine else ()), *_on_tests(tests, smallest_p)),
+        differences=(*comparability.differences, *remark),
+        not_compared=(*comparability.not_compared, *dict.fromkeys(drifts.values())),
+        subjects=judged,
         only_before=_alone(first, second),
         only_after=_alone(second, first),
         in_neither=_in_neither(first, second),
-        regressions=(*gone, *sentences(subjects, Outcome.REGRESSION)),
-        unsure=sentences(subjects, Outcome.UNSURE),
+        regressions=(*gone, *_sentences(judged, Outcome.REGRESSION)),
+        unsure=_sentences(judged, Outcome.UNSURE),
     )
 
 
@@ -223,9 +139,8 @@ def _side(name: str, report: Report) -> Side:
     )
 
 
-def _find_reference(
-    name: str, before: Mapping[str, SubjectResult], after: Mapping[str, SubjectResult], limits: Limits
-) -> Reference | str:
+def _choose_reference(name: str, before: _Subjects, after: _Subjects, limits: Limits) -> Reference | str:
+    """Open the reference, or give the reason, as the end of a sentence, why there is none."""
     found = find_reference(name, before.get(name), after.get(name))
     if isinstance(found, Reference):
         names = [key for key in before if key in after and key not in (name, *KERAS_SUBJECTS)]
@@ -235,59 +150,139 @@ def _find_reference(
     return found
 
 
-def _draft_subjects(
-    before: Mapping[str, SubjectResult], after: Mapping[str, SubjectResult], context: Context
-) -> list[Draft]:
-    drafts = []
+def _find_drifts(
+    reference: Reference | None, before: _Subjects, after: _Subjects, limits: Limits
+) -> Iterator[tuple[str, NotMeasured]]:
+    """Find the metrics that cannot be judged, each with the reason, because Keras too had another speed."""
+    if reference is not None and is_beyond(abs(reference.drift), limits.max_slowdown):
+        reason = f"{reference.name} took {_longer(reference.drift)}: the machine itself had another speed"
+        for metric in (OFFLINE, COLD_START):
+            yield metric, NotMeasured("throughput and cold start, which are shown and not judged", reason)
+        return
+    for metric, name, what in (
+        (OFFLINE, KERAS_PREDICT, "for a folder: all cores together had another speed"),
+        (COLD_START, KERAS_FUNCTION, "to start: programs started at another speed"),
+    ):
+        drift = find_drift(metric, before.get(name), after.get(name))
+        if drift is not None and is_beyond(abs(drift), limits.max_slowdown):
+            reason = f"{name} took {_longer(drift)} {what}"
+            yield metric, NotMeasured(f"{metric}, which is shown and not judged", reason)
+
+
+def _longer(drift: float) -> str:
+    """Write a change of time, such as ``3.1 % longer``."""
+    return f"{abs(100 * drift):.1f} % {'longer' if drift >= 0 else 'less time'}"
+
+
+def _compare_subjects(
+    before: _Subjects, after: _Subjects, context: Context
+) -> tuple[list[SubjectComparison], dict[str, float]]:
+    """Compare all subjects that both measured.
+
+    Returns:
+        The subjects, not yet judged together, and by subject the smallest p value that its latency can have.
+    """
+    subjects, smallest_p = [], {}
     for name, first in before.items():
         second = after.get(name)
-        if second is not None and first.performance is not None and second.performance is not None:
-            drafts.append(compare_subject(first, second, (first.performance, second.performance), context))
-    return drafts
+        if second is None or first.performance is None or second.performance is None:
+            continue
+        differences, missing, least = _compare_subject(first, second, (first.performance, second.performance), context)
+        if name in KERAS_SUBJECTS:  # not what is shipped
+            differences = [dataclasses.replace(item, p=None, outcome=Outcome.SHOWN) for item in differences]
+        elif least is not None:
+            smallest_p[name] = least
+        same_file = bool(first.sha256) and first.sha256 == second.sha256
+        notes = tuple(_notes(first.performance, second.performance))
+        subjects.append(SubjectComparison(name, same_file, tuple(differences), tuple(missing), notes))
+    return subjects, smallest_p
 
 
-def _gone(before: Mapping[str, SubjectResult], after: Mapping[str, SubjectResult]) -> tuple[str, ...]:
-    """Models that could be measured and no longer can, on the same machine."""
+def _compare_subject(
+    before: SubjectResult, after: SubjectResult, performances: tuple[Performance, Performance], context: Context
+) -> tuple[list[Difference], list[NotMeasured], float | None]:
+    first, second = performances
+    limits = context.limits
+    differences: list[Difference] = []
+    missing: list[NotMeasured] = []
+    smallest_p = None
+    if context.comparability.same_labels:
+        shares = first.accuracy.top1, second.accuracy.top1
+        differences.append(accuracy_difference(before.name, *shares, context.pairing, limits))
+    if context.comparability.same_machine:
+        is_reference = context.reference is not None and context.reference.name == before.name
+        reference = None if is_reference else context.reference
+        latencies, smallest_p = latency_differences(first, second, reference, limits)
+        by_rule, missing = rule_differences(first, second, limits, context.not_judged)
+        differences += [*latencies, *by_rule]
+    if before.bytes and after.bytes:
+        differences.append(size_difference(before.bytes, after.bytes, limits))
+    return differences, missing, smallest_p
+
+
+def _notes(before: Performance, after: Performance) -> Iterator[str]:
+    if before.runtime != after.runtime:
+        yield f"ran on {before.runtime}, then on {after.runtime}"
+    if before.delegate != after.delegate:
+        delegates = [item.delegate or "an unknown delegate" for item in (before, after)]
+        yield f"its operators ran on {delegates[0]}, then on {delegates[1]}"
+
+
+def _judge_together(subjects: Sequence[SubjectComparison]) -> tuple[SubjectComparison, ...]:
+    """Adjust the p values of all tests as one family, since one exit code follows from all of them."""
+    adjusted = iter(holm([item.p for subject in subjects for item in subject.differences if item.p is not None]))
+
+    def judged(item: Difference) -> Difference:
+        if item.p is None:
+            return item
+        p = next(adjusted)
+        worse_by = -item.change if item.unit is Unit.PERCENT else item.change
+        return dataclasses.replace(item, p=p, outcome=judge(worse_by, item.limit, is_sure=p <= ALPHA))
+
     return tuple(
-        f"{name}: was measured and no longer can be: {(after[name].error or 'no reason given').rstrip('.')}."
+        dataclasses.replace(subject, differences=tuple(map(judged, subject.differences))) for subject in subjects
+    )
+
+
+def _sentences(subjects: Sequence[SubjectComparison], outcome: Outcome) -> tuple[str, ...]:
+    return tuple(
+        f"{subject.name}: {item.describe()}"
+        for subject in subjects
+        for item in subject.differences
+        if item.outcome is outcome
+    )
+
+
+def _gone(before: _Subjects, after: _Subjects) -> tuple[str, ...]:
+    """List the models that could be measured and no longer can, on the same machine."""
+    return tuple(
+        f"{name}: was measured and no longer can be: {_reason(after[name]).rstrip('.')}."
         for name, first in before.items()
         if first.performance is not None and name in after and after[name].performance is None
     )
 
 
-def _alone(own: Mapping[str, SubjectResult], other: Mapping[str, SubjectResult]) -> tuple[Unmatched, ...]:
+def _alone(own: _Subjects, other: _Subjects) -> tuple[Unmatched, ...]:
     return tuple(
-        Unmatched(name, (other[name].error or "no reason given") if name in other else "not in the other report")
+        Unmatched(name, _reason(other[name]) if name in other else "not in the other report")
         for name, subject in own.items()
         if subject.performance is not None and (name not in other or other[name].performance is None)
     )
 
 
-def _in_neither(before: Mapping[str, SubjectResult], after: Mapping[str, SubjectResult]) -> tuple[Unmatched, ...]:
-    found = {
-        name: [subjects[name] for subjects in (before, after) if name in subjects]
-        for name in dict.fromkeys([*before, *after])
-    }
-    return tuple(
-        Unmatched(name, subjects[-1].error or "no reason given")
-        for name, subjects in found.items()
-        if all(subject.performance is None for subject in subjects)
-    )
+def _in_neither(before: _Subjects, after: _Subjects) -> tuple[Unmatched, ...]:
+    both = {**before, **after}
+    unmeasured = [item for item in (*before.values(), *after.values()) if item.performance is None]
+    names = dict.fromkeys(item.name for item in unmeasured)
+    measured = {item.name for item in (*before.values(), *after.values()) if item.performance is not None}
+    return tuple(Unmatched(name, _reason(both[name])) for name in names if name not in measured)
 
 
-def _method(found: Reference | str, context: Context, drafts: list[Draft]) -> Iterable[str]:
-    if context.grounds.same_machine:
-        yield from _on_latency(found)
-    yield from without_hope(drafts)
-    yield (
-        f"P values are adjusted after Holm for {counted(tests_of(drafts), 'test')} of accuracy and latency together: "
-        "if nothing changed, at most 1 comparison in 20 calls anything a difference. Intervals are 95 % each and not "
-        "adjusted. What has no p value is judged by its limit and the rule that its method names. Keras is shown and "
-        "not judged."
-    )
+def _reason(subject: SubjectResult) -> str:
+    return subject.error or "no reason given"
 
 
-def _on_latency(found: Reference | str) -> Iterable[str]:
+def _on_latency(found: Reference | str) -> Iterator[str]:
     if not isinstance(found, Reference):
         yield (
             f"Latencies are judged by themselves, because {found}; a machine that is slower on another day then looks "
@@ -300,25 +295,16 @@ def _on_latency(found: Reference | str) -> Iterable[str]:
     )
 
 
-def _drifted(context: Context) -> Iterable[NotMeasured]:
-    if context.reference is not None and context.has_drifted:
-        yield NotMeasured(
-            "throughput and cold start, which are shown and not judged",
-            f"{context.reference.name} took {_longer(context.reference.drift)}: the machine itself had another speed",
+def _on_tests(tests: int, smallest_p: Mapping[str, float]) -> Iterator[str]:
+    hopeless = [name for name, p in smallest_p.items() if p * tests > ALPHA]
+    if hopeless:
+        yield (
+            f"Too few rounds: among {counted(tests, 'test')} no latency of {joined(hopeless)} can be significantly "
+            "slower; measure without --quick, or fewer models."
         )
-        return
-    if context.folder_drift is not None and context.has_folder_drifted:
-        yield NotMeasured(
-            "offline throughput, which is shown and not judged",
-            f"{KERAS_PREDICT} took {_longer(context.folder_drift)} for a folder: all cores together had another speed",
-        )
-    if context.start_drift is not None and context.have_starts_drifted:
-        yield NotMeasured(
-            "cold start, which is shown and not judged",
-            f"{KERAS_FUNCTION} took {_longer(context.start_drift)} to start: programs started at another speed",
-        )
-
-
-def _longer(drift: float) -> str:
-    """A change of time in words, such as ``3.1 % longer``."""
-    return f"{abs(100 * drift):.1f} % {'longer' if drift >= 0 else 'less time'}"
+    yield (
+        f"P values are adjusted after Holm for {counted(tests, 'test')} of accuracy and latency together: "
+        "if nothing changed, at most 1 comparison in 20 calls anything a difference. Intervals are 95 % each and not "
+        "adjusted. What has no p value is judged by its limit and the rule that its method names. Keras is shown and "
+        "not judged."
+    )

@@ -1,4 +1,4 @@
-"""Contents of a comparison: frozen dataclasses."""
+"""Contents of a comparison, and the wording of one difference."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from benchmarks.records import NotMeasured
 from benchmarks.statistics import Interval
 from edge_runtime.errors import UsageError
 from edge_runtime.strict import to_mapping
+from edge_runtime.workstation.reporting.wording import megabytes, p_value, signed, significant
 
 COMPARISON_SCHEMA_VERSION = 1
 ALPHA = 0.05
-"""How often all tests of a comparison together may call a difference that is none."""
+"""Chance, 0..1, that all tests of a comparison together call a difference where nothing changed."""
 
 
 class Unit(str, enum.Enum):
-    """Of the two figures of a difference."""
+    """Unit of the two figures of a difference."""
 
     PERCENT = "%"
     MILLISECONDS = "ms"
@@ -28,28 +29,28 @@ class Unit(str, enum.Enum):
 
 
 class Outcome(str, enum.Enum):
-    """What a difference means."""
+    """Judgement of a difference."""
 
     REGRESSION = "regression"
-    """Worse by more than the limit, and surely so."""
+    """Significantly worse, by more than the limit."""
     UNSURE = "unsure"
-    """Worse by more than the limit, which may be chance."""
+    """Worse by more than the limit, but not significantly."""
     IMPROVEMENT = "improvement"
-    """Better by more than the limit, and surely so."""
+    """Significantly better, by more than the limit."""
     WITHIN = "within"
-    """Neither."""
+    """Within the limit."""
     SHOWN = "shown"
-    """Not judged: another figure says it better, or it is no figure of an artifact."""
+    """Not judged: another figure is judged instead, or it is no figure of an artifact."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much worse a report may be than the one before.
+    """Largest changes for the worse that pass.
 
     Attributes:
-        max_drop_points: Accuracy may fall by so many percentage points.
-        max_slowdown: Times may grow by such a share, and throughput may fall as that makes it fall; 0.1 is 10 %.
-        max_growth: Files and memory may grow by such a share.
+        max_drop_points: Largest loss of accuracy, in percentage points.
+        max_slowdown: Largest growth of times, as a share (0.1 is 10 %); throughput may fall accordingly.
+        max_growth: Largest growth of files and memory, as a share.
     """
 
     max_drop_points: float = 1.0
@@ -62,21 +63,26 @@ class Limits:
                 raise UsageError(f"{name}: expected a limit of 0 or more, got {value}")
 
 
+def is_beyond(value: float, limit: float) -> bool:
+    """Tell whether a value exceeds a limit by more than rounding."""
+    return value > limit + 1e-9
+
+
 @dataclass(frozen=True)
 class Difference:
-    """One figure in both reports.
+    """One metric in both reports.
 
     Attributes:
-        metric: Such as ``top-1 accuracy`` or ``p50 against keras-function``.
-        unit: Of ``before`` and ``after``.
-        before: In the first report.
-        after: In the second.
-        change: After less before; percentage points for accuracy, else per cent of before.
-        interval: 95 % interval of it, not adjusted for the number of comparisons; None where nothing says one.
-        p: P value that nothing changed, adjusted for the number of comparisons; None where it is not tested.
-        method: How the interval and the p value were found, or why there are none.
-        limit: How much worse it may be, in the unit of ``change``.
-        outcome: What it means.
+        metric: Name, such as ``top-1 accuracy`` or ``p50 against keras-function``.
+        unit: Unit of ``before`` and ``after``.
+        before: Figure of the first report.
+        after: Figure of the second report.
+        change: After minus before; percentage points for accuracy, else per cent of before.
+        interval: 95 % interval of the change, not adjusted for multiple tests; None where there is none.
+        p: P value of no change, adjusted for multiple tests once judged; None where it is not tested.
+        method: Origin of interval and p value, or the reason why there are none.
+        limit: Largest change for the worse, in the unit of ``change``.
+        outcome: Judgement.
     """
 
     metric: str
@@ -90,17 +96,43 @@ class Difference:
     limit: float
     outcome: Outcome
 
+    @property
+    def change_unit(self) -> str:
+        """Unit of the change and the limit."""
+        return "points" if self.unit is Unit.PERCENT else "%"
+
+    def shown_figure(self, value: float) -> str:
+        """Write one of the two figures with its unit."""
+        if self.unit is Unit.BYTES:
+            return megabytes(int(value))
+        return f"{value:.1f} %" if self.unit is Unit.PERCENT else f"{significant(value)} {self.unit.value}"
+
+    def shown_change(self) -> str:
+        """Write the change, such as ``-3.0 points`` or ``+20.4 %``."""
+        return f"{signed(self.change, 1)} {self.change_unit}"
+
+    def shown_interval(self) -> str:
+        """Write the interval, such as ``-4.1 to -1.9``; empty without one."""
+        return f"{signed(self.interval.low, 1)} to {signed(self.interval.high, 1)}" if self.interval else ""
+
+    def describe(self) -> str:
+        """Write the difference as the rest of a sentence."""
+        tested = "" if self.p is None else f", p {p_value(self.p)}"
+        unit = "point" if self.unit is Unit.PERCENT and self.limit == 1 else self.change_unit
+        figures = f"{self.shown_figure(self.before)} -> {self.shown_figure(self.after)}"
+        return f"{self.metric} {figures} ({self.shown_change()}{tested}; limit {self.limit:.3g} {unit})."
+
 
 @dataclass(frozen=True)
 class SubjectComparison:
-    """A model that both reports measured.
+    """One model that both reports measured.
 
     Attributes:
-        name: The artifact's variant, or ``keras-...``.
-        same_file: Whether both measured the same model file.
-        differences: Its figures; what could not be compared is missing.
-        not_compared: What is missing, each with its reason.
-        notes: What changed around it, such as its runtime.
+        name: Variant of the artifact, or ``keras-...``.
+        same_file: True if both reports measured the same model file.
+        differences: Compared metrics.
+        not_compared: Metrics that could not be compared, each with its reason.
+        notes: Changes around the model, such as its runtime.
     """
 
     name: str
@@ -112,7 +144,7 @@ class SubjectComparison:
 
 @dataclass(frozen=True)
 class Unmatched:
-    """A model that was not measured in both reports, and why."""
+    """One model that was not measured in both reports, and the reason."""
 
     name: str
     reason: str
@@ -120,15 +152,15 @@ class Unmatched:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two reports.
+    """Origin of one of the two reports.
 
     Attributes:
-        name: As the user said it.
-        created_utc: When it was measured.
-        tool: With which version.
-        model_name: What it measured.
-        cpu_model: On what.
-        images: On how many images.
+        name: Path or name as given by the user.
+        created_utc: Time of the measurement.
+        tool: Name and version of the measuring tool.
+        model_name: Name of the measured model.
+        cpu_model: Processor of the machine.
+        images: Number of images.
     """
 
     name: str
@@ -141,22 +173,22 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two reports beside each other.
+    """Differences between two reports.
 
     Attributes:
-        before: The first.
-        after: The second.
-        limits: How much worse the second may be.
-        reference: The model that latencies were divided by, because it shows how fast the machine was; or None.
-        method: Sentences on how latencies were compared and how significance was adjusted.
-        differences: What differs between the reports themselves, one sentence each; loudest first.
-        not_compared: What could not be compared for any model.
-        subjects: In the order of the first report.
-        only_before: Measured in the first alone.
-        only_after: Measured in the second alone.
-        in_neither: Asked for and measured in neither.
-        regressions: One sentence each; empty where nothing is surely worse by more than allowed.
-        unsure: The same of what may be chance.
+        before: First report.
+        after: Second report.
+        limits: Largest changes for the worse that pass.
+        reference: Model that latencies were divided by, because it shows the speed of the machine; or None.
+        method: Sentences on the comparison of latencies and the adjustment of p values.
+        differences: Differences of machine, settings, data and models, one sentence each; most important first.
+        not_compared: Metrics that could not be compared for any model.
+        subjects: Compared models, in the order of the first report.
+        only_before: Models measured in the first report only.
+        only_after: Models measured in the second report only.
+        in_neither: Models requested and measured in neither report.
+        regressions: One sentence for each significant change for the worse beyond its limit.
+        unsure: One sentence for each change beyond its limit that is not significant.
         schema_version: `COMPARISON_SCHEMA_VERSION`.
     """
 
@@ -177,9 +209,9 @@ class Comparison:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything that the first report holds was compared."""
+        """True if everything that the first report holds was compared."""
         return not (self.not_compared or self.only_before or any(item.not_compared for item in self.subjects))
 
     def to_json(self) -> str:
-        """JSON text with a final newline; plain ASCII, because names of files may be bytes that are no text."""
+        """Serialise to JSON with a final newline; plain ASCII, because file names may be bytes that are no text."""
         return json.dumps(to_mapping(self), indent=2, allow_nan=False) + "\n"

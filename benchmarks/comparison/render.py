@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.comparison.accuracy import ACCURACY
-from benchmarks.comparison.judging import change, figure
+from benchmarks.comparison.metrics import COLD_START, OFFLINE
 from benchmarks.comparison.record import Comparison, Difference, Outcome, SubjectComparison, Unmatched
 from benchmarks.plan import KERAS_SUBJECTS
-from benchmarks.report.markdown import draw_table
+from benchmarks.report.files import draw_table
 from benchmarks.report.tables import NOTHING, Cell, Row, Table
 from edge_runtime.workstation.reporting.pages import render_html
 from edge_runtime.workstation.reporting.wording import (
@@ -18,26 +18,26 @@ from edge_runtime.workstation.reporting.wording import (
     markdown_list,
     one_line,
     p_value,
-    signed,
 )
 
-_WORDS = {
+_VERDICTS = {
     Outcome.REGRESSION: "WORSE",
     Outcome.UNSURE: "unsure",
     Outcome.IMPROVEMENT: "better",
     Outcome.WITHIN: "",
     Outcome.SHOWN: "not judged",
 }
-_COLUMNS = ("offline throughput", "cold start", "peak memory", "file size")
+_COLUMNS = (OFFLINE, COLD_START, "peak memory", "file size")
 _SUMMARY_NOTE = (
-    "Change from the first report to the second, in brackets its 95 % interval; below 0 is lower. WORSE: by more than "
-    "the limit, and surely; unsure: by more than the limit, but perhaps by chance; better: the other way round."
+    "Change from the first report to the second, in brackets its 95 % interval; below 0 is lower. WORSE: significantly "
+    "worse, by more than the limit; unsure: worse by more than the limit, but not significantly; better: significantly "
+    "better, by more than the limit."
 )
 _DETAIL_HEADER = ("model", "figure", "before", "after", "change", "95 % interval", "p", "verdict")
 
 
 def render_text(comparison: Comparison) -> str:
-    """For a terminal: nothing escaped but what is no printable character."""
+    """Render for a terminal; only unprintable characters are escaped."""
     worse = [f"regression: {line}" for line in comparison.regressions]
     worse += [f"unsure: {line}" for line in comparison.unsure]
     blocks = [
@@ -51,7 +51,7 @@ def render_text(comparison: Comparison) -> str:
 
 
 def render_markdown(comparison: Comparison) -> str:
-    """The whole of ``compare.md``."""
+    """Render ``compare.md``."""
     sections = [f"# {escape_markdown(_heading(comparison))}", escape_markdown(conclusion(comparison))]
     for title, lines in (
         ("Regressions", comparison.regressions),
@@ -67,8 +67,24 @@ def render_markdown(comparison: Comparison) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def render_page(comparison: Comparison) -> str:
+    """Render ``compare.html``; its template escapes everything, since names, labels and errors come from users."""
+    return render_html(
+        "benchmarks.comparison",
+        "compare.html",
+        {
+            "comparison": comparison,
+            "conclusion": conclusion(comparison),
+            "notices": list(notices(comparison)),
+            "methods": methods(comparison),
+            "summary": summary_table(comparison),
+            "detail": detail_table(comparison),
+        },
+    )
+
+
 def conclusion(comparison: Comparison) -> str:
-    """One sentence: whether it is worse."""
+    """Summarise the comparison in one sentence."""
     limits = comparison.limits
     points = "point" if limits.max_drop_points == 1 else "points"
     allowed = (
@@ -78,11 +94,11 @@ def conclusion(comparison: Comparison) -> str:
     if comparison.regressions:
         return f"{counted(len(comparison.regressions), 'regression')} (allowed: {allowed})."
     unsure = f"; {counted(len(comparison.unsure), 'figure')} may be" if comparison.unsure else ""
-    return f"No regression: nothing that was compared is surely worse by more than allowed ({allowed}){unsure}."
+    return f"No regression: no compared metric is significantly worse by more than allowed ({allowed}){unsure}."
 
 
 def notices(comparison: Comparison) -> Iterable[str]:
-    """What a reader must know: what differs around the figures, and what was not compared."""
+    """List differences of the circumstances, and what was not compared."""
     yield from comparison.differences
     yield from (f"Not compared: {item.what} ({item.reason.rstrip('.')})." for item in comparison.not_compared)
     for subject in comparison.subjects:
@@ -96,7 +112,7 @@ def notices(comparison: Comparison) -> Iterable[str]:
 
 
 def methods(comparison: Comparison) -> list[str]:
-    """How it was compared: in general, then figure by figure."""
+    """List the methods of the comparison: in general, then metric by metric."""
     how: dict[str, list[str]] = {}
     for subject in comparison.subjects:
         for item in subject.differences:
@@ -106,10 +122,10 @@ def methods(comparison: Comparison) -> list[str]:
 
 
 def summary_table(comparison: Comparison) -> Table:
-    """One row a model, one column a kind of figure."""
+    """Build the table with one row a model and one column a kind of metric."""
     columns: tuple[tuple[str, Callable[[Difference], bool]], ...] = (
         ("accuracy", lambda item: item.metric == ACCURACY),
-        # The first figure of latency is the one that is judged.
+        # The first metric of latency is the one that is judged.
         ("latency", lambda item: item.metric.startswith("p50")),
         *((name, lambda item, name=name: item.metric == name) for name in _COLUMNS),
     )
@@ -124,7 +140,7 @@ def summary_table(comparison: Comparison) -> Table:
 
 
 def detail_table(comparison: Comparison) -> Table:
-    """One row a figure."""
+    """Build the table with one row a metric of a model."""
     rows = tuple(
         Row((Cell(subject.name), *_detail_cells(item)), "failed" if item.outcome is Outcome.REGRESSION else "")
         for subject in comparison.subjects
@@ -134,9 +150,8 @@ def detail_table(comparison: Comparison) -> Table:
 
 
 def _heading(comparison: Comparison) -> str:
-    return f"{comparison.after.name} ({comparison.after.created_utc}) against {comparison.before.name} (" + (
-        f"{comparison.before.created_utc})"
-    )
+    names = [f"{side.name} ({side.created_utc})" for side in (comparison.after, comparison.before)]
+    return " against ".join(names)
 
 
 def _kind(subject: SubjectComparison) -> str:
@@ -149,44 +164,21 @@ def _change_cell(subject: SubjectComparison, is_wanted: Callable[[Difference], b
     item = next(filter(is_wanted, subject.differences), None)
     if item is None:
         return NOTHING
-    word = "" if subject.name in KERAS_SUBJECTS else _WORDS[item.outcome]
-    return Cell(f"{change(item)} {word}".rstrip(), _interval(item))
+    word = "" if subject.name in KERAS_SUBJECTS else _VERDICTS[item.outcome]
+    return Cell(f"{item.shown_change()} {word}".rstrip(), item.shown_interval())
 
 
 def _detail_cells(item: Difference) -> tuple[Cell, ...]:
     return (
         Cell(item.metric),
-        Cell(figure(item.before, item.unit)),
-        Cell(figure(item.after, item.unit)),
-        Cell(change(item)),
-        Cell(_interval(item)) if item.interval else NOTHING,
+        Cell(item.shown_figure(item.before)),
+        Cell(item.shown_figure(item.after)),
+        Cell(item.shown_change()),
+        Cell(item.shown_interval()) if item.interval else NOTHING,
         NOTHING if item.p is None else Cell(p_value(item.p)),
-        Cell(_WORDS[item.outcome] or "within the limit"),
+        Cell(_VERDICTS[item.outcome] or "within the limit"),
     )
-
-
-def _interval(item: Difference) -> str:
-    return f"{signed(item.interval.low, 1)} to {signed(item.interval.high, 1)}" if item.interval else ""
 
 
 def _alone(found: Sequence[Unmatched], name: str) -> Iterable[str]:
     yield from (f"Only in {name}: {item.name} ({item.reason.rstrip('.')})." for item in found)
-
-
-def render_page(comparison: Comparison) -> str:
-    """Make the whole page.
-
-    Names of reports, labels and errors come from users, so the template escapes everything.
-    """
-    return render_html(
-        "benchmarks.comparison",
-        "compare.html",
-        {
-            "comparison": comparison,
-            "conclusion": conclusion(comparison),
-            "notices": list(notices(comparison)),
-            "methods": methods(comparison),
-            "summary": summary_table(comparison),
-            "detail": detail_table(comparison),
-        },
-    )

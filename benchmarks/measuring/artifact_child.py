@@ -1,11 +1,11 @@
-"""Child program that measures one artifact of a bundle: ``python -m benchmarks.measuring.artifact_child SPEC FD``.
+"""Child program that measures one artifact of a bundle.
 
-It uses what a device uses, `edge_runtime.classifier`, and refuses to report if TensorFlow has been imported.
-
-It uses what a device uses, `edge_runtime.classifier`, and refuses to report if TensorFlow has found its way in.
+It uses `edge_runtime.classifier` as a device does, and refuses to report if TensorFlow has been imported.
 """
 
 from __future__ import annotations
+
+from benchmarks.measuring.start_time import STARTED_NS as STARTED_NS  # isort: split
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,29 +23,84 @@ if TYPE_CHECKING:
     from edge_runtime.engines.base import Engine
     from edge_runtime.preprocess import ImageU8
 
-
 _DELEGATE = "DELEGATE"
 
 
-def delegate_of(engine: Engine) -> str | None:
-    """``edgetpu``, ``xnnpack``, ``xnnpack (2 of 71 operators)``, ``cpu``; None where the runtime does not say.
+class ArtifactSubject(Subject):
+    """An artifact behind `Classifier`, called as the device calls it."""
 
-    LiteRT says it only through a method that is not part of its public interface, so a release without it gives None.
+    def __init__(self, classifier: Classifier) -> None:
+        self._classifier = classifier
+        self.runtime = f"{classifier.engine.name} {classifier.engine.version}"
+        self.input_spec = classifier.input_spec
+        self.call = classifier.probabilities
+
+    def delegate(self) -> str | None:
+        """Name the executor of the operators."""
+        return delegate_of(self._classifier.engine)
+
+    def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[Any]:
+        """Run the model: the first step of `Classifier.probabilities`."""
+        return self._classifier.invoke(prepared_hwc_rgb_u8)
+
+    def postprocess(self, output: NDArray[Any]) -> object:
+        """Dequantize, widen and rank the best five as a device does."""
+        return self._classifier.rank(self._classifier.probabilities_of(output), top_k=5)
+
+    def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the probabilities of all images, one after another."""
+        import numpy as np
+
+        return np.stack([self._classifier.probabilities(np.array(image)) for image in images_nhwc_rgb_u8])
+
+    def offline(self, request: AskOffline) -> OfflineRun:
+        """Classify a folder as ``edge-run classify`` does."""
+        from benchmarks.measuring.artifact_scenarios import run_offline
+        from edge_runtime.classifier import Classifier
+
+        return run_offline(request, lambda: Classifier(self._classifier.model, threads=1))
+
+    def camera(self, request: AskCamera) -> CameraTrace:
+        """Follow a paced camera as ``edge-run camera`` does."""
+        from benchmarks.measuring.artifact_scenarios import run_camera
+
+        return run_camera(request, self._classifier)
+
+    def check(self) -> None:
+        """Refuse to report a figure of a process that a device could not have."""
+        if is_training_loaded():
+            raise EngineError(
+                "TensorFlow, Keras or JAX was imported while an artifact was measured; none of its figures are reported"
+            )
+
+    def close(self) -> None:
+        """Release the runtime."""
+        self._classifier.close()
+
+
+def delegate_of(engine: Engine) -> str | None:
+    """Name the executor of an engine's operators.
+
+    LiteRT tells it only through a private method, so a release without that method gives None.
+
+    Returns:
+        ``edgetpu``, ``xnnpack``, ``xnnpack (2 of 71 operators)`` or ``cpu``; None if the runtime does not tell.
     """
     if engine.accelerator is not None:
         return engine.accelerator
     if engine.name == "onnxruntime":
-        return "cpu"  # the only provider that edge_runtime asks for
+        return "cpu"  # the only provider that edge_runtime requests
     interpreter: Any = getattr(engine, "_interpreter", None)
     list_operators = getattr(interpreter, "_get_ops_details", None)
     return describe_operators(list_operators()) if list_operators is not None else None
 
 
 def describe_operators(operators: Sequence[Mapping[str, Any]]) -> str:
-    """The same from LiteRT's list of operators: those of the file, then one ``DELEGATE`` for each part taken over.
+    """Name the executor from LiteRT's list of operators.
 
     Args:
-        operators: Each with ``op_name``, and the tensor numbers ``inputs`` and ``outputs``.
+        operators: Operators of the file, then one ``DELEGATE`` for each part taken over; each with ``op_name`` and the
+            tensor numbers ``inputs`` and ``outputs``.
     """
     own = [operator for operator in operators if operator["op_name"] != _DELEGATE]
     taken: set[int] = set()
@@ -58,16 +113,16 @@ def describe_operators(operators: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _taken_over(own: Sequence[Mapping[str, Any]], part: Mapping[str, Any]) -> set[int]:
-    """Places in ``own`` of the operators that lead from a delegate's inputs to its outputs."""
+    """Find the operators that lead from a delegate's inputs to its outputs, as indices of ``own``."""
     makers = {int(tensor): place for place, operator in enumerate(own) for tensor in operator["outputs"]}
-    outer = {int(tensor) for tensor in part["inputs"]}
+    outer = set(_numbers(part["inputs"]))
     found: set[int] = set()
-    waiting = list(_numbers(part["outputs"]))
-    while waiting:
-        place = makers.get(waiting.pop())
+    pending = _numbers(part["outputs"])
+    while pending:
+        place = makers.get(pending.pop())
         if place is not None and place not in found:
             found.add(place)
-            waiting += [tensor for tensor in _numbers(own[place]["inputs"]) if tensor not in outer]
+            pending += [tensor for tensor in _numbers(own[place]["inputs"]) if tensor not in outer]
     return found
 
 
@@ -75,81 +130,18 @@ def _numbers(tensors: Iterable[Any]) -> list[int]:
     return [int(tensor) for tensor in tensors]
 
 
-class ArtifactSubject(Subject):
-    """An artifact behind `Classifier`, called as the device calls it."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        self._classifier = classifier
-        self.runtime = f"{classifier.engine.name} {classifier.engine.version}"
-        self.call = classifier.probabilities
-
-    def delegate(self) -> str | None:
-        """What runs the operators."""
-        return delegate_of(self._classifier.engine)
-
-    def decode(self, image: Path) -> ImageU8:
-        """Read and decode an image file; one that is the model's input already is prepared too."""
-        from edge_runtime.image_files import BIN_SUFFIX
-        from edge_runtime.preprocess import load_image, load_prepared
-
-        if image.suffix.lower() == BIN_SUFFIX:
-            return load_prepared(image, self._classifier.input_spec)
-        return load_image(image)
-
-    def prepare(self, image_hwc_rgb_u8: ImageU8) -> ImageU8:
-        """Crop and resize."""
-        return self._classifier.prepare(image_hwc_rgb_u8)
-
-    def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[Any]:
-        """Run it: what `Classifier.probabilities` does first."""
-        return self._classifier.invoke(prepared_hwc_rgb_u8)
-
-    def postprocess(self, output: NDArray[Any]) -> object:
-        """Dequantise, widen and rank the best five: what a device does then."""
-        return self._classifier.rank(self._classifier.probabilities_of(output), top_k=5)
-
-    def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities of all images, one after another."""
-        import numpy as np
-
-        return np.stack([self._classifier.probabilities(np.array(image)) for image in images_nhwc_rgb_u8])
-
-    def offline(self, request: AskOffline) -> OfflineRun:
-        """A folder, as ``edge-run classify`` does it."""
-        from benchmarks.measuring.artifact_scenarios import run_offline
-        from edge_runtime.classifier import Classifier
-
-        return run_offline(request, lambda: Classifier(self._classifier.model, threads=1))
-
-    def camera(self, request: AskCamera) -> CameraTrace:
-        """A paced camera, as ``edge-run camera`` follows it."""
-        from benchmarks.measuring.artifact_scenarios import run_camera
-
-        return run_camera(request, self._classifier)
-
-    def check(self) -> None:
-        """Refuse to report a figure of a process that a device could not have."""
-        if is_training_loaded():
-            raise EngineError(
-                "TensorFlow, Keras or JAX was imported while an artifact was measured; nothing of it is reported"
-            )
-
-    def close(self) -> None:
-        """Release the runtime."""
-        self._classifier.close()
-
-
 def import_runtime() -> Loader:
     """Import the runtime side of the package; the engine itself is imported when the file is opened."""
     from edge_runtime.classifier import Classifier
 
     def load(spec: ChildSpec) -> Subject:
-        # A model file is one variant already; a bundle is asked for the one.
+        # A model file is a single variant; in a bundle one is selected.
         variant = spec.variant if Path(spec.model).is_dir() else None
         return ArtifactSubject(Classifier(spec.model, variant=variant, threads=spec.threads))
 
     return load
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the child program."""
     run_child(import_runtime)

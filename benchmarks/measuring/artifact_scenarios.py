@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.measuring.child import read_paths
 from benchmarks.measuring.protocol import AskCamera, AskOffline, CameraTrace, OfflineRun
-from benchmarks.measuring.timing import read_paths
 from edge_runtime.errors import EngineError, ImageError
 from edge_runtime.results import Classified, Failed, Result, StateChange
 from edge_runtime.sources.base import Frame, FrameSource
@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
     from edge_runtime.preprocess import ImageU8
 
-
+FRAME_SIZE_WH = (1280, 720)
 _TOP_K = 3
+_MAX_IMAGES = 10  # 28 MB; more would not change the work of the model
+_ROUNDING = 1e-9  # 0.1 s at 30 frames per second are 3 frames, also in binary
 
 
 class _ClassifierPool:
-    """Counts the workers' interpreters and the images that they take.
+    """Opens the workers' classifiers, hands out the images, and counts both.
 
     A worker takes its next image when it has finished the one before, so between two moments as many are taken as are
-    finished, give or take one in work. Results tell less: they come in the order of the images, so a slow one holds
-    back those of the other workers, and its end lets out a crowd that was not finished in that moment.
+    finished, plus or minus one in work. Results tell less: they come in the order of the images, so a slow one holds
+    back those of the other workers, and its end releases several that finished earlier.
     """
 
     def __init__(self, paths: Sequence[Path], open_classifier: Callable[[], Classifier], workers: int) -> None:
@@ -49,7 +51,7 @@ class _ClassifierPool:
         return classifier
 
     def images(self) -> Iterator[Path]:
-        """The images, again and again until it is over; never two threads at once."""
+        """Repeat the images until the run is over; never two threads at once."""
         for path in itertools.cycle(self._paths):
             if self.is_over:
                 return
@@ -59,13 +61,13 @@ class _ClassifierPool:
 
 
 def run_offline(request: AskOffline, open_classifier: Callable[[], Classifier]) -> OfflineRun:
-    """Classify files for a while; time begins when every worker has opened its interpreter and caught up.
+    """Classify files for a while; time starts when every worker has opened its interpreter and caught up.
 
     An image that cannot be classified takes its time and does not count.
 
     Args:
-        request: What to do.
-        open_classifier: Opens one for each worker, which closes it.
+        request: Files, workers and duration.
+        open_classifier: Function that opens the classifier of one worker, which closes it.
 
     Raises:
         EngineError: Not one of the images could be classified.
@@ -76,28 +78,24 @@ def run_offline(request: AskOffline, open_classifier: Callable[[], Classifier]) 
     from edge_runtime.pipeline.folder import classify_files
 
     paths = read_paths(request.paths)
-    crowd = _ClassifierPool(paths, open_classifier, request.workers)
-    # Several workers set OpenCV to one thread, which what is measured next in this process would keep.
+    pool = _ClassifierPool(paths, open_classifier, request.workers)
+    # Several workers set OpenCV to one thread, which the next measurement in this process would keep.
     threads = cv2.getNumThreads()
-    results = classify_files(crowd.images(), crowd.open(), crowd.open, workers=request.workers, top_k=_TOP_K)
+    results = classify_files(pool.images(), pool.open(), pool.open, workers=request.workers, top_k=_TOP_K)
     try:
-        _skip_early(results, crowd)
-        return _count(results, crowd, request.duration_s, len(paths))
+        # Skip the images taken before every worker was open, and one more, so that a single worker is warm too.
+        for number, _ in enumerate(results):
+            if pool.taken_early is not None and number >= pool.taken_early:
+                break
+        return _count(results, pool, request.duration_s, len(paths))
     finally:
-        crowd.is_over = True
+        pool.is_over = True
         results.close()
         cv2.setNumThreads(threads)
 
 
-def _skip_early(results: Iterator[Result], crowd: _ClassifierPool) -> None:
-    """Let pass what was taken before every worker was there, and one more, so that a lone worker is warm too."""
-    for number, _ in enumerate(results):
-        if crowd.taken_early is not None and number >= crowd.taken_early:
-            return
-
-
-def _count(results: Iterator[Result], crowd: _ClassifierPool, duration_s: float, images: int) -> OfflineRun:
-    before, wall_ns, cpu_ns = crowd.taken, time.perf_counter_ns(), time.process_time_ns()
+def _count(results: Iterator[Result], pool: _ClassifierPool, duration_s: float, images: int) -> OfflineRun:
+    before, wall_ns, cpu_ns = pool.taken, time.perf_counter_ns(), time.process_time_ns()
     classified = failed = 0
     for result in results:
         classified += isinstance(result, Classified)
@@ -106,29 +104,24 @@ def _count(results: Iterator[Result], crowd: _ClassifierPool, duration_s: float,
         if spent_ns < duration_s * 1e9:
             continue
         if classified:
-            return OfflineRun(max(1, crowd.taken - before - failed), spent_ns, time.process_time_ns() - cpu_ns)
+            return OfflineRun(max(1, pool.taken - before - failed), spent_ns, time.process_time_ns() - cpu_ns)
         if isinstance(result, Failed) and failed >= images:
             raise EngineError(f"not one of {images} images could be classified ({result.source}: {result.message})")
     raise EngineError("the folder pipeline ended by itself")
 
 
-FRAME_SIZE_WH = (1280, 720)
-_MOST_IMAGES = 10  # 28 MB; more would not change what a model does
-_ROUNDING = 1e-9  # 0.1 s at 30 frames a second are 3 frames, also in binary
-
-
 class PacedSource(FrameSource):
-    """A camera of a given rate that always gives its newest frame, as a live source does.
+    """A camera of a fixed rate that always gives its newest frame, as a live source does.
 
-    Frame n is taken at ``n / fps`` seconds, whoever looks, and its age counts from then on; so a loop that comes late
-    finds an older frame, and never looks at those before it. The clock alone says which frame is the newest: a thread
-    that fills a slot would wait for the interpreter lock and stamp late frames as fresh. Capturing and decoding are
-    not in it; a camera does these in another process.
+    Frame n is taken at ``n / fps`` seconds, and its age counts from then on; a loop that comes late gets an older
+    frame and never sees those before it. The clock alone tells the newest frame: a thread that fills a slot would wait
+    for the interpreter lock and stamp late frames as fresh. Capturing and decoding are not part of it; a camera does
+    these in another process.
 
     Args:
-        images: Shown in turn, uint8 [height, width, 3] RGB; at least one.
-        fps: Frames a second.
-        frames: How many it shows before it ends.
+        images: Images shown in turn, uint8 [height, width, 3] RGB; at least one.
+        fps: Frames per second.
+        frames: Number of frames until the end.
     """
 
     name = "paced"
@@ -155,15 +148,15 @@ class PacedSource(FrameSource):
             due = number + 1
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no resource is open."""
 
 
 def run_camera(request: AskCamera, classifier: Classifier) -> CameraTrace:
     """Follow a paced camera through the camera loop.
 
     Args:
-        request: What to do; all of its images are shown as frames of 1280x720, cut to that shape.
-        classifier: Answers one frame unseen first, so that it is warm for the size; it stays open.
+        request: Images, shown as frames of 1280x720 and cut to that shape, with rate and duration.
+        classifier: Classifier that stays open; it answers one unmeasured frame first to be warm for the size.
 
     Raises:
         EngineError: No image can be shown, or the runtime failed.
@@ -176,12 +169,11 @@ def run_camera(request: AskCamera, classifier: Classifier) -> CameraTrace:
     source = PacedSource(images, request.fps, frames)
     results = [result for result, _ in classify_frames(source, classifier)]
     stamps = [result.frame for result in results if isinstance(result, Classified) and result.frame]
-    width, height = FRAME_SIZE_WH
-    return CameraTrace(width, height, frames, tuple(round(stamp.age_ms * 1e6) for stamp in stamps))
+    return CameraTrace(*FRAME_SIZE_WH, frames, tuple(round(stamp.age_ms * 1e6) for stamp in stamps))
 
 
 def frames_due(duration_s: float, fps: float) -> int:
-    """How many frames are taken before so long is over, the first at 0 s; at least 1."""
+    """Count the frames taken during a duration, the first at 0 s; at least 1."""
     return max(1, math.ceil(duration_s * fps - _ROUNDING))
 
 
@@ -200,7 +192,7 @@ def load_frames(paths: Sequence[Path], size_wh: tuple[int, int] = FRAME_SIZE_WH)
             images.append(cover(load_image(path), size_wh))
         except ImageError as error:
             reason = f"{path}: {error}"
-        if len(images) == _MOST_IMAGES:
+        if len(images) == _MAX_IMAGES:
             break
     if not images:
         raise EngineError(f"no image can be shown as a camera frame ({reason})")
@@ -208,12 +200,12 @@ def load_frames(paths: Sequence[Path], size_wh: tuple[int, int] = FRAME_SIZE_WH)
 
 
 def cover(image_hwc_rgb_u8: ImageU8, size_wh: tuple[int, int]) -> ImageU8:
-    """Cut the middle out in the shape of the frame, and resize it: uint8 [height, width, 3] RGB."""
+    """Crop the center to the shape of the frame and resize it: uint8 [height, width, 3] RGB."""
     import cv2
     import numpy as np
 
     height, width = image_hwc_rgb_u8.shape[:2]
-    # Cut first: an image of 1 x 10,000 pixels that is resized first takes 50 GB.
+    # Crop first: resizing an image of 1 x 10,000 pixels first would take 50 GB.
     cut_w = max(1, min(width, height * size_wh[0] // size_wh[1]))
     cut_h = max(1, min(height, width * size_wh[1] // size_wh[0]))
     left, top = (width - cut_w) // 2, (height - cut_h) // 2

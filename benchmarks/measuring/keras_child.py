@@ -1,15 +1,11 @@
-"""Child program that measures the Keras model of a run: ``python -m benchmarks.measuring.keras_child SPEC FD``.
-
-The only module of this package that imports TensorFlow, always in a process of its own.
-
-The only module of this package that imports TensorFlow, always in a process of its own.
-"""
+"""Child program that measures the Keras model of a run; the only module of this package that imports TensorFlow."""
 
 from __future__ import annotations
 
+from benchmarks.measuring.start_time import STARTED_NS as STARTED_NS  # isort: split
+
 import itertools
 import time
-from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from benchmarks.measuring.child import Loader, Subject, run_child
+from benchmarks.measuring.child import Loader, Subject, read_paths, run_child
 from benchmarks.measuring.protocol import AskCamera, AskOffline, CameraTrace, ChildSpec, OfflineRun
-from benchmarks.measuring.timing import read_paths
 from benchmarks.plan import KERAS_MODEL_FILE, KERAS_PREDICT, KERAS_XLA
 from edge_runtime.contract import Manifest
 from edge_runtime.errors import EngineError, ModelError
@@ -33,7 +28,6 @@ if TYPE_CHECKING:
 
     from edge_runtime.preprocess import ImageU8
 
-
 _BATCH = 64
 _OFFLINE_BATCH = 32
 _BATCHES_AHEAD = 2
@@ -41,43 +35,24 @@ _TOP_K = 5
 
 
 class KerasSubject(Subject):
-    """A loaded Keras model; subclasses say how it is called.
+    """A loaded Keras model; subclasses define its call.
 
     Args:
-        model: The Keras model: uint8 [batch, H, W, 3] RGB to probabilities.
-        manifest: Of the run.
+        model: Keras model from uint8 [batch, H, W, 3] RGB to probabilities.
+        manifest: Manifest of the run.
     """
 
     def __init__(self, model: Any, manifest: Manifest) -> None:
         import keras
         import tensorflow as tf
 
-        self._model, self._manifest = model, manifest
+        self._model, self._manifest, self.input_spec = model, manifest, manifest.input
         self.runtime = f"keras {keras.__version__} on tensorflow {tf.__version__}"
         self.call: Callable[[ImageU8], object] = self._call
 
     def delegate(self) -> str | None:
-        """TensorFlow on the processor, since a GPU is hidden from this process."""
+        """Return ``cpu``, since a GPU is hidden from this process."""
         return "cpu"
-
-    def decode(self, image: Path) -> ImageU8:
-        """Read and decode an image file as the device does."""
-        from edge_runtime.image_files import BIN_SUFFIX
-        from edge_runtime.preprocess import load_image, load_prepared
-
-        if image.suffix.lower() == BIN_SUFFIX:
-            return load_prepared(image, self._manifest.input)
-        return load_image(image)
-
-    def prepare(self, image_hwc_rgb_u8: ImageU8) -> ImageU8:
-        """Crop and resize as the device does."""
-        from edge_runtime.preprocess import prepare
-
-        return prepare(image_hwc_rgb_u8, self._manifest.input)
-
-    @abstractmethod
-    def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
-        """One image to the model's output, float32 [1, N] or [1, 1]."""
 
     def postprocess(self, output: NDArray[np.float32]) -> object:
         """Widen and rank the best five."""
@@ -88,24 +63,18 @@ class KerasSubject(Subject):
         return [(self._manifest.labels[index], float(probabilities[index])) for index in order]
 
     def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities of all images, one after another."""
+        """Compute the probabilities of all images, one after another."""
         import numpy as np
 
         return np.concatenate([self._call(np.array(image)) for image in images_nhwc_rgb_u8])
 
     def offline(self, request: AskOffline) -> OfflineRun:  # noqa: ARG002 - the same for every request
-        """Refused: a folder goes in batches, and that is what ``keras-predict`` does."""
+        """Refuse: a folder is predicted in batches, by ``keras-predict``."""
         raise EngineError("a folder is classified in batches, which is measured with keras-predict")
 
     def camera(self, request: AskCamera) -> CameraTrace:  # noqa: ARG002 - the same for every request
-        """Refused."""
-        raise EngineError("not for Keras: the camera loop is the device's and takes exported models only")
-
-    def check(self) -> None:
-        """Nothing forbids TensorFlow here."""
-
-    def close(self) -> None:
-        """Nothing to release before the process ends."""
+        """Refuse: the camera loop takes exported models only."""
+        raise EngineError("not for Keras: the camera loop of the device takes exported models only")
 
     def _call(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
         return self._widen(self.invoke(prepared_hwc_rgb_u8))
@@ -122,21 +91,21 @@ class PredictSubject(KerasSubject):
     """``model.predict`` of one image; all answers and a folder are computed in batches."""
 
     def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
-        """``model.predict`` of a batch of one."""
-        with _one_sentence():
+        """Call ``model.predict`` with a batch of one."""
+        with _short_errors():
             return self._model.predict(prepared_hwc_rgb_u8[None], verbose=0)
 
     def answers(self, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities of all images, in batches."""
+        """Compute the probabilities of all images, in batches."""
         import numpy as np
 
         starts = range(0, len(images_nhwc_rgb_u8), _BATCH)
         batches = [np.array(images_nhwc_rgb_u8[start : start + _BATCH]) for start in starts]
-        with _one_sentence():
+        with _short_errors():
             return self._widen(np.concatenate([self._model.predict_on_batch(batch) for batch in batches]))
 
     def offline(self, request: AskOffline) -> OfflineRun:
-        """A folder: threads decode and prepare ahead while batches of 32 are predicted."""
+        """Classify a folder: threads decode and prepare ahead while batches of 32 are predicted."""
         import cv2
 
         from edge_runtime.preprocess import load_prepared
@@ -144,7 +113,7 @@ class PredictSubject(KerasSubject):
         # OpenCV's own threads would compete with ours for the same cores, as in the device's folder loop.
         cv2.setNumThreads(1)
         paths = itertools.cycle(read_paths(request.paths))
-        with ThreadPoolExecutor(request.workers) as pool, _one_sentence():
+        with ThreadPoolExecutor(request.workers) as pool, _short_errors():
 
             def submit() -> list[Future[ImageU8]]:
                 chosen = itertools.islice(paths, _OFFLINE_BATCH)
@@ -157,9 +126,9 @@ class FunctionSubject(KerasSubject):
     """The model as a ``tf.function`` traced for one image, numpy in and numpy out.
 
     Args:
-        model: As for `KerasSubject`.
-        manifest: Of the run.
-        use_xla: Whether XLA compiles it.
+        model: Keras model, see `KerasSubject`.
+        manifest: Manifest of the run.
+        use_xla: True to compile with XLA.
     """
 
     def __init__(self, model: Any, manifest: Manifest, *, use_xla: bool) -> None:
@@ -175,14 +144,14 @@ class FunctionSubject(KerasSubject):
         self._dtype = signature.dtype.as_numpy_dtype
 
     def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[np.float32]:
-        """One call of the traced function."""
-        with _one_sentence():
+        """Call the traced function."""
+        with _short_errors():
             return self._function(prepared_hwc_rgb_u8[None].astype(self._dtype, copy=False)).numpy()
 
 
 def import_runtime() -> Loader:
     """Import TensorFlow and Keras."""
-    with collecting_later():  # in favour of Keras, as `edge-train` does
+    with collecting_later():  # as `edge-train` does, in favor of Keras
         import keras
         import tensorflow as tf
 
@@ -214,7 +183,7 @@ def _predict_folder(
         ahead.append(submit())
         predict(batch)
 
-    do_batch()  # traces the function, as opening an interpreter is not counted either
+    do_batch()  # traces the function; opening an interpreter is not counted either
     images, start_ns, cpu_start_ns = 0, time.perf_counter_ns(), time.process_time_ns()
     while time.perf_counter_ns() - start_ns < duration_s * 1e9:
         do_batch()
@@ -226,8 +195,8 @@ def _predict_folder(
 
 
 @contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Turn what TensorFlow raises, which can be pages long, into one sentence."""
+def _short_errors() -> Iterator[None]:
+    """Turn a TensorFlow error, which can be pages long, into one sentence."""
     import tensorflow as tf
 
     try:
@@ -241,5 +210,6 @@ def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the child program."""
     run_child(import_runtime)

@@ -1,14 +1,14 @@
-"""Messages between the schedule and the measuring children, as JSON lines.
+"""Messages between the schedule and the measuring children, one JSON line each.
 
-The child's standard output is not used, because runtimes print there. A request is a mapping with the name of its class
-and its fields; see `encode` and `decode`.
+A line names the class of its message and holds the fields; see `encode` and `decode`. The child's standard output
+carries none of them, because runtimes print there.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from edge_runtime.errors import EngineError
 from edge_runtime.strict import from_mapping, to_mapping
@@ -16,13 +16,13 @@ from edge_runtime.strict import from_mapping, to_mapping
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """What a child opens; the only argument of its command line, as JSON.
+    """Model that a child opens; the first argument of its command line, as JSON.
 
     Attributes:
-        model: A bundle (artifact child) or a run directory (Keras child), absolute.
-        variant: The artifact's variant, ``keras-predict``, ``keras-function`` or ``keras-xla``.
+        model: Bundle (artifact child) or run directory (Keras child), absolute.
+        variant: Variant of the artifact, ``keras-predict``, ``keras-function`` or ``keras-xla``.
         threads: Threads inside one inference.
-        image: The image file of the first answer, absolute.
+        image: Image file of the first answer, absolute.
     """
 
     model: str
@@ -32,31 +32,8 @@ class ChildSpec:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """The child's first line: it has answered its first image.
-
-    The moments are nanoseconds of ``time.monotonic_ns``, which all processes share.
-
-    Attributes:
-        runtime: Runtime and version, such as ``litert 2.3.0``.
-        delegate: What runs the operators, or None where the runtime does not say.
-        started_ns: Its first line of Python.
-        imported_ns: The libraries are imported.
-        loaded_ns: The model is open.
-        answered_ns: The first image is classified.
-    """
-
-    runtime: str
-    delegate: str | None
-    started_ns: int
-    imported_ns: int
-    loaded_ns: int
-    answered_ns: int
-
-
-@dataclass(frozen=True)
 class AskAnswers:
-    """Answer all images.
+    """Request for the answers to all images.
 
     Attributes:
         images: ``.npy`` file, uint8 [N, H, W, 3] RGB.
@@ -69,13 +46,13 @@ class AskAnswers:
 
 @dataclass(frozen=True)
 class AskBurst:
-    """Time single calls, one after another, on prepared images in turn.
+    """Request for timed calls, one after another, on prepared images in turn.
 
     Attributes:
         images: ``.npy`` file, uint8 [N, H, W, 3] RGB.
-        warm_up_s: Calls that do not count go on for so long (and for 2 calls at least).
-        duration_s: Timed calls go on until their sum is so long,
-        queries: and there are so many.
+        warm_up_s: Least duration of the calls that do not count; at least 2 are made.
+        duration_s: Least sum of the timed calls.
+        queries: Least number of timed calls.
     """
 
     images: str
@@ -86,11 +63,11 @@ class AskBurst:
 
 @dataclass(frozen=True)
 class AskStages:
-    """Time decoding, preprocessing, inference and postprocessing apart, of each image file in turn.
+    """Request to time decoding, preprocessing, inference and postprocessing apart.
 
     Attributes:
-        paths: Text file with a path a line.
-        images: How many at most.
+        paths: Text file with one image path per line.
+        images: Largest number of images.
     """
 
     paths: str
@@ -99,12 +76,12 @@ class AskStages:
 
 @dataclass(frozen=True)
 class AskOffline:
-    """Classify image files at full speed, as ``edge-run classify`` does a folder.
+    """Request to classify image files at full speed, as ``edge-run classify`` does with a folder.
 
     Attributes:
-        paths: Text file with a path a line; they are taken again from the start where there are too few.
-        workers: Threads, each with an interpreter of its own.
-        duration_s: Go on for so long.
+        paths: Text file with one image path per line; repeated from the start when it is used up.
+        workers: Threads, each with its own interpreter.
+        duration_s: Least duration.
     """
 
     paths: str
@@ -114,12 +91,12 @@ class AskOffline:
 
 @dataclass(frozen=True)
 class AskCamera:
-    """Play decoded images as a paced camera through the camera loop.
+    """Request to play decoded images as a paced camera through the camera loop.
 
     Attributes:
-        paths: Text file with a path a line.
-        fps: Rate of the camera.
-        duration_s: Go on for so long.
+        paths: Text file with one image path per line.
+        fps: Frame rate of the camera.
+        duration_s: Duration of the stream.
     """
 
     paths: str
@@ -129,16 +106,35 @@ class AskCamera:
 
 @dataclass(frozen=True)
 class AskMemory:
-    """Tell the process' memory."""
+    """Request for the memory of the process."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """First line of a child: the model is open and has answered its first image.
+
+    The moments are nanoseconds of ``time.monotonic_ns``, which all processes share.
+
+    Attributes:
+        runtime: Runtime and version, such as ``litert 2.3.0``.
+        delegate: Executor of the operators, or None if the runtime does not tell.
+        started_ns: Moment of the first line of Python.
+        imported_ns: Moment when the libraries were imported.
+        loaded_ns: Moment when the model was open.
+        answered_ns: Moment when the first image was classified.
+    """
+
+    runtime: str
+    delegate: str | None
+    started_ns: int
+    imported_ns: int
+    loaded_ns: int
+    answered_ns: int
 
 
 @dataclass(frozen=True)
 class Answered:
-    """The answers are written.
-
-    Attributes:
-        tensorflow_loaded: Whether TensorFlow, Keras or JAX is in ``sys.modules``.
-    """
+    """Reply to `AskAnswers`; tells whether TensorFlow, Keras or JAX was in ``sys.modules``."""
 
     tensorflow_loaded: bool
 
@@ -148,10 +144,10 @@ class Burst:
     """Timed calls.
 
     Attributes:
-        latencies_ns: One per timed call, in order.
-        cpu_ns: Processor time of the whole process during the timed calls.
-        waiting_ns: Time during them in which threads of the process were ready to run but had no processor, summed;
-            None where the kernel does not say.
+        latencies_ns: Latency of each timed call, in order.
+        cpu_ns: CPU time of the whole process during the timed calls.
+        waiting_ns: Time in which threads of the process were ready to run but had no CPU, summed over the threads;
+            None if the kernel does not tell.
     """
 
     latencies_ns: tuple[int, ...]
@@ -161,7 +157,7 @@ class Burst:
 
 @dataclass(frozen=True)
 class StageTimes:
-    """One entry an image, in nanoseconds."""
+    """Duration of each stage in nanoseconds, one entry per image."""
 
     decode_ns: tuple[int, ...]
     preprocess_ns: tuple[int, ...]
@@ -171,7 +167,7 @@ class StageTimes:
 
 @dataclass(frozen=True)
 class OfflineRun:
-    """Images that were classified after every worker had opened its interpreter, and what they took."""
+    """Images classified after every worker had opened its interpreter, with wall and CPU time."""
 
     images: int
     wall_ns: int
@@ -180,14 +176,7 @@ class OfflineRun:
 
 @dataclass(frozen=True)
 class CameraTrace:
-    """What the camera loop made of a paced camera.
-
-    Attributes:
-        width: Of the frames, in pixels.
-        height: Of the frames, in pixels.
-        frames: Frames that the source showed.
-        ages_ns: Age of each answered frame when its answer was ready.
-    """
+    """Result of a paced camera: frame size in pixels, frames shown, and the age of each answered frame."""
 
     width: int
     height: int
@@ -197,7 +186,7 @@ class CameraTrace:
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident memory in bytes; None where the kernel does not say."""
+    """Resident memory in bytes, highest and current; None if the kernel does not tell."""
 
     peak_bytes: int | None
     resident_bytes: int | None
@@ -205,32 +194,27 @@ class Memory:
 
 @dataclass(frozen=True)
 class ChildFailure:
-    """One sentence where it could not do what was asked; after its first line the child stays alive all the same."""
+    """One sentence on a request that failed; unless it is the child's first line, the child keeps serving."""
 
     error: str
 
 
 Request: TypeAlias = AskAnswers | AskBurst | AskStages | AskOffline | AskCamera | AskMemory
 Reply: TypeAlias = Opened | Answered | Burst | StageTimes | OfflineRun | CameraTrace | Memory
-_MESSAGES: dict[str, Any] = {
-    kind.__name__: kind
-    for kind in (
-        *(AskAnswers, AskBurst, AskStages, AskOffline, AskCamera, AskMemory),
-        *(Opened, Answered, Burst, StageTimes, OfflineRun, CameraTrace, Memory, ChildFailure),
-    )
-}
+Message: TypeAlias = Request | Reply | ChildFailure
+_MESSAGES: dict[str, Any] = {kind.__name__: kind for kind in get_args(Message)}
 
 
-def encode(message: Request | Reply | ChildFailure) -> str:
-    """One line of JSON with a line end."""
+def encode(message: Message) -> str:
+    """Write a message as one line of JSON with a line end."""
     return json.dumps({"message": type(message).__name__, "fields": to_mapping(message)}) + "\n"
 
 
-def decode(line: str) -> Request | Reply | ChildFailure:
-    """The message of a line that `encode` made.
+def decode(line: str) -> Message:
+    """Read the message of a line that `encode` made.
 
     Raises:
-        EngineError: It is no such line.
+        EngineError: The line holds no message.
     """
     try:
         data = json.loads(line)
@@ -238,5 +222,5 @@ def decode(line: str) -> Request | Reply | ChildFailure:
         fields = data["fields"]
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(f"expected a message of a measuring process, got {line[:200]!r}") from error
-    message: Request | Reply | ChildFailure = from_mapping(kind, fields, kind.__name__)
+    message: Message = from_mapping(kind, fields, kind.__name__)
     return message

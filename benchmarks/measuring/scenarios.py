@@ -1,4 +1,4 @@
-"""Scenarios as the schedule asks for them: answers, stages, offline, camera and the sweep over threads."""
+"""Measurement of one subject, and the scenarios: answers, stages, offline, camera and the sweep over threads."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.evaluation import EvaluationSet
 from benchmarks.measuring import pace
@@ -21,10 +24,11 @@ from benchmarks.measuring.protocol import (
     AskStages,
     Burst,
     CameraTrace,
+    Memory,
     OfflineRun,
     StageTimes,
 )
-from benchmarks.measuring.session import Measurement, Session
+from benchmarks.measuring.session import Session, Start
 from benchmarks.plan import KERAS_PREDICT, SubjectPlan
 from benchmarks.records import NotMeasured
 from benchmarks.settings import Scenario, Settings
@@ -32,74 +36,89 @@ from edge_runtime.cli_support import Progress
 from edge_runtime.errors import EdgeKitError, EngineError
 from edge_runtime.platform.board import core_count
 
+_T = TypeVar("_T")
 
-class MeasuredSubject:
-    """A subject, from its first start to its last answer.
 
-    Args:
-        plan: The subject.
-        steps: How many pieces of work there will be.
-        progress: Called with the number of pieces that are over.
+@dataclass(eq=False)
+class Measurement:
+    """One subject with its open process and its figures, filled while the schedule runs.
 
     Attributes:
-        plan: The subject.
-        measurement: What was seen of it.
+        plan: Subject that is measured.
+        steps_left: Pieces of work that are not over yet.
+        progress: Function called with the number of pieces of work that are over.
+        error: Reason for the subject's exclusion, or None; with an error the figures below are not valid.
+        runtime: Runtime and version.
+        delegate: Executor of the operators, or None.
+        tensorflow_loaded: True if TensorFlow, Keras or JAX was in the process.
+        probabilities: float32 [images, labels], or None.
+        starts: Cold starts.
+        bursts: Single-stream bursts; index i is round i of the whole benchmark, over all sessions, for every subject.
+        stages: Stage times, or None.
+        offline: Bursts of the offline scenario.
+        camera: Trace of the camera scenario, or None.
+        threads: Bursts by thread count.
+        memory: Memory after the single-stream bursts of the last session, or None.
+        energy_mj: Energy above idle and the number of calls that it was measured over; None without a meter.
+        not_measured: Requested figures that could not be measured or do not apply.
     """
 
-    def __init__(self, plan: SubjectPlan, steps: int, progress: Progress) -> None:
-        self.plan, self.measurement = plan, Measurement(plan)
-        self._session: Session | None = None
-        self._left, self._progress = steps, progress
-
-    @property
-    def is_in(self) -> bool:
-        """Whether nothing failed that everything else depends on."""
-        return self.measurement.error is None
+    plan: SubjectPlan
+    steps_left: int
+    progress: Progress
+    error: str | None = None
+    runtime: str = ""
+    delegate: str | None = None
+    tensorflow_loaded: bool = False
+    probabilities: NDArray[np.float32] | None = None
+    starts: list[Start] = field(default_factory=list)
+    bursts: list[Burst] = field(default_factory=list)
+    stages: StageTimes | None = None
+    offline: list[OfflineRun] = field(default_factory=list)
+    camera: CameraTrace | None = None
+    threads: dict[int, list[Burst]] = field(default_factory=dict)
+    memory: Memory | None = None
+    energy_mj: tuple[float, int] | None = None
+    not_measured: list[NotMeasured] = field(default_factory=list)
+    _session: Session | None = None
 
     @property
     def session(self) -> Session:
-        """The open process.
-
-        Raises:
-            EngineError: There is none.
-        """
+        """Open process of the subject; EngineError if there is none."""
         if self._session is None:
             raise EngineError("its process is not open")
         return self._session
 
     def enter(self, session: Session) -> None:
-        """Take an open process and what it said at its start."""
+        """Take an open process and the figures of its start."""
         self._session = session
-        self.measurement.starts.append(session.start)
-        self.measurement.runtime, self.measurement.delegate = session.opened.runtime, session.opened.delegate
+        self.starts.append(session.start)
+        self.runtime, self.delegate = session.opened.runtime, session.opened.delegate
 
     def leave(self) -> None:
-        """End the open process, where there is one."""
+        """End the open process, if any."""
         if self._session is not None:
             self._session.close()
             self._session = None
 
-    def must(self, work: Callable[[MeasuredSubject], None]) -> None:
-        """Do a piece of work on this subject that everything else depends on; where it fails, the subject is out."""
-        if not self.is_in:
+    def must(self, work: Callable[[Measurement], None]) -> None:
+        """Do a required piece of work; its failure excludes the subject from all that follows."""
+        if self.error is not None:
             return
         try:
             work(self)
         except EdgeKitError as error:
-            self.measurement.error = str(error)
+            self.error = str(error)
             self.leave()
             self.finish()
         else:
             self._step(1)
 
-    def may(self, what: str, work: Callable[[MeasuredSubject], None], undo: Callable[[], None] | None = None) -> None:
-        """Do a piece of work on this subject whose failure is listed; ``undo`` then forgets what it began.
-
-        After a failure the same ``what`` is not tried again.
-        """
-        if not self.is_in:
+    def may(self, what: str, work: Callable[[Measurement], None], undo: Callable[[], None] | None = None) -> None:
+        """Do an optional piece of work; its failure is listed, undone by ``undo``, and ``what`` not tried again."""
+        if self.error is not None:
             return
-        if not any(item.what == what for item in self.measurement.not_measured):
+        if not any(item.what == what for item in self.not_measured):
             try:
                 work(self)
             except EdgeKitError as error:
@@ -109,32 +128,32 @@ class MeasuredSubject:
         self._step(1)
 
     def note(self, what: str, reason: str) -> None:
-        """List what is not measured."""
-        self.measurement.not_measured.append(NotMeasured(what, reason))
+        """List a figure that is not measured."""
+        self.not_measured.append(NotMeasured(what, reason))
 
     def finish(self) -> None:
         """Count the work that will not be done any more."""
-        self._step(self._left)
+        self._step(self.steps_left)
 
     def _step(self, count: int) -> None:
-        self._left -= count
-        self._progress(count)
+        self.steps_left -= count
+        self.progress(count)
 
 
 class Conditions:
-    """The same for every subject.
+    """Conditions that are the same for every subject.
 
     Args:
-        settings: How they are measured.
-        images: What they are measured on.
-        folder: Scratch folder; answers are written there.
+        settings: Settings of the benchmark.
+        images: Evaluation set.
+        folder: Scratch folder, where answers are written.
 
     Attributes:
-        settings: As given.
-        images: The ``.npy`` file of the prepared images.
-        paths: Text file with the path of each image file, one a line; see `EvaluationSet`.
+        settings: Settings of the benchmark.
+        images: ``.npy`` file of the prepared images.
+        paths: Text file with one image path per line; see `EvaluationSet`.
         count: Number of images.
-        folder: As given.
+        folder: Scratch folder, absolute.
     """
 
     def __init__(self, settings: Settings, images: EvaluationSet, folder: Path) -> None:
@@ -144,7 +163,7 @@ class Conditions:
         self._random = random.Random(settings.seed)  # noqa: S311 - an order, not a secret
 
     def open(self, plan: SubjectPlan, threads: int | None = None) -> Session:
-        """Start a fresh process; see `Session`. Without ``threads`` it takes those of the settings."""
+        """Start a fresh process; ``threads`` defaults to those of the settings."""
         return Session(
             plan,
             threads=threads or self.settings.threads,
@@ -153,114 +172,105 @@ class Conditions:
             timeout_s=self.settings.timeout_s,
         )
 
-    def shuffled(self, entrants: Sequence[MeasuredSubject]) -> list[MeasuredSubject]:
-        """Them in an order drawn by chance, another at each call, the same for the same seed."""
-        return self._random.sample(list(entrants), len(entrants))
-
-    def shuffled_counts(self, counts: Sequence[int]) -> list[int]:
-        """The same for thread counts."""
-        return self._random.sample(list(counts), len(counts))
+    def shuffled(self, items: Sequence[_T]) -> list[_T]:
+        """Return the items in seeded random order, reshuffled each call."""
+        return self._random.sample(list(items), len(items))
 
 
-def ask_once(entrants: Sequence[MeasuredSubject], conditions: Conditions) -> None:
-    """Ask subjects with an open process for answers, stages and a camera, as far as the settings want them."""
-    settings = conditions.settings
-    _ask_all_answers([entrant for entrant in entrants if entrant.is_in], conditions)
-    if settings.wants(Scenario.STAGES):
-        for entrant in conditions.shuffled(entrants):
-            entrant.may(Scenario.STAGES.value, partial(_ask_stages, conditions=conditions))
-    if settings.wants(Scenario.CAMERA):
-        for entrant in conditions.shuffled(entrants):
-            entrant.may(Scenario.CAMERA.value, partial(_ask_camera, conditions=conditions))
+def ask_once(subjects: Sequence[Measurement], conditions: Conditions) -> None:
+    """Measure answers, stages and camera of subjects with an open process, as far as the settings request them."""
+    _ask_all_answers([subject for subject in subjects if subject.error is None], conditions)
+    for scenario, work in ((Scenario.STAGES, _ask_stages), (Scenario.CAMERA, _ask_camera)):
+        if conditions.settings.wants(scenario):
+            for subject in conditions.shuffled(subjects):
+                subject.may(scenario.value, partial(work, conditions=conditions))
 
 
-def ask_offline(entrants: Sequence[MeasuredSubject], conditions: Conditions, session: int) -> None:
-    """Let subjects with an open process classify a folder, burst by burst in turn, as often as it is due in a session.
+def ask_offline(subjects: Sequence[Measurement], conditions: Conditions, session: int) -> None:
+    """Run the folder bursts of one session, burst by burst in turn.
 
     Args:
-        entrants: The subjects.
-        conditions: What they are measured on.
-        session: Which session, the first being 0.
+        subjects: Subjects with an open process.
+        conditions: Conditions of the benchmark.
+        session: Number of the session, the first being 0.
     """
     request = AskOffline(conditions.paths, core_count(), pace.OFFLINE_S)
     bursts = {
-        entrant.plan.name: pace.offline_bursts(entrant.plan, conditions.settings, session) for entrant in entrants
+        subject.plan.name: pace.offline_bursts(subject.plan, conditions.settings, session) for subject in subjects
     }
     with ExitStack() as stack:
-        sessions: dict[str, Session] = {}
+        wide: list[Session] = []
 
-        def session_of(entrant: MeasuredSubject) -> Session:
-            if entrant.plan.name != KERAS_PREDICT or not needs_wide_predict(conditions.settings.threads):
-                return entrant.session
-            # The exports get an interpreter a core; Keras gets as many threads, so that nobody can say it was kept from
-            # the cores.
-            name = entrant.plan.name
-            if name not in sessions:
-                sessions[name] = stack.enter_context(conditions.open(entrant.plan, core_count()))
-            return sessions[name]
+        def session_of(subject: Measurement) -> Session:
+            if subject.plan.name != KERAS_PREDICT or not needs_wide_predict(conditions.settings.threads):
+                return subject.session
+            # The exports get one interpreter per core; Keras gets as many threads, so that it may use all cores too.
+            if not wide:
+                wide.append(stack.enter_context(conditions.open(subject.plan, core_count())))
+            return wide[0]
 
-        def work(entrant: MeasuredSubject) -> None:
-            entrant.measurement.offline.append(session_of(entrant).ask(request, OfflineRun))
+        def work(subject: Measurement) -> None:
+            subject.offline.append(session_of(subject).ask(request, OfflineRun))
 
         for burst in range(max(bursts.values(), default=0)):
-            for entrant in conditions.shuffled([one for one in entrants if burst < bursts[one.plan.name]]):
-                entrant.may(Scenario.OFFLINE.value, work, entrant.measurement.offline.clear)
+            for subject in conditions.shuffled([one for one in subjects if burst < bursts[one.plan.name]]):
+                subject.may(Scenario.OFFLINE.value, work, subject.offline.clear)
 
 
-def sweep_threads(entrant: MeasuredSubject, conditions: Conditions) -> None:
-    """Single stream with each thread count, in a fresh process each, burst by burst in turn.
+def sweep_threads(subject: Measurement, conditions: Conditions) -> None:
+    """Time single-stream with each thread count, in one fresh process each, burst by burst in turn.
 
     Raises:
         EngineError: A process failed.
     """
     counts = conditions.settings.sweep_threads
-    entrant.measurement.threads.update({count: [] for count in counts})
+    subject.threads.update({count: [] for count in counts})
     with ExitStack() as stack:
-        sessions = {count: stack.enter_context(conditions.open(entrant.plan, count)) for count in counts}
+        sessions = {count: stack.enter_context(conditions.open(subject.plan, count)) for count in counts}
         for round_index in range(pace.SWEEP_ROUNDS):
             request = pace.sweep_burst(conditions.images, is_first=round_index == 0)
-            for count in conditions.shuffled_counts(counts):
-                entrant.measurement.threads[count].append(sessions[count].ask(request, Burst))
+            for count in conditions.shuffled(counts):
+                subject.threads[count].append(sessions[count].ask(request, Burst))
 
 
-def needs_wide_predict(settings_threads: int) -> bool:
-    """Whether ``keras-predict`` needs a process of its own for the folder: one that may use all cores."""
-    return settings_threads < core_count()
+def needs_wide_predict(threads: int) -> bool:
+    """Tell whether ``keras-predict`` needs a separate process for the folder, one that may use all cores."""
+    return threads < core_count()
 
 
-def _ask_all_answers(entrants: Sequence[MeasuredSubject], conditions: Conditions) -> None:
-    """Let as many subjects as there are cores answer at one time: nothing of it is timed, and slow ones take long."""
+def _ask_all_answers(subjects: Sequence[Measurement], conditions: Conditions) -> None:
+    """Ask as many subjects at a time as there are cores: answers are not timed, and slow subjects take long."""
     with ThreadPoolExecutor(core_count()) as pool:
-        futures = {entrant.plan.name: pool.submit(_ask_answers, entrant, conditions) for entrant in entrants}
+        futures = {subject.plan.name: pool.submit(_ask_answers, subject, conditions) for subject in subjects}
         try:
             wait(futures.values())
         except BaseException:  # Ctrl-C must not wait for the answers
             pool.shutdown(wait=False, cancel_futures=True)
-            for entrant in entrants:
-                entrant.session.kill()
+            for subject in subjects:
+                subject.session.kill()
             raise
-    for entrant in entrants:
-        entrant.must(lambda one: futures[one.plan.name].result())
+    for subject in subjects:
+        subject.must(lambda one: futures[one.plan.name].result())
 
 
-def _ask_answers(entrant: MeasuredSubject, conditions: Conditions) -> None:
-    file = conditions.folder / f"answers-{entrant.plan.name}.npy"
-    answered = entrant.session.ask(AskAnswers(conditions.images, str(file)), Answered)
+def _ask_answers(subject: Measurement, conditions: Conditions) -> None:
+    file = conditions.folder / f"answers-{subject.plan.name}.npy"
+    answered = subject.session.ask(AskAnswers(conditions.images, str(file)), Answered)
     probabilities = np.load(file, allow_pickle=False)
     if probabilities.ndim != 2 or len(probabilities) != conditions.count:
         raise EngineError(f"expected an answer for each of {conditions.count} images, got {probabilities.shape}")
     if not np.isfinite(probabilities).all():
         wrong = int((~np.isfinite(probabilities).all(axis=1)).sum())
         raise EngineError(f"expected probabilities, got no numbers (NaN) for {wrong} of {conditions.count} images")
-    entrant.measurement.tensorflow_loaded = answered.tensorflow_loaded
-    entrant.measurement.probabilities = probabilities.astype(np.float32, copy=False)
+    subject.tensorflow_loaded = answered.tensorflow_loaded
+    subject.probabilities = probabilities.astype(np.float32, copy=False)
 
 
-def _ask_stages(entrant: MeasuredSubject, conditions: Conditions) -> None:
-    images = pace.stage_images(entrant.plan, conditions.settings)
-    entrant.measurement.stages = entrant.session.ask(AskStages(conditions.paths, images), StageTimes)
+def _ask_stages(subject: Measurement, conditions: Conditions) -> None:
+    images = pace.stage_images(subject.plan, conditions.settings)
+    subject.stages = subject.session.ask(AskStages(conditions.paths, images), StageTimes)
 
 
-def _ask_camera(entrant: MeasuredSubject, conditions: Conditions) -> None:
+def _ask_camera(subject: Measurement, conditions: Conditions) -> None:
     request = AskCamera(conditions.paths, conditions.settings.camera_fps, pace.CAMERA_S)
-    entrant.measurement.camera = entrant.session.ask(request, CameraTrace)
+    subject.camera = subject.session.ask(request, CameraTrace)

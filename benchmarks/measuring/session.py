@@ -1,4 +1,4 @@
-"""Raw measurements of one model, and the session with its measuring child."""
+"""Session with a measuring child: start it, send requests, and explain its crash."""
 
 from __future__ import annotations
 
@@ -7,49 +7,44 @@ import json
 import os
 import re
 import select
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchmarks.measuring.protocol import (
-    Burst,
-    CameraTrace,
-    ChildFailure,
-    ChildSpec,
-    Memory,
-    OfflineRun,
-    Opened,
-    Reply,
-    Request,
-    StageTimes,
-    decode,
-    encode,
-)
+from benchmarks.measuring.protocol import ChildFailure, ChildSpec, Opened, Reply, Request, decode, encode
 from benchmarks.plan import SubjectPlan
-from benchmarks.records import NotMeasured
 from edge_runtime.errors import EdgeKitError, EngineError
+from edge_runtime.platform.childproc import isolated_command, signal_name
 from edge_runtime.strict import to_mapping
+
+_ReplyT = TypeVar("_ReplyT", bound=Reply)
+
+# Keras is measured on the CPU too: a GPU in the workstation tells nothing about the device.
+_KERAS_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+_END_S = 10.0
+_MAX_REPLY_BYTES = 1 << 28
+_STDERR_BYTES = 1 << 14
+# Log lines of TensorFlow, Abseil, LiteRT and Python's warnings, which do not explain an error.
+_NOISE = re.compile(
+    r"([IWEF]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |WARNING: All log messages|(INFO|WARNING): |.*Warning: )"
+)
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\b")
 
 
 @dataclass(frozen=True)
 class Start:
-    """One cold start, in nanoseconds since the moment before the process was made.
+    """One cold start, in nanoseconds from the moment before the process was made.
 
     Attributes:
-        interpreter_ns: Until the child's first line of Python.
-        import_ns: Importing the libraries.
-        load_ns: Opening the model.
-        first_ns: Decoding, preparing and classifying the first image.
+        interpreter_ns: Time until the child's first line of Python.
+        import_ns: Time to import the libraries.
+        load_ns: Time to open the model.
+        first_ns: Time to decode, prepare and classify the first image.
     """
 
     interpreter_ns: int
@@ -59,77 +54,23 @@ class Start:
 
     @property
     def total_ns(self) -> int:
-        """The whole start."""
+        """Duration of the whole start."""
         return self.interpreter_ns + self.import_ns + self.load_ns + self.first_ns
-
-
-@dataclass
-class Measurement:
-    """What was seen of one subject; filled while the schedule runs.
-
-    Attributes:
-        plan: The subject.
-        error: Why it was not measured, or None. Then nothing below may be relied on.
-        runtime: Runtime and version.
-        delegate: What runs the operators, or None.
-        tensorflow_loaded: Whether TensorFlow, Keras or JAX was in the process.
-        probabilities: float32 [images, labels], or None.
-        starts: Cold starts.
-        bursts: Single-stream bursts; index i is round i of the whole benchmark, over all sessions, for every subject.
-        stages: Or None.
-        offline: Bursts of the offline scenario.
-        camera: Or None.
-        threads: Bursts by thread count.
-        memory: After the single-stream bursts of the last session, or None.
-        energy_mj: Energy above idle of all timed calls of the metered bursts, and how many calls these were; or None.
-        not_measured: What could not be measured though it was asked for, or does not apply.
-    """
-
-    plan: SubjectPlan
-    error: str | None = None
-    runtime: str = ""
-    delegate: str | None = None
-    tensorflow_loaded: bool = False
-    probabilities: NDArray[np.float32] | None = None
-    starts: list[Start] = field(default_factory=list)
-    bursts: list[Burst] = field(default_factory=list)
-    stages: StageTimes | None = None
-    offline: list[OfflineRun] = field(default_factory=list)
-    camera: CameraTrace | None = None
-    threads: dict[int, list[Burst]] = field(default_factory=dict)
-    memory: Memory | None = None
-    energy_mj: tuple[float, int] | None = None
-    not_measured: list[NotMeasured] = field(default_factory=list)
-
-
-_ReplyT = TypeVar("_ReplyT", bound=Reply)
-
-# Keras is measured on the processor too: a GPU in the workstation says nothing about the device.
-_KERAS_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-_END_S = 10.0
-_MAX_REPLY_BYTES = 1 << 28
-_STDERR_BYTES = 1 << 14
-# What TensorFlow, Abseil, LiteRT and Python's warnings write beside an error: it does not explain one.
-_NOISE = re.compile(
-    r"([IWEF]\d{4} |\d{4}-\d\d-\d\d [\d:.]+: [IWE] |WARNING: All log messages|(INFO|WARNING): |.*Warning: )"
-)
-_EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Interrupt|Exit)\b")
 
 
 class Session:
     """A fresh process with one model open; a context manager that ends it.
 
     Args:
-        plan: The model and the program that opens it.
+        plan: Model and the program that opens it.
         threads: Threads inside one inference.
-        image: The image file of its first answer.
-        folder: Scratch folder, also the child's working directory, so that a file called ``numpy.py`` in the user's
-            own is not imported.
-        timeout_s: After so many seconds without an answer, to any request, the child is killed.
+        image: Image file of its first answer.
+        folder: Scratch folder, also the child's working directory.
+        timeout_s: Longest wait for any reply, in seconds; the child is killed after it.
 
     Attributes:
-        opened: What the child said when it had answered its first image.
-        start: How long that took.
+        opened: First message of the child, sent after it answered its first image.
+        start: Duration of the cold start and its parts.
 
     Raises:
         EngineError: The model could not be opened, or the child crashed, was killed, or gave no answer in time.
@@ -140,7 +81,7 @@ class Session:
         spec = ChildSpec(str(plan.model), plan.name, threads, str(image.resolve()))
         self._stderr: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the session
         self._replies_fd, child_fd = os.pipe()
-        command = [sys.executable, "-m", plan.module, json.dumps(to_mapping(spec)), str(child_fd)]
+        command = isolated_command(plan.module, json.dumps(to_mapping(spec)), str(child_fd))
         spawned_ns = time.monotonic_ns()
         try:
             self._process = subprocess.Popen(
@@ -163,34 +104,43 @@ class Session:
         except BaseException:  # Ctrl-C too
             self.close()
             raise
-        self.start = start_of(spawned_ns, self.opened)
+        self.start = Start(
+            interpreter_ns=self.opened.started_ns - spawned_ns,
+            import_ns=self.opened.imported_ns - self.opened.started_ns,
+            load_ns=self.opened.loaded_ns - self.opened.imported_ns,
+            first_ns=self.opened.answered_ns - self.opened.loaded_ns,
+        )
+
+    @property
+    def pid(self) -> int:
+        """Process ID of the child."""
+        return self._process.pid
 
     def ask(self, request: Request, expected: type[_ReplyT]) -> _ReplyT:
         """Send a request and wait for its reply.
 
         Raises:
-            EngineError: The child could not do it, or it crashed or was stopped, now or before; after a crash or a
-                timeout the session stays dead.
+            EngineError: The request failed, or the child crashed or was stopped, now or before; after a crash or a
+                timeout every request fails.
         """
         if self._end_reason or self._process.stdin is None:
             raise EngineError(f"its process had ended before: {self._end_reason}")
-        # A child that has died says why on the other pipe, or with its exit code.
+        # A child that has died gives the reason on the other pipe, or by its exit code.
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(encode(request).encode())
             self._process.stdin.flush()
         return self._receive(expected)
 
     def kill(self) -> None:
-        """End the child at once; whoever waits for its reply in another thread gets EngineError."""
+        """End the child at once; a thread that waits for its reply gets EngineError."""
         self._process.kill()
 
     def close(self) -> None:
-        """End the child, with force where it does not follow; calling it again does nothing."""
+        """End the child, by force if it does not end itself; repeated calls do nothing."""
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-        if not self._end_reason:
-            self._end_reason = "it was closed"
+        self._end_reason = self._end_reason or "it was closed"
         try:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
@@ -211,7 +161,7 @@ class Session:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None and not issubclass(kind, EngineError):
-            self.kill()  # somebody is waiting to see this program end
+            self.kill()  # Ctrl-C must not wait for the child
         self.close()
 
     def _receive(self, expected: type[_ReplyT]) -> _ReplyT:
@@ -219,11 +169,11 @@ class Session:
         try:
             message = decode(line)
         except EdgeKitError as error:
-            raise self._dead(f"its process said what is no message: {error}") from error
+            raise self._dead(f"its process sent an invalid message: {error}") from error
         if isinstance(message, ChildFailure):
             raise EngineError(message.error)
         if not isinstance(message, expected):
-            raise self._dead(f"its process said {type(message).__name__} where {expected.__name__} was expected")
+            raise self._dead(f"its process sent {type(message).__name__} instead of {expected.__name__}")
         return message
 
     def _read_line(self) -> str:
@@ -239,53 +189,38 @@ class Session:
                 raise self._dead(None)
             self._buffer += chunk
             if len(self._buffer) > _MAX_REPLY_BYTES:
-                raise self._dead(f"its process said more than {_MAX_REPLY_BYTES >> 20} MiB and was stopped")
+                raise self._dead(f"its process sent more than {_MAX_REPLY_BYTES >> 20} MiB and was stopped")
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode(errors="replace")
 
     def _dead(self, reason: str | None) -> EngineError:
-        """End the child and say why; None asks its exit code."""
+        """End the child and make the error; without a reason its exit code is described."""
         if reason is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_END_S)
-        was_running = self._process.poll() is None
+            if self._process.poll() is None:
+                reason = "its process closed its reply pipe and was stopped"
         self._process.kill()
         code = self._process.wait()
-        if reason is None and was_running:
-            reason = "its process stopped to answer and was stopped"
-        self._end_reason = reason or describe_crash(code, self._last_words())
+        self._end_reason = reason or describe_crash(code, self._stderr_end())
         return EngineError(self._end_reason)
 
-    def _last_words(self) -> str:
+    def _stderr_end(self) -> str:
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - _STDERR_BYTES))
         return self._stderr.read().decode(errors="replace")
 
 
-def start_of(spawned_ns: int, opened: Opened) -> Start:
-    """The parts of a cold start from the child's moments; ``spawned_ns`` is the moment before the process was made."""
-    return Start(
-        interpreter_ns=opened.started_ns - spawned_ns,
-        import_ns=opened.imported_ns - opened.started_ns,
-        load_ns=opened.loaded_ns - opened.imported_ns,
-        first_ns=opened.answered_ns - opened.loaded_ns,
-    )
-
-
 def child_environment(plan: SubjectPlan, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a child."""
+    """Make the environment of a child."""
     return {**inherited, **(_KERAS_ENVIRONMENT if plan.is_keras else {})}
 
 
 def describe_crash(code: int, stderr: str) -> str:
-    """One sentence about a process that ended without an answer."""
+    """Describe in one sentence a process that ended without an answer."""
     reason = _explaining_line([line.strip() for line in stderr.splitlines() if line.strip()])
     if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"its process was killed by {name} ({reason})"
+        return f"its process was killed by {signal_name(-code)} ({reason})"
     return f"its process failed with exit code {code} ({reason})"
 
 
@@ -293,4 +228,4 @@ def _explaining_line(lines: Sequence[str]) -> str:
     telling = [line for line in lines if not _NOISE.match(line)]
     exceptions = [line for line in telling if _EXCEPTION.match(line)]
     found = (exceptions or telling)[-1:]
-    return found[0][:300] if found else "it said nothing"
+    return found[0][:300] if found else "no error output"

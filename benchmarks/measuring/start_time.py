@@ -1,8 +1,8 @@
-"""Start time of a measuring child. The child programs import this before anything else of the package."""
+"""Start time of a measuring child; the child programs import this module before all others."""
 
 from __future__ import annotations
 
 import time
 
 STARTED_NS = time.monotonic_ns()
-"""Of ``time.monotonic_ns``; what is imported after it counts as importing, not as starting Python."""
+"""Moment of ``time.monotonic_ns``: imports after it count as importing, not as starting Python."""

@@ -30,10 +30,10 @@ _QUICK_S = 5.0
 )
 @click.option("--queries", type=click.IntRange(min=1), default=1024, show_default=True, help="Least number of queries.")
 @click.option(
-    "--duration", "duration_s", type=click.FloatRange(min=0), help="Least seconds of each file [default: 60]."
+    "--duration", "duration_s", type=click.FloatRange(min=0), help="Least seconds for each file [default: 60]."
 )
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads in one inference.")
-@click.option("--quick", is_flag=True, help=f"{_QUICK_S:g} s of each file; LoadGen asks for 60.")
+@click.option("--quick", is_flag=True, help=f"Take {_QUICK_S:g} s for each file; LoadGen requires 60.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def cli(
     data: Path, out: Path, queries: int, duration_s: float | None, threads: int, quick: bool, overwrite: bool
@@ -43,9 +43,8 @@ def cli(
     Exit code 1 where something could not be measured.
     """
     require_extra("python -m benchmarks.mlperf_tiny", "convert", "tensorflow")
-    from benchmarks.mlperf_tiny.records import JSON_FILE, MARKDOWN_FILE, render
-    from benchmarks.mlperf_tiny.run import StreamSettings, run_task
-    from benchmarks.peers.markdown import check_writable, write_pair
+    from benchmarks.mlperf_tiny.report import JSON_FILE, MARKDOWN_FILE, StreamSettings, render, run_task
+    from benchmarks.peers.report import check_writable, write_pair
 
     files = (out / JSON_FILE, out / MARKDOWN_FILE)
     check_writable(files, overwrite=overwrite)

@@ -1,8 +1,9 @@
 """Child program for one model file: ``python -m benchmarks.mlperf_tiny.child REQUEST.json``.
 
-Accuracy mode answers every image once. Single-stream mode is LoadGen's: the next query is issued when the last one
+Accuracy mode classifies every image once. Single-stream mode is LoadGen's: the next query is issued when the last one
 has been answered, until there were enough queries and enough time has passed. A query is one image as uint8 pixels in
-memory, its answer the probabilities of all classes: the model's own input format and back is inside.
+memory, its answer the probabilities of all classes: conversion to and from the model's own format is included. The
+program imports only the runtime, because its peak memory is reported.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import EdgeKitError
-from edge_runtime.model.bundle import Foreign
+from edge_runtime.model.bundle import ModelOptions
 
 _WARM_UP = 20
 _MAX_QUERIES = 20_000_000
@@ -28,13 +29,13 @@ _MAX_QUERIES = 20_000_000
 def single_stream(
     classifier: Classifier, images_nhwc_rgb_u8: NDArray[np.uint8], queries: int, duration_s: float
 ) -> NDArray[np.int64]:
-    """Latency of each query in nanoseconds, in order.
+    """Time each query in nanoseconds, in order.
 
     Args:
-        classifier: The opened model.
+        classifier: Opened model.
         images_nhwc_rgb_u8: Images, taken in turn.
-        queries: At least so many queries,
-        duration_s: and for at least so long.
+        queries: Least number of queries.
+        duration_s: Least duration of all queries in seconds.
     """
     count = len(images_nhwc_rgb_u8)
     for index in range(_WARM_UP):
@@ -51,14 +52,13 @@ def single_stream(
     return np.array(latencies_ns, np.int64)
 
 
-def run(request: dict[str, Any]) -> dict[str, Any]:
-    """Open the model, answer all images, time single-stream queries; the latencies go to a file of their own."""
+def serve(request: dict[str, Any]) -> dict[str, Any]:
+    """Classify all images and time single-stream queries with one model; latencies go to a file of their own."""
     images = np.load(request["images"], allow_pickle=False)
-    low, high = request["input_range"]
-    foreign = Foreign(tuple(request["labels"]), Crop.STRETCH, (low, high))
+    options = ModelOptions(tuple(request["labels"]), Crop.STRETCH, tuple(request["input_range"]))
     try:
-        with Classifier(request["model"], threads=request["threads"], foreign=foreign) as classifier:
-            if list(classifier.labels) != request["labels"]:
+        with Classifier(request["model"], threads=request["threads"], options=options) as classifier:
+            if classifier.labels != options.labels:
                 return {"error": f"{request['model']}: its labels are not those of CIFAR-10"}
             answers = [int(np.argmax(classifier.probabilities(image))) for image in images]
             latencies = single_stream(classifier, images, request["queries"], request["duration_s"])
@@ -70,4 +70,4 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))
+    print(json.dumps(serve(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))))

@@ -14,7 +14,7 @@ _CHECKOUT = Path(__file__).resolve().parents[2]
 _IMAGES, _ROUNDS = 200, 5
 _QUICK_IMAGES, _QUICK_ROUNDS = 40, 3
 _TIMEOUT_S = 600.0
-# What make bench leaves of the built-in set.
+# Results of make bench on the built-in set.
 _DEMO, _DEMO_RUN = Path("bundles/smileys"), Path("runs/smileys")
 
 
@@ -30,9 +30,9 @@ _DEMO, _DEMO_RUN = Path("bundles/smileys"), Path("runs/smileys")
     "--keras",
     metavar="RUN",
     type=click.Path(path_type=Path),
-    help="Run directory that it was made from; of bundles/smileys it is runs/smileys.",
+    help="Run directory that the bundle was made from [default: runs/smileys for bundles/smileys].",
 )
-@click.option("--data", metavar="SRC", help="Labelled images; without it the test split of RUN.")
+@click.option("--data", metavar="SRC", help="Labelled images [default: the test split of RUN].")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -40,19 +40,23 @@ _DEMO, _DEMO_RUN = Path("bundles/smileys"), Path("runs/smileys")
     show_default=True,
     help="Folder for peers.md and peers.json.",
 )
-@click.option("--pictures", type=click.IntRange(min=1), help=f"At most so many images [default: {_IMAGES}].")
-@click.option(
-    "--rounds", type=click.IntRange(min=1), help=f"Each tool in so many fresh processes [default: {_ROUNDS}]."
-)
+@click.option("--pictures", type=click.IntRange(min=1), help=f"Largest number of images [default: {_IMAGES}].")
+@click.option("--rounds", type=click.IntRange(min=1), help=f"Fresh processes of each tool [default: {_ROUNDS}].")
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads in one inference.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the order and the images.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed for order and images.",
+)
 @click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=1),
     default=_TIMEOUT_S,
     show_default=True,
-    help="Seconds after which a process is stopped.",
+    help="Seconds after which a process is killed.",
 )
 @click.option(
     "--environments",
@@ -60,7 +64,7 @@ _DEMO, _DEMO_RUN = Path("bundles/smileys"), Path("runs/smileys")
     default=_CHECKOUT,
     help="Folder of the virtual environments .venv-mediapipe and so on [default: the checkout].",
 )
-@click.option("--quick", is_flag=True, help=f"{_QUICK_IMAGES} images, {_QUICK_ROUNDS} rounds.")
+@click.option("--quick", is_flag=True, help=f"Use {_QUICK_IMAGES} images and {_QUICK_ROUNDS} rounds.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def cli(
     bundle: Path,
@@ -78,9 +82,8 @@ def cli(
 ) -> None:
     """Measure edgekit beside MediaPipe, plain LiteRT and ONNX Runtime loops, Keras and Ultralytics."""
     from benchmarks.peers.comparison import PeersConfig, compare
-    from benchmarks.peers.markdown import check_writable, render, write_pair
     from benchmarks.peers.plan import Places
-    from benchmarks.peers.records import JSON_FILE, MARKDOWN_FILE
+    from benchmarks.peers.report import JSON_FILE, MARKDOWN_FILE, check_writable, render, write_pair
 
     files = (out / JSON_FILE, out / MARKDOWN_FILE)
     check_writable(files, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""Compare the tools: choose images, measure, summarize."""
+"""Compare the tools: choose images, measure, summarise."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from benchmarks.evaluation import Chosen, check_labels_known, choose_images
 from benchmarks.machine import describe_machine
-from benchmarks.peers.measuring import Job, Round, Seen, draw_awkward, measure_peers
+from benchmarks.peers.measuring import Job, Seen, draw_awkward, measure_peers
 from benchmarks.peers.plan import NotMeasured, Places, plan_peers
-from benchmarks.peers.records import SCHEMA_VERSION, PeerRow, PeersReport
+from benchmarks.peers.report import SCHEMA_VERSION, PeerRow, PeersReport
 from benchmarks.plan import BenchConfig, check_run
 from benchmarks.settings import Settings
 from benchmarks.statistics import Ratio, Share, ratio_of, share_of
@@ -30,95 +30,21 @@ from edge_runtime.workstation.datasets.samples import Sample
 _REASONS = 5
 
 
-def summarize(seen: Sequence[Seen], truth: Sequence[str], seed: int) -> tuple[list[PeerRow], list[NotMeasured]]:
-    """Rows of the peers that were measured in every round, and the reason of each other one.
-
-    Args:
-        seen: In the order of the table.
-        truth: Label of each image.
-        seed: Of the bootstrap.
-    """
-    by_name = {one.peer.name: one for one in seen if one.error is None and one.rounds}
-    rows = [_row(one, by_name.get(one.peer.beside), truth, seed) for one in by_name.values()]
-    failed = [NotMeasured(one.peer.name, one.error or "was not asked") for one in seen if one.peer.name not in by_name]
-    return rows, failed
-
-
-def _row(one: Seen, ours: Seen | None, truth: Sequence[str], seed: int) -> PeerRow:
-    peer, rounds = one.peer, one.rounds
-    answers = rounds[0].answers
-    answered = sum(all(each.answers[index] is not None for each in rounds) for index in range(len(truth)))
-    return PeerRow(
-        name=peer.name,
-        tool=peer.tool,
-        what=peer.what,
-        environment=peer.environment,
-        runtime=one.runtime,
-        threads=peer.threads,
-        model_facts=one.facts,
-        answered=answered,
-        pictures=len(truth),
-        is_same_model=peer.is_same_model,
-        accuracy=_matching(answers, truth) if peer.is_same_model else None,
-        agreement=_matching(answers, ours.rounds[0].answers) if peer.is_same_model and ours else None,
-        is_steady=len({each.answers for each in rounds}) == 1,
-        total_ms=_median([_p50(each.total_ms) for each in rounds]),
-        inference_ms=_median([_p50(each.inference_ms) for each in rounds]),
-        beside=peer.beside if ours else "",
-        times_ours=_ratio([_p50(each.total_ms) for each in rounds], ours, "total_ms", seed),
-        inference_times_ours=_ratio([_p50(each.inference_ms) for each in rounds], ours, "inference_ms", seed),
-        cpu_ms=statistics.median(each.cpu_ms for each in rounds),
-        cold_start_s=_median([each.cold_start_s for each in rounds]),
-        peak_bytes=max(each.peak_bytes for each in rounds),
-        pictures_per_s=statistics.median(len(truth) / each.wall_s for each in rounds),
-        refusals=_refusals(rounds),
-        awkward=one.awkward,
-    )
-
-
-def _matching(answers: Sequence[str | None], expected: Sequence[str | None]) -> Share:
-    """One without an answer matches nothing."""
-    hits = sum(answer is not None and answer == other for answer, other in zip(answers, expected, strict=True))
-    return share_of(hits, len(answers))
-
-
-def _ratio(own: Sequence[float | None], ours: Seen | None, field: str, seed: int) -> Ratio | None:
-    """How many times as long as ours, over the rounds in which both were seen."""
-    if ours is None:
-        return None
-    others = [_p50(getattr(each, field)) for each in ours.rounds]
-    pairs = [(mine, other) for mine, other in zip(own, others, strict=False) if mine and other]
-    return ratio_of([mine for mine, _ in pairs], [other for _, other in pairs], seed) if pairs else None
-
-
-def _refusals(rounds: Sequence[Round]) -> dict[str, int]:
-    return dict(Counter(rounds[0].errors.values()).most_common(_REASONS))
-
-
-def _p50(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None
-
-
-def _median(values: Sequence[float | None]) -> float | None:
-    seen = [value for value in values if value is not None]
-    return statistics.median(seen) if seen else None
-
-
 @dataclass(frozen=True)
 class PeersConfig:
-    """The command line of ``python -m benchmarks.peers``.
+    """Command line of ``python -m benchmarks.peers``.
 
     Attributes:
-        bundle: The bundle directory.
+        bundle: Bundle directory.
         keras: Run directory that it was made from, or None.
-        data: SRC of labelled images, or None for the test split of ``keras``.
-        images: At most so many.
-        rounds: How often each tool is asked.
+        data: Source of labelled images, or None for the test split of ``keras``.
+        pictures: Largest number of images.
+        rounds: Number of fresh processes of each tool.
         threads: Threads inside one inference, where a tool lets its user choose.
-        seed: Of the order and of the drawn images.
-        timeout_s: Seconds after which a process is stopped.
-        places: Where the virtual environments are.
-        command: The command line as typed.
+        seed: Seed of the order and the drawn images.
+        timeout_s: Seconds after which a process is killed.
+        places: Folder of the virtual environments.
+        command: Command line as typed.
     """
 
     bundle: Path
@@ -137,7 +63,7 @@ def compare(config: PeersConfig) -> PeersReport:
     """Measure all tools.
 
     Raises:
-        EdgeKitError: The bundle, the run or the images cannot be used, or not one tool could be measured.
+        EdgeKitError: The bundle, the run or the images cannot be used, or no tool could be measured.
     """
     manifest = read_bundle_manifest(config.bundle)
     if config.keras is not None:
@@ -147,12 +73,12 @@ def compare(config: PeersConfig) -> PeersReport:
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="edge-peers-") as name:
         job = _job(config, manifest, samples, Path(name))
-        with progress_bar("asking every tool", len(peers) * (config.rounds + 1)) as progress:
+        with progress_bar("measuring every tool", len(peers) * (config.rounds + 1)) as progress:
             seen = measure_peers(peers, job, config.places, progress)
     rows, failed = summarize(seen, [sample.label for sample in samples], config.seed)
     if not rows:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in failed)
-        raise EngineError(f"not one tool could be measured with {config.bundle} ({reasons})")
+        raise EngineError(f"no tool could be measured with {config.bundle} ({reasons})")
     return PeersReport(
         schema_version=SCHEMA_VERSION,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -187,7 +113,7 @@ def _job(config: PeersConfig, manifest: Manifest, samples: tuple[Sample, ...], s
     awkward = scratch / "awkward"
     awkward.mkdir()
     return Job(
-        pictures=tuple(sample.path.resolve() for sample in samples),
+        images=tuple(sample.path.resolve() for sample in samples),
         awkward=draw_awkward(awkward),
         labels=manifest.labels,
         size_wh=(manifest.input.width, manifest.input.height),
@@ -198,3 +124,74 @@ def _job(config: PeersConfig, manifest: Manifest, samples: tuple[Sample, ...], s
         timeout_s=config.timeout_s,
         scratch=scratch,
     )
+
+
+def summarize(seen: Sequence[Seen], truth: Sequence[str], seed: int) -> tuple[list[PeerRow], list[NotMeasured]]:
+    """Summarise the peers that were measured in every round, and list the reason of each other one.
+
+    Args:
+        seen: Results in the order of the table.
+        truth: Label of each image.
+        seed: Seed of the bootstrap.
+    """
+    by_name = {one.peer.name: one for one in seen if one.error is None and one.rounds}
+    rows = [_row(one, by_name.get(one.peer.beside), truth, seed) for one in by_name.values()]
+    failed = [NotMeasured(one.peer.name, one.error or "was not run") for one in seen if one.peer.name not in by_name]
+    return rows, failed
+
+
+def _row(one: Seen, ours: Seen | None, truth: Sequence[str], seed: int) -> PeerRow:
+    peer, rounds = one.peer, one.rounds
+    answers = rounds[0].answers
+    totals, inferences = ([_p50(getattr(each, name)) for each in rounds] for name in ("total_ms", "inference_ms"))
+    answered = sum(all(each.answers[index] is not None for each in rounds) for index in range(len(truth)))
+    return PeerRow(
+        name=peer.name,
+        tool=peer.tool,
+        what=peer.what,
+        environment=peer.environment,
+        runtime=one.runtime,
+        threads=peer.threads,
+        model_facts=one.facts,
+        answered=answered,
+        pictures=len(truth),
+        is_same_model=peer.is_same_model,
+        accuracy=_matching(answers, truth) if peer.is_same_model else None,
+        agreement=_matching(answers, ours.rounds[0].answers) if peer.is_same_model and ours else None,
+        is_steady=len({each.answers for each in rounds}) == 1,
+        total_ms=_median(totals),
+        inference_ms=_median(inferences),
+        beside=peer.beside if ours else "",
+        times_ours=_ratio(totals, ours, "total_ms", seed),
+        inference_times_ours=_ratio(inferences, ours, "inference_ms", seed),
+        cpu_ms=statistics.median(each.cpu_ms for each in rounds),
+        cold_start_s=_median([each.cold_start_s for each in rounds]),
+        peak_bytes=max(each.peak_bytes for each in rounds),
+        pictures_per_s=statistics.median(len(truth) / each.wall_s for each in rounds),
+        refusals=dict(Counter(rounds[0].errors.values()).most_common(_REASONS)),
+        awkward=one.awkward,
+    )
+
+
+def _matching(answers: Sequence[str | None], expected: Sequence[str | None]) -> Share:
+    """Count equal answers; an image without an answer matches nothing."""
+    hits = sum(answer is not None and answer == other for answer, other in zip(answers, expected, strict=True))
+    return share_of(hits, len(answers))
+
+
+def _ratio(own: Sequence[float | None], ours: Seen | None, field: str, seed: int) -> Ratio | None:
+    """Compute the ratio to our time, over the rounds that both have."""
+    if ours is None:
+        return None
+    others = [_p50(getattr(each, field)) for each in ours.rounds]
+    pairs = [(mine, other) for mine, other in zip(own, others, strict=False) if mine and other]
+    return ratio_of([mine for mine, _ in pairs], [other for _, other in pairs], seed) if pairs else None
+
+
+def _p50(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    seen = [value for value in values if value is not None]
+    return statistics.median(seen) if seen else None

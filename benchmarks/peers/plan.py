@@ -13,7 +13,13 @@ from edge_runtime.labels import shorten
 from edge_runtime.model.bundle import check_artifact
 
 OWN = "edgekit"
-PIP_SAID = "pip.txt"
+OURS_WHOLE = "edge-run classify"
+PIP_LOG = "pip.txt"
+_TFLITE = (Variant.FLOAT32, Variant.INT8)
+_ONNX = (Variant.ONNX_FLOAT32, Variant.ONNX_INT8)
+_YOLO_FORMATS = ("torch", "onnx", "litert")
+_YOLO = "YOLO26n-cls, random weights"
+_OWN_CHOICE = "its own"
 _MAX_LOG_BYTES = 1 << 20
 _REASON_CHARACTERS = 300
 
@@ -23,41 +29,32 @@ class Places:
     """A folder with a virtual environment ``.venv-PEER`` for each peer, as ``make bench-peers`` lays them out.
 
     Attributes:
-        root: The checkout.
+        root: Folder of the environments, the checkout.
     """
 
     root: Path
 
     def python(self, environment: str) -> Path | None:
-        """The Python of an environment, or None where it was not made or its set-up did not end well."""
+        """Find the Python of an environment, or None where it was not made or its set-up failed."""
         if environment == OWN:
             return Path(sys.executable)
         folder = self.root / f".venv-{environment}"
-        # Absolute, but not resolved: the link is what tells Python in which environment it is.
+        # Absolute, but not resolved: Python finds its environment by the link.
         program = Path(os.path.abspath(folder / "bin" / "python"))  # noqa: PTH100
         return program if program.exists() and any(folder.glob(".setup*")) else None
 
     def why_missing(self, environment: str) -> str:
-        """One sentence: what the installation said, or how to install it."""
+        """Give the error of the installation, or the way to install it."""
         try:
-            with (self.root / f".venv-{environment}" / PIP_SAID).open("rb") as file:
+            with (self.root / f".venv-{environment}" / PIP_LOG).open("rb") as file:
                 text = file.read(_MAX_LOG_BYTES).decode(errors="replace")
         except OSError:
             text = ""
-        # pip names what it could not find in its last error; warnings stand between.
+        # The last error of pip names the missing package.
         errors = [line.strip() for line in text.splitlines() if line.startswith("ERROR")] or text.splitlines()
         if errors:
             return f"cannot be installed here: {shorten(errors[-1], _REASON_CHARACTERS)}"
         return f"no virtual environment .venv-{environment} in {self.root.name or self.root}; make bench-peers makes it"
-
-
-OURS = "edgekit"
-OURS_WHOLE = "edge-run classify"
-_TFLITE = (Variant.FLOAT32, Variant.INT8)
-_ONNX = (Variant.ONNX_FLOAT32, Variant.ONNX_INT8)
-_YOLO_FORMATS = ("torch", "onnx", "litert")
-_YOLO = "YOLO26n-cls, random weights"
-_OWN_CHOICE = "its own"
 
 
 @dataclass(frozen=True)
@@ -65,20 +62,20 @@ class Peer:
     """One row of the comparison.
 
     Attributes:
-        tool: Such as ``MediaPipe ImageClassifier``.
-        what: The model: a variant of the bundle, ``model.keras``, or the stated equivalent.
+        tool: Name of the tool, such as ``MediaPipe ImageClassifier``.
+        what: Model: a variant of the bundle, ``model.keras``, or the stated equivalent.
         environment: Name of its virtual environment.
-        module: Its module in `benchmarks.peers.scripts`; empty for the command ``edge-run classify``.
-        model: The model file; None where the tool makes its own.
-        beside: Name of the row of ours that it is compared with; empty for these rows themselves.
-        threads: Threads inside one inference, as the table says it.
-        format: What an Ultralytics model runs as; else empty.
+        opener: Name of its opener in `benchmarks.peers.tools`; empty for the command ``edge-run classify``.
+        model: Model file; None where the tool makes its own.
+        beside: Name of our row that it is compared with; empty for our own rows.
+        threads: Threads inside one inference, in the words of the table.
+        format: Format that an Ultralytics model runs in; else empty.
     """
 
     tool: str
     what: str
     environment: str
-    module: str
+    opener: str
     model: Path | None
     beside: str
     threads: str
@@ -86,18 +83,18 @@ class Peer:
 
     @property
     def name(self) -> str:
-        """Unique among the rows."""
+        """Unique name of the row."""
         return f"{self.tool}, {self.what}"
 
     @property
     def is_same_model(self) -> bool:
-        """Whether its answers can be right: it runs the bundle's model or the one that this came from."""
+        """True if its answers can be right: it runs the bundle's model or the one that this came from."""
         return self.model is not None
 
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """A row that could not be measured, and why."""
+    """Row that could not be measured, and the reason."""
 
     name: str
     reason: str
@@ -106,7 +103,7 @@ class NotMeasured:
 def plan_peers(
     bundle: Path, manifest: Manifest, keras: Path | None, threads: int, places: Places
 ) -> tuple[list[Peer], list[NotMeasured]]:
-    """The rows that can be measured here, ours first, and those that cannot.
+    """Plan the rows that can be measured here, ours first, and list those that cannot.
 
     Raises:
         IntegrityError: An artifact is missing or was altered.
@@ -122,12 +119,12 @@ def plan_peers(
     if keras is not None:
         model = (keras / KERAS_MODEL_FILE).resolve()
         # It needs what training needs, so it shares that environment.
-        wanted.append(Peer("Keras predict", KERAS_MODEL_FILE, OWN, "peer_keras", model, first, _OWN_CHOICE))
+        wanted.append(Peer("Keras predict", KERAS_MODEL_FILE, OWN, "keras", model, first, _OWN_CHOICE))
     else:
         missing.append(NotMeasured("Keras predict", "no run directory was given (--keras RUN)"))
     for kind in _YOLO_FORMATS:
-        tool, what = "Ultralytics predict", f"{_YOLO}, {kind}"
-        wanted.append(Peer(tool, what, "ultralytics", "peer_ultralytics", None, first, _OWN_CHOICE, kind))
+        what = f"{_YOLO}, {kind}"
+        wanted.append(Peer("Ultralytics predict", what, "ultralytics", "ultralytics", None, first, _OWN_CHOICE, kind))
     there, absent = [], []
     for peer in wanted:
         if places.python(peer.environment) is None:
@@ -138,17 +135,14 @@ def plan_peers(
 
 
 def _rows_of(bundle: Path, artifact: Artifact, threads: str) -> list[Peer]:
-    """The rows that run one artifact, ours first."""
+    """Plan the rows that run one artifact, ours first."""
     model, what = check_artifact(bundle, artifact).resolve(), artifact.variant.value
-    ours = Peer(OURS, what, OWN, "peer_edgekit", model, "", threads)
-    rows = [ours]
-    if artifact.variant in (Variant.FLOAT32, Variant.INT8):
-        rows.append(Peer(OURS_WHOLE, what, OWN, "", model, ours.name, f"{threads}, a worker per core"))
-    if artifact.variant in _TFLITE:
-        rows.append(Peer("plain LiteRT loop", what, "litert", "peer_litert", model, ours.name, threads))
-        rows.append(
-            Peer("MediaPipe ImageClassifier", what, "mediapipe", "peer_mediapipe", model, ours.name, _OWN_CHOICE)
-        )
-    else:
-        rows.append(Peer("plain ONNX Runtime loop", what, "onnxruntime", "peer_onnxruntime", model, ours.name, threads))
-    return rows
+    ours = Peer(OWN, what, OWN, "edgekit", model, "", threads)
+    if artifact.variant in _ONNX:
+        return [ours, Peer("plain ONNX Runtime loop", what, "onnxruntime", "onnxruntime", model, ours.name, threads)]
+    return [
+        ours,
+        Peer(OURS_WHOLE, what, OWN, "", model, ours.name, f"{threads}, a worker per core"),
+        Peer("plain LiteRT loop", what, "litert", "litert", model, ours.name, threads),
+        Peer("MediaPipe ImageClassifier", what, "mediapipe", "mediapipe", model, ours.name, _OWN_CHOICE),
+    ]

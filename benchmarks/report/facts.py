@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-from benchmarks.machine import MachineRecord
-from benchmarks.records import BoardState, Performance, Report, SubjectResult
+from benchmarks.records import BoardState, Report
 from benchmarks.report.tables import is_keras, measured
-from benchmarks.statistics import Interval, is_noisy, repeat_spread
+from benchmarks.statistics import is_noisy, repeat_spread
 from edge_runtime.workstation.reporting.wording import counted, joined, megabytes, one_line, sentence, significant
 
 MOST_IMAGES = 20
 MOST_LABELS = 30
+NO_CAVEATS = "Nothing: every model was measured on every image, and the machine was quiet."
 Fact = tuple[str, str]
 
+_QUIET_WAITING = 0.05
+"""Share of the timed calls spent waiting for a CPU up to which a machine counts as quiet."""
 
-def method(report: Report) -> list[Fact]:
-    """What was timed and how."""
+_NOISY = 0.05
+
+
+def facts_of(report: Report) -> list[tuple[str, list[Fact]]]:
+    """Collect the facts on method, images, machine and reproduction, each list with its title."""
+    return [
+        ("How it was measured", _method(report)),
+        ("Images", _data(report)),
+        ("Machine", _machine(report)),
+        ("Reproduce", _reproduction(report)),
+    ]
+
+
+def _method(report: Report) -> list[Fact]:
     done, settings = measured(report), report.settings
     runtimes: dict[str, list[str]] = {}
     for subject, figures in done:
         how = figures.runtime + (f" ({figures.delegate})" if figures.delegate else "")
         runtimes.setdefault(one_line(how), []).append(subject.name)
+    clean = [subject.name for subject, figures in done if not figures.tensorflow_loaded]
+    calls = ", ".join(f"{subject.name} {figures.single_stream.latency.queries:,}" for subject, figures in done)
     return [
-        ("processes", _processes(report)),
+        (
+            "processes",
+            f"each model in fresh processes of its own, {counted(settings.sessions, 'session')} of "
+            f"{counted(settings.rounds, 'round')}; in each round every model is timed once, in random order "
+            f"(seed {settings.seed})",
+        ),
         ("threads", f"{settings.threads} inside one inference"),
         ("runtimes", "; ".join(f"{how}: {', '.join(names)}" for how, names in runtimes.items()) or "none"),
-        ("TensorFlow, Keras or JAX", _without_tensorflow(done)),
+        ("TensorFlow, Keras or JAX", f"in no process of {joined(clean)}" if clean else "in every process"),
         (
             "latency",
-            "single stream: one image that is decoded and resized already, to its probabilities, after warming up; "
+            "single stream: from one decoded and resized image to its probabilities, after warming up; "
             f"at least {settings.min_duration_s:g} s and {settings.min_queries} calls of each model. "
-            f"Timed calls: {_calls(done)}. A percentile is the nearest rank, a call that was measured.",
+            f"Timed calls: {calls or 'none'}. A percentile is the nearest rank, a measured call.",
         ),
         (
             "intervals",
@@ -50,34 +69,35 @@ def method(report: Report) -> list[Fact]:
     ]
 
 
-def images(report: Report) -> list[Fact]:
-    """What was measured on."""
+def _data(report: Report) -> list[Fact]:
     data = report.data
     shown = [f"{one_line(label)} {count}" for label, count in data.images_per_label.items()]
     more = f" and {counted(len(shown) - MOST_LABELS, 'more label')}" if len(shown) > MOST_LABELS else ""
     part = "all of it (it has no parts)" if data.part == "all" else f"its {data.part} part"
     facts = [
         ("source", f"{one_line(data.source)}, {part}"),
-        ("pictures", f"{data.images:,}: {', '.join(shown[:MOST_LABELS])}{more}"),
+        ("images", f"{data.images:,}: {', '.join(shown[:MOST_LABELS])}{more}"),
         ("fingerprint", data.sha256),
     ]
     if data.ignored_files:
-        facts.append(("passed over", f"{counted(data.ignored_files, 'file')} that are no images by their name"))
+        facts.append(("ignored", f"{counted(data.ignored_files, 'file')} that are not images by their suffix"))
     facts += [("left out", f"{one_line(item.file)}: {one_line(item.reason)}") for item in data.unreadable[:MOST_IMAGES]]
     if len(data.unreadable) > MOST_IMAGES:
-        facts.append(("left out", f"and {len(data.unreadable) - MOST_IMAGES} more, all named in report.json"))
+        facts.append(("left out", f"and {len(data.unreadable) - MOST_IMAGES} more, all listed in report.json"))
     return facts
 
 
-def machine(report: Report) -> list[Fact]:
-    """Where it was measured."""
+def _machine(report: Report) -> list[Fact]:
     record, board = report.machine, report.board
     memory = "unknown" if record.memory_bytes is None else megabytes(record.memory_bytes)
+    virtual = ", in a virtual machine" if record.virtualised else ""
+    vectors = f", {' '.join(map(one_line, record.simd))}" if record.simd else ""
+    system = [part for part in (record.os_name, record.kernel, record.libc, f"Python {record.python}") if part]
     facts = [
-        ("processor", _processor(record)),
+        ("CPU", f"{one_line(record.cpu_model)} ({record.architecture}{vectors}{virtual})"),
         ("cores", f"{record.cores_usable} of {record.cores_total} usable"),
         ("memory", memory),
-        ("governor", record.governor or "cannot be read"),
+        ("governor", record.governor or "unknown"),
         ("before", _state(board.before)),
         ("after", _state(board.after)),
     ]
@@ -86,7 +106,7 @@ def machine(report: Report) -> list[Fact]:
     idle = "" if board.idle_w is None else f", {significant(board.idle_w)} W before the first measurement"
     facts.append(("power meter", f"{one_line(board.power_meter)}{idle}" if board.power_meter else "none"))
     facts += [
-        ("system", ", ".join(map(one_line, _system(record)))),
+        ("system", ", ".join(map(one_line, system))),
         ("packages", ", ".join(f"{one_line(name)} {one_line(version)}" for name, version in record.packages.items())),
     ]
     if record.environment:
@@ -95,8 +115,7 @@ def machine(report: Report) -> list[Fact]:
     return facts
 
 
-def reproduction(report: Report) -> list[Fact]:
-    """What is needed to measure the same again."""
+def _reproduction(report: Report) -> list[Fact]:
     facts = [
         ("again", "edge-bench reproduce report.json --out again, then edge-bench compare report.json again"),
         ("command", one_line(report.command)),
@@ -114,34 +133,6 @@ def reproduction(report: Report) -> list[Fact]:
     return [*facts, *(("SHA-256", file) for file in files)]
 
 
-def _processes(report: Report) -> str:
-    settings = report.settings
-    return (
-        f"every model in fresh processes of its own, {counted(settings.sessions, 'session')} of "
-        f"{counted(settings.rounds, 'round')}; in each round every model is timed once, in random order "
-        f"(seed {settings.seed})"
-    )
-
-
-def _without_tensorflow(done: Sequence[tuple[SubjectResult, Performance]]) -> str:
-    clean = [subject.name for subject, figures in done if not figures.tensorflow_loaded]
-    return f"in no process of {joined(clean)}" if clean else "in every process"
-
-
-def _calls(done: Sequence[tuple[SubjectResult, Performance]]) -> str:
-    return ", ".join(f"{subject.name} {figures.single_stream.latency.queries:,}" for subject, figures in done) or "none"
-
-
-def _processor(record: MachineRecord) -> str:
-    virtual = ", in a virtual machine" if record.virtualised else ""
-    vectors = f", {' '.join(map(one_line, record.simd))}" if record.simd else ""
-    return f"{one_line(record.cpu_model)} ({record.architecture}{vectors}{virtual})"
-
-
-def _system(record: MachineRecord) -> list[str]:
-    return [part for part in (record.os_name, record.kernel, record.libc, f"Python {record.python}") if part]
-
-
 def _state(state: BoardState) -> str:
     parts = [f"load {state.load_average_1min:.2f}"]
     if state.temperature_c is not None:
@@ -153,16 +144,10 @@ def _state(state: BoardState) -> str:
     return ", ".join(parts)
 
 
-_QUIET_WAITING = 0.05
-"""Share of the timed calls spent waiting for a processor up to which a machine counts as quiet."""
-
-_NOISY = 0.05
-
-
 def caveats(report: Report) -> list[str]:
-    """One plain sentence each; what makes the run invalid first."""
+    """Write one sentence per limitation, reasons for an invalid run first."""
     return [
-        *(f"The latencies are not to be quoted: {sentence(reason)}" for reason in report.invalid),
+        *(f"Do not quote the latencies: {sentence(reason)}" for reason in report.invalid),
         *_not_measured(report),
         *_noise(report),
         *_keras(report),
@@ -172,18 +157,20 @@ def caveats(report: Report) -> list[str]:
 
 
 def _not_measured(report: Report) -> list[str]:
-    """Subjects, then figures; those with the same reason share a sentence."""
+    """List subjects, then figures; those with the same reason share a sentence."""
+    failed: dict[str, list[str]] = {}
+    for subject in report.subjects:
+        if subject.error:
+            failed.setdefault(subject.error, []).append(one_line(subject.name))
     lines = [
         f"{joined(names)} {'was' if len(names) == 1 else 'were'} not measured: {sentence(reason)}"
-        for reason, names in _grouped((subject.error, subject.name) for subject in report.subjects if subject.error)
+        for reason, names in failed.items()
     ]
-    done = [subject.name for subject, _ in measured(report)]
-    figures: dict[tuple[str, str], list[str]] = {}
-    for subject, performance in measured(report):
+    done = measured(report)
+    figures: dict[tuple[str, str], dict[str, None]] = {}
+    for subject, performance in done:
         for item in performance.not_measured:
-            names = figures.setdefault((item.what, item.reason), [])
-            if subject.name not in names:
-                names.append(subject.name)
+            figures.setdefault((item.what, item.reason), {})[subject.name] = None
     by_reason: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (what, reason), names in figures.items():
         by_reason.setdefault((reason, tuple(names)), []).append(one_line(what))
@@ -213,7 +200,7 @@ def _noise(report: Report) -> list[str]:
 
 
 def _waiting(report: Report) -> list[str]:
-    """Who stood in the queue for a processor while timed; threads of one model queue behind one another too."""
+    """List the models whose threads waited for a CPU; threads of one model also wait for one another."""
     alone: list[str] = []
     threaded: list[str] = []
     for subject, figures in measured(report):
@@ -224,25 +211,26 @@ def _waiting(report: Report) -> list[str]:
     lines = []
     if alone:
         lines.append(
-            f"Other programs had the processor for a part of the timed calls ({', '.join(alone)}): "
-            "latencies and cold starts are too long; measure again on a quiet machine."
+            f"Other programs used the CPU during a part of the timed calls ({', '.join(alone)}): "
+            "latencies and cold starts are too high; measure again on a quiet machine."
         )
     if threaded:
         lines.append(
-            f"Threads waited for a processor, for one another or for other programs ({', '.join(threaded)} of the "
-            "timed calls)."
+            f"The CPU was busy ({', '.join(threaded)} of the timed calls), with threads of the model or of other "
+            "programs; timings may be too high."
         )
     return lines
 
 
 def _noisy_latencies(report: Report) -> list[str]:
-    """Where there are no ratios, the latencies themselves must do."""
-    latencies = [(subject.name, figures.single_stream.latency) for subject, figures in measured(report)]
-    wide = [
-        f"{name} ({100 * _half_width(latency.p50_interval_ms, latency.p50_ms):.0f} %)"
-        for name, latency in latencies
-        if latency.p50_interval_ms and _half_width(latency.p50_interval_ms, latency.p50_ms) > _NOISY
-    ]
+    """Judge the latencies themselves, for a report without ratios."""
+    wide = []
+    for subject, figures in measured(report):
+        latency = figures.single_stream.latency
+        interval = latency.p50_interval_ms
+        half_width = (interval.high - interval.low) / 2 / latency.p50_ms if interval else 0.0
+        if half_width > _NOISY:
+            wide.append(f"{subject.name} ({100 * half_width:.0f} %)")
     if not wide:
         return []
     return [
@@ -250,22 +238,14 @@ def _noisy_latencies(report: Report) -> list[str]:
     ]
 
 
-def _half_width(interval: Interval, middle: float) -> float:
-    return (interval.high - interval.low) / 2 / middle
-
-
 def _keras(report: Report) -> list[str]:
     if report.keras_run is None:
-        return [
-            "Nothing is compared with Keras (agreement, McNemar's test, speed-up, moved errors): no Keras model was "
-            "given (--keras RUN)."
-        ]
-    keras = [subject for subject in report.subjects if is_keras(subject)]
-    if not any(subject.performance for subject in keras):
-        return [
-            "Nothing is compared with Keras (agreement, McNemar's test, speed-up, moved errors): it was not measured."
-        ]
-    return []
+        reason = "no Keras model was given (--keras RUN)"
+    elif not any(subject.performance for subject in report.subjects if is_keras(subject)):
+        reason = "it was not measured"
+    else:
+        return []
+    return [f"Nothing is compared with Keras (agreement, McNemar's test, speed-up, moved errors): {reason}."]
 
 
 def _images(report: Report) -> list[str]:
@@ -275,22 +255,12 @@ def _images(report: Report) -> list[str]:
         left_out = f"{len(data.unreadable)} of {counted(total, 'image')}"
         lines.append(f"{left_out} {'was' if len(data.unreadable) == 1 else 'were'} left out as unreadable; see below.")
     if data.trained_on is None:
-        lines.append("Nobody knows whether the model was trained on some of these images (--keras RUN would tell).")
+        lines.append("Unknown: training images of the model may be among these images (--keras RUN would tell).")
     elif data.trained_on:
         lines.append(
             f"{data.trained_on} of {counted(data.images, 'image')} were in the training part of the run: "
-            "the accuracy says little about new images."
+            "the accuracy does not hold for new images."
         )
     if data.part == "validation":
-        lines.append(
-            "The validation part was used, which chose among weights: the accuracy may flatter the model a little."
-        )
+        lines.append("The validation part was used, which selected the weights: the accuracy may be a little too high.")
     return lines
-
-
-def _grouped(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    """Names by reason, in their first order."""
-    found: dict[str, list[str]] = {}
-    for reason, name in pairs:
-        found.setdefault(reason, []).append(one_line(name))
-    return list(found.items())

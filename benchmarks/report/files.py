@@ -1,14 +1,17 @@
-"""Write a report directory: JSON, Markdown, page, latencies and answers."""
+"""Files of a report directory: JSON, Markdown, page, latencies and answers; and the table for a terminal."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, PAGE_FILE, REPORT_FILE, Report
+from benchmarks.report.facts import NO_CAVEATS, caveats, facts_of
+from benchmarks.report.tables import SECTIONS, Table, main_table, terminal_table
 from edge_runtime.contract import InputSpec
+from edge_runtime.workstation.reporting.wording import escape_markdown, markdown_list, markdown_table, one_line
 
 LATENCY_COLUMNS = ("subject", "round", "call", "latency_ms")
 ANSWER_COLUMNS = ("file", "label")
@@ -16,12 +19,12 @@ ANSWER_COLUMNS = ("file", "label")
 
 @dataclass(frozen=True)
 class RawAnswers:
-    """What every model answered.
+    """Answers of all models.
 
     Attributes:
-        files: The images, as the report names them.
-        truth: True label of each.
-        by_subject: Answered label of each, by subject.
+        files: Image files, as in the report.
+        truth: True label of each image.
+        by_subject: Answered label of each image, by subject.
     """
 
     files: tuple[str, ...]
@@ -36,16 +39,15 @@ def write_report(
     answers: RawAnswers,
     spec: InputSpec | None = None,
 ) -> None:
-    """Write everything that a report directory holds.
+    """Write all files of a report directory.
 
     Args:
-        folder: An empty directory.
-        report: The report.
-        latencies_ms: Of each subject every timed single-stream call, round by round.
-        answers: Every answer.
-        spec: Geometry of the model, with which images of bare bytes can be shown too.
+        folder: Empty directory.
+        report: Report to write.
+        latencies_ms: Every timed single-stream call by subject, round by round.
+        answers: Answers of all models.
+        spec: Geometry of the model, needed to show images of bare bytes.
     """
-    from benchmarks.report.markdown import render_markdown
     from benchmarks.report.page import read_tiles, render_page
 
     texts = {
@@ -54,14 +56,14 @@ def write_report(
         PAGE_FILE: render_page(report, latencies_ms, read_tiles(report, spec)),
     }
     for name, text in texts.items():
-        # File names of Linux may be bytes that are no text; JSON and CSV give them back as they were.
+        # File names of Linux may be bytes that are not text; JSON and CSV keep them unchanged.
         (folder / name).write_text(text, encoding="utf-8", errors="surrogateescape")
     write_latencies(folder / LATENCIES_FILE, latencies_ms)
     write_answers(folder / ANSWERS_FILE, answers)
 
 
 def write_latencies(path: Path, latencies_ms: Mapping[str, Sequence[Sequence[float]]]) -> None:
-    """One row a timed call; rounds and calls count from 0, and one round is the same moment for all subjects."""
+    """Write one row per timed call; rounds and calls count from 0, and a round is the same period for all subjects."""
     rows = (
         (subject, number, call, f"{latency_ms:.6f}")
         for subject, bursts in latencies_ms.items()
@@ -72,10 +74,10 @@ def write_latencies(path: Path, latencies_ms: Mapping[str, Sequence[Sequence[flo
 
 
 def write_answers(path: Path, answers: RawAnswers) -> None:
-    """One row an image, one column a subject.
+    """Write one row per image, one column per subject.
 
     Everything but numbers is quoted and nothing is altered: a name such as ``=1.jpg`` must stay the name of a file, so
-    these are to be read by programs, or imported as text.
+    the file is for programs, or to be imported as text.
     """
     rows = zip(answers.files, answers.truth, *answers.by_subject.values(), strict=True)
     _write_csv(path, (*ANSWER_COLUMNS, *answers.by_subject), rows)
@@ -86,3 +88,32 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+def render_markdown(report: Report) -> str:
+    """Render ``report.md``."""
+    parts = [f"# Benchmark of {escape_markdown(report.model_name)}", escape_markdown(report.verdict.text)]
+    parts += _with_note(main_table(report))
+    parts += ["## Before you quote a figure", markdown_list(caveats(report) or [NO_CAVEATS])]
+    for title, build in SECTIONS:
+        table = build(report)
+        if table is not None:
+            parts += [f"## {title}", *_with_note(table)]
+    for title, facts in facts_of(report):
+        parts += [f"## {title}", markdown_list(f"{name}: {text}" for name, text in facts)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def render_table(report: Report) -> str:
+    """Render the table for a terminal: fewer columns, and only unprintable characters replaced."""
+    return draw_table(terminal_table(report), one_line)
+
+
+def _with_note(table: Table) -> list[str]:
+    return [draw_table(table), escape_markdown(table.note)]
+
+
+def draw_table(table: Table, shown: Callable[[str], str] = escape_markdown) -> str:
+    """Draw a table, each cell with its small text in brackets; ``shown`` converts the texts."""
+    rows = [[f"{cell.text} ({cell.small})" if cell.small else cell.text for cell in row.cells] for row in table.rows]
+    return markdown_table(table.header, rows, text_columns=table.text_columns, shown=shown)

@@ -7,25 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.records import Flip, Report
-from benchmarks.report import facts, plots
-from benchmarks.report.facts import caveats
-from benchmarks.report.markdown import NO_CAVEATS
-from benchmarks.report.plots import pareto_plot
-from benchmarks.report.tables import (
-    Table,
-    camera_table,
-    cold_start_table,
-    latency_table,
-    main_table,
-    measured,
-    moved_table,
-    per_label_table,
-    resources_table,
-    scores_table,
-    stages_table,
-    threads_table,
-    throughput_table,
-)
+from benchmarks.report import plots
+from benchmarks.report.facts import NO_CAVEATS, caveats, facts_of
+from benchmarks.report.tables import SECTIONS, Table, main_table, measured
 from edge_runtime.contract import InputSpec
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.image_files import BIN_SUFFIX
@@ -36,6 +20,8 @@ from edge_runtime.workstation.reporting.wording import one_line
 MAX_TILES = 36
 # All images of a page together, so that it can be mailed.
 _MAX_CHARACTERS = 1_500_000
+_FIRST_LINES = 3
+LatenciesMs = Mapping[str, Sequence[Sequence[float]]]
 
 
 @dataclass(frozen=True)
@@ -52,11 +38,11 @@ class Tile:
     """One flipped image.
 
     Attributes:
-        jpeg_url: The image, embedded; empty where it cannot be shown.
-        reason: Why it cannot be shown; empty where it can.
-        name: Its folder and file name.
-        flip: Its true label and what Keras says.
-        changed: What the models say that do not agree with Keras, as far as the report names their flips.
+        jpeg_url: Embedded image; empty if it cannot be shown.
+        reason: Reason why it cannot be shown; empty if it can.
+        name: Folder and file name.
+        flip: True label and the answer of Keras.
+        changed: Answers of the models that disagree with Keras, as far as the report lists their flips.
     """
 
     jpeg_url: str
@@ -67,16 +53,16 @@ class Tile:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether one of the changed answers is wrong."""
+        """True if one of the changed answers is wrong."""
         return any(item.answer != self.flip.label for item in self.changed)
 
 
 def read_tiles(report: Report, spec: InputSpec | None = None) -> tuple[Tile, ...]:
-    """The worst flips of all models, at most `MAX_TILES`; the models take turns, so that no one fills the page alone.
+    """Read the worst flips of all models, at most `MAX_TILES`, the models in turn.
 
     Args:
-        report: Names the files, which are read again.
-        spec: Geometry of the model, needed for images that are nothing but the bytes of an input.
+        report: Report with the paths of the images, which are read again.
+        spec: Geometry of the model, needed for images that are the bare bytes of an input.
     """
     changed: dict[str, list[Changed]] = {}
     first: dict[str, Flip] = {}
@@ -95,7 +81,7 @@ def read_tiles(report: Report, spec: InputSpec | None = None) -> tuple[Tile, ...
 
 
 def _in_turns(report: Report) -> Iterator[tuple[str, Flip]]:
-    """The worst flip of each model, then the second of each, and so on."""
+    """Yield the worst flip of each model, then the second of each, and so on."""
     flips = [
         (subject.name, figures.against_keras.flips) for subject, figures in measured(report) if figures.against_keras
     ]
@@ -106,23 +92,19 @@ def _in_turns(report: Report) -> Iterator[tuple[str, Flip]]:
 
 
 def _image_url(file: Path, spec: InputSpec | None) -> tuple[str, str]:
-    """The small image, or why there is none."""
+    """Make the thumbnail, or give the reason why there is none."""
     try:
         if file.suffix.lower() == BIN_SUFFIX and spec is not None:
             return thumbnail_url(load_prepared(file, spec)), ""
         return thumbnail_url(load_image(file)), ""
     except EdgeKitError as error:
-        # The name is beside it already.
+        # The file name is shown beside it.
         return "", one_line(str(error).removeprefix(f"{file}: "))
-
-
-LatenciesMs = Mapping[str, Sequence[Sequence[float]]]
-_FIRST_LINES = 3
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot as an embedded image, what it shows in words, and how to read it."""
+    """A plot as an embedded image, its description, and a note on how to read it."""
 
     url: str
     text: str
@@ -139,79 +121,68 @@ class Section:
 
 
 def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[Tile]) -> str:
-    """Make the whole page.
+    """Render the page.
 
-    Labels, file names and reasons come from elsewhere, so the template escapes everything.
+    Labels, file names and messages come from users, so the template escapes everything.
 
     Args:
-        report: The report, with its verdict.
-        latencies_ms: Of each subject every timed single-stream call, round by round.
-        thumbnails: Images of the worst flips, see `benchmarks.report.page.read_tiles`.
+        report: Report with its verdict.
+        latencies_ms: Every timed single-stream call by subject, round by round.
+        thumbnails: Images of the worst flips; see `read_tiles`.
     """
+    drawn = _plots(report, latencies_ms) if measured(report) else {}
+    sections = [Section(title, drawn.get(title, ()), build(report)) for title, build in SECTIONS]
     return render_html(
         "benchmarks.report",
         "report.html",
         {
             "report": report,
-            "has_figures": bool(measured(report)),
             "main": main_table(report),
-            "overview": _overview(report),
-            "sections": [section for section in _sections(report, latencies_ms) if section.plots or section.table],
+            "overview": drawn.get("", ()),
+            "sections": [section for section in sections if section.plots or section.table],
             "caveats": caveats(report),
             "no_caveats": NO_CAVEATS,
             "first_lines": _FIRST_LINES,
             "tiles": thumbnails,
-            "facts": (
-                ("How it was measured", facts.method(report)),
-                ("Images", facts.images(report)),
-                ("Machine", facts.machine(report)),
-                ("Reproduce", facts.reproduction(report)),
-            ),
+            "facts": facts_of(report),
         },
     )
 
 
-def _overview(report: Report) -> list[Plot]:
-    if not measured(report):
-        return []
-    text = "Accuracy against latency of one image; the larger a bubble, the larger the file"
-    note = (
-        "Up and left is better. The area of a bubble is the size of the file, the faint bar the 95 % interval of the "
-        "accuracy. What has a green ring is beaten in both by no other model; a triangle lies below the plot."
+def _plots(report: Report, latencies_ms: LatenciesMs) -> dict[str, tuple[Plot, ...]]:
+    """Draw the plots by section title; the empty title is the overview."""
+    drawn = (
+        (
+            "",
+            plots.pareto_plot(report),
+            "Accuracy against latency of one image; the larger a bubble, the larger the file",
+            "Up and left is better. The area of a bubble is the size of the file, the faint bar the 95 % interval of "
+            "the accuracy. Green ring: no other model is both faster and more accurate. Triangle: below the plot.",
+        ),
+        (
+            "Latency",
+            plots.latency_plot(report, latencies_ms),
+            "Distribution of the latencies of each model",
+            "Solid line: p50, dashed: p90, dotted: p99; as multiples of the model's own p50, which is beside its name. "
+            "Calls slower than the axis are in the table.",
+        ),
+        (
+            "Latency",
+            plots.rounds_plot(report),
+            "Each round against the median, for each model",
+            "Noise of the machine: in the grey band a round is within 5 % of the median. At a dashed vertical line "
+            "all processes were restarted.",
+        ),
+        ("Stages", plots.stages_plot(report), "Stacked bars of the stages for each model", "A cut bar ends with »."),
+        (
+            "Memory, CPU time and size",
+            plots.memory_plot(report),
+            "Bars of resident memory for each model",
+            "Pale: peak. Dark: after the timed calls.",
+        ),
     )
-    return [Plot(pareto_plot(report), text, note)]
-
-
-def _sections(report: Report, latencies_ms: LatenciesMs) -> list[Section]:
-    latency = _plots(
-        plots.latency_plot(report, latencies_ms),
-        "How often each latency came, for each model",
-        "Solid line: p50, broken: p90, dotted: p99; all as multiples of the model's own p50, which is beside its name. "
-        "Slower calls than the axis has room for are in the table.",
-    )
-    noise = _plots(
-        plots.rounds_plot(report),
-        "Each round against the median, for each model",
-        "How steady the machine was: in the grey band a round is within 5 % of the median. At a broken upright line "
-        "all processes were made anew.",
-    )
-    stages = _plots(plots.stages_plot(report), "Stacked bars of the stages for each model", "A cut bar ends with ».")
-    memory = _plots(
-        plots.memory_plot(report), "Bars of resident memory for each model", "Pale: peak. Dark: after the timed calls."
-    )
-    return [
-        Section("Latency and noise", latency + noise, latency_table(report)),
-        Section("Stages", stages, stages_table(report)),
-        Section("Cold start", (), cold_start_table(report)),
-        Section("Memory, processor time and size", memory, resources_table(report)),
-        Section("Threads", (), threads_table(report)),
-        Section("Throughput", (), throughput_table(report)),
-        Section("Camera", (), camera_table(report)),
-        Section("Scores", (), scores_table(report)),
-        Section("By label", (), per_label_table(report)),
-        Section("Where errors moved", (), moved_table(report)),
-    ]
-
-
-def _plots(url: str | None, text: str, note: str) -> tuple[Plot, ...]:
-    return () if url is None else (Plot(url, text, note),)
+    found: dict[str, tuple[Plot, ...]] = {}
+    for title, url, text, note in drawn:
+        if url is not None:
+            found[title] = (*found.get(title, ()), Plot(url, text, note))
+    return found

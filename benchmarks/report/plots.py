@@ -30,19 +30,36 @@ from edge_runtime.workstation.reporting.plots import (
 )
 from edge_runtime.workstation.reporting.wording import megabytes, significant
 
+_SIZE_INCHES = (6.4, 4.4)
+_LARGEST_AREA_PT2 = 700.0
+_SMALLEST_AREA_PT2 = 14.0
+_LEAST_SHOWN_POINTS = 8.0
+_OFFSETS_PT = tuple(
+    (x, y)
+    for distance in (0, 12, 24, 36, 48, 60, 72)
+    for aside in (4, 24, 48)
+    for x, y in (
+        (aside, distance),
+        (aside, -distance),
+        (0, 6 + distance),
+        (0, -6 - distance),
+        (-aside, distance),
+        (-aside, -distance),
+    )
+)
 _BINS = 80
 _NARROWEST, _WIDEST = 1.25, 3.0
 _STAGES = (("decode", FOURTH), ("preprocess", THIRD), ("invoke", ARTIFACT), ("postprocess", SECOND))
 
 
 def latency_plot(report: Report, latencies_ms: Mapping[str, Sequence[Sequence[float]]]) -> str | None:
-    """How often each latency came, against the subject's own p50; None where there is nothing to draw.
+    """Draw the distribution of the latencies as multiples of the subject's own p50; None without latencies.
 
-    Against the own p50, because otherwise one slow model would press all others into lines.
+    Absolute latencies of one slow model would flatten those of all others.
 
     Args:
-        report: Says which subjects, in which order.
-        latencies_ms: Every timed call, by subject and round.
+        report: Report with the subjects in their order.
+        latencies_ms: Every timed call by subject and round.
     """
     calls = [
         (subject, [call for burst in latencies_ms.get(subject.name, ()) for call in burst])
@@ -74,7 +91,7 @@ def latency_plot(report: Report, latencies_ms: Mapping[str, Sequence[Sequence[fl
 
 
 def stages_plot(report: Report) -> str | None:
-    """Stacked bars of the stages; a bar that is far longer than the shortest is cut, with its length beside it."""
+    """Draw stacked bars of the stages; a bar far longer than the shortest is cut, with its length beside it."""
     rows = [(subject, figures.stages) for subject, figures in measured(report) if figures.stages is not None]
     if not rows:
         return None
@@ -94,7 +111,7 @@ def stages_plot(report: Report) -> str | None:
 
 
 def memory_plot(report: Report) -> str | None:
-    """Peak memory, and what of it is still held after the timed calls; None where nobody knows."""
+    """Draw the peak memory and the memory after the timed calls; None if unknown."""
     rows = [
         (subject, figures.resources) for subject, figures in measured(report) if figures.resources.peak_memory_bytes
     ]
@@ -115,9 +132,9 @@ def memory_plot(report: Report) -> str | None:
 
 
 def rounds_plot(report: Report) -> str | None:
-    """Each round's speed-up against its median, which shows how noisy the machine was.
+    """Draw each round's speed-up against its median, which shows the noise of the machine.
 
-    Without Keras: each round's p50 against its median. None with fewer than two rounds.
+    Without Keras, it draws each round's p50 against its median. None with fewer than two rounds.
     """
     own = {subject.name: figures.single_stream.burst_p50_ms for subject, figures in measured(report)}
     keras = own.get(KERAS_FUNCTION)
@@ -139,26 +156,23 @@ def rounds_plot(report: Report) -> str | None:
             style = "-" if index < len(COLORS) else "--"
             color = COLORS[index % len(COLORS)]
             axes.plot(range(1, len(values) + 1), values, style, color=color, marker=".", linewidth=1, label=name)
-        _mark_sessions(axes, report.settings.rounds, max(len(values) for values in series.values()))
+        rounds = report.settings.rounds
+        # A line at each restart of the processes.
+        for start in range(rounds, max(len(values) for values in series.values()), max(1, rounds)):
+            axes.axvline(start + 0.5, color=KERAS, linestyle="--", linewidth=0.8)
         axes.xaxis.get_major_locator().set_params(integer=True)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8.5)
         return svg_url(figure)
 
 
-def _mark_sessions(axes: Any, rounds: int, total: int) -> None:
-    """A line where the processes were made anew."""
-    for start in range(rounds, total, max(1, rounds)):
-        axes.axvline(start + 0.5, color=KERAS, linestyle="--", linewidth=0.8)
-
-
 def _bar_end(lengths: Sequence[float]) -> float:
-    """Where the axis ends: after the longest bar that is not far longer than the shortest."""
+    """Compute the end of the axis: after the longest bar that is not far longer than the shortest."""
     shown = [length for length in lengths if length <= WIDE * min(lengths)]
     return 1.18 * max(shown)
 
 
 def _name_bar(axes: Any, row: int, length: float, end: float, text: str) -> None:
-    """Write the length behind its bar, or at the edge where the bar is cut."""
+    """Write the length behind its bar, or at the edge if the bar is cut."""
     if length > end:
         axes.text(
             0.985 * end, row, f"{text} »", ha="right", va="center", fontsize=8.5, color="white", fontweight="bold"
@@ -167,38 +181,18 @@ def _name_bar(axes: Any, row: int, length: float, end: float, text: str) -> None
         axes.text(length + 0.012 * end, row, text, ha="left", va="center", fontsize=8.5, color="#5c6670")
 
 
-_SIZE_INCHES = (6.4, 4.4)
-_LARGEST_AREA_PT2 = 700.0
-_SMALLEST_AREA_PT2 = 14.0
-_LEAST_SHOWN_POINTS = 8.0
-
-_OFFSETS_PT = tuple(
-    (x, y)
-    for distance in (0, 12, 24, 36, 48, 60, 72)
-    for aside in (4, 24, 48)
-    for x, y in (
-        (aside, distance),
-        (aside, -distance),
-        (0, 6 + distance),
-        (0, -6 - distance),
-        (-aside, distance),
-        (-aside, -distance),
-    )
-)
-
-
 @dataclass(frozen=True)
 class Point:
     """One model.
 
     Attributes:
-        name: Of the subject.
-        p50_ms: Its latency.
-        accuracy: In percent.
-        low: Lower end of the Wilson interval of the accuracy, in percent.
-        high: Upper end of it.
-        bytes: Size of its file.
-        is_keras: Whether it is the full model.
+        name: Name of the subject.
+        p50_ms: Median latency in milliseconds.
+        accuracy: Accuracy in percent.
+        low: Lower end of the accuracy's Wilson interval, in percent.
+        high: Upper end of the accuracy's Wilson interval, in percent.
+        bytes: Size of the model file.
+        is_keras: True for a Keras model.
     """
 
     name: str
@@ -211,7 +205,7 @@ class Point:
 
 
 def points_of(report: Report) -> list[Point]:
-    """Every measured subject."""
+    """Make the points of all measured subjects."""
     return [
         Point(
             name=subject.name,
@@ -227,9 +221,9 @@ def points_of(report: Report) -> list[Point]:
 
 
 def pareto_front(points: Iterable[Point]) -> list[Point]:
-    """Those that no other one beats or equals in both latency and accuracy, fastest first.
+    """Find the points that no other one beats or equals in both latency and accuracy, fastest first.
 
-    Of two with the same latency and accuracy the first is kept.
+    Of two points with the same latency and accuracy the first is kept.
     """
     front: list[Point] = []
     for point in sorted(points, key=lambda point: (point.p50_ms, -point.accuracy)):
@@ -239,13 +233,13 @@ def pareto_front(points: Iterable[Point]) -> list[Point]:
 
 
 def pareto_plot(report: Report) -> str:
-    """The plot as an embedded image."""
+    """Draw accuracy against latency as an embedded image."""
     with house_style():
         return svg_url(_draw(points_of(report)))
 
 
 def write_pareto_svg(report: Report, path: Path) -> None:
-    """Write the plot as a file of its own, on white, replacing what is there.
+    """Write the plot as an SVG file on white, as the README shows it; an existing file is replaced.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -278,7 +272,7 @@ def _draw(points: Sequence[Point]) -> Any:
 
 
 def _floor(points: Sequence[Point]) -> float:
-    """The lowest accuracy that has its place; what is worse is drawn there, lest it press the others flat."""
+    """Compute the lowest accuracy of the axis; a lower one is drawn there, so that it does not flatten the others."""
     best = max(points, key=lambda point: point.accuracy)
     return max(0.0, best.accuracy - max(_LEAST_SHOWN_POINTS, 2 * (best.accuracy - best.low)))
 
@@ -304,7 +298,7 @@ def _area_pt2(point: Point, largest: int) -> float:
 
 
 def _legend(axes: Any, points: Sequence[Point], largest: int) -> None:
-    """What the colours mean, and one bubble with its size in words, below the plot."""
+    """Explain the colors and the size of a bubble below the plot."""
     from matplotlib.lines import Line2D
 
     def dot(color: str, label: str) -> Any:
@@ -319,7 +313,7 @@ def _legend(axes: Any, points: Sequence[Point], largest: int) -> None:
 
 
 def _place_labels(figure: Any, axes: Any, points: Sequence[Point], floor: float, largest: int) -> None:
-    """Write each name beside its bubble, where it covers neither name nor bubble, if there is such a place."""
+    """Write each name beside its bubble, at a place that covers no name or bubble, if there is one."""
     from matplotlib.patheffects import withStroke
 
     figure.canvas.draw()
@@ -365,7 +359,7 @@ def _bubble_box(axes: Any, point: Point, floor: float, largest: int, scale: floa
 
 
 def _text_box(label: Any) -> Any:
-    """Where the words are, without the line to the point."""
+    """Compute the box of the words, without the line to the point."""
     from matplotlib.text import Text
 
     label.update_positions(label.figure.canvas.get_renderer())

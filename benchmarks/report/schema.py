@@ -1,9 +1,6 @@
-"""JSON Schema of ``report.json``, generated from the records.
+"""JSON Schema of ``report.json``, generated from the records and published as ``schema.json`` beside this file.
 
-``python -m benchmarks.report.schema > benchmarks/report/schema.json``.
-
-``schema.json`` beside this file is what it prints; write it anew with
-``python -m benchmarks.report.schema > benchmarks/report/schema.json``.
+To update it: ``python -m benchmarks.report.schema > schema.json``, then move it here.
 """
 
 from __future__ import annotations
@@ -28,22 +25,22 @@ _MARKUP = re.compile(r"``?([^`]*)``?")
 
 
 def report_schema() -> dict[str, Any]:
-    """The schema of `benchmarks.records.Report`, complete with dialect and title."""
+    """Make the schema of `benchmarks.records.Report`, with dialect and title."""
     schema = json_schema(Report)
     schema["$defs"][Report.__name__]["properties"]["schema_version"]["const"] = REPORT_SCHEMA_VERSION
     return {"$schema": DIALECT, "title": "edgekit benchmark report (report.json)", **schema}
 
 
 def json_schema(cls: type) -> dict[str, Any]:
-    """A JSON Schema (2020-12) of a tree of dataclasses as `edge_runtime.strict` reads it.
+    """Make the JSON Schema (2020-12) of a tree of dataclasses as `edge_runtime.strict` reads it.
 
     All fields are required and no others allowed; descriptions are taken from the docstrings.
 
     Args:
-        cls: A dataclass whose fields have the types that `edge_runtime.strict` supports.
+        cls: Dataclass whose fields have the types that `edge_runtime.strict` supports.
 
     Raises:
-        TypeError: A field has another type.
+        TypeError: A field has an unsupported type.
     """
     definitions: dict[str, Any] = {}
     return {**_of_class(cls, definitions), "$defs": dict(sorted(definitions.items()))}
@@ -51,7 +48,7 @@ def json_schema(cls: type) -> dict[str, Any]:
 
 def _of_class(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
     if cls.__name__ not in definitions:
-        definitions[cls.__name__] = {}  # taken before the fields are, so that a class may hold itself
+        definitions[cls.__name__] = {}  # reserved before the fields are read, so that a class may contain itself
         hints, described = typing.get_type_hints(cls), _attributes(cls)
         fields = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
         definitions[cls.__name__] = {
@@ -95,12 +92,12 @@ def _described(schema: dict[str, Any], text: str | None) -> dict[str, Any]:
 
 
 def _summary(cls: type) -> str:
-    """The docstring up to its attributes, on one line."""
+    """Read the docstring up to its attributes, on one line."""
     return _plain(inspect.getdoc(cls) or "").partition("Attributes:")[0].strip()
 
 
 def _attributes(cls: type) -> dict[str, str]:
-    """Field by field what the docstring's section "Attributes" says."""
+    """Read the entries of the docstring's section "Attributes" by field."""
     found: dict[str, str] = {}
     name = ""
     for line in (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].splitlines():
@@ -118,7 +115,7 @@ def _plain(text: str) -> str:
 
 
 def to_text() -> str:
-    """The schema as the text of ``schema.json``."""
+    """Write the schema as the text of ``schema.json``."""
     return json.dumps(report_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -2,13 +2,13 @@
 
 Source: "TensorFlow models on the Edge TPU", sections Model requirements and Supported operations
 (coral.ai/docs/edgetpu/models-intro), for compiler 16 and Edge TPU runtime 14, both the last. The compiler's source is
-not public, so this is a forecast: where the page says that an operation "might not be mapped", it is taken to map. The
-runtime that each operation needs is the page's word too; nothing of it was checked on a device.
+not public, so this is a forecast: an operation that "might not be mapped" according to the page is assumed to map. The
+runtime of each operation is from the page too; nothing was checked on a device.
 
-Rules and where they come from: `convert.lint.edgetpu`. One rule is about the whole graph: the compiler makes one
-Edge TPU operator, so what depends on an operator that was left to the CPU stays on the CPU, whatever it is ("Edge TPU
-Compiler", coral.ai/docs/edgetpu/compiler; its log then says "More than one subgraph is not supported"). Operators
-before the first mapped one, such as QUANTIZE of a float input, run on the CPU and do no harm.
+One rule concerns the whole graph: the compiler makes one Edge TPU operator, so every operator that depends on an
+operator on the CPU stays on the CPU ("Edge TPU Compiler", coral.ai/docs/edgetpu/compiler; its log then says "More than
+one subgraph is not supported"). Operators before the first mapped one, such as QUANTIZE of a float input, run on the
+CPU without such consequences.
 """
 
 from __future__ import annotations
@@ -22,16 +22,24 @@ from typing import Final
 from convert.lint.operators import EDGETPU_OPERATOR, OperatorFacts, TensorFacts
 
 SOFTMAX_ELEMENTS: Final = 16_000
-_OLDEST_RUNTIME: Final = 10  # the oldest that the page speaks of; it says "all"
+# The page on the compiler says "roughly 8 MB of SRAM". What is left for weights depends on the model's activations and
+# code; in logs of large models the weights kept on chip came to 6.15, 6.86 and 6.89 MiB (google-coral/edgetpu#60,
+# #512, PINTO0309/openvino2tensorflow#28), and in one with large activations to 1.92 MiB (google-coral/edgetpu#427).
+USUAL_WEIGHT_BYTES: Final = 6 << 20
+_OLDEST_RUNTIME: Final = 10  # the page says "all", and mentions none older
+_EIGHT_BIT: Final = ("int8", "uint8")
+_ARGUMENTS: Final = ("int32", "int64")  # axes, shapes and biases
+_INT8_REMEDY: Final = "convert the int8 variant first"
+_FIXED_REMEDY: Final = "convert with a fixed batch of 1 and a fixed image size"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why an operator is not mapped.
+    """Reason why an operator is not mapped.
 
     Attributes:
-        why: The reason.
-        remedy: What a person can do.
+        why: Reason in one clause.
+        remedy: Suggested change of the model or conversion.
     """
 
     why: str
@@ -43,11 +51,11 @@ Limit = Callable[[OperatorFacts], Problem | None]
 
 @dataclass(frozen=True)
 class Rule:
-    """A supported operator.
+    """Conditions of a supported operator.
 
     Attributes:
-        runtime: Lowest Edge TPU runtime.
-        limits: What else must hold.
+        runtime: Lowest Edge TPU runtime with the operator.
+        limits: Functions that check further conditions.
     """
 
     runtime: int = _OLDEST_RUNTIME
@@ -97,7 +105,7 @@ def _small_softmax(operator: OperatorFacts) -> Problem | None:
 
 
 def _not_along_batch(position: int) -> Limit:
-    """The axes, a constant input, leave the first dimension alone."""
+    """Require that the axes, a constant input, exclude the batch dimension."""
 
     def limit(operator: OperatorFacts) -> Problem | None:
         axes = operator.input(position)
@@ -106,7 +114,7 @@ def _not_along_batch(position: int) -> Limit:
             return Problem("axes are not constants", "give the axes as constants")
         rank = len(data.shape)
         if rank > 1 and any(axis % rank == 0 for axis in axes.integers):
-            return Problem("works along the batch", "leave the batch dimension alone")
+            return Problem("works along the batch", "exclude the batch dimension")
         return None
 
     return limit
@@ -115,7 +123,7 @@ def _not_along_batch(position: int) -> Limit:
 def _depth_multiple_of_four(operator: OperatorFacts) -> Problem | None:
     data, axes = operator.input(0), operator.input(1)
     if data is None or axes is None or axes.integers is None or not data.shape:
-        return None  # said by _not_along_batch
+        return None  # reported by _not_along_batch
     rank = len(data.shape)
     if rank - 1 in {axis % rank for axis in axes.integers} and data.shape[-1] % 4:
         return Problem(f"averages {data.shape[-1]} channels", "use a multiple of 4 channels")
@@ -208,7 +216,7 @@ RULES: Final = MappingProxyType(
 )
 
 _RELU6: Final = "use ReLU6"
-# What to do about an operator that is not supported at all; the rest get a general word.
+# Remedies of unsupported operators; the others get ANY_REMEDY.
 REMEDIES: Final = MappingProxyType(
     {
         "HARD_SWISH": "take MobileNetV2 in place of MobileNetV3, or use ReLU6",
@@ -217,7 +225,7 @@ REMEDIES: Final = MappingProxyType(
         "GELU": _RELU6,
         "RELU_0_TO_1": _RELU6,
         "DEQUANTIZE": "convert with integer output, as the int8 variant does; at the very end it costs little",
-        "CAST": "give the pixels as they are, as the int8 variant does",
+        "CAST": "pass unscaled pixels, as the int8 variant does",
         "ARG_MAX": "leave it out and take the largest on the CPU",
         "DIV": "multiply by a constant instead",
         "PADV2": "pad with zeros",
@@ -229,19 +237,8 @@ REMEDIES: Final = MappingProxyType(
 ANY_REMEDY: Final = "replace the layer that it comes from; coral.ai/docs/edgetpu/models-intro lists what maps"
 
 
-SRAM_BYTES = 8 << 20
-# The page on the compiler says "roughly 8 MB of SRAM". What is left for weights depends on the model's activations and
-# code; in logs of large models the weights kept on chip came to 6.15, 6.86 and 6.89 MiB (google-coral/edgetpu#60,
-# #512, PINTO0309/openvino2tensorflow#28), and in one with large activations to 1.92 MiB (google-coral/edgetpu#427).
-USUAL_WEIGHT_BYTES = 6 << 20
-_EIGHT_BIT = ("int8", "uint8")
-_INT8_REMEDY = "convert the int8 variant first"
-_FIXED_REMEDY = "convert with a fixed batch of 1 and a fixed image size"
-_ARGUMENTS = ("int32", "int64")  # axes, shapes and biases
-
-
 class Place(str, enum.Enum):
-    """Where an operator would run."""
+    """Processor of an operator."""
 
     EDGETPU = "edgetpu"
     CPU = "cpu"
@@ -249,17 +246,17 @@ class Place(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected of one operator.
+    """Forecast for one operator.
 
     Attributes:
         index: Position in the file, counted through all graphs.
         name: Name of the operator.
-        version: Its version.
-        place: Where it would run.
-        why: The reason for the CPU, or None.
-        remedy: What to do, or None.
-        runtime: Lowest Edge TPU runtime that has it; 0 for the CPU.
-        after: Index of the operator whose fault it is, where this one would map by itself; else None.
+        version: Version of the operator.
+        place: Processor that would run it.
+        why: Reason for the CPU, or None.
+        remedy: Suggested change, or None.
+        runtime: Lowest Edge TPU runtime with the operator; 0 for the CPU.
+        after: Index of the CPU operator that keeps a mappable operator on the CPU, or None.
     """
 
     index: int
@@ -274,12 +271,12 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Memory:
-    """Weights against the memory on the chip.
+    """Comparison of the weights with the memory on the chip.
 
     Attributes:
-        weight_bytes: Constants of the mapped operators: weights and biases.
-        streamed_bytes: About what would not fit and be sent with every image; 0 where all should fit.
-        text: One sentence.
+        weight_bytes: Size of the mapped operators' constants, in bytes.
+        streamed_bytes: Estimated bytes that do not fit and are sent with every image; 0 if all should fit.
+        text: Summary in one sentence.
     """
 
     weight_bytes: int
@@ -288,15 +285,15 @@ class Memory:
 
 
 def is_compiled(operators: tuple[OperatorFacts, ...]) -> bool:
-    """Whether the Edge TPU compiler has already made this file."""
+    """Tell whether the operators are of a file compiled for the Edge TPU."""
     return any(operator.name == EDGETPU_OPERATOR for operator in operators)
 
 
 def forecast(operators: tuple[OperatorFacts, ...]) -> tuple[Forecast, ...]:
-    """The forecast for each operator, in the file's order."""
+    """Forecast the processor of each operator, in the file's order."""
     if is_compiled(operators):
         return tuple(_compiled(operator) for operator in operators)
-    # For each tensor: whether the Edge TPU has had a part in it, and the CPU operator after that, if any.
+    # Tensors that depend on the Edge TPU, and tensors that depend on a CPU operator behind it.
     used_edgetpu: set[tuple[int, int]] = set()
     blamed: dict[tuple[int, int], int] = {}
     result = []
@@ -316,9 +313,9 @@ def forecast(operators: tuple[OperatorFacts, ...]) -> tuple[Forecast, ...]:
 
 
 def find_problem(operator: OperatorFacts) -> Problem | None:
-    """Why this operator, looked at alone, cannot be mapped; None where it can."""
+    """Find the reason why this operator alone cannot be mapped, or None."""
     if operator.graph > 0:
-        return Problem("belongs to a graph inside a control operator", "remove IF and WHILE from the model")
+        return Problem("is in a subgraph of a control operator", "remove IF and WHILE from the model")
     rule = RULES.get(operator.name)
     if rule is None:
         return Problem("the Edge TPU has no such operator", REMEDIES.get(operator.name, ANY_REMEDY))
@@ -327,7 +324,7 @@ def find_problem(operator: OperatorFacts) -> Problem | None:
 
 
 def memory(operators: tuple[OperatorFacts, ...], forecasts: tuple[Forecast, ...]) -> Memory:
-    """Compare the weights of the mapped operators with the memory on the chip; a tensor used twice counts once."""
+    """Compare the mapped operators' weights with the memory on the chip; shared tensors count once."""
     mapped = {forecast.index for forecast in forecasts if forecast.place is Place.EDGETPU}
     sizes = {
         (operator.graph, number): tensor.data_bytes
@@ -352,7 +349,7 @@ def _compiled(operator: OperatorFacts) -> Forecast:
     if operator.name == EDGETPU_OPERATOR:
         return Forecast(operator.index, operator.name, operator.version, Place.EDGETPU)
     why = "the compiler left it to the CPU"
-    return Forecast(operator.index, operator.name, operator.version, Place.CPU, why, "lint the file from before it")
+    return Forecast(operator.index, operator.name, operator.version, Place.CPU, why, "lint the uncompiled file")
 
 
 def _verdict(operator: OperatorFacts, problem: Problem | None, fault: int | None) -> Forecast:
@@ -360,7 +357,7 @@ def _verdict(operator: OperatorFacts, problem: Problem | None, fault: int | None
     if problem:
         return Forecast(*about, Place.CPU, problem.why, problem.remedy)
     if fault is not None:
-        return Forecast(*about, Place.CPU, "follows an operator on the CPU", f"mend operator {fault}", after=fault)
+        return Forecast(*about, Place.CPU, "follows an operator on the CPU", f"fix operator {fault}", after=fault)
     return Forecast(*about, Place.EDGETPU, runtime=_runtime(operator))
 
 
@@ -398,7 +395,7 @@ def _dtype_problem(operator: OperatorFacts, tensor: TensorFacts) -> Problem:
 def _shape_problem(tensor: TensorFacts) -> Problem | None:
     if any(side < 0 for side in tensor.shape):
         return Problem("a shape is open until the model runs", _FIXED_REMEDY)
-    # Up to three dimensions; more only where all but the three innermost are 1.
+    # Up to three dimensions; more only if all but the three innermost are 1.
     if any(side != 1 for side in tensor.shape[:-3]):
         return Problem(f"more than 3 dimensions are larger than 1 {list(tensor.shape)}", "convert with a batch of 1")
     return None

@@ -27,15 +27,15 @@ TARGETS = (EDGETPU, TFLITE_RUNTIME, LITERT)
 
 @dataclass(frozen=True)
 class Finding:
-    """One operator and the target.
+    """Result of checking one operator.
 
     Attributes:
         index: Position in the file, counted through all graphs.
-        operator: Its name.
-        version: Its version.
-        ok: Whether the target has it, or the Edge TPU would run it.
-        why: What stands against it, or None.
-        remedy: What to do, or None.
+        operator: Name of the operator.
+        version: Version of the operator.
+        ok: True if the target has the operator, or the Edge TPU would run it.
+        why: Reason why not, or None.
+        remedy: Suggested change, or None.
     """
 
     index: int
@@ -48,17 +48,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class LintReport:
-    """What lint found in one file.
+    """Result of checking one file.
 
     Attributes:
-        file: The file.
-        target: Such as ``edgetpu`` or ``tflite-runtime 2.14.0``.
-        passed: Whether the target takes every operator.
-        share: Share of the operators that it takes, 0 to 1.
-        verdict: One sentence.
-        minimum_runtime: Lowest TensorFlow Lite release that has every operator.
+        file: Path of the file.
+        target: Name of the target, such as ``edgetpu`` or ``tflite-runtime 2.14.0``.
+        passed: True if the target takes every operator.
+        share: Share of the operators that the target takes, 0..1.
+        verdict: Summary in one sentence.
+        minimum_runtime: Lowest TensorFlow Lite release with every operator.
         sizes: Sentences about memory; empty for runtimes.
-        findings: One for each operator, in the file's order.
+        findings: Finding of each operator, in the file's order.
     """
 
     file: str
@@ -83,11 +83,11 @@ def lint(path: Path, target: str) -> LintReport:
     """Check one file against a target.
 
     Args:
-        path: A ``.tflite`` file; it may come from anywhere.
-        target: ``edgetpu``, ``litert``, ``tflite-runtime``, or a runtime with its release (``tflite-runtime==2.11``).
+        path: Path of a ``.tflite`` file, trusted or not.
+        target: Target name: ``edgetpu``, ``litert``, ``tflite-runtime``, or a release as in ``tflite-runtime==2.11``.
 
     Raises:
-        UsageError: No such target.
+        UsageError: The target is unknown.
         ModelError: The file cannot be read or is not a TFLite model.
     """
     check_target(target)
@@ -100,7 +100,7 @@ def lint(path: Path, target: str) -> LintReport:
 
 
 def _share(findings: Sequence[Finding]) -> float:
-    """Share of the operators that pass; 0 for a model without operators."""
+    """Share of the operators that pass, 0..1; 0 for a model without operators."""
     return sum(finding.ok for finding in findings) / len(findings) if findings else 0.0
 
 
@@ -120,7 +120,7 @@ def _edgetpu_verdict(findings: tuple[Finding, ...], forecasts: tuple[edgetpu.For
     share, count = _share(findings), len(findings)
     mapped = sum(finding.ok for finding in findings)
     if not findings:
-        return "holds no operators: there is nothing to map"
+        return "has no operators: there is nothing to map"
     if not mapped:
         return f"none of {count} operators would map: the Edge TPU would do nothing"
     needs = max(forecast.runtime for forecast in forecasts)

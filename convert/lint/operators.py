@@ -25,17 +25,17 @@ _MAX_CONSTANTS = 64  # axes, strides and paddings are shorter; weights need not 
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """One tensor of a graph.
+    """Tensor of a graph.
 
     Attributes:
-        name: As in the file.
-        shape: Sides; -1 where a side other than the batch is open until the model runs. An open batch counts as what
-            the file gives for it, mostly 1, since that is what a runtime allocates unless it is told otherwise.
+        name: Name in the file.
+        shape: Sides, with -1 for a side other than the batch that is open until the model runs. An open batch has the
+            file's own value, mostly 1, which runtimes allocate by default.
         dtype: Lower-case name of the schema's type, such as ``int8``.
-        quantized: Whether it carries a scale.
-        data_bytes: Bytes of its constant data; 0 for what is computed.
-        integers: Its values, for a constant of at most 64 int32 or int64 values.
-        all_zero: Whether it is a constant whose real values are all zero.
+        quantized: True if the tensor has a scale.
+        data_bytes: Size of constant data, in bytes; 0 for a computed tensor.
+        integers: Values of a constant of at most 64 int32 or int64 values, or None.
+        all_zero: True for a constant whose real values are all zero.
     """
 
     name: str
@@ -48,23 +48,23 @@ class TensorFacts:
 
     @property
     def is_constant(self) -> bool:
-        """Whether the file holds its values."""
+        """True if the file contains the values."""
         return self.data_bytes > 0
 
 
 @dataclass(frozen=True)
 class OperatorFacts:
-    """One operator of a graph.
+    """Operator of a graph.
 
     Attributes:
         index: Position in the file, counted through all graphs.
-        graph: Number of its graph; 0 is the main one.
-        name: Name in the schema, or for a custom operator its own name.
+        graph: Number of its graph; 0 is the main graph.
+        name: Name in the schema, or the name of a custom operator.
         version: Version of the built-in operator.
-        is_custom: Whether it is not built in.
-        inputs: Tensor numbers and facts; an optional input that is absent is left out.
-        outputs: As the inputs.
-        options: The schema's options object, or None.
+        is_custom: True if the operator is not built in.
+        inputs: Tensor numbers and facts, without absent optional inputs.
+        outputs: Tensor numbers and facts.
+        options: Options object of the schema, or None.
     """
 
     index: int
@@ -77,24 +77,24 @@ class OperatorFacts:
     options: Any = None
 
     def input(self, position: int) -> TensorFacts | None:
-        """The facts of one input, or None where it has no such input."""
+        """Facts of one input, or None without such an input."""
         return self.inputs[position][1] if position < len(self.inputs) else None
 
     def option(self, name: str, default: int = 0) -> int:
-        """A whole-number option; ``default`` where the file does not give it."""
+        """Value of an integer option; ``default`` if the file omits it."""
         value = getattr(self.options, name, None)
         return default if value is None else int(value)
 
 
 def operator_codes(model: Any) -> Iterator[OperatorCode]:
-    """The kind of every operator of every graph, in the file's order."""
+    """Yield the code of every operator of every graph, in the file's order."""
     for graph in model.subgraphs or []:
         for operator in graph.operators or []:
             yield _code(model.operatorCodes[operator.opcodeIndex])
 
 
 def read_operators(model: Any) -> tuple[OperatorFacts, ...]:
-    """Every operator with its tensors, from a model that `convert.tflite_model.read_model` gave."""
+    """Collect every operator with its tensors from a model of `convert.tflite_model.read_model`."""
     codes = enumerate(operator_codes(model))
     dtypes = _dtype_names()
     found = []
@@ -110,7 +110,7 @@ def read_operators(model: Any) -> tuple[OperatorFacts, ...]:
 
 
 def _code(code: Any) -> OperatorCode:
-    # Codes under 127 may stand in the old field only.
+    # Codes under 127 may be in the deprecated field only.
     number = max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
     name = OPERATOR_NAMES[number] if 0 <= number < len(OPERATOR_NAMES) else f"BUILTIN_{number}"
     if name == CUSTOM:
@@ -161,10 +161,10 @@ def _is_zero(raw: np.ndarray[Any, np.dtype[np.uint8]], quantization: Any) -> boo
 
 
 def minimum_runtime(model: Any) -> str:
-    """Lowest runtime that has every operator of a ``ModelT``; see `edge_runtime.tflite.versions.minimum_runtime`."""
+    """Find the lowest runtime with every operator of a ``ModelT``; see `edge_runtime.tflite.versions`."""
     return versions.minimum_runtime(operator_codes(model))
 
 
 def unsupported(model: Any, target: Target) -> list[Unsupported]:
-    """The operators of a ``ModelT`` that a runtime does not have; an empty list means that it has all."""
+    """List the operators of a ``ModelT`` that a runtime lacks."""
     return versions.unsupported(operator_codes(model), target)

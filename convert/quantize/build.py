@@ -29,7 +29,7 @@ from convert.record import CalibrationPoint, Step
 from edge_runtime.contract import Variant
 from edge_runtime.decision import widen
 
-# Covariances settle long before ranges do.
+# Covariances converge long before ranges do.
 _OBSERVED_IMAGES = 128
 _POINT_COUNTS = (8, 32, 128)
 _FULL_INTEGER = (Variant.INT8, Variant.INT8_PER_TENSOR)

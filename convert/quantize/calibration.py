@@ -18,15 +18,28 @@ from edge_runtime.contract import TensorSpec
 from edge_runtime.decision import dequantize
 from edge_runtime.platform.board import core_count
 
+Ranges: TypeAlias = dict[str, tuple[float, float]]
+"""Smallest and largest value of each activation by name."""
+
+BINS = 2048
+# Weight of each new image, as in TensorFlow's moving-average quantizers.
+_MOVING_AVERAGE_STEP = 0.01
+_PERCENTILE = 99.99
+# ReLU6 in steps of this range's 16 bits must stay below 2**31, or the kernel refuses the model.
+_LEAST_RANGE = 2e-4
+_LEVELS = 256
+_MSE_CANDIDATES = 64
 _LEAST_RUNS, _MOST_RUNS, _SECONDS = 5, 60, 0.5
+
+T = TypeVar("T")
 
 
 def open_interpreter(data: bytes, *, keep_tensors: bool = False) -> Any:
-    """An interpreter with one thread; with ``keep_tensors`` every tensor can be read after a run."""
+    """Open an interpreter with one thread; ``keep_tensors`` keeps every tensor readable after a run."""
     from ai_edge_litert.interpreter import Interpreter
 
     with warnings.catch_warnings():
-        # It warns of the memory that kept tensors take, which is what is wanted.
+        # It warns about the memory that kept tensors take.
         warnings.simplefilter("ignore", UserWarning)
         interpreter = Interpreter(model_content=data, num_threads=1, experimental_preserve_all_tensors=keep_tensors)
     interpreter.allocate_tensors()
@@ -34,7 +47,7 @@ def open_interpreter(data: bytes, *, keep_tensors: bool = False) -> Any:
 
 
 def run_over(interpreter: Any, images_nhwc_rgb_u8: NDArray[np.uint8]) -> Iterator[Any]:
-    """Run each image; give the interpreter after each run."""
+    """Run each image; yield the interpreter after each run."""
     index = interpreter.get_input_details()[0]["index"]
     for image in images_nhwc_rgb_u8:
         interpreter.set_tensor(index, image[np.newaxis])
@@ -43,10 +56,8 @@ def run_over(interpreter: Any, images_nhwc_rgb_u8: NDArray[np.uint8]) -> Iterato
 
 
 def probabilities(data: bytes, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """float32 [images, outputs] of a model that takes uint8 images; one interpreter a core."""
-    parts = np.array_split(images_nhwc_rgb_u8, max(1, min(core_count(), len(images_nhwc_rgb_u8))))
-    with ThreadPoolExecutor(len(parts)) as pool:
-        return np.concatenate(list(pool.map(lambda part: _probabilities(data, part), parts)))
+    """Run a model with uint8 input on all cores: float32 [images, outputs]."""
+    return np.concatenate(_in_parallel(lambda part: _probabilities(data, part), images_nhwc_rgb_u8))
 
 
 def _probabilities(data: bytes, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -59,7 +70,7 @@ def _probabilities(data: bytes, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArra
 
 
 def latency_ms(data: bytes) -> float:
-    """Median time of one invoke with one thread, in milliseconds: 5 to 60 runs after a warm-up, half a second."""
+    """Measure the median time of one invoke with one thread, in milliseconds, over up to 60 runs and about 0.5 s."""
     interpreter = open_interpreter(data)
     interpreter.invoke()
     times: list[float] = []
@@ -70,27 +81,12 @@ def latency_ms(data: bytes) -> float:
     return float(np.median(times)) * 1e3
 
 
-Ranges: TypeAlias = dict[str, tuple[float, float]]
-"""Name of an activation to its smallest and largest value."""
-
-T = TypeVar("T")
-
-# The weight of each new image, as in TensorFlow's moving-average quantizers.
-_MOVING_AVERAGE_STEP = 0.01
-_PERCENTILE = 99.99
-# ReLU6 in steps of this range's 16 bits must stay below 2**31, or the kernel refuses the model.
-_LEAST_RANGE = 2e-4
-BINS = 2048
-_LEVELS = 256
-_MSE_CANDIDATES = 64
-
-
 @dataclass(frozen=True)
 class ImageRanges:
     """Smallest and largest value of each activation, image by image.
 
     Attributes:
-        names: The activations.
+        names: Names of the activations.
         low, high: float32 [images, names].
     """
 
@@ -99,16 +95,16 @@ class ImageRanges:
     high: NDArray[np.float32]
 
     def first(self, count: int) -> ImageRanges:
-        """Of the first ``count`` images only."""
+        """Select the first ``count`` images."""
         return ImageRanges(self.names, self.low[:count], self.high[:count])
 
 
 def measure(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8]) -> ImageRanges:
-    """Run the float model over the images and note what each activation ranged over.
+    """Run the float model over the images and record each activation's range per image.
 
     Args:
-        graph: The float32 model.
-        images_nhwc_rgb_u8: uint8 [n, H, W, 3]; at least one.
+        graph: Float32 model to run.
+        images_nhwc_rgb_u8: uint8 [n, H, W, 3], n at least 1.
     """
     activations = graph.activations()
 
@@ -128,31 +124,31 @@ def measure(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8]) -> ImageRa
 def ranges(
     graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], measured: ImageRanges, method: CalibrationMethod
 ) -> Ranges:
-    """The range of each activation.
+    """Derive the range of each activation.
 
     Args:
-        graph: The float32 model.
-        images_nhwc_rgb_u8: The images of ``measured``; looked at again for a percentile or the mean squared error.
-        measured: From `measure`.
-        method: How.
+        graph: Float32 model to run.
+        images_nhwc_rgb_u8: Images of ``measured``; run again for a percentile or the mean squared error.
+        measured: Ranges per image, from `measure`.
+        method: Method that derives a range.
     """
     low, high = measured.low.min(axis=0), measured.high.max(axis=0)
     if method is CalibrationMethod.MOVING_AVERAGE:
         low, high = moving_average(measured.low), moving_average(measured.high)
     elif method is not CalibrationMethod.MIN_MAX:
-        # Zero is always in the range, since padding is made of it.
+        # Zero is always in the range, since padding is zero.
         low, high = np.minimum(low, 0), np.maximum(high, 0)
         counts = _histograms(graph, images_nhwc_rgb_u8, low, high)
         cut = percentile_range if method is CalibrationMethod.PERCENTILE else least_error_range
         pairs = [cut(count, float(a), float(b)) for count, a, b in zip(counts, low, high, strict=True)]
         low, high = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
-    # An activation that was next to nothing everywhere, as of a channel that is switched off.
+    # For an activation that is nearly zero everywhere, such as a dead channel.
     high = np.maximum(high, low + _LEAST_RANGE)
     return {name: (float(a), float(b)) for name, a, b in zip(measured.names, low, high, strict=True)}
 
 
 def moving_average(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Exponential average over images, [images, names] to [names], beginning with the first."""
+    """Compute an exponential average over images, [images, names] to [names], starting with the first."""
     average = rows[0].copy()
     for row in rows[1:]:
         average += _MOVING_AVERAGE_STEP * (row - average)
@@ -162,7 +158,7 @@ def moving_average(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 def _histograms(
     graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], low: NDArray[np.float32], high: NDArray[np.float32]
 ) -> NDArray[np.int64]:
-    """How often each activation fell into each of `BINS` equal parts of its range: int64 [activations, bins]."""
+    """Count the values of each activation in `BINS` equal parts of its range: int64 [activations, bins]."""
     indices = list(graph.activations().values())
     steps = np.maximum(high - low, 1e-9) / BINS
 
@@ -179,12 +175,12 @@ def _histograms(
 
 
 def percentile_range(counts: NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
-    """Cut as many values off both ends together as lie outside `_PERCENTILE`, but never the zero.
+    """Cut the rarest values off both ends, 0.01 % together, but keep zero in the range.
 
     Args:
-        counts: int [BINS], how many values fell into each equal part of the range.
+        counts: int [BINS], number of values in each equal part of the range.
         low: Lower end of the range, at most 0.
-        high: Upper end, at least 0.
+        high: Upper end of the range, at least 0.
     """
     share = np.cumsum(counts) / counts.sum()
     outside = (1 - _PERCENTILE / 100) / 2
@@ -194,12 +190,12 @@ def percentile_range(counts: NDArray[np.int64], low: float, high: float) -> tupl
 
 
 def least_error_range(counts: NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
-    """The range, shrunk evenly from both ends, whose 256 levels give the least squared error.
+    """Find the range, shrunk evenly from both ends, whose 256 levels give the least squared error.
 
     Args:
-        counts: int [BINS], how many values fell into each equal part of the range.
+        counts: int [BINS], number of values in each equal part of the range.
         low: Lower end of the range, at most 0.
-        high: Upper end, at least 0.
+        high: Upper end of the range, at least 0.
     """
     centers = low + (np.arange(BINS) + 0.5) * (high - low) / BINS
 
@@ -214,7 +210,7 @@ def least_error_range(counts: NDArray[np.int64], low: float, high: float) -> tup
 
 
 def _in_parallel(work: Callable[[NDArray[np.uint8]], T], images: NDArray[np.uint8]) -> list[T]:
-    """Share the images among the cores; the results come in the images' order."""
+    """Split the images among the cores; results keep the images' order."""
     parts = np.array_split(images, max(1, min(core_count(), len(images))))
     with ThreadPoolExecutor(len(parts)) as pool:
         return list(pool.map(work, parts))

@@ -1,10 +1,10 @@
 """GPTQ rounding of weights from the mean and covariance of each layer's input, with bias correction.
 
-Nearest rounding treats each weight alone, so the errors of one output can add up. Here the weights of one output are
-rounded one after the other, and each one's error is made good by those that follow, weighed by how the inputs vary
-together over the calibration images (Frantar et al. 2022, "GPTQ", after Hassibi and Stork 1993, "Optimal Brain
-Surgeon"). What remains of the error's mean goes into the bias (Nagel et al. 2019, "Data-Free Quantization Through
-Weight Equalization and Bias Correction", section 4.2, with measured means).
+Nearest rounding treats each weight alone, so the errors of one output can add up. GPTQ rounds the weights of one output
+one after the other and compensates each error in the weights that follow, using the covariance of the inputs over the
+calibration images (Frantar et al. 2022, "GPTQ", after Hassibi and Stork 1993, "Optimal Brain Surgeon"). The remaining
+mean error goes into the bias (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias
+Correction", section 4.2, with measured means).
 """
 
 from __future__ import annotations
@@ -20,22 +20,35 @@ from numpy.typing import NDArray
 from convert.quantize.calibration import open_interpreter, run_over
 from convert.quantize.graph import DEPTHWISE_CONV_2D, FULLY_CONNECTED, FloatGraph, Layer, own_bias, replace_values, text
 
+Grid: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Function that rounds values to those that the file can hold, keeping their shape."""
+
+# A wider layer's covariance takes too much memory and time; its bias is still corrected.
+MAX_WIDTH = 3072
 _PLACES_PER_IMAGE = 64
 _IMAGES_AT_A_TIME = 16
-# A wider layer's covariance would cost more memory and time than it brings; its bias is still corrected.
-MAX_WIDTH = 3072
-# Far above the rounding errors of sums in float64, far below any variance that matters.
+# Far above the rounding errors of sums in float64, far below any relevant variance.
 _FLOOR = 1e-9
+_LIMIT = 127
+# Share of the mean variance that is added to every variance, so that the inverse exists; GPTQ's own value.
+_DAMPING = 0.01
+_FLOAT32, _FLOAT16, _INT8 = 0, 1, 9
+_BIAS_TYPES: dict[int, np.dtype[Any]] = {
+    0: np.dtype(np.float32),
+    1: np.dtype(np.float16),
+    2: np.dtype(np.int32),
+    4: np.dtype(np.int64),
+}
 
 
 @dataclass
 class LayerInput:
-    """Sums over places, where a place is what one output value of a layer sees.
+    """Sums over places of a layer's input; a place is the receptive field of one output value.
 
     Attributes:
         total: float64 [inputs], or [channels, taps] for a depthwise layer.
         products: float64 [inputs, inputs], or [channels, taps, taps]; None for a layer wider than `MAX_WIDTH`.
-        places: How many places.
+        places: Number of places in the sums.
     """
 
     total: NDArray[np.float64]
@@ -44,17 +57,17 @@ class LayerInput:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """Of ``total``'s shape."""
+        """Mean input, in the shape of ``total``."""
         return self.total / self.places
 
     @property
     def covariance(self) -> NDArray[np.float64] | None:
-        """Of ``products``' shape."""
+        """Covariance of the input, in the shape of ``products``."""
         if self.products is None:
             return None
         mean = self.mean
         squares = self.products / self.places
-        # Inputs that hardly vary leave nothing but rounding errors, which must not make a variance negative.
+        # Inputs that hardly vary leave only rounding errors, which must not make a variance negative.
         floor = _FLOOR * np.diagonal(squares, axis1=-2, axis2=-1).mean(axis=-1)
         covariance = squares - mean[..., :, np.newaxis] * mean[..., np.newaxis, :]
         return np.asarray(covariance + floor[..., np.newaxis, np.newaxis] * np.eye(mean.shape[-1]))
@@ -64,19 +77,19 @@ def observe(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], seed: int)
     """Run the float model over the images and sum up each layer's input.
 
     Args:
-        graph: The float32 model.
-        images_nhwc_rgb_u8: uint8 [n, H, W, 3].
-        seed: Of the choice of places.
+        graph: Float32 model to run.
+        images_nhwc_rgb_u8: uint8 [n, H, W, 3], n at least 1.
+        seed: Seed for choosing places.
 
     Returns:
-        By the name of the layer's output.
+        Sums by the name of the layer's output.
     """
     rng = np.random.default_rng(seed)
     layers = list(graph.layers())
     shapes = {layer.weights: graph.constant(layer.weights).shape for layer in layers}
     interpreter = open_interpreter(graph.data, keep_tensors=True)
     sums: dict[str, LayerInput] = {}
-    # Some images at a time: their products are one multiplication of matrices a layer.
+    # In batches: the products of a batch are one matrix multiplication per layer.
     for first in range(0, len(images_nhwc_rgb_u8), _IMAGES_AT_A_TIME):
         rows: dict[str, list[NDArray[np.float32]]] = {layer.output: [] for layer in layers}
         for run in run_over(interpreter, images_nhwc_rgb_u8[first : first + _IMAGES_AT_A_TIME]):
@@ -101,10 +114,10 @@ def _add(sums: dict[str, LayerInput], name: str, rows: NDArray[np.float64]) -> N
 
 
 def _products(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over places of each input times each other."""
+    """Sum the product of each pair of inputs over places."""
     if rows.ndim == 2:
         return np.asarray(rows.T @ rows)
-    # A depthwise layer has few taps and many channels: pair by pair, over all channels at once.
+    # A depthwise layer has few taps and many channels: pair by pair, all channels at once.
     by_tap = np.ascontiguousarray(rows.transpose(2, 0, 1))
     taps = len(by_tap)
     products = np.empty((rows.shape[1], taps, taps))
@@ -117,9 +130,9 @@ def _products(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def _places(
     value: NDArray[np.float32], layer: Layer, shape: tuple[int, ...], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """[places, inputs] of one image, or [places, channels, taps] for a depthwise layer.
+    """Sample a layer's input: [places, inputs] of one image, or [places, channels, taps] for a depthwise layer.
 
-    The order of the inputs is that of the weights: rows, columns, channels.
+    Inputs are in the order of the weights: rows, columns, channels.
     """
     if layer.kind == FULLY_CONNECTED:
         return value.reshape(-1, shape[-1])
@@ -138,7 +151,7 @@ def _places(
 
 
 def _pad(value_hwc: NDArray[np.float32], layer: Layer, height: int, width: int) -> tuple[NDArray[np.float32], int, int]:
-    """The padded image and the rows and columns of the output, by TensorFlow's rule for SAME and VALID."""
+    """Pad an image by TensorFlow's rule for SAME and VALID; return it with the output's rows and columns."""
     spans = ((height - 1) * layer.dilations[0] + 1, (width - 1) * layer.dilations[1] + 1)
     pads, sides = [], []
     for side, span, stride in zip(value_hwc.shape[:2], spans, layer.strides, strict=True):
@@ -152,46 +165,30 @@ def _pad(value_hwc: NDArray[np.float32], layer: Layer, height: int, width: int) 
     return np.pad(value_hwc, (*pads, (0, 0))), sides[0], sides[1]
 
 
-_LIMIT = 127
-# Share of the mean variance that is added to every variance, so that the inverse exists; GPTQ's own value.
-_DAMPING = 0.01
-_FLOAT32, _FLOAT16, _INT8 = 0, 1, 9
-_BIAS_TYPES: dict[int, np.dtype[Any]] = {
-    0: np.dtype(np.float32),
-    1: np.dtype(np.float16),
-    2: np.dtype(np.int32),
-    4: np.dtype(np.int64),
-}
-
-Grid: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Rounds values to those that the file can hold, keeping their shape."""
-
-
 class GptqRounder:
-    """Calibrated rounding for the models made from one float32 model.
+    """Calibrated rounding for all models built from one float32 model.
 
     Args:
-        graph: The float32 model.
-        inputs: What goes into each layer, from `observe`.
+        graph: Float32 model with the exact weights.
+        inputs: Statistics of each layer's input, from `observe`.
     """
 
     def __init__(self, graph: FloatGraph, inputs: dict[str, LayerInput]) -> None:
         self._graph = graph
         self._inputs = inputs
-        # Weights that several layers share cannot suit the inputs of each; they stay rounded to nearest.
+        # Weights that several layers share cannot fit the inputs of each; they stay rounded to nearest.
         uses = Counter(layer.weights for layer in graph.layers())
         self._layers = [layer for layer in graph.layers() if layer.output in inputs and uses[layer.weights] == 1]
-        # The same layer is rounded again for every model that is tried, to the same values.
+        # Every model that is tried rounds the same layer to the same values.
         self._known: dict[tuple[str, bytes], NDArray[np.float64]] = {}
 
     def refine(self, model: Any, input_shift: dict[str, float] | None = None) -> None:
-        """Replace int8 and float16 weights of a quantized model by better rounded ones, and correct its biases.
+        """Replace int8 and float16 weights of a quantized model by GPTQ-rounded ones and correct its biases, in place.
 
         Args:
-            model: A ``ModelT`` made from the float32 model, with the same tensor names and nearest rounding; changed
-                in place. Of layers whose weights stayed float32 only a shift of the input is corrected.
-            input_shift: By layer: what its quantized input is larger by than the true one, where that is known
-                beforehand.
+            model: ``ModelT`` quantized from the float32 model with nearest rounding and the same tensor names. In
+                layers with float32 weights only a shift of the input is corrected.
+            input_shift: Known excess of the quantized input over the true one, by layer output.
         """
         graph = model.subgraphs[0]
         tensors = {text(tensor.name): tensor for tensor in graph.tensors}
@@ -221,7 +218,7 @@ class GptqRounder:
 
 
 def _rows(layer: Layer, weights: NDArray[np.float32]) -> NDArray[np.float64]:
-    """One row per output: [outputs, inputs]."""
+    """Arrange weights as one row per output: [outputs, inputs]."""
     if layer.kind == DEPTHWISE_CONV_2D:
         return weights.reshape(-1, weights.shape[-1]).T.astype(np.float64)
     return weights.reshape(len(weights), -1).astype(np.float64)
@@ -232,13 +229,13 @@ def _scale(tensor: Any, outputs: int) -> NDArray[np.float64]:
 
 
 def _round_layer(layer: Layer, rows: NDArray[np.float64], tensor: Any, seen: LayerInput) -> NDArray[np.float64]:
-    """The values that the rounded weights stand for, [outputs, inputs]."""
+    """Round the weights of a layer: real values, [outputs, inputs]."""
     scale = None if tensor.type == _FLOAT16 else _scale(tensor, len(rows))
     covariance = seen.covariance
     if covariance is None:
         return (to_float16 if scale is None else to_int8(scale[:, np.newaxis]))(rows)
     if layer.kind == DEPTHWISE_CONV_2D:
-        # Each channel is a layer of its own with one output.
+        # Each channel is a separate layer with one output.
         grid = to_float16 if scale is None else to_int8(scale[:, np.newaxis])
         return round_rows(rows[:, np.newaxis], covariance, grid)[:, 0]
     grid = to_float16 if scale is None else to_int8(scale[np.newaxis])
@@ -246,7 +243,7 @@ def _round_layer(layer: Layer, rows: NDArray[np.float64], tensor: Any, seen: Lay
 
 
 def _stored(layer: Layer, rounded: NDArray[np.float64], tensor: Any) -> NDArray[Any]:
-    """The numbers of the file, in the order of the weight tensor."""
+    """Convert rounded values to the file's numbers, in the order of the weight tensor."""
     ordered = rounded
     if tensor.type == _INT8:
         ordered = np.rint(rounded / _scale(tensor, len(rounded))[:, np.newaxis])
@@ -267,7 +264,7 @@ def _add_to_bias(model: Any, tensor: Any, missing: NDArray[np.float64]) -> None:
 
 
 def to_int8(scale: NDArray[np.float64]) -> Grid:
-    """Round to whole steps of ``scale``, which has the shape of the values or spreads over it, -127 to 127 of them."""
+    """Make a grid of -127 to 127 steps of ``scale``, which has the shape of the values or broadcasts to it."""
     return lambda values: np.clip(np.rint(values / scale), -_LIMIT, _LIMIT) * scale
 
 
@@ -277,21 +274,21 @@ def to_float16(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def round_rows(weights: NDArray[np.float64], covariance: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
-    """Round each row of weights so that ``rounded @ x`` stays closest to ``weights @ x``, for many layers at once.
+    """Round each row of weights so that ``rounded @ x`` stays close to ``weights @ x``, for many layers at once.
 
     Args:
-        weights: [layers, outputs, inputs].
-        covariance: [layers, inputs, inputs] of x.
-        grid: Rounds one column of all layers, [layers, outputs].
+        weights: float64 [layers, outputs, inputs].
+        covariance: float64 [layers, inputs, inputs] of x.
+        grid: Rounding function for one column of all layers, [layers, outputs].
 
     Returns:
-        [layers, outputs, inputs], values of the grid.
+        float64 [layers, outputs, inputs], values of the grid.
     """
     width = weights.shape[2]
     variance = np.diagonal(covariance, axis1=1, axis2=2)
     damping = _DAMPING * variance.mean(axis=1) + 1e-12
     damped = covariance + np.eye(width) * damping[:, np.newaxis, np.newaxis]
-    # The inputs that vary most come first, while there are others left to make good for them.
+    # The inputs that vary most come first, while others are left to compensate for them.
     order = np.argsort(-variance, axis=1, kind="stable")
     damped = np.take_along_axis(damped, order[:, :, np.newaxis], axis=1)
     damped = np.take_along_axis(damped, order[:, np.newaxis, :], axis=2)

@@ -21,17 +21,17 @@ _SAME = 0
 
 @dataclass(frozen=True)
 class Layer:
-    """One operator with constant weights.
+    """Operator with constant weights.
 
     Attributes:
         kind: Name of the operator, such as ``CONV_2D``.
-        output: Name of its output tensor, by which it is called everywhere.
-        input_index: Index of its input tensor.
-        weights: Name of its weight tensor: [out, h, w, in], [1, h, w, out] if depthwise, [out, in] if dense.
-        bias: Name of its bias tensor, or None.
-        strides: Rows and columns; (1, 1) for a dense layer.
-        dilations: Rows and columns.
-        same_padding: Whether the image is padded with zeros so that a stride of 1 keeps its size.
+        output: Name of the output tensor, which identifies the layer.
+        input_index: Index of the input tensor.
+        weights: Name of the weight tensor: [out, h, w, in], [1, h, w, out] if depthwise, [out, in] if dense.
+        bias: Name of the bias tensor, or None.
+        strides: Strides over rows and columns; (1, 1) for a dense layer.
+        dilations: Dilations over rows and columns.
+        same_padding: True for SAME padding, False for VALID.
     """
 
     kind: str
@@ -46,12 +46,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Pixels:
-    """How the graph turns a pixel into the first layer's input: ``real = scale * pixel + offset``.
+    """Pixel scaling at the head of the graph: ``real = scale * pixel + offset``.
 
     Attributes:
         tensor: Name of the tensor that holds ``real``.
-        operators: How many operators at the head of the graph do it.
-        scale, offset: The numbers.
+        operators: Number of operators at the head of the graph that scale.
+        scale, offset: Factor and summand of the scaling.
     """
 
     tensor: str
@@ -61,11 +61,11 @@ class Pixels:
 
 
 class FloatGraph:
-    """A float32 ``.tflite`` with uint8 input, as the export writes it.
+    """Float32 ``.tflite`` with uint8 input, as the export writes it.
 
     Attributes:
-        data: The file's bytes.
-        model: Its ``ModelT`` object tree, not to be changed.
+        data: Bytes of the file.
+        model: ``ModelT`` object tree; do not modify.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -74,12 +74,12 @@ class FloatGraph:
         self._graph = self.model.subgraphs[0]
 
     def kind(self, operator: Any) -> str:
-        """The builtin name of an operator."""
-        return operator_names()[max(_code(self.model, operator))]
+        """Builtin name of an operator."""
+        return operator_name(self.model, operator)
 
     @property
     def operators(self) -> list[Any]:
-        """The operators in the order in which they run."""
+        """Operators in execution order."""
         return list(self._graph.operators)
 
     def name(self, index: int) -> str:
@@ -87,18 +87,18 @@ class FloatGraph:
         return text(self._graph.tensors[index].name)
 
     def activations(self) -> dict[str, int]:
-        """Float tensors that an operator computes: name to index."""
+        """Indices of the float tensors that an operator computes, by name."""
         outputs = [index for operator in self._graph.operators for index in operator.outputs]
         return {self.name(i): int(i) for i in outputs if self._graph.tensors[i].type == 0}
 
     def constant(self, name: str) -> NDArray[np.float32]:
-        """The values of a float32 constant tensor."""
+        """Values of a float32 constant tensor."""
         tensor = next(tensor for tensor in self._graph.tensors if text(tensor.name) == name)
         data = bytes(self.model.buffers[tensor.buffer].data)
         return np.frombuffer(data, np.float32).reshape(tensor.shape)
 
     def layers(self) -> Iterator[Layer]:
-        """The operators with constant weights, in the order in which they run."""
+        """Operators with constant weights, in execution order."""
         for operator in self._graph.operators:
             kind = self.kind(operator)
             if kind not in _WEIGHTED or not self._is_constant(operator.inputs[1]):
@@ -118,7 +118,7 @@ class FloatGraph:
             )
 
     def pixels(self) -> Pixels:
-        """Follow the cast and the scalar multiplications and additions at the head of the graph."""
+        """Fold the cast and the scalar multiplications and additions at the head of the graph."""
         scale, offset, count = 1.0, 0.0, 0
         current = int(self._graph.inputs[0])
         for operator in self._graph.operators:
@@ -145,7 +145,7 @@ class FloatGraph:
         return data is not None and len(data) > 0
 
     def _scalar(self, operator: Any, current: int) -> float | None:
-        """The other operand, if it is one constant number (on the right of SUB) and nothing clips the result."""
+        """Other operand, if it is a constant number (on the right of SUB) without a fused activation; else None."""
         other = next((int(index) for index in operator.inputs if index != current), current)
         if other == current or not self._is_constant(other) or operator.builtinOptions.fusedActivationFunction:
             return None
@@ -156,24 +156,29 @@ class FloatGraph:
 
 
 def operator_names() -> dict[int, str]:
-    """Builtin operator code to name."""
+    """Names of the builtin operators by code."""
     from ai_edge_litert import schema_py_generated as schema
 
     return {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
+def operator_name(model: Any, operator: Any) -> str:
+    """Builtin name of an operator of a ``ModelT``."""
+    return operator_names()[builtin_code(model.operatorCodes[operator.opcodeIndex])]
+
+
+def builtin_code(entry: Any) -> int:
+    """Builtin code of an ``OperatorCodeT``; codes under 127 may be in the deprecated field only."""
+    return max(int(entry.builtinCode), int(entry.deprecatedBuiltinCode))
+
+
 def text(name: bytes | str) -> str:
-    """A tensor's name; the FlatBuffer holds bytes."""
+    """Decode a tensor's name; the FlatBuffer holds bytes."""
     return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
-def _code(model: Any, operator: Any) -> tuple[int, int]:
-    code = model.operatorCodes[operator.opcodeIndex]
-    return int(code.builtinCode), int(code.deprecatedBuiltinCode)
-
-
 def replace_values(model: Any, tensor: Any, values: NDArray[Any]) -> None:
-    """Give a tensor of a ``ModelT`` other values; a buffer that it shares with others (equal constants) stays."""
+    """Replace the values of a ``ModelT``'s tensor; a buffer that other tensors share (equal constants) is kept."""
     from ai_edge_litert import schema_py_generated as schema
 
     if sum(other.buffer == tensor.buffer for other in model.subgraphs[0].tensors) > 1:
@@ -183,7 +188,7 @@ def replace_values(model: Any, tensor: Any, values: NDArray[Any]) -> None:
 
 
 def own_bias(model: Any, operator: Any) -> Any:
-    """The bias tensor of an operator; one that it shares with others (equal constants) is copied first."""
+    """Return the bias tensor of an operator; one that other operators share (equal constants) is copied first."""
     graph = model.subgraphs[0]
     index = operator.inputs[2]
     tensor = graph.tensors[index]

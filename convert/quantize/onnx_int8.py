@@ -1,16 +1,16 @@
 """Quantize a float32 ``.onnx`` to int8 in QDQ form with ONNX Runtime, and correct its biases.
 
-What was chosen, by accuracy and latency of MobileNetV2 0.35 at 160 pixels on x86-64 with VNNI in ONNX Runtime 1.31
-(divergence is Kullback-Leibler's from float32, over the validation split of the flower photos):
+The settings were chosen by accuracy and latency of MobileNetV2 0.35 at 160 pixels on x86-64 with VNNI in ONNX Runtime
+1.31 (divergence: Kullback-Leibler from float32, over the validation split of the flower photos):
 
 - Activations uint8: with int8 activations the same model takes 1.4 times as long.
-- Weights uint8 too, around a zero point of 128, so that every machine computes the same. On x86 without VNNI the
-  product of uint8 and int8 saturates in 16 bits: on cats and dogs MobileNetV2 0.35 lost 2.0 points there with int8
-  weights and 1.0 with these, which take 1.3 times as long on such a processor. With 7 bits (``reduce_range``) nothing
+- Weights uint8 too, around a zero point of 128, so that all machines compute the same. On x86 without VNNI the product
+  of uint8 and int8 saturates in 16 bits: on cats and dogs MobileNetV2 0.35 lost 2.0 points there with int8 weights and
+  1.0 with uint8 weights, which take 1.3 times as long on such a processor. With 7 bits (``reduce_range``) nothing
   saturates either, but the divergence grows from 0.006 to 0.016.
 - A scale for each output channel, and all 8 bits.
-- The nodes before the first layer, which turn pixels into its input, and the last softmax or sigmoid stay float32.
-- Biases are corrected, which takes the divergence from 0.056 to 0.006 and costs nothing when the model runs.
+- The nodes before the first layer, which scale pixels, and the last softmax or sigmoid stay float32.
+- Biases are corrected, which reduces the divergence from 0.056 to 0.006 without cost at run time.
 """
 
 from __future__ import annotations
@@ -28,19 +28,24 @@ from convert.options import CalibrationMethod
 from convert.quantize.calibration import BINS, Ranges, least_error_range, moving_average, percentile_range
 from edge_runtime.errors import EngineError
 
-_ERRORS_ONLY = 3  # of ONNX Runtime's levels of logging
+_ERRORS_ONLY = 3  # level of ONNX Runtime's log
 _STANDARD_DOMAINS = ("", "ai.onnx")
+_WEIGHT_LIMIT = 127
+_WEIGHT_ZERO = 128
+_ACTIVATION_STEPS = 255
+_LARGEST_BIAS = 2**30
+_PROBABILITY_TYPES = ("Softmax", "Sigmoid")
 
 
 @dataclass(frozen=True)
 class OnnxLayer:
-    """A node with constant weights.
+    """Node with constant weights.
 
     Attributes:
-        node: The ``NodeProto``, not to be changed.
+        node: ``NodeProto`` of the model; do not modify.
         weights: float32 in the node's own layout.
         channel_axis: Axis of the output channels in ``weights``.
-        bias: float32 [output channels]; None where the node has none.
+        bias: float32 [output channels], or None without bias.
     """
 
     node: Any
@@ -55,14 +60,14 @@ class OnnxLayer:
 
     @property
     def input(self) -> str:
-        """Name of the tensor that goes in."""
+        """Name of the input tensor."""
         return str(self.node.input[0])
 
 
 def prepared_model(base_onnx: Path) -> Any:
     """Load a float32 model with batch normalization folded into its convolutions, named nodes and known shapes.
 
-    Folding is ONNX Runtime's own basic optimization, which writes standard operators of the same opset.
+    ONNX Runtime's basic optimization folds it, and writes standard operators of the same opset.
 
     Raises:
         EngineError: ONNX Runtime cannot open the file.
@@ -82,7 +87,7 @@ def prepared_model(base_onnx: Path) -> Any:
 
 
 def drop_unused(model: Any) -> None:
-    """Remove constants that no node takes, and operator sets that no node comes from; tools leave both behind."""
+    """Remove unused constants and operator sets, which tools leave behind."""
     taken = {name for node in model.graph.node for name in node.input}
     constants = [constant for constant in model.graph.initializer if constant.name in taken]
     del model.graph.initializer[:]
@@ -94,11 +99,11 @@ def drop_unused(model: Any) -> None:
 
 
 def open_session(model: str | bytes, save_folded_to: Path | None = None) -> Any:
-    """An ONNX Runtime session on the CPU that prints nothing.
+    """Open an ONNX Runtime session on the CPU that prints nothing.
 
     Args:
-        model: A file's name, or a serialized model.
-        save_folded_to: Where to write the model after basic optimization; None opens it fully optimized.
+        model: File name or serialized model.
+        save_folded_to: Destination of the model after basic optimization; None opens it fully optimized.
 
     Raises:
         EngineError: ONNX Runtime cannot open the model.
@@ -120,7 +125,7 @@ def open_session(model: str | bytes, save_folded_to: Path | None = None) -> Any:
 
 
 def layers(model: Any) -> Iterator[OnnxLayer]:
-    """Convolutions and dense layers with float32 weights of their own, in the order in which they run."""
+    """Find the convolutions and dense layers with unshared float32 weights, in execution order."""
     import onnx
 
     constants = {
@@ -141,7 +146,7 @@ def layers(model: Any) -> Iterator[OnnxLayer]:
 
 
 def _channel_axis(node: Any) -> int | None:
-    """Axis of the output channels in a node's weights; None where it is not a plain layer."""
+    """Axis of the output channels in a node's weights; None for other nodes than plain layers."""
     import onnx
 
     given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -156,11 +161,11 @@ def _channel_axis(node: Any) -> int | None:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What one or two runs over the images gave.
+    """Statistics of tensors over the calibration images.
 
     Attributes:
-        ranges: Of each float tensor: the values that it shall hold without being cut off; zero is among them.
-        means: Of the tensors that were asked for: the mean over all images, float32 [1, ...].
+        ranges: Range to represent of each float tensor, zero included.
+        means: Mean over all images of each requested tensor, float32 [1, ...].
     """
 
     ranges: Ranges
@@ -170,16 +175,16 @@ class Statistics:
 def observe(
     model: Any, images_nhwc_rgb_u8: NDArray[np.uint8], mean_of: Sequence[str], method: CalibrationMethod
 ) -> Statistics:
-    """Run the model over the images, one at a time, so that memory does not grow with their number.
+    """Run the model over the images and collect statistics, in memory independent of their number.
 
-    ONNX Runtime's own calibrators for histograms keep every output of every image until the end; hence this one.
+    ONNX Runtime's own histogram calibrators keep every output of every image until the end.
     A percentile and the mean squared error take a second run over the images.
 
     Args:
-        model: A float32 ``ModelProto`` with inferred shapes.
-        images_nhwc_rgb_u8: Calibration images, [n, H, W, 3], n at least 1.
-        mean_of: Names of the tensors whose mean is wanted.
-        method: How a range follows from the values.
+        model: Float32 ``ModelProto`` with inferred shapes.
+        images_nhwc_rgb_u8: Calibration images, uint8 [n, H, W, 3], n at least 1.
+        mean_of: Names of the tensors to average.
+        method: Method that derives a range.
     """
     names = _float_tensors(model)
     session = _session_with_outputs(model, names)
@@ -221,7 +226,7 @@ def _narrowed(
 
 
 def _float_tensors(model: Any) -> list[str]:
-    """Names of the float32 tensors that nodes compute."""
+    """Names of the float32 tensors computed by nodes."""
     import onnx
 
     infos = [*model.graph.value_info, *model.graph.output]
@@ -247,13 +252,6 @@ def _runs(
         yield dict(zip(names, session.run(list(names), {name_of_input: image[np.newaxis]}), strict=True))
 
 
-_WEIGHT_LIMIT = 127
-_WEIGHT_ZERO = 128
-_ACTIVATION_STEPS = 255
-_LARGEST_BIAS = 2**30
-_PROBABILITY_TYPES = ("Softmax", "Sigmoid")
-
-
 def quantize_onnx(
     base_onnx: Path,
     representative_nhwc_rgb_u8: NDArray[np.uint8],
@@ -262,16 +260,16 @@ def quantize_onnx(
     method: CalibrationMethod = CalibrationMethod.MIN_MAX,
     correct_bias: bool = True,
 ) -> None:
-    """Write an int8 model made from a float32 one; input, output, dynamic batch and opset stay.
+    """Quantize a float32 model to int8; input, output, dynamic batch and opset stay the same.
 
     The same images give the same bytes.
 
     Args:
-        base_onnx: uint8 [batch, H, W, 3] to float32 [batch, labels].
-        representative_nhwc_rgb_u8: Calibration images, [n, H, W, 3], n at least 1.
-        destination: Where the ``.onnx`` file goes.
-        method: How the range of an activation follows from the calibration images.
-        correct_bias: Whether each bias takes up the mean error that rounding the weights makes.
+        base_onnx: Model from uint8 [batch, H, W, 3] to float32 [batch, labels].
+        representative_nhwc_rgb_u8: Calibration images, uint8 [n, H, W, 3], n at least 1.
+        destination: Path of the ``.onnx`` file to write.
+        method: Method that derives activation ranges.
+        correct_bias: True to add the mean error of rounding the weights to each bias.
 
     Raises:
         EngineError: ONNX Runtime cannot open the float32 model.
@@ -291,10 +289,10 @@ def quantize_onnx(
 
 
 def weight_scales(layer: OnnxLayer, ranges: Ranges) -> NDArray[np.float64]:
-    """Scale of each output channel's weights, [channels].
+    """Compute the scale of each output channel's weights, [channels].
 
     The largest weight becomes 127, unless the bias, whose scale is the product of the input's and the weights', would
-    then not fit into 32 bits, as in channels whose weights are next to nothing.
+    then not fit into 32 bits, as in channels whose weights are nearly zero.
     """
     others = tuple(axis for axis in range(layer.weights.ndim) if axis != layer.channel_axis)
     scales = np.abs(layer.weights).max(axis=others).astype(np.float64) / _WEIGHT_LIMIT
@@ -302,12 +300,12 @@ def weight_scales(layer: OnnxLayer, ranges: Ranges) -> NDArray[np.float64]:
         low, high = ranges[layer.input]
         step = max(high - low, float(np.finfo(np.float32).tiny)) / _ACTIVATION_STEPS
         scales = np.maximum(scales, np.abs(layer.bias) / (step * _LARGEST_BIAS))
-    # Through float32, in which the file holds them; a channel of zeros may have any scale.
+    # Through float32, the type in the file; a channel of zeros may have any scale.
     return np.where(scales > 0, scales, 1.0).astype(np.float32).astype(np.float64)
 
 
 def rounded_weights(layer: OnnxLayer, scales: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The weights as they are after quantizing, in the layout of the layer."""
+    """Round weights to the values that the quantized file represents, in the layout of the layer."""
     shape = [1] * layer.weights.ndim
     shape[layer.channel_axis] = -1
     steps = scales.reshape(shape)
@@ -317,10 +315,10 @@ def rounded_weights(layer: OnnxLayer, scales: NDArray[np.float64]) -> NDArray[np
 def _mean_outputs(
     found: list[OnnxLayer], weights: Mapping[str, NDArray[np.float32]], means: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float64]]:
-    """Mean of each layer's output, [channels], if it had other weights and no bias.
+    """Compute the mean of each layer's output, [channels], with other weights and no bias.
 
-    A layer is linear, so this is its output for the mean of its inputs. For the errors of the weights, it is what the
-    bias has to make good (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
+    A layer is linear, so this is its output for the mean of its inputs. For the errors of the weights, it is the
+    correction of the bias (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
     section 4.2, with measured means).
     """
     import onnx
@@ -335,7 +333,7 @@ def _mean_outputs(
         constants.append(onnx.numpy_helper.from_array(weights[layer.name], f"w{index}"))
         outputs.append(onnx.helper.make_tensor_value_info(f"y{index}", onnx.TensorProto.FLOAT, None))
     graph = onnx.helper.make_graph(nodes, "layers", [], outputs, constants)
-    # Convolutions, Gemm without bias and MatMul mean the same from opset 13 to today's.
+    # Convolutions, Gemm without bias and MatMul are unchanged since opset 13.
     model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 18)])
     results = open_session(model.SerializeToString()).run(None, {})
     missing = {}
@@ -347,7 +345,7 @@ def _mean_outputs(
 
 
 def _add_to_biases(model: Any, found: list[OnnxLayer], missing: Mapping[str, NDArray[np.float64]]) -> None:
-    """Correct the layers' biases; a layer without one gets one, but for MatMul, which cannot have any."""
+    """Add the corrections to the layers' biases; create a missing bias, except for MatMul, which has none."""
     import onnx
 
     nodes = {node.name: node for node in model.graph.node}
@@ -361,7 +359,7 @@ def _add_to_biases(model: Any, found: list[OnnxLayer], missing: Mapping[str, NDA
 
 
 def _with_qdq(model: Any, found: list[OnnxLayer], scales: Mapping[str, NDArray[np.float64]], ranges: Ranges) -> Any:
-    """The model with pairs of QuantizeLinear and DequantizeLinear around what shall run in integers."""
+    """Insert pairs of QuantizeLinear and DequantizeLinear around the nodes that run in integers."""
     from onnxruntime.quantization import QDQQuantizer, QuantType
     from onnxruntime.quantization.calibrate import CalibrationMethod as AnyMethod
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
@@ -390,7 +388,7 @@ def _with_qdq(model: Any, found: list[OnnxLayer], scales: Mapping[str, NDArray[n
         nodes_to_quantize=[],
         nodes_to_exclude=_kept_float(model, found),
         op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry}),
-        # The scales of the weights already leave room for the biases.
+        # weight_scales already makes the biases fit.
         extra_options={"TensorQuantOverrides": of_weights, "QDQDisableWeightAdjustForInt32Bias": True},
     )
     quantizer.quantize_model()
@@ -400,7 +398,7 @@ def _with_qdq(model: Any, found: list[OnnxLayer], scales: Mapping[str, NDArray[n
 
 
 def _kept_float(model: Any, found: list[OnnxLayer]) -> list[str]:
-    """Names of the nodes before the first layer, and of the one that gives the probabilities."""
+    """Names of the nodes before the first layer, and of the last softmax or sigmoid."""
     nodes = list(model.graph.node)
     names = [node.name for node in nodes]
     before = names.index(found[0].name) if found else len(names)

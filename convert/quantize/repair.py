@@ -16,16 +16,22 @@ from convert.record import Step
 from edge_runtime.contract import OutputSpec
 from edge_runtime.decision import top1, widen
 
+Build = Callable[[Collection[str]], bytes]
+"""Function that builds the model with the operators of these outputs in float32."""
+
+_RANK_IMAGES = 32
+_ONE_BY_ONE = 4
+
 
 @dataclass(frozen=True)
 class AccuracyGate:
-    """Keras' side and the limit.
+    """Check images, Keras' probabilities and the allowed loss of accuracy.
 
     Attributes:
-        images_nhwc_rgb_u8: The check images, uint8 [n, H, W, 3].
-        truth: int [n].
+        images_nhwc_rgb_u8: Check images, uint8 [n, H, W, 3].
+        truth: int [n], index of each image's label.
         keras: float32 [n, labels], Keras' probabilities.
-        output: How probabilities become an answer.
+        output: Rule that turns probabilities into an answer.
         max_drop_points: Allowed loss of accuracy, percentage points.
     """
 
@@ -51,21 +57,14 @@ class AccuracyGate:
         )
 
 
-Build = Callable[[Collection[str]], bytes]
-"""Makes the model with the operators of these outputs in float32."""
-
-_RANK_IMAGES = 32
-_ONE_BY_ONE = 4
-
-
 @dataclass(frozen=True)
 class Repaired:
-    """What came of it.
+    """Result of a repair.
 
     Attributes:
-        data: The first model that passes with the fewest float32 operators, or None.
-        kept: Outputs of the operators that stay in float32.
-        steps: What was tried, in order.
+        data: Passing model with the fewest float32 operators, or None.
+        kept: Output names of the operators that stay in float32.
+        steps: Attempts in order.
     """
 
     data: bytes | None
@@ -76,20 +75,20 @@ class Repaired:
 def repair(
     graph: FloatGraph,
     build: Build,
-    judge: AccuracyGate,
+    gate: AccuracyGate,
     images: NDArray[np.uint8],
     seconds: float,
     kept: Sequence[str] = (),
 ) -> Repaired:
-    """Look for the fewest operators that must stay in float32.
+    """Search for the fewest operators that must stay in float32.
 
     Args:
-        graph: The float32 model.
-        build: Makes a quantized model.
-        judge: The gate.
-        images: Calibration images, by which operators are ranked; uint8 [n, H, W, 3].
-        seconds: The search ends after this time with what it has.
-        kept: Operators that are in float32 anyway.
+        graph: Float32 model with the operators' names.
+        build: Function that builds a quantized model.
+        gate: Accuracy gate that the model must pass.
+        images: Calibration images for ranking operators, uint8 [n, H, W, 3].
+        seconds: Time limit of the search, in seconds; it then ends with the best result so far.
+        kept: Output names of operators that are in float32 anyway.
     """
     deadline = time.monotonic() + seconds
     ranked = [name for name in rank(graph, build, images[:_RANK_IMAGES], deadline) if name not in kept]
@@ -97,18 +96,18 @@ def repair(
     for count in _counts(len(ranked)):
         chosen = [*kept, *ranked[:count]]
         data = build(chosen)
-        steps.append(judge.step(data, _description(ranked[:count])))
+        steps.append(gate.step(data, _description(ranked[:count])))
         if steps[-1].passed:
-            return _prune(build, judge, data, ranked[:count], tuple(kept), steps, deadline)
+            return _prune(build, gate, data, ranked[:count], tuple(kept), steps, deadline)
         if time.monotonic() > deadline:
             break
     return Repaired(None, (), tuple(steps))
 
 
 def rank(graph: FloatGraph, build: Build, images: NDArray[np.uint8], deadline: float) -> list[str]:
-    """Operators by what quantizing each alone does to the answers: mean absolute difference, worst first.
+    """Rank operators by the mean absolute change of the answers when each alone is quantized, worst first.
 
-    Those that the time did not suffice for come last, in the order in which they run.
+    Operators not reached before the deadline come last, in execution order.
     """
     head = graph.pixels().operators
     names = [graph.name(operator.outputs[0]) for operator in graph.operators[head:]]
@@ -123,7 +122,7 @@ def rank(graph: FloatGraph, build: Build, images: NDArray[np.uint8], deadline: f
 
 
 def _counts(limit: int) -> list[int]:
-    """1, 2, 3, 4, then a third more each time, up to half of the operators: beyond that nothing is gained."""
+    """Numbers of operators to try: 1, 2, 3, 4, then a third more each time, up to half of the operators."""
     counts, count = [], 1
     while count <= max(1, limit // 2):
         counts.append(count)
@@ -133,21 +132,21 @@ def _counts(limit: int) -> list[int]:
 
 def _prune(
     build: Build,
-    judge: AccuracyGate,
+    gate: AccuracyGate,
     data: bytes,
     chosen: list[str],
     kept: tuple[str, ...],
     steps: list[Step],
     deadline: float,
 ) -> Repaired:
-    """Take back one operator after the other, the least harmful first, as long as the model passes without it."""
-    # Where counts went up by one, the last is needed: without it the model failed a step before.
+    """Return operators to integers one by one, least harmful first, as long as the model passes."""
+    # While counts rose by one, the last operator is needed: without it the model failed a step before.
     for name in reversed(chosen if len(chosen) > _ONE_BY_ONE else chosen[:-1]):
         if time.monotonic() > deadline:
             break
         fewer = [other for other in chosen if other != name]
         candidate = build([*kept, *fewer])
-        step = judge.step(candidate, _description(fewer))
+        step = gate.step(candidate, _description(fewer))
         if step.passed:
             chosen, data = fewer, candidate
             steps.append(step)
@@ -160,7 +159,7 @@ def _description(names: Sequence[str]) -> str:
 
 
 def short_name(output: str) -> str:
-    """The layer's name within the converter's long tensor names, such as ``block_1_expand``."""
+    """Extract the layer's name, such as ``block_1_expand``, from the converter's long tensor names."""
     parts = [part for part in output.replace(";", "/").split("/") if part]
     inner = [part for part in parts if not part.startswith(("batchnorm", "convolution", "BiasAdd", "depthwise", "sub"))]
     return (inner[-1] if inner else output)[:60]

@@ -1,9 +1,9 @@
 """Quantize the float32 TFLite model to each variant with ai-edge-quantizer.
 
-A bias is stored in steps of input scale times weight scale. Where all weights of an output are zero or nearly so (a
-channel that training or pruning has switched off), that step is so small that 32 bits do not reach the bias, and
-ai-edge-quantizer cuts it off or even turns its sign. The 64 bits that go with int16 activations hold it, but the
-runtime's kernel does not. A larger weight scale costs such weights nothing.
+A bias is stored in steps of input scale times weight scale. If all weights of an output are zero or nearly so (a dead
+channel), that step is so small that the bias overflows 32 bits, and ai-edge-quantizer clips it or inverts its sign. The
+64 bits that go with int16 activations hold it, but the runtime's kernel does not. A larger weight scale does not harm
+such weights.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ _INT8 = 9
 _BIAS_TYPES = {2: np.dtype(np.int32), 4: np.dtype(np.int64)}
 # Half of the range: the other half is for the products that are added to the bias.
 _MOST_STEPS = 2**30
+_FEW_WEIGHTS = 1024
 
 
 def prevent_bias_overflow(model: Any, graph: FloatGraph) -> None:
     """Enlarge weight scales until every integer bias fits, in place.
 
     Args:
-        model: A ``ModelT`` made from the float32 model, with the same tensor names.
-        graph: The float32 model.
+        model: ``ModelT`` quantized from the float32 model, with the same tensor names.
+        graph: Float32 model with the exact values.
     """
     subgraph = model.subgraphs[0]
     tensors = {text(tensor.name): tensor for tensor in subgraph.tensors}
@@ -55,7 +56,7 @@ def prevent_bias_overflow(model: Any, graph: FloatGraph) -> None:
         if np.array_equal(enlarged, scale):
             continue
         values = graph.constant(layer.weights)
-        # Outputs are the last side of depthwise weights and the first of others.
+        # Outputs are the last axis of depthwise weights and the first of others.
         along = enlarged if layer.kind == DEPTHWISE_CONV_2D else enlarged.reshape(-1, *[1] * (values.ndim - 1))
         _store(model, weights, np.clip(np.rint(values / along), -127, 127).astype(np.int8), enlarged)
         steps = input_scale * enlarged.astype(np.float64)
@@ -68,14 +69,11 @@ def _store(model: Any, tensor: Any, values: Any, scale: Any) -> None:
     tensor.quantization.scale = scale
 
 
-_FEW_WEIGHTS = 1024
-
-
 class TfliteQuantizer:
-    """Makes the variants of one float32 model.
+    """Quantizer of one float32 model to its variants.
 
     Args:
-        graph: The float32 model.
+        graph: Float32 model to quantize.
     """
 
     def __init__(self, graph: FloatGraph) -> None:
@@ -85,13 +83,13 @@ class TfliteQuantizer:
         self._scaling = [graph.name(operator.outputs[0]) for operator in graph.operators[: pixels.operators]]
 
     def float16(self, rounder: GptqRounder | None) -> bytes:
-        """Weights as float16, widened when the model is opened.
+        """Store weights as float16; runtimes widen them when the model is opened.
 
-        Layers of few weights, which are mostly the first ones, keep them as float32: they would save next to nothing,
-        and what goes wrong there goes through the whole network.
+        Layers with few weights, mostly the first ones, keep float32: they would save little, and their errors pass
+        through the whole network.
 
         Args:
-            rounder: For calibrated rounding; None rounds to nearest, here and below.
+            rounder: Calibrated rounding; None rounds to nearest.
         """
         recipe = _Recipe()
         recipe.weights_only(16, algorithm_key="float_casting")
@@ -101,15 +99,15 @@ class TfliteQuantizer:
         return _finished(recipe.apply(self._graph.data), rounder)
 
     def dynamic(self, rounder: GptqRounder | None, *, old_runtime: bool = False, kept: Collection[str] = ()) -> bytes:
-        """Dynamic range: int8 weights, float32 activations that dense and convolution operators quantize as they run.
+        """Quantize to dynamic range: int8 weights, activations quantized at run time by dense and convolution layers.
 
-        The weights of depthwise convolutions, which are few, are widened when the model is opened, since that
-        operator's own kernel for dynamic range is slow.
+        The few weights of depthwise convolutions are widened when the model is opened, since that operator's kernel for
+        dynamic range is slow.
 
         Args:
-            rounder: As above.
-            old_runtime: Do without a scale per output of a dense layer, which runtimes before TensorFlow 2.17 lack.
-            kept: Names of the outputs of operators that compute in float32.
+            rounder: Calibrated rounding; None rounds to nearest.
+            old_runtime: True to avoid a scale per output of a dense layer, which runtimes before TensorFlow 2.17 lack.
+            kept: Output names of operators that compute in float32.
         """
         recipe = _Recipe()
         recipe.dynamic(old_runtime=old_runtime)
@@ -117,7 +115,7 @@ class TfliteQuantizer:
         return _finished(recipe.apply(self._graph.data), rounder)
 
     def int16x8(self, ranges: Ranges, rounder: GptqRounder | None, *, kept: Collection[str] = ()) -> bytes:
-        """int8 weights, int16 activations; pixels are scaled in float32 before the first layer."""
+        """Quantize to int8 weights and int16 activations; pixels are scaled in float32 before the first layer."""
         recipe = _Recipe()
         recipe.static(16, per_tensor=False)
         recipe.keep_float([*self._scaling, *kept])
@@ -129,13 +127,13 @@ class TfliteQuantizer:
     def int8(
         self, ranges: Ranges, rounder: GptqRounder | None, *, per_tensor: bool = False, kept: Collection[str] = ()
     ) -> bytes:
-        """Full-integer quantization: int8 weights and activations, uint8 input and output.
+        """Quantize to integers only: int8 weights and activations, uint8 input and output.
 
         Args:
-            ranges: Of the activations.
-            rounder: As above.
-            per_tensor: One scale for all of a layer's weights instead of one per output channel, for old runtimes.
-            kept: Names of the outputs of operators that stay in float32.
+            ranges: Ranges of the activations by name.
+            rounder: Calibrated rounding; None rounds to nearest.
+            per_tensor: True for one scale per weight tensor instead of one per output channel, for old runtimes.
+            kept: Output names of operators that stay in float32.
         """
         recipe = _Recipe()
         recipe.static(8, per_tensor=per_tensor)
@@ -143,7 +141,7 @@ class TfliteQuantizer:
         head = self._head
         has_float_start = head is not None and not self._first_consumers(head).isdisjoint(kept)
         if head is None or (has_float_start and rounder is None):
-            # Without a corrected bias only the scaling itself gives a float32 layer exactly what it was trained on.
+            # Without a corrected bias only the float32 scaling gives a float32 layer exact inputs.
             recipe.keep_float(self._scaling)
             recipe.keep_ends(input_end=True, output_end=False)
             model = recipe.apply(self._graph.data, ranges)
@@ -170,7 +168,7 @@ def _finished(model: Any, rounder: GptqRounder | None, input_shift: dict[str, fl
 
 
 class _Recipe:
-    """What ai-edge-quantizer does to which operators; what is added later goes first."""
+    """Recipe of ai-edge-quantizer; later rules take precedence."""
 
     def __init__(self) -> None:
         from ai_edge_quantizer import qtyping, recipe_manager
@@ -204,13 +202,13 @@ class _Recipe:
             self._manager.add_quantization_config(pattern, self._operators.ALL_SUPPORTED, algorithm_key="no_quantize")
 
     def keep_ends(self, *, input_end: bool, output_end: bool) -> None:
-        """Leave the model's input or output in the type that it has."""
+        """Keep the type of the model's input or output."""
         ends = [self._operators.INPUT] * input_end + [self._operators.OUTPUT] * output_end
         for end in ends:
             self._manager.add_quantization_config(".*", end, algorithm_key="no_quantize")
 
     def apply(self, data: bytes, ranges: Ranges | None = None) -> Any:
-        """The quantized ``ModelT``; the tool's talk and progress bars go nowhere."""
+        """Quantize a model to a ``ModelT``, without the tool's output and progress bars."""
         from ai_edge_quantizer import quantizer
 
         statistics = None

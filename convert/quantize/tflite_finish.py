@@ -1,11 +1,11 @@
 """Finish a quantized TFLite model: uint8 input and output, and the operator versions that it needs.
 
-The head of the float graph (cast, scaling) is replaced by the quantization of the input itself: a uint8 pixel is read
-as ``scale * (pixel - zero_point)``. What cannot be said that way, because the zero point must be whole, is a shift of
-less than half a grey level, which the first layer's bias makes good (`Head.shift`).
+The head of the float graph (cast, scaling) is replaced by the quantization of the input: a uint8 pixel is read as
+``scale * (pixel - zero_point)``. The zero point must be an integer, which leaves a shift of up to half a grey level;
+the first layer's bias compensates it (`Head.shift`).
 
-ai-edge-quantizer changes the types of tensors and leaves each operator's version at that of the float model, so a
-runtime too old for the types would not refuse the file but compute nonsense. The rules are those of TensorFlow's
+ai-edge-quantizer changes the types of tensors and keeps each operator's version of the float model, so a runtime too
+old for the types would not refuse the file but compute wrong results. The rules for versions are those of TensorFlow's
 ``lite/tools/versioning/op_version.cc``, for the operators and types that the quantizer writes.
 """
 
@@ -16,22 +16,48 @@ from typing import Any
 
 import numpy as np
 
-from convert.quantize.graph import CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, FloatGraph, operator_names, text
+from convert.quantize.graph import (
+    CONV_2D,
+    DEPTHWISE_CONV_2D,
+    FULLY_CONNECTED,
+    FloatGraph,
+    builtin_code,
+    operator_name,
+    operator_names,
+    text,
+)
 from convert.tflite_model import pack_model, unpack_model
 
-_UINT8, _INT8 = 3, 9
+_FLOAT32, _FLOAT16, _UINT8, _INT16, _INT8 = 0, 1, 3, 7, 9
 _INPUT = "image"
+# Version by the type of the first input: int8, int16.
+_BY_TYPE = {
+    (2, 3): (
+        "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "LOGISTIC", "MAX_POOL_2D", "MEAN", "MIRROR_PAD",
+        "PACK", "PAD", "PADV2", "REDUCE_MAX", "REDUCE_MIN", "RELU", "RELU6", "RSQRT", "SOFTMAX", "TANH",
+    ),
+    (2, 4): (
+        "EQUAL", "GATHER", "MAXIMUM", "MINIMUM", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "UNPACK",
+    ),
+    (2, 5): ("SUB", "TRANSPOSE"),
+    (2, 1): (
+        "DEPTH_TO_SPACE", "GELU", "NOT_EQUAL", "SPACE_TO_DEPTH", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUM",
+    ),
+    (1, 3): ("GATHER_ND",),
+    (3, 3): ("BROADCAST_TO",),
+}  # fmt: skip
+_PLAIN = {name: versions for versions, names in _BY_TYPE.items() for name in names}
 
 
 @dataclass(frozen=True)
 class Head:
-    """A float model whose input is what the first real operator takes, not pixels.
+    """Float model that starts behind the pixel scaling.
 
     Attributes:
-        data: The model.
+        data: Bytes of the model.
         tensor: Name of its input tensor.
-        low, high: Range that makes one grey level one step.
-        shift: What the quantized input is larger by than the true one.
+        low, high: Input range in which one grey level is one step.
+        shift: Excess of the quantized input over the true one.
     """
 
     data: bytes
@@ -42,7 +68,7 @@ class Head:
 
 
 def cut_head(graph: FloatGraph) -> Head | None:
-    """Take cast and scaling off the graph; None where it does not begin with them."""
+    """Remove cast and scaling from the graph; None if it does not begin with them or no zero point fits."""
     pixels = graph.pixels()
     if pixels.operators == 0 or pixels.scale <= 0:
         return None
@@ -66,14 +92,14 @@ def cut_head(graph: FloatGraph) -> Head | None:
 
 
 def use_uint8(model: Any) -> None:
-    """Put a requantization from uint8 before a ``ModelT``'s int8 input, and one to uint8 after its int8 output.
+    """Add a requantization from uint8 before a ``ModelT``'s int8 input, and one to uint8 after its int8 output.
 
-    An int8 input that is only ever widened to float32 becomes uint8 itself.
+    An int8 input that is only widened to float32 becomes uint8 itself.
     """
     graph = model.subgraphs[0]
     model.signatureDefs = None
     source = int(graph.inputs[0])
-    consumers = {_name(model, operator) for operator in graph.operators if source in operator.inputs}
+    consumers = {operator_name(model, operator) for operator in graph.operators if source in operator.inputs}
     if graph.tensors[source].type == _INT8 and consumers == {"DEQUANTIZE"}:
         tensor = graph.tensors[source]
         tensor.name, tensor.type = _INPUT, _UINT8
@@ -89,28 +115,23 @@ def use_uint8(model: Any) -> None:
         graph.outputs = [result]
 
 
-def _name(model: Any, operator: Any) -> str:
-    entry = model.operatorCodes[operator.opcodeIndex]
-    return operator_names()[max(entry.builtinCode, entry.deprecatedBuiltinCode)]
-
-
 def _uint8_copy(graph: Any, index: int, name: str) -> int:
-    """A new tensor with the same real values in uint8."""
+    """Add a tensor with the same real values in uint8."""
     from ai_edge_litert import schema_py_generated as schema
 
     original = graph.tensors[index]
     if text(original.name) == name:
         original.name = f"{name}_int8"
-    twin, parameters = schema.TensorT(), schema.QuantizationParametersT()
+    copied, parameters = schema.TensorT(), schema.QuantizationParametersT()
     parameters.scale = np.asarray(original.quantization.scale, np.float32)
     parameters.zeroPoint = np.asarray(original.quantization.zeroPoint, np.int64) + 128
-    twin.name, twin.type, twin.shape, twin.quantization = name, _UINT8, original.shape, parameters
-    graph.tensors.append(twin)
+    copied.name, copied.type, copied.shape, copied.quantization = name, _UINT8, original.shape, parameters
+    graph.tensors.append(copied)
     return len(graph.tensors) - 1
 
 
 def _requantize(model: Any, source: int, target: int) -> Any:
-    """A QUANTIZE operator; between uint8 and int8 of one scale it only flips the highest bit."""
+    """Make a QUANTIZE operator; between uint8 and int8 of one scale it only flips the highest bit."""
     from ai_edge_litert import schema_py_generated as schema
 
     operator = schema.OperatorT()
@@ -126,7 +147,7 @@ def _opcode(model: Any, name: str) -> int:
 
     code = next(code for code, known in operator_names().items() if known == name)
     for index, entry in enumerate(model.operatorCodes):
-        if max(entry.builtinCode, entry.deprecatedBuiltinCode) == code:
+        if builtin_code(entry) == code:
             return index
     entry = schema.OperatorCodeT()
     entry.builtinCode = entry.deprecatedBuiltinCode = code
@@ -135,29 +156,9 @@ def _opcode(model: Any, name: str) -> int:
     return len(model.operatorCodes) - 1
 
 
-_FLOAT32, _FLOAT16, _UINT8_TYPE, _INT8_TYPE, _INT16 = 0, 1, 3, 9, 7
-# Version by the type of the first input: int8, int16.
-_BY_TYPE = {
-    (2, 3): (
-        "ADD", "AVERAGE_POOL_2D", "BATCH_MATMUL", "CONCATENATION", "LOGISTIC", "MAX_POOL_2D", "MEAN", "MIRROR_PAD",
-        "PACK", "PAD", "PADV2", "REDUCE_MAX", "REDUCE_MIN", "RELU", "RELU6", "RSQRT", "SOFTMAX", "TANH",
-    ),
-    (2, 4): (
-        "EQUAL", "GATHER", "MAXIMUM", "MINIMUM", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "UNPACK",
-    ),
-    (2, 5): ("SUB", "TRANSPOSE"),
-    (2, 1): (
-        "DEPTH_TO_SPACE", "GELU", "NOT_EQUAL", "SPACE_TO_DEPTH", "SQUARED_DIFFERENCE", "STRIDED_SLICE", "SUM",
-    ),
-    (1, 3): ("GATHER_ND",),
-    (3, 3): ("BROADCAST_TO",),
-}  # fmt: skip
-_PLAIN = {name: versions for versions, names in _BY_TYPE.items() for name in names}
-
-
 @dataclass(frozen=True)
 class _Types:
-    """Tensor types of one operator, and whether its weights (or its one input) have a scale per channel."""
+    """Properties of an operator that its version depends on; ``per_channel`` is of its weights or its one input."""
 
     input: int
     weights: int | None
@@ -169,10 +170,9 @@ class _Types:
 
 
 def set_versions(model: Any) -> None:
-    """Give every builtin operator of a ``ModelT`` its version, in place; never lower than it was.
+    """Set the version of every builtin operator of a ``ModelT``, in place; never lower than before.
 
-    Also turns off ``pot_scale_int16``, which the schema turns on where a writer says nothing and which no runtime
-    honours for other than powers of two.
+    Also turns off ``pot_scale_int16``, the schema's default, which runtimes support for powers of two only.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -180,7 +180,7 @@ def set_versions(model: Any) -> None:
     codes: dict[tuple[int, int], int] = {}
     for operator in model.subgraphs[0].operators:
         entry = model.operatorCodes[operator.opcodeIndex]
-        code = max(entry.builtinCode, entry.deprecatedBuiltinCode)
+        code = builtin_code(entry)
         types = _types(model, operator)
         if names[code] in ("ADD", "SUB") and types.input == _INT16 and operator.builtinOptions is not None:
             operator.builtinOptions.potScaleInt16 = False
@@ -188,10 +188,10 @@ def set_versions(model: Any) -> None:
         if version == entry.version:
             continue
         if (code, version) not in codes:
-            twin = schema.OperatorCodeT()
-            twin.builtinCode, twin.version, twin.customCode = code, version, entry.customCode
-            twin.deprecatedBuiltinCode = min(code, 127)
-            model.operatorCodes.append(twin)
+            added = schema.OperatorCodeT()
+            added.builtinCode, added.version, added.customCode = code, version, entry.customCode
+            added.deprecatedBuiltinCode = min(code, 127)
+            model.operatorCodes.append(added)
             codes[code, version] = len(model.operatorCodes) - 1
         operator.opcodeIndex = codes[code, version]
     _drop_unused_codes(model)
@@ -212,7 +212,7 @@ def _types(model: Any, operator: Any) -> _Types:
         output=output.type,
         per_channel=scale is not None and len(scale) > 1,
         options=operator.builtinOptions,
-        # As in the rules, a bias that is named but absent (-1) counts: every version takes that.
+        # As in TensorFlow's rules, a bias that is listed but absent (-1) counts.
         has_bias=len(operator.inputs) > 2,
         grows=len(scales) == 3 and scales[2] > 0 and scales[0] * scales[1] / scales[2] >= 1,
     )
@@ -225,25 +225,25 @@ def _scale(tensor: Any) -> float:
 
 
 def _version(name: str, types: _Types) -> int:
-    hybrid = types.input == _FLOAT32 and types.weights == _INT8_TYPE
+    hybrid = types.input == _FLOAT32 and types.weights == _INT8
     if name == CONV_2D:
-        return (5 if types.per_channel else 2) if hybrid else 3 if types.input == _INT8_TYPE else 1
+        return (5 if types.per_channel else 2) if hybrid else 3 if types.input == _INT8 else 1
     if name == DEPTHWISE_CONV_2D:
         dilated = types.options.dilationHFactor != 1 or types.options.dilationWFactor != 1
         plain = 2 if dilated else 1
-        return (6 if types.per_channel else 4) if hybrid else 3 if types.input == _INT8_TYPE else plain
+        return (6 if types.per_channel else 4) if hybrid else 3 if types.input == _INT8 else plain
     if name == FULLY_CONNECTED:
         return _dense_version(types, hybrid)
     if name in _PLAIN:
         int8, int16 = _PLAIN[name]
         return _by_type(types.input, int8=int8, int16=int16)
     if name == "SPLIT" and types.weights is not None:
-        # Its first input is the axis.
+        # The first input of SPLIT is the axis.
         return _by_type(types.weights, int8=2, int16=4)
     if name == "TRANSPOSE_CONV":
-        return 2 if types.weights == _INT8_TYPE else 1
+        return 2 if types.weights == _INT8 else 1
     if name == "MUL":
-        return 3 if types.input == _INT8_TYPE and types.grows else _by_type(types.input, int8=2, int16=4)
+        return 3 if types.input == _INT8 and types.grows else _by_type(types.input, int8=2, int16=4)
     if name == "QUANTIZE":
         return 2 if _INT16 in (types.input, types.output) else 1
     if name == "DEQUANTIZE":
@@ -254,21 +254,21 @@ def _version(name: str, types: _Types) -> int:
 def _dense_version(types: _Types, hybrid: bool) -> int:
     if hybrid and types.per_channel:
         return 12
-    by_type = (9 if types.options.asymmetricQuantizeInputs else 3) if hybrid else 4 if types.input == _INT8_TYPE else 1
-    # Where bias or flattening asks for more than the types do, it does so for every type.
+    by_type = (9 if types.options.asymmetricQuantizeInputs else 3) if hybrid else 4 if types.input == _INT8 else 1
+    # A missing bias or kept dimensions require a version independent of the types.
     return max(by_type, 5 if types.options.keepNumDims else 1, 1 if types.has_bias else 6)
 
 
 def _dequantize_version(types: _Types) -> int:
     if types.input in (_INT16, _FLOAT16):
         return 3
-    if types.input == _INT8_TYPE:
+    if types.input == _INT8:
         return 5 if types.per_channel else 2
     return 1
 
 
 def _by_type(dtype: int, *, int8: int, int16: int) -> int:
-    return int16 if dtype == _INT16 else int8 if dtype == _INT8_TYPE else 1
+    return int16 if dtype == _INT16 else int8 if dtype == _INT8 else 1
 
 
 def _drop_unused_codes(model: Any) -> None:

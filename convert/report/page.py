@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from convert.gate import Flip, FlipPair
 from convert.record import CalibrationPoint, CalibrationRecord, ConversionRecord, Step, VariantRecord
-from convert.report import wording
-from convert.report.wording import recommendation
+from convert.report import text
+from convert.report.text import recommendation
 from edge_runtime.workstation.reporting.pages import render_html, thumbnail_url
 from edge_runtime.workstation.reporting.plots import ARTIFACT, KERAS, SECOND, new_figure, set_axis_from_zero, svg_url
 
@@ -36,20 +36,115 @@ _LABEL_OFFSETS_PT = tuple(
 _OUTLIER = 3.0
 _LEAST_SPAN_POINTS = 0.5
 
+MAX_TILES = 24
+# Embedded images of a page together, so that it can be mailed.
+_MAX_CHARACTERS = 2_200_000
+_MAX_PAIRS = 12
+_MAX_OPEN_CLASSES = 12
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Plot as an embedded image, with its description."""
+
+    url: str
+    text: str
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """Step, with its changes against the previous one; both are empty for the first step."""
+
+    step: Step
+    size_change: str
+    latency_change: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Image with a changed answer.
+
+    Attributes:
+        jpeg_url: Embedded JPEG image.
+        name: Name of the image file.
+        flip: Answers of Keras and the artifact.
+    """
+
+    jpeg_url: str
+    name: str
+    flip: Flip
+
+    @property
+    def is_wrong(self) -> bool:
+        """True if the artifact's answer is wrong."""
+        return self.flip.artifact != self.flip.truth
+
+
+@dataclass(frozen=True)
+class FlipSection:
+    """Changed answers of one variant.
+
+    Attributes:
+        variant: Record of the variant.
+        pairs: Most frequent pairs of labels.
+        more_pairs: Number of other pairs.
+        tiles: Images with changed answers.
+        total: Number of images with changed answers.
+        worse: Number of images that only Keras has right.
+        better: Number of images that only the artifact has right.
+    """
+
+    variant: VariantRecord
+    pairs: tuple[FlipPair, ...]
+    more_pairs: int
+    tiles: tuple[Tile, ...]
+    total: int
+    worse: int
+    better: int
+
+
+def render_page(
+    record: ConversionRecord, check_images_nhwc_rgb_u8: NDArray[np.uint8], check_names: Sequence[str]
+) -> str:
+    """Render the page.
+
+    Labels and file names come from the user's folders, so the template escapes everything.
+
+    Args:
+        record: Record of the conversion.
+        check_images_nhwc_rgb_u8: uint8 [images, H, W, 3], the check images in order; may be a memmap.
+        check_names: Name of each check image, such as ``cat/1.jpg``.
+    """
+    return render_html(
+        "convert.report",
+        "conversion.html",
+        {
+            "record": record,
+            "wording": text,
+            "recommendation": recommendation(record),
+            "keras": record.variants[0].comparison if record.variants else None,
+            "unsure": _unsure(record),
+            "plots": _plots(record),
+            "steps": [(variant, _step_rows(variant.steps)) for variant in record.variants if variant.steps],
+            "flips": _flips(record, flip_tiles(record, check_images_nhwc_rgb_u8, check_names)),
+            **_calibration(record.calibration),
+        },
+    )
+
 
 def size_plot(record: ConversionRecord) -> str:
-    """Accuracy against size of the file."""
+    """Plot accuracy against file size."""
     return _scatter(record, record.variants, lambda variant: variant.artifact.bytes / 1e6, "size of the file, MB")
 
 
 def latency_plot(record: ConversionRecord) -> str:
-    """Accuracy against latency on this machine, of the variants that were timed."""
+    """Plot accuracy against latency on this machine, for the variants that were timed."""
     timed = [variant for variant in record.variants if variant.latency_ms > 0]
     return _scatter(record, timed, lambda variant: variant.latency_ms, "latency here, ms")
 
 
 def calibration_plot(points: Sequence[CalibrationPoint]) -> str:
-    """Accuracy of int8, and its agreement with Keras, against the number of calibration images."""
+    """Plot accuracy of int8 and its agreement with Keras against the number of calibration images."""
     figure, axes = new_figure(_SIZE_INCHES, "calibration images", "percent")
     images = [point.images for point in points]
     for name, color, marker in (("accuracy", ARTIFACT, "o"), ("agreement", SECOND, "s")):
@@ -87,7 +182,7 @@ def _scatter(
 
 @dataclass(frozen=True)
 class _Point:
-    """Where a variant is drawn; ``y`` is accuracy in percent, or the lower edge of the plot."""
+    """Position of a variant in a plot; ``y`` is accuracy in percent, or the lower edge of the plot."""
 
     x: float
     y: float
@@ -103,13 +198,13 @@ class _Point:
 
 
 def _floor(record: ConversionRecord, variants: Sequence[VariantRecord], keras: float) -> float:
-    """The lowest accuracy that has its place in the plot, so that a bad variant does not press the others together."""
+    """Lowest accuracy in the plot, in percent, so that a bad variant does not compress the others."""
     losses = [entry.comparison.drop_points for entry in variants if entry.comparison.check.passed]
     return max(0.0, keras - _OUTLIER * max([_LEAST_SPAN_POINTS, record.max_drop_points, *losses]))
 
 
 def _place_labels(figure: Any, axes: Any, points: Sequence[_Point], floor: float) -> None:
-    """Write each variant's name beside its point, where it covers neither another name nor a point."""
+    """Place each variant's name beside its point, without covering another name or point."""
     from matplotlib.patheffects import withStroke
 
     figure.canvas.draw()
@@ -117,11 +212,11 @@ def _place_labels(figure: Any, axes: Any, points: Sequence[_Point], floor: float
     centers = [axes.transData.transform((point.x, point.y)) for point in points]
     taken = [_box(x - _MARKER_PX, y - _MARKER_PX, x + _MARKER_PX, y + _MARKER_PX) for x, y in centers]
     for point in sorted(points, key=lambda point: point.x):
-        text = point.variant.artifact.variant.value
+        name = point.variant.artifact.variant.value
         if point.y == floor:
-            text += f", {100 * point.variant.comparison.check.accuracy:.1f} %"
+            name += f", {100 * point.variant.comparison.check.accuracy:.1f} %"
         label = axes.annotate(
-            text, (point.x, point.y), (0, 0), textcoords="offset points", fontsize=9, color=point.color,
+            name, (point.x, point.y), (0, 0), textcoords="offset points", fontsize=9, color=point.color,
             arrowprops={"arrowstyle": "-", "color": point.color, "alpha": 0.4, "linewidth": 0.7, "shrinkB": 3},
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )  # fmt: skip
@@ -137,7 +232,7 @@ def _place_labels(figure: Any, axes: Any, points: Sequence[_Point], floor: float
 
 
 def _text_box(label: Any) -> Any:
-    """Where the words are, without the line to the point."""
+    """Box of a label's text, without the line to the point."""
     from matplotlib.text import Text
 
     label.update_positions(label.figure.canvas.get_renderer())
@@ -150,42 +245,17 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> Any:
     return Bbox.from_extents(x0, y0, x1, y1)
 
 
-MAX_TILES = 24
-# All images of a page together, so that it can be mailed.
-_MAX_CHARACTERS = 2_200_000
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One flipped image.
-
-    Attributes:
-        jpeg_url: The image, embedded.
-        name: Its file.
-        flip: What the models said.
-    """
-
-    jpeg_url: str
-    name: str
-    flip: Flip
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether the artifact's answer is wrong."""
-        return self.flip.artifact != self.flip.truth
-
-
 def flip_tiles(
     record: ConversionRecord, images_nhwc_rgb_u8: NDArray[np.uint8], names: Sequence[str]
 ) -> list[tuple[Tile, ...]]:
-    """Up to `MAX_TILES` images for each variant, the surest wrong answers first.
+    """Choose up to `MAX_TILES` images for each variant, confident wrong answers first.
 
-    The variants take turns until the page is full, so that no one fills it alone.
+    The variants take turns until the page is full.
 
     Args:
-        record: Its flips count images from 0.
-        images_nhwc_rgb_u8: uint8 [n, H, W, 3], the images of the check; only those shown are read.
-        names: A name for each.
+        record: Record with the changed answers.
+        images_nhwc_rgb_u8: uint8 [n, H, W, 3], the check images; only those shown are read.
+        names: Name of each check image.
     """
     chosen: list[list[Tile]] = [[] for _ in record.variants]
     urls: dict[int, str] = {}
@@ -204,82 +274,8 @@ def flip_tiles(
     return [tuple(tiles) for tiles in chosen]
 
 
-PAGE_FILE = "conversion.html"
-_MAX_PAIRS = 12
-_MAX_OPEN_CLASSES = 12
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A plot as an embedded image, and what it shows in words."""
-
-    url: str
-    text: str
-
-
-@dataclass(frozen=True)
-class StepRow:
-    """A step, and what it cost against the one before it; both are empty for the first."""
-
-    step: Step
-    size_change: str
-    latency_change: str
-
-
-@dataclass(frozen=True)
-class FlipSection:
-    """The flips of one variant.
-
-    Attributes:
-        variant: The variant.
-        pairs: The most frequent pairs of labels.
-        more_pairs: How many others there are.
-        tiles: Images.
-        total: How many images flipped.
-        worse: How many of them Keras alone has right.
-        better: How many of them the artifact alone has right.
-    """
-
-    variant: VariantRecord
-    pairs: tuple[FlipPair, ...]
-    more_pairs: int
-    tiles: tuple[Tile, ...]
-    total: int
-    worse: int
-    better: int
-
-
-def render_page(
-    record: ConversionRecord, check_images_nhwc_rgb_u8: NDArray[np.uint8], check_names: Sequence[str]
-) -> str:
-    """Make the whole page.
-
-    Labels and file names come from the user's folders, so the template escapes everything.
-
-    Args:
-        record: The conversion.
-        check_images_nhwc_rgb_u8: uint8 [images, H, W, 3], the images of the check in its order; may be a memmap.
-        check_names: A name for each, such as ``cat/1.jpg``.
-    """
-    return render_html(
-        "convert.report",
-        "conversion.html",
-        {
-            "record": record,
-            "wording": wording,
-            "recommendation": recommendation(record),
-            "keras": record.variants[0].comparison if record.variants else None,
-            "unsure": _unsure(record),
-            "plots": _plots(record),
-            "steps": [(variant, _step_rows(variant.steps)) for variant in record.variants if variant.steps],
-            "flips": _flips(record, flip_tiles(record, check_images_nhwc_rgb_u8, check_names)),
-            **_calibration(record.calibration),
-        },
-    )
-
-
 def _unsure(record: ConversionRecord) -> list[str]:
-    """Variants that passed though a loss above the gate lies within their interval."""
+    """Passed variants whose interval includes a loss above the gate."""
     return [
         variant.artifact.variant.value
         for variant in record.passed

@@ -1,8 +1,7 @@
 """Inspect a ``.keras`` archive or HDF5 file and its layer configuration as untrusted data, without loading a model.
 
 Both Keras 2 and Keras 3 describe a model as nested tables of ``class_name`` and ``config``. Nothing is instantiated.
-
-What is refused here would otherwise run code, read other files or fill the memory once Keras opens the file.
+Content that would run code, read other files or fill the memory once Keras opens the file is refused.
 """
 
 from __future__ import annotations
@@ -23,29 +22,35 @@ from edge_runtime.labels import shorten
 from edge_runtime.workstation.datasets.zip_entries import ZIP_ERRORS
 
 MAX_CONFIG_BYTES = 64 << 20
+MAX_MODEL_BYTES = 4 << 30
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
+_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_MAX_ENTRIES = 10_000
+# h5py raises any of these for errors of libhdf5.
+_HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 _MODELS = ("Sequential", "Functional", "Model")
-# Layers whose configuration holds code, or names a file that loading would read.
+# Layers whose configuration contains code, or names a file that loading would read.
 _CODE_LAYERS = frozenset(
     {
         *("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"),
         *("TextVectorization", "StringLookup", "IntegerLookup"),
     }
 )
-# TFOpLambda calls any function of TensorFlow by its name, io.write_file among them; these calculate only.
+# TFOpLambda calls any function of TensorFlow by name, such as io.write_file; these only calculate.
 _OP_LAYERS = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 _CALCULATING = re.compile(
     r"(compat\.v1\.)?((math|nn|linalg|__operators__|image)\.[a-z0-9_]+"
     r"|cast|clip_by_value|concat|convert_to_tensor|expand_dims|gather|identity|pad|reshape|reverse|shape|split|squeeze"
     r"|stack|strided_slice|tile|transpose|unstack|where|ones_like|zeros_like|[A-Za-z_]+\.shape)"
 )
-# Where a serialized object may come from. Loading imports the module that the file names.
+# Modules of serialized objects. Loading imports the module that the file names.
 _KERAS_MODULE = re.compile(
     r"(tf_)?keras(\.src)?(\.(activations|applications|constraints|dtype_policies|engine|initializers|layers|losses"
     r"|metrics|mixed_precision|models|ops|optimizers|quantizers|random|regularizers)(\.[A-Za-z0-9_]+)*)?"
-    r"|tensorflow\.python\.ops\.init_ops_v2"  # where Keras 2 had its initializers from
+    r"|tensorflow\.python\.ops\.init_ops_v2"  # initializers of Keras 2
 )
-# Layers that hand on the number of channels of what they are given.
+# Layers that keep the number of channels.
 _SAME_WIDTH = frozenset(
     {
         *("Activation", "ActivityRegularization", "BatchNormalization", "Dropout", "Identity", "LayerNormalization"),
@@ -58,11 +63,67 @@ _MAX_NESTING = 50
 
 @dataclass(frozen=True)
 class ConfigFacts:
-    """What a configuration says; the fields are those of `convert.options.ModelFacts`."""
+    """Facts that a configuration states; fields as in `convert.options.ModelFacts`."""
 
     input_shape: tuple[int | None, ...] | None
     output_width: int | None
     own_scaling: float | None
+
+
+def inspect_archive(path: Path, *, unsafe: bool) -> ModelFacts:
+    """Inspect a ``.keras`` file.
+
+    Args:
+        path: Path of a zip archive.
+        unsafe: True to accept layers that contain code.
+
+    Raises:
+        ModelError: Not a complete Keras archive, one with dangerous entries or layers, or not a classifier with one
+            input.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_entries(archive, path)
+            config = parse_config(_read_entry(archive, _CONFIG, path), str(path))
+            metadata = parse_config(_read_entry(archive, _METADATA, path), str(path))
+            with archive.open(_WEIGHTS) as weights:
+                # In memory: libhdf5 seeks back and forth, which is slow in a compressed entry.
+                content = io.BytesIO(weights.read())
+    except ZIP_ERRORS as error:
+        raise ModelError(f"{path}: this .keras file is cut off or damaged ({error}); get or save it again") from error
+    with _open_hdf5(content, path) as file:
+        _refuse_other_files(file, path)
+    version = shorten(str(metadata.get("keras_version", "of unknown version")), 40)
+    loader = Loader.TF_KERAS if version.startswith("2.") else Loader.KERAS3
+    return _model_facts(config, path, f".keras archive of Keras {version}", loader, unsafe=unsafe)
+
+
+def inspect_hdf5(path: Path, *, unsafe: bool) -> ModelFacts:
+    """Inspect an HDF5 file.
+
+    Args:
+        path: Path of an ``.h5`` file.
+        unsafe: True to accept layers that contain code.
+
+    Raises:
+        ModelError: Damaged, weights only, not of Keras, with dangerous links or layers, or not a classifier with one
+            input.
+    """
+    with _open_hdf5(path, path) as file:
+        _refuse_other_files(file, path)
+        text, version = _attribute(file, "model_config"), _attribute(file, "keras_version")
+        if text is None:
+            _raise_without_config(file, path)
+    loader = Loader.KERAS3 if version and version[:2] in ("3.", "4.") else Loader.TF_KERAS
+    shown = f"HDF5 file of Keras {shorten(version, 40) if version else 'of unknown version'}"
+    return _model_facts(parse_config(text or "", str(path)), path, shown, loader, unsafe=unsafe)
+
+
+def _model_facts(config: dict[str, Any], path: Path, shown: str, loader: Loader, *, unsafe: bool) -> ModelFacts:
+    if not unsafe:
+        refuse_code(config, str(path))
+    facts = read_facts(config, str(path))
+    return ModelFacts(shown, loader, facts.input_shape, facts.output_width, facts.own_scaling)
 
 
 def parse_config(text: str | bytes, where: str) -> dict[str, Any]:
@@ -83,7 +144,7 @@ def parse_config(text: str | bytes, where: str) -> dict[str, Any]:
 
 
 def refuse_code(config: dict[str, Any], where: str) -> None:
-    """Raise ModelError for anything that would run code of the file, or look for code elsewhere, when it is loaded."""
+    """Raise ModelError for layers that would run code of the file, or import other code, when the model is loaded."""
     for table in _tables(config):
         class_name = table.get("class_name")
         inner = table.get("config")
@@ -92,13 +153,13 @@ def refuse_code(config: dict[str, Any], where: str) -> None:
         if class_name in _CODE_LAYERS or details.get("function_type") == "lambda":
             raise ModelError(
                 f"{where}: layer {name} is a {shorten(str(class_name), 40)} layer, which can run code or read files "
-                "that the file names; replace it by layers of Keras, or pass --unsafe if you trust who made the file"
+                "that the file names; replace it by Keras layers, or pass --unsafe if you trust the author"
             )
         if class_name in _OP_LAYERS and not _calculates(class_name, details):
             function = shorten(str(details.get("function") or details.get("cls_symbol")), 60)
             raise ModelError(
                 f"{where}: layer {name} calls the TensorFlow function {function}, which does more than calculate; "
-                "pass --unsafe if you trust who made the file"
+                "pass --unsafe if you trust the author"
             )
         activation = details.get("activation")
         if activation == "<lambda>" or (isinstance(activation, dict) and "class_name" not in activation):
@@ -110,7 +171,7 @@ def refuse_code(config: dict[str, Any], where: str) -> None:
 
 
 def read_facts(config: dict[str, Any], where: str) -> ConfigFacts:
-    """Say what goes in and out.
+    """Read input shape, output width and own scaling of a configuration.
 
     Raises:
         ModelError: Several inputs or outputs, or a model whose class is not in the file.
@@ -155,7 +216,7 @@ def _calculates(class_name: object, details: dict[str, Any]) -> bool:
 
 
 def _tables(config: object) -> Iterator[dict[str, Any]]:
-    """Every table at any depth; without recursion, so that depth costs nothing."""
+    """Yield every table at any depth, without recursion, so that deep nesting is harmless."""
     waiting = [config]
     while waiting:
         value = waiting.pop()
@@ -168,7 +229,7 @@ def _tables(config: object) -> Iterator[dict[str, Any]]:
 
 def _config_of(layer: dict[str, Any]) -> dict[str, Any]:
     config = layer.get("config")
-    # The oldest Sequential files hold the list of layers itself.
+    # The oldest Sequential files contain the list of layers itself.
     return {"layers": config} if isinstance(config, list) else config if isinstance(config, dict) else {}
 
 
@@ -178,7 +239,7 @@ def _layers(model: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _references(value: object) -> list[str]:
-    """Names of the layers in ``input_layers`` or ``output_layers``: ``[name, 0, 0]``, a list or a table of such."""
+    """Names of layers in ``input_layers`` or ``output_layers``: ``[name, 0, 0]``, or a list or table of these."""
     found: list[str] = []
     waiting = [value]
     while waiting:
@@ -211,7 +272,7 @@ def _input_shape(model: dict[str, Any], depth: int = 0) -> tuple[int | None, ...
 
 
 def _own_scaling(model: dict[str, Any], depth: int = 0) -> float | None:
-    """The factor of the first layer that calculates, if it scales; layers that only augment are passed over."""
+    """Factor of the first layer, if it scales; augmentation layers are skipped."""
     for layer in _layers(model):
         class_name, config = str(layer.get("class_name")), _config_of(layer)
         if class_name in _MODELS and depth < _MAX_NESTING:
@@ -227,7 +288,7 @@ def _own_scaling(model: dict[str, Any], depth: int = 0) -> float | None:
 
 
 def _scalars(nodes: object) -> Iterator[object]:
-    """Constants among the arguments of an operation: ``{"y": 127.5}`` in Keras 2, ``"args": [tensor, 127.5]`` in 3."""
+    """Yield an operation's constants: ``{"y": 127.5}`` in Keras 2, ``"args": [tensor, 127.5]`` in Keras 3."""
     for table in _tables(nodes):
         yield table.get("y")
         arguments = table.get("args")
@@ -240,7 +301,7 @@ def _number(value: object) -> float | None:
 
 
 def _output_width(model: dict[str, Any], depth: int = 0) -> int | None:
-    """Width of the last layer, walking back over layers that keep it."""
+    """Width of the last layer, found behind layers that keep it."""
     layers = _layers(model)
     by_name = {_name(layer): layer for layer in layers}
     named = _references(_config_of(model).get("output_layers"))
@@ -267,7 +328,7 @@ def _before(layers: list[dict[str, Any]], layer: dict[str, Any]) -> dict[str, An
 
 
 def _feeder(layer: dict[str, Any]) -> str | None:
-    """Name of the layer whose output a layer takes, in either way of writing it down."""
+    """Name of the layer that feeds a layer, in either notation."""
     nodes = layer.get("inbound_nodes")
     for table in _tables(nodes):
         history = table.get("keras_history")
@@ -279,72 +340,6 @@ def _feeder(layer: dict[str, Any]) -> str | None:
 
 def _name(layer: dict[str, Any]) -> str:
     return str(layer.get("name") or _config_of(layer).get("name"))
-
-
-MAX_MODEL_BYTES = 4 << 30
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-_CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-_MAX_ENTRIES = 10_000
-# h5py gives the errors of libhdf5 as any of these.
-_HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
-
-
-def inspect_archive(path: Path, *, unsafe: bool) -> ModelFacts:
-    """Say what a ``.keras`` file holds.
-
-    Args:
-        path: A zip archive.
-        unsafe: Whether layers that hold code are let through.
-
-    Raises:
-        ModelError: Not a whole Keras archive, one with dangerous entries or layers, or not a classifier of one input.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_entries(archive, path)
-            config = parse_config(_read_entry(archive, _CONFIG, path), str(path))
-            metadata = parse_config(_read_entry(archive, _METADATA, path), str(path))
-            with archive.open(_WEIGHTS) as weights:
-                # In memory: libhdf5 seeks back and forth, which a packed entry does slowly.
-                content = io.BytesIO(weights.read())
-    except ZIP_ERRORS as error:
-        raise ModelError(f"{path}: this .keras file is cut off or damaged ({error}); get or save it again") from error
-    with _open_hdf5(content, path) as file:
-        _refuse_other_files(file, path)
-    if not unsafe:
-        refuse_code(config, str(path))
-    facts = read_facts(config, str(path))
-    version = shorten(str(metadata.get("keras_version", "of unknown version")), 40)
-    loader = Loader.TF_KERAS if version.startswith("2.") else Loader.KERAS3
-    return ModelFacts(
-        f".keras archive of Keras {version}", loader, facts.input_shape, facts.output_width, facts.own_scaling
-    )
-
-
-def inspect_hdf5(path: Path, *, unsafe: bool) -> ModelFacts:
-    """Say what an HDF5 file holds.
-
-    Args:
-        path: An ``.h5`` file.
-        unsafe: Whether layers that hold code are let through.
-
-    Raises:
-        ModelError: Damaged, weights only, not of Keras, with dangerous links or layers, or not a classifier of one
-            input.
-    """
-    with _open_hdf5(path, path) as file:
-        _refuse_other_files(file, path)
-        text, version = _attribute(file, "model_config"), _attribute(file, "keras_version")
-        if text is None:
-            _raise_without_config(file, path)
-    config = parse_config(text or "", str(path))
-    if not unsafe:
-        refuse_code(config, str(path))
-    facts = read_facts(config, str(path))
-    loader = Loader.KERAS3 if version and version[:2] in ("3.", "4.") else Loader.TF_KERAS
-    shown = f"HDF5 file of Keras {shorten(version, 40) if version else 'of unknown version'}"
-    return ModelFacts(shown, loader, facts.input_shape, facts.output_width, facts.own_scaling)
 
 
 def _check_entries(archive: zipfile.ZipFile, path: Path) -> None:
@@ -386,7 +381,7 @@ def _open_hdf5(source: Path | IO[bytes], path: Path) -> Iterator[Any]:
 
 
 def _refuse_other_files(file: Any, path: Path) -> None:
-    """HDF5 can point into other files of this machine by external links, external storage and virtual datasets."""
+    """Refuse external links, external storage and virtual datasets, which read other files of this machine."""
     import h5py
 
     bad: list[str] = []
@@ -420,7 +415,7 @@ def _attribute(file: Any, name: str) -> str | None:
 def _raise_without_config(file: Any, path: Path) -> None:
     if "layer_names" in file.attrs or "layers" in file or "_layer_checkpoint_dependencies" in file:
         raise ModelError(
-            f"{path}: holds weights only, without the layers that they belong to; save the whole model "
-            "(model.save in place of model.save_weights)"
+            f"{path}: contains only weights, without their layers; save the whole model "
+            "(model.save instead of model.save_weights)"
         )
     raise ModelError(f"{path}: is an HDF5 file but not of Keras (no model_config); expected a saved Keras model")

@@ -29,13 +29,13 @@ MODEL_FILE = "model.keras"
 
 _T = TypeVar("_T")
 _SIGMOID_THRESHOLD = 0.5
-# No model is trained on pixels of 0..1 that it then divides by 100 or more: those are for pixels of 0..255.
+# A model that divides pixels by 100 or more expects 0..255.
 _SCALES_BYTES = 0.01
 _WANTED = "expected a run directory (model.keras and manifest.json), a .keras or .h5 file, or a SavedModel folder"
 _OTHER_FILES = (
     (0, b"\xff\xd8\xff", "a JPEG image"),
     (0, b"\x89PNG", "a PNG image"),
-    (4, b"TFL3", "a TFLite model, which is converted already (edge-run takes it, edge-convert lint looks into it)"),
+    (4, b"TFL3", "a TFLite model, which is converted already (run it with edge-run, check it with edge-convert lint)"),
     (0, b"TFL3", "a TFLite model"),
     (0, b"%PDF", "a PDF"),
     (0, b"\x1f\x8b", "a gzip archive: unpack it"),
@@ -44,17 +44,17 @@ _OTHER_FILES = (
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model, and the contract that its exports follow.
+    """Model to convert, with the contract that its exports follow.
 
     Attributes:
-        path: The model file, or the SavedModel folder.
-        loader: What loads it.
-        manifest: Of the run, or put together from the options.
-        input_range: What the model's own input takes.
-        color: What the model's own input takes.
-        output: What the model's own output gives.
-        unsafe: Whether code inside the file may run.
-        origin: One line for the report: what it was, what loads it, and what was said by option.
+        path: Path of the model file or SavedModel folder.
+        loader: Library that loads the model.
+        manifest: Manifest of the run, or assembled from the options.
+        input_range: Pixel range that the model expects.
+        color: Channel order that the model expects.
+        output: Kind of values that the model's last layer gives.
+        unsafe: True to run code inside the file.
+        origin: One line for the report: file, library, and values given by option.
     """
 
     path: Path
@@ -68,17 +68,17 @@ class ModelSource:
 
 
 def read_model(path: Path, options: ForeignOptions, *, has_calibration: bool = True) -> ModelSource:
-    """Look at a model without loading it, and complete its contract.
+    """Inspect a model without loading it, and complete its contract.
 
     Args:
-        path: A run directory, a ``.keras`` or ``.h5`` file, or a SavedModel folder; told apart by content.
-        options: What was said on the command line.
-        has_calibration: Whether ``--calibration`` was given, which a model from elsewhere needs.
+        path: Run directory, ``.keras`` or ``.h5`` file, or SavedModel folder; recognized by content.
+        options: Options of the command line.
+        has_calibration: True if ``--calibration`` was given, which a model from elsewhere needs.
 
     Raises:
-        ModelError: Not a model, a damaged or dangerous one, or not an image classifier of one input and one output.
-        CompatibilityError: Labels that do not fit the outputs.
-        UsageError: An option that is missing, or that does not go with the model.
+        ModelError: Not a model, a damaged or dangerous one, or not an image classifier with one input and one output.
+        CompatibilityError: The labels do not match the outputs.
+        UsageError: An option is missing, or does not apply to the model.
     """
     if (path / MODEL_FILE).is_file():
         return _read_run(path, options)
@@ -87,13 +87,13 @@ def read_model(path: Path, options: ForeignOptions, *, has_calibration: bool = T
     _check_input(facts, color, path)
     require_options(options, path, has_calibration=has_calibration, own_scaling=facts.own_scaling)
     _check_scaling(facts, options, path)
-    labels = read_labels(_said(options.labels))
+    labels = read_labels(_given(options.labels))
     check_label_count(labels, facts.output_width, path)
     return ModelSource(
         path=path,
         loader=facts.loader,
         manifest=_foreign_manifest(path, facts, options, labels),
-        input_range=_said(options.input_range),
+        input_range=_given(options.input_range),
         color=color,
         output=options.output,
         unsafe=options.unsafe,
@@ -165,7 +165,7 @@ def _kind(path: Path, start: bytes) -> str:
 
 
 def _check_input(facts: ModelFacts, color: ModelColor, path: Path) -> None:
-    """What is known of the input must be that of images; what is not known is checked when the model is loaded."""
+    """Check the known part of the input shape; the rest is checked when the model is loaded."""
     shape = facts.input_shape
     if shape is None:
         return
@@ -181,7 +181,7 @@ def _check_input(facts: ModelFacts, color: ModelColor, path: Path) -> None:
         )
     wanted = 1 if color is ModelColor.GRAY else 3
     if channels not in (None, wanted):
-        remedy = {1: "; say --color gray", 3: "; --color gray is for one channel"}.get(channels or 0, "")
+        remedy = {1: "; use --color gray", 3: "; --color gray is for one channel"}.get(channels or 0, "")
         raise CompatibilityError(
             f"{path}: expected a last axis of {wanted} for --color {color.value}, got {_show(shape)}{remedy}"
         )
@@ -196,14 +196,14 @@ def _check_scaling(facts: ModelFacts, options: ForeignOptions, path: Path) -> No
     if scaling is None or options.input_range is InputRange.BYTE or abs(scaling) > _SCALES_BYTES:
         return
     raise UsageError(
-        f"--input-range {_said(options.input_range).value}: the first layer of {path} scales by {scaling:.4g} itself, "
-        "so its input is 0,255; say --input-range 0,255"
+        f"--input-range {_given(options.input_range).value}: the first layer of {path} scales by {scaling:.4g} itself, "
+        "so its input is 0,255; use --input-range 0,255"
     )
 
 
 def _foreign_manifest(path: Path, facts: ModelFacts, options: ForeignOptions, labels: tuple[str, ...]) -> Manifest:
     height, width = _input_size(facts, options, path)
-    # Two labels and one output is a sigmoid; where the file does not say, the loaded model is held against this.
+    # Two labels and one output is a sigmoid; an unknown width is checked when the model is loaded.
     head = Head.SIGMOID if facts.output_width == 1 else Head.SOFTMAX
     try:
         spec = InputSpec(height, width, options.crop or Crop.CENTER, options.crop_fraction)
@@ -218,20 +218,20 @@ def _input_size(facts: ModelFacts, options: ForeignOptions, path: Path) -> tuple
     side = options.image_size
     if side is None and (height is None or width is None):
         raise UsageError(
-            f"{path}: its input size is open ({_show(facts.input_shape)}); say --image-size, 1 to {MAX_SIDE_PX} pixels"
+            f"{path}: its input size is open ({_show(facts.input_shape)}); add --image-size, 1 to {MAX_SIDE_PX} pixels"
         )
     if side is not None and (height not in (None, side) or width not in (None, side)):
-        raise UsageError(f"--image-size {side}: {path} takes {_show(facts.input_shape)}; leave the option out")
+        raise UsageError(f"--image-size {side}: {path} takes {_show(facts.input_shape)}; remove the option")
     return height or side or 0, width or side or 0
 
 
 def _describe(path: Path, facts: ModelFacts, options: ForeignOptions) -> str:
     scaling = "" if facts.own_scaling is None else f" (its first layer scales by {facts.own_scaling:.4g})"
-    crop = _said(options.crop).value + (f" {options.crop_fraction:g}" if options.crop_fraction != 1.0 else "")
-    color = options.color.value if options.color else "rgb (not said, so presumed)"
+    crop = _given(options.crop).value + (f" {options.crop_fraction:g}" if options.crop_fraction != 1.0 else "")
+    color = options.color.value if options.color else "rgb (not given, so assumed)"
     return (
-        f"{path.name}, {facts.shown}, loaded by {facts.loader.value}; said by option: labels "
-        f"{_said(options.labels).name}, input range {_said(options.input_range).value}{scaling}, crop {crop}, color "
+        f"{path.name}, {facts.shown}, loaded by {facts.loader.value}; given by option: labels "
+        f"{_given(options.labels).name}, input range {_given(options.input_range).value}{scaling}, crop {crop}, color "
         f"{color}, output {options.output.value}{', unsafe' if options.unsafe else ''}"
     )
 
@@ -241,7 +241,7 @@ def _show(shape: tuple[int | None, ...] | None) -> str:
     return f"[{', '.join(sizes)}]" if shape is not None else "no shape"
 
 
-def _said(value: _T | None) -> _T:
+def _given(value: _T | None) -> _T:
     if value is None:
         raise UsageError("an option that a model from elsewhere needs was not given")
     return value

@@ -1,11 +1,11 @@
 """Inspect a SavedModel folder as untrusted data: protocol buffers, signature, dangerous operators.
 
 A SavedModel is a program. TensorFlow runs its functions when the model is loaded (those that set up resources) and
-when it is called; both kinds are listed in the object graph. The functions that save and restore variables hang on the
-main graph, which TensorFlow 2 does not run: it reads the variables by itself. Field numbers are those of TensorFlow's
+when it is called; both kinds are listed in the object graph. The functions that save and restore variables belong to
+the main graph, which TensorFlow 2 does not run: it reads the variables itself. Field numbers are those of TensorFlow's
 saved_model.proto, meta_graph.proto, graph.proto, function.proto and saved_object_graph.proto. Its ``saved_model_cli
-scan`` names ReadFile, WriteFile and PrintV2 as dangerous; the rule here is wider, since a classifier has no use for
-any operator that reads, writes, talks or runs Python.
+scan`` lists ReadFile, WriteFile and PrintV2 as dangerous; the rule here is wider, since a classifier needs no operator
+that reads, writes, communicates or runs Python.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from edge_runtime.model.protobuf import Message, WireError, integer, messages, t
 
 GRAPH_FILE = "saved_model.pb"
 MAX_GRAPH_BYTES = 2**31 - 1
-"""The most that a protocol buffer can have."""
+"""Maximum size of a protocol buffer."""
 
 _DEFAULT_SIGNATURE = "serving_default"
 _FLOAT32, _UINT8, _FLOAT16 = 1, 4, 19
-# Besides the plain ones: operators with a file name among their attributes, and those that talk to other machines.
+# Includes operators with a file name among their attributes, and those that communicate with other machines.
 _DANGEROUS = re.compile(
     r".*(File|Reader|PyFunc|Checkpoint|Dataset|Iterator|Summary|Rpc|Socket|Debug|Shell|codeProto).*"
     r"|(Save|Restore|Print|Infeed|Outfeed|_?Send|_?Recv|_?Host|XlaHost|XlaSend|XlaRecv|Abort|Py|ImmutableConst|Skipgram"
     r"|LoadAndRemap|GenerateVocab|FixedUnigram).*",
     re.DOTALL,
 )
-# Never in a saved classifier, not even in the functions that save and restore.
+# Not allowed even in the functions that save and restore.
 _NEVER = re.compile(r"ReadFile|WriteFile|.*(PyFunc|Shell).*", re.DOTALL)
 
 
@@ -44,7 +44,7 @@ class _Function:
 
 
 def choose_signature(names: Iterable[str]) -> str | None:
-    """The signature that is converted: ``serving_default``, or the only one; None if that leaves it open."""
+    """Choose the signature to convert: ``serving_default``, or the only one; None if that is ambiguous."""
     public = [name for name in names if not name.startswith("__")]
     if _DEFAULT_SIGNATURE in public:
         return _DEFAULT_SIGNATURE
@@ -52,14 +52,14 @@ def choose_signature(names: Iterable[str]) -> str | None:
 
 
 def inspect_saved_model(folder: Path, *, unsafe: bool) -> ModelFacts:
-    """Say what a SavedModel holds.
+    """Inspect a SavedModel.
 
     Args:
-        folder: Holds ``saved_model.pb``.
-        unsafe: Whether dangerous operators and TensorFlow 1 graphs are let through.
+        folder: Folder with ``saved_model.pb``.
+        unsafe: True to accept dangerous operators and TensorFlow 1 graphs.
 
     Raises:
-        ModelError: Not a whole SavedModel, one with dangerous operators, or not a classifier of one input.
+        ModelError: Not a complete SavedModel, one with dangerous operators, or not a classifier with one input.
     """
     path = folder / GRAPH_FILE
     try:
@@ -120,7 +120,7 @@ def _refuse_dangerous(graph: Message, path: Path) -> None:
     if not any(True for _ in messages(graph, 7)):
         raise ModelError(
             f"{path}: is a SavedModel of TensorFlow 1, whose whole graph runs when it is loaded; export it with "
-            "TensorFlow 2, or pass --unsafe if you trust who made it"
+            "TensorFlow 2, or pass --unsafe if you trust the author"
         )
     main = _read_nodes(messages(graph, 2, 1))
     waiting, reached = list(run), set()
@@ -134,8 +134,8 @@ def _refuse_dangerous(graph: Message, path: Path) -> None:
     if bad:
         shown = ", ".join(shorten(op, 40) for op in sorted(bad)[:5])
         raise ModelError(
-            f"{path}: its graph holds {shown}, which reads or writes files or runs other code; a classifier needs "
-            "none of that, so pass --unsafe only if you trust who made it"
+            f"{path}: its graph contains {shown}, which reads or writes files or runs other code; a classifier needs "
+            "none of that, so pass --unsafe only if you trust the author"
         )
 
 
@@ -152,7 +152,7 @@ def _read_nodes(nodes: Iterable[Message]) -> _Function:
 
 
 def _entries(message: Message, number: int) -> list[tuple[str, Message]]:
-    """A map field of texts to messages; an entry without a value has an empty one."""
+    """Read a map field of texts to messages; an entry without a value has an empty message."""
     return [(text(entry, 1), next(messages(entry, 2), memoryview(b""))) for entry in messages(message, number)]
 
 

@@ -101,7 +101,7 @@ def inspect_file(model: ModelFile, engine_name: str) -> Inspection:
     Raises:
         IntegrityError: The file is damaged.
     """
-    from edge_runtime.model.opening import missing_options, open_model
+    from edge_runtime.model.bundle import missing_options, open_model
 
     engine, problem, code = None, None, 0
     try:
@@ -133,7 +133,7 @@ def _read(model: ModelFile) -> tuple[str, ...]:
     """What is known about a model without a manifest, and from where."""
     if model.manifest:
         return ()
-    said, inside, found = model.foreign, model.metadata, []
+    said, inside, found = model.options, model.metadata, []
     if model.labels:
         where = "--labels" if said.labels else f"{inside.labels_file} inside the file"
         found.append(f"{len(model.labels)} labels from {where}: {_shown(model.labels)}")

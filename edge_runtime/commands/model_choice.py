@@ -11,6 +11,7 @@ import click
 
 from edge_runtime.cli_support import foreign_options, note, parse_input_range, read_labels_file
 from edge_runtime.contract import Crop, Variant
+from edge_runtime.engines.base import EngineName
 from edge_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
     from edge_runtime.model.bundle import ModelFile
 
 
-# The values of engines.opening.EngineName, whose import would bring numpy into every --help.
-_ENGINES = ("auto", "litert", "tflite-runtime", "onnxruntime", "edgetpu")
+_ENGINES = tuple(engine.value for engine in EngineName)
 _MOST_DEVICE_CHARACTERS = 64
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """What the command line says about the model; see `edge_runtime.model.bundle.Foreign` for the last three."""
+    """What the command line says about the model; see `edge_runtime.model.bundle.ModelOptions` for the last three."""
 
     model: Path
     variant: str | None
@@ -41,25 +41,20 @@ class ModelChoice:
             UsageError: Options that do not fit this model.
             ModelError: The model cannot be used.
         """
-        from edge_runtime.model.bundle import Foreign, find_model
+        from edge_runtime.model.bundle import ModelOptions, find_model
 
-        foreign = Foreign(
+        options = ModelOptions(
             labels=read_labels_file(self.labels) if self.labels else None,
             crop=Crop(self.crop) if self.crop else None,
             input_range=parse_input_range(self.input_range) if self.input_range else None,
         )
-        found = find_model(self.model, self._wanted_variant(), foreign)
-        if found.manifest and foreign != Foreign():
+        variant = Variant(self.variant) if self.variant else None
+        found = find_model(self.model, variant, options, engine=self.engine)
+        if found.manifest and options != ModelOptions():
             raise UsageError(
                 f"{self.model}: carries a manifest; leave out --labels, --crop and --input-range, which are for others"
             )
         return found
-
-    def _wanted_variant(self) -> Variant | None:
-        if self.variant:
-            return Variant(self.variant)
-        # --engine edgetpu asks a bundle for that artifact.
-        return Variant.EDGETPU if self.engine.startswith("edgetpu") and self.model.is_dir() else None
 
     def opener(self, threads: int) -> Callable[[], Classifier]:
         """Find the model once, and give a function that opens it, with ``threads`` threads inside one inference.

@@ -10,7 +10,7 @@ from edge_runtime.contract import Artifact, Manifest, Variant
 from edge_runtime.doctor.findings import Finding, Level, info, ok, problem, warning
 from edge_runtime.doctor.probe import Answer, Ask, ask
 from edge_runtime.errors import EdgeKitError, EngineError, ModelError, OutputError
-from edge_runtime.model.bundle import check_artifact, default_order, find_model, read_bundle_manifest
+from edge_runtime.model.bundle import check_artifact, find_model, read_bundle_manifest
 from edge_runtime.model.fastest import candidates, remember_fastest
 from edge_runtime.model.sandbox import SandboxOutcome as TrialOutcome
 from edge_runtime.model.sandbox import SandboxResult, try_models
@@ -202,7 +202,7 @@ def _choose(path: Path, manifest: Manifest, outcome: Measured, throttling: tuple
         )
     elif usable:
         try:
-            outcome.default = remember_fastest(manifest, outcome.latency_ms, default_order())
+            outcome.default = remember_fastest(manifest, outcome.latency_ms)
         except OutputError as error:
             yield warning(
                 "default", f"cannot be remembered: {error}", "set EDGEKIT_CACHE to a folder that can be written"

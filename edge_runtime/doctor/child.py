@@ -71,7 +71,7 @@ def _import(name: str) -> dict[str, Any]:
 def _tiny(engine_name: str) -> dict[str, Any]:
     import numpy as np
 
-    from edge_runtime.engines.opening import EngineName, open_engine
+    from edge_runtime.engines.base import EngineName, open_engine
     from edge_runtime.errors import EngineError
 
     color_rgb = (200, 100, 50)

@@ -15,8 +15,7 @@ from edge_runtime.classifier import Classifier
 from edge_runtime.contract import GOLDEN_FILE, OutputSpec, Variant
 from edge_runtime.decision import top1
 from edge_runtime.errors import IntegrityError
-from edge_runtime.model.bundle import ModelFile, find_model
-from edge_runtime.model.opening import open_model
+from edge_runtime.model.bundle import ModelFile, find_model, open_model
 from edge_runtime.preprocess import ImageU8
 
 _MOST_GOLDEN_BYTES = 256 << 20

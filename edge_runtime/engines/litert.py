@@ -1,9 +1,15 @@
-"""LiteRT and tflite-runtime engine; the only module that imports ``ai_edge_litert`` or ``tflite_runtime``."""
+"""LiteRT and tflite-runtime engine, on the CPU or through the Edge TPU delegate.
+
+The only module that imports ``ai_edge_litert`` or ``tflite_runtime``. libedgetpu is loaded by the runtime itself, so
+pycoral is not needed.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,9 +21,11 @@ from edge_runtime.contract import TensorSpec
 from edge_runtime.engines.base import Engine
 from edge_runtime.errors import CompatibilityError, EngineError, IntegrityError
 from edge_runtime.tflite.schema import EDGETPU_OPERATOR
-from edge_runtime.tflite.validation import Structure, read_structure
+from edge_runtime.tflite.validation import Structure
 from edge_runtime.tflite.versions import check_runtime_supports
 
+LIBRARY_VARIABLE = "EDGEKIT_EDGETPU_LIBRARY"
+_LIBRARY = "libedgetpu.so.1"
 # Name on the command line -> (module with Interpreter, distribution).
 _RUNTIMES = {
     "litert": ("ai_edge_litert.interpreter", "ai-edge-litert"),
@@ -30,14 +38,14 @@ class LiteRtEngine(Engine):
 
     Args:
         path: The ``.tflite`` file.
-        threads: Threads inside one inference.
+        structure: Result of `read_structure` for the file.
+        threads: Threads inside one inference, 1 or more.
         runtime: ``litert`` or ``tflite-runtime``; None takes the first that is installed, in this order.
-        structure: What `read_structure` gave for the file; None checks it here.
-        device: Which Edge TPU, as `edge_runtime.engines.edgetpu.load_delegate` takes it.
-        twin: How to run the same model without an Edge TPU, for a message.
+        device: Edge TPU as `load_delegate` takes it; None takes any.
+        cpu_fallback: Advice on running the same model without an Edge TPU, for a message.
 
     Raises:
-        EngineError: No such runtime is installed, it does not know an operator of the model, or there is no Edge TPU.
+        EngineError: No such runtime is installed, it lacks an operator of the model, or there is no Edge TPU.
         IntegrityError: The file is not a whole TFLite model.
         CompatibilityError: The model does not have one image input and one output.
     """
@@ -45,14 +53,13 @@ class LiteRtEngine(Engine):
     def __init__(
         self,
         path: Path,
+        structure: Structure,
         threads: int = 1,
         runtime: str | None = None,
         *,
-        structure: Structure | None = None,
         device: str | None = None,
-        twin: str | None = None,
+        cpu_fallback: str | None = None,
     ) -> None:
-        structure = structure or read_structure(path)
         _check_classifier(path, structure)
         self.name, module = import_tflite(runtime)
         # The delegate brings this one operator, whose version means nothing to the runtime.
@@ -60,9 +67,7 @@ class LiteRtEngine(Engine):
         check_runtime_supports(path, codes, self.name, self.version)
         delegates = None
         if structure.is_for_edgetpu:
-            from edge_runtime.engines.edgetpu import load_delegate
-
-            delegates, self.accelerator = [load_delegate(path, module, device, twin)], "edgetpu"
+            delegates, self.accelerator = [load_delegate(path, module, device, cpu_fallback)], "edgetpu"
         try:
             self._interpreter: Any = module.Interpreter(
                 **_source(path), num_threads=threads, experimental_delegates=delegates
@@ -102,13 +107,16 @@ class LiteRtEngine(Engine):
 
 
 def import_tflite(wanted: str | None) -> tuple[str, ModuleType]:
-    """Import a runtime: its name, and its module with ``Interpreter``.
+    """Import a runtime.
 
     Args:
         wanted: ``litert`` or ``tflite-runtime``; None takes the first that is installed.
 
+    Returns:
+        Its name, and its module with ``Interpreter``.
+
     Raises:
-        EngineError: There is none.
+        EngineError: It is not installed, or none is.
     """
     reasons = []
     for name in [wanted] if wanted else list(_RUNTIMES):
@@ -125,7 +133,7 @@ def import_tflite(wanted: str | None) -> tuple[str, ModuleType]:
 
 @functools.cache
 def tflite_version(name: str) -> str:
-    """Version of an imported runtime's distribution, such as ``2.3.0``; ``unknown`` where nothing says it."""
+    """Version of an imported runtime's distribution, such as ``2.3.0``; ``unknown`` if it has no metadata."""
     module, distribution = _RUNTIMES[name]
     installed = Path(importlib.import_module(module).__file__ or "").parents[1]
     prefix = distribution.replace("-", "_") + "-"
@@ -140,6 +148,46 @@ def tflite_version(name: str) -> str:
         return "unknown"
 
 
+def is_edgetpu_library_installed() -> bool:
+    """Tell whether the delegate's library loads; a missing device is found only when a model is opened."""
+    try:
+        ctypes.CDLL(_edgetpu_library())
+    except OSError:
+        return False
+    return True
+
+
+def load_delegate(path: Path, runtime: ModuleType, device: str | None, cpu_fallback: str | None) -> Any:
+    """Load the Edge TPU delegate.
+
+    Args:
+        path: The model file, for the message.
+        runtime: Module with the function ``load_delegate``.
+        device: Edge TPU in libedgetpu's notation: ``usb``, ``pci``, ``usb:1``, ``:0``; None takes any.
+        cpu_fallback: Advice on running the same model without an Edge TPU, for the message.
+
+    Raises:
+        EngineError: There is no such library, or no such device.
+    """
+    library = _edgetpu_library()
+    try:
+        # Loaded here first, because the runtime's own class prints to standard error if the library does not load.
+        ctypes.CDLL(library)
+        return runtime.load_delegate(library, {"device": device} if device else {})
+    except (OSError, ValueError, RuntimeError) as error:
+        which = f" as device {device}" if device else ""
+        raise EngineError(
+            f"{path}: was compiled for the Edge TPU, and its delegate {library} cannot be used{which} "
+            f"({_line(error)}); plug the Edge TPU in and install libedgetpu1-std, or "
+            f"{cpu_fallback or 'give the int8 variant of the same model'}"
+        ) from error
+
+
+def _edgetpu_library() -> str:
+    """Name or path of the delegate's library: ``$EDGEKIT_EDGETPU_LIBRARY``, else ``libedgetpu.so.1``."""
+    return os.environ.get(LIBRARY_VARIABLE) or _LIBRARY
+
+
 def _check_classifier(path: Path, structure: Structure) -> None:
     inputs, outputs = len(structure.inputs), len(structure.outputs)
     if inputs != 1 or outputs != 1:
@@ -150,7 +198,7 @@ def _check_classifier(path: Path, structure: Structure) -> None:
 
 
 def _source(path: Path) -> dict[str, Any]:
-    """How the interpreter is given the file: by name, so that it is mapped; by content where the name is no UTF-8."""
+    """Interpreter argument for the file: its name, so that it is mapped; its content if the name is not UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -21,7 +21,7 @@ class OnnxEngine(Engine):
 
     Args:
         path: The ``.onnx`` file.
-        threads: Threads inside one inference.
+        threads: Threads inside one inference, 1 or more.
 
     Raises:
         EngineError: onnxruntime is not installed, or does not know an operator of the model.
@@ -90,7 +90,7 @@ def import_onnxruntime() -> Any:
 
 
 def _source(path: Path) -> str | bytes:
-    """What the session is given: the file's name, or its content where the name is no UTF-8."""
+    """Session argument for the file: its name, or its content if the name is not UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -99,7 +99,7 @@ def _source(path: Path) -> str | bytes:
 
 
 def _runtime_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:
-    """ONNX Runtime's exceptions share no base class but Exception; these are the ones it can raise."""
+    """Exceptions that ONNX Runtime can raise; they share no base class but Exception."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
     found = [getattr(state, name) for name in (*names, "RuntimeException") if hasattr(state, name)]

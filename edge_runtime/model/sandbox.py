@@ -1,13 +1,8 @@
 """Run a model once in a child process before opening it here, because a damaged model can crash a native runtime.
 
-The child imports the runtime once and forks for each file. A pass is recorded in the cache folder, one file for
-each model, runtime and machine; any doubt about a record counts as a miss.
-
-A file in the cache for each model, runtime and machine, written whole or not at all. Where nothing can be written,
-nothing is remembered, and the next process tries again.
-
-A child imports the runtime once and forks for each file, so that many files cost little more than one. A success is
-remembered, see `edge_runtime.model.sandbox`.
+The child imports the runtime once and forks for each file. A pass is recorded in the cache folder, one file for each
+model, runtime and machine. A false hit could crash this process, so any doubt about a record counts as a miss; where
+the cache cannot be written, the next process runs the sandbox again.
 """
 
 from __future__ import annotations
@@ -16,7 +11,6 @@ import enum
 import json
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,86 +23,29 @@ from edge_runtime.platform.process import cache_folder
 
 SANDBOX_VARIABLE = "EDGEKIT_TRIAL"
 _FOLDER = "trials"
-# What this process knows, so that a classifier a core costs one hash: path, inode, size, time of change, runtime.
-_passed_here: set[tuple[str, int, int, int, str]] = set()
-
-
-def needs_sandbox(path: Path, runtime: str) -> bool:
-    """Whether a file that nothing vouches for is still to be tried; never where EDGEKIT_TRIAL is ``off``."""
-    return os.environ.get(SANDBOX_VARIABLE, "").lower() != "off" and not has_passed_sandbox(path, runtime)
-
-
-def has_passed_sandbox(path: Path, runtime: str) -> bool:
-    """Whether this very file has passed with this runtime on this machine.
-
-    Raises:
-        OSError: The model cannot be read.
-    """
-    if _identity(path, runtime) in _passed_here:
-        return True
-    expected = _record_text(path, runtime)
-    try:
-        with _record_path(expected).open(encoding="utf-8") as file:
-            found = file.read(len(expected) + 1) == expected
-    except (OSError, ValueError, RuntimeError):  # RuntimeError: a user without a home
-        return False
-    if found:
-        _passed_here.add(_identity(path, runtime))
-    return found
-
-
-def remember_pass(path: Path, runtime: str) -> None:
-    """Note that a file has passed; where the cache cannot be written, for this process only."""
-    # Imported here because only the first run of a file from elsewhere needs it.
-    from edge_runtime.platform.atomic import write_atomic
-
-    _passed_here.add(_identity(path, runtime))
-    text = _record_text(path, runtime)
-    try:
-        write_atomic(_record_path(text), text)
-    except (OutputError, OSError, RuntimeError):
-        return
-
-
-def _identity(path: Path, runtime: str) -> tuple[str, int, int, int, str]:
-    status = path.stat()
-    return str(path), status.st_ino, status.st_size, status.st_mtime_ns, runtime
-
-
-def _record_text(path: Path, runtime: str) -> str:
-    """All that the promise depends on; the processor counts, since kernels are chosen by it."""
-    machine = os.uname()
-    return f"{file_sha256(path)}\n{runtime}\n{machine.machine} {machine.nodename}\nok\n"
-
-
-def _record_path(text: str) -> Path:
-    sha256, runtime, machine, _ = text.splitlines()
-    name = "-".join(part.replace(" ", "-").replace("/", "-") for part in (sha256, runtime, machine))
-    return cache_folder() / _FOLDER / name
-
-
 _START_TIMEOUT_S = 120.0
-# Isolated from the environment and the working directory, with the same search path as this process.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from edge_runtime.model.sandbox_child import main; main()"
+_CHILD = "edge_runtime.model.sandbox_child"
+# Passes known to this process, so that one classifier a core costs one hash: path, inode, size, mtime and runtime.
+_passed: set[tuple[str, int, int, int, str]] = set()
 
 
 class SandboxOutcome(str, enum.Enum):
-    """How a trial ended."""
+    """Result of a sandbox run."""
 
     OK = "ok"
     REFUSED = "refused"  # by the structural check or by the runtime, with a reason
-    CRASHED = "crashed"  # it took the process down
+    CRASHED = "crashed"  # the process died
     TIMED_OUT = "timed out"
 
 
 @dataclass(frozen=True)
 class SandboxResult:
-    """One model that was tried.
+    """Result of one model.
 
     Attributes:
-        path: The file.
-        outcome: How it ended.
-        reason: For a person: the runtime's sentence, the signal, or the time; None where all went well.
+        path: The model file.
+        outcome: Result of the run.
+        reason: Sentence for the user: the runtime's message, the signal, or the time; None after a pass.
         error: Name of the error class of a refusal; None otherwise.
     """
 
@@ -119,80 +56,83 @@ class SandboxResult:
 
     @property
     def ok(self) -> bool:
-        """Whether it can be opened in this process."""
+        """True if the model can be opened in this process."""
         return self.outcome is SandboxOutcome.OK
+
+
+def needs_sandbox(path: Path, runtime: str) -> bool:
+    """Tell whether an unverified file must still run in the sandbox; never if EDGEKIT_TRIAL is ``off``."""
+    return os.environ.get(SANDBOX_VARIABLE, "").lower() != "off" and not has_passed_sandbox(path, runtime)
+
+
+def require_sandbox_pass(path: Path, engine: str, runtime: str) -> None:
+    """Run a file in the sandbox, refuse it if it fails, and record a pass.
+
+    Args:
+        path: The model file.
+        engine: Engine name as `edge_runtime.engines.base.parse_engine` takes it.
+        runtime: Name and version of the runtime, such as ``litert 2.3.0``.
+
+    Raises:
+        IntegrityError: It crashed the child.
+        EngineError: It took too long, or no child process can be started.
+        EdgeKitError: The structural check or the runtime refused it.
+    """
+    (result,) = try_models([path], engine)
+    if not result.ok:
+        raise _error(result, runtime)
+    remember_pass(path, runtime)
 
 
 def try_models(paths: Sequence[Path], engine: str = "auto", *, timeout_s: float = 60.0) -> list[SandboxResult]:
     """Open each file in a child process and run images of zeros, of 255 and of noise through it.
 
     Args:
-        paths: ``.tflite`` and ``.onnx`` files.
-        engine: As `edge_runtime.engines.opening.open_engine` takes it.
-        timeout_s: How long one file may take, in seconds.
+        paths: Paths of ``.tflite`` and ``.onnx`` files.
+        engine: Engine name as `edge_runtime.engines.base.parse_engine` takes it.
+        timeout_s: Time limit for one file, in seconds.
 
     Returns:
-        One trial for each path, in their order.
+        One result for each path, in their order.
 
     Raises:
         EngineError: No child process can be started here.
     """
     if not paths:
         return []
-    job = {"engine": engine, "timeout_s": timeout_s, "paths": [str(path) for path in paths]}
+    name = engine.value if isinstance(engine, enum.Enum) else engine
+    job = {"engine": name, "timeout_s": timeout_s, "paths": [str(path) for path in paths]}
     answers, ended = _run_child(job, _START_TIMEOUT_S + timeout_s * len(paths))
-    trials = [SandboxResult(path, SandboxOutcome.CRASHED, ended) for path in paths]
+    results = [SandboxResult(path, SandboxOutcome.CRASHED, ended) for path in paths]
     for answer in answers:
         index = int(answer["index"])
-        trials[index] = SandboxResult(
-            paths[index], SandboxOutcome(answer["outcome"]), answer["reason"], answer["error"]
-        )
-    return trials
+        outcome = SandboxOutcome(answer["outcome"])
+        results[index] = SandboxResult(paths[index], outcome, answer["reason"], answer["error"])
+    return results
 
 
-def require_sandbox_pass(path: Path, engine: str, runtime: str) -> None:
-    """Refuse a file that fails its trial, and remember one that passes.
-
-    Args:
-        path: The file.
-        engine: As for `try_models`.
-        runtime: Name and version of the runtime, such as ``litert 2.3.0``.
-
-    Raises:
-        IntegrityError: It crashed the child.
-        EngineError: It took too long, or no child process can be started.
-        EdgeKitError: What the structural check or the runtime has against it.
-    """
-    (trial,) = try_models([path], engine)
-    if not trial.ok:
-        raise _error(trial, runtime)
-    remember_pass(path, runtime)
-
-
-def _error(trial: SandboxResult, runtime: str) -> EdgeKitError:
-    if trial.outcome is SandboxOutcome.CRASHED:
+def _error(result: SandboxResult, runtime: str) -> EdgeKitError:
+    if result.outcome is SandboxOutcome.CRASHED:
         return IntegrityError(
-            f"{trial.path}: crashed {runtime} in a trial run ({trial.reason}), so it is damaged or not made for this "
+            f"{result.path}: crashed {runtime} in a trial run ({result.reason}), so it is damaged or not made for this "
             "runtime; copy or export it again"
         )
-    if trial.outcome is SandboxOutcome.TIMED_OUT:
-        return EngineError(f"{trial.path}: gave no answer in a trial run of {runtime} ({trial.reason})")
-    kind: type[EdgeKitError] = getattr(errors, trial.error or "", EngineError)
-    return kind(trial.reason)
+    if result.outcome is SandboxOutcome.TIMED_OUT:
+        return EngineError(f"{result.path}: gave no answer in a trial run of {runtime} ({result.reason})")
+    kind: type[EdgeKitError] = getattr(errors, result.error or "", EngineError)
+    return kind(result.reason)
 
 
 def _run_child(job: dict[str, Any], timeout_s: float) -> tuple[list[dict[str, Any]], str]:
-    """Give the answers of the child, and how it ended."""
-    # Imported here because only the first run of a file from elsewhere needs it.
+    """Answers of the child, and a sentence about its exit code."""
+    # Imported here because only the first run of an unverified file needs them.
     import subprocess
 
-    # The child sees what we see, in the same order; an editable installation is found by a hook, not by a path.
-    root = str(Path(__file__).resolve().parents[2])
-    places = [entry for entry in sys.path if entry]
-    command = [sys.executable, "-I", "-c", _PROGRAM, *([] if root in places else [root]), *places]
+    from edge_runtime.platform.childproc import isolated_command
+
     try:
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            isolated_command(_CHILD), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as child:
             try:
                 output, _ = child.communicate(json.dumps(job).encode(), timeout=timeout_s)
@@ -213,3 +153,57 @@ def _no_child(reason: str) -> str:
         f"a model is tried in a process of its own first, and none can be started here ({reason}); "
         f"set {SANDBOX_VARIABLE}=off to open it without a trial"
     )
+
+
+def has_passed_sandbox(path: Path, runtime: str) -> bool:
+    """Tell whether this very file has passed with this runtime on this machine.
+
+    Raises:
+        OSError: The model cannot be read.
+    """
+    if _identity(path, runtime) in _passed:
+        return True
+    expected = _record_text(path, runtime)
+    try:
+        with _record_path(expected).open(encoding="utf-8") as file:
+            found = file.read(len(expected) + 1) == expected
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: a user without a home
+        return False
+    if found:
+        _passed.add(_identity(path, runtime))
+    return found
+
+
+def remember_pass(path: Path, runtime: str) -> None:
+    """Record a pass in the cache; for this process only if the cache cannot be written."""
+    # Imported here because only the first run of an unverified file needs it.
+    from edge_runtime.platform.atomic import write_atomic
+
+    _passed.add(_identity(path, runtime))
+    text = _record_text(path, runtime)
+    try:
+        write_atomic(_record_path(text), text)
+    except (OutputError, OSError, RuntimeError):
+        return
+
+
+def forget_passes() -> None:
+    """Forget the passes that this process has seen; those in the cache folder stay."""
+    _passed.clear()
+
+
+def _identity(path: Path, runtime: str) -> tuple[str, int, int, int, str]:
+    status = path.stat()
+    return str(path), status.st_ino, status.st_size, status.st_mtime_ns, runtime
+
+
+def _record_text(path: Path, runtime: str) -> str:
+    """Content of a record: file, runtime and machine, because kernels are chosen by the processor."""
+    machine = os.uname()
+    return f"{file_sha256(path)}\n{runtime}\n{machine.machine} {machine.nodename}\nok\n"
+
+
+def _record_path(text: str) -> Path:
+    sha256, runtime, machine, _ = text.splitlines()
+    name = "-".join(part.replace(" ", "-").replace("/", "-") for part in (sha256, runtime, machine))
+    return cache_folder() / _FOLDER / name

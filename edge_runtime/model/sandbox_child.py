@@ -1,8 +1,6 @@
 """Child process that runs untrusted models; see `edge_runtime.model.sandbox`.
 
 Reads a job as JSON from standard input, writes the machine's architecture, then one line of JSON per file.
-
-It reads a job as JSON from standard input, writes the machine's kind, and then one line of JSON for each file.
 """
 
 from __future__ import annotations
@@ -23,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import TensorSpec
-from edge_runtime.engines.opening import import_runtime, open_engine
+from edge_runtime.engines.base import import_runtime, open_engine
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.model.sandbox import SandboxOutcome
-from edge_runtime.platform.childproc import die_with_parent
+from edge_runtime.platform.childproc import die_with_parent, signal_name
 
 _MEMORY_BYTES = 1 << 30
-_MEMORY_PER_FILE_BYTE = 4  # it is mapped, and a delegate packs weights again
+_MEMORY_PER_FILE_BYTE = 4  # the file is mapped, and a delegate packs its weights again
 _LONGEST_REASON = 2000
 _NO_ANSWER = b""
 
@@ -44,10 +42,10 @@ def main() -> None:
     os.dup2(nowhere, 2)
     os.write(answers, f"{platform.machine()}\n".encode())
     paths = [Path(path) for path in job["paths"]]
-    # Before the first fork, so that it is paid once: numpy loads this module on first use.
+    # Before the first fork, so that numpy loads this module once.
     np.random.default_rng(0)
     for suffix in sorted({path.suffix for path in paths}):
-        # As well; what is wrong with a runtime is told for each file.
+        # For the same reason; a runtime that cannot be imported is reported for each file.
         with contextlib.suppress(EdgeKitError):
             import_runtime(Path(f"x{suffix}"), job["engine"])
     for index, path in enumerate(paths):
@@ -78,7 +76,7 @@ def _try_in_fork(path: Path, engine: str, timeout_s: float) -> dict[str, Any]:
         return _answer(SandboxOutcome.TIMED_OUT, f"after {timeout_s:g} seconds")
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return _answer(SandboxOutcome.CRASHED, f"signal {number}, {signal.Signals(number).name}")
+        return _answer(SandboxOutcome.CRASHED, f"signal {number}, {signal_name(number)}")
     if written == _NO_ANSWER:
         return _answer(SandboxOutcome.CRASHED, f"exit code {os.waitstatus_to_exitcode(status)}")
     answer: dict[str, Any] = json.loads(written)
@@ -86,7 +84,7 @@ def _try_in_fork(path: Path, engine: str, timeout_s: float) -> dict[str, Any]:
 
 
 def _read_until(descriptor: int, deadline_s: float) -> bytes | None:
-    """Everything up to the end of the pipe; None where that does not come in time."""
+    """Read up to the end of the pipe; None if the deadline passes first."""
     parts: list[bytes] = []
     while select.select([descriptor], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
         part = os.read(descriptor, 1 << 16)
@@ -126,7 +124,7 @@ def _try(path: Path, engine: str) -> dict[str, Any]:
 
 
 def _images(tensor: TensorSpec) -> list[NDArray[Any]]:
-    """The least and the greatest pixel values, and noise between them."""
+    """Images of the least and of the greatest pixel value, and of noise."""
     rng, dtype = np.random.default_rng(0), np.dtype(tensor.dtype)
     low, high = (-128, 127) if dtype == np.int8 else (0, 255)
     noise = rng.integers(low, high + 1, tensor.shape)

@@ -1,4 +1,4 @@
-"""Run any sink in its own thread, so that a slow disk or network never delays a camera."""
+"""Run any sink in its own thread, so that a slow disk or network does not delay a camera."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 CLOSE_DEADLINE_S = 2.0
 CAPACITY, CAPACITY_WITH_IMAGE = 64, 4
-# What libraries and the system raise for a result or a peer that is not as it should be. Anything else is a bug here.
-_TROUBLES = (OSError, ValueError, RuntimeError, EdgeKitError)
+# Errors of the system, libraries and peers; any other exception is a bug of this program.
+_EXPECTED_ERRORS = (OSError, ValueError, RuntimeError, EdgeKitError)
 _Item = tuple[Result, "ImageU8 | None"]
 
 
 class BackgroundSink(MonitoredSink):
-    """Passes results to another sink from a daemon thread; when too many wait, the oldest are dropped and counted.
+    """A bounded queue and a daemon thread in front of another sink; a full queue drops its oldest result.
 
-    An error of the inner sink becomes `problem`, and the result counts as dropped; the next result is tried again,
-    and `problem` is None again when one has passed. A bug of the inner sink ends the thread with a traceback:
-    `problem` says so from then on, and every result counts as dropped. `write` may be called from any thread.
+    An error of the inner sink becomes `problem`, and the result counts as dropped; `problem` is None again after the
+    next result that is written. A bug of the inner sink ends the thread with a traceback: from then on `problem` says
+    so, and every result counts as dropped. `write` may be called from any thread.
 
     Args:
-        inner: The sink that does the work; it is called from the thread only, except for its construction.
-        name: As health and metrics call it.
-        capacity: How many results may wait; None is 64, or 4 with frames, which take megabytes each.
-        wants: Which results are passed on at all, asked in the caller's thread; None takes all.
-        with_image: Whether the inner sink needs frames, which are then copied, since they are only lent.
+        inner: Sink that writes; its methods are called from the thread only.
+        name: Name in health and metrics.
+        capacity: Length of the queue in results; None is 64, or 4 with frames, which take megabytes each.
+        wants: Filter of results, called in the caller's thread; None takes all.
+        with_image: True to pass frames to the inner sink; each is copied, because it is valid only during ``write``.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class BackgroundSink(MonitoredSink):
         self._thread.start()
 
     def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
-        """Leave a result to the thread, and return at once."""
+        """Queue a result and return at once."""
         if self._closing or (self._wants and not self._wants(result)):
             return
         keep = image_hwc_rgb_u8.copy() if self._with_image and image_hwc_rgb_u8 is not None else None
@@ -69,15 +69,15 @@ class BackgroundSink(MonitoredSink):
             if len(self._waiting) >= self._capacity:
                 self._waiting.popleft()
                 self.dropped += 1
-                self.problem = self.problem or "takes results more slowly than they come"
+                self.problem = self.problem or "is slower than the results arrive"
             self._waiting.append((result, keep))
             self._changed.notify()
 
     def close(self) -> None:
-        """Let the thread finish what waits, and close the inner sink.
+        """Write what is queued and close the inner sink, within `CLOSE_DEADLINE_S` seconds.
 
-        It returns after at most `CLOSE_DEADLINE_S` seconds. In the last fifth of them nothing new is passed on, so
-        that a sink that is only slow is still closed; one that hangs is left to the end of the process.
+        In the last fifth of that time the queue is dropped, so that a slow inner sink is still closed. A sink that
+        hangs stays open until the process ends.
         """
         deadline_s = time.monotonic() + CLOSE_DEADLINE_S
         with self._changed:
@@ -111,7 +111,7 @@ class BackgroundSink(MonitoredSink):
     def _pass_on(self, result: Result, image_hwc_rgb_u8: ImageU8 | None) -> None:
         try:
             self._inner.write(result, image_hwc_rgb_u8)
-        except _TROUBLES as error:
+        except _EXPECTED_ERRORS as error:
             self._note(error)
             with self._changed:
                 self.dropped += 1
@@ -121,7 +121,7 @@ class BackgroundSink(MonitoredSink):
     def _close_inner(self) -> None:
         try:
             self._inner.close()
-        except _TROUBLES as error:
+        except _EXPECTED_ERRORS as error:
             self._note(error)
 
     def _note(self, error: Exception) -> None:

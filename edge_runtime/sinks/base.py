@@ -1,4 +1,4 @@
-"""The sink protocol, and a filter that passes only news."""
+"""Protocol of sinks, and a filter that passes only news."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 
 class Sink(Protocol):
-    """Takes results one by one and passes each on at once, so that a reader at a pipe's other end sees it."""
+    """A receiver of results, which writes each at once, so that the reader of a pipe sees it."""
 
     def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
-        """Pass one result on.
+        """Write one result.
 
         Args:
-            result: An answer, a failure, or a camera that came or went.
-            image_hwc_rgb_u8: The whole frame, uint8 [height, width, 3] RGB, or None. It is lent for the length of the
-                call: the camera will overwrite it, so a sink that needs it longer copies it.
+            result: Predictions, a failure, or a change of the camera's state.
+            image_hwc_rgb_u8: The whole frame, uint8 [height, width, 3] RGB, or None. It is valid only during the
+                call, because the camera overwrites it: a sink that needs it longer copies it.
 
         Raises:
-            BrokenPipeError: Nobody reads any more.
-            OSError: The place cannot be written, for example a full disk.
+            BrokenPipeError: The reader has closed the pipe.
+            OSError: The output cannot be written, for example to a full disk.
         """
         ...
 
     def close(self) -> None:
-        """Pass on what is still held and let go of the place; calling it again does nothing."""
+        """Write what is still held and release the output; calling it again does nothing."""
         ...
 
     def __enter__(self) -> Sink:
@@ -44,27 +44,27 @@ class Sink(Protocol):
 
 @runtime_checkable
 class MonitoredSink(Sink, Monitored, Protocol):
-    """A sink that goes on through trouble of its own: a full disk or a broker that is away must not stop a camera.
+    """A sink that survives its own errors, so that a full disk or a lost broker does not stop a camera.
 
     Its ``write`` returns at once and raises nothing.
     """
 
 
 def is_news(result: Result) -> bool:
-    """Whether a result is more than one frame of many: an answer is when its decision begins something."""
+    """Tell whether a result is a failure, a change of state, or the start of a new decision (an event)."""
     if isinstance(result, Classified):
         return result.decision is not None and result.decision.event
     return True
 
 
 class NewsOnly(Sink):
-    """Passes only news to another sink; see `is_news`."""
+    """A filter that passes only news to another sink; see `is_news`."""
 
     def __init__(self, inner: Sink) -> None:
         self._inner = inner
 
     def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
-        """Pass news on, and nothing else; see `Sink.write`."""
+        """Pass the result on if it is news; see `Sink.write`."""
         if is_news(result):
             self._inner.write(result, image_hwc_rgb_u8)
 

@@ -1,4 +1,4 @@
-"""Camera results on a terminal: scrolling news above one status line."""
+"""Show camera results on a terminal: scrolling news above one status line."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 UPDATE_EVERY_S = 0.25
-_CLEAR = "\r\x1b[K"  # to the start of the line, and clear it
+_CLEAR = "\r\x1b[K"  # carriage return, erase line
 _LABEL_WIDTH, _BAR_WIDTH = 20, 16
 _WIDTH_UNKNOWN = 80
 
 
 class ConsoleSink(Sink):
-    """Shows the last answer in one line that is written over at most four times a second; news stay above it.
+    """A status line with the last result, updated at most four times a second, below scrolling news.
 
-    The line never reaches the last column, so no terminal wraps it, and the cursor is never hidden, so a killed
-    process leaves the terminal as it was.
+    The line never reaches the last column, so no terminal wraps it, and the cursor stays visible, so a killed process
+    leaves the terminal usable.
 
     Args:
-        stream: A terminal.
-        health: What the camera's loop counts; None counts what is written here.
+        stream: Text stream of a terminal.
+        health: Counts of the run by the camera's loop; None counts the results written here.
     """
 
     def __init__(self, stream: TextIO, health: Health | None = None) -> None:
@@ -42,7 +42,7 @@ class ConsoleSink(Sink):
         self._shown = False
 
     def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:  # noqa: ARG002
-        """Scroll news, and update the line if it is time."""
+        """Print news, and update the status line if it is due."""
         if self._own_health:
             self._own_health.add(result)
         now_s = time.monotonic()
@@ -50,28 +50,28 @@ class ConsoleSink(Sink):
         if not news and now_s < self._next_update_s:
             return
         self._next_update_s = now_s + UPDATE_EVERY_S
-        line = _CLEAR + _news_line(result) + "\n" if news else _CLEAR
-        self._stream.write(line + status_line(self._health.snapshot(), _width(self._stream), blocks=self._blocks))
-        self._stream.flush()
+        self._update(_CLEAR + _news_line(result) + "\n" if news else _CLEAR)
         self._shown = True
 
     def close(self) -> None:
-        """Leave the last state standing and the cursor on a line of its own."""
+        """Leave the last status line on the terminal, with the cursor below it."""
         if self._shown:
             self._shown = False
-            self._stream.write(
-                _CLEAR + status_line(self._health.snapshot(), _width(self._stream), blocks=self._blocks) + "\n"
-            )
-            self._stream.flush()
+            self._update(_CLEAR, "\n")
+
+    def _update(self, before: str, after: str = "") -> None:
+        line = status_line(self._health.snapshot(), _width(self._stream), blocks=self._blocks)
+        self._stream.write(before + line + after)
+        self._stream.flush()
 
 
 def status_line(snapshot: Snapshot, width: int, *, blocks: bool = True) -> str:
-    """How a run is, in one line of fewer than ``width`` columns; what matters least is left out first.
+    """Format the state of a run in fewer than ``width`` columns; the least important parts are left out first.
 
     Args:
-        snapshot: The run.
-        width: Columns of the terminal.
-        blocks: Whether the terminal's encoding has block characters.
+        snapshot: State of the run.
+        width: Width of the terminal in columns.
+        blocks: True if the terminal's encoding has block characters.
     """
     limit = max(1, width - 1)
     if snapshot.state not in (None, SourceState.CONNECTED):
@@ -81,8 +81,8 @@ def status_line(snapshot: Snapshot, width: int, *, blocks: bool = True) -> str:
     if last is None:
         return fit("waiting for the first frame", limit)
     label, score = _answer(last)
-    troubles = [f"{escape(sink.name)}: {escape(sink.problem)}" for sink in snapshot.sinks if sink.problem]
-    # In the order of the line, each with its rank: the highest number goes first when the terminal is narrow.
+    problems = [f"{escape(sink.name)}: {escape(sink.problem)}" for sink in snapshot.sinks if sink.problem]
+    # In the order of the line, each with its rank: on a narrow terminal the highest ranks are left out first.
     parts = [
         (0, pad(fit(label, _LABEL_WIDTH), _LABEL_WIDTH)),
         (5, _bar(score, blocks=blocks)),
@@ -91,7 +91,7 @@ def status_line(snapshot: Snapshot, width: int, *, blocks: bool = True) -> str:
         (3, f"{last.latency_ms.total:6.1f} ms"),
         (4, f"age {last.frame.age_ms:6.1f} ms" if last.frame else ""),
         (6, snapshot.state.value if snapshot.state else ""),
-        (1, "; ".join(troubles)),
+        (1, "; ".join(problems)),
     ]
     return _fit_parts(parts, limit)
 
@@ -109,7 +109,7 @@ def _fit_parts(parts: list[tuple[int, str]], limit: int) -> str:
 
 
 def _answer(last: Classified) -> tuple[str, float]:
-    """Label and score to show: what the frames agree on, or the frame's own answer with a question mark."""
+    """Label and score of the decision, or of the frame itself with a question mark if there is no decision."""
     if last.decision and last.decision.label is not None:
         return escape(last.decision.label), last.decision.score
     best = last.top[0]
@@ -133,7 +133,7 @@ def _news_line(result: Result) -> str:
 
 
 def _width(stream: TextIO) -> int:
-    # Asked each time, because windows are resized.
+    # Read for every line, because windows are resized.
     try:
         return os.get_terminal_size(stream.fileno()).columns or _WIDTH_UNKNOWN
     except OSError:

@@ -1,4 +1,4 @@
-"""Labelled folders of saved frames within a disk quota, each JPEG with its JSON record as a comment.
+"""Save JPEG images in labelled folders within a disk quota, each with its JSON record as a comment segment.
 
 Source: ITU-T T.81, annex B (marker segments), and the JFIF specification, whose APP0 segment comes first.
 """
@@ -22,37 +22,43 @@ from edge_runtime.sinks.files import WriterLock, is_same_file
 from edge_runtime.sinks.rows import json_line
 from edge_runtime.text import format_bytes
 
-MAX_NOTE_BYTES = 65_533
-"""What one comment segment holds; notes are within the first `HEAD_BYTES` of a file that `with_note` wrote."""
-
-HEAD_BYTES = 2 * 65_536
+MAX_COMMENT_BYTES = 65_533  # of one segment
+HEAD_BYTES = 2 * 65_536  # comments of `add_comment` are within these
+LOCK_FILE = ".edge-run.lock"
 _START, _COMMENT, _APP0 = b"\xff\xd8", 0xFE, 0xE0
 _BEFORE_PIXELS = {_COMMENT, *range(_APP0, _APP0 + 16)}
+_STEM = r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9]{6,12}"
+_IMAGE_NAME = re.compile(rf"{_STEM}(-[0-9]{{1,3}})?\.jpg", re.ASCII)
+_PARTIAL = re.compile(rf"\.{_STEM}(-[0-9]{{1,3}})?\.jpg\.partial", re.ASCII)
+_MAX_SAME_NAMES = 999
+_MAX_REMOVED_FOR_FREE_DISK = 64
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # removed, or replaced by a link
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def with_note(jpeg: bytes, record: Mapping[str, Any]) -> bytes:
-    """Put a record into a JPEG file that has none; of one that is too long, ``top`` is left out.
+def add_comment(jpeg: bytes, record: Mapping[str, Any]) -> bytes:
+    """Insert a record into a JPEG file as a comment; ``top`` is left out of a record that is too long.
 
     Raises:
-        ValueError: Not a JPEG file, or the record is too long without its ``top`` as well.
+        ValueError: The data is no JPEG file, or the record is too long even without ``top``.
     """
     if not jpeg.startswith(_START):
         raise ValueError("expected a JPEG file")
-    note = json_line(record).encode("utf-8", errors="backslashreplace")
-    if len(note) > MAX_NOTE_BYTES:
-        note = json_line({name: value for name, value in record.items() if name != "top"}).encode()
-    if len(note) > MAX_NOTE_BYTES:
-        raise ValueError(f"expected a note of at most {MAX_NOTE_BYTES} bytes, got {len(note)}")
+    comment = json_line(record).encode("utf-8", errors="backslashreplace")
+    if len(comment) > MAX_COMMENT_BYTES:
+        comment = json_line({name: value for name, value in record.items() if name != "top"}).encode()
+    if len(comment) > MAX_COMMENT_BYTES:
+        raise ValueError(f"expected a comment of at most {MAX_COMMENT_BYTES} bytes, got {len(comment)}")
     first = next(_segments(jpeg), None)
     at = first[1] + first[2] if first and first[0] == _APP0 else len(_START)
-    return b"".join((jpeg[:at], bytes((0xFF, _COMMENT)), (len(note) + 2).to_bytes(2, "big"), note, jpeg[at:]))
+    return b"".join((jpeg[:at], bytes((0xFF, _COMMENT)), (len(comment) + 2).to_bytes(2, "big"), comment, jpeg[at:]))
 
 
-def note_of(head: bytes) -> dict[str, Any] | None:
-    """The record in a JPEG file, or None where there is none.
+def read_comment(head: bytes) -> dict[str, Any] | None:
+    """Read the record from a JPEG file's comments; None if there is none.
 
     Args:
-        head: At least the first `HEAD_BYTES` of the file, or all of it.
+        head: First `HEAD_BYTES` of the file or more, or the whole file.
     """
     for marker, start, length in _segments(head):
         if marker == _COMMENT:
@@ -66,7 +72,7 @@ def note_of(head: bytes) -> dict[str, Any] | None:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and length of the payload of the segments before an image's tables, as far as they are whole."""
+    """Yield marker, payload start and payload length of each complete segment before an image's tables."""
     offset = len(_START) if data.startswith(_START) else len(data)
     while offset + 4 <= len(data) and data[offset] == 0xFF and data[offset + 1] in _BEFORE_PIXELS:
         length = int.from_bytes(data[offset + 2 : offset + 4], "big")
@@ -74,16 +80,6 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             return
         yield data[offset + 1], offset + 4, length - 2
         offset += 2 + length
-
-
-LOCK_FILE = ".edge-run.lock"
-_STEM = r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9]{6,12}"
-_OURS = re.compile(rf"{_STEM}(-[0-9]{{1,3}})?\.jpg", re.ASCII)
-_PARTIAL = re.compile(rf"\.{_STEM}(-[0-9]{{1,3}})?\.jpg\.partial", re.ASCII)
-_MOST_OF_A_NAME = 999
-_MOST_REMOVED_FOR_FREE_DISK = 64
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # removed, or replaced by a link
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -94,18 +90,17 @@ class _Saved:
 
 
 class FrameFolder:
-    """Saves images as ``ROOT/<folder>/<name>.jpg``, each whole or not at all, and makes room for them.
+    """A folder of images ``ROOT/<folder>/<name>.jpg``, each written completely or not at all, within a quota.
 
-    An image is removed only if its name has the form that is written here, its note
-    (`edge_runtime.sinks.frame_folder`) names the folder that it lies in, and it is a plain file in a plain folder:
-    what a person has sorted into another folder is theirs, is never removed and does not count. Links are never
-    followed. Not thread-safe.
+    The oldest images are removed for new ones, but only a regular file whose name has the form that `save` writes and
+    whose comment names its folder: an image that a person has moved to another folder is never removed and does not
+    count. Links are never followed. Not thread-safe.
 
     Args:
-        root: The folder; made if it is not there.
-        quota_bytes: What saved images may take together, those from earlier runs included.
-        min_free_bytes: Disk that is left free. Where others fill the disk, saved images are removed too, at most 64
-            for a new one.
+        root: Folder to save into; it is made if missing.
+        quota_bytes: Largest total size of saved images, including those of earlier runs.
+        min_free_bytes: Disk space to leave free. If other programs fill the disk, saved images are removed, at most
+            64 for each new one.
 
     Raises:
         OutputError: The folder cannot be written, or another program saves into it.
@@ -131,19 +126,18 @@ class FrameFolder:
         """Write one image.
 
         Args:
-            folder: Name of the folder inside the root, as `edge_runtime.sinks.save_frames` makes them.
-            stem: ``<UTC time>-<frame>``, as `edge_runtime.sinks.save_frames` makes it; a number is added where an
-                image has that name.
-            data: A JPEG file whose note has ``folder``.
+            folder: Name of a folder inside the root; see `edge_runtime.sinks.save_frames.folder_name`.
+            stem: File name without suffix, ``<UTC time>-<frame>``; a number is added if an image has that name.
+            data: JPEG file whose comment has the key ``folder``.
 
         Returns:
-            The path of the image.
+            Path of the image.
 
         Raises:
-            ValueError: A name that leads elsewhere or that would not be recognised later.
-            OSError: There is no room for it, or it cannot be written.
+            ValueError: A name leads outside the root, or has another form.
+            OSError: The image does not fit, or cannot be written.
         """
-        if folder in ("", ".", "..") or "/" in folder or not _OURS.fullmatch(f"{stem}.jpg"):
+        if folder in ("", ".", "..") or "/" in folder or not _IMAGE_NAME.fullmatch(f"{stem}.jpg"):
             raise ValueError(f"expected names of a folder and an image, got {folder!r} and {stem!r}")
         if self._handle < 0 or not is_same_file(self._root, self._handle):
             self._open()
@@ -155,7 +149,7 @@ class FrameFolder:
                 name = _free_name(handle, stem)
                 _write_whole(handle, name, data)
         except BaseException:
-            # An empty folder would be a class without images.
+            # An empty folder would count as a class without images.
             self._remove_if_empty(folder)
             raise
         self._saved.append(_Saved(folder, name, len(data)))
@@ -163,7 +157,7 @@ class FrameFolder:
         return self._root / folder / name
 
     def close(self) -> None:
-        """Let others save here; calling it again does nothing."""
+        """Release the folder; calling it again does nothing."""
         handle, self._handle = self._handle, -1
         if handle >= 0:
             os.close(handle)
@@ -172,7 +166,7 @@ class FrameFolder:
             lock.close()
 
     def _open(self) -> None:
-        """Open, lock and list the root; again if it has been replaced, for example mounted."""
+        """Open, lock and list the root; also after it has been replaced, for example by a mount."""
         self.close()
         self._lock = WriterLock(self._root / LOCK_FILE, self._root)
         self._handle = os.open(self._root, _FOLDER_FLAGS)
@@ -189,9 +183,9 @@ class FrameFolder:
             with contextlib.suppress(OSError), self._folder(folder) as handle, os.scandir(handle) as files:
                 for file in files:
                     if _PARTIAL.fullmatch(file.name):
-                        # A killed process left it; the lock says that no other is at work.
+                        # Left by a killed process: the lock excludes a running one.
                         os.unlink(file.name, dir_fd=handle)
-                    elif _OURS.fullmatch(file.name) and file.is_file(follow_symlinks=False):
+                    elif _IMAGE_NAME.fullmatch(file.name) and file.is_file(follow_symlinks=False):
                         yield _Saved(folder, file.name, file.stat(follow_symlinks=False).st_size)
 
     def _make_room(self, count: int) -> None:
@@ -199,7 +193,7 @@ class FrameFolder:
             raise OSError(errno.EFBIG, f"an image of {format_bytes(count)} is larger than the quota")
         while self.total_bytes + count > self._quota_bytes and self._saved:
             self._remove_oldest()
-        for _ in range(_MOST_REMOVED_FOR_FREE_DISK):
+        for _ in range(_MAX_REMOVED_FOR_FREE_DISK):
             if self._free_bytes() - count >= self._min_free_bytes:
                 return
             if not self._saved:
@@ -217,7 +211,7 @@ class FrameFolder:
         self.total_bytes -= oldest.bytes
         try:
             with self._folder(oldest.folder) as handle:
-                if not _is_ours(handle, oldest):
+                if not _is_removable(handle, oldest):
                     return
                 os.unlink(oldest.name, dir_fd=handle)
         except OSError as error:
@@ -239,29 +233,29 @@ class FrameFolder:
             os.close(handle)
 
 
-def _is_ours(folder_handle: int, saved: _Saved) -> bool:
+def _is_removable(folder_handle: int, saved: _Saved) -> bool:
     handle = os.open(saved.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_handle)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return False
-        note = note_of(os.pread(handle, HEAD_BYTES, 0))
+        comment = read_comment(os.pread(handle, HEAD_BYTES, 0))
     finally:
         os.close(handle)
-    return note is not None and note.get("folder") == saved.folder
+    return comment is not None and comment.get("folder") == saved.folder
 
 
 def _free_name(folder_handle: int, stem: str) -> str:
-    for number in range(1, _MOST_OF_A_NAME + 1):
+    for number in range(1, _MAX_SAME_NAMES + 1):
         name = f"{stem}.jpg" if number == 1 else f"{stem}-{number}.jpg"
         try:
             os.stat(name, dir_fd=folder_handle, follow_symlinks=False)
         except FileNotFoundError:
             return name
-    raise OSError(errno.EEXIST, f"{_MOST_OF_A_NAME} images have the name {stem}")
+    raise OSError(errno.EEXIST, f"{_MAX_SAME_NAMES} images have the name {stem}")
 
 
 def _write_whole(folder_handle: int, name: str, data: bytes) -> None:
-    """Write under a hidden name, to the disk, and rename."""
+    """Write under a hidden name, sync to disk, and rename."""
     partial = f".{name}.partial"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(partial, flags, 0o644, dir_fd=folder_handle)

@@ -1,4 +1,4 @@
-"""Save chosen camera frames as images, in folders named by their labels."""
+"""Save chosen camera frames as JPEG images, in folders named by their labels."""
 
 from __future__ import annotations
 
@@ -13,27 +13,33 @@ from urllib.parse import unquote
 
 from edge_runtime.labels import look_alike_key, normalize_label
 from edge_runtime.results import Classified, Result, to_record
+from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.base import MonitoredSink, Sink
-from edge_runtime.sinks.frame_folder import FrameFolder, with_note
+from edge_runtime.sinks.frame_folder import FrameFolder, add_comment
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
 
 
-# Windows' and FAT's, since SD cards and shares travel; % is our own mark.
+QUOTA_BYTES = 1_000_000_000
+MIN_FREE_BYTES = 100_000_000
+UNSURE_PREFIX = "unsure-"
+_JPEG_QUALITY = 90
+_MAX_FRAME_NUMBER = 10**12 - 1
+# Not allowed by Windows and FAT, for SD cards and shares; % starts an escape.
 _UNSAFE = frozenset('%/\\<>:"|?*')
 _RESERVED = frozenset(
     {"con", "prn", "aux", "nul", *(f"{name}{digit}" for name in ("com", "lpt") for digit in range(10)), "__macosx"}
 )
 _JOINERS = "\u200c\u200d"
-_MAX_BYTES = 200  # of 255, so that a prefix has room
+_MAX_NAME_BYTES = 200  # of 255, which leaves room for a prefix
 _HASH_DIGITS = 12
 
 
 def folder_name(label: str) -> str:
-    """The name of a label's folder: itself where it is safe, else with ``%2F`` for ``/`` and the like.
+    """Make the folder name of a label: the label with unsafe characters percent-encoded (``%2F`` for ``/``).
 
-    Names of more than 200 bytes are cut and end in ``~`` and part of their SHA-256; all others `label_of` reads back.
+    Names of more than 200 bytes are cut and end in ``~`` and part of their SHA-256; `label_of` decodes all others.
     """
     label = normalize_label(label)
     name = "".join(_escaped(char) if char in _UNSAFE or not _is_printable(char) else char for char in label)
@@ -41,27 +47,27 @@ def folder_name(label: str) -> str:
         name = _escaped(label[0]) + name[1:]
     if name[-1:] in (".", " "):
         name = name[:-1] + _escaped(label[-1])
-    melts = name != label and (normalize_label(name) != name or _has_joiner(label))
-    if melts or not label.strip(_JOINERS):
-        # An accent behind an escape would melt with its last letter, and a joiner would hide there.
+    ambiguous = name != label and (normalize_label(name) != name or _has_joiner(label))
+    if ambiguous or not label.strip(_JOINERS):
+        # An accent after an escape would combine with its last letter, and a joiner would be invisible there.
         name = _escaped(label)
     return _shortened(name or "%")
 
 
 def label_of(name: str) -> str:
-    """The label (in Unicode normal form NFC) that `folder_name` made a name of, unless it was cut.
+    """Decode the label, in Unicode normal form NFC, from a name of `folder_name` that was not cut.
 
     Raises:
-        ValueError: Such a name is never made.
+        ValueError: The name is not one of `folder_name`.
     """
     return "" if name == "%" else unquote(name, errors="surrogatepass")
 
 
 class FolderNames:
-    """Names for the labels of one model, of which some may differ in case only, as ImageNet's Cardigan and cardigan.
+    """Distinct folder names for the labels of a model, also if two differ in case only (ImageNet's cardigan, Cardigan).
 
     Args:
-        labels: All labels of the model; others are named too, but may look like one of these.
+        labels: All labels of the model; the name of any other label may look like one of theirs.
     """
 
     def __init__(self, labels: Iterable[str] = ()) -> None:
@@ -71,14 +77,14 @@ class FolderNames:
             self.of(label)
 
     def of(self, label: str) -> str:
-        """The folder of a label; always the same for the same label."""
+        """Return the folder name of a label, which is always the same."""
         if label not in self._names:
             self._names[label] = self._first_free(normalize_label(label))
         return self._names[label]
 
     def _first_free(self, label: str) -> str:
         plain = folder_name(label)
-        # Its first letter as an escape, unless that meets an accent or a joiner.
+        # The first letter as an escape, unless an accent or a joiner follows it.
         marked = _escaped(label[:1]) + plain[1:]
         usable = plain == label and normalize_label(marked) == marked and not _has_joiner(label)
         names = [plain, marked] if usable else [plain]
@@ -102,34 +108,27 @@ def _has_joiner(label: str) -> bool:
 
 def _shortened(name: str) -> str:
     data = name.encode()
-    if len(data) <= _MAX_BYTES:
+    if len(data) <= _MAX_NAME_BYTES:
         return name
-    head = data[: _MAX_BYTES - _HASH_DIGITS - 1].decode(errors="ignore")
+    head = data[: _MAX_NAME_BYTES - _HASH_DIGITS - 1].decode(errors="ignore")
     return f"{head}~{hashlib.sha256(data).hexdigest()[:_HASH_DIGITS]}"
 
 
-QUOTA_BYTES = 1_000_000_000
-MIN_FREE_BYTES = 100_000_000
-UNSURE_PREFIX = "unsure-"
-_JPEG_QUALITY = 90
-_MAX_FRAME_NUMBER = 10**12 - 1
-
-
 class SaveChoice(str, enum.Enum):
-    """Which frames are saved."""
+    """Kinds of frames to save."""
 
-    EVENT = "event"  # those that begin something
-    UNCERTAIN = "uncertain"  # those of a low score, to be labelled and trained on
+    EVENT = "event"  # start of a new decision
+    UNCERTAIN = "uncertain"  # low score, to be labelled and trained on
 
 
 class FrameChooser:
-    """Says which results' frames are to be saved, with a pause after each, in the source's own time.
+    """A filter of results whose frames are saved, with a minimum interval in the source's own time.
 
     Args:
-        choices: Events, uncertain frames, or both. Each kind has its own pause, so that doubtful frames never keep an
-            event from being saved.
-        threshold: The score 0..1 under which a frame is uncertain; see `is_uncertain`.
-        min_interval_s: Seconds from one saved frame of a kind to the next.
+        choices: Events, uncertain frames, or both. Each kind has its own interval, so that uncertain frames do not
+            prevent an event from being saved.
+        threshold: Score 0..1 below which a frame is uncertain; see `is_uncertain`.
+        min_interval_s: Shortest time between two saved frames of a kind, in seconds.
     """
 
     def __init__(self, choices: Collection[SaveChoice], *, threshold: float, min_interval_s: float) -> None:
@@ -137,7 +136,7 @@ class FrameChooser:
         self._last_s = dict.fromkeys(SaveChoice, -math.inf)
 
     def __call__(self, result: Result) -> bool:
-        """Whether to save this one; the pause begins if so."""
+        """Tell whether to save the frame of this result; if so, its interval starts."""
         if not isinstance(result, Classified):
             return False
         now_s = result.frame.time_s if result.frame else time.monotonic()
@@ -146,7 +145,7 @@ class FrameChooser:
         return bool(due)
 
     def _is_due(self, now_s: float, last_s: float) -> bool:
-        # A video that starts again goes back in time.
+        # Time goes back when a video starts again.
         return now_s < last_s or now_s - last_s >= self._min_interval_s
 
     def _kinds(self, result: Classified) -> set[SaveChoice]:
@@ -156,27 +155,26 @@ class FrameChooser:
 
 
 def is_uncertain(result: Classified, threshold: float) -> bool:
-    """Whether an answer is rejected, has a score under the threshold, or is one of frames that do not agree."""
+    """Tell whether a result is rejected, has a score below the threshold, or has no agreed label."""
     decision = result.decision
     undecided = decision is not None and decision.label is None and decision.score < threshold
     return result.rejected or result.top[0].score < threshold or undecided
 
 
 class SaveFrames(Sink):
-    """Saves each frame that it is given as a JPEG image of quality 90: ``ROOT/<label>/<UTC time>-<frame>.jpg``.
+    """JPEG images of quality 90, ``ROOT/<label>/<UTC time>-<frame>.jpg``, one for each frame that is written.
 
-    The label is the answer's. A frame that is uncertain, or whose answer is not what the decision says, goes to
-    ``ROOT/unsure-<label>`` instead, so that a guess is never taken for a label: look at it and move it to its class.
-    The tree is a folder of class folders as ``edge-train data`` takes it. The whole record is in the image's
-    comment; `edge_runtime.sinks.frame_folder.note_of` reads it. For the quota and what is never removed, see
-    `edge_runtime.sinks.frame_folder.FrameFolder`.
+    A frame that is uncertain, or whose label differs from the decision's, goes to ``ROOT/unsure-<label>`` instead, so
+    that a guess is not mistaken for a label: check it and move it to its class folder. ``edge-train data`` takes the
+    tree as it is. The whole record is in the image's comment; `edge_runtime.sinks.frame_folder.read_comment` reads it.
+    For the quota see `edge_runtime.sinks.frame_folder.FrameFolder`.
 
     Args:
-        root: The folder.
-        labels: All labels of the model, for distinct names of folders.
-        threshold: The score 0..1 under which a frame is uncertain.
-        quota_bytes: What saved images may take together; the oldest are removed.
-        min_free_bytes: Disk that is left free.
+        root: Folder to save into.
+        labels: All labels of the model, for distinct folder names.
+        threshold: Score 0..1 below which a frame is uncertain.
+        quota_bytes: Largest total size of saved images; the oldest are removed.
+        min_free_bytes: Disk space to leave free.
 
     Raises:
         OutputError: The folder cannot be written, or another program saves into it.
@@ -195,20 +193,20 @@ class SaveFrames(Sink):
         self._folder = FrameFolder(root, quota_bytes=quota_bytes, min_free_bytes=min_free_bytes)
 
     def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
-        """Save a frame; nothing where there is no answer or no frame.
+        """Save the frame of a result; do nothing without predictions or a frame.
 
         Raises:
-            OSError: There is no room for it, or it cannot be written.
-            ValueError: It cannot be encoded as JPEG.
+            OSError: The image does not fit, or cannot be written.
+            ValueError: The frame cannot be encoded as JPEG.
         """
         if not isinstance(result, Classified) or image_hwc_rgb_u8 is None:
             return
         folder = self._folder_of(result)
-        data = with_note(_encode(image_hwc_rgb_u8), {**to_record(result), "folder": folder})
+        data = add_comment(_encode(image_hwc_rgb_u8), {**to_record(result), "folder": folder})
         self._folder.save(folder, image_stem(result), data)
 
     def close(self) -> None:
-        """Let others save into the folder."""
+        """Release the folder."""
         self._folder.close()
 
     def _folder_of(self, result: Classified) -> str:
@@ -228,20 +226,18 @@ def open_save_frames(
     quota_bytes: int = QUOTA_BYTES,
     min_free_bytes: int = MIN_FREE_BYTES,
 ) -> MonitoredSink:
-    """Make the sink of ``--save-frames``: `FrameChooser` before `SaveFrames`, in a thread of its own.
+    """Make the sink of ``--save-frames``: `SaveFrames` behind a `FrameChooser`, in its own thread.
 
     Raises:
         OutputError: The folder cannot be written, or another program saves into it.
     """
-    from edge_runtime.sinks.background import BackgroundSink
-
     sink = SaveFrames(root, labels, threshold=threshold, quota_bytes=quota_bytes, min_free_bytes=min_free_bytes)
     chooser = FrameChooser(choices, threshold=threshold, min_interval_s=min_interval_s)
     return BackgroundSink(sink, "save-frames", wants=chooser, with_image=True)
 
 
 def image_stem(result: Classified) -> str:
-    """Name of an answer's image: UTC time of its frame (of now, for a video file) and its number."""
+    """Make the file name of a frame, without suffix: its UTC time (the current time for a video file) and number."""
     frame = result.frame
     unix_s = frame.captured_at if frame and frame.captured_at is not None else time.time()
     unix_ms = max(0, math.floor(unix_s * 1000))

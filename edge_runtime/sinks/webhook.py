@@ -1,4 +1,4 @@
-"""POST results to a web address as small JSON bodies, from a separate thread."""
+"""Post results to a web address as small JSON bodies, from a separate thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ from dataclasses import dataclass, field
 
 from edge_runtime.errors import UsageError
 from edge_runtime.labels import shorten
-from edge_runtime.platform.net import find_secret
+from edge_runtime.platform.net import (
+    ascii_host,
+    find_secret,
+    is_temporary_status,
+    network_error,
+    percent_encode,
+    url_credentials,
+)
 from edge_runtime.results import Classified, Result, StateChange, to_record
 from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.base import Sink, is_news
@@ -31,9 +38,7 @@ SIGNATURE_HEADER = "X-Edgekit-Signature"
 DELIVERY_HEADER = "X-Edgekit-Delivery"
 _DEFAULT_TIMEOUT_S = 5.0
 _RETRY_AFTER_S = 1.0
-_MAX_ANSWER_BYTES = 1024
-_KEPT_IN_URL = "!$%&'()*+,/:;=?@[]~"
-_BUSY = (408, 425, 429)
+_MAX_RESPONSE_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,12 @@ class Target:
     """A checked web address.
 
     Attributes:
-        shown: For messages: scheme, host and port only, since the rest is often as good as a password.
-        tls: Whether it is https.
-        host: Name or address.
-        port: TCP port.
-        path: Path and query as they are sent; never shown.
-        authorization: Header for the user name and password of the address, or None; never shown.
+        shown: Scheme, host and port, for messages; path and query often contain a secret.
+        tls: True for https.
+        host: Host name or IP address.
+        port: TCP port, 1..65535.
+        path: Path and query of the request; never shown.
+        authorization: Header with the address' user name and password, or None; never shown.
     """
 
     shown: str
@@ -57,22 +62,22 @@ class Target:
     authorization: str | None = field(default=None, repr=False)
 
 
-class _TryAgainError(OSError):
-    """Something that may pass: no connection, no answer, a server that is busy."""
+class _TemporaryError(OSError):
+    """A temporary failure: no connection, no response, a busy server."""
 
 
 class WebhookSink(Sink):
-    """Posts each result as JSON and waits for the answer; `open` puts it into a thread, where it belongs.
+    """A POST request with JSON for each result; `write` waits for the response, so `open` adds a thread.
 
-    The body is `edge_runtime.results.to_record` with ``name`` and ``sent_at``, in Unix seconds. What fails in a way
-    that may pass is sent once more, so a receiver may see one delivery twice; `DELIVERY_HEADER` is then the same.
-    Redirects are not followed, proxies of the environment are not used, and images are not sent.
+    The body is `edge_runtime.results.to_record` with ``name`` and ``sent_at``, in Unix seconds. A temporary failure is
+    retried once, so a receiver may get one delivery twice, with the same `DELIVERY_HEADER`. Redirects are not
+    followed, proxies of the environment are not used, and images are not sent.
 
     Args:
-        target: Where to; see `parse_webhook_url`.
-        name: Of this camera.
-        secret: Signs the body: `SIGNATURE_HEADER` is ``sha256=`` and the HMAC in hexadecimal. None does not sign.
-        timeout_s: For one attempt from connection to answer, in seconds.
+        target: Checked web address; see `parse_webhook_url`.
+        name: Name of this camera.
+        secret: Key of the HMAC in `SIGNATURE_HEADER`, ``sha256=<hexadecimal>``; None does not sign.
+        timeout_s: Time limit of one attempt from connection to response, in seconds.
         retry_after_s: Pause before the second attempt, in seconds.
     """
 
@@ -100,18 +105,18 @@ class WebhookSink(Sink):
         timeout_s: float = _DEFAULT_TIMEOUT_S,
         retry_after_s: float = _RETRY_AFTER_S,
     ) -> BackgroundSink:
-        """Prepare a webhook in a thread of its own; nothing is sent yet.
+        """Prepare a webhook in its own thread; nothing is sent yet.
 
         Args:
-            url: ``https://host/path`` or ``http://``.
-            name: Of this camera, in every body.
-            all_changes: Besides events and states of the source, also the end of a decision.
-            environment: Where `SECRET_VARIABLE` or systemd's credentials are looked for.
-            timeout_s: For one attempt, in seconds.
+            url: Web address, ``https://host/path`` or ``http://host/path``.
+            name: Name of this camera, in every body.
+            all_changes: True to send, besides events and states of the source, also the end of a decision.
+            environment: Environment variables, for `SECRET_VARIABLE` or systemd's credentials.
+            timeout_s: Time limit of one attempt, in seconds.
             retry_after_s: Pause before the second attempt, in seconds.
 
         Raises:
-            UsageError: An address that is not http or https, or a secret that cannot be read.
+            UsageError: The address is not http or https, or the secret cannot be read.
         """
         secret = find_secret(SECRET_VARIABLE, SECRET_CREDENTIAL, environment)
         target = parse_webhook_url(url)
@@ -122,7 +127,7 @@ class WebhookSink(Sink):
         """Post one result.
 
         Raises:
-            OSError: It was not accepted, in one sentence without the secret parts of the address.
+            OSError: The server did not accept it; the message has no secret parts of the address.
         """
         body = self._body(result)
         headers = {
@@ -137,13 +142,13 @@ class WebhookSink(Sink):
             headers[SIGNATURE_HEADER] = f"sha256={hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest()}"
         try:
             self._post(body, headers)
-        except _TryAgainError:
+        except _TemporaryError:
             if self._closed.wait(self._retry_after_s):
                 raise
             self._post(body, headers)
 
     def close(self) -> None:
-        """Give up waiting for a second attempt."""
+        """Cancel the wait for a second attempt."""
         self._closed.set()
 
     def _body(self, result: Result) -> bytes:
@@ -155,19 +160,19 @@ class WebhookSink(Sink):
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> None:
         shown = self._target.shown
-        connection, began_s = self._connection(), time.monotonic()
+        connection, start_s = self._connection(), time.monotonic()
         guard = threading.Timer(self._timeout_s, _cut, [connection])
         guard.daemon = True
         guard.start()
         try:
             connection.request("POST", self._target.path, body, dict(headers))
             response = connection.getresponse()
-            response.read(_MAX_ANSWER_BYTES)
-            if time.monotonic() - began_s >= self._timeout_s:
-                # Half an answer, cut off by the guard, can look like a whole one.
+            response.read(_MAX_RESPONSE_BYTES)
+            if time.monotonic() - start_s >= self._timeout_s:
+                # A response that the guard cut off can look complete.
                 raise TimeoutError
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _failure(shown, error, self._timeout_s, time.monotonic() - began_s) from error
+            raise _failure(shown, error, self._timeout_s, time.monotonic() - start_s) from error
         finally:
             guard.cancel()
             connection.close()
@@ -184,7 +189,7 @@ def parse_webhook_url(url: str) -> Target:
     """Check a web address.
 
     Raises:
-        UsageError: Not http or https; the message shows neither path nor password.
+        UsageError: The address is not http or https; the message shows neither path nor password.
     """
     problem = UsageError("the webhook's address: expected one such as https://example.org/hook, got something else")
     if not url.isprintable() or " " in url or "\\" in url:
@@ -192,30 +197,28 @@ def parse_webhook_url(url: str) -> Target:
     try:
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname, parts.port
-        ascii_host = (host or "").encode("idna").decode("ascii") if ":" not in (host or "") else host or ""
-        user = urllib.parse.unquote(parts.username or "", errors="strict")
-        password = urllib.parse.unquote(parts.password or "", errors="strict")
+        host = ascii_host(host or "")
+        credentials = url_credentials(parts)
     except ValueError:
         raise problem from None
-    if parts.scheme not in ("http", "https") or not ascii_host or port == 0 or "@" in ascii_host:
+    if parts.scheme not in ("http", "https") or not host or port == 0 or "@" in host:
         raise problem
     tls = parts.scheme == "https"
-    path = urllib.parse.quote(parts.path or "/", safe=_KEPT_IN_URL)
-    query = urllib.parse.quote(parts.query, safe=_KEPT_IN_URL)
+    path, query = percent_encode(parts.path or "/"), percent_encode(parts.query)
     given = f":{port}" if port else ""
-    shown_host = f"[{ascii_host}]" if ":" in ascii_host else ascii_host
+    shown_host = f"[{host}]" if ":" in host else host
     return Target(
         shown=f"{parts.scheme}://{shown_host}{given}",
         tls=tls,
-        host=ascii_host,
+        host=host,
         port=port or (443 if tls else 80),
         path=f"{path}?{query}" if query else path,
-        authorization=f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}" if user else None,
+        authorization=f"Basic {base64.b64encode(':'.join(credentials).encode()).decode()}" if credentials else None,
     )
 
 
 def changes() -> Callable[[Result], bool]:
-    """A test, with a memory, for events, decisions with another label than the one before, and states of the source."""
+    """Make a stateful filter of events, decisions whose label differs from the last one, and states of the source."""
     before: list[str | None] = [None]
 
     def changed(result: Result) -> bool:
@@ -231,8 +234,8 @@ def changes() -> Callable[[Result], bool]:
 
 
 def _check_status(shown: str, status: int) -> None:
-    if status in _BUSY or status >= 500:
-        raise _TryAgainError(f"{shown}: the server answered {status}")
+    if is_temporary_status(status):
+        raise _TemporaryError(f"{shown}: the server answered {status}")
     if 300 <= status < 400:
         raise OSError(f"{shown}: the server redirects ({status}), which is not followed; give the final address")
     if not 200 <= status < 300:
@@ -241,24 +244,20 @@ def _check_status(shown: str, status: int) -> None:
 
 def _failure(shown: str, error: Exception, timeout_s: float, lasted_s: float) -> OSError:
     if lasted_s >= timeout_s or isinstance(error, TimeoutError):
-        return _TryAgainError(f"{shown}: no answer within {timeout_s:g} s")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return OSError(f"{shown}: its certificate is not accepted ({error.verify_message})")
+        return _TemporaryError(f"{shown}: {network_error(TimeoutError(), timeout_s)}")
     if isinstance(error, ssl.SSLError):
-        return OSError(f"{shown}: no secure connection ({error.reason or 'broken off'}); check the address")
-    if isinstance(error, socket.gaierror):
-        return _TryAgainError(f"{shown}: the host cannot be found ({error.strerror})")
+        return OSError(f"{shown}: {network_error(error)}; check the address")
     if isinstance(error, OSError):
-        return _TryAgainError(f"{shown}: {error.strerror or 'the connection broke'}")
-    # What the server sent may be in the error's text.
+        return _TemporaryError(f"{shown}: {network_error(error)}")
+    # Its text may contain what the server sent.
     return OSError(f"{shown}: the answer is not HTTP ({shorten(type(error).__name__, 40)})")
 
 
 def _cut(connection: http.client.HTTPConnection) -> None:
-    # Each wait has a timeout of its own; this one is for a server that sends a byte now and then, for ever.
+    # Each wait has its own timeout; this limit is for a server that sends a byte now and then without end.
     sock = connection.sock
     if sock is not None:
         try:
             sock.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return  # it has just ended by itself
+            return  # the connection has just ended

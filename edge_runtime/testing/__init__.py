@@ -28,7 +28,7 @@ from edge_runtime.contract import (
 from edge_runtime.engines.base import Engine
 from edge_runtime.errors import EngineError
 from edge_runtime.labels import to_text
-from edge_runtime.model.bundle import Foreign, ModelFile
+from edge_runtime.model.bundle import ModelFile, ModelOptions
 from edge_runtime.model.embedded import CHECKSUM_FILE
 from edge_runtime.preprocess import ImageU8
 from edge_runtime.results import StateChange
@@ -39,15 +39,15 @@ _TINY_SCALE = 1 / 256
 
 
 class FakeEngine(Engine):
-    """A runtime without a model file: output n is the share of the image whose brightness is in the n-th of N steps.
+    """Engine without a model file: output n is the share of pixels whose brightness is in the n-th of N steps.
 
-    So with two labels a black image is the first and a white one the second, and equal pixels give equal answers.
+    With two labels a black image is the first and a white one the second; equal pixels give equal answers.
 
     Args:
-        labels: Number of outputs N.
+        labels: Number of outputs, N.
         size: Height and width of the input, in pixels.
-        delay_s: How long one inference takes, in seconds.
-        fails: Whether every inference raises EngineError.
+        delay_s: Duration of one inference, in seconds.
+        fails: True to raise EngineError at every inference.
     """
 
     name = "fake"
@@ -61,7 +61,7 @@ class FakeEngine(Engine):
         self._delay_s, self._fails = delay_s, fails
 
     def invoke(self, input_nhwc: NDArray[Any]) -> NDArray[Any]:
-        """Count the invocation, wait, and give shares of brightness; see `Engine.invoke`."""
+        """Count the call, wait, and return shares of brightness; see `Engine.invoke`."""
         if self.closed or self._fails or input_nhwc.shape != self.input.shape or input_nhwc.dtype != np.uint8:
             raise EngineError(f"fake failed: closed {self.closed}, input {input_nhwc.dtype} {input_nhwc.shape}")
         self.invocations += 1
@@ -72,16 +72,16 @@ class FakeEngine(Engine):
         return shares[np.newaxis]
 
     def close(self) -> None:
-        """Remember that it was closed."""
+        """Set ``closed``."""
         self.closed = True
 
 
 class FakeSource(FrameSource):
-    """A camera that gives the images and changes that it was given, in order and as fast as they are asked for.
+    """Camera that yields given images and state changes, in order and without waiting.
 
     Args:
-        items: Images, uint8 [height, width, 3] RGB, and changes of the source; taken lazily.
-        period_s: Seconds of the source's own time between two frames.
+        items: Images, uint8 [height, width, 3] RGB, and state changes of the source; read lazily.
+        period_s: Time between two frames on the source's own clock, in seconds.
     """
 
     name = "fake"
@@ -105,25 +105,25 @@ class FakeSource(FrameSource):
                 number += 1
 
     def close(self) -> None:
-        """Remember that it was closed."""
+        """Set ``closed``."""
         self.closed = True
 
 
 def fake_classifier(labels: Sequence[str] = ("dark", "light"), engine: FakeEngine | None = None) -> Classifier:
-    """A classifier around a `FakeEngine`; no file is read.
+    """Make a classifier around a `FakeEngine`; no file is read.
 
     Args:
-        labels: As many as the engine has outputs.
-        engine: The engine, or None for one that fits the labels.
+        labels: Labels, one for each output of the engine.
+        engine: Fake engine, or None for one that fits the labels.
     """
     engine = engine or FakeEngine(len(labels))
     size = engine.input.shape[1]
     manifest = Manifest("fake", tuple(labels), InputSpec(size, size), OutputSpec(Head.SOFTMAX, 0.0), training=None)
-    return Classifier(ModelFile(Path("fake.tflite"), manifest, None, Foreign()), engine=engine)
+    return Classifier(ModelFile(Path("fake.tflite"), manifest, None, ModelOptions()), engine=engine)
 
 
 def tiny_manifest(size: int = 8) -> Manifest:
-    """The manifest of the tiny model: three labels, which answer to the mean of red, green and blue."""
+    """Manifest of the tiny model: three labels, with the mean of red, green and blue as scores."""
     return Manifest("tiny", TINY_LABELS, InputSpec(size, size), OutputSpec(Head.SOFTMAX, 0.0), training=None)
 
 
@@ -133,9 +133,9 @@ def write_tiny_model(path: Path, size: int = 8, *, with_manifest: bool = True) -
     Its outputs are uint8 of scale 1/256 in the order of `TINY_LABELS`. Needs the schema that ai-edge-litert brings.
 
     Args:
-        path: Where to write the ``.tflite`` file.
+        path: Path of the ``.tflite`` file to write.
         size: Height and width of the input, in pixels.
-        with_manifest: Whether it carries its manifest, as an exported artifact does.
+        with_manifest: True to embed the manifest, as in an exported artifact.
     """
     flatbuffer = _tiny_flatbuffer(size)
     path.write_bytes(flatbuffer)

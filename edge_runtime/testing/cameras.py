@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=f\r\n\r\n"
-"""How the answer of a camera begins that sends one JPEG after another."""
+"""Start of the response of a camera that streams JPEGs."""
 
 Send: TypeAlias = Callable[[bytes], None]
 Script: TypeAlias = Callable[[int, bytes, Send], None]
@@ -26,9 +26,9 @@ class FakeHttpCamera:
     """An HTTP server on loopback, as a context manager.
 
     Args:
-        script: Runs for each connection in a thread of its own, with the number of the connection from 0, its request,
-            and what sends bytes to it. When it returns, the connection is closed.
-        port: The port; 0 for any that is free.
+        script: Function that runs for each connection in a thread of its own, with the index of the connection, its
+            request and a function that sends bytes. When it returns, the connection is closed.
+        port: Port number; 0 for any free port.
     """
 
     def __init__(self, script: Script, port: int = 0) -> None:
@@ -67,24 +67,24 @@ class FakeHttpCamera:
 
 @functools.cache
 def grey_jpeg(value: int, size_wh: tuple[int, int] = (64, 48)) -> bytes:
-    """An image of one grey value 0..255."""
+    """Encode an image of one grey value, 0..255."""
     import cv2
 
     return cv2.imencode(".jpg", np.full((size_wh[1], size_wh[0], 3), value, np.uint8))[1].tobytes()
 
 
 def stream_part(data: bytes) -> bytes:
-    """One image of a stream that began with `STREAM_HEAD`."""
+    """Encode one image of a stream that began with `STREAM_HEAD`."""
     return b"--f\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(data), data)
 
 
 def grey_of(number: int) -> int:
-    """The grey value of a frame of `steady_camera`, which comes again after 63 frames."""
+    """Grey value of a frame of `steady_camera`, which repeats after 63 frames."""
     return number % _GREYS * 4 + 2
 
 
 def steady_camera(_number: int, _request: bytes, send: Send) -> None:
-    """The script of a camera that gives 30 frames a second, whose n-th frame has the grey value ``grey_of(n)``."""
+    """Script of a camera of 30 frames a second whose n-th frame has the grey value ``grey_of(n)``."""
     send(STREAM_HEAD)
     start_s, frame = time.perf_counter(), 0
     while True:

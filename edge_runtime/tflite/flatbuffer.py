@@ -32,15 +32,15 @@ _SCALARS = {code: struct.Struct(f"<{code}") for code in "bBiIQ"}
 
 
 class DamageError(IntegrityError):
-    """A FlatBuffer that points outside itself, or whose parts do not fit together; the message says how."""
+    """A FlatBuffer that points outside itself, or whose parts do not fit together."""
 
 
 class Reader:
     """One FlatBuffer.
 
     Args:
-        data: The whole file; what follows the FlatBuffer in it does no harm.
-        identifier: The four bytes at offset 4.
+        data: Content of the whole file; bytes after the FlatBuffer are ignored.
+        identifier: Expected four bytes at offset 4.
 
     Raises:
         DamageError: Too short, or another kind of file.
@@ -55,11 +55,11 @@ class Reader:
             raise DamageError(f"it does not begin as a file of the kind {identifier.decode()}")
 
     def root(self) -> Table:
-        """The table that everything hangs from."""
+        """Root table."""
         return self.table(int(_U32(self.data, 0)[0]))
 
     def spend(self, parts: int) -> None:
-        """Count parts that are about to be looked at."""
+        """Count parts that are about to be read."""
         self._parts -= parts
         if self._parts < 0:
             raise DamageError(_TOO_MANY)
@@ -71,10 +71,10 @@ class Reader:
             raise DamageError(_TOO_MANY)
 
     def table(self, at: int) -> Table:
-        """The table at an offset."""
+        """Table at an offset."""
         self.spend(1)
         if at & 3 or at + 4 > self.size:
-            raise DamageError(f"a table is said to lie at byte {at} of {self.size}")
+            raise DamageError(f"a table at byte {at} of {self.size}")
         vtable_at = at - _I32(self.data, at)[0]
         layout = self._vtables.get(vtable_at) or self._read_vtable(vtable_at)
         if at + layout[0] > self.size:
@@ -83,7 +83,7 @@ class Reader:
 
     def _read_vtable(self, at: int) -> tuple[int, tuple[int, ...]]:
         if at & 1 or not 0 <= at <= self.size - 4:
-            raise DamageError(f"a table's layout is said to lie at byte {at} of {self.size}")
+            raise DamageError(f"a table layout at byte {at} of {self.size}")
         length, table_bytes = _VTABLE(self.data, at)
         count = (length - 4) // 2
         if length & 1 or not 0 <= count <= _MAX_FIELDS or at + length > self.size or table_bytes < 4:
@@ -97,30 +97,28 @@ class Reader:
         return layout
 
     def vector(self, at: int, item_bytes: int) -> Span:
-        """First byte and length of the vector at an offset."""
+        """Span of the vector at an offset."""
         if at & 3 or at + 4 > self.size:
-            raise DamageError(f"a list is said to lie at byte {at} of {self.size}")
+            raise DamageError(f"a list at byte {at} of {self.size}")
         count = int(_U32(self.data, at)[0])
         if at + 4 + count * item_bytes > self.size:
-            raise DamageError(
-                f"the list at byte {at} is said to have {count} items of {item_bytes} bytes, past the end"
-            )
+            raise DamageError(f"the list at byte {at} has {count} items of {item_bytes} bytes, past the end")
         return at + 4, count
 
     def text(self, span: Span) -> str:
-        """Text of a span that `Table.text` gave; what is no UTF-8 is replaced."""
+        """Decode a span that `Table.text` returned; bytes that are not UTF-8 are replaced."""
         return bytes(self.data[span[0] : span[0] + span[1]]).decode(errors="replace")
 
     def numbers(self, span: Span, code: str) -> tuple[int, ...]:
-        """Whole numbers of a span; ``code`` as in `struct`."""
+        """Integers of a span; ``code`` as in `struct`."""
         self.spend(span[1])
         return struct.unpack_from(f"<{span[1]}{code}", self.data, span[0])
 
 
 class Table:
-    """A table whose layout is inside the file; each field is checked when it is asked for.
+    """A table whose layout is inside the file; each field is checked when it is read.
 
-    A field is named by its position in the schema, where deprecated fields count, and a union takes two.
+    A field is named by its position in the schema; deprecated fields count, and a union takes two.
     """
 
     __slots__ = ("_bytes", "_offsets", "at", "reader")
@@ -129,10 +127,10 @@ class Table:
         self.reader, self.at = reader, at
         self._bytes, self._offsets = table_bytes, offsets
 
-    # Most fields of most tables are absent, so that each method looks at that first: this runs before every image.
+    # Most fields of most tables are absent, so each method tests that first: this runs at every start.
 
     def find(self, field: int, field_bytes: int) -> int:
-        """Offset in the file of a field of some bytes; 0 where the table does not have it."""
+        """Offset in the file of a field of ``field_bytes``; 0 where it is absent."""
         offset = self._offsets[field]
         if offset == 0:
             return 0
@@ -141,21 +139,21 @@ class Table:
         return self.at + offset
 
     def scalar(self, field: int, code: str, default: int = 0) -> int:
-        """A whole number; ``code`` as in `struct`."""
+        """Integer field; ``code`` as in `struct`."""
         if not self._offsets[field]:
             return default
         kind = _SCALARS[code]
         return int(kind.unpack_from(self.reader.data, self.find(field, kind.size))[0])
 
     def vector(self, field: int, item_bytes: int) -> Span:
-        """First byte and length of a vector of scalars; (0, 0) where the table does not have it."""
+        """Span of a vector of scalars; (0, 0) where it is absent."""
         if not self._offsets[field]:
             return _NO_SPAN
         at = self.find(field, 4)
         return self.reader.vector(at + int(_U32(self.reader.data, at)[0]), item_bytes)
 
     def text(self, field: int) -> Span:
-        """First byte and length of a text, which ends with a zero as C expects it."""
+        """Span of a zero-terminated text; (0, 0) where it is absent."""
         if not self._offsets[field]:
             return _NO_SPAN
         span = self.vector(field, 1)
@@ -166,14 +164,14 @@ class Table:
         return span
 
     def table(self, field: int) -> Table | None:
-        """The table that a field points to, or None."""
+        """Table that a field points to, or None."""
         if not self._offsets[field]:
             return None
         at = self.find(field, 4)
         return self.reader.table(at + int(_U32(self.reader.data, at)[0]))
 
     def tables(self, field: int) -> Iterator[Table]:
-        """The tables of a vector of tables."""
+        """Yield the tables of a vector of tables."""
         start, count = self.vector(field, 4)
         reader = self.reader
         for at in range(start, start + 4 * count, 4):

@@ -4,11 +4,11 @@ Sources:
     `RELEASES` holds the facts of ``tflite/tools/versioning/runtime_version.cc`` (LiteRT, commit 05215c2), the table
     from which the converter writes ``min_runtime_version``. The nth release belongs to the nth version of the operator.
 
-    What a runtime registers was found by asking it: a model of a single operator and version, for every operator of
-    the schema and versions 1 to 16, was given to tflite-runtime 2.14.0 and to ai-edge-litert 2.3.0, which say at once
-    whether they have it. tflite-runtime 2.14.0 has exactly those versions that `RELEASES` dates to 2.14.0 or before,
-    as TensorFlow's ``core/kernels/register.cc`` of that time says too. LiteRT 2.3.0 has all of `RELEASES` but
-    `LITERT_LACKS`, and up to `LITERT_NEWEST` of the operators named there. The tests ask again.
+    The operators that a runtime registers were measured: a model of a single operator and version, for every operator
+    of the schema and versions 1 to 16, was opened in tflite-runtime 2.14.0 and in ai-edge-litert 2.3.0.
+    tflite-runtime 2.14.0 has exactly those versions that `RELEASES` dates to 2.14.0 or before, in agreement with
+    TensorFlow's ``core/kernels/register.cc`` of that time. LiteRT 2.3.0 has all of `RELEASES` but `LITERT_LACKS`, and
+    up to `LITERT_NEWEST` of the operators named there. The tests measure again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
-LITERT_RELEASE: Final = "2.3.0"  # the LiteRT that was asked
+LITERT_RELEASE: Final = "2.3.0"  # the LiteRT that was measured
 LAST_TFLITE_RUNTIME: Final = "2.14.0"
 
 # Custom operators that both runtimes bring (register.cc, AddCustom).

@@ -29,8 +29,8 @@ class Target(NamedTuple):
     """A runtime on a device.
 
     Attributes:
-        name: ``litert`` or ``tflite-runtime``.
-        release: Its release, such as ``2.14.0``.
+        name: Name of the runtime, ``litert`` or ``tflite-runtime``.
+        release: Release of the runtime, such as ``2.14.0``.
     """
 
     name: str
@@ -46,10 +46,10 @@ class Unsupported:
 
     Attributes:
         index: Position in the file, counted through all graphs.
-        name: Its name.
-        version: Its version.
-        why: What is missing.
-        remedy: What to do.
+        name: Name of the operator.
+        version: Version of the operator.
+        why: Reason, as a clause for a message.
+        remedy: Advice, as a clause for a message.
     """
 
     index: int
@@ -63,7 +63,7 @@ def parse_target(text: str) -> Target:
     """Parse ``litert``, ``tflite-runtime``, or either with a release such as ``tflite-runtime==2.11``.
 
     Raises:
-        UsageError: Another runtime, or a release of which nothing is known.
+        UsageError: Another runtime, or an unknown release.
     """
     name, given, release = text.partition("==")
     defaults = {LITERT: LITERT_RELEASE, TFLITE_RUNTIME: LAST_TFLITE_RUNTIME}
@@ -87,7 +87,7 @@ def minimum_runtime(codes: Iterable[OperatorCode]) -> str:
     """Lowest runtime that has every operator and version of a model.
 
     Args:
-        codes: The kind of every operator, as in `edge_runtime.tflite.validation.Structure`.
+        codes: Kinds of all operators, as in `edge_runtime.tflite.validation.Structure`.
 
     Returns:
         A TensorFlow Lite release such as ``tflite 2.4.0``. Where an operator is newer than the last of those releases,
@@ -108,11 +108,11 @@ def minimum_runtime(codes: Iterable[OperatorCode]) -> str:
 
 
 def unsupported(codes: Iterable[OperatorCode], target: Target) -> list[Unsupported]:
-    """The operators of a model that a runtime does not have; an empty list means that it has all.
+    """List the operators of a model that a runtime does not have.
 
     Args:
-        codes: The kind of every operator, in the file's order.
-        target: The runtime.
+        codes: Kinds of all operators, in the order of the file.
+        target: Runtime and release to compare with.
     """
     found = []
     for index, (name, version, is_custom) in enumerate(codes):
@@ -123,7 +123,7 @@ def unsupported(codes: Iterable[OperatorCode], target: Target) -> list[Unsupport
 
 
 def has_builtin(name: str, version: int, target: Target) -> bool:
-    """Whether a runtime has one version of a built-in operator."""
+    """Tell whether a runtime has one version of a built-in operator."""
     since = _since(name, version)
     if target.name == TFLITE_RUNTIME:
         return since is not None and since <= _release(target.release)
@@ -173,7 +173,7 @@ def _custom_reason(name: str) -> tuple[str, str] | None:
 
 
 def _since(name: str, version: int) -> Release | None:
-    """The release that brought a version of an operator, or None where the table does not know it."""
+    """Release that added a version of an operator, or None if the table does not have it."""
     releases = RELEASES.get(name, "").split()
     if not 1 <= version <= len(releases) or releases[version - 1] == "-":
         return None
@@ -187,7 +187,7 @@ def _release(text: str) -> Release:
 
 
 def parse_release(text: str) -> Release | None:
-    """``2.14`` as (2, 14, 0); None for what is no plain release of two or three numbers."""
+    """Parse ``2.14`` to (2, 14, 0); None for anything but two or three numbers."""
     numbers = text.split(".")
     if not 2 <= len(numbers) <= 3 or not all(number.isascii() and number.isdigit() for number in numbers):
         return None
@@ -195,25 +195,24 @@ def parse_release(text: str) -> Release | None:
 
 
 def check_runtime_supports(path: Path, codes: Iterable[OperatorCode], runtime: str, release: str) -> None:
-    """Refuse a model with an operator, or a version of one, that the runtime cannot have.
+    """Refuse a model with an operator, or a version of one, that the runtime does not have.
 
-    The table ends with the releases that it was made from. A runtime newer than those may have what the table does not
-    know, and decides for itself.
+    The table ends with the releases that it was made from; a newer runtime is not checked, because it may have more.
 
     Args:
-        path: The model, for the message.
-        codes: The kind of every operator.
+        path: The model file, for the message.
+        codes: Kinds of all operators.
         runtime: ``litert`` or ``tflite-runtime``.
-        release: Its release, such as ``2.3.0``.
+        release: Release of the runtime, such as ``2.3.0``.
 
     Raises:
-        EngineError: It names the operator, its version, the runtime, and what to do.
+        EngineError: An operator is not supported; the message names it, its version, the runtime and a remedy.
     """
     newest_known = LITERT_RELEASE if runtime == LITERT else LAST_TFLITE_RUNTIME
     installed, known = parse_release(release), parse_release(newest_known)
     if installed is None or known is None or installed > known:
         return
-    # What older LiteRTs lacked was never asked; they lack at least what the newest does.
+    # Older LiteRT releases were not measured; they lack at least what the newest does.
     target = Target(runtime, newest_known if runtime == LITERT else release)
     missing = unsupported(codes, target)
     if missing:

@@ -15,7 +15,7 @@ from benchmarks.statistics import share_of
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop, Head, OutputSpec
 from edge_runtime.errors import EngineError
-from edge_runtime.model.bundle import Foreign
+from edge_runtime.model.bundle import ModelOptions
 from edge_runtime.preprocess import load_prepared
 from edge_runtime.testing import FakeEngine, fake_classifier
 from edge_runtime.workstation.datasets.resolve import resolve
@@ -214,10 +214,10 @@ def test_published_models_are_as_right_as_published(real_data) -> None:
     samples = resolve(str(folder / "eval")).samples
     truth = np.array([int(sample.label) for sample in samples])
     labels = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    foreign = Foreign(labels, Crop.STRETCH, (0.0, 255.0))
+    foreign = ModelOptions(labels, Crop.STRETCH, (0.0, 255.0))
     found = {}
     for name in ("pretrainedResnet.tflite", "pretrainedResnet_quant.tflite"):
-        with Classifier(folder / name, foreign=foreign) as classifier:
+        with Classifier(folder / name, options=foreign) as classifier:
             images = [load_prepared(sample.path, classifier.input_spec) for sample in samples]
             found[name] = np.array([classifier.probabilities(image) for image in images])
     floating, quantised = found.values()

@@ -203,7 +203,7 @@ def test_a_run_can_be_reproduced_from_its_report(
     (photos / "dark" / "0.png").write_bytes((photos / "dark" / "1.png").read_bytes())
     assert edge_bench(monkeypatch, "reproduce", first, "--out", second) == 7
     edge_bench(monkeypatch, "reproduce", first, "--out", second, "--overwrite")
-    assert "pictures" in capsys.readouterr().err
+    assert "set of images" in capsys.readouterr().err
 
 
 def test_run_measures_the_rest_when_an_artifact_was_altered(

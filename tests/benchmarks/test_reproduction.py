@@ -10,11 +10,11 @@ import pytest
 
 from benchmarks.machine import MachineRecord
 from benchmarks.records import Report, read_report
-from benchmarks.report.testing import sample_report
 from benchmarks.reproduction import changed_files, config_of, differences, lost_settings
 from benchmarks.settings import Settings
 from edge_runtime.contract import MANIFEST_FILE
 from edge_runtime.model.bundle import file_sha256
+from support.reports import sample_report
 
 
 @pytest.fixture(scope="module")

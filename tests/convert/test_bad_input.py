@@ -1,4 +1,4 @@
-"""What makes ``edge-convert run`` fail: one sentence, an exit code, and nothing half written."""
+"""Failures of ``edge-convert run``: one sentence, an exit code, and nothing half written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,10 @@ import pytest
 
 import convert.cli
 from convert.children import run_child, space_in
-from edge_runtime.cli_support import run_cli
 from edge_runtime.errors import EngineError, ModelError, OutputError
 from edge_runtime.model.bundle import read_bundle_manifest
+from support.programs import call_cli
+from support.waiting import wait_until
 
 PROGRAM = Path(sys.executable).with_name("edge-convert")
 SIZE = 24
@@ -72,18 +72,6 @@ def arguments_for(models, name, images, *more, labels="labels.txt"):
     return [str(item) for item in ("run", models / name, *said, "--max-drop", "100", "--variant", "int8", *more)]
 
 
-def refused(monkeypatch, capsys, arguments):
-    """Exit code and the one sentence of ``edge-convert`` in this process."""
-    monkeypatch.setattr(sys, "argv", ["edge-convert", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        run_cli(convert.cli.cli)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    return stopped.value.code, err
-
-
 @pytest.mark.parametrize(
     ("name", "more", "code", "words"),
     [
@@ -92,7 +80,7 @@ def refused(monkeypatch, capsys, arguments):
         ("lambda.keras", [], 4, "Lambda layer"),
         ("two.keras", [], 4, "2 inputs"),
         ("detector.keras", [], 4, "2 outputs"),
-        ("open.keras", [], 2, "say --image-size"),
+        ("open.keras", [], 2, "add --image-size"),
         ("good.keras", ["--image-size", "32"], 2, "--image-size 32"),
         ("good.keras", ["--labels", "{models}/three.txt"], 4, "expects 2 labels, one per output, got 3"),
         ("good.keras", ["--labels", "{models}/missing.txt"], 2, "--labels"),
@@ -109,16 +97,18 @@ def test_what_can_be_seen_without_loading_the_model(
         (work / "taken").write_text("mine")
     monkeypatch.setattr("convert.conversion.run_child", lambda *_args, **_kwargs: pytest.fail("a child was started"))
     more = [text.format(models=models) for text in more]
-    done = refused(monkeypatch, capsys, arguments_for(models, name, colored_images, *more))
-    assert done[0] == code, done[1]
-    assert words in done[1]
+    arguments = arguments_for(models, name, colored_images, *more)
+    exit_code, out, err = call_cli(convert.cli.cli, monkeypatch, capsys, "edge-convert", *arguments)
+    assert (exit_code, out) == (code, ""), err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
     assert left_behind(work) in ([], ["empty/cat"], ["empty/cat", "taken"])
 
 
 @pytest.mark.slow
-def test_what_only_the_loaded_model_shows(models, colored_images, work):
-    arguments = arguments_for(models, "boxes.keras", colored_images)
-    done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, check=False)
+def test_what_only_the_loaded_model_shows(run_program, models, colored_images, work):
+    done = run_program("edge-convert", *arguments_for(models, "boxes.keras", colored_images))
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
     assert "error: " in done.stderr.splitlines()[-1]
@@ -130,9 +120,10 @@ def test_what_only_the_loaded_model_shows(models, colored_images, work):
 @pytest.mark.parametrize(
     ("name", "more"), [("lambda.keras", ["--unsafe", "--input-range", "0,255"]), ("open.keras", ["--image-size", "32"])]
 )
-def test_what_was_refused_is_converted_with_the_option_that_was_asked_for(models, colored_images, work, name, more):
-    arguments = arguments_for(models, name, colored_images, *more, "--out", "bundle")
-    done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, check=False)
+def test_what_was_refused_is_converted_with_the_option_that_was_asked_for(
+    run_program, models, colored_images, work, name, more
+):
+    done = run_program("edge-convert", *arguments_for(models, name, colored_images, *more, "--out", "bundle"))
     assert done.returncode == 0, done.stderr
     (artifact,) = read_bundle_manifest(work / "bundle").artifacts
     side = 32 if name == "open.keras" else SIZE
@@ -228,15 +219,6 @@ def processes_that_name(*texts):
     return found
 
 
-def wait_for(condition, seconds):
-    """What the condition gives once it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-    return found
-
-
 @pytest.fixture
 def conversion(small_run, work):
     """A conversion that runs, once its child of a name has started: the process, and that child."""
@@ -253,7 +235,7 @@ def conversion(small_run, work):
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
-        return process, wait_for(lambda: processes_that_name(module, str(work)), PATIENCE_S)[0]
+        return process, wait_until(lambda: processes_that_name(module, str(work)), deadline_s=PATIENCE_S)[0]
 
     yield start
     for process in started:
@@ -293,5 +275,5 @@ def test_a_killed_conversion_leaves_no_bundle_and_no_child(conversion, work):
     process.kill()
     process.wait()
     # A child that had not yet asked to die with its parent does its work to the end.
-    wait_for(lambda: not processes_that_name(str(work)), PATIENCE_S)
+    wait_until(lambda: not processes_that_name(str(work)), deadline_s=PATIENCE_S)
     assert not (work / "bundles").exists()

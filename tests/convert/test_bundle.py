@@ -22,12 +22,6 @@ from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.workstation.datasets.samples import Sample
 
 
-@pytest.fixture(scope="module")
-def record(small_bundle):
-    """What the bundle of the small run says of its conversion."""
-    return ConversionRecord.from_json((small_bundle / RECORD_FILE).read_text())
-
-
 def with_failed(record, *variants):
     """The record with the checks of some artifacts turned into failures."""
     entries = []
@@ -95,7 +89,7 @@ def test_nothing_is_written_when_every_export_failed(record, write):
         (lambda record: with_failed(record, *Variant), "onnx-int8: lost more than allowed", False),
         (
             lambda record: replace(record, left_out=(LeftOut("edgetpu", "no share"),)),
-            "edgetpu: could not be made or run",
+            "edgetpu: could not be built or run",
             True,
         ),
     ],

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +15,11 @@ from convert.cli import cli
 from convert.conversion import DEFAULT_VARIANTS, Options
 from convert.messages import QuantizeSettings
 from convert.options import CalibrationMethod, ForeignOptions, InputRange, ModelColor, ModelOutput, Repair, Rounding
-from convert.record import RECORD_FILE, ConversionRecord
 from edge_runtime.contract import GOLDEN_FILE, Crop, Variant
 from edge_runtime.model.bundle import read_bundle_manifest
+from support.programs import run_code
 
 REPORTS = {"conversion.html", "conversion.md", "conversion.json"}
-
-
-@pytest.fixture(scope="module")
-def record(small_bundle):
-    """What the bundle of the small run says of its conversion."""
-    return ConversionRecord.from_json((small_bundle / RECORD_FILE).read_text())
 
 
 def test_a_bundle_holds_what_the_design_says(small_bundle, small_run):
@@ -248,8 +240,7 @@ def test_help_imports_nothing_heavy():
             f"assert CliRunner().invoke(cli, {arguments}).exit_code == 0;"
             f"print([name for name in {heavy} if name in sys.modules])"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout == "[]\n", arguments
+        assert run_code(code).stdout == "[]\n", arguments
 
 
 def test_help_says_something_of_every_option():

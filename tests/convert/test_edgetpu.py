@@ -14,10 +14,10 @@ from convert.lint.edgetpu import is_compiled
 from convert.lint.operators import read_operators
 from convert.record import RECORD_FILE, ConversionRecord
 from convert.tflite_model import read_model
-from edge_runtime.cli_support import run_cli
 from edge_runtime.contract import Variant
 from edge_runtime.model.bundle import read_bundle_manifest
-from edge_runtime.model.embedded import read_embedded
+from edge_runtime.model.embedded import embedded_manifest
+from support.programs import call_cli
 
 # It does what the compiler does to a file: one custom operator in place of all that it maps, and no metadata.
 COMPILER = """#!{python}
@@ -83,7 +83,7 @@ def test_a_compiled_file_is_in_the_bundle_with_metadata_and_the_figures_of_its_t
     assert (int8.variant, compiled.variant) == (Variant.INT8, Variant.EDGETPU)
     file = bundle / "colors-edgetpu.tflite"
     assert is_compiled(read_operators(read_model(file)))
-    embedded = read_embedded(file)
+    embedded = embedded_manifest(file)
     assert embedded is not None
     assert embedded.labels == ("blue", "red")
     assert compiled.minimum_runtime == "tflite with edgetpu-custom-op, 1.5.0"
@@ -108,9 +108,9 @@ def test_too_few_operators_on_the_edge_tpu_leave_the_file_out(run_program, small
     bundle = tmp_path / "bundle"
     done = run(run_program, small_run, bundle)
     assert done.returncode == 8
-    assert "error: edgetpu: could not be made or run; not in the bundle" in done.stderr
+    assert "error: edgetpu: could not be built or run; not in the bundle" in done.stderr
     assert "edgetpu was left out" in done.stdout
-    assert "would run on the Edge TPU, at least 90% are wanted" in " ".join(done.stdout.split())
+    assert "would run on the Edge TPU, at least 90% are required" in " ".join(done.stdout.split())
     assert "HARD_SWISH (Operation not supported)" in " ".join(done.stdout.split())
     # What the sentence names is the user's, not a file of the work folder that is gone.
     assert "for-edgetpu.tflite" not in done.stdout
@@ -125,11 +125,9 @@ def test_without_the_compiler_nothing_is_begun(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("convert.conversion.read_model", lambda *_, **__: pytest.fail("the model was read"))
-    monkeypatch.setattr(sys, "argv", ["edge-convert", "run", "no-such-run", "--variant", "edgetpu"])
-    with pytest.raises(SystemExit) as stopped:
-        run_cli(convert.cli.cli)
-    assert stopped.value.code == 5
-    err = capsys.readouterr().err
+    arguments = ["run", "no-such-run", "--variant", "edgetpu"]
+    code, _, err = call_cli(convert.cli.cli, monkeypatch, capsys, "edge-convert", *arguments)
+    assert code == 5
     assert err.startswith("error: edgetpu_compiler is not on PATH: install the Debian package edgetpu-compiler")
     assert err.count("\n") == 1
     assert list(Path.cwd().iterdir()) == []

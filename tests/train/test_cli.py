@@ -208,7 +208,7 @@ def test_the_best_epoch_of_both_phases_is_kept(two_phase_run: Path) -> None:
 
 
 def test_every_saved_format_gives_the_same_answers(two_phase_run: Path) -> None:
-    from train.backend import load_keras
+    from train.hardware import load_keras
 
     load_keras(0)
     import keras

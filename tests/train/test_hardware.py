@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
 from support.paths import PROGRAMS
-from train.backend import check_request, choose_dtype_policy, prepare_environment
 from train.hardware import (
     FLOAT32,
     MIXED_BFLOAT16,
@@ -30,8 +29,11 @@ from train.hardware import (
     Hardware,
     HardwareRequest,
     Precision,
+    check_request,
+    choose_dtype_policy,
     parse_cluster,
     parse_hardware,
+    prepare_environment,
 )
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -69,7 +71,7 @@ def test_anything_else_is_one_sentence(text: str) -> None:
         ("2/2@node1:7777", "expected an INDEX from 0 to 1, got 2"),
         ("0/1@node1:7777", "expected a COUNT of 2 to 65536 processes, got 1"),
         ("0/2@node1:0", "expected a PORT from 1 to 65535, got 0"),
-        ("0/2@::1:7777", "an IPv6 address stands in brackets"),
+        ("0/2@::1:7777", "an IPv6 address needs brackets"),
         ("0/2@node1:7777\n", "expected auto, off or"),
     ],
 )
@@ -135,7 +137,7 @@ def test_a_batch_must_be_divided_evenly() -> None:
     hardware.check_batch_size(33)
     with pytest.raises(
         UsageError,
-        match=r"a batch of 32 images cannot be divided evenly among 3 devices; give --batch-"
+        match=r"a batch of 32 images cannot be divided evenly among 3 devices; use --batch-"
         r"size 30 or another multiple of 3",
     ):
         hardware.check_batch_size(32)
@@ -153,7 +155,7 @@ def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--device", "gpu"), "sees no GPU here; check nvidia-smi"),
         (("--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'gpu'"),
         (("--distributed", "0/2"), "expected auto, off or INDEX/COUNT@HOST:PORT"),
-        (("--distributed", "0/2@localhost:7777"), "several processes need JAX"),
+        (("--distributed", "0/2@localhost:7777"), "several processes need the JAX backend"),
     ],
 )
 def test_hardware_that_cannot_be_is_one_sentence(
@@ -220,8 +222,8 @@ def test_a_model_trained_in_16_bits_is_saved_in_32(
 ) -> None:
     """float16 is what GPUs get; here the choice is overruled, so that a CPU goes the same way."""
     script = (
-        "import sys, train.backend; policy = sys.argv.pop(1);"
-        "train.backend.choose_dtype_policy = lambda *_: policy; from train.cli import main; main()"
+        "import sys, train.hardware; policy = sys.argv.pop(1);"
+        "train.hardware.choose_dtype_policy = lambda *_: policy; from train.cli import main; main()"
     )
     options = ["--recipe", "mobilenetv2", "--image-size", "32", "--batch-size", "16", "--epochs", "1"]
     options += ["--weights", str(mobilenetv2_weights), "--set", "finetune.epochs=1", "--set", "finetune.from_layer=150"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
-from train.cli_run import resolve_recipe
+from train.commands import resolve_recipe
 from train.recipe import load_recipe, override, parse_settings, recipe_names, to_toml
 
 RECIPES = ("cnn", "cnn-small", "emotion", "happy-sad", "mobilenetv2")
@@ -115,7 +115,7 @@ def test_without_weights_the_whole_network_is_trained_in_one_phase() -> None:
     ("chosen", "settings", "message"),
     [
         ({"image_size": 31}, (), "image_size must be 32 to 1024, got 31"),
-        ({"weights": "imagenet"}, (), "cnn-small trains from scratch: --weights imagenet does not go with it"),
+        ({"weights": "imagenet"}, (), "cnn-small trains from scratch: --weights imagenet does not apply to it"),
         ({"seed": 1 << 32}, (), "seed must be 0 to 4294967295"),
         ({}, ("optimizer.speed=1",), r"recipe cnn-small\.optimizer\.speed: unknown field; known fields are name"),
         ({}, ("optimiser.learning_rate=1",), r"recipe cnn-small\.optimiser: unknown field"),

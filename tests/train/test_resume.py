@@ -52,14 +52,14 @@ def test_a_killed_training_goes_on_with_the_same_curve(run_program: Run, colored
 
     refused = run_program("edge-train", *options, "--out", killed)
     assert refused.returncode == 7
-    assert "holds an interrupted training; --resume goes on with it, --overwrite starts again" in refused.stderr
+    assert "holds an interrupted training; continue it with --resume or start again with --overwrite" in refused.stderr
     other = run_program("edge-train", *options, "--out", killed, "--resume", "--seed", "9")
     assert other.returncode == 2
     assert "the interrupted training ran with another recipe (seed = 1)" in other.stderr
 
     done = run_program("edge-train", *options, "--out", killed, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "going on after epoch" in done.stderr
+    assert "resuming after epoch" in done.stderr
     assert curve(killed) == curve(whole)
     assert not (tmp_path / "killed.training").exists()
     scores = [json.loads((run / "metrics.json").read_text())["splits"] for run in (whole, killed)]

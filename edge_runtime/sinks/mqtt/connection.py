@@ -1,7 +1,8 @@
-"""Publishing thread with reconnect: queued messages, one broker session, and retries after every loss.
+"""Publish to an MQTT broker from a thread that reconnects: queued messages, one session at a time, backoff.
 
-paho's own thread is not used: it does not say why a connection failed, it ends when a broker sends nonsense, and its
-queue of messages has no bound while nothing is acknowledged.
+paho's own thread is not used: it hides why a connection failed, ends when a broker sends invalid data, and has no
+bound on its queue while nothing is acknowledged. `aiomqtt` is not used because it leaves reconnecting and the queue
+to its caller: `Outbox`, with one retained payload for each topic, would stay, and an asyncio loop would be added.
 """
 
 from __future__ import annotations
@@ -24,15 +25,28 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_runtime.labels import shorten
+from edge_runtime.platform.net import RetryPolicy, network_error
 from edge_runtime.sinks.mqtt.options import PASSWORD_VARIABLE, MqttOptions
 
 EVENTS = 64
+MAX_UNACKNOWLEDGED = 16
+MAX_PACKET_BYTES = 1 << 16
+HELLO_TIMEOUT_S = 10.0
+CLOSE_DEADLINE_S = 2.0
+_SILENCE_S = 10.0
+_STEP_S = 1.0
+_STABLE_S = 10.0  # a longer session starts the backoff again
+_SHORT_SESSIONS = 3
+_BIRTH_INTERVAL_S = 5.0
+_BIRTH = b"online"
+_RECEIVE_BUFFER_BYTES = 1 << 14
+# Exceptions that paho passes on for a packet that it cannot parse.
+_INVALID_PACKET = (MQTTException, ValueError, LookupError, TypeError, AttributeError, RuntimeError, struct.error)
 
 
 @dataclass(frozen=True)
 class Message:
-    """A topic and what is published there; a retained one is kept by the broker for those who come later."""
+    """A topic and its payload; the broker stores a retained message for later subscribers."""
 
     topic: str
     payload: bytes
@@ -40,7 +54,7 @@ class Message:
 
 
 @dataclass
-class _Kept:
+class _Topic:
     make: Callable[[], bytes]
     retain: bool
     due_s: float | None
@@ -48,50 +62,53 @@ class _Kept:
 
 
 class Outbox:
-    """Filled by the camera's thread, emptied by the network's; all times are by `time.monotonic`, in seconds.
+    """Messages to publish, put by the camera's thread and taken by the publishing thread; times as `time.monotonic`.
 
-    Its size has a bound: a topic holds one payload, made when it is sent, and of events the oldest is dropped.
+    Its size is bounded: each topic has one payload, which is made when it is sent, and the oldest event is dropped.
+
+    Args:
+        events: Largest number of waiting events.
     """
 
     def __init__(self, events: int = EVENTS) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _Topic] = {}
         self._events: deque[Message] = deque()
         self._capacity = events
         self.dropped = 0
 
     def keep(self, topic: str, make: Callable[[], bytes], *, retain: bool = True) -> None:
-        """Set what a topic says, and that it is due; the order of first calls is the order of sending."""
+        """Set the payload of a topic and make it due; topics are sent in the order of their first calls."""
         with self._lock:
             known = self._kept.get(topic)
             if known:
                 known.make, known.due_s = make, 0.0
             else:
-                self._kept[topic] = _Kept(make, retain, 0.0)
+                self._kept[topic] = _Topic(make, retain, 0.0)
 
     def touch(self, topic: str, gap_s: float) -> None:
-        """A kept topic is to be sent again, ``gap_s`` seconds after the last time at the earliest."""
+        """Make a topic due again, ``gap_s`` seconds after it was last sent at the earliest."""
         with self._lock:
             kept = self._kept[topic]
             due_s = kept.sent_s + gap_s
             kept.due_s = due_s if kept.due_s is None else min(kept.due_s, due_s)
 
-    def again(self) -> None:
-        """Send all retained topics once more, since the broker may have forgotten them."""
+    def resend(self) -> None:
+        """Make all retained topics due, because the broker may have lost them."""
         with self._lock:
             for kept in self._kept.values():
                 kept.due_s = 0.0 if kept.retain else kept.due_s
 
-    def tell(self, message: Message) -> None:
-        """Add an event."""
+    def add_event(self, message: Message) -> None:
+        """Queue an event."""
         with self._lock:
             if len(self._events) == self._capacity:
                 self._events.popleft()
                 self.dropped += 1
             self._events.append(message)
 
-    def give_back(self, messages: Iterable[Message]) -> None:
-        """Take back events that were not acknowledged, oldest first; retained ones are sent again anyway."""
+    def requeue(self, messages: Iterable[Message]) -> None:
+        """Queue unacknowledged events again, oldest first; `resend` covers retained topics."""
         events = [message for message in messages if not message.retain]
         with self._lock:
             for message in reversed(events):
@@ -103,7 +120,7 @@ class Outbox:
                     self._events.appendleft(message)
 
     def take(self, now_s: float) -> Message | None:
-        """The next message that is due."""
+        """Remove and return the next message that is due, or None."""
         with self._lock:
             due = (item for item in self._kept.items() if item[1].due_s is not None and item[1].due_s <= now_s)
             topic, kept = next(due, (None, None))
@@ -114,49 +131,46 @@ class Outbox:
         return Message(topic, make(), kept.retain)
 
     def wait_s(self, now_s: float) -> float:
-        """Seconds until something is due; 0 where something is, infinite where nothing waits."""
+        """Return the seconds until a message is due: 0 if one is, infinity if none waits."""
         with self._lock:
             if self._events:
                 return 0.0
             due = [kept.due_s for kept in self._kept.values() if kept.due_s is not None]
         return max(0.0, min(due) - now_s) if due else math.inf
 
-    def abandon(self) -> None:
-        """Nothing will be sent any more: what waits counts as dropped."""
+    def drop_all(self) -> None:
+        """Drop all waiting events, at the end of the connection."""
         with self._lock:
             self.dropped += len(self._events)
             self._events.clear()
 
 
-MAX_UNACKNOWLEDGED = 16
-MAX_PACKET_BYTES = 1 << 16
-_RECEIVE_BUFFER_BYTES = 1 << 14
-_BIRTH = b"online"
-# What paho lets through when a packet cannot be read.
-_NONSENSE = (MQTTException, ValueError, LookupError, TypeError, AttributeError, RuntimeError, struct.error)
-
-
 class RefusedError(ConnectionError):
-    """The broker does not want us: user name, password, or client id."""
+    """The broker rejected the user name, password or client id."""
 
 
 class BrokerSession:
-    """A connection. Every method may raise OSError when it is lost; after that only `close` makes sense.
+    """One connection to the broker; its methods raise OSError when it is lost, and then only `close` is of use.
 
     Args:
-        options: The broker.
-        context: What checks its certificate, with TLS.
-        client_id: As the broker knows us; it lets in one client of a name.
-        will: What the broker publishes when we vanish.
-        listen_to: A topic where Home Assistant says that it has started, or None.
+        options: Address, credentials and intervals of the broker.
+        context: TLS settings, or None.
+        client_id: Identifier of this client, of which the broker accepts one connection.
+        will: Last will, which the broker publishes when the connection is lost.
+        birth_topic: Topic on which Home Assistant announces its start, or None.
     """
 
     def __init__(
-        self, options: MqttOptions, context: ssl.SSLContext | None, client_id: str, will: Message, listen_to: str | None
+        self,
+        options: MqttOptions,
+        context: ssl.SSLContext | None,
+        client_id: str,
+        will: Message,
+        birth_topic: str | None,
     ) -> None:
         self.connected = False
-        self.birth_heard = False
-        self._options, self._listen_to = options, listen_to
+        self.birth_received = False
+        self._options, self._birth_topic = options, birth_topic
         self._refusal: str | None = None
         self._waiting: dict[int, tuple[Message, float]] = {}
         self._client = Client(
@@ -172,21 +186,21 @@ class BrokerSession:
             self._client.tls_set_context(context)
 
     def open(self) -> None:
-        """Connect and say hello; the broker's answer comes in a later `step`."""
+        """Connect and send CONNECT; the broker's CONNACK is handled by a later `step`."""
         self._client.connect_async(self._options.host, self._options.port, self._options.keepalive_s)
         self._client.reconnect()
         sock = self._client.socket()
         if isinstance(sock, socket.socket):
-            # paho reads a packet as far as it has come before it can be seen how long it claims to be.
+            # Limits what paho reads of a packet before `_check` sees its claimed length.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
 
     def send(self, message: Message) -> None:
-        """Send a message; it is `unacknowledged` until the broker has it."""
+        """Send a message; it is `unacknowledged` until the broker confirms it."""
         info = self._client.publish(message.topic, message.payload, qos=1, retain=message.retain)
         self._waiting[info.mid] = (message, time.monotonic())
 
     def step(self, wake: socket.socket, timeout_s: float) -> None:
-        """Wait for the broker, or for a byte on ``wake``, and handle what came."""
+        """Wait for the broker or for a byte on ``wake``, and handle what was received."""
         sock = self._client.socket()
         if not isinstance(sock, socket.socket):
             raise ConnectionError("the broker closed the connection")
@@ -204,24 +218,24 @@ class BrokerSession:
             if self._client.want_write():
                 self._check(self._client.loop_write())
             self._check(self._client.loop_misc())
-        except _NONSENSE as error:
-            raise ConnectionError("it sent something that is not MQTT; is this the port of a broker?") from error
+        except _INVALID_PACKET as error:
+            raise ConnectionError("the server does not speak MQTT; is this the port of a broker?") from error
 
     def unacknowledged(self) -> list[Message]:
-        """What was sent and may not have arrived, oldest first."""
+        """Return messages that were sent and not acknowledged, oldest first."""
         return [message for message, _ in self._waiting.values()]
 
-    def silent_s(self, now_s: float) -> float:
-        """Seconds since the oldest unacknowledged message was sent; 0 where there is none."""
+    def unacknowledged_s(self, now_s: float) -> float:
+        """Return the seconds since the oldest unacknowledged message was sent; 0 without one."""
         return now_s - next(iter(self._waiting.values()))[1] if self._waiting else 0.0
 
-    def leave(self) -> None:
-        """Say goodbye, so that the broker does not publish the will."""
+    def disconnect(self) -> None:
+        """Send DISCONNECT, so that the broker does not publish the will, and close."""
         self._client.disconnect()
         self.close()
 
     def close(self) -> None:
-        """Drop the connection; calling it again does nothing."""
+        """Close the socket; calling it again does nothing."""
         sock = self._client.socket()
         if sock is not None:
             sock.close()
@@ -231,9 +245,9 @@ class BrokerSession:
             raise RefusedError(self._refusal)
         if code != MQTT_ERR_SUCCESS:
             raise ConnectionError("the broker closed the connection or does not answer")
-        # paho has no limit of its own short of 256 MiB, and nothing public that tells the length.
+        # paho's own limit is 256 MiB, and it has no public name for the length.
         if self._client._in_packet["remaining_length"] > MAX_PACKET_BYTES:
-            raise ConnectionError(f"it sends a message of more than {MAX_PACKET_BYTES} bytes")
+            raise ConnectionError(f"the server sends a message of more than {MAX_PACKET_BYTES} bytes")
 
     def _on_connect(
         self, client: Client, _userdata: object, _flags: ConnectFlags, reason: ReasonCode, _properties: object
@@ -242,8 +256,8 @@ class BrokerSession:
             self._refusal = str(reason)
             return
         self.connected = True
-        if self._listen_to:
-            client.subscribe(self._listen_to)
+        if self._birth_topic:
+            client.subscribe(self._birth_topic)
 
     def _on_publish(
         self, _client: Client, _userdata: object, mid: int, _reason: ReasonCode, _properties: Properties
@@ -251,28 +265,19 @@ class BrokerSession:
         self._waiting.pop(mid, None)
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
-        self.birth_heard |= message.topic == self._listen_to and message.payload == _BIRTH
-
-
-HELLO_TIMEOUT_S = 10.0
-PATIENCE_S = 10.0
-CLOSE_DEADLINE_S = 2.0
-_STEP_S = 1.0
-_SETTLED_S = 10.0
-_SHORT_VISITS = 3
-_BIRTH_GAP_S = 5.0
+        self.birth_received |= message.topic == self._birth_topic and message.payload == _BIRTH
 
 
 class MqttConnection:
-    """Owns the thread and the connection.
+    """The publishing thread: opens a `BrokerSession`, sends the outbox, and reconnects after every loss.
 
     Args:
-        options: The broker.
-        context: For TLS.
-        client_id: As the broker knows us.
-        outbox: What to send.
-        will: What the broker publishes when we vanish.
-        tell: Called from the thread with what is wrong, or None once all is well again.
+        options: Address, credentials and intervals of the broker.
+        context: TLS settings, or None.
+        client_id: Identifier of this client, unique for the broker.
+        outbox: Messages to send.
+        will: Last will, which the broker publishes when the connection is lost.
+        on_problem: Called from the thread with the current problem in one sentence, or with None.
     """
 
     def __init__(
@@ -282,14 +287,14 @@ class MqttConnection:
         client_id: str,
         outbox: Outbox,
         will: Message,
-        tell: Callable[[str | None], None],
+        on_problem: Callable[[str | None], None],
     ) -> None:
         self._options, self._context, self._client_id = options, context, client_id
-        self._outbox, self._will, self._tell = outbox, will, tell
-        self._listen_to = f"{options.discovery_prefix}/status" if options.discovery_prefix else None
+        self._outbox, self._will, self._on_problem = outbox, will, on_problem
+        self._birth_topic = f"{options.discovery_prefix}/status" if options.discovery_prefix else None
         self._closing = threading.Event()
         self._closing_at_s = 0.0
-        self._short_visits = 0
+        self._short_sessions = 0
         self._wake_in, self._wake_out = socket.socketpair()
         for end in (self._wake_in, self._wake_out):
             end.setblocking(False)
@@ -297,14 +302,14 @@ class MqttConnection:
         self._thread.start()
 
     def wake(self) -> None:
-        """Have the thread look into the outbox at once."""
+        """Make the thread check the outbox at once."""
         try:
             self._wake_in.send(b"\0")
         except OSError:
-            return  # so many bytes wait already that one more says nothing new, or the thread has ended
+            return  # the buffer is full of wake-ups already, or the thread has ended
 
     def close(self) -> None:
-        """Send what is due, for at most `CLOSE_DEADLINE_S` seconds, and say goodbye; again does nothing."""
+        """Send what is due, for at most `CLOSE_DEADLINE_S` seconds, and disconnect; again does nothing."""
         if self._closing.is_set():
             return
         self._closing_at_s = time.monotonic()
@@ -313,97 +318,92 @@ class MqttConnection:
         self._thread.join(CLOSE_DEADLINE_S + _STEP_S)
 
     def _run(self) -> None:
-        first_s, longest_s = self._options.retry_s
-        pause_s = first_s
+        retry = RetryPolicy(*self._options.retry_s)
         while not self._closing.is_set():
-            visit = BrokerSession(self._options, self._context, self._client_id, self._will, self._listen_to)
-            began_s = time.monotonic()
+            session = BrokerSession(self._options, self._context, self._client_id, self._will, self._birth_topic)
+            start_s = time.monotonic()
             try:
-                self._serve(visit)
+                self._serve(session)
             except OSError as error:
-                self._tell(self._trouble(error, visit, time.monotonic() - began_s))
+                self._on_problem(self._describe(error, session, time.monotonic() - start_s))
             finally:
-                self._outbox.give_back(visit.unacknowledged())
-                visit.close()
-            lasted = visit.connected and time.monotonic() - began_s > _SETTLED_S
-            pause_s = first_s if lasted else pause_s
-            # A house full of devices must not come back at the same instant after the broker's restart.
-            self._closing.wait(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  no secret
-            pause_s = min(2 * pause_s, longest_s)
-        self._outbox.abandon()
+                self._outbox.requeue(session.unacknowledged())
+                session.close()
+            if session.connected and time.monotonic() - start_s > _STABLE_S:
+                retry.reset()
+            self._closing.wait(retry.next_s())
+        self._outbox.drop_all()
         self._wake_in.close()
         self._wake_out.close()
 
-    def _serve(self, visit: BrokerSession) -> None:
-        visit.open()
-        hello_until_s = time.monotonic() + HELLO_TIMEOUT_S
-        while not visit.connected:
+    def _serve(self, session: BrokerSession) -> None:
+        session.open()
+        connect_until_s = time.monotonic() + HELLO_TIMEOUT_S
+        while not session.connected:
             if self._closing.is_set():
                 return
-            if time.monotonic() > hello_until_s:
-                raise TimeoutError(f"it did not answer within {HELLO_TIMEOUT_S:g} s; is this the port of a broker?")
-            visit.step(self._wake_out, _STEP_S)
-        self._tell(None)
-        self._outbox.again()
-        again_s = last_again_s = 0.0
-        while not self._closing.is_set() or not self._all_said(visit):
+            if time.monotonic() > connect_until_s:
+                raise TimeoutError(f"no answer within {HELLO_TIMEOUT_S:g} s; is this the port of a broker?")
+            session.step(self._wake_out, _STEP_S)
+        self._on_problem(None)
+        self._outbox.resend()
+        resend_s = last_resend_s = 0.0
+        while not self._closing.is_set() or not self._all_sent(session):
             now_s = time.monotonic()
-            if visit.birth_heard and not again_s:
-                # Home Assistant asks for some delay, so that not every device answers at once.
-                again_s = max(now_s + random.uniform(0.0, 1.0), last_again_s + _BIRTH_GAP_S)  # noqa: S311  no secret
-            if again_s and now_s >= again_s:
-                self._outbox.again()
-                visit.birth_heard, again_s, last_again_s = False, 0.0, now_s
-            self._send_due(visit, now_s)
-            visit.step(self._wake_out, self._pause_s(visit))
-            self._watch(visit)
-        visit.leave()
+            if session.birth_received and not resend_s:
+                # Home Assistant asks for a random delay, so that not all devices answer at once.
+                resend_s = max(now_s + random.uniform(0.0, 1.0), last_resend_s + _BIRTH_INTERVAL_S)  # noqa: S311  no secret
+            if resend_s and now_s >= resend_s:
+                self._outbox.resend()
+                session.birth_received, resend_s, last_resend_s = False, 0.0, now_s
+            self._send_due(session, now_s)
+            session.step(self._wake_out, self._pause_s(session))
+            self._check_acknowledgements(session)
+        session.disconnect()
 
-    def _send_due(self, visit: BrokerSession, now_s: float) -> None:
-        while len(visit.unacknowledged()) < MAX_UNACKNOWLEDGED:
+    def _send_due(self, session: BrokerSession, now_s: float) -> None:
+        while len(session.unacknowledged()) < MAX_UNACKNOWLEDGED:
             message = self._outbox.take(now_s)
             if message is None:
                 break
-            visit.send(message)
+            session.send(message)
 
-    def _pause_s(self, visit: BrokerSession) -> float:
-        if len(visit.unacknowledged()) >= MAX_UNACKNOWLEDGED:
+    def _pause_s(self, session: BrokerSession) -> float:
+        if len(session.unacknowledged()) >= MAX_UNACKNOWLEDGED:
             return _STEP_S
         return min(_STEP_S, self._outbox.wait_s(time.monotonic()))
 
-    def _watch(self, visit: BrokerSession) -> None:
-        if visit.silent_s(time.monotonic()) > PATIENCE_S:
-            self._tell(f"{self._options.shown}: the broker has acknowledged nothing for {PATIENCE_S:g} s")
+    def _check_acknowledgements(self, session: BrokerSession) -> None:
+        if session.unacknowledged_s(time.monotonic()) > _SILENCE_S:
+            self._on_problem(f"{self._options.shown}: the broker has acknowledged nothing for {_SILENCE_S:g} s")
         else:
-            self._tell(None)
+            self._on_problem(None)
 
-    def _all_said(self, visit: BrokerSession) -> bool:
+    def _all_sent(self, session: BrokerSession) -> bool:
         now_s = time.monotonic()
         if now_s > self._closing_at_s + CLOSE_DEADLINE_S:
             return True
-        return self._outbox.wait_s(now_s) > 0 and not visit.unacknowledged()
+        return self._outbox.wait_s(now_s) > 0 and not session.unacknowledged()
 
-    def _trouble(self, error: OSError, visit: BrokerSession, lasted_s: float) -> str:
-        self._short_visits = self._short_visits + 1 if visit.connected and lasted_s < _SETTLED_S else 0
-        if self._short_visits >= _SHORT_VISITS:
+    def _describe(self, error: OSError, session: BrokerSession, lasted_s: float) -> str:
+        self._short_sessions = self._short_sessions + 1 if session.connected and lasted_s < _STABLE_S else 0
+        if self._short_sessions >= _SHORT_SESSIONS:
             return (
-                f"{self._options.shown}: the broker ends each connection at once; perhaps another program is connected "
-                f"as {self._client_id}, so give this camera another name"
+                f"{self._options.shown}: the broker ends each connection at once; another program may be connected "
+                f"as {self._client_id}: give this camera another name"
             )
-        return f"{self._options.shown}: {_words(error, self._options)}"
+        return f"{self._options.shown}: {_explain(error, self._options)}"
 
 
-def _words(error: OSError, options: MqttOptions) -> str:
+def _explain(error: OSError, options: MqttOptions) -> str:
     if isinstance(error, RefusedError):
         who = f"user {options.username}" if options.username else "a connection without a user name"
         return f"the broker refuses {who} ({error}); check the user name and {PASSWORD_VARIABLE}"
-    if isinstance(error, socket.gaierror):
-        return f"the host cannot be found ({error.strerror}); check the address and the network"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted ({error.verify_message}); name its authority's certificate, --mqtt-ca"
-    if isinstance(error, ssl.SSLError):
-        return f"no secure connection ({error.reason or 'broken off'}); is this the port for TLS?"
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there; is the broker running?"
-    # What Python or this package wrote; a timeout of Python's has only the words "timed out".
-    return shorten(error.strerror or str(error) or type(error).__name__, 200)
+    hints = (
+        (socket.gaierror, "check the address and the network"),
+        (ssl.SSLCertVerificationError, "name its authority's certificate, --mqtt-ca"),
+        (ssl.SSLError, "is this the port for TLS?"),
+        (ConnectionRefusedError, "is the broker running?"),
+    )
+    hint = next((hint for kind, hint in hints if isinstance(error, kind)), None)
+    return f"{network_error(error)}; {hint}" if hint else network_error(error)

@@ -1,7 +1,7 @@
 """Home Assistant discovery messages that show a camera as one device.
 
 One retained message describes the whole device, as in https://www.home-assistant.io/integrations/mqtt/ under "Device
-discovery payload". Labels and names are data in it and never part of a template, so they cannot run as one.
+discovery payload". Labels and names are data in it and never part of a template, so that they are not evaluated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge_runtime.version import __version__
 
 EXPIRE_AFTER_S = 120
 _MAX_OPTIONS = 100
-_MAX_STATE = 255  # characters that a state of Home Assistant may have
+_MAX_STATE = 255  # characters of a state in Home Assistant
 _DIAGNOSTIC = {"entity_category": "diagnostic"}
 _MEASUREMENT = {"state_class": "measurement"}
 _RESERVED = ("", "None", "unknown", "unavailable")
@@ -24,17 +24,17 @@ _RESERVED = ("", "None", "unknown", "unavailable")
 
 @dataclass(frozen=True)
 class Device:
-    """A camera as Home Assistant is told of it.
+    """A camera as a device of Home Assistant.
 
     Attributes:
-        identifier: Of the device, unchanging; of letters, digits, ``_`` and ``-``.
-        name: For people.
-        topic: Under which it publishes, without the last level.
-        labels: Of the model, in any order.
-        model: Name of the model, or None.
-        rates: Whether states tell frames per second.
-        frames: Whether images are published.
-        expire_after_s: Seconds after which values without an update are no longer shown.
+        identifier: Constant identifier of letters, digits, ``_`` and ``-``.
+        name: Display name of the camera.
+        topic: MQTT topic of the camera, without its last level.
+        labels: All labels of the model, in any order.
+        model: Display name of the model, or None.
+        rates: True if states contain the frame rate.
+        frames: True if images are published.
+        expire_after_s: Seconds without an update after which values are no longer shown.
     """
 
     identifier: str
@@ -48,12 +48,12 @@ class Device:
 
 
 def discovery_topic(prefix: str, device: Device) -> str:
-    """Where Home Assistant expects the description of a device."""
+    """Make the topic of a device's discovery message."""
     return f"{prefix}/device/{device.identifier}/config"
 
 
 def discovery_payload(device: Device) -> bytes:
-    """The description, in JSON."""
+    """Make the discovery message of a device, in JSON."""
     components = {"label": _label(device), "score": _score(device), "connection": _connection(device)}
     components |= {"source": _source(device), "latency": _latency(device)}
     if device.rates:
@@ -79,7 +79,7 @@ def discovery_payload(device: Device) -> bytes:
 
 
 def clean(text: str) -> str:
-    """Text for people in a state or name: no control characters, valid UTF-8, not too long for Home Assistant."""
+    """Make text fit for a state or name: no control characters, valid UTF-8, at most 255 characters."""
     plain = "".join(char if char.isprintable() else " " for char in text)
     return plain.encode("utf-8", "replace").decode("utf-8").strip()[:_MAX_STATE]
 
@@ -150,6 +150,6 @@ def _event(device: Device) -> dict[str, Any]:
 
 
 def _as_options(labels: Sequence[str]) -> list[str]:
-    """The labels, where they are few and Home Assistant can tell them apart; else none, and any text is accepted."""
+    """Return the labels if they are distinct, valid states and at most 100; else none, so that any text is valid."""
     usable = all(clean(label) == label and label not in _RESERVED for label in labels)
     return list(labels) if usable and 0 < len(labels) <= _MAX_OPTIONS and len(set(labels)) == len(labels) else []

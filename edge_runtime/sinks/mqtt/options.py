@@ -1,4 +1,4 @@
-"""MQTT options: broker address, credentials, TLS and topics, checked before anything is sent."""
+"""Parse and check MQTT options: broker address, credentials, TLS and topics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edge_runtime.errors import UsageError
 from edge_runtime.labels import shorten
-from edge_runtime.platform.net import find_secret, read_secret
+from edge_runtime.platform.net import ascii_host, find_secret, read_secret
 
 PASSWORD_VARIABLE = "EDGEKIT_MQTT_PASSWORD"  # noqa: S105  the name of a variable
 PASSWORD_CREDENTIAL = "mqtt-password"  # noqa: S105  the name of a credential
@@ -29,23 +29,23 @@ _MAX_USER_BYTES = 1024
 
 @dataclass(frozen=True)
 class MqttOptions:
-    """A broker and how to speak to it.
+    """Address of a broker, and settings of the connection.
 
     Attributes:
-        host: Name or address of the broker.
-        port: Its TCP port.
-        tls: Whether the connection is encrypted and the broker's certificate checked.
-        username: None for a broker that lets anyone in.
-        password: Never shown.
+        host: Host name or IP address of the broker.
+        port: TCP port of the broker.
+        tls: True to encrypt the connection and check the broker's certificate.
+        username: User name, or None for a broker without authentication.
+        password: Password of the user, or None; never shown.
         prefix: First levels of every topic.
-        ca_file: Certificates to trust in place of the system's.
-        cert_file: Our own certificate, for a broker that asks for one.
-        key_file: Its key, where that is not in the same file.
-        discovery_prefix: Where Home Assistant looks for new devices; None does not announce this one.
-        interval_s: Seconds between states while nothing but the score changes.
-        frames: Whether images are sent too.
-        keepalive_s: Seconds after which a silent broker counts as gone.
-        retry_s: First and longest pause between attempts to connect, in seconds.
+        ca_file: Trusted certificates, in place of the system's.
+        cert_file: Client certificate, for a broker that requires one.
+        key_file: Key of the client certificate, unless it is in the same file.
+        discovery_prefix: Topic prefix of Home Assistant's discovery; None does not announce this camera.
+        interval_s: Seconds between states while only the score changes.
+        frames: True to publish images too.
+        keepalive_s: Seconds after which a silent broker counts as lost.
+        retry_s: First and longest pause between connection attempts, in seconds.
     """
 
     host: str
@@ -65,33 +65,33 @@ class MqttOptions:
 
     @property
     def shown(self) -> str:
-        """The address as it may be printed: without a password."""
+        """Address without its password, for messages."""
         user = f"{self.username}@" if self.username else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtts' if self.tls else 'mqtt'}://{user}{host}:{self.port}"
 
 
 def parse_mqtt_url(text: str) -> MqttOptions:
-    """Parse ``mqtt://user:password@host:1883/prefix``; everything but scheme and host may be left out.
+    """Parse ``mqtt://user:password@host:1883/prefix``; only scheme and host are required.
 
     Raises:
-        UsageError: Something else; the message holds no password.
+        UsageError: The text is no such address; the message contains no password.
     """
-    # A password with one of these would otherwise be cut in two, and one half shown as a host or a topic.
+    # Unescaped in a password, these would split it and show one half as a host or topic.
     if not text.isprintable() or any(char in text for char in " ?#\\"):
-        raise _not_an_address(text, "a space, ?, # or \\ must be written as %20, %3F, %23 or %5C")
+        raise _invalid_address(text, "a space, ?, # or \\ must be written as %20, %3F, %23 or %5C")
     try:
         parts = urllib.parse.urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise _not_an_address(text, "a / or @ in a password must be written as %2F or %40") from None
+        raise _invalid_address(text, "a / or @ in a password must be written as %2F or %40") from None
     if parts.scheme not in _PORTS or not host or not _is_host(host) or port == 0:
-        raise _not_an_address(text)
+        raise _invalid_address(text)
     if "@" in parts.path or parts.netloc.count("@") > 1:
-        raise _not_an_address(text, "a / or @ in a user name or password must be written as %2F or %40")
+        raise _invalid_address(text, "a / or @ in a user name or password must be written as %2F or %40")
     username = _unquoted(text, parts.username)
     if username is not None and len(username.encode()) > _MAX_USER_BYTES:
-        raise _not_an_address(text, "the user name is too long")
+        raise _invalid_address(text, "the user name is too long")
     options = MqttOptions(
         host=host,
         port=port or _PORTS[parts.scheme],
@@ -100,16 +100,16 @@ def parse_mqtt_url(text: str) -> MqttOptions:
         password=_unquoted(text, parts.password, secret=True),
     )
     if options.password and not options.username:
-        raise _not_an_address(text, "a password needs a user name")
+        raise _invalid_address(text, "a password needs a user name")
     prefix = _unquoted(text, parts.path.strip("/"))
     return dataclasses.replace(options, prefix=check_topic(prefix)) if prefix else options
 
 
 def check_topic(text: str) -> str:
-    """A topic that can be published under.
+    """Check a topic prefix and return it.
 
     Raises:
-        UsageError: It has wildcards, control characters or empty levels, is the broker's own (``$``), or is too long.
+        UsageError: It has wildcards, control characters, empty levels or a leading ``$``, or is too long.
     """
     bad = not text.isprintable() or any(char in text for char in "+#") or "" in text.split("/")
     if bad or text.startswith("$") or len(text.encode("utf-8", "surrogatepass")) > _MAX_PREFIX_BYTES:
@@ -123,33 +123,33 @@ def check_topic(text: str) -> str:
 def with_password(
     options: MqttOptions, file: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> MqttOptions:
-    """Fill in the password: from the file, else the address, else ``EDGEKIT_MQTT_PASSWORD``, else systemd.
+    """Fill in the password from the file, else the address, else ``EDGEKIT_MQTT_PASSWORD``, else systemd.
 
     Raises:
-        UsageError: A file that cannot be read, or a password for nobody.
+        UsageError: The file cannot be read, or there is no user name.
     """
     if file is not None:
         password: str | None = read_secret(file)
     else:
         password = options.password or find_secret(PASSWORD_VARIABLE, PASSWORD_CREDENTIAL, environment)
     if password and not options.username:
-        raise UsageError(f"{options.shown}: there is a password and no user name; write mqtt://user@{options.host}")
+        raise UsageError(f"{options.shown}: the password needs a user name; write mqtt://user@{options.host}")
     return dataclasses.replace(options, password=password)
 
 
 def tls_context(options: MqttOptions) -> ssl.SSLContext | None:
-    """What checks the broker's certificate; None without TLS.
+    """Make the TLS settings of the connection; None without TLS.
 
     Raises:
-        UsageError: A certificate or key that cannot be used, or one without TLS.
+        UsageError: A certificate or key cannot be used, or is given without TLS.
     """
     files = (options.ca_file, options.cert_file, options.key_file)
     if not options.tls:
         if any(files):
-            raise UsageError(f"{options.shown}: certificates are for TLS; write mqtts:// in place of mqtt://")
+            raise UsageError(f"{options.shown}: certificates need TLS; write mqtts:// instead of mqtt://")
         return None
     if options.key_file and not options.cert_file:
-        raise UsageError(f"{options.key_file}: a key is of no use without its certificate")
+        raise UsageError(f"{options.key_file}: a key needs its certificate")
     try:
         context = ssl.create_default_context(cafile=options.ca_file)
     except OSError as error:
@@ -157,7 +157,7 @@ def tls_context(options: MqttOptions) -> ssl.SSLContext | None:
     context.sslsocket_class = _ClosingSocket
     if options.cert_file:
         try:
-            # Without a password given, OpenSSL would ask on the terminal.
+            # Without a password OpenSSL would prompt on the terminal.
             context.load_cert_chain(options.cert_file, options.key_file, password=lambda: "")
         except (OSError, ValueError) as error:
             raise UsageError(
@@ -168,7 +168,7 @@ def tls_context(options: MqttOptions) -> ssl.SSLContext | None:
 
 
 class _ClosingSocket(ssl.SSLSocket):
-    # paho forgets a socket whose handshake has failed, which leaves closing it to chance.
+    # paho does not close a socket whose handshake has failed.
     def do_handshake(self, block: bool = False) -> None:
         try:
             super().do_handshake(block)
@@ -178,7 +178,7 @@ class _ClosingSocket(ssl.SSLSocket):
 
 
 def slug(name: str) -> str:
-    """A name as a topic level and an identifier: letters without accents, digits, ``_`` and ``-``, never empty."""
+    """Turn a name into a topic level and identifier of ASCII letters, digits, ``_`` and ``-``, never empty."""
     plain = "".join(char for char in unicodedata.normalize("NFKD", name) if not unicodedata.combining(char))
     short = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_")
     if len(short) <= _MAX_SLUG and re.search(r"[A-Za-z0-9]", short):
@@ -191,7 +191,7 @@ def _is_host(host: str) -> bool:
     try:
         if ":" in host:
             return ipaddress.ip_address(host).version == 6
-        return bool(re.fullmatch(r"[A-Za-z0-9._-]{1,253}", host.encode("idna").decode("ascii")))
+        return bool(re.fullmatch(r"[A-Za-z0-9._-]{1,253}", ascii_host(host)))
     except ValueError:
         return False
 
@@ -203,16 +203,16 @@ def _unquoted(text: str, part: str | None, *, secret: bool = False) -> str | Non
         plain = urllib.parse.unquote(part, errors="strict")
         plain.encode("utf-8")
     except ValueError:
-        raise _not_an_address(text, "a %XX in it is not UTF-8") from None
+        raise _invalid_address(text, "a %XX in it is not UTF-8") from None
     if "\0" in plain or (not secret and not plain.isprintable()):
-        raise _not_an_address(text, "it has control characters")
+        raise _invalid_address(text, "it has control characters")
     return plain or None
 
 
-def _not_an_address(text: str, why: str = "") -> UsageError:
+def _invalid_address(text: str, why: str = "") -> UsageError:
     masked = re.sub(r"^([a-z]+://)?.*@", r"\1***@", text, flags=re.DOTALL)
     if masked == text and text.count(":") > 2:
-        # Perhaps user:password without a host; better too little than a password.
+        # It may be user:password without a host, so nothing of it is shown.
         masked = text.partition("://")[0] + "://***"
     return UsageError(f"{shorten(repr(masked))}: expected a broker such as {_EXAMPLE}{why and '; '}{why}")
 

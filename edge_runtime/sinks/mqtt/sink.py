@@ -1,12 +1,12 @@
-"""Results as MQTT topics: retained state, and events published once.
+"""Publish results as MQTT topics: retained state, and events sent once.
 
     PREFIX/NAME/availability   online | offline, retained; offline is also the last will
     PREFIX/NAME/source         connected | stalled | reconnecting | ended, retained
     PREFIX/NAME/state          JSON, retained: the label decided on, its score, the last answer, rates
-    PREFIX/NAME/event          JSON, for each decision that begins something
-    PREFIX/NAME/frame          a JPEG, where asked for
+    PREFIX/NAME/event          JSON, for each new decision
+    PREFIX/NAME/frame          JPEG, if enabled
 
-A camera gives 30 answers a second, so a state is sent when its label or source changes, else once per interval.
+A camera gives 30 results a second, so the state is sent when its label or source changes, else once per interval.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ _INTERVALS_BEFORE_EXPIRY = 4
 
 
 class MqttSink(MonitoredSink):
-    """Publishes to a broker from a thread of its own; a broker that is away, slow or wrong stops nothing.
+    """A camera's topics on a broker, published by a separate thread, so that no broker delays the camera.
 
     Args:
-        options: The broker and the topics; see `edge_runtime.sinks.mqtt.options.parse_mqtt_url`.
-        name: Of this camera, unique for the broker: part of topics, client id and identifiers, stable over restarts.
-        labels: Of the model.
-        health: Where frames per second come from, or None.
-        model: Name of the model, for people.
+        options: Broker and topics; see `edge_runtime.sinks.mqtt.options.parse_mqtt_url`.
+        name: Name of this camera, unique on the broker and stable over restarts: part of topics and identifiers.
+        labels: All labels of the model, in output order.
+        health: State of the run, for the frame rate, or None.
+        model: Display name of the model, or None.
 
     Raises:
-        UsageError: Certificates that cannot be used.
+        UsageError: The certificates cannot be used.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class MqttSink(MonitoredSink):
         self._outbox.keep(f"{self._topic}/availability", lambda: _ONLINE)
         self._outbox.keep(f"{self._topic}/state", self._state)
         will = Message(f"{self._topic}/availability", _OFFLINE, retain=True)
-        self._keeper = MqttConnection(options, context, f"edgekit-{part}", self._outbox, will, self._tell)
+        self._connection = MqttConnection(options, context, f"edgekit-{part}", self._outbox, will, self._set_problem)
 
     def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
-        """Note a result for the thread, and return at once."""
+        """Queue a result for the thread, and return at once."""
         if self._closed:
             return
         if isinstance(result, StateChange):
@@ -96,25 +96,25 @@ class MqttSink(MonitoredSink):
             self._outbox.keep(f"{self._topic}/source", lambda: word)
             self._changed()
         elif isinstance(result, Classified):
-            self._answer(result, image_hwc_rgb_u8)
+            self._note_result(result, image_hwc_rgb_u8)
         self.dropped = self._outbox.dropped
 
     def close(self) -> None:
-        """Send what is left and ``offline``, for at most a few seconds; calling it again does nothing."""
+        """Send what is queued and ``offline``, within a few seconds; calling it again does nothing."""
         if self._closed:
             return
         self._closed = True
         if self._last or self._source:
             self._outbox.touch(f"{self._topic}/state", 0.0)
         self._outbox.keep(f"{self._topic}/availability", lambda: _OFFLINE)
-        self._keeper.close()
+        self._connection.close()
         self.dropped = self._outbox.dropped
 
-    def _answer(self, result: Classified, image_hwc_rgb_u8: ImageU8 | None) -> None:
+    def _note_result(self, result: Classified, image_hwc_rgb_u8: ImageU8 | None) -> None:
         before, self._last = self._last, result
         event = result.decision is not None and result.decision.event and result.decision.label is not None
         if event:
-            self._outbox.tell(Message(f"{self._topic}/event", _encode(_event(result)), retain=False))
+            self._outbox.add_event(Message(f"{self._topic}/event", _encode(_event(result)), retain=False))
         if self._options.frames and image_hwc_rgb_u8 is not None:
             self._keep_frame(image_hwc_rgb_u8, event)
         if event or before is None or _label(before) != _label(result):
@@ -124,7 +124,7 @@ class MqttSink(MonitoredSink):
 
     def _changed(self) -> None:
         self._outbox.touch(f"{self._topic}/state", _CHANGE_GAP_S)
-        self._keeper.wake()
+        self._connection.wake()
 
     def _keep_frame(self, image_hwc_rgb_u8: ImageU8, event: bool) -> None:
         now_s = time.monotonic()
@@ -135,7 +135,7 @@ class MqttSink(MonitoredSink):
 
     def _state(self) -> bytes:
         last, source = self._last, self._source
-        # Every key is always there: Home Assistant's templates complain about one that is missing.
+        # All keys are always present: Home Assistant's templates log an error for a missing one.
         state: dict[str, Any] = dict.fromkeys(("label", "score", "answer", "latency_ms", "at"))
         if last:
             answer = {"label": clean(last.top[0].label), "score": _number(last.top[0].score)}
@@ -149,7 +149,7 @@ class MqttSink(MonitoredSink):
             state["frames_per_second"] = _number(self._health.snapshot().frames_per_second, 1)
         return _encode({**state, "source": source.value if source else None})
 
-    def _tell(self, problem: str | None) -> None:
+    def _set_problem(self, problem: str | None) -> None:
         self.problem = problem
 
 
@@ -175,7 +175,7 @@ def _at(result: Classified) -> float:
 
 
 def _number(value: float, digits: int = 4) -> float | None:
-    # NaN is no JSON, and a broker's other clients would choke on it.
+    # JSON has no NaN.
     return round(value, digits) if math.isfinite(value) else None
 
 

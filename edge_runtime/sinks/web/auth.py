@@ -1,4 +1,4 @@
-"""Address and token of the live page."""
+"""Parse and check the address and token of the live page."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ _LOOPBACK = "127.0.0.1"
 _MAX_PORT = 65535
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?!\d+\Z){_LABEL}\Z")  # RFC 1123; a number is no last label
+TOKEN_VARIABLE = "EDGEKIT_WEB_TOKEN"  # noqa: S105  (the name of a variable)
+_MIN_LENGTH, _MAX_LENGTH = 16, 256
+_RANDOM_BYTES = 24
 _CHOICES = "expected PORT or HOST:PORT, such as 8080, 0.0.0.0:8080 or [::1]:8080"
 
 
 @dataclass(frozen=True)
 class WebAddress:
-    """A host and port to listen on.
+    """Host and port to listen on.
 
     Attributes:
         host: IPv4 or IPv6 address without brackets, or a host name in lower case.
@@ -34,7 +37,7 @@ class WebAddress:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it; a host name other than ``localhost`` counts as reachable."""
+        """True if only this machine can reach it; a host name other than ``localhost`` counts as reachable."""
         if self.host == "localhost":
             return True
         try:
@@ -50,7 +53,7 @@ def parse_web_address(text: str) -> WebAddress:
     """Parse ``PORT``, ``HOST:PORT`` or ``[IPV6]:PORT``; a port alone means this machine only.
 
     Raises:
-        UsageError: It is none of these.
+        UsageError: The text has another form.
     """
     host, colon, port = text.rpartition(":")
     if not (port.isascii() and port.isdecimal() and len(port) <= len(str(_MAX_PORT)) and int(port) <= _MAX_PORT):
@@ -65,25 +68,20 @@ def _host(text: str, host: str) -> str:
         if host.replace(".", "").isdecimal():
             return str(ipaddress.IPv4Address(host))
     except ipaddress.AddressValueError as error:
-        raise UsageError(f"--web {text!r}: {_CHOICES}, got a host that is no address ({error})") from error
+        raise UsageError(f"--web {text!r}: {_CHOICES}, got an invalid host address ({error})") from error
     if not _HOST_NAME.match(host.lower()):
-        hint = "; an IPv6 address stands in brackets" if ":" in host else ""
+        hint = "; write an IPv6 address in brackets" if ":" in host else ""
         raise UsageError(f"--web {text!r}: {_CHOICES}{hint}")
     return host.lower()
 
 
-TOKEN_VARIABLE = "EDGEKIT_WEB_TOKEN"  # noqa: S105  (the name of a variable)
-_MIN_LENGTH, _MAX_LENGTH = 16, 256
-_RANDOM_BYTES = 24
-
-
 @dataclass(frozen=True)
 class Token:
-    """A secret of 16 to 256 printable ASCII characters without blanks.
+    """A token of 16 to 256 printable ASCII characters without spaces.
 
     Attributes:
-        text: The secret.
-        generated: Whether it was made up just now, so that nobody knows it until it is shown.
+        text: The secret text; never shown in messages.
+        generated: True if it was generated just now, so that it must be shown to the user.
     """
 
     text: str = field(repr=False)
@@ -93,13 +91,13 @@ class Token:
 def choose_token(
     address: WebAddress, token_file: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> Token | None:
-    """The token from a file, else from `TOKEN_VARIABLE`, else a new one where other machines can reach the address.
+    """Read the token from a file, else from `TOKEN_VARIABLE`, else generate one if other machines reach the address.
 
     Returns:
-        None where the page is for this machine only and no token was given.
+        The token; None if only this machine can reach the page and no token was given.
 
     Raises:
-        UsageError: The file cannot be read, or holds or the variable is no token.
+        UsageError: The file cannot be read, or the token is invalid.
     """
     if token_file is not None:
         return Token(_checked(_read(token_file), f"--web-token-file {token_file}"), generated=False)
@@ -109,7 +107,7 @@ def choose_token(
 
 
 def sign_in_url(url: str, token: Token | None) -> str:
-    """The address to open: with the token in it only when it was made up, since others know theirs."""
+    """Return the URL to open, with the token only if it was generated."""
     return f"{url}?token={quote(token.text, safe='')}" if token and token.generated else url
 
 
@@ -125,7 +123,7 @@ def _checked(text: str, where: str) -> str:
     token = text.strip()
     if not (_MIN_LENGTH <= len(token) <= _MAX_LENGTH and token.isascii() and token.isprintable() and " " not in token):
         raise UsageError(
-            f"{where}: expected a token of {_MIN_LENGTH} to {_MAX_LENGTH} letters, digits and signs without blanks, "
+            f"{where}: expected a token of {_MIN_LENGTH} to {_MAX_LENGTH} letters, digits and signs without spaces, "
             f"got {len(token)} characters; openssl rand -hex 16 makes one"
         )
     return token

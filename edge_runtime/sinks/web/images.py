@@ -1,4 +1,4 @@
-"""Images and events handed from the camera thread to the server, each image encoded once for all viewers."""
+"""Pass images and events from the camera's thread to the server, and encode each image once for all viewers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ Deliver = Callable[["ImageU8"], None]
 IMAGE_INTERVAL_S = 0.1
 MAX_IMAGE_WIDTH_PX = 640
 _EVENTS = 20
+_JPEG_QUALITY = 80
+_MAX_AGE_S = 1.0
 
 
-class Showcase:
-    """Costs the camera a counter a frame, and a small copy only when someone waits for an image. Thread-safe.
+class LiveFeed:
+    """Results from the camera's thread: a counter for each, and a small copy of a frame while a viewer waits.
+
+    Thread-safe.
 
     Attributes:
-        version: Counts results, so that the server sees at a glance whether there is news.
+        version: Number of results so far; a change tells the server that there is news.
     """
 
     def __init__(self) -> None:
@@ -36,33 +40,33 @@ class Showcase:
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self._lock = threading.Lock()
         self._deliver: Deliver | None = None
-        self._wanted = False
+        self._requested = False
         self._next_image_s = 0.0
 
     def put(self, result: Result, image_hwc_rgb_u8: ImageU8 | None) -> None:
-        """Take a result, and its frame (uint8 [height, width, 3], RGB, lent) when an image is wanted."""
+        """Add a result, and copy its frame (uint8 [height, width, 3], RGB) if an image is requested."""
         event = _event(result)
         if event and not (event.get("error") and self._events and self._events[-1].get("error") == event["error"]):
             self._events.append(event)
         self.version += 1
-        if self._wanted and image_hwc_rgb_u8 is not None and time.perf_counter() >= self._next_image_s:
-            self._give(image_hwc_rgb_u8)
+        if self._requested and image_hwc_rgb_u8 is not None and time.perf_counter() >= self._next_image_s:
+            self._deliver_copy(image_hwc_rgb_u8)
 
-    def want_image(self) -> None:
-        """Ask for the next frame."""
-        self._wanted = True
+    def request_image(self) -> None:
+        """Request the next frame."""
+        self._requested = True
 
     def connect(self, deliver: Deliver | None) -> None:
-        """Say who takes images, in the camera's thread; None lets go of it."""
+        """Set the receiver of images, called in the camera's thread; None removes it."""
         with self._lock:
             self._deliver = deliver
 
     def events(self) -> list[dict[str, Any]]:
-        """The last events, newest first: Unix time ``at`` and label and score, or state and reason, or an error."""
+        """Return the last events, newest first: Unix time ``at`` and label, score, state, reason or error."""
         return list(reversed(self._events.copy()))
 
-    def _give(self, image_hwc_rgb_u8: ImageU8) -> None:
-        self._wanted = False
+    def _deliver_copy(self, image_hwc_rgb_u8: ImageU8) -> None:
+        self._requested = False
         self._next_image_s = time.perf_counter() + IMAGE_INTERVAL_S
         small = shrink(image_hwc_rgb_u8)
         with self._lock:
@@ -71,15 +75,15 @@ class Showcase:
 
 
 def shrink(image_hwc_rgb_u8: ImageU8) -> ImageU8:
-    """A copy that is about 640 pixels wide, or smaller if the image is.
+    """Copy an image to a width of about 640 pixels, or its own width if that is smaller.
 
-    By a whole factor and with the mean of the innermost pixels: for 1920 x 1080 that takes a fifth of the time of
-    ``INTER_AREA``, and here it is the camera that waits, for an image that is only looked at.
+    Shrinking by an integer factor with ``INTER_LINEAR`` takes a fifth of the time of ``INTER_AREA`` for 1920 x 1080;
+    it delays the camera, and the image is only for viewing.
     """
     import cv2
 
     height, width = image_hwc_rgb_u8.shape[:2]
-    # Tall images count by their height, so that an odd shape cannot become a large copy.
+    # Also limited by height, so that a tall image does not become a large copy.
     factor = round(max(width / MAX_IMAGE_WIDTH_PX, height / (2 * MAX_IMAGE_WIDTH_PX)))
     if factor <= 1:
         small: ImageU8 = image_hwc_rgb_u8.copy()
@@ -100,50 +104,46 @@ def _event(result: Result) -> dict[str, Any] | None:
     return None
 
 
-_JPEG_QUALITY = 80
-_FRESH_S = 1.0
-
-
 @dataclass(frozen=True)
-class Picture:
-    """A JPEG, its number counted from 1, and when it was taken by the loop's clock in seconds."""
+class EncodedImage:
+    """A JPEG file, its number from 1, and its capture time by the event loop's clock, in seconds."""
 
     number: int
     jpeg: bytes
     taken_s: float
 
 
-class Images:
-    """Lives in the server's event loop; only `deliver` is called from elsewhere.
+class ImageEncoder:
+    """The newest image as JPEG, in the server's event loop; only `deliver` may be called from another thread.
 
     Args:
-        showcase: Where images are asked for.
-        executor: Where they are encoded, so that the loop goes on.
+        feed: Source of images.
+        executor: Thread that encodes, so that the event loop is not blocked.
     """
 
-    def __init__(self, showcase: Showcase, executor: Executor) -> None:
-        self._showcase, self._executor = showcase, executor
+    def __init__(self, feed: LiveFeed, executor: Executor) -> None:
+        self._feed, self._executor = feed, executor
         self._loop = asyncio.get_running_loop()
-        self._newest: Picture | None = None
+        self._newest: EncodedImage | None = None
         self._arrival: asyncio.Future[None] = self._loop.create_future()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def deliver(self, image_hwc_rgb_u8: ImageU8) -> None:
-        """Take an image (uint8 [height, width, 3], RGB) that is ours to keep. From the camera's thread."""
+        """Take over an image (uint8 [height, width, 3], RGB); for the camera's thread."""
         self._loop.call_soon_threadsafe(self._begin, image_hwc_rgb_u8)
 
-    async def other_than(self, number: int, wait_s: float) -> Picture | None:
-        """The newest image, once it is another than ``number`` and under a second old; None after ``wait_s``."""
+    async def next_image(self, number: int, wait_s: float) -> EncodedImage | None:
+        """Wait for an image with another number that is at most a second old; None after ``wait_s`` seconds."""
         deadline_s = self._loop.time() + wait_s
         while True:
             now_s = self._loop.time()
             newest = self._newest
-            if newest and newest.number != number and now_s - newest.taken_s <= _FRESH_S:
+            if newest and newest.number != number and now_s - newest.taken_s <= _MAX_AGE_S:
                 return newest
             if now_s >= deadline_s:
                 return None
             if not self._tasks:
-                self._showcase.want_image()
+                self._feed.request_image()
             await asyncio.wait((self._arrival,), timeout=deadline_s - now_s)
 
     def _begin(self, image_hwc_rgb_u8: ImageU8) -> None:
@@ -154,13 +154,13 @@ class Images:
     async def _encode(self, image_hwc_rgb_u8: ImageU8, taken_s: float) -> None:
         work: Callable[[ImageU8], bytes] = encode_jpeg
         jpeg = await self._loop.run_in_executor(self._executor, work, image_hwc_rgb_u8)
-        self._newest = Picture(self._newest.number + 1 if self._newest else 1, jpeg, taken_s)
+        self._newest = EncodedImage(self._newest.number + 1 if self._newest else 1, jpeg, taken_s)
         self._arrival.set_result(None)
         self._arrival = self._loop.create_future()
 
 
 def encode_jpeg(image_hwc_rgb_u8: ImageU8) -> bytes:
-    """A JPEG of an image, uint8 [height, width, 3], RGB."""
+    """Encode an image, uint8 [height, width, 3], RGB, as JPEG."""
     import cv2
 
     bgr = cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR)

@@ -1,4 +1,4 @@
-"""Web server in its own thread and event loop, with request checks by method, host and token."""
+"""Run the web server in its own thread and event loop, and check each request's method, host and token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import Final
@@ -26,8 +26,8 @@ from aiohttp.typedefs import Handler
 from edge_runtime.errors import OutputError
 from edge_runtime.pipeline.health import Health
 from edge_runtime.sinks.web.auth import WebAddress
-from edge_runtime.sinks.web.images import Showcase
-from edge_runtime.sinks.web.routes import QUIET_S, Connections, Quiet, Routes
+from edge_runtime.sinks.web.images import LiveFeed
+from edge_runtime.sinks.web.routes import IDLE_TIMEOUT_S, ConnectionFactory, Handlers, IdleTimes
 
 SECURITY_HEADERS: Final = {
     "Server": "edgekit",
@@ -43,31 +43,37 @@ SECURITY_HEADERS: Final = {
 }
 _OPEN_PATHS: Final = frozenset({"/healthz", "/app.js", "/style.css", "/icon.svg"})
 _SIGN_IN: Final = resources.files(__package__).joinpath("sign_in.html").read_text(encoding="utf-8")
+_MAX_LINE_BYTES = 4096
+_MAX_HEADER_BYTES = 8190
+_SEND_BUFFER_BYTES = 1 << 18
+_BACKLOG = 128
+_END_TIMEOUT_S = 1.0
+_CLOSE_DEADLINE_S = 5.0
 
 
-class Guard:
-    """Refuses what is not a plain reading request of someone who may.
+class RequestGuard:
+    """Check of requests: GET or HEAD, the right host, no foreign site, and the token.
 
     Args:
-        address: Where the page listens; on this machine only, the host must be this machine too, or any web site
-            could point its own name here and read on (DNS rebinding).
-        token: What a request must show, or None.
+        address: Address of the page; for a loopback address the ``Host`` header must be a loopback host too, against
+            DNS rebinding by a web site.
+        token: Token that a request must contain, or None.
     """
 
     def __init__(self, address: WebAddress, token: str | None) -> None:
         self._local, self._token = address.is_loopback, token
-        # The cookie is not the token itself: browsers send it to every program of this host, whatever the port.
+        # Not the token itself: browsers send a cookie to every port of this host.
         self._session = hmac.new((token or "").encode(), b"edgekit page", hashlib.sha256).hexdigest()
-        self._failures = Failures()
+        self._failures = FailedAttempts()
 
     def refusal(self, request: web.Request) -> web.Response | None:
-        """The answer to a request that is not let through; None for one that is."""
+        """Return the response to a request that is refused; None if it is allowed."""
         if request.method not in ("GET", "HEAD"):
             refused = web.Response(status=405, text="only GET and HEAD\n", headers={"Allow": "GET, HEAD"})
             refused.force_close()
             return refused
         if self._local and not is_local_host(request.headers.get("Host", "")):
-            return web.Response(status=421, text="this page is for this machine only: ask for localhost\n")
+            return web.Response(status=421, text="this page is for this machine only: use localhost\n")
         site, mode = request.headers.get("Sec-Fetch-Site"), request.headers.get("Sec-Fetch-Mode")
         if site in ("cross-site", "same-site") and mode != "navigate":
             return web.Response(status=403, text="not for other sites\n")
@@ -92,39 +98,47 @@ class Guard:
             response.del_cookie(cookie_name)
             return response
         if request.path == "/" and "token" in request.query:
-            # Out of the address bar, the history and what is copied from them.
+            # Removes the token from the address bar and the history.
             moved = web.Response(status=303, headers={"Location": "./"})
             moved.set_cookie(cookie_name, self._session, httponly=True, samesite="Strict", path="/")
             return moved
         return None
 
 
-class Failures:
-    """Counts wrong tokens per peer; the oldest peers are forgotten, so that this stays small."""
+class FailedAttempts:
+    """Counts of wrong tokens for each client address, bounded by forgetting the oldest addresses.
+
+    Args:
+        clock: Time in seconds, `time.monotonic` by default.
+    """
 
     _MOST, _WITHIN_S, _PEERS = 10, 60.0, 1024
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._peers: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._peers)
+
     def add(self, peer: str) -> None:
-        """Count one."""
-        since_s, count = self._peers.pop(peer, (time.monotonic(), 0))
+        """Count a wrong token."""
+        since_s, count = self._peers.pop(peer, (self._clock(), 0))
         self._peers[peer] = (since_s, count + 1)
         if len(self._peers) > self._PEERS:
             self._peers.popitem(last=False)
 
     def too_many(self, peer: str) -> bool:
-        """Whether this peer must wait."""
+        """Tell whether a client must wait."""
         since_s, count = self._peers.get(peer, (0.0, 0))
-        if time.monotonic() - since_s > self._WITHIN_S:
+        if self._clock() - since_s > self._WITHIN_S:
             self._peers.pop(peer, None)
             return False
         return count >= self._MOST
 
 
 def is_local_host(header: str) -> bool:
-    """Whether a ``Host`` header means this machine: ``localhost``, 127.x.x.x or ::1, with any port."""
+    """Tell whether a ``Host`` header is ``localhost``, 127.x.x.x or ::1, with any port."""
     try:
         host = urlsplit(f"//{header}").hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -144,7 +158,7 @@ def _same(offered: str, secret: str) -> bool:
 
 
 def _cookie_name(request: web.Request) -> str:
-    # Cookies know no ports, and one board may run two cameras.
+    # Cookies are shared by all ports, and one board may run two cameras.
     address = request.transport.get_extra_info("sockname") if request.transport else None
     return f"edgekit_{address[1]}" if address else "edgekit"
 
@@ -156,36 +170,28 @@ def _unauthorised(request: web.Request) -> web.Response:
     return web.Response(status=401, text="a token is needed\n", headers=headers)
 
 
-_MAX_LINE_BYTES = 4096
-_MAX_HEADER_BYTES = 8190
-_SEND_BUFFER_BYTES = 1 << 18
-_BACKLOG = 128
-_END_TIMEOUT_S = 1.0
-_CLOSE_DEADLINE_S = 5.0
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether a log record tells of a fault of ours: a peer that talks nonsense must not fill the journal."""
+def _is_own_error(record: logging.LogRecord) -> bool:
+    """Tell whether a log record is not about an invalid request, which must not fill the journal."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 _LOGGER = logging.getLogger(__name__)
-_LOGGER.addFilter(_is_ours)
+_LOGGER.addFilter(_is_own_error)
 
 
 class WebServer:
-    """Listens from its construction to `close`.
+    """HTTP server of the page, which listens from its construction to `close`.
 
     Args:
-        address: Where to listen.
-        token: What a client must show, or None.
-        name: Of the camera.
-        labels: Of the model, in its order.
-        health: Of the run.
-        showcase: What the camera's thread leaves.
+        address: Host and port to listen on.
+        token: Token that a request must contain, or None.
+        name: Display name of the camera.
+        labels: All labels of the model, in output order.
+        health: State of the run.
+        feed: Images and events from the camera's thread.
 
     Raises:
-        OutputError: The address cannot be had.
+        OutputError: The server cannot listen there.
     """
 
     def __init__(
@@ -196,15 +202,15 @@ class WebServer:
         name: str,
         labels: Sequence[str],
         health: Health,
-        showcase: Showcase,
+        feed: LiveFeed,
     ) -> None:
-        self._name, self._labels, self._health, self._showcase = name, labels, health, showcase
-        self._guard = Guard(address, token)
+        self._name, self._labels, self._health, self._feed = name, labels, health, feed
+        self._request_guard = RequestGuard(address, token)
         self._socket = _listen(address)
         self.port: int = self._socket.getsockname()[1]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
-        self._quiet = Quiet()
+        self._idle = IdleTimes()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sink web", daemon=True)
         self._thread.start()
@@ -212,12 +218,12 @@ class WebServer:
 
     @property
     def alive(self) -> bool:
-        """Whether it still answers."""
+        """True while the server runs."""
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """End streams, let go of the port and wait for the thread; calling it again does nothing."""
-        self._showcase.connect(None)
+        """End streams, close the port and wait for the thread; calling it again does nothing."""
+        self._feed.connect(None)
         if self._loop and self._end and self._thread.is_alive():
             with contextlib.suppress(RuntimeError):  # the loop ended between the two lines
                 self._loop.call_soon_threadsafe(self._end.set)
@@ -228,21 +234,21 @@ class WebServer:
             try:
                 asyncio.run(self._serve(executor))
             finally:
-                self._showcase.connect(None)
+                self._feed.connect(None)
                 self._ready.set()
 
     async def _serve(self, executor: ThreadPoolExecutor) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        routes = Routes(self._name, self._labels, self._health, self._showcase, executor)
+        handlers = Handlers(self._name, self._labels, self._health, self._feed, executor)
         application = web.Application(middlewares=[self._admit], logger=_LOGGER)
         application.on_response_prepare.append(_add_headers)
-        routes.add_to(application)
+        handlers.register(application)
         runner = web.AppRunner(
             application,
             logger=_LOGGER,
             access_log=None,
             handler_cancellation=True,
-            keepalive_timeout=QUIET_S,
+            keepalive_timeout=IDLE_TIMEOUT_S,
             lingering_time=_END_TIMEOUT_S,
             max_line_size=_MAX_LINE_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
@@ -250,23 +256,23 @@ class WebServer:
         )
         await runner.setup()
         assert runner.server is not None  # noqa: S101  (setup makes it)
-        connections = Connections(runner.server, self._quiet)
+        connections = ConnectionFactory(runner.server, self._idle)
         listener = await self._loop.create_server(connections, sock=self._socket, backlog=_BACKLOG)
         watching = self._loop.create_task(connections.watch())
-        self._showcase.connect(routes.images.deliver)
+        self._feed.connect(handlers.images.deliver)
         self._ready.set()
         try:
             await self._end.wait()
         finally:
             listener.close()
             watching.cancel()
-            routes.streams.end()
+            handlers.streams.end()
             await runner.cleanup()
 
     @web.middleware
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        with self._quiet.busy(request):
-            return self._guard.refusal(request) or await handler(request)
+        with self._idle.busy(request):
+            return self._request_guard.refusal(request) or await handler(request)
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -280,7 +286,7 @@ def _listen(address: WebAddress) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Inherited by connections: the kernel must not buffer megabytes for each client that does not read.
+            # Inherited by connections, so that the kernel does not buffer megabytes for clients that do not read.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address.host != "::"))
@@ -296,7 +302,7 @@ def _listen(address: WebAddress) -> socket.socket:
 
 def _remedy(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "stop the program that does, or give another port"
+        return "another program listens there: stop it, or give another port"
     if error.errno in (errno.EACCES, errno.EPERM):
         return "give a port of 1024 or more"
     return "give an address of this machine, or 0.0.0.0 for all of them"

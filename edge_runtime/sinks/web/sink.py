@@ -1,4 +1,4 @@
-"""The live page as a sink: each result costs the camera one counter, however many viewers there are."""
+"""Show results on the live page; each costs the camera one counter, for any number of viewers."""
 
 from __future__ import annotations
 
@@ -12,32 +12,35 @@ from edge_runtime.pipeline.health import Health
 from edge_runtime.results import Result
 from edge_runtime.sinks.base import MonitoredSink
 from edge_runtime.sinks.web.auth import WebAddress
-from edge_runtime.sinks.web.images import Showcase
+from edge_runtime.sinks.web.images import LiveFeed
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
 
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104  (named, to be shown as an address that can be reached)
-_SOMEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # for documentation, RFC 5737 and 3849
+_EXAMPLE_ADDRESSES = {
+    socket.AF_INET: "192.0.2.1",
+    socket.AF_INET6: "2001:db8::1",
+}  # RFC 5737 and 3849
 
 
 class WebSink(MonitoredSink):
-    """Serves the live page, metrics and health from its construction to `close`, in a thread of its own.
+    """The live page, metrics and health over HTTP, in its own thread, from the construction to `close`.
 
-    It shows what ``health`` says, so results are to be added there before they are written here.
+    The page shows ``health``, so each result must be added there before it is written here.
 
     Args:
-        address: Where to listen.
-        name: Of the camera, as the page calls it.
-        labels: Of the model, in its order.
-        health: Of the run.
-        token: What a client must show; required where other machines can reach the address.
+        address: Host and port to listen on.
+        name: Display name of the camera.
+        labels: All labels of the model, in output order.
+        health: State of the run.
+        token: Token that a request must contain; required if other machines can reach the address.
 
     Raises:
         MissingExtraError: aiohttp or prometheus-client is not installed.
-        OutputError: The address cannot be had.
-        UsageError: There is no token and other machines can reach the address.
+        OutputError: The server cannot listen there.
+        UsageError: Other machines can reach the address, and there is no token.
     """
 
     def __init__(
@@ -50,36 +53,34 @@ class WebSink(MonitoredSink):
 
         self.name, self.dropped = "web", 0
         self._closed = False
-        self._showcase = Showcase()
-        self._server = WebServer(
-            address, token, name=name, labels=tuple(labels), health=health, showcase=self._showcase
-        )
+        self._feed = LiveFeed()
+        self._server = WebServer(address, token, name=name, labels=tuple(labels), health=health, feed=self._feed)
         self.url = f"http://{WebAddress(_reachable(address.host), self._server.port)}/"
 
     @property
     def problem(self) -> str | None:  # type: ignore[override]
-        """Says so when the server has ended by itself."""
-        return None if self._closed or self._server.alive else "the page's server has ended"
+        """Problem of a server that has ended by itself, else None."""
+        return None if self._closed or self._server.alive else "the web server has ended"
 
     def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
-        """Note that there is a result, and keep a small copy of its frame if a client waits for one."""
+        """Count a result, and copy its frame, made smaller, if a client waits for one."""
         if not self._closed:
-            self._showcase.put(result, image_hwc_rgb_u8)
+            self._feed.put(result, image_hwc_rgb_u8)
 
     def close(self) -> None:
-        """Hang up on all clients and let go of the port."""
+        """Disconnect all clients and close the port."""
         self._closed = True
         self._server.close()
 
 
 def _reachable(host: str) -> str:
-    """The host to show: for "all addresses" the one that this machine would send from, else its name."""
+    """Replace "all addresses" by the address that this machine sends from, or by its name."""
     if host not in _ANY:
         return host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((_SOMEWHERE[family], 9))  # sends nothing
+            probe.connect((_EXAMPLE_ADDRESSES[family], 9))  # sends nothing
             return str(probe.getsockname()[0])
     except OSError:
         return socket.gethostname()

@@ -1,4 +1,4 @@
-"""State of a run as JSON, and its metrics in the Prometheus text format."""
+"""Render the state of a run as JSON, and its metrics in the Prometheus text format."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _STATM = Path("/proc/self/statm")
 
 @dataclass(frozen=True)
 class BoardReading:
-    """The processor's temperature in degrees Celsius or None, and why the board runs slower than it could."""
+    """Temperature of the processor in degrees Celsius or None, and reasons of throttling."""
 
     temperature_c: float | None
     throttled: tuple[str, ...]
 
 
 class Board:
-    """Reads the board at most every five seconds, outside the event loop, since it may have to ask a program."""
+    """Temperature and throttling, read at most every five seconds outside the event loop, as a program may be run."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -45,7 +45,7 @@ class Board:
         self._next_s = 0.0
 
     async def reading(self) -> BoardReading:
-        """The newest reading."""
+        """Return the newest reading."""
         loop = asyncio.get_running_loop()
         if loop.time() >= self._next_s:
             self._next_s = loop.time() + _BOARD_INTERVAL_S
@@ -53,8 +53,8 @@ class Board:
         return self._reading
 
 
-def trouble(snapshot: Snapshot) -> str | None:
-    """Why the run is not well, in words that give nothing away; None while fresh answers come."""
+def problem_of(snapshot: Snapshot) -> str | None:
+    """Return the reason why no fresh results arrive, without private details; None if they do."""
     age_s = snapshot.last_answer_age_s
     if snapshot.state is not None and snapshot.state is not SourceState.CONNECTED:
         return f"the source is {snapshot.state.value}"
@@ -62,16 +62,16 @@ def trouble(snapshot: Snapshot) -> str | None:
         return "no answer yet"
     if age_s > STALE_AFTER_S:
         return f"the last answer is {age_s:.0f} s old"
-    return None if snapshot.healthy else "the source has not said that it is connected"
+    return None if snapshot.healthy else "the source has not reported a connection"
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
-    """The value that ``share`` (0..1) of the sorted values do not exceed; None of none."""
+    """Return the smallest value that ``share`` (0..1) of the sorted values do not exceed; None without values."""
     return values[min(len(values) - 1, math.ceil(share * len(values)) - 1)] if values else None
 
 
 def resident_bytes() -> int | None:
-    """Memory that this process holds, in bytes; None where the system does not tell."""
+    """Return the resident memory of this process in bytes, or None if unknown."""
     fields = (read_text(_STATM) or "").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 and fields[1].isdecimal() else None
 
@@ -79,20 +79,20 @@ def resident_bytes() -> int | None:
 def state_json(
     name: str, labels: Sequence[str], snapshot: Snapshot, events: list[dict[str, Any]], board: BoardReading
 ) -> bytes:
-    """The state of the run as one line of ASCII JSON.
+    """Render the state of the run as one line of ASCII JSON.
 
     Args:
-        name: Of the camera.
-        labels: Of the model. When an answer holds them all they keep this order, so that bars stay in place.
-        snapshot: How the run is.
-        events: The last ones, newest first.
+        name: Display name of the camera.
+        labels: All labels of the model; predictions of all labels keep this order, so that bars stay in place.
+        snapshot: State of the run.
+        events: Last events, newest first.
         board: Temperature and throttling.
     """
     latency = snapshot.latency_ms
     stages = {"decode": latency.decode, "preprocess": latency.preprocess, "invoke": latency.invoke} if latency else {}
     state = {
         "name": name,
-        "trouble": trouble(snapshot),
+        "trouble": problem_of(snapshot),
         "state": snapshot.state.value if snapshot.state else None,
         "reason": snapshot.state_reason,
         "uptime_s": round(snapshot.uptime_s, 1),
@@ -123,7 +123,7 @@ def _answer(result: Classified, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _presentable(value: Any) -> Any:
-    """The same with control and direction characters escaped, and without numbers that JSON lacks."""
+    """Escape control and direction characters in a value, and replace NaN and infinity by None."""
     if isinstance(value, str):
         return escape(value)
     if isinstance(value, float):
@@ -142,13 +142,13 @@ def _read_board() -> BoardReading:
 
 
 def metrics_text(snapshot: Snapshot, board: BoardReading, streams: int, accept: str) -> tuple[bytes, str]:
-    """The metrics in the format that an ``Accept`` header prefers, and its content type.
+    """Render the metrics in the format of an ``Accept`` header, and return them with their content type.
 
     Args:
-        snapshot: How the run is.
+        snapshot: State of the run.
         board: Temperature and throttling.
-        streams: How many streams and waits for an image are open.
-        accept: What the client asks for; empty gives text 0.0.4.
+        streams: Number of open streams and waits for an image.
+        accept: Content of the ``Accept`` header; empty gives text 0.0.4.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Once([*_counts(snapshot), *_timing(snapshot), *_parts(snapshot), *_process(board, streams)]))
@@ -165,10 +165,10 @@ class _Once(Collector):
 
 
 def _counts(snapshot: Snapshot) -> Iterator[Metric]:
-    yield CounterMetricFamily("edgekit_frames_answered", "Frames that were classified.", snapshot.answered)
-    yield CounterMetricFamily("edgekit_frames_skipped", "Frames that a newer one replaced.", snapshot.skipped)
-    yield CounterMetricFamily("edgekit_events", "Decisions that began something.", snapshot.events)
-    yield CounterMetricFamily("edgekit_reconnects", "How often the source came back.", snapshot.reconnects)
+    yield CounterMetricFamily("edgekit_frames_answered", "Classified frames.", snapshot.answered)
+    yield CounterMetricFamily("edgekit_frames_skipped", "Frames replaced by a newer one.", snapshot.skipped)
+    yield CounterMetricFamily("edgekit_events", "New decisions.", snapshot.events)
+    yield CounterMetricFamily("edgekit_reconnects", "Reconnections of the source.", snapshot.reconnects)
 
 
 def _timing(snapshot: Snapshot) -> Iterator[Metric]:
@@ -187,18 +187,18 @@ def _timing(snapshot: Snapshot) -> Iterator[Metric]:
     if snapshot.last_answer_age_s is not None:
         since_s = snapshot.last_answer_age_s
         yield GaugeMetricFamily("edgekit_last_answer_age_seconds", "Time since the last answer.", since_s)
-    yield GaugeMetricFamily("edgekit_uptime_seconds", "Time since the run began.", snapshot.uptime_s)
+    yield GaugeMetricFamily("edgekit_uptime_seconds", "Time since the start of the run.", snapshot.uptime_s)
 
 
 def _parts(snapshot: Snapshot) -> Iterator[Metric]:
-    yield GaugeMetricFamily("edgekit_healthy", "Whether fresh answers come.", float(trouble(snapshot) is None))
-    states = GaugeMetricFamily("edgekit_source_state", "1 for the state that the source is in.", labels=["state"])
+    yield GaugeMetricFamily("edgekit_healthy", "1 while fresh results arrive.", float(problem_of(snapshot) is None))
+    states = GaugeMetricFamily("edgekit_source_state", "1 for the current state of the source.", labels=["state"])
     for state in SourceState:
         states.add_metric([state.value], float(snapshot.state is state))
     yield states
-    dropped = CounterMetricFamily("edgekit_sink_dropped", "Results that a sink could not pass on.", labels=["sink"])
+    dropped = CounterMetricFamily("edgekit_sink_dropped", "Results that a sink has lost.", labels=["sink"])
     problem = GaugeMetricFamily("edgekit_sink_problem", "1 while a sink has a problem.", labels=["sink"])
-    # Two sinks of one name count together: the format does not allow a line twice.
+    # Sinks of one name are summed: the format does not allow duplicate lines.
     for name in sorted({sink.name for sink in snapshot.sinks}):
         same = [sink for sink in snapshot.sinks if sink.name == name]
         dropped.add_metric([escape(name)], sum(sink.dropped for sink in same))
@@ -211,8 +211,8 @@ def _process(board: BoardReading, streams: int) -> Iterator[Metric]:
     if board.temperature_c is not None:
         yield GaugeMetricFamily("edgekit_temperature_celsius", "Temperature of the processor.", board.temperature_c)
     now = any(reason.endswith(" now") for reason in board.throttled)
-    yield GaugeMetricFamily("edgekit_throttled", "Whether the board runs slower than it could.", float(now))
+    yield GaugeMetricFamily("edgekit_throttled", "1 while the board is throttled.", float(now))
     held = resident_bytes()
     if held is not None:
-        yield GaugeMetricFamily("edgekit_resident_memory_bytes", "Memory that this process holds.", held)
-    yield GaugeMetricFamily("edgekit_web_streams", "Streams and waits for an image that are open.", streams)
+        yield GaugeMetricFamily("edgekit_resident_memory_bytes", "Resident memory of this process.", held)
+    yield GaugeMetricFamily("edgekit_web_streams", "Open streams and waits for an image.", streams)

@@ -14,7 +14,6 @@ from benchmarks.comparison.accuracy import Answers, same_order
 from benchmarks.comparison.difference import compare_reports
 from benchmarks.comparison.record import Comparison, Limits
 from benchmarks.records import Report
-from benchmarks.report.testing import Sample, sample_report
 from benchmarks.statistics import (
     Interval,
     holm,
@@ -24,6 +23,7 @@ from benchmarks.statistics import (
     unpaired_drop_interval,
     unpaired_p,
 )
+from support.reports import Sample, sample_report
 
 NAMES = ("float32", "float16", "dynamic", "int8")
 SAMPLES = (Sample("keras-function", 4.0), *(Sample(name, 0.7) for name in NAMES))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.measuring import child, timing
+from benchmarks.measuring import child
 from benchmarks.measuring.artifact_child import ArtifactSubject, delegate_of, describe_operators
 from benchmarks.measuring.protocol import AskBurst, AskStages, CameraTrace, decode, encode
 from edge_runtime.classifier import Classifier
@@ -45,7 +45,7 @@ def images(count: int) -> list[np.ndarray]:
 
 def test_each_call_is_timed_by_itself_on_images_in_turn():
     engine, two = ScriptedEngine([4.0, 1.0, 300.0]), images(2)
-    latencies_ns = timing.time_calls(engine.call, two, 0.0, 5, engine.clock_ns)
+    latencies_ns = child.time_calls(engine.call, two, 0.0, 5, engine.clock_ns)
     assert latencies_ns == (4_000_000, 1_000_000, 300_000_000, 4_000_000, 1_000_000)
     assert [image[0, 0, 0] for image in engine.given] == [0, 1, 0, 1, 0]
 
@@ -56,19 +56,19 @@ def test_each_call_is_timed_by_itself_on_images_in_turn():
 )
 def test_a_burst_reaches_its_duration_and_its_queries(latency_ms, duration_s, queries, calls):
     engine = ScriptedEngine([latency_ms])
-    assert len(timing.time_calls(engine.call, images(3), duration_s, queries, engine.clock_ns)) == calls
+    assert len(child.time_calls(engine.call, images(3), duration_s, queries, engine.clock_ns)) == calls
 
 
 @pytest.mark.parametrize(("latency_ms", "calls"), [(1.0, 200), (60.0, 4), (1000.0, 2)])
 def test_warm_up_lasts_its_time_and_two_calls(latency_ms, calls):
     engine = ScriptedEngine([latency_ms])
-    assert timing.warm_up(engine.call, images(3), 0.2, engine.clock_ns) == calls == len(engine.given)
+    assert child.warm_up(engine.call, images(3), 0.2, engine.clock_ns) == calls == len(engine.given)
 
 
 def test_a_burst_counts_processor_time_and_waiting_of_the_timed_calls(tmp_path):
     np.save(tmp_path / "images.npy", np.stack(images(20)))
     seen = set()
-    burst = timing.time_burst(
+    burst = child.time_burst(
         lambda image: seen.add(int(image[0, 0, 0])), AskBurst(str(tmp_path / "images.npy"), 0.0, 0.02, 50)
     )
     assert len(burst.latencies_ns) >= 50
@@ -81,7 +81,7 @@ def test_a_burst_counts_processor_time_and_waiting_of_the_timed_calls(tmp_path):
 
 @given(st.integers(1, 500), st.integers(1, 100))
 def test_spread_takes_different_images_from_the_whole_set(count, wanted):
-    chosen = timing.spread(count, wanted)
+    chosen = child.spread(count, wanted)
     assert len(chosen) == len(set(chosen)) == min(count, wanted)
     assert chosen == sorted(chosen)
     assert chosen[0] >= 0
@@ -94,11 +94,11 @@ def test_a_list_of_paths_keeps_names_that_are_no_utf8_and_odd_line_ends(tmp_path
     names = ["/a/plain.jpg", "/a/\udcff.jpg", "/a/next\x85line\u2028.jpg", "/a/ blank "]
     file = tmp_path / "paths.txt"
     file.write_text("".join(f"{name}\n" for name in names), encoding="utf-8", errors="surrogateescape")
-    assert timing.read_paths(str(file)) == [Path(name) for name in names]
+    assert child.read_paths(str(file)) == [Path(name) for name in names]
 
 
 def test_memory_of_this_process_is_plausible():
-    found = timing.memory()
+    found = child.memory()
     if found.peak_bytes is None:
         pytest.skip("this kernel has no /proc/self/status")
     assert 10_000_000 < found.resident_bytes <= found.peak_bytes
@@ -122,7 +122,7 @@ def photos(tmp_path):
 
 def test_the_stages_of_an_artifact_add_up_to_what_the_classifier_answers(tiny, tiny_bundle, photos):
     with Classifier(tiny_bundle, variant="int8") as classifier:
-        for path in timing.read_paths(str(photos)):
+        for path in child.read_paths(str(photos)):
             output = tiny.invoke(tiny.prepare(tiny.decode(path)))
             assert tiny.postprocess(output) == classifier.classify(path)
 
@@ -137,7 +137,7 @@ def test_the_stages_of_a_float_input_look_up_what_the_classifier_looks_up():
 
 
 def test_each_stage_is_timed_for_each_image(tiny, photos):
-    times = timing.time_stages(tiny, AskStages(str(photos), 2))
+    times = child.time_stages(tiny, AskStages(str(photos), 2))
     for stage in (times.decode_ns, times.preprocess_ns, times.invoke_ns, times.postprocess_ns):
         assert len(stage) == 2
         assert min(stage) > 0
@@ -146,7 +146,7 @@ def test_each_stage_is_timed_for_each_image(tiny, photos):
 def test_stages_of_an_empty_list_are_one_sentence(tiny, tmp_path):
     (tmp_path / "empty.txt").touch()
     with pytest.raises(EngineError, match=r"expected a list of images, got an empty file"):
-        timing.time_stages(tiny, AskStages(str(tmp_path / "empty.txt"), 2))
+        child.time_stages(tiny, AskStages(str(tmp_path / "empty.txt"), 2))
 
 
 def test_answers_are_the_classifiers_probabilities_in_label_order(tiny):
@@ -201,7 +201,7 @@ def test_a_line_that_is_no_message_is_one_sentence(line):
 
 
 def test_the_child_that_measures_artifacts_imports_nothing_of_the_report():
-    modules = ("artifact_child", "artifact_scenarios", "timing")
+    modules = ("artifact_child", "artifact_scenarios")
     code = "import sys\n" + "".join(f"import benchmarks.measuring.{name}\n" for name in modules)
     done = subprocess.run(
         [sys.executable, "-c", code + "print(*sys.modules)"], capture_output=True, text=True, check=True

@@ -38,7 +38,7 @@ BLACK = np.zeros((8, 8, 3), np.uint8)
 
 
 def write_list(folder: Path, paths: Sequence[Path]) -> str:
-    file = folder / "pictures.txt"
+    file = folder / "images.txt"
     file.write_text("".join(f"{path}\n" for path in paths), encoding="utf-8", errors="surrogateescape")
     return str(file)
 

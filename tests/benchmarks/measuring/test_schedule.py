@@ -31,6 +31,8 @@ from benchmarks.settings import Scenario, Settings
 
 # It answers at once and notes what it was asked; its name says how it behaves.
 PROGRAM = """
+def main():
+    pass
 import json, os, signal, sys, time
 import benchmarks.measuring.protocol as p
 spec, fd, now, bursts = json.loads(sys.argv[1]), int(sys.argv[2]), time.monotonic_ns(), 0
@@ -87,9 +89,10 @@ def images(tmp_path):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
+    monkeypatch.syspath_prepend(scratch)  # children look for programs where this process does
     (scratch / "program.py").write_text(PROGRAM)
     return scratch
 

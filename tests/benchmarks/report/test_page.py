@@ -19,8 +19,8 @@ from benchmarks.records import Report, Verdict
 from benchmarks.report import plots, schema
 from benchmarks.report.page import MAX_TILES, read_tiles, render_page
 from benchmarks.report.plots import Point, pareto_front, pareto_plot, write_pareto_svg
-from benchmarks.report.testing import SAMPLES, Sample, sample_latencies, sample_report
 from edge_runtime.contract import InputSpec
+from support.reports import SAMPLES, Sample, sample_latencies, sample_report
 
 KERAS = Sample("keras-function", 4.0)
 HOSTILE = "<script>alert(1)</script>"
@@ -132,9 +132,9 @@ def test_flips_are_shown_small_and_once(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     made = sample_report((KERAS, Sample("int8", 0.5, lost=3), Sample("dynamic", 0.6, lost=1)))
     image = np.random.default_rng(0).integers(0, 255, (600, 900, 3), np.uint8)
-    Path("pictures/cat").mkdir(parents=True)
-    cv2.imwrite("pictures/cat/0.jpg", image)
-    Path("pictures/cat/2.jpg").write_bytes(b"no image")
+    Path("images/cat").mkdir(parents=True)
+    cv2.imwrite("images/cat/0.jpg", image)
+    Path("images/cat/2.jpg").write_bytes(b"no image")
     first, second, third = read_tiles(made)
     assert first.name == "cat/0.jpg"
     assert [item.subject for item in first.changed] == ["int8", "dynamic"]
@@ -152,10 +152,10 @@ def test_images_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.report.page._MAX_CHARACTERS", 30_000)
     for label, start in (("cat", 0), ("dog", 1)):
-        Path("pictures", label).mkdir(parents=True)
+        Path("images", label).mkdir(parents=True)
         for index in range(start, 12, 2):
             noise = np.random.default_rng(index).integers(0, 255, (200, 200, 3), np.uint8)
-            cv2.imwrite(f"pictures/{label}/{index}.jpg", noise)
+            cv2.imwrite(f"images/{label}/{index}.jpg", noise)
     tiles = read_tiles(sample_report((KERAS, Sample("int8", 0.5, lost=12))))
     assert 0 < sum(len(tile.jpeg_url) for tile in tiles) <= 30_000
     assert "too large" in tiles[-1].reason
@@ -239,9 +239,7 @@ def test_the_plot_for_a_readme_is_on_white(report: Report, tmp_path: Path) -> No
 
 def test_the_published_schema_is_what_the_records_say() -> None:
     published = Path(schema.__file__).with_name(schema.SCHEMA_FILE).read_text(encoding="utf-8")
-    assert published == schema.to_text(), (
-        "write it anew: python -m benchmarks.report.schema > benchmarks/report/schema.json"
-    )
+    assert published == schema.to_text(), "write it anew: python -m benchmarks.report.schema > schema.json"
 
 
 def test_the_schema_describes_its_fields() -> None:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, REPORT_FILE, NotMeasured, Report, Unreadable, read_report
 from benchmarks.report.facts import caveats
-from benchmarks.report.files import RawAnswers, write_answers, write_report
-from benchmarks.report.markdown import render_markdown, render_table
+from benchmarks.report.files import RawAnswers, render_markdown, render_table, write_answers, write_report
 from benchmarks.report.tables import (
     MOST_LABELS,
     main_table,
@@ -24,9 +23,9 @@ from benchmarks.report.tables import (
     threads_table,
     throughput_table,
 )
-from benchmarks.report.testing import Sample, sample_answers, sample_latencies, sample_report
 from edge_runtime.errors import DataError, ManifestError
 from edge_runtime.workstation.reporting.wording import escape_markdown, joined, p_value, signed, significant
+from support.reports import Sample, sample_answers, sample_latencies, sample_report
 
 FUNCTION = Sample("keras-function", 4.0)
 INT8 = Sample("int8", 0.5, lost=2, gained=1)
@@ -100,7 +99,7 @@ def test_tables_of_what_was_not_measured_are_left_out() -> None:
     assert throughput_table(without) is None
     resources = resources_table(small())
     assert resources is not None
-    assert "energy an inference, mJ" not in resources.header
+    assert "energy per inference, mJ" not in resources.header
 
 
 def test_labels_that_lost_most_come_first_and_the_rest_is_counted() -> None:
@@ -112,7 +111,7 @@ def test_labels_that_lost_most_come_first_and_the_rest_is_counted() -> None:
     assert {row.cells[0].text for row in table.rows[:2]} == {"label00", "label01"}
     assert len(table.rows) == MOST_LABELS
     assert "10 more labels" in table.note
-    assert table.header == ("label", "pictures", "Keras", "int8")
+    assert table.header == ("label", "images", "Keras", "int8")
 
 
 def test_without_keras_the_lowest_recall_comes_first() -> None:
@@ -143,7 +142,7 @@ def test_a_sound_report_has_no_caveats() -> None:
 
 def test_what_makes_a_run_invalid_is_said_first() -> None:
     report = dataclasses.replace(small(FUNCTION, INT8, BROKEN), invalid=("The board was throttled",))
-    assert caveats(report)[0] == "The latencies are not to be quoted: The board was throttled."
+    assert caveats(report)[0] == "Do not quote the latencies: The board was throttled."
 
 
 def test_reasons_that_are_the_same_share_a_sentence() -> None:
@@ -167,13 +166,10 @@ def test_noise_and_disturbance_are_said() -> None:
     report = small()
     stream = report.subjects[1].performance.single_stream  # type: ignore[union-attr]
     busy = changed(report, "int8", single_stream=dataclasses.replace(stream, waiting=0.4))
-    assert any("Other programs had the processor" in line and "int8 40 %" in line for line in caveats(busy))
+    assert any("Other programs used the CPU" in line and "int8 40 %" in line for line in caveats(busy))
     own_threads = changed(report, "keras-function", single_stream=dataclasses.replace(stream, waiting=0.3))
-    assert (
-        "Threads waited for a processor, for one another or for other programs (keras-function 30 % of the timed "
-        in (" ".join(caveats(own_threads)))
-    )
-    assert not any("Other programs had" in line for line in caveats(own_threads))
+    assert "The CPU was busy (keras-function 30 % of the timed calls)" in " ".join(caveats(own_threads))
+    assert not any("Other programs used" in line for line in caveats(own_threads))
     few = caveats(small(rounds=2))
     assert any("int8 has no interval" in line for line in few)
 
@@ -186,8 +182,8 @@ def test_images_that_do_not_tell_are_said() -> None:
 
     assert "1 of 41 images was left out" in lines(unreadable=(Unreadable("x.jpg", "empty"),))
     assert "3 of 40 images were in the training part" in lines(trained_on=3)
-    assert "Nobody knows whether" in lines(trained_on=None)
-    assert "chose among weights" in lines(part="validation")
+    assert "Unknown: training images" in lines(trained_on=None)
+    assert "selected the weights" in lines(part="validation")
 
 
 def test_a_missing_keras_is_said() -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.records import Report, Verdict
-from benchmarks.report.testing import SAMPLES, Sample, sample_report
 from benchmarks.report.verdict import verdict
+from support.reports import SAMPLES, Sample, sample_report
 
 KERAS = Sample("keras-function", 4.0)
 
@@ -128,15 +128,15 @@ def test_where_nothing_is_measured_nothing_is_recommended() -> None:
 def test_an_invalid_run_is_provisional() -> None:
     found = judge(KERAS, Sample("int8", 0.5), invalid=("The board was throttled",))
     assert found.variant == "int8"
-    assert found.text.startswith("Provisional, because the latencies of this run are not to be quoted: The board was")
+    assert found.text.startswith("Provisional, because the latencies of this run must not be quoted: The board was")
 
 
 def test_few_images_are_said() -> None:
     text = judge(KERAS, Sample("int8", 0.5), images=50, keras_right=48).text
-    assert "do not rule out a loss of up to" in text
-    assert "8 images say little" in judge(Sample("int8", 0.5), images=8, keras_right=8).text
+    assert "Few images: a loss of up to" in text
+    assert "8 images are too few" in judge(Sample("int8", 0.5), images=8, keras_right=8).text
     many = judge(KERAS, Sample("int8", 0.5), images=2000, keras_right=1900, calls=2, rounds=4).text
-    assert "rule out" not in many
+    assert "ruled out" not in many
 
 
 def test_an_artifact_slower_than_keras_is_said() -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -29,7 +26,7 @@ from convert.options import ForeignOptions, InputRange, Loader, ModelColor, Mode
 from convert.source.model_source import read_model
 from edge_runtime.contract import Crop
 from edge_runtime.errors import ModelError, OutputError
-from support.paths import CHECKOUT
+from support.programs import run_module
 
 SIZE = 12
 RNG = np.random.default_rng(0)
@@ -205,9 +202,9 @@ def test_pixels_are_prepared_alike_in_numpy_and_as_a_graph(input_range, color):
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("logits.keras", {}, r"expected probabilities, .* got .*say --output logits"),
+        ("logits.keras", {}, r"expected probabilities, .* got .*add --output logits"),
         ("detector.keras", {}, r"expected a classifier, .* got \[None, 12, 12, 3\], which is that of a detector"),
-        ("random", {}, "changes a variable of its own whenever it answers.*without its augmentation"),
+        ("random", {}, "changes a variable at every call.*without its augmentation"),
         ("erfinv.keras", {"output": ModelOutput.LOGITS}, r"no builtin for Erfinv, .*Flex.*replace that layer"),
     ],
 )
@@ -234,16 +231,7 @@ def run_child(job):
     """The child as its parent starts it."""
     path = Path(job.work_dir) / "job.json"
     write_message(path, job)
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    return subprocess.run(
-        [sys.executable, "-m", "convert.export.child", path],
-        cwd=job.work_dir,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return run_module("convert.export.child", path)
 
 
 def test_the_child_tells_its_progress_and_what_it_used(models, tmp_path):

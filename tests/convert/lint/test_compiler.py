@@ -201,7 +201,7 @@ def test_a_table_that_is_only_in_the_log_file_is_found(model, work_dir, compiler
             0,
             "Internal compiler error",
         ),
-        ("", 127, "it said nothing"),
+        ("", 127, "no output"),
     ],
 )
 def test_a_failed_compilation_is_one_sentence(output, code, words, model, work_dir, compiler):
@@ -213,7 +213,7 @@ def test_a_failed_compilation_is_one_sentence(output, code, words, model, work_d
     assert "\n" not in str(failed.value)
 
 
-@pytest.mark.parametrize(("compiled", "words"), [(None, "wrote no"), (PLAIN, "holds nothing for the Edge TPU")])
+@pytest.mark.parametrize(("compiled", "words"), [(None, "wrote no"), (PLAIN, "without an operator for the Edge TPU")])
 def test_a_success_without_a_compiled_file_is_not_believed(compiled, words, model, work_dir, compiler):
     compiler(ALL_MAPPED, compiled=compiled)
     with pytest.raises(EngineError, match=words):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
@@ -17,6 +15,7 @@ from convert.lint.operators import OperatorFacts, TensorFacts, read_operators
 from convert.tflite_model import read_model
 from edge_runtime.errors import GateError, IntegrityError, ModelError, UsageError
 from edge_runtime.testing import write_tiny_model
+from support.programs import run_code
 from support.tflite_models import Operator, Tensor, build_model
 
 
@@ -137,7 +136,7 @@ def test_what_follows_an_unmapped_operator_stays_on_the_cpu():
     operators = chain("RELU6", "ADD", "HARD_SWISH", "ADD", "ELU", "RELU6")
     assert places(operators) == "EEcccc"
     after = forecast(operators)[3]
-    assert (after.after, after.remedy) == (2, "mend operator 2")
+    assert (after.after, after.remedy) == (2, "fix operator 2")
     own = forecast(operators)[4]
     assert own.after is None
     assert "no such operator" in own.why
@@ -289,9 +288,7 @@ def test_json_has_every_operator(mixed):
 
 def test_the_program_exits_with_8_and_one_sentence(mixed):
     code = "from convert.cli import lint; from edge_runtime.cli_support import run_cli; run_cli(lint)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(mixed), "--target", "edgetpu"], capture_output=True, text=True, check=False
-    )
+    done = run_code(code, mixed, "--target", "edgetpu", check=False)
     assert done.returncode == 8
     assert done.stderr.strip() == "error: mixed.tflite: not every operator suits edgetpu"
     assert "Traceback" not in done.stdout
@@ -348,5 +345,4 @@ def test_help_imports_nothing_heavy():
         "assert CliRunner().invoke(c.lint, ['--help']).exit_code == 0;"
         "print([m for m in ('numpy', 'ai_edge_litert', 'flatbuffers', 'tensorflow') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert run_code(code).stdout.strip() == "[]"

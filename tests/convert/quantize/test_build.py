@@ -4,54 +4,27 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from convert.messages import (
-    BASE_TFLITE,
-    CHECK_FILE,
-    QUANTIZED_FILE,
-    REPRESENTATIVE_FILE,
-    TRUTH_FILE,
-    QuantizeJob,
-    QuantizeSettings,
-    write_message,
-)
+from convert.messages import QUANTIZED_FILE, write_message
 from convert.options import CalibrationMethod, Repair, Rounding
 from convert.quantize.build import VariantBuilder
-from convert.quantize.calibration import measure, open_interpreter, probabilities, ranges
+from convert.quantize.calibration import open_interpreter, probabilities
 from convert.quantize.gptq import GptqRounder, observe
-from convert.quantize.graph import FloatGraph, operator_names
+from convert.quantize.graph import FloatGraph
 from convert.quantize.tflite import TfliteQuantizer
 from convert.record import Step
-from convert.tflite_model import pack_model, unpack_model
-from edge_runtime.contract import Head, OutputSpec, Variant
-from support.tflite_models import build_chain
+from edge_runtime.contract import Variant
+from support.programs import run_module
+from support.quantization import calibrated, toned_images, write_job
+from support.tflite_models import CAST_OPTIONS, RELU6, build_chain, convolution_options, operators_of, weight_tensors
 
 # Large enough that rounding looks at a choice of places.
 SIDE, LABELS = 20, 4
-TFLITE = (
-    Variant.FLOAT32,
-    Variant.FLOAT16,
-    Variant.DYNAMIC,
-    Variant.INT8,
-    Variant.INT8_PER_TENSOR,
-    Variant.INT16X8,
-    Variant.EDGETPU,
-)
+TFLITE = tuple(variant for variant in Variant if variant.suffix == ".tflite")
 WHOLE = (Variant.INT8, Variant.INT8_PER_TENSOR, Variant.EDGETPU)
-CONVOLUTION = {
-    "kind": "Conv2DOptions",
-    "strideH": 2,
-    "strideW": 2,
-    "dilationHFactor": 1,
-    "dilationWFactor": 1,
-    "fusedActivationFunction": 3,
-}
-DEPTHWISE = {**CONVOLUTION, "kind": "DepthwiseConv2DOptions", "depthMultiplier": 1, "strideH": 1, "strideW": 1}
 
 
 def classifier():
@@ -61,58 +34,38 @@ def classifier():
     def weight(*shape):
         return (rng.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
 
-    half = SIDE // 2
+    half, depthwise = SIDE // 2, convolution_options(1, RELU6, depthwise=True)
     steps = [
-        ("CAST", (SIDE, SIDE, 3), {"kind": "CastOptions", "inDataType": 3, "outDataType": 0}),
+        ("CAST", (SIDE, SIDE, 3), CAST_OPTIONS),
         ("MUL", (SIDE, SIDE, 3), {"kind": "MulOptions"}, np.float32(1 / 127.5)),
         ("ADD", (SIDE, SIDE, 3), {"kind": "AddOptions"}, np.float32(-1)),
-        ("CONV_2D", (half, half, 16), CONVOLUTION, weight(16, 3, 3, 3), weight(16) / 8),
-        ("DEPTHWISE_CONV_2D", (half, half, 16), DEPTHWISE, 3 * weight(1, 3, 3, 16), weight(16) / 8),
-        ("CONV_2D", (half // 2, half // 2, 80), CONVOLUTION, weight(80, 1, 1, 16), weight(80) / 8),
+        ("CONV_2D", (half, half, 16), convolution_options(2, RELU6), weight(16, 3, 3, 3), weight(16) / 8),
+        ("DEPTHWISE_CONV_2D", (half, half, 16), depthwise, 3 * weight(1, 3, 3, 16), weight(16) / 8),
+        ("CONV_2D", (half // 2, half // 2, 80), convolution_options(2, RELU6), weight(80, 1, 1, 16), weight(80) / 8),
         ("MEAN", (80,), {"kind": "ReducerOptions", "keepDims": False}, np.array([1, 2], np.int32)),
         ("FULLY_CONNECTED", (LABELS,), {"kind": "FullyConnectedOptions"}, 6 * weight(LABELS, 80), weight(LABELS)),
         ("SOFTMAX", (LABELS,), {"kind": "SoftmaxOptions", "beta": 1.0}),
     ]
     one_image = [(name, (1, *shape), *rest) for name, shape, *rest in steps]
-    model = unpack_model(build_chain((1, SIDE, SIDE, 3), one_image))
-    model.signatureDefs = []  # as the converter writes it
-    return pack_model(model)
-
-
-def images(count, seed):
-    rng = np.random.default_rng(seed)
-    return np.clip(rng.integers(0, 200, (count, 1, 1, 3)) + rng.integers(0, 56, (count, SIDE, SIDE, 3)), 0, 255).astype(
-        np.uint8
-    )
+    return build_chain((1, SIDE, SIDE, 3), one_image)
 
 
 DATA = classifier()
-CHECK = images(60, seed=1)
+REPRESENTATIVE, CHECK = (toned_images(count, SIDE, np.random.default_rng(seed)) for count, seed in ((120, 0), (60, 1)))
 EXACT = probabilities(DATA, CHECK)
 
 
-def job_in(folder, variants=TFLITE, **choices):
-    folder.mkdir(exist_ok=True)
-    (folder / BASE_TFLITE).write_bytes(DATA)
-    np.save(folder / REPRESENTATIVE_FILE, images(120, seed=0))
-    np.save(folder / CHECK_FILE, CHECK)
-    np.save(folder / TRUTH_FILE, EXACT.argmax(axis=1))
-    np.save(folder / f"keras-{CHECK_FILE}", EXACT)
-    return QuantizeJob(
-        work_dir=str(folder),
-        model_name="model",
-        variants=variants,
-        output=OutputSpec(Head.SOFTMAX, 0.0),
-        max_drop_points=50.0,
-        seed=7,
-        settings=QuantizeSettings(**choices),
-    )
-
-
 def make_all(folder, variants=TFLITE, **choices):
-    shop = VariantBuilder(job_in(folder, variants, **choices))
-    made = {variant: shop.build(variant) for variant in variants}
+    builder = VariantBuilder(write_job(folder, DATA, REPRESENTATIVE, CHECK, variants, **choices))
+    made = {variant: builder.build(variant) for variant in variants}
     return made, {variant: (folder / variant.file_name("model")).read_bytes() for variant in variants}
+
+
+def layers_of(data):
+    """Input type and number of weight scales of each layer; types as in the schema."""
+    for _, image, weights in weight_tensors(data):
+        scale = weights.quantization.scale if weights.quantization is not None else None
+        yield image.type, 0 if scale is None else len(scale)
 
 
 @pytest.fixture(scope="module")
@@ -135,24 +88,6 @@ def test_each_variant_takes_pixels_and_answers_like_float32(variant, all_made):
     assert np.abs(found - EXACT).max() <= limit.get(variant, 0.03)
 
 
-def operators_of(data):
-    model = unpack_model(data)
-    names = operator_names()
-    codes = [model.operatorCodes[operator.opcodeIndex] for operator in model.subgraphs[0].operators]
-    return [(names[max(code.builtinCode, code.deprecatedBuiltinCode)], code.version) for code in codes]
-
-
-def layers_of(data):
-    """(kind, input type, number of weight scales) of each operator with weights; types as in the schema."""
-    model = unpack_model(data)
-    graph = model.subgraphs[0]
-    for operator, (kind, _) in zip(graph.operators, operators_of(data), strict=True):
-        if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
-            weights = graph.tensors[operator.inputs[1]]
-            scale = weights.quantization.scale if weights.quantization is not None else None
-            yield kind, graph.tensors[operator.inputs[0]].type, 0 if scale is None else len(scale)
-
-
 FLOAT32, INT16, INT8 = 0, 7, 9
 
 
@@ -160,9 +95,9 @@ def test_each_variant_computes_in_its_own_type(all_made):
     data = all_made[1]
     expected = {Variant.INT8: INT8, Variant.INT8_PER_TENSOR: INT8, Variant.EDGETPU: INT8, Variant.INT16X8: INT16}
     for variant in TFLITE:
-        assert {dtype for _, dtype, _ in layers_of(data[variant])} == {expected.get(variant, FLOAT32)}, variant
-    assert {scales for _, _, scales in layers_of(data[Variant.INT8_PER_TENSOR])} == {1}
-    assert min(scales for _, _, scales in layers_of(data[Variant.INT8])) > 1
+        assert {dtype for dtype, _ in layers_of(data[variant])} == {expected.get(variant, FLOAT32)}, variant
+    assert {scales for _, scales in layers_of(data[Variant.INT8_PER_TENSOR])} == {1}
+    assert min(scales for _, scales in layers_of(data[Variant.INT8])) > 1
 
 
 def test_sizes_are_those_of_the_types(all_made):
@@ -189,22 +124,17 @@ def test_what_was_tried_is_told(all_made):
     assert all(item.notes == () for item in made.values())
 
 
-def test_the_same_job_gives_the_same_bytes(all_made, tmp_path):
-    again = make_all(tmp_path / "again")[1]
-    for variant in TFLITE:
-        assert again[variant] == all_made[1][variant], variant
-
-
-def test_the_order_of_the_variants_changes_nothing(all_made, tmp_path):
-    again = make_all(tmp_path / "again", tuple(reversed(TFLITE)))[1]
+@pytest.mark.parametrize("order", [TFLITE, TFLITE[::-1]], ids=["same", "reversed"])
+def test_the_same_job_gives_the_same_bytes_in_any_order(all_made, tmp_path, order):
+    again = make_all(tmp_path / "again", order)[1]
     for variant in TFLITE:
         assert again[variant] == all_made[1][variant], variant
 
 
 def run_process(folder, variants, **choices):
-    write_message(folder / "job.json", job_in(folder, variants, **choices))
-    command = [sys.executable, "-m", "convert.quantize.child", str(folder / "job.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    job = write_job(folder, DATA, REPRESENTATIVE, CHECK, variants, **choices)
+    write_message(folder / "job.json", job)
+    done = run_module("convert.quantize.child", folder / "job.json")
     assert done.returncode == 0, done.stderr
     return done.stdout.split(), json.loads((folder / QUANTIZED_FILE).read_text())
 
@@ -225,7 +155,7 @@ def test_nearest_rounding_is_one_step(all_made, tmp_path):
 
 def test_operators_at_the_head_stay_in_float32_as_asked(tmp_path):
     made, data = make_all(tmp_path, (Variant.INT8, Variant.EDGETPU, Variant.DYNAMIC), float_first=2)
-    types = [dtype for _, dtype, _ in layers_of(data[Variant.INT8])]
+    types = [dtype for dtype, _ in layers_of(data[Variant.INT8])]
     assert types == [FLOAT32, FLOAT32, INT8, INT8]
     assert "first 2 operators" in made[Variant.INT8].notes[0]
     assert made[Variant.DYNAMIC].notes == ()
@@ -248,11 +178,11 @@ def test_every_method_of_calibration_gives_a_model_that_answers(method, tmp_path
 
 
 def test_int8_by_number_of_images_ends_with_all_of_them(tmp_path):
-    shop = VariantBuilder(job_in(tmp_path, (Variant.INT8,)))
-    points = shop.points()
+    builder = VariantBuilder(write_job(tmp_path, DATA, REPRESENTATIVE, CHECK, (Variant.INT8,)))
+    points = builder.points()
     assert [point.images for point in points] == [8, 32, 120]
-    calibrated = shop.build(Variant.INT8).steps[-1]
-    assert (points[-1].accuracy, points[-1].agreement) == (calibrated.accuracy, calibrated.agreement)
+    last = builder.build(Variant.INT8).steps[-1]
+    assert (points[-1].accuracy, points[-1].agreement) == (last.accuracy, last.agreement)
 
 
 @pytest.mark.parametrize(("variants", "asked"), [((Variant.DYNAMIC,), True), ((Variant.INT8,), False)])
@@ -263,7 +193,7 @@ def test_no_points_where_they_are_not_asked_for(variants, asked, tmp_path):
 
 
 def test_a_model_that_fails_and_may_not_be_repaired_is_written_as_it_is(tmp_path, monkeypatch, all_made):
-    shop = VariantBuilder(job_in(tmp_path, (Variant.INT8,), repair=Repair.OFF))
+    job = write_job(tmp_path, DATA, REPRESENTATIVE, CHECK, (Variant.INT8,), repair=Repair.OFF)
     counter = itertools.count()
 
     def failing(_self, data, description):
@@ -271,7 +201,7 @@ def test_a_model_that_fails_and_may_not_be_repaired_is_written_as_it_is(tmp_path
         return Step(description, 0.1, 0.1, len(data), 1.0, False)
 
     monkeypatch.setattr("convert.quantize.repair.AccuracyGate.step", failing)
-    made = shop.build(Variant.INT8)
+    made = VariantBuilder(job).build(Variant.INT8)
     assert next(counter) == len(made.steps) == 2
     assert (tmp_path / "model-int8.tflite").read_bytes() == all_made[1][Variant.INT8]
 
@@ -280,8 +210,7 @@ def test_a_model_from_the_converter_is_quantized(small_bundle):
     graph = FloatGraph((small_bundle / "colors-float32.tflite").read_bytes())
     _, height, width, _ = open_interpreter(graph.data).get_input_details()[0]["shape"]
     images = np.random.default_rng(2).integers(0, 256, (24, height, width, 3), np.uint8)
-    found = ranges(graph, images, measure(graph, images), CalibrationMethod.MIN_MAX)
     rounder, quantizer = GptqRounder(graph, observe(graph, images, seed=0)), TfliteQuantizer(graph)
-    exact = probabilities(graph.data, images)
+    found, exact = calibrated(graph, images), probabilities(graph.data, images)
     for data in (quantizer.int8(found, rounder), quantizer.int16x8(found, rounder), quantizer.dynamic(rounder)):
         np.testing.assert_allclose(probabilities(data, images), exact, atol=0.1)

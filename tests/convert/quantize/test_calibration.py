@@ -17,40 +17,28 @@ from convert.quantize.calibration import (
     least_error_range,
     measure,
     moving_average,
-    open_interpreter,
     percentile_range,
-    ranges,
 )
 from convert.quantize.gptq import observe
 from convert.quantize.graph import FloatGraph
-from support.tflite_models import Operator, Tensor, build_chain, build_model
+from support.quantization import calibrated, tensor_values
+from support.tflite_models import CAST_OPTIONS, Operator, Tensor, build_chain, build_model, constants, floats
 
 HEIGHT, WIDTH = 7, 6
-CAST = ("CAST", (1, HEIGHT, WIDTH, 3), {"kind": "CastOptions", "inDataType": 3, "outDataType": 0})
+CAST = ("CAST", (1, HEIGHT, WIDTH, 3), CAST_OPTIONS)
 SAME, VALID = 0, 1
 RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(0, 256, (5, HEIGHT, WIDTH, 3), np.uint8)
 
 
 def chain(*steps):
-    """A model of operators one after the other: each step is a name, the output's shape, options and constants."""
+    """A model of operators one after the other; see `build_chain`."""
     return build_chain((1, HEIGHT, WIDTH, 3), steps, "pixels")
 
 
 def scaling(name, *values, activation=0):
     options = {"kind": f"{name.title()}Options", "fusedActivationFunction": activation}
     return name, (1, HEIGHT, WIDTH, 3), options, np.array(values[0] if len(values) == 1 else values, np.float32)
-
-
-def tensor_values(graph, name, images=IMAGES):
-    interpreter = open_interpreter(graph.data, keep_tensors=True)
-    index = next(detail["index"] for detail in interpreter.get_tensor_details() if detail["name"] == name)
-    values = []
-    for image in images:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[np.newaxis])
-        interpreter.invoke()
-        values.append(interpreter.get_tensor(index).copy())
-    return np.concatenate(values)
 
 
 # The head of the graph
@@ -76,17 +64,14 @@ def test_the_scaling_at_the_head_is_read(steps, operators, scale, offset):
     pixels = graph.pixels()
     assert pixels.operators == operators
     assert (pixels.scale, pixels.offset) == (pytest.approx(scale), pytest.approx(offset))
-    real = tensor_values(graph, pixels.tensor)
+    real = tensor_values(graph.data, pixels.tensor, IMAGES)
     np.testing.assert_allclose(real, pixels.scale * IMAGES.astype(np.float32) + pixels.offset, atol=1e-4)
 
 
 def test_a_constant_on_the_left_of_a_subtraction_is_no_scaling():
-    tensors = [
-        Tensor("pixels", (1, HEIGHT, WIDTH, 3), "uint8", None),
-        Tensor("cast", (1, HEIGHT, WIDTH, 3), "float32", None),
-        Tensor("white", (), "float32", None, np.float32(255).tobytes()),
-        Tensor("inverted", (1, HEIGHT, WIDTH, 3), "float32", None),
-    ]
+    shape = (1, HEIGHT, WIDTH, 3)
+    tensors = [Tensor("pixels", shape, "uint8", None), *constants({"white": np.float32(255)})]
+    tensors += floats({"cast": shape, "inverted": shape})
     operators = [Operator(CAST[0], ["pixels"], ["cast"], 1, CAST[2])]
     operators.append(Operator("SUB", ["white", "cast"], ["inverted"], 1, {"kind": "SubOptions"}))
     pixels = FloatGraph(build_model(tensors, operators)).pixels()
@@ -95,11 +80,8 @@ def test_a_constant_on_the_left_of_a_subtraction_is_no_scaling():
 
 def test_scaling_that_only_one_branch_sees_is_left_in_the_graph():
     shape = (1, HEIGHT, WIDTH, 3)
-    names = {"cast": None, "half": np.float32(0.5), "halved": None, "sum": None}
-    tensors = [Tensor("pixels", shape, "uint8", None)] + [
-        Tensor(name, () if value else shape, "float32", None, value.tobytes() if value else None)
-        for name, value in names.items()
-    ]
+    tensors = [Tensor("pixels", shape, "uint8", None), *constants({"half": np.float32(0.5)})]
+    tensors += floats(dict.fromkeys(("cast", "halved", "sum"), shape))
     operators = [
         Operator("CAST", ["pixels"], ["cast"], 1, CAST[2]),
         Operator("MUL", ["cast", "half"], ["halved"], 1, {"kind": "MulOptions"}),
@@ -167,7 +149,7 @@ def test_a_convolution_sees_what_a_plain_loop_sees(layer):
     convolution = ("CONV_2D", (1, rows, columns, 4), options_of("Conv2DOptions", layer), weights, bias)
     graph = FloatGraph(chain(CAST, scaling("MUL", 1 / 255), convolution))
     expected = np.einsum("nijabc,oabc->nijo", places, weights) + bias
-    np.testing.assert_allclose(tensor_values(graph, "2/conv_2d"), expected, atol=1e-4)
+    np.testing.assert_allclose(tensor_values(graph.data, "2/conv_2d", IMAGES), expected, atol=1e-4)
 
     seen = observe(graph, IMAGES, seed=0)["2/conv_2d"]
     flat = places.reshape(-1, 3 * 2 * 3)
@@ -187,7 +169,7 @@ def test_a_depthwise_convolution_sees_one_channel_per_output(layer, multiplier):
     graph = FloatGraph(chain(CAST, scaling("MUL", 1 / 255), step))
     by_output = np.repeat(places, multiplier, axis=5)
     expected = np.einsum("nijabo,abo->nijo", by_output, weights[0]) + bias
-    np.testing.assert_allclose(tensor_values(graph, "2/depthwise_conv_2d"), expected, atol=1e-4)
+    np.testing.assert_allclose(tensor_values(graph.data, "2/depthwise_conv_2d", IMAGES), expected, atol=1e-4)
 
     seen = observe(graph, IMAGES, seed=0)["2/depthwise_conv_2d"]
     taps = np.moveaxis(by_output.reshape(-1, 9, outputs), 2, 0)
@@ -263,17 +245,13 @@ def images_of(*pairs):
     return images
 
 
-def ranges_of(graph, images, method):
-    return ranges(graph, images, measure(graph, images), method)
-
-
 def test_min_max_spans_all_images():
-    found = ranges_of(shifted(), images_of((40, 50), (90, 210), (120, 130)), CalibrationMethod.MIN_MAX)
+    found = calibrated(shifted(), images_of((40, 50), (90, 210), (120, 130)), CalibrationMethod.MIN_MAX)
     assert found == {"0/cast": (40, 210), "1/add": (-60, 110)}
 
 
 def test_the_moving_average_begins_with_the_first_image_and_moves_by_a_hundredth():
-    found = ranges_of(shifted(), images_of((40, 50), (90, 250)), CalibrationMethod.MOVING_AVERAGE)
+    found = calibrated(shifted(), images_of((40, 50), (90, 250)), CalibrationMethod.MOVING_AVERAGE)
     assert found["1/add"] == pytest.approx((-60 + 0.01 * 50, -50 + 0.01 * 200))
     rows = np.array([[0.0], [1.0], [1.0]], np.float32)
     assert moving_average(rows) == pytest.approx([0.01 + 0.01 * 0.99])
@@ -282,7 +260,7 @@ def test_the_moving_average_begins_with_the_first_image_and_moves_by_a_hundredth
 def test_a_percentile_cuts_off_a_rare_value():
     images = np.full((200, HEIGHT, WIDTH, 3), 110, np.uint8)
     images[7, 3, 3, 1] = 255  # 1 of 25,200 values
-    found = ranges_of(shifted(), images, CalibrationMethod.PERCENTILE)
+    found = calibrated(shifted(), images, CalibrationMethod.PERCENTILE)
     low, high = found["1/add"]
     assert low == 0
     assert high == pytest.approx(10, abs=155 / BINS)
@@ -291,7 +269,7 @@ def test_a_percentile_cuts_off_a_rare_value():
 def test_least_error_gives_up_a_rare_value_for_many_that_are_small():
     images = RNG.integers(100, 110, (200, HEIGHT, WIDTH, 3)).astype(np.uint8)
     images[7, 3, 3, 1] = 120
-    low, high = ranges_of(shifted(), images, CalibrationMethod.MSE)["1/add"]
+    low, high = calibrated(shifted(), images, CalibrationMethod.MSE)["1/add"]
     assert low == 0
     assert 9 < high <= 20
 
@@ -302,7 +280,7 @@ def test_images_in_parts_over_cores_give_the_same_as_in_one(method, monkeypatch)
     found = []
     for cores in (1, 3, 16):
         monkeypatch.setattr(convert.quantize.calibration, "core_count", lambda cores=cores: cores)
-        found.append(ranges_of(graph, images, method))
+        found.append(calibrated(graph, images, method))
     assert found[0] == found[1] == found[2]
 
 
@@ -315,7 +293,7 @@ def test_measures_of_the_first_images_are_those_of_the_first_images():
 
 @pytest.mark.parametrize("method", [CalibrationMethod.PERCENTILE, CalibrationMethod.MSE])
 def test_zero_is_in_a_cut_range_even_where_no_value_is_near_it(method):
-    found = ranges_of(shifted(), images_of((10, 20), (30, 40)), method)
+    found = calibrated(shifted(), images_of((10, 20), (30, 40)), method)
     assert found["0/cast"][0] == 0
     assert 20 < found["0/cast"][1] <= 40
     assert found["1/add"][1] == 0
@@ -326,7 +304,7 @@ def test_an_activation_that_is_always_zero_has_a_range():
     clipped = chain(CAST, scaling("ADD", -300.0), ("RELU", (1, HEIGHT, WIDTH, 3), {}))
     for method in CalibrationMethod:
         # Wide enough for 6 in its 16-bit steps to be an int32, which ReLU6 kernels insist on.
-        low, high = ranges_of(FloatGraph(clipped), IMAGES, method)["2/relu"]
+        low, high = calibrated(FloatGraph(clipped), IMAGES, method)["2/relu"]
         assert low == 0
         assert 6 / (high / 32767) < 2**31
 

@@ -7,31 +7,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.options import CalibrationMethod
-from convert.quantize.calibration import measure, open_interpreter, probabilities, ranges, run_over
+from convert.quantize.calibration import probabilities
 from convert.quantize.gptq import GptqRounder, observe, round_rows, to_float16, to_int8
-from convert.quantize.graph import DEPTHWISE_CONV_2D, FloatGraph, operator_names, text
+from convert.quantize.graph import DEPTHWISE_CONV_2D, FloatGraph, text
 from convert.quantize.tflite import TfliteQuantizer
-from convert.tflite_model import pack_model, unpack_model
-from support.tflite_models import Operator, Tensor, build_model
+from convert.tflite_model import unpack_model
+from support.quantization import calibrated, tensor_values, toned_images
+from support.tflite_models import (
+    CAST_OPTIONS,
+    RELU,
+    Operator,
+    Tensor,
+    build_model,
+    constants,
+    convolution_options,
+    floats,
+    operators_of,
+)
 
 FLOAT32, FLOAT16, INT32, INT8 = 0, 1, 2, 9
 SIDE = 8
 RNG = np.random.default_rng(9)
-# Neighbouring pixels of real images are alike; so are these.
-IMAGES = np.clip(RNG.integers(20, 200, (40, 1, 1, 3)) + RNG.integers(0, 56, (40, SIDE, SIDE, 3)), 0, 255).astype(
-    np.uint8
-)
-CAST = {"kind": "CastOptions", "inDataType": 3, "outDataType": 0}
-CONVOLUTION = {
-    "kind": "Conv2DOptions",
-    "strideH": 1,
-    "strideW": 1,
-    "dilationHFactor": 1,
-    "dilationWFactor": 1,
-    "fusedActivationFunction": 1,
-}
-DEPTHWISE = {**CONVOLUTION, "kind": "DepthwiseConv2DOptions", "depthMultiplier": 1}
+IMAGES = toned_images(40, SIDE, RNG, darkest=20)
+CONVOLUTION, DEPTHWISE = (convolution_options(activation=RELU, depthwise=depthwise) for depthwise in (False, True))
 
 
 # Rounding of rows
@@ -123,39 +121,32 @@ def weight(*shape):
     return (RNG.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
 
 
-def model_of(constants, operators, widths):
+def model_of(values, operators, widths):
     """CAST, scaling to -1..1, then operators on activations of these widths, all of one side length."""
     shape = (1, SIDE, SIDE)
-    tensors = [
-        Tensor("pixels", (*shape, 3), "uint8", None),
-        Tensor("cast", (*shape, 3), "float32", None),
-        Tensor("scaled", (*shape, 3), "float32", None),
-        Tensor("real", (*shape, 3), "float32", None),
-    ]
-    values = {"scale": np.float32(1 / 127.5), "offset": np.float32(-1), **constants}
-    tensors += [Tensor(name, v.shape, "float32", None, v.tobytes()) for name, v in values.items()]
-    tensors += [Tensor(name, (*shape, width), "float32", None) for name, width in widths.items()]
-    head = [
-        Operator("CAST", ["pixels"], ["cast"], 1, CAST),
+    head = dict.fromkeys(("cast", "scaled", "real"), (*shape, 3))
+    tensors = [Tensor("pixels", (*shape, 3), "uint8", None), *floats(head)]
+    tensors += constants({"scale": np.float32(1 / 127.5), "offset": np.float32(-1), **values})
+    tensors += floats({name: (*shape, width) for name, width in widths.items()})
+    scaling = [
+        Operator("CAST", ["pixels"], ["cast"], 1, CAST_OPTIONS),
         Operator("MUL", ["cast", "scale"], ["scaled"], 1, {"kind": "MulOptions"}),
         Operator("ADD", ["scaled", "offset"], ["real"], 1, {"kind": "AddOptions"}),
     ]
-    model = unpack_model(build_model(tensors, head + operators))
-    model.signatureDefs = []  # as the converter writes it
-    return FloatGraph(pack_model(model))
+    return FloatGraph(build_model(tensors, scaling + operators))
 
 
 def small_model():
     """A convolution, one of which an output has no weights at all, a depthwise and a dense-like one."""
-    constants = {"w1": weight(8, 3, 3, 3), "b1": weight(8), "w2": weight(1, 3, 3, 8), "b2": weight(8)}
-    constants["w1"][5], constants["b1"][5] = 0, 0.4
-    constants |= {"w3": 2 * weight(6, 1, 1, 8), "b3": weight(6)}
+    values = {"w1": weight(8, 3, 3, 3), "b1": weight(8), "w2": weight(1, 3, 3, 8), "b2": weight(8)}
+    values["w1"][5], values["b1"][5] = 0, 0.4
+    values |= {"w3": 2 * weight(6, 1, 1, 8), "b3": weight(6)}
     operators = [
         Operator("CONV_2D", ["real", "w1", "b1"], ["first"], 1, CONVOLUTION),
         Operator("DEPTHWISE_CONV_2D", ["first", "w2", "b2"], ["second"], 1, DEPTHWISE),
         Operator("CONV_2D", ["second", "w3", "b3"], ["third"], 1, {**CONVOLUTION, "fusedActivationFunction": 0}),
     ]
-    return model_of(constants, operators, {"first": 8, "second": 8, "third": 6})
+    return model_of(values, operators, {"first": 8, "second": 8, "third": 6})
 
 
 def stored(model, index):
@@ -190,15 +181,6 @@ def mean_errors(graph, data, inputs, shift=None):
     return errors
 
 
-def tensor_values(data, name):
-    """The real values of an activation over the images."""
-    interpreter = open_interpreter(data, keep_tensors=True)
-    detail = next(detail for detail in interpreter.get_tensor_details() if detail["name"] == name)
-    scale, zero_point = detail["quantization"]
-    values = [run.get_tensor(detail["index"]).astype(np.float64) for run in run_over(interpreter, IMAGES)]
-    return (np.concatenate(values) - zero_point) * (scale or 1.0)
-
-
 @pytest.fixture(scope="module")
 def graph():
     return small_model()
@@ -211,7 +193,7 @@ def inputs(graph):
 
 @pytest.fixture(scope="module")
 def found(graph):
-    return ranges(graph, IMAGES, measure(graph, IMAGES), CalibrationMethod.MIN_MAX)
+    return calibrated(graph, IMAGES)
 
 
 @pytest.mark.parametrize("variant", ["float16", "dynamic"])
@@ -250,11 +232,10 @@ def test_float16_keeps_layers_of_few_weights(graph, inputs):
 def test_a_float32_start_reads_pixels_as_they_are_and_makes_the_half_level_good(graph, inputs, found):
     data = TfliteQuantizer(graph).int8(found, GptqRounder(graph, inputs), kept=["first"])
     model = unpack_model(data)
-    first = model.subgraphs[0].operators[0]
-    assert operator_names()[model.operatorCodes[first.opcodeIndex].builtinCode] == "DEQUANTIZE"
+    assert operators_of(data)[0][0] == "DEQUANTIZE"
     assert model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].type == 3  # uint8
     # At the edge, padding stands for a true zero and needs no correction: there the half level stays.
-    found_at, expected = (tensor_values(file, "first") for file in (data, graph.data))
+    found_at, expected = (tensor_values(file, "first", IMAGES) for file in (data, graph.data))
     np.testing.assert_allclose(found_at[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-5)
     np.testing.assert_allclose(found_at, expected, atol=0.02)
 
@@ -263,24 +244,24 @@ def test_what_the_model_computes_is_closer_than_with_nearest_rounding(graph, inp
     monkeypatch.setattr("convert.quantize.tflite._FEW_WEIGHTS", 0)
     exact, quantizer = probabilities(graph.data, IMAGES), TfliteQuantizer(graph)
     rounder = GptqRounder(graph, inputs)
-    for nearest, calibrated in (
+    for nearest, rounded in (
         (quantizer.int8(found, None), quantizer.int8(found, rounder)),
         (quantizer.int8(found, None, per_tensor=True), quantizer.int8(found, rounder, per_tensor=True)),
         (quantizer.int16x8(found, None), quantizer.int16x8(found, rounder)),
         (quantizer.float16(None), quantizer.float16(rounder)),
     ):
-        before, after = (np.abs(probabilities(data, IMAGES) - exact).mean() for data in (nearest, calibrated))
+        before, after = (np.abs(probabilities(data, IMAGES) - exact).mean() for data in (nearest, rounded))
         assert after < before
-        assert len(calibrated) == len(nearest)
+        assert len(rounded) == len(nearest)
 
 
 @pytest.mark.parametrize("rounded", [False, True])
 @pytest.mark.parametrize("variant", ["int8", "int16x8"])
 def test_the_bias_of_an_output_without_weights_is_kept(variant, rounded, graph, inputs, found):
     data = getattr(TfliteQuantizer(graph), variant)(found, GptqRounder(graph, inputs) if rounded else None)
-    expected = tensor_values(graph.data, "first")[..., 5]
+    expected = tensor_values(graph.data, "first", IMAGES)[..., 5]
     assert expected.max() > 0
-    np.testing.assert_allclose(tensor_values(data, "first")[..., 5], expected, atol=found["first"][1] / 255)
+    np.testing.assert_allclose(tensor_values(data, "first", IMAGES)[..., 5], expected, atol=found["first"][1] / 255)
 
 
 def test_an_output_without_weights_stays_so(graph, inputs, found):
@@ -327,13 +308,13 @@ def test_a_buffer_in_common_is_not_changed_for_the_other_tensor(graph, inputs):
 
 def twice(second_weights, second_bias):
     """Two convolutions, whose constants are named; equal names are one tensor."""
-    constants = {name: weight(3, 3, 3, 3) for name in ("w1", "w2")} | {name: weight(3) for name in ("b1", "b2")}
-    constants = {n: v for n, v in constants.items() if n in ("w1", "b1", second_weights, second_bias)}
+    values = {name: weight(3, 3, 3, 3) for name in ("w1", "w2")} | {name: weight(3) for name in ("b1", "b2")}
+    values = {n: v for n, v in values.items() if n in ("w1", "b1", second_weights, second_bias)}
     operators = [
         Operator("CONV_2D", ["real", "w1", "b1"], ["first"], 1, CONVOLUTION),
         Operator("CONV_2D", ["first", second_weights, second_bias], ["second"], 1, CONVOLUTION),
     ]
-    return model_of(constants, operators, {"first": 3, "second": 3})
+    return model_of(values, operators, {"first": 3, "second": 3})
 
 
 def test_a_bias_of_two_layers_is_corrected_for_each():
@@ -342,7 +323,7 @@ def test_a_bias_of_two_layers_is_corrected_for_each():
     rounder, quantizer = GptqRounder(graph, inputs), TfliteQuantizer(graph)
     for errors in mean_errors(graph, quantizer.dynamic(rounder), inputs).values():
         np.testing.assert_allclose(errors, 0, atol=2e-7)
-    found = ranges(graph, IMAGES, measure(graph, IMAGES), CalibrationMethod.MIN_MAX)
+    found = calibrated(graph, IMAGES)
     shift = {"first": float(-np.rint(127.5 - 1e-6) / 127.5 + 1)}
     for errors in mean_errors(graph, quantizer.int8(found, rounder), inputs, shift).values():
         np.testing.assert_allclose(errors, 0, atol=1e-3 / 4)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convert.options import CalibrationMethod
-from convert.quantize.calibration import measure, open_interpreter, probabilities, ranges
+from convert.quantize.calibration import open_interpreter, probabilities
 from convert.quantize.gptq import GptqRounder, observe
-from convert.quantize.graph import FloatGraph, operator_names
+from convert.quantize.graph import FloatGraph
 from convert.quantize.tflite import TfliteQuantizer
 from convert.quantize.tflite_finish import cut_head
-from convert.tflite_model import pack_model, unpack_model
-from support.tflite_models import build_chain
+from convert.tflite_model import unpack_model
+from support.quantization import calibrated
+from support.tflite_models import CAST_OPTIONS, RELU, build_chain, convolution_options, operators_of
 
 SIDE = 8
 RNG = np.random.default_rng(3)
@@ -20,7 +20,6 @@ IMAGES = RNG.integers(0, 256, (24, SIDE, SIDE, 3), np.uint8)
 # Every grey level occurs in the first two images.
 IMAGES[0] = np.arange(64, 256).reshape(SIDE, SIDE, 3)
 IMAGES[1] = np.arange(192).reshape(SIDE, SIDE, 3)
-NAMES = operator_names()
 
 
 def scaling(scale, offset):
@@ -31,33 +30,26 @@ def scaling(scale, offset):
 def classifier(head):
     """CAST, the head, a convolution, mean, dense, softmax; with weights for inputs of about -1..1."""
     rng = np.random.default_rng(4)
-    convolution = {"kind": "Conv2DOptions", "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
-    convolution["fusedActivationFunction"] = 1
     weights = (rng.normal(size=(6, 3, 3, 3)) / 5).astype(np.float32)
     steps = [
-        ("CAST", (1, SIDE, SIDE, 3), {"kind": "CastOptions", "inDataType": 3, "outDataType": 0}),
+        ("CAST", (1, SIDE, SIDE, 3), CAST_OPTIONS),
         *head,
-        ("CONV_2D", (1, SIDE, SIDE, 6), convolution, weights, np.full(6, 0.3, np.float32)),
+        ("CONV_2D", (1, SIDE, SIDE, 6), convolution_options(activation=RELU), weights, np.full(6, 0.3, np.float32)),
         ("MEAN", (1, 6), {"kind": "ReducerOptions", "keepDims": False}, np.array([1, 2], np.int32)),
         ("FULLY_CONNECTED", (1, 4), {"kind": "FullyConnectedOptions"}, rng.normal(size=(4, 6)).astype(np.float32) * 3,
          np.zeros(4, np.float32)),
         ("SOFTMAX", (1, 4), {"kind": "SoftmaxOptions", "beta": 1.0}),
     ]  # fmt: skip
-    model = unpack_model(build_chain((1, SIDE, SIDE, 3), steps))
-    model.signatureDefs = []  # as the converter writes it
-    return FloatGraph(pack_model(model))
+    return FloatGraph(build_chain((1, SIDE, SIDE, 3), steps))
 
 
 def int8_of(graph, *, rounded=False, **choices):
-    found = ranges(graph, IMAGES, measure(graph, IMAGES), CalibrationMethod.MIN_MAX)
     rounder = GptqRounder(graph, observe(graph, IMAGES, seed=0)) if rounded else None
-    return TfliteQuantizer(graph).int8(found, rounder, **choices)
+    return TfliteQuantizer(graph).int8(calibrated(graph, IMAGES), rounder, **choices)
 
 
-def operators_of(data):
-    model = unpack_model(data)
-    codes = (model.operatorCodes[operator.opcodeIndex] for operator in model.subgraphs[0].operators)
-    return [NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)] for code in codes]
+def names_of(data):
+    return [name for name, _ in operators_of(data)]
 
 
 WHOLE = [(1 / 255, 0.0), (1 / 64, -2.0), (1.0, 0.0), (2.0, -256.0)]
@@ -77,15 +69,10 @@ def test_the_input_stands_for_the_scaled_pixel_within_half_a_grey_level(scale, o
         np.testing.assert_allclose(difference, 0, atol=scale * 1e-4)
 
 
-def test_a_scaling_by_255_is_exact():
-    (detail,) = open_interpreter(int8_of(classifier(scaling(1 / 255, 0)))).get_input_details()
-    assert detail["quantization"] == (pytest.approx(1 / 255, rel=1e-6), 0)
-
-
 @pytest.mark.parametrize(("scale", "offset"), WHOLE + BETWEEN)
 def test_a_pixel_reaches_the_first_layer_as_itself_less_128(scale, offset):
     data = int8_of(classifier(scaling(scale, offset)))
-    assert operators_of(data) == ["QUANTIZE", "CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX", "QUANTIZE"]
+    assert names_of(data) == ["QUANTIZE", "CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX", "QUANTIZE"]
     interpreter = open_interpreter(data, keep_tensors=True)
     first = unpack_model(data).subgraphs[0].operators[0]
     assert np.unique(IMAGES[:2]).size == 256
@@ -95,9 +82,11 @@ def test_a_pixel_reaches_the_first_layer_as_itself_less_128(scale, offset):
         np.testing.assert_array_equal(interpreter.get_tensor(first.outputs[0])[0], image.astype(int) - 128)
 
 
-def test_256ths_come_out():
-    (detail,) = open_interpreter(int8_of(classifier(scaling(1 / 255, 0)))).get_output_details()
-    assert (detail["dtype"], detail["quantization"]) == (np.uint8, (1 / 256, 0))
+def test_a_scaling_by_255_is_exact_and_256ths_come_out():
+    interpreter = open_interpreter(int8_of(classifier(scaling(1 / 255, 0))))
+    (image,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert image["quantization"] == (pytest.approx(1 / 255, rel=1e-6), 0)
+    assert (answer["dtype"], answer["quantization"]) == (np.uint8, (1 / 256, 0))
 
 
 @pytest.mark.parametrize("per_tensor", [False, True])
@@ -127,7 +116,7 @@ def test_what_no_zero_point_can_say_is_scaled_in_float32(scale, offset):
     graph = classifier(scaling(scale, offset))
     assert cut_head(graph) is None
     data = int8_of(graph)
-    assert operators_of(data)[:4] == ["CAST", "MUL", "ADD", "QUANTIZE"]
+    assert names_of(data)[:4] == ["CAST", "MUL", "ADD", "QUANTIZE"]
     assert open_interpreter(data).get_input_details()[0]["dtype"] == np.uint8
     np.testing.assert_allclose(probabilities(data, IMAGES), probabilities(graph.data, IMAGES), atol=8 / 256)
 
@@ -138,7 +127,7 @@ def test_scaling_by_channel_is_left_to_integers():
     data = int8_of(graph)
     detail = open_interpreter(data).get_input_details()[0]
     assert (detail["dtype"], detail["quantization"]) == (np.uint8, (1.0, 0))
-    assert operators_of(data)[:2] == ["QUANTIZE", "MUL"]
+    assert names_of(data)[:2] == ["QUANTIZE", "MUL"]
     np.testing.assert_allclose(probabilities(data, IMAGES), probabilities(graph.data, IMAGES), atol=8 / 256)
 
 
@@ -151,7 +140,7 @@ def test_an_end_in_float32_keeps_its_pixels_or_its_probabilities(kept, name):
     expected = (np.uint8, np.uint8 if name == "CONV_2D" else np.float32)
     assert (interpreter.get_input_details()[0]["dtype"], interpreter.get_output_details()[0]["dtype"]) == expected
     head = ["CAST", "MUL", "ADD", "CONV_2D", "QUANTIZE"] if name == "CONV_2D" else ["QUANTIZE", "CONV_2D"]
-    assert operators_of(data)[: len(head)] == head
+    assert names_of(data)[: len(head)] == head
     np.testing.assert_allclose(probabilities(data, IMAGES), probabilities(graph.data, IMAGES), atol=6 / 256)
 
 

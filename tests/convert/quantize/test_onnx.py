@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import onnx
@@ -26,6 +24,7 @@ from edge_runtime import Classifier
 from edge_runtime.contract import Head, InputSpec, Manifest, OutputSpec
 from edge_runtime.errors import EngineError
 from edge_runtime.testing import TINY_LABELS, tiny_manifest
+from support.programs import run_code
 
 SIZE = 16
 CHANNELS = 8
@@ -213,14 +212,13 @@ def test_means_are_those_of_all_images(base, images):
 
 
 def test_it_is_silent_repeatable_and_without_tensorflow(base, int8, images, tmp_path):
-    np.save(tmp_path / "pictures.npy", images[:48])
+    np.save(tmp_path / "images.npy", images[:48])
     script = (
         "import sys, numpy as np; from pathlib import Path; from convert.quantize.onnx_int8 import quantize_onnx;"
         "base, images, out = sys.argv[1:]; quantize_onnx(Path(base), np.load(images), Path(out));"
         "assert 'tensorflow' not in sys.modules"
     )
-    arguments = [sys.executable, "-c", script, base, tmp_path / "pictures.npy", tmp_path / "again.onnx"]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120)
+    done = run_code(script, base, tmp_path / "images.npy", tmp_path / "again.onnx", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "again.onnx").read_bytes() == int8.read_bytes()
 

@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from convert.quantize.graph import operator_names
 from convert.quantize.tflite_finish import set_versions
 from convert.tflite_model import pack_model, unpack_model
-from support.tflite_models import Operator, Tensor, build_model
+from support.tflite_models import Operator, Tensor, build_model, operators_of
 
 NAMES = operator_names()
 DENSE = {"kind": "FullyConnectedOptions"}
@@ -43,8 +43,7 @@ def versioned(*parts, version=1):
             tensor.quantization.scale, tensor.quantization.zeroPoint = [0.5, 0.25], [0, 0]
     set_versions(model)
     model = unpack_model(pack_model(model))
-    codes = [model.operatorCodes[operator.opcodeIndex] for operator in model.subgraphs[0].operators]
-    return [(NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)], code.version) for code in codes], model
+    return operators_of(pack_model(model)), model
 
 
 HYBRID, PER_OUTPUT = ("float32", "int8", "float32"), ("float32", f"int8 {PER_CHANNEL}", "float32")

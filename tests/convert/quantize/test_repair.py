@@ -9,26 +9,34 @@ import numpy as np
 import pytest
 
 import convert.quantize.repair
-from convert.messages import BASE_TFLITE, CHECK_FILE, REPRESENTATIVE_FILE, TRUTH_FILE, QuantizeJob, QuantizeSettings
 from convert.options import Repair
 from convert.quantize.build import VariantBuilder
 from convert.quantize.calibration import open_interpreter, probabilities
-from convert.quantize.graph import FloatGraph, operator_names
+from convert.quantize.graph import FloatGraph
 from convert.quantize.repair import rank, repair, short_name
 from convert.record import Step
-from convert.tflite_model import pack_model, unpack_model
-from edge_runtime.contract import Head, OutputSpec, Variant
-from support.tflite_models import Operator, Tensor, build_model
+from edge_runtime.contract import Variant
+from support.quantization import write_job
+from support.tflite_models import (
+    CAST_OPTIONS,
+    RELU6,
+    Operator,
+    Tensor,
+    build_model,
+    constants,
+    convolution_options,
+    floats,
+    weight_tensors,
+)
 
 IMAGES = np.zeros((4, 2, 2, 3), np.uint8)
 NAMES = [f"op{number:02d}" for number in range(16)]
-CAST = {"kind": "CastOptions", "inDataType": 3, "outDataType": 0}
 
 
 def row_of_operators():
     tensors = [Tensor("pixels", (1, 2, 2, 3), "uint8", None)]
-    tensors += [Tensor(name, (1, 2, 2, 3), "float32", None) for name in ("cast", *NAMES)]
-    operators = [Operator("CAST", ["pixels"], ["cast"], 1, CAST)]
+    tensors += floats(dict.fromkeys(("cast", *NAMES), (1, 2, 2, 3)))
+    operators = [Operator("CAST", ["pixels"], ["cast"], 1, CAST_OPTIONS)]
     operators += [Operator("RELU", [before], [name]) for before, name in zip(["cast", *NAMES], NAMES, strict=False)]
     return FloatGraph(build_model(tensors, operators))
 
@@ -171,7 +179,7 @@ def hostile_model():
     detectors[0] = 1000
     detectors[1:, 0, 0] = 4 * np.eye(3) - 1
     dense = np.concatenate([np.zeros((3, 1)), 8 * np.eye(3)], axis=1).astype(np.float32)
-    constants = {
+    values = {
         "scale": np.float32(1 / 255),
         "detectors": detectors,
         "none4": np.full(4, 0.01, np.float32),
@@ -181,22 +189,22 @@ def hostile_model():
     }
     shapes = {"cast": (SIDE, SIDE, 3), "real": (SIDE, SIDE, 3), HOSTILE: (SIDE, SIDE, 4), "mean": (4,)}
     shapes |= {HARMLESS: (3,), "softmax": (3,)}
-    convolution = {"kind": "Conv2DOptions", "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
     tensors = [Tensor("pixels", (1, SIDE, SIDE, 3), "uint8", None)]
-    tensors += [Tensor(name, v.shape, v.dtype.name, None, v.tobytes()) for name, v in constants.items()]
-    tensors += [Tensor(name, (1, *shape), "float32", None) for name, shape in shapes.items()]
-    relu6 = {**convolution, "fusedActivationFunction": 3}
+    tensors += constants(values) + floats({name: (1, *shape) for name, shape in shapes.items()})
     operators = [
-        Operator("CAST", ["pixels"], ["cast"], 1, CAST),
+        Operator("CAST", ["pixels"], ["cast"], 1, CAST_OPTIONS),
         Operator("MUL", ["cast", "scale"], ["real"], 1, {"kind": "MulOptions"}),
-        Operator("CONV_2D", ["real", "detectors", "none4"], [HOSTILE], 1, relu6),
+        Operator("CONV_2D", ["real", "detectors", "none4"], [HOSTILE], 1, convolution_options(activation=RELU6)),
         Operator("MEAN", [HOSTILE, "axes"], ["mean"], 1, {"kind": "ReducerOptions", "keepDims": False}),
         Operator("FULLY_CONNECTED", ["mean", "dense", "none3"], [HARMLESS], 1, {"kind": "FullyConnectedOptions"}),
         Operator("SOFTMAX", [HARMLESS], ["softmax"], 1, {"kind": "SoftmaxOptions", "beta": 1.0}),
     ]
-    model = unpack_model(build_model(tensors, operators))
-    model.signatureDefs = []  # as the converter writes it
-    return pack_model(model)
+    return build_model(tensors, operators)
+
+
+def weight_types(data):
+    """Type of the weights of each layer."""
+    return {name: {0: "float32", 9: "int8"}[weights.type] for name, _, weights in weight_tensors(data)}
 
 
 def colored(count, seed):
@@ -211,33 +219,17 @@ def colored(count, seed):
 @pytest.fixture
 def workshop(tmp_path):
     def make(**choices):
-        data = hostile_model()
-        (tmp_path / BASE_TFLITE).write_bytes(data)
-        np.save(tmp_path / REPRESENTATIVE_FILE, colored(24, seed=0)[0])
         images, truth = colored(30, seed=1)
-        np.save(tmp_path / CHECK_FILE, images)
-        np.save(tmp_path / TRUTH_FILE, truth)
-        np.save(tmp_path / f"keras-{CHECK_FILE}", probabilities(data, images))
-        variants = (Variant.INT8, Variant.INT8_PER_TENSOR)
-        output = OutputSpec(Head.SOFTMAX, 0.0)
-        job = QuantizeJob(str(tmp_path), "model", variants, output, 1.0, 0, QuantizeSettings(**choices))
+        variants, figures = (Variant.INT8, Variant.INT8_PER_TENSOR), {"truth": truth, "max_drop_points": 1.0}
+        job = write_job(tmp_path, hostile_model(), colored(24, seed=0)[0], images, variants, **figures, **choices)
         return VariantBuilder(job), tmp_path
 
     return make
 
 
-def weight_types(data):
-    """Type of the weights that each operator with weights reads."""
-    model = unpack_model(data)
-    graph, names = model.subgraphs[0], operator_names()
-    kinds = [names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in model.operatorCodes]
-    weighted = [o for o in graph.operators if kinds[o.opcodeIndex] in ("CONV_2D", "FULLY_CONNECTED")]
-    return {kinds[o.opcodeIndex]: {0: "float32", 9: "int8"}[graph.tensors[o.inputs[1]].type] for o in weighted}
-
-
 def test_a_layer_that_int8_cannot_hold_goes_back_to_float32(workshop):
-    shop, folder = workshop()
-    made = shop.build(Variant.INT8_PER_TENSOR)
+    builder, folder = workshop()
+    made = builder.build(Variant.INT8_PER_TENSOR)
     nearest, calibrated, *rest = made.steps
     assert (nearest.passed, calibrated.passed) == (False, False)
     assert nearest.accuracy < 0.5
@@ -254,23 +246,23 @@ def test_a_layer_that_int8_cannot_hold_goes_back_to_float32(workshop):
 
 
 def test_without_repair_it_stays_as_it_is(workshop):
-    shop, folder = workshop(repair=Repair.OFF)
-    made = shop.build(Variant.INT8_PER_TENSOR)
+    builder, folder = workshop(repair=Repair.OFF)
+    made = builder.build(Variant.INT8_PER_TENSOR)
     assert [step.passed for step in made.steps] == [False, False]
     data = (folder / "model-int8-per-tensor.tflite").read_bytes()
     assert weight_types(data) == {"CONV_2D": "int8", "FULLY_CONNECTED": "int8"}
 
 
 def test_a_search_without_time_tries_one_operator(workshop):
-    shop, _ = workshop(repair_seconds=0.0)
-    made = shop.build(Variant.INT8_PER_TENSOR)
+    builder, _ = workshop(repair_seconds=0.0)
+    made = builder.build(Variant.INT8_PER_TENSOR)
     # Unranked, the first goes first, which is the hostile one here.
     assert [step.passed for step in made.steps] == [False, False, True]
 
 
 def test_a_scale_per_output_needs_no_repair(workshop):
-    shop, folder = workshop()
-    made = shop.build(Variant.INT8)
+    builder, folder = workshop()
+    made = builder.build(Variant.INT8)
     assert made.notes == ()
     assert made.steps[-1].passed
     assert len(made.steps) == 2

@@ -14,14 +14,14 @@ import pytest
 
 from convert.record import ConversionRecord, LeftOut
 from convert.report import page as page_module
-from convert.report import wording
-from convert.report.markdown import render
+from convert.report import text as wording
 from convert.report.page import flip_tiles, render_page
-from convert.report.wording import WIDTH, recommendation, text_table
+from convert.report.text import WIDTH, recommendation, render, text_table
 from edge_runtime.contract import Variant
 from edge_runtime.text import columns
 from edge_runtime.workstation.reporting.wording import megabytes, milliseconds, p_value, percent_range, signed
 from support.conversion_records import sample_record
+from support.images import noisy_images
 
 ODD = ("$x^", "_<b>&'\"|", "猫 😀")
 INT8 = (Variant.FLOAT32, Variant.INT8)
@@ -33,13 +33,9 @@ def record() -> ConversionRecord:
     return sample_record(left_out=(LeftOut("edgetpu", "no edgetpu_compiler on PATH"),))
 
 
-def photos(count: int, side: int = 24) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
-
-
 def page_of(record: ConversionRecord, names: list[str] | None = None) -> str:
     count = record.check_images
-    return render_page(record, photos(count), names or [f"cat/{index}.jpg" for index in range(count)])
+    return render_page(record, noisy_images(count), names or [f"cat/{index}.jpg" for index in range(count)])
 
 
 def text_of(page: str) -> str:
@@ -84,7 +80,7 @@ def test_the_page_is_complete_needs_nothing_else_and_is_the_same_each_time(recor
     assert headings == [
         "Variants",
         "Size, latency and accuracy",
-        "What was done to the integer variants",
+        "Steps of the integer variants",
         "Accuracy against number of calibration images",
         "Changed answers",
         "Calibration",
@@ -181,7 +177,7 @@ def test_without_flips_calibration_or_variants_the_page_says_so() -> None:
     assert "calibration images" not in text
     nothing = replace(same, variants=(), left_out=(LeftOut("int8", "the converter failed"),))
     text = text_of(page_of(nothing))
-    assert "There is nothing to take" in text
+    assert "No recommendation" in text
     assert "int8 was left out: the converter failed" in text
     assert "Nothing was compared." in text
     assert "Nothing was exported." in text_of(page_of(replace(nothing, left_out=())))
@@ -210,7 +206,7 @@ def test_a_page_of_one_variant_that_was_not_timed_has_no_plot_of_latency(latency
 
 def test_images_are_small_and_the_variants_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     record = sample_record(images=400, variants=(Variant.INT8_PER_TENSOR, Variant.ONNX_INT8))
-    images = photos(400, 320)
+    images = noisy_images(400, 320)
     names = [str(index) for index in range(400)]
     many, few = flip_tiles(record, images, names)
     assert len(many) == page_module.MAX_TILES
@@ -249,14 +245,11 @@ def test_markdown_says_the_same(record: ConversionRecord) -> None:
     rows = [line for line in written.splitlines() if line.startswith("| int8 ")]
     assert rows[0].count(" | ") == written.splitlines()[4].count(" | ")
     assert "- edgetpu: no edgetpu\\_compiler on PATH" in written
-    assert "## The way to int8\n" in written
+    assert "## Steps of int8\n" in written
     assert re.search(r"\| 500 +\| +95.70 % \| +96.70 % \|", written)
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(-0.004, "0.00"), (0.0, "0.00"), (1.25, "+1.25"), (-0.25, "-0.25")],
-)
+@pytest.mark.parametrize(("value", "expected"), [(-0.004, "0.00"), (0.0, "0.00"), (1.25, "+1.25"), (-0.25, "-0.25")])
 def test_a_change_has_a_sign_unless_it_is_none(value: float, expected: str) -> None:
     assert signed(value) == expected
 
@@ -268,7 +261,7 @@ def test_why_an_artifact_failed() -> None:
     assert wording.failure(int8).startswith("lost ")
     check = replace(float32.comparison.check, passed=False, max_probability_difference=0.0123)
     wrong = replace(float32, comparison=replace(float32.comparison, check=check))
-    assert wording.failure(wrong) == "a probability is 1.2e-02 from Keras', more than the allowed 1e-04"
+    assert wording.failure(wrong) == "a probability differs from Keras' by 1.2e-02, more than the allowed 1e-04"
 
 
 # The recommendation
@@ -278,8 +271,8 @@ def test_it_names_the_fastest_here_the_smallest_and_what_to_try_elsewhere() -> N
     record = changed(sample_record(), Variant.FLOAT32, latency_ms=0.5, drop_points=0.0)
     assert recommendation(changed(record, Variant.DYNAMIC, drop_points=0.25)) == (
         "On this machine's processor take float32, the fastest here of those that passed (0.500 ms, 0.00 points), and "
-        "where size counts take dynamic, the smallest (0.590 MB, -0.25 points); on an Arm board try int8 first, "
-        "presumed the fastest there, and measure; an Edge TPU needs int8 too; MediaPipe opens float32 and int8; "
+        "for the smallest file take dynamic (0.590 MB, -0.25 points); on an Arm board try int8 first, "
+        "probably the fastest there, and measure; an Edge TPU needs int8 too; MediaPipe opens float32 and int8; "
         "ONNX Runtime takes onnx-int8."
     )
 
@@ -307,7 +300,7 @@ def test_what_failed_is_never_recommended() -> None:
 
 def test_on_arm_nothing_is_presumed() -> None:
     record = replace(sample_record(variants=INT8), machine="Raspberry Pi 5, 4 cores, aarch64")
-    assert "presumed" not in recommendation(record)
+    assert "probably" not in recommendation(record)
     assert "On this machine's processor take float32" in recommendation(record)
 
 
@@ -315,7 +308,7 @@ def test_without_latency_only_size_is_spoken_of() -> None:
     record = sample_record(variants=INT8)
     for variant in INT8:
         record = changed(record, variant, latency_ms=0.0)
-    assert recommendation(record).startswith("Where size counts take int8 (0.640 MB, ")
+    assert recommendation(record).startswith("For the smallest file take int8 (0.640 MB, ")
     assert "fastest here" not in recommendation(record)
 
 
@@ -323,7 +316,7 @@ def test_when_none_passed_it_says_which_came_closest() -> None:
     record = sample_record(variants=(Variant.INT8, Variant.INT8_PER_TENSOR))
     record = changed(record, Variant.INT8, passed=False, drop_points=1.25)
     assert recommendation(record) == (
-        "Take none of them: even the closest to Keras, int8, did not pass (lost 1.25 points, more than the allowed 1)."
+        "No variant passed; the closest to Keras is int8 (lost 1.25 points, more than the allowed 1)."
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from convert.options import ForeignOptions, InputRange, Loader, ModelColor, Mode
 from convert.source.model_source import read_model
 from edge_runtime.contract import Crop, Head
 from edge_runtime.errors import CompatibilityError, ModelError, UsageError
+from support.programs import run_code
 
 
 def layer(class_name, name, feeder=None, **config):
@@ -76,13 +75,6 @@ def write_hdf5(path, config, *, version="2.4.0", fill=lambda _file: None):
     return path
 
 
-@pytest.fixture
-def said(tmp_path):
-    """Options that complete a classifier of three labels."""
-    (tmp_path / "labels.txt").write_text("cat\ndog\nfox\n")
-    return ForeignOptions(tmp_path / "labels.txt", InputRange.SIGNED, Crop.STRETCH)
-
-
 def test_the_contract_is_completed_by_options(tmp_path, said):
     path = write_hdf5(tmp_path / "my model.h5", classifier(layer("Flatten", "flatten", "image")))
     source = read_model(path, said)
@@ -93,18 +85,17 @@ def test_the_contract_is_completed_by_options(tmp_path, said):
     assert (source.manifest.output.head, source.manifest.output.decision_threshold) == (Head.SOFTMAX, 0.0)
     assert source.manifest.training is None
     assert (source.input_range, source.color, source.output) == ("-1,1", "rgb", "probabilities")
-    for part in ("my model.h5", "Keras 2.4.0", "tf-keras", "labels.txt", "-1,1", "stretch", "rgb (not said"):
+    for part in ("my model.h5", "Keras 2.4.0", "tf-keras", "labels.txt", "-1,1", "stretch", "rgb (not given"):
         assert part in source.origin
     other = replace(said, name="pets", color=ModelColor.BGR, output=ModelOutput.LOGITS, crop=Crop.CENTER)
     source = read_model(path, replace(other, crop_fraction=0.875))
     assert (source.manifest.model_name, source.color, source.output) == ("pets", "bgr", "logits")
     assert source.manifest.input.crop_fraction == 0.875
-    assert "not said" not in source.origin
+    assert "not given" not in source.origin
 
 
 @pytest.mark.parametrize(
-    ("version", "loader"),
-    [("2.4.0", "tf-keras"), ("2.2.4-tf", "tf-keras"), (None, "tf-keras"), ("3.15.1", "keras 3")],
+    ("version", "loader"), [("2.4.0", "tf-keras"), ("2.2.4-tf", "tf-keras"), (None, "tf-keras"), ("3.15.1", "keras 3")]
 )
 def test_the_loader_follows_the_version_that_wrote_an_hdf5_file(tmp_path, said, version, loader):
     assert read_model(write_hdf5(tmp_path / "m.h5", classifier(), version=version), said).loader == loader
@@ -155,12 +146,12 @@ def test_a_first_layer_that_widens_the_range_is_only_noted(tmp_path, said):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (classifier(shape=(None, 8, 8, 1)), r"last axis of 3 for --color rgb, got \[\?, 8, 8, 1\]; say --color gray"),
+        (classifier(shape=(None, 8, 8, 1)), r"last axis of 3 for --color rgb, got \[\?, 8, 8, 1\]; use --color gray"),
         (classifier(shape=(None, 8, 8, 4)), r"last axis of 3 for --color rgb, got \[\?, 8, 8, 4\]"),
         (classifier(shape=(None, 3, 8, 8)), r"expected channels last.*got channels first in \[\?, 3, 8, 8\]"),
         (classifier(shape=(None, 128)), r"expected a model of images.*got \[\?, 128\]"),
         (classifier(shape=(1, 8, 8, 3)), r"expected an open batch size, got \[1, 8, 8, 3\]"),
-        (classifier(shape=(None, None, None, 3)), r"input size is open \(\[\?, \?, \?, 3\]\); say --image-size"),
+        (classifier(shape=(None, None, None, 3)), r"input size is open \(\[\?, \?, \?, 3\]\); add --image-size"),
         (classifier(units=5), "m.h5 expects 5 labels, one per output, got 3"),
         (classifier(units=1), "m.h5 expects 2 labels for its one output, got 3"),
         (functional(layer("InputLayer", "a"), layer("InputLayer", "b"), inputs=[["a", 0, 0], ["b", 0, 0]]), "2 inputs"),
@@ -264,7 +255,7 @@ def damaged(good, kind):
 def test_damaged_files_are_one_sentence(tmp_path, said, write, kind):
     path = write(tmp_path / "m", classifier())
     path.write_bytes(damaged(path.read_bytes(), kind))
-    with pytest.raises(ModelError, match=r"damaged|is not valid JSON|holds weights only|not of Keras") as error:
+    with pytest.raises(ModelError, match=r"damaged|is not valid JSON|contains only weights|not of Keras") as error:
         read_model(path, said)
     assert "\n" not in str(error.value)
 
@@ -290,7 +281,7 @@ def test_what_is_not_a_model_is_said(tmp_path, said, name, content, message):
 def test_weights_without_layers_are_said(tmp_path, said):
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file.attrs["layer_names"] = [b"dense"]
-    with pytest.raises(ModelError, match=r"holds weights only.*model.save in place of model.save_weights"):
+    with pytest.raises(ModelError, match=r"contains only weights.*model.save instead of model.save_weights"):
         read_model(tmp_path / "w.h5", said)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["temperature"] = np.zeros(9)
@@ -365,7 +356,7 @@ def test_labels_are_read_line_by_line(tmp_path, content, expected):
         (b"", "at least two labels, got 0"),
         (b"cat\n", "at least two labels, got 1"),
         (b"cat\n\ndog\n", "label 1 must be one printable line"),
-        (b"cat\ndog\ncat\n", "the label 'cat' is there twice"),
+        (b"cat\ndog\ncat\n", "the label 'cat' occurs twice"),
         (b"\xff\xd8\xff\xe0\x00", "expected a text file in UTF-8"),
         (b"a" * (5 << 20), "at most 4 MiB"),
     ],
@@ -394,8 +385,7 @@ def test_looking_at_a_model_loads_no_tensorflow(tmp_path, said):
         "read_model(Path(sys.argv[1]), o)\n"
         "print([m for m in ('tensorflow', 'keras', 'tf_keras', 'onnx') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code, path, said.labels], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert run_code(code, path, said.labels).stdout.strip() == "[]"
 
 
 def test_real_exports_are_understood(real_data):
@@ -408,5 +398,5 @@ def test_real_exports_are_understood(real_data):
     resnet = real_data("mlperf_tiny_ic") / "pretrainedResnet.h5"
     with pytest.raises(CompatibilityError, match="expects 10 labels, one per output, got 4"):
         read_model(resnet, options)
-    with pytest.raises(ModelError, match="holds weights only"):
+    with pytest.raises(ModelError, match="contains only weights"):
         read_model(weights_folder / "mobilenet_v2_0.35_224_no_top.h5", options)

@@ -152,7 +152,7 @@ def test_labels_that_the_model_does_not_know_are_named(source, small_run, tmp_pa
 
 
 def test_images_that_are_gone_or_none_are_said(source, small_run, tmp_path):
-    with pytest.raises(UsageError, match=r"has no images of its own; say --calibration"):
+    with pytest.raises(UsageError, match=r"has no images of its own; add --calibration"):
         choose_images(source, tmp_path, None, 10, None)
     header = (small_run / "split.csv").read_text().splitlines()[0]
     (tmp_path / "split.csv").write_text(f"{header}\n")

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.sinks.frame_folder import HEAD_BYTES, note_of
+from edge_runtime.sinks.frame_folder import HEAD_BYTES, read_comment
 from edge_runtime.testing.cameras import FakeHttpCamera, steady_camera
 
 EdgeRun = Callable[..., tuple[int, str, str]]
@@ -219,7 +219,7 @@ def test_secrets_are_nowhere_to_be_seen(tiny_bundle: Path, tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     assert "warning: mqtt: mqtt://me@127.0.0.1:9: " in done.stderr
     assert "warning: webhook: " in done.stderr
-    notes = [note_of(path.read_bytes()[:HEAD_BYTES]) for path in saved.glob("*/*.jpg")]
+    notes = [read_comment(path.read_bytes()[:HEAD_BYTES]) for path in saved.glob("*/*.jpg")]
     assert notes
     for text in (done.stdout, done.stderr, output.read_text(), json.dumps(notes)):
         assert text

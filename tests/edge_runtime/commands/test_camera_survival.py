@@ -241,7 +241,7 @@ def test_a_broker_that_hangs_dies_and_comes_back_stops_nothing(
         broker.process.send_signal(signal.SIGCONT)
         wait_for(lambda: run.problem("mqtt") is None, "the broker's waking")
         broker.stop()
-        wait_for(lambda: "nothing listens there" in (run.problem("mqtt") or ""), "the broker's death to be noticed")
+        wait_for(lambda: "refuses connections" in (run.problem("mqtt") or ""), "the broker's death to be noticed")
         run.goes_on()
         # A log has no line that updates itself, so the trouble is told there too.
         wait_for(lambda: "warning: mqtt: " in run.errors.read_text(), "a line of the broker's trouble")

@@ -21,7 +21,7 @@ from edge_runtime.errors import (
     ModelError,
     UsageError,
 )
-from edge_runtime.model.bundle import Foreign, find_model, read_bundle_manifest
+from edge_runtime.model.bundle import ModelOptions, find_model, read_bundle_manifest
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_what_is_no_model_is_one_error(tmp_path, content, suffix):
     path = tmp_path / f"model{suffix}"
     path.write_bytes(content)
     with pytest.raises(ModelError):
-        Classifier(path, foreign=Foreign(labels=("a", "b")))
+        Classifier(path, options=ModelOptions(labels=("a", "b")))
 
 
 def test_a_missing_artifact_manifest_or_path_is_one_error(bundle, tmp_path):
@@ -217,4 +217,4 @@ def test_the_invalid_models_of_the_wild_are_errors(real_data):
     for path in sorted(real_data("coral/invalid_models").iterdir()):
         if path.suffix == ".tflite":
             with pytest.raises(EdgeKitError):
-                Classifier(path, foreign=Foreign(labels=("a", "b"), crop=Crop.CENTER, input_range=(0, 1)))
+                Classifier(path, options=ModelOptions(labels=("a", "b"), crop=Crop.CENTER, input_range=(0, 1)))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import EdgeKitError
-from edge_runtime.model.bundle import Foreign, find_model
+from edge_runtime.model.bundle import ModelOptions, find_model
 from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult, try_models
 from edge_runtime.testing import write_tiny_model
 from edge_runtime.tflite.flatbuffer import DamageError
@@ -79,7 +79,7 @@ def test_corals_models_cut_at_every_kilobyte_are_refused(name, real_data, tmp_pa
         cut = tmp_path / "cut.tflite"
         cut.write_bytes(data[:size])
         with pytest.raises(EdgeKitError, match=r"^[^\n]+$"):
-            find_model(cut, foreign=Foreign())
+            find_model(cut, options=ModelOptions())
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Models from elsewhere: what their metadata says is read, what it does not say must be said."""
+"""Models of others: their metadata is read, and options complete it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from convert.tflite_model import pack_model, unpack_model
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import CompatibilityError, UsageError
-from edge_runtime.model.bundle import Foreign, find_model
+from edge_runtime.model.bundle import ModelOptions, find_model
+from edge_runtime.model.embedded import NO_METADATA, read_metadata
 from edge_runtime.tflite.flatbuffer import DamageError
-from edge_runtime.tflite.metadata import NO_METADATA, read_metadata
 from support.tflite_models import Operator, Tensor, build_model
 
-CROPPED = Foreign(crop=Crop.STRETCH)
+CROPPED = ModelOptions(crop=Crop.STRETCH)
 LABELS = ("red", "green", "blue")
 TENSOR_AXIS_LABELS, NORMALIZATION, SCORE_CALIBRATION = 2, 1, 2
 
@@ -95,16 +96,16 @@ def write_model(path: Path, dtype: str, said: bytes | None, files: Mapping[str, 
 
 LABELLED = {"labels.txt": b"red\r\ngreen\r\nblue\r\n", "fr.txt": b"rouge\nvert\nbleu\n"}
 BOTH_LANGUAGES = [("fr.txt", "fr"), ("labels.txt", "")]
-PICTURE = np.full((4, 4, 3), (0, 255, 51), np.uint8)
+IMAGE = np.full((4, 4, 3), (0, 255, 51), np.uint8)
 
 
 def test_a_float_model_with_normalization_and_labels_needs_only_the_crop(tmp_path, edge_run):
     path = write_model(tmp_path / "f.tflite", "float32", metadata([127.5], [127.5], BOTH_LANGUAGES), LABELLED)
     with pytest.raises(UsageError, match=r"say --crop center\|stretch\|letterbox, as in its training$"):
         Classifier(path)
-    with Classifier(path, foreign=CROPPED) as classifier:
+    with Classifier(path, options=CROPPED) as classifier:
         assert classifier.labels == LABELS
-        assert classifier.probabilities(PICTURE) == pytest.approx([-1.0, 1.0, -0.6], abs=1e-6)
+        assert classifier.probabilities(IMAGE) == pytest.approx([-1.0, 1.0, -0.6], abs=1e-6)
     code, out, _ = edge_run("inspect", path, "--crop", "center", "--json")
     assert (code, json.loads(out)["to_be_said"]) == (0, [])
     assert json.loads(out)["read"] == [
@@ -117,8 +118,8 @@ def test_a_float_model_with_normalization_and_labels_needs_only_the_crop(tmp_pat
 def test_each_channel_may_have_its_own_range(tmp_path):
     said = metadata([0.0, 255.0, 51.0], [255.0, 1.0, 51.0], [("labels.txt", "")])
     path = write_model(tmp_path / "f.tflite", "float32", said, LABELLED)
-    with Classifier(path, foreign=CROPPED) as classifier:
-        assert classifier.probabilities(PICTURE) == pytest.approx([0.0, 0.0, 0.0], abs=1e-6)
+    with Classifier(path, options=CROPPED) as classifier:
+        assert classifier.probabilities(IMAGE) == pytest.approx([0.0, 0.0, 0.0], abs=1e-6)
         white = np.full((4, 4, 3), 255, np.uint8)
         assert classifier.probabilities(white) == pytest.approx([1.0, 0.0, 4.0], abs=1e-6)
 
@@ -127,17 +128,17 @@ def test_int8_input_is_quantized_from_the_range(tmp_path):
     path = write_model(tmp_path / "i.tflite", "int8", None)
     with pytest.raises(UsageError, match=r"--labels FILE, one label a line \(3 lines\); --crop .*; --input-range"):
         Classifier(path)
-    said = Foreign(LABELS, Crop.STRETCH, (-10.0, 10.0))
-    with Classifier(path, foreign=said) as classifier:
+    said = ModelOptions(LABELS, Crop.STRETCH, (-10.0, 10.0))
+    with Classifier(path, options=said) as classifier:
         assert classifier.engine.input.dtype == "int8"
-        assert classifier.probabilities(PICTURE).tolist() == [-10.0, 10.0, -6.0]
+        assert classifier.probabilities(IMAGE).tolist() == [-10.0, 10.0, -6.0]
 
 
 def test_what_is_said_counts_more_than_what_is_read(tmp_path):
     path = write_model(tmp_path / "f.tflite", "float32", metadata([0.0], [1.0], [("labels.txt", "")]), LABELLED)
-    with Classifier(path, foreign=Foreign(("a", "b", "c"), Crop.STRETCH, (0.0, 1.0))) as classifier:
+    with Classifier(path, options=ModelOptions(("a", "b", "c"), Crop.STRETCH, (0.0, 1.0))) as classifier:
         assert classifier.labels == ("a", "b", "c")
-        assert classifier.probabilities(PICTURE) == pytest.approx([0.0, 1.0, 0.2], abs=1e-6)
+        assert classifier.probabilities(IMAGE) == pytest.approx([0.0, 1.0, 0.2], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_damaged_metadata_is_read_or_refused(tmp_path, changes, cut):
 def test_labels_that_are_not_the_models_are_refused(tmp_path):
     path = write_model(tmp_path / "f.tflite", "uint8", metadata(label_files=[("l.txt", "")]), {"l.txt": b"a\nb\n"})
     with pytest.raises(CompatibilityError, match="2 labels need 2 outputs, but the model has 3"):
-        Classifier(path, foreign=CROPPED)
+        Classifier(path, options=CROPPED)
 
 
 @pytest.mark.parametrize(
@@ -203,32 +204,28 @@ def test_what_is_no_image_is_refused(tmp_path, shape, dtype, words):
     ]
     path.write_bytes(build_model(tensors, [Operator("MEAN", ["image", "axes"], ["answer"], 2)]))
     with pytest.raises(CompatibilityError, match=words):
-        Classifier(path, foreign=Foreign(LABELS, Crop.STRETCH, (0.0, 1.0)))
+        Classifier(path, options=ModelOptions(LABELS, Crop.STRETCH, (0.0, 1.0)))
 
 
 def test_two_inputs_are_refused_before_a_runtime_sees_them(tmp_path):
-    from ai_edge_litert import schema_py_generated as schema
-
     path = write_model(tmp_path / "m.tflite", "uint8", None)
-    model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    model = unpack_model(path.read_bytes())
     model.subgraphs[0].outputs = [2, 2]
-    builder = flatbuffers.Builder(256)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    path.write_bytes(builder.Output())
+    path.write_bytes(pack_model(model))
     with pytest.raises(CompatibilityError, match="expected one input and one output, got 1 and 2"):
-        Classifier(path, foreign=CROPPED)
+        Classifier(path, options=CROPPED)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1_0.25_128_quant.tflite", "tf2_mobilenet_v2_1.0_224_ptq.tflite"])
 def test_corals_models_need_only_the_crop(name, real_data):
     with pytest.raises(UsageError, match=r"carries no manifest; say --crop [^;]*$"):
         Classifier(real_data("coral") / name)
-    with Classifier(real_data("coral") / name, foreign=Foreign(crop=Crop.CENTER)) as classifier:
+    with Classifier(real_data("coral") / name, options=ModelOptions(crop=Crop.CENTER)) as classifier:
         assert len(classifier.labels) == 1001
         assert classifier.labels[0] == "background"
         assert classifier.classify(real_data("coral/parrot.jpg"))[0].label == "macaw"
     with pytest.raises(CompatibilityError, match="2 labels need 2 outputs, but the model has 1001"):
-        Classifier(real_data("coral") / name, foreign=Foreign(labels=("a", "b"), crop=Crop.CENTER))
+        Classifier(real_data("coral") / name, options=ModelOptions(labels=("a", "b"), crop=Crop.CENTER))
 
 
 @pytest.mark.parametrize("name", ["pretrainedResnet.tflite", "pretrainedResnet_quant.tflite"])
@@ -236,8 +233,8 @@ def test_float_and_int8_models_from_elsewhere_are_as_right_as_published(name, re
     folder = real_data("mlperf_tiny_ic")
     (table_file,) = folder.rglob("y_labels.csv")
     rows = [line.replace(" ", "").split(",") for line in table_file.read_text().splitlines()]
-    foreign = Foreign(tuple(f"class{number}" for number in range(10)), Crop.STRETCH, (0.0, 255.0))
-    with Classifier(folder / name, foreign=foreign) as classifier:
+    foreign = ModelOptions(tuple(f"class{number}" for number in range(10)), Crop.STRETCH, (0.0, 255.0))
+    with Classifier(folder / name, options=foreign) as classifier:
         answers = [classifier.classify(table_file.with_name(row[0]))[0].label for row in rows]
     right = [answer == f"class{row[2]}" for answer, row in zip(answers, rows, strict=True)]
     # 85.5 % and 85.0 % of these 200 images.

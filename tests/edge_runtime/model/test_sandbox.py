@@ -1,4 +1,4 @@
-"""Trials in a child process: what crashes there leaves this process alone; what has passed is not tried again."""
+"""The sandbox: a crash stays in the child process, and a file that has passed does not run there again."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import edge_runtime.model.sandbox as trial_module
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import EngineError, IntegrityError
-from edge_runtime.model import sandbox as trial_memory
-from edge_runtime.model.bundle import Foreign
-from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult, try_models
+from edge_runtime.model import sandbox
+from edge_runtime.model.bundle import ModelOptions
+from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult, forget_passes, try_models
 from edge_runtime.testing import TINY_LABELS, write_tiny_model
 from edge_runtime.tflite.validation import read_structure
 from support.tflite_models import Operator, Tensor, build_model
 
-STRANGER = Foreign(labels=TINY_LABELS, crop=Crop.STRETCH)
+STRANGER = ModelOptions(labels=TINY_LABELS, crop=Crop.STRETCH)
 
 # A runtime that does what the last bytes of the model say.
 FAKE_INTERPRETER = """
@@ -57,7 +56,7 @@ class Interpreter:
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("EDGEKIT_TRIAL", raising=False)
-    trial_memory._passed_here.clear()
+    forget_passes()
     return tmp_path / "cache"
 
 
@@ -84,8 +83,7 @@ def crasher(tmp_path):
 def children(monkeypatch):
     """Counts the child processes."""
     started = []
-    run = trial_module._run_child
-    monkeypatch.setattr(trial_module, "_run_child", lambda *job: started.append(1) or run(*job))
+    monkeypatch.setattr(sandbox, "try_models", lambda *job: started.append(1) or try_models(*job))
     return started
 
 
@@ -96,7 +94,7 @@ def test_a_crash_stays_in_the_child(crasher, stranger):
     assert "SIGSEGV" in crashed.reason
     assert fine == SandboxResult(stranger, SandboxOutcome.OK)
     with pytest.raises(IntegrityError, match=r"crashed litert [\d.]+ in a trial run \(signal 11, SIGSEGV\)"):
-        Classifier(crasher, foreign=STRANGER)
+        Classifier(crasher, options=STRANGER)
 
 
 def test_refusals_carry_the_reason_and_its_error(stranger, tmp_path, real_data):
@@ -131,38 +129,38 @@ def test_every_way_to_end_is_told(stranger, tmp_path, monkeypatch):
     assert "needs more memory" in trials[3].reason
 
 
-def test_no_models_need_no_child(children):
+def test_no_models_need_no_child(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
     assert try_models([]) == []
-    assert not children
 
 
 def test_a_success_is_remembered_for_this_very_file(stranger, children, cache):
     for _ in range(2):
-        Classifier(stranger, foreign=STRANGER).close()
+        Classifier(stranger, options=STRANGER).close()
     assert len(children) == 1
-    trial_memory._passed_here.clear()  # as a new process
-    Classifier(stranger, foreign=STRANGER).close()
+    forget_passes()  # as a new process
+    Classifier(stranger, options=STRANGER).close()
     assert len(children) == 1
     assert len(list((cache / "trials").iterdir())) == 1
     stranger.write_bytes(stranger.read_bytes() + b"x")
-    Classifier(stranger, foreign=STRANGER).close()
+    Classifier(stranger, options=STRANGER).close()
     assert len(children) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"ok\n", b"\xff" * 200, None])
 def test_a_torn_or_strange_memory_counts_as_none(stranger, children, cache, content):
-    Classifier(stranger, foreign=STRANGER).close()
+    Classifier(stranger, options=STRANGER).close()
     (entry,) = (cache / "trials").iterdir()
     entry.write_bytes(entry.read_bytes()[:-1] if content is None else content)
-    trial_memory._passed_here.clear()
-    Classifier(stranger, foreign=STRANGER).close()
+    forget_passes()
+    Classifier(stranger, options=STRANGER).close()
     assert len(children) == 2
 
 
 def test_a_failure_is_not_remembered(crasher, children):
     for _ in range(2):
         with pytest.raises(IntegrityError):
-            Classifier(crasher, foreign=STRANGER)
+            Classifier(crasher, options=STRANGER)
     assert len(children) == 2
 
 
@@ -170,7 +168,7 @@ def test_without_a_place_to_write_it_still_runs(stranger, children, monkeypatch,
     (tmp_path / "file").touch()
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "file"))
     for _ in range(2):
-        Classifier(stranger, foreign=STRANGER).close()
+        Classifier(stranger, options=STRANGER).close()
     assert len(children) == 1
 
 
@@ -192,7 +190,7 @@ def test_an_onnx_file_alone_is_tried_since_nothing_in_it_vouches_for_its_weights
     path = tmp_path / "model.onnx"
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     path.write_bytes(model.SerializeToString())
-    with Classifier(path, foreign=Foreign(TINY_LABELS, Crop.STRETCH, (0.0, 1.0))) as classifier:
+    with Classifier(path, options=ModelOptions(TINY_LABELS, Crop.STRETCH, (0.0, 1.0))) as classifier:
         # [1, 3, 8, 3] is read as height 3 and width 8.
         assert classifier.classify(np.zeros((3, 8, 3), np.uint8))
     assert len(children) == 1
@@ -201,12 +199,12 @@ def test_an_onnx_file_alone_is_tried_since_nothing_in_it_vouches_for_its_weights
 def test_where_no_child_starts_it_says_how_to_go_without(stranger, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(stranger))  # not a program
     with pytest.raises(EngineError, match=r"none can be started here \([^\n]*EDGEKIT_TRIAL=off to open it without"):
-        Classifier(stranger, foreign=STRANGER)
+        Classifier(stranger, options=STRANGER)
     monkeypatch.setattr(sys, "executable", shutil.which("true"))
     with pytest.raises(EngineError, match=r"got nothing from it instead of"):
-        Classifier(stranger, foreign=STRANGER)
+        Classifier(stranger, options=STRANGER)
     monkeypatch.setenv("EDGEKIT_TRIAL", "off")
-    with Classifier(stranger, foreign=STRANGER) as classifier:
+    with Classifier(stranger, options=STRANGER) as classifier:
         assert classifier.classify(np.full((8, 8, 3), (1, 2, 200), np.uint8))[0].label == "blue"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Head, InputSpec, Manifest, OutputSpec
-from edge_runtime.model.bundle import Foreign, ModelFile
+from edge_runtime.model.bundle import ModelFile, ModelOptions
 from edge_runtime.pipeline.camera import classify_frames
 from edge_runtime.pipeline.decide import Decider, DecisionRule, parse_smoothing
 from edge_runtime.pipeline.health import Health
@@ -64,7 +64,7 @@ def test_it_ends_at_its_time():
 def test_an_answer_under_the_reject_threshold_says_so():
     engine = FakeEngine(2)
     manifest = Manifest("fake", ("dark", "light"), InputSpec(8, 8), OutputSpec(Head.SOFTMAX, 0.0, 0.9), training=None)
-    model = ModelFile("fake.tflite", manifest, None, Foreign())
+    model = ModelFile("fake.tflite", manifest, None, ModelOptions())
     half = DARK.copy()
     half[:, :16] = 255
     half[:, :2] = 0

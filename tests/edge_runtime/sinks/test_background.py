@@ -101,7 +101,7 @@ def test_the_oldest_are_dropped_when_too_many_wait_and_health_says_so() -> None:
     for number in range(1, 6):
         sink.write(answer(number))
     assert sink.dropped == 3
-    assert sink.problem == "takes results more slowly than they come"
+    assert sink.problem == "is slower than the results arrive"
     inner.go_on.set()
     wait_until(lambda: len(inner.results) == 3)
     wait_until(lambda: sink.problem is None)

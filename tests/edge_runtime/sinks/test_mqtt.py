@@ -271,7 +271,7 @@ def test_a_broker_that_is_down_at_the_start_is_found_later(open_sink):
     sink = open_sink(late)
     assert sink.problem
     sink.write(answer(event=True))
-    until(lambda: "nothing listens" in (sink.problem or ""), "the problem")
+    until(lambda: "refuses connections" in (sink.problem or ""), "the problem")
     late.__init__(port)
     until(lambda: late.on("edgekit/door/event") and late.states(), "messages")
     until(lambda: sink.problem is None, "no problem")

@@ -176,7 +176,7 @@ def test_a_broker_that_starts_late_and_dies_and_comes_back_knows_the_state_again
     broker = Mosquitto(tmp_path)
     sink = open_sink(broker.port)
     sink.write(answer(event=True))
-    until(lambda: "nothing listens" in (sink.problem or ""), "the problem")
+    until(lambda: "refuses connections" in (sink.problem or ""), "the problem")
     broker.start()
     try:
         first = listen(broker.port)

@@ -129,7 +129,7 @@ def test_a_password_comes_from_a_file_the_address_the_environment_or_systemd(tmp
     found = [with_password(*place).password for place in places]
     assert found == ["from-file", "from-address", "from-environment", "from-systemd"]
     assert with_password(bob, None, {}).password is None
-    with pytest.raises(UsageError, match="no user name"):
+    with pytest.raises(UsageError, match="needs a user name"):
         with_password(MqttOptions("broker"), None, environment)
 
 
@@ -147,16 +147,15 @@ def test_certificates_are_checked_before_anything_is_sent(tmp_path: Path):
     nonsense = tmp_path / "ca.pem"
     nonsense.write_text("no certificate")
     assert tls_context(MqttOptions("broker")) is None
-    with pytest.raises(UsageError, match="write mqtts://"):
-        tls_context(MqttOptions("broker", ca_file=nonsense))
-    with pytest.raises(UsageError, match="PEM"):
-        tls_context(MqttOptions("broker", tls=True, ca_file=nonsense))
-    with pytest.raises(UsageError, match="PEM"):
-        tls_context(MqttOptions("broker", tls=True, ca_file=tmp_path / "missing.pem"))
-    with pytest.raises(UsageError, match="PEM"):
-        tls_context(MqttOptions("broker", tls=True, cert_file=nonsense))
-    with pytest.raises(UsageError, match="without its certificate"):
-        tls_context(MqttOptions("broker", tls=True, key_file=nonsense))
+    for options, says in (
+        ({"ca_file": nonsense}, "write mqtts://"),
+        ({"tls": True, "ca_file": nonsense}, "PEM"),
+        ({"tls": True, "ca_file": tmp_path / "missing.pem"}, "PEM"),
+        ({"tls": True, "cert_file": nonsense}, "PEM"),
+        ({"tls": True, "key_file": nonsense}, "needs its certificate"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            tls_context(MqttOptions("broker", **options))
 
 
 def test_the_outbox_keeps_the_newest_of_a_topic_and_the_last_events():
@@ -164,7 +163,7 @@ def test_the_outbox_keeps_the_newest_of_a_topic_and_the_last_events():
     outbox.keep("state", lambda: b"old")
     outbox.keep("state", lambda: b"new")
     for number in range(4):
-        outbox.tell(Message("event", bytes([number]), retain=False))
+        outbox.add_event(Message("event", bytes([number]), retain=False))
     assert outbox.dropped == 2
     taken = [outbox.take(100.0) for _ in range(4)]
     assert [message and message.payload for message in taken] == [b"new", b"\x02", b"\x03", None]
@@ -172,8 +171,8 @@ def test_the_outbox_keeps_the_newest_of_a_topic_and_the_last_events():
     assert outbox.take(105.0) is None
     assert outbox.wait_s(105.0) == 5.0
     assert outbox.take(110.0) == Message("state", b"new", retain=True)
-    outbox.give_back([message for message in taken if message])
+    outbox.requeue([message for message in taken if message])
     assert [outbox.take(111.0), outbox.take(111.0)] == [taken[1], taken[2]]
-    outbox.again()
+    outbox.resend()
     assert outbox.take(112.0) == Message("state", b"new", retain=True)
     assert outbox.wait_s(112.0) == float("inf")

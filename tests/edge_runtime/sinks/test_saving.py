@@ -25,7 +25,7 @@ from edge_runtime.results import (
     SourceState,
     StateChange,
 )
-from edge_runtime.sinks.frame_folder import HEAD_BYTES, LOCK_FILE, FrameFolder, note_of, with_note
+from edge_runtime.sinks.frame_folder import HEAD_BYTES, LOCK_FILE, FrameFolder, add_comment, read_comment
 from edge_runtime.sinks.save_frames import FrameChooser, SaveChoice, SaveFrames, image_stem, open_save_frames
 from edge_runtime.workstation.datasets.folder import read_folder
 
@@ -85,7 +85,7 @@ def test_a_image_has_its_label_time_and_frame_in_its_name_and_its_record_inside(
     image_hwc_rgb_u8 = load_image(path)
     assert image_hwc_rgb_u8.shape == IMAGE.shape
     assert np.abs(image_hwc_rgb_u8.astype(int).mean((0, 1)) - IMAGE.mean((0, 1))).max() < 3
-    note = note_of(path.read_bytes()[:HEAD_BYTES])
+    note = read_comment(path.read_bytes()[:HEAD_BYTES])
     assert note is not None
     assert (note["folder"], note["label"], note["score"], note["frame"]) == ("cat", "cat", 0.9, 7)
     assert note["decision"]["event"]
@@ -226,7 +226,7 @@ def test_disk_is_left_free_and_trouble_passes(tmp_path: Path, monkeypatch: pytes
     folder = FrameFolder(tmp_path, quota_bytes=10**9, min_free_bytes=1000)
     free = iter([5000, 100, 5000, 100, 100, 100, 5000])
     monkeypatch.setattr(folder, "_free_bytes", lambda: next(free))
-    data = [with_note(b"\xff\xd8", {"folder": "cat", "number": number}) for number in range(3)]
+    data = [add_comment(b"\xff\xd8", {"folder": "cat", "number": number}) for number in range(3)]
     first = folder.save("cat", image_stem(answer(number=0)), data[0])
     second = folder.save("cat", image_stem(answer(number=1)), data[1])
     assert not first.exists()

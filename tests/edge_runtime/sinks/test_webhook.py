@@ -251,7 +251,7 @@ def test_nobody_there_and_a_score_that_is_no_number_are_problems(receiver, open_
         port = place.getsockname()[1]
     away = open_sink(f"http://127.0.0.1:{port}/")
     away.write(answer(event=True))
-    until(lambda: "refused" in (away.problem or ""), "the problem")
+    until(lambda: "refuses connections" in (away.problem or ""), "the problem")
     sink = open_sink(receiver.url)
     sink.write(answer(event=True, score=float("nan")))
     until(lambda: "JSON" in (sink.problem or ""), "the problem")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.engines.litert import LiteRtEngine, tflite_version
-from edge_runtime.engines.opening import import_runtime, open_engine
+from edge_runtime.engines.base import import_runtime, open_engine
+from edge_runtime.engines.litert import tflite_version
 from edge_runtime.errors import EngineError
 from edge_runtime.tflite.validation import OperatorCode
 from edge_runtime.tflite.versions import check_runtime_supports
@@ -75,7 +75,7 @@ def test_the_version_of_a_runtime_is_found_without_its_metadata_being_read():
 
 
 def test_a_closed_engine_says_so(tiny_bundle):
-    engine = LiteRtEngine(tiny_bundle / "tiny-int8.tflite")
+    engine = open_engine(tiny_bundle / "tiny-int8.tflite")
     assert engine.accelerator is None
     engine.close()
     engine.close()

@@ -77,11 +77,7 @@ def sample_record(
 
 
 def _variant(
-    variant: Variant,
-    reference: Reference,
-    logits: NDArray[np.float64],
-    labels: Sequence[str],
-    max_drop_points: float,
+    variant: Variant, reference: Reference, logits: NDArray[np.float64], labels: Sequence[str], max_drop_points: float
 ) -> VariantRecord:
     error, size, latency_ms = _FIGURES[variant]
     rng = np.random.default_rng(len(variant.value))

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from convert.tflite_model import pack_model
+from numpy.typing import NDArray
+
+from convert.quantize.graph import operator_name
+from convert.tflite_model import pack_model, unpack_model
+
+CAST_OPTIONS = {"kind": "CastOptions", "inDataType": 3, "outDataType": 0}
+RELU, RELU6 = 1, 3
+"""Fused activations."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ def build_model(
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.description = 3, "for a test"
     model.buffers, model.operatorCodes, model.metadata = [schema.BufferT()], [], []
-    model.subgraphs = [graph]
+    model.subgraphs, model.signatureDefs = [graph], []  # as the converter writes it
     numbers = {tensor.name: number for number, tensor in enumerate(tensors)} | {"": -1}
     graph.tensors = [_tensor(tensor, model) for tensor in tensors]
     graph.inputs, graph.outputs = ([0], [len(tensors) - 1]) if tensors else ([], [])
@@ -140,3 +147,40 @@ def build_chain(input_shape: Sequence[int], steps: Sequence[Any], input_name: st
         tensors.append(Tensor(current, shape, "float32", None))
         operators.append(Operator(name, inputs, [current], 1, options))
     return build_model(tensors, operators)
+
+
+def convolution_options(stride: int = 1, activation: int = 0, *, depthwise: bool = False) -> dict[str, Any]:
+    """Make the options of a convolution with SAME padding."""
+    kind = {"kind": "DepthwiseConv2DOptions", "depthMultiplier": 1} if depthwise else {"kind": "Conv2DOptions"}
+    sides = {"strideH": stride, "strideW": stride, "dilationHFactor": 1, "dilationWFactor": 1}
+    return {**kind, **sides, "fusedActivationFunction": activation}
+
+
+def floats(shapes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:
+    """Make float32 activations by name and shape."""
+    return [Tensor(name, shape, "float32", None) for name, shape in shapes.items()]
+
+
+def constants(values: Mapping[str, NDArray[Any]]) -> list[Tensor]:
+    """Make constant tensors by name, not quantized."""
+    return [Tensor(name, v.shape, v.dtype.name, None, v.tobytes()) for name, v in values.items()]
+
+
+def operators_of(data: bytes) -> list[tuple[str, int]]:
+    """Name and version of each operator of a ``.tflite``, in execution order."""
+    model = unpack_model(data)
+    return [
+        (operator_name(model, operator), model.operatorCodes[operator.opcodeIndex].version)
+        for operator in model.subgraphs[0].operators
+    ]
+
+
+def weight_tensors(data: bytes) -> list[tuple[str, Any, Any]]:
+    """Name, input tensor and weight tensor (``TensorT``) of each operator with weights, in execution order."""
+    model = unpack_model(data)
+    graph = model.subgraphs[0]
+    return [
+        (name, graph.tensors[operator.inputs[0]], graph.tensors[operator.inputs[1]])
+        for operator in graph.operators
+        if (name := operator_name(model, operator)) in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    ]

@@ -17,7 +17,7 @@ from edge_runtime.errors import EdgeKitError
 from edge_runtime.workstation.datasets.samples import Sample, Split
 from train.evaluation.calibration import best_f1_threshold, reject_threshold, rejection, scores_at
 from train.evaluation.metrics import f1_interval, mean_ranking, rank, score
-from train.intake.images import TrainingImages
+from train.intake.images import TrainingData
 from train.recipe import Recipe, load_recipe, override
 
 
@@ -127,7 +127,7 @@ def test_the_reject_threshold_leaves_room_for_eight_bits_and_needs_right_answers
     assert rejection(0.5, np.zeros(0, np.float32), np.zeros(0, bool)).coverage == 0.0
 
 
-def colored(labels: int, per_part: dict[Split, int]) -> TrainingImages:
+def colored(labels: int, per_part: dict[Split, int]) -> TrainingData:
     """Noisy images of 32 pixels whose mean red, green or blue says the class, with some overlap."""
     rng = np.random.default_rng(0)
     samples, images, targets = [], [], []
@@ -141,7 +141,7 @@ def colored(labels: int, per_part: dict[Split, int]) -> TrainingImages:
             targets.append(label)
     names = tuple(f"c{label}" for label in range(labels))
     rows = np.arange(len(samples), dtype=np.intp)
-    return TrainingImages("colors", names, tuple(samples), np.stack(images), rows, np.array(targets, np.int64), (), ())
+    return TrainingData("colors", names, tuple(samples), np.stack(images), rows, np.array(targets, np.int64), (), ())
 
 
 PARTS = {Split.TRAIN: 12, Split.VALIDATION: 90, Split.TEST: 60}
@@ -203,7 +203,7 @@ def test_the_saved_model_gives_the_calibrated_scores_and_the_same_answers(
 
 def test_a_threshold_is_fitted_where_the_recipe_asks_for_it() -> None:
     from train.evaluation.evaluate import evaluate
-    from train.settings import ThresholdRule
+    from train.recipe import ThresholdRule
 
     data, model = colored(2, PARTS), model_of(Head.SIGMOID, 2)
     kernel, bias = model.layers[-1].get_weights()
@@ -231,7 +231,7 @@ def test_a_fold_that_does_not_work_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     import train.evaluation.evaluate as evaluation
 
     monkeypatch.setattr(evaluation, "fold", lambda _layer, _temperature: None)
-    with pytest.raises(EdgeKitError, match="this is a mistake in edgekit"):
+    with pytest.raises(EdgeKitError, match="this is a bug in edgekit"):
         evaluation.evaluate(model_of(Head.SOFTMAX, 3, 2.0), colored(3, PARTS), recipe_of(Head.SOFTMAX))
 
 
@@ -239,7 +239,9 @@ def test_a_model_without_numbers_is_an_error() -> None:
     from train.evaluation.evaluate import evaluate
 
     model = model_of(Head.SOFTMAX, 3, float("nan"))
-    with pytest.raises(EdgeKitError, match=r"no number for 162 of 162 images; lower optimizer\.learning_rate"):
+    with pytest.raises(
+        EdgeKitError, match=r"the outputs of 162 of 162 images are not finite; lower optimizer\.learning_rate"
+    ):
         evaluate(model, colored(3, PARTS), recipe_of(Head.SOFTMAX))
 
 

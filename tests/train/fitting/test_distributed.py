@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from support.paths import PROGRAMS
-from train.backend import load_keras
+from train.hardware import load_keras
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 COUNTS = {"train": 20, "validation": 5, "test": 3}
@@ -155,7 +155,7 @@ def test_processes_with_other_images_are_refused(odd_images: Path, colored_image
     ]
     for code, _, errors in [finish(process) for process in processes]:
         assert code == 2, errors
-        assert "error: process 1 has another recipe, data or saved state than process 0; give every process" in errors
+        assert "error: process 1 has another recipe, data or saved state than process 0; start every process" in errors
         assert "Traceback" not in errors
     assert not list(tmp_path.iterdir())
 

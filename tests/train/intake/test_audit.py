@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
-from train.intake.audit import Audit, Finding, Kind, Severity, audit, drop_conflicts
+from train.intake.audit import Audit, audit, drop_conflicts
 from train.intake.facts import NOT_AN_IMAGE, TRUNCATED, Facts
-from train.intake.split import LeftOut
+from train.intake.findings import Finding, Kind, LeftOut, Severity
 
 
 def facts_of(sha256: str, **changes: object) -> Facts:
@@ -175,7 +175,7 @@ def test_unusable_files_are_left_out_by_kind_and_reason():
         "cannot be decoded",
         "cannot be read (No such file or directory)",
     ]
-    assert [finding.samples[0].label for finding in result.findings if finding.kind is Kind.NOT_A_IMAGE] == ["", "a"]
+    assert [finding.samples[0].label for finding in result.findings if finding.kind is Kind.NOT_AN_IMAGE] == ["", "a"]
     assert {finding.severity for finding in result.findings} == {Severity.ERROR}
 
 
@@ -235,16 +235,16 @@ def conflicting_sets(draw: st.DrawFn) -> tuple[list[Sample], dict[str, set[str]]
 @given(conflicting_sets())
 def test_what_is_kept_has_no_conflict_and_every_file_is_accounted_for(case):
     samples, links = case
-    sifted = drop_conflicts(samples, links)
-    assert sorted([*sifted.kept, *(item.sample for item in sifted.left_out)], key=str) == sorted(samples, key=str)
+    screened = drop_conflicts(samples, links)
+    assert sorted([*screened.kept, *(item.sample for item in screened.left_out)], key=str) == sorted(samples, key=str)
     by_hash: dict[str, list[Sample]] = {}
-    for sample in sifted.kept:
+    for sample in screened.kept:
         by_hash.setdefault(sample.sha256, []).append(sample)
-    near_decides = not any(finding.kind is Kind.ALIKE for finding in sifted.findings)
-    for sample in sifted.kept:
+    near_decides = not any(finding.kind is Kind.ALIKE for finding in screened.findings)
+    for sample in screened.kept:
         for sha256 in {sample.sha256, *(links.get(sample.sha256, ()) if near_decides else ())}:
             for other in by_hash.get(sha256, []):
                 assert sample.label == other.label
                 assert sample.split is other.split or None in (sample.split, other.split)
-    named = {sample for finding in sifted.findings for sample in finding.samples}
-    assert {item.sample for item in sifted.left_out} <= named
+    named = {sample for finding in screened.findings for sample in finding.samples}
+    assert {item.sample for item in screened.left_out} <= named

@@ -19,9 +19,9 @@ from edge_runtime.preprocess import load_prepared
 from edge_runtime.workstation.datasets.folder import read_folder
 from edge_runtime.workstation.datasets.index import read_index
 from edge_runtime.workstation.datasets.samples import Split, write_split_csv
-from train.backend import load_keras
+from train.hardware import load_keras
 from train.intake.images import load_images, write_left_out_csv
-from train.settings import SplitSettings
+from train.recipe import SplitSettings
 
 SHARES = SplitSettings(validation=0.2, test=0.2)
 SPEC = InputSpec(32, 32)
@@ -128,11 +128,11 @@ from pathlib import Path
 from edge_runtime.contract import InputSpec
 from edge_runtime.workstation.datasets.folder import read_folder
 from edge_runtime.errors import OutputError
-from train.intake.images import load_pictures
-from train.settings import SplitSettings
+from train.intake.images import load_images
+from train.recipe import SplitSettings
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:
-    load_pictures(read_folder(Path(sys.argv[1])), InputSpec(32, 32), SplitSettings(0.2, 0.2), 1)
+    load_images(read_folder(Path(sys.argv[1])), InputSpec(32, 32), SplitSettings(0.2, 0.2), 1)
 except OutputError as error:
     print(error)
 """
@@ -144,7 +144,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     command = [sys.executable, "-c", FULL_DISK, str(colored_images)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "prepared images cannot be kept (File too large); make room, or name another folder" in done.stdout
+    assert "prepared images cannot be cached (File too large); free disk space, or set EDGEKIT_CACHE" in done.stdout
     assert list((tmp_path / "cache" / "pixels").iterdir()) == []
 
 

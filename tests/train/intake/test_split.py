@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge_runtime.errors import DatasetError
 from edge_runtime.workstation.datasets.samples import Sample, Split
 from train.intake.split import assign_splits
-from train.settings import SplitSettings
+from train.recipe import SplitSettings
 
 SHARES = SplitSettings(validation=0.125, test=0.125)
 LABELS = ("a", "b")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from train.backend import load_keras
+from train.hardware import load_keras
 from train.recipe import Recipe, load_recipe, override
 
 

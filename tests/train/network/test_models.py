@@ -12,13 +12,12 @@ import pytest
 from edge_runtime.errors import IntegrityError, UsageError
 from edge_runtime.workstation.datasets.folder import read_folder
 from edge_runtime.workstation.statistics import wilson_interval
-from train.backend import load_keras
-from train.cli_run import resolve_recipe
+from train.commands import resolve_recipe
 from train.evaluation.metrics import score
+from train.hardware import load_keras
 from train.intake.images import load_images
 from train.network.weights import check_weights, with_checked_weights
-from train.recipe import Recipe, load_recipe, override
-from train.settings import BackboneName, ClassWeights, LossSettings
+from train.recipe import BackboneName, ClassWeights, LossSettings, Recipe, load_recipe, override
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +90,7 @@ def test_happy_sad_is_the_network_of_the_tutorials() -> None:
 def test_a_sigmoid_head_needs_two_classes() -> None:
     from train.network.models import build
 
-    with pytest.raises(UsageError, match=r"a sigmoid head tells two classes apart, got 3; set head\.kind=softmax"):
+    with pytest.raises(UsageError, match=r"a sigmoid head needs two classes, got 3; set head\.kind=softmax"):
         build(load_recipe("happy-sad"), 3)
 
 

@@ -18,9 +18,8 @@ from train.evaluation.calibration import Calibration, rejection, reliability, sc
 from train.evaluation.metrics import rank, score
 from train.fitting.training_state import Epoch, best_epoch
 from train.hardware import FLOAT32, Hardware
-from train.intake.findings import Finding, Kind, Severity
-from train.intake.images import TrainingImages
-from train.intake.split import LeftOut
+from train.intake.findings import Finding, Kind, LeftOut, Severity
+from train.intake.images import TrainingData
 from train.recipe import load_recipe, override
 
 ODD = ("$x^", "_<b>&'\"", "猫 😀", "c3")
@@ -36,7 +35,7 @@ def history_of(*phases: tuple[str, list[float]]) -> tuple[Epoch, ...]:
     )
 
 
-def images_of(labels: tuple[str, ...], **changes: Any) -> TrainingImages:
+def images_of(labels: tuple[str, ...], **changes: Any) -> TrainingData:
     rng = np.random.default_rng(0)
     samples = [
         Sample(Path(f"{label}/{split.value}{index}.png"), label, split)
@@ -46,11 +45,11 @@ def images_of(labels: tuple[str, ...], **changes: Any) -> TrainingImages:
     ]
     targets = np.array([labels.index(sample.label) for sample in samples], np.int64)
     images, rows = rng.integers(0, 255, (20, 32, 32, 3), np.uint8), np.arange(len(samples)) % 20
-    data = TrainingImages("set", labels, tuple(samples), images, rows, targets, (), ())
+    data = TrainingData("set", labels, tuple(samples), images, rows, targets, (), ())
     return replace(data, **changes)
 
 
-def evaluation_of(data: TrainingImages, head: Head, wrong_share: float) -> Any:
+def evaluation_of(data: TrainingData, head: Head, wrong_share: float) -> Any:
     from train.evaluation.evaluate import Evaluation
 
     rng, n, labels = np.random.default_rng(1), len(data.samples), len(data.labels)
@@ -81,7 +80,7 @@ def run_of(labels: tuple[str, ...] = ("cat", "dog"), wrong_share: float = 0.3, *
     head = changes.pop("head", Head.SOFTMAX)
     recipe = load_recipe("mobilenetv2")
     recipe = replace(recipe, input=replace(recipe.input, image_size=32), head=replace(recipe.head, kind=head))
-    data = changes.pop("pictures", None) or images_of(labels)
+    data = changes.pop("data", None) or images_of(labels)
     history = changes.pop("history", history_of(("head", [0.5, 0.8, 0.7]), ("finetune", [0.75, 0.6])))
     best = best_epoch(history)
     assert best
@@ -93,7 +92,7 @@ def run_of(labels: tuple[str, ...] = ("cat", "dog"), wrong_share: float = 0.3, *
         "recipe": changes.pop("recipe", recipe),
         "backend": "tensorflow 2.21.0",
         "hardware": Hardware("cpu", ("a processor",), FLOAT32, 0, 1, is_deterministic=True),
-        "pictures": data,
+        "data": data,
         "fitted": fitted,
         "evaluation": evaluation_of(data, head, wrong_share),
         "seconds": 50.0,
@@ -219,7 +218,7 @@ def test_many_classes_stay_readable(count: int) -> None:
 
 
 def test_without_augmentation_there_is_no_image_of_it() -> None:
-    from train.report.gallery import augmented_url
+    from train.report.page import augmented_url
 
     off = {"augment.mirror": False, "augment.rotation": 0.0, "augment.mixup": 0.2}
     assert augmented_url(run_of(recipe=override(load_recipe("mobilenetv2"), off))) is None

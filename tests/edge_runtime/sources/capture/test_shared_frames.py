@@ -102,6 +102,7 @@ def test_whatever_the_order_the_newest_comes_and_the_held_one_stays(steps: list[
     os.close(memory)
 
 
+@pytest.mark.slow
 def test_a_frame_is_never_torn_while_another_process_writes(memory: int) -> None:
     reader, writer = FrameReader(memory), start(WRITE_FOR_EVER, memory)
     taken: list[int] = []

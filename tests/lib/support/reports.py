@@ -1,4 +1,4 @@
-"""Sample reports for tests."""
+"""Benchmark reports with made-up figures."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class Sample:
     """One subject of a sample report.
 
     Attributes:
-        name: Such as ``int8`` or ``keras-function``.
-        p50_ms: Latency in the middle of its calls.
+        name: Subject such as ``int8`` or ``keras-function``.
+        p50_ms: Median latency.
         bytes: Size of its file.
-        lost: Images that Keras has right and it has wrong.
-        gained: Images that Keras has wrong and it has right.
-        noise: How far the rounds lie apart, as a share of ``p50_ms``.
-        memory_bytes: Peak.
-        error: Why it was not measured.
+        lost: Images that Keras answers correctly and it does not.
+        gained: Images that it answers correctly and Keras does not.
+        noise: Spread of the rounds, as a share of ``p50_ms``.
+        memory_bytes: Peak memory.
+        error: Reason why it was not measured.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Sample:
 
     @property
     def is_keras(self) -> bool:
-        """Whether it is the full model."""
+        """True for a Keras subject."""
         return self.name in KERAS_SUBJECTS
 
 
@@ -95,16 +95,16 @@ def sample_report(
     calls: int = 10,
     seed: int = 0,
 ) -> Report:
-    """A report of a quiet machine, without a verdict; use `dataclasses.replace` for anything else.
+    """Make a report of a quiet machine, without a verdict.
 
     Args:
-        samples: Its subjects; without one of Keras nothing is compared.
-        images: How many images; image i is ``images/<label>/<i>.jpg``, the labels taken in turn.
-        keras_right: How many of them, the first ones, Keras answers rightly.
-        labels: Of the model.
+        samples: Subjects; without one of Keras nothing is compared.
+        images: Number of images; image i is ``images/<label>/<i>.jpg``, the labels taken in turn.
+        keras_right: Number of images, the first ones, that Keras answers correctly.
+        labels: Labels of the model.
         rounds: Bursts of each subject.
         calls: Timed calls of each burst.
-        seed: Of the latencies.
+        seed: Seed of the latencies.
     """
     answers = sample_answers(samples, images=images, keras_right=keras_right, labels=labels)
     bursts = sample_latencies(samples, rounds=rounds, calls=calls, seed=seed)
@@ -135,7 +135,7 @@ def sample_report(
 def sample_latencies(
     samples: Sequence[Sample] = SAMPLES, *, rounds: int = 20, calls: int = 10, seed: int = 0
 ) -> dict[str, list[list[float]]]:
-    """The timed calls of such a report in milliseconds, by subject and round."""
+    """Make the timed calls of such a report in milliseconds, by subject and round."""
     rng = np.random.default_rng(seed)
     found = {}
     for sample in samples:
@@ -149,7 +149,7 @@ def sample_latencies(
 def sample_answers(
     samples: Sequence[Sample] = SAMPLES, *, images: int = 250, keras_right: int = 240, labels: Sequence[str] = LABELS
 ) -> RawAnswers:
-    """The answers of such a report: a wrong one is the label after the true one."""
+    """Make the answers of such a report: a wrong one is the label after the true one."""
     truth = [labels[index % len(labels)] for index in range(images)]
     by_subject = {}
     for sample in samples:
@@ -160,7 +160,7 @@ def sample_answers(
             by_subject[sample.name] = tuple(
                 labels[(index + (not is_right)) % len(labels)] for index, is_right in enumerate(right)
             )
-    files = tuple(f"pictures/{label}/{index}.jpg" for index, label in enumerate(truth))
+    files = tuple(f"images/{label}/{index}.jpg" for index, label in enumerate(truth))
     return RawAnswers(files, tuple(truth), by_subject)
 
 

@@ -1,4 +1,4 @@
-"""Figures as text, the table on the terminal, and the recommended artifact in one sentence."""
+"""Reports as text: the terminal table, the recommended artifact in one sentence, and ``conversion.md``."""
 
 from __future__ import annotations
 
@@ -6,39 +6,61 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from convert.gate import Comparison, tolerance
-from convert.record import ConversionRecord, VariantRecord
+from convert.record import CalibrationRecord, ConversionRecord, VariantRecord
 from edge_runtime.contract import Variant
 from edge_runtime.text import columns, fit, pad
 from edge_runtime.workstation.reporting.wording import (
     ABSENT,
+    escape_markdown,
     joined,
+    markdown_list,
+    markdown_table,
     megabytes,
     milliseconds,
     one_line,
+    p_value,
     percent,
     percent_range,
     signed,
 )
 
+WIDTH = 120
+_HEADER = ("variant", "size", "accuracy", "change (95 % interval)", "agreement", "latency", "lowest runtime", "verdict")
+_NUMBERS = range(1, 6)
+_RUNTIME = _HEADER.index("lowest runtime")
+_GAP = "  "
+# Medians of one machine within this factor count as equal.
+_AS_FAST = 1.05
+_INT8 = (Variant.INT8, Variant.INT8_PER_TENSOR)
+_FOR_MEDIAPIPE = (Variant.FLOAT32, Variant.INT8, Variant.INT8_PER_TENSOR, Variant.FLOAT16, Variant.DYNAMIC)
+_OTHER_TFLITE = (Variant.FLOAT32, Variant.FLOAT16, Variant.DYNAMIC, Variant.INT16X8)
+_ARM = ("aarch64", "arm64", "armv")
+_MAX_PAIRS = 5
+_MAX_LABELS = 20
+_MARKDOWN_HEADER = (
+    "variant", "size", "accuracy (95 % interval)", "change, points (95 % interval)", "agreement", "McNemar p",
+    "calibration error", "latency here", "lowest runtime", "verdict",
+)  # fmt: skip
+
 
 def change(comparison: Comparison) -> str:
-    """What the artifact's accuracy is above Keras', in points, with sign: ``-0.40``."""
+    """Change of accuracy against Keras, in signed percentage points: ``-0.40``."""
     return signed(-comparison.drop_points)
 
 
 def change_range(comparison: Comparison) -> str:
-    """The 95 % interval of the change: ``-1.12 to +0.30``."""
+    """95 % interval of the change, in signed percentage points: ``-1.12 to +0.30``."""
     low, high = comparison.drop_interval_points
     return f"{signed(-high)} to {signed(-low)}"
 
 
 def runtimes(record: VariantRecord) -> str:
-    """The lowest runtimes that open an artifact."""
+    """Lowest runtimes that open an artifact."""
     return ", ".join(record.lowest_runtimes) or record.artifact.minimum_runtime
 
 
 def failure(record: VariantRecord) -> str:
-    """Why an artifact is not in the bundle, as a clause; empty where it passed."""
+    """Explain in a clause why an artifact is not in the bundle; empty if it passed."""
     check = record.comparison.check
     if check.passed:
         return ""
@@ -46,18 +68,11 @@ def failure(record: VariantRecord) -> str:
         return f"lost {record.comparison.drop_points:.2f} points, more than the allowed {check.max_drop_points:g}"
     allowed = tolerance(record.artifact.variant)
     largest = max(check.max_probability_difference, check.golden_max_difference)
-    return f"a probability is {largest:.1e} from Keras', more than the allowed {allowed or 0:.0e}"
-
-
-WIDTH = 120
-_HEADER = ("variant", "size", "accuracy", "change (95 % interval)", "agreement", "latency", "lowest runtime", "verdict")
-_NUMBERS = range(1, 6)
-_RUNTIME = _HEADER.index("lowest runtime")
-_GAP = "  "
+    return f"a probability differs from Keras' by {largest:.1e}, more than the allowed {allowed or 0:.0e}"
 
 
 def text_table(record: ConversionRecord) -> str:
-    """The table with aligned columns, then what a reader must know; no line is wider than `WIDTH` columns."""
+    """Format the table with aligned columns, explanation and failures, at most `WIDTH` columns wide."""
     rows = [_HEADER, *(_row(variant) for variant in record.variants)]
     rows += [(one_line(left_out.variant), *[ABSENT] * 6, "LEFT OUT") for left_out in record.left_out]
     widths = [max(columns(row[column]) for row in rows) for column in range(len(_HEADER))]
@@ -68,23 +83,24 @@ def text_table(record: ConversionRecord) -> str:
 
 
 def explanation(record: ConversionRecord) -> str:
-    """Two sentences: what was measured, and what Keras itself gives."""
+    """Explain the figures: check images, Keras' own accuracy, meaning of the columns."""
     if not record.variants:
         return "Nothing could be measured."
     comparison = record.variants[0].comparison
     keras = percent(comparison.check.keras_accuracy, 2)
     return (
         f"Checked on {record.check_images} images ({one_line(record.split)}{_shared(record)}) in a process "
-        f"without TensorFlow. Keras itself: {keras} ({percent_range(*comparison.keras_accuracy_interval)}). "
+        f"without TensorFlow. Keras: {keras} ({percent_range(*comparison.keras_accuracy_interval)}). "
         "Change is against Keras, in percentage points; agreement is the share of images with Keras' answer; latency "
-        "is the median of single images on one thread of this machine and says nothing about another."
+        "is the median of single images on one thread of this machine; other processors differ."
     )
 
 
 def _shared(record: ConversionRecord) -> str:
-    """That the figures of integer variants flatter, where they do."""
     shared = record.calibration.shared if record.calibration else 0
-    return f"; {shared} of them calibrated it too, so integer variants look better than they are" if shared else ""
+    return (
+        f"; {shared} of them are calibration images too, so figures of integer variants are too high" if shared else ""
+    )
 
 
 def _row(variant: VariantRecord) -> tuple[str, ...]:
@@ -122,18 +138,10 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH)
 
 
-# Medians of one machine that are closer than this are not told apart.
-_AS_FAST = 1.05
-_INT8 = (Variant.INT8, Variant.INT8_PER_TENSOR)
-_FOR_MEDIAPIPE = (Variant.FLOAT32, Variant.INT8, Variant.INT8_PER_TENSOR, Variant.FLOAT16, Variant.DYNAMIC)
-_OTHER_TFLITE = (Variant.FLOAT32, Variant.FLOAT16, Variant.DYNAMIC, Variant.INT16X8)
-_ARM = ("aarch64", "arm64", "armv")
-
-
 def recommendation(record: ConversionRecord) -> str:
-    """One sentence: what is fastest and smallest here, and what to take elsewhere.
+    """Recommend in one sentence the fastest and the smallest artifact here, and artifacts for other targets.
 
-    Latency was measured on this machine's processor only; that int8 is the fastest on Arm is presumed, and said so.
+    Latency was measured on this machine only; on Arm, int8 is assumed to be the fastest.
     """
     passed = record.passed
     if not passed:
@@ -145,9 +153,9 @@ def recommendation(record: ConversionRecord) -> str:
 
 def _nothing_passed(record: ConversionRecord) -> str:
     if not record.variants:
-        return "There is nothing to take, because no variant could be exported and run."
+        return "No recommendation, because no variant could be exported and run."
     closest = min(record.variants, key=lambda variant: variant.comparison.drop_points)
-    return f"Take none of them: even the closest to Keras, {_name(closest)}, did not pass ({failure(closest)})."
+    return f"No variant passed; the closest to Keras is {_name(closest)} ({failure(closest)})."
 
 
 def _here(passed: Sequence[VariantRecord]) -> str:
@@ -157,7 +165,7 @@ def _here(passed: Sequence[VariantRecord]) -> str:
         figures = [megabytes(smallest.artifact.bytes), *([milliseconds(fastest.latency_ms)] if fastest else [])]
         return f"take {_name(smallest)}, the only variant that passed ({', '.join(figures)} here)"
     if fastest is None:
-        return f"where size counts take {_name(smallest)} ({_cost(smallest, megabytes(smallest.artifact.bytes))})"
+        return f"for the smallest file take {_name(smallest)} ({_cost(smallest, megabytes(smallest.artifact.bytes))})"
     where = f"on this machine's processor take {_name(fastest)}, "
     speed = (
         "as fast here as any that passed" if _has_rival(fastest, passed) else "the fastest here of those that passed"
@@ -166,17 +174,17 @@ def _here(passed: Sequence[VariantRecord]) -> str:
         both = f"{milliseconds(fastest.latency_ms)}, {megabytes(fastest.artifact.bytes)}"
         return f"{where}{speed} and the smallest ({_cost(fastest, both)})"
     return (
-        f"{where}{speed} ({_cost(fastest, milliseconds(fastest.latency_ms))}), and where size counts take "
-        f"{_name(smallest)}, the smallest ({_cost(smallest, megabytes(smallest.artifact.bytes))})"
+        f"{where}{speed} ({_cost(fastest, milliseconds(fastest.latency_ms))}), and for the smallest file take "
+        f"{_name(smallest)} ({_cost(smallest, megabytes(smallest.artifact.bytes))})"
     )
 
 
 def _arm(record: ConversionRecord, passed: Sequence[VariantRecord]) -> str:
     if any(word in record.machine.lower() for word in _ARM):
-        return ""  # measured on Arm, so nothing is left to presume
+        return ""  # measured on Arm, nothing to assume
     int8 = _of(passed, _INT8)
     if int8 and len(passed) > 1:
-        sentence = f"on an Arm board try {int8[0]} first, presumed the fastest there, and measure"
+        sentence = f"on an Arm board try {int8[0]} first, probably the fastest there, and measure"
         whole = any(variant.artifact.variant in _INT8 and not variant.float_operators for variant in passed)
         return f"{sentence}; an Edge TPU needs int8 too" if whole else sentence
     others = _of(passed, _OTHER_TFLITE)
@@ -199,7 +207,7 @@ def _onnx(passed: Sequence[VariantRecord]) -> str:
 
 
 def _fastest(variants: Sequence[VariantRecord]) -> VariantRecord | None:
-    """The fastest; of those that are as fast, the one that lost the least, then the smallest."""
+    """Find the fastest; among equally fast ones the one with the least loss, then the smallest."""
     timed = [variant for variant in variants if variant.latency_ms > 0]
     if not timed:
         return None
@@ -224,3 +232,92 @@ def _of(passed: Sequence[VariantRecord], wanted: Sequence[Variant]) -> list[str]
 
 def _name(variant: VariantRecord) -> str:
     return variant.artifact.variant.value
+
+
+def render(record: ConversionRecord) -> str:
+    """Render ``conversion.md``."""
+    sections = [
+        f"# Conversion of {escape_markdown(record.model_name)}",
+        escape_markdown(recommendation(record)),
+        *([markdown_table(_MARKDOWN_HEADER, map(_markdown_row, record.variants))] if record.variants else []),
+        escape_markdown(explanation(record)),
+        *_list("Not in the bundle", [f"{_name(entry)}: {failure(entry)}" for entry in record.failed]),
+        *_list("Could not be exported or opened", [f"{entry.variant}: {entry.reason}" for entry in record.left_out]),
+        *(section for variant in record.variants for section in _steps(variant)),
+        *_list("Changed answers, most frequent first", filter(None, map(_pairs, record.variants))),
+        *(_calibration(record.calibration) if record.calibration else []),
+        *_list("Notes", [f"{_name(entry)}: {note}" for entry in record.variants for note in entry.notes]),
+        *_made_with(record),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _markdown_row(variant: VariantRecord) -> Sequence[str]:
+    comparison = variant.comparison
+    check = comparison.check
+    return (
+        _name(variant),
+        megabytes(variant.artifact.bytes),
+        f"{percent(check.accuracy, 2)} ({percent_range(*comparison.accuracy_interval)})",
+        f"{change(comparison)} ({change_range(comparison)})",
+        percent(check.agreement, 2),
+        p_value(comparison.mcnemar_p),
+        percent(comparison.calibration_error, 2),
+        milliseconds(variant.latency_ms),
+        runtimes(variant),
+        "passed" if check.passed else "FAILED",
+    )
+
+
+def _steps(variant: VariantRecord) -> list[str]:
+    if not variant.steps:
+        return []
+    rows = [
+        (
+            step.description,
+            percent(step.accuracy, 2),
+            percent(step.agreement, 2),
+            megabytes(step.bytes),
+            milliseconds(step.latency_ms),
+            "passed" if step.passed else "failed",
+        )
+        for step in variant.steps
+    ]
+    header = ("step", "accuracy", "agreement", "size", "latency here", "gate")
+    return [f"## Steps of {_name(variant)}", markdown_table(header, rows)]
+
+
+def _pairs(variant: VariantRecord) -> str:
+    pairs = variant.comparison.flip_pairs
+    shown = ", ".join(f"{pair.keras} → {pair.artifact} {pair.count}" for pair in pairs[:_MAX_PAIRS])
+    more = f" and {len(pairs) - _MAX_PAIRS} more pairs" if len(pairs) > _MAX_PAIRS else ""
+    return f"{_name(variant)}: {shown}{more}" if pairs else ""
+
+
+def _calibration(calibration: CalibrationRecord) -> list[str]:
+    classes = ", ".join(f"{label} {count}" for label, count in list(calibration.per_class.items())[:_MAX_LABELS])
+    more = " …" if len(calibration.per_class) > _MAX_LABELS else ""
+    text = (
+        f"{calibration.images} images ({classes}{more}), of which {calibration.shared} are check images too, method "
+        f"{calibration.method}, seed {calibration.seed}, SHA-256 of their list {calibration.sha256}."
+    )
+    rows = [
+        (str(point.images), percent(point.accuracy, 2), percent(point.agreement, 2)) for point in calibration.points
+    ]
+    return [
+        "## Calibration",
+        escape_markdown(text),
+        *([markdown_table(("images", "accuracy of int8", "agreement"), rows)] if rows else []),
+    ]
+
+
+def _made_with(record: ConversionRecord) -> list[str]:
+    settings = ", ".join(f"{name} {value}" for name, value in record.settings.items())
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+    lines = [f"From: {record.origin}", f"Machine: {record.machine}", f"Settings: {settings}", f"Versions: {versions}"]
+    return ["## Made with", markdown_list([*lines, f"Took {record.seconds:.0f} s"])]
+
+
+def _list(heading: str, items: Iterable[str]) -> list[str]:
+    lines = list(items)
+    return [f"## {heading}", markdown_list(lines)] if lines else []

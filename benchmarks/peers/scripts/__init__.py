@@ -1,1 +1,0 @@
-"""Scripts that the Python of a peer's environment runs; they import nothing of edgekit but for its own row."""

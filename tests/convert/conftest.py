@@ -1,0 +1,22 @@
+"""Fixtures that several tests of the conversion share."""
+
+from __future__ import annotations
+
+import pytest
+
+from convert.options import ForeignOptions, InputRange
+from convert.record import RECORD_FILE, ConversionRecord
+from edge_runtime.contract import Crop
+
+
+@pytest.fixture(scope="session")
+def record(small_bundle):
+    """Record of the small run's conversion, from its bundle."""
+    return ConversionRecord.from_json((small_bundle / RECORD_FILE).read_text())
+
+
+@pytest.fixture
+def said(tmp_path):
+    """Options that complete a classifier of three labels."""
+    (tmp_path / "labels.txt").write_text("cat\ndog\nfox\n")
+    return ForeignOptions(tmp_path / "labels.txt", InputRange.SIGNED, Crop.STRETCH)
