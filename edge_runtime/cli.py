@@ -41,7 +41,7 @@ def classify(choice: ModelChoice, job: ClassifyJob) -> int:
     Exit code: 0 all done, 1 some failed, 3 none could be classified, 2 wrong usage, 4 model, 5 runtime, 6 a watched
     folder is gone, 7 output, 130 Ctrl-C.
     """
-from edge_runtime.platform.process import collect_rarely, silence_native_stderr
+    from edge_runtime.commands.classify import run_classify
 
     with silence_native_stderr():
         return run_classify(choice, job)
@@ -58,7 +58,6 @@ def camera(choice: ModelChoice, job: CameraJob) -> None:
     7: cannot open the output file, port or folder.
     """
     from edge_runtime.commands.camera import run_camera
-from edge_runtime.platform.process import collect_rarely, silence_native_stderr
 
     with silence_native_stderr():
         run_camera(choice, job)
@@ -73,7 +72,6 @@ def inspect(choice: ModelChoice, as_json: bool) -> int:
     Exit code 4: a file is missing, was altered or is not a model.
     """
     from edge_runtime.commands.inspect import run_inspect
-from edge_runtime.platform.process import collect_rarely, silence_native_stderr
 
     with silence_native_stderr():
         return run_inspect(choice, as_json=as_json)
