@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import Head, InputSpec, OutputSpec, Variant
-from edge_runtime.decision import answer_of, dequantize, widen
+from edge_runtime.decision import answer_of, dequantize, quantize, widen
 from edge_runtime.engines.base import Engine, EngineName
-from edge_runtime.errors import EngineError, ImageError
-from edge_runtime.model.bundle import ModelFile, ModelOptions, find_model
-from edge_runtime.model.opening import OpenedModel, input_lookup, input_spec_of, labels_of, open_model
+from edge_runtime.errors import CompatibilityError, EngineError, ImageError, UsageError
+from edge_runtime.model.bundle import ModelFile, ModelOptions, OpenedModel, find_model, missing_options, open_model
 from edge_runtime.preprocess import ImageU8, load_prepared, prepare
 from edge_runtime.results import Prediction
 
+_DTYPES = ("uint8", "int8", "int16", "float32", "float16")
 _FEW_LABELS = 64
 _FEW_WANTED = 8
 
@@ -63,10 +63,10 @@ class Classifier:
             model = find_model(Path(model), Variant(variant) if variant else None, options, engine=name)
         opened = open_model(model, engine, threads) if isinstance(engine, str) else OpenedModel(model, engine)
         self.model, self.engine, self.note = opened.model, opened.engine, opened.note
-        self.input_spec: InputSpec = input_spec_of(self.model, self.engine)
-        self.labels: tuple[str, ...] = labels_of(self.model, self.engine)
+        self.input_spec: InputSpec = _input_spec(self.model, self.engine)
+        self.labels: tuple[str, ...] = _labels(self.model, self.engine)
         self.output_spec: OutputSpec = self.model.output_spec or OutputSpec(Head.SOFTMAX, 0.0)
-        self._lookup = input_lookup(self.model, self.engine)
+        self._lookup = _input_lookup(self.model, self.engine)
         self._is_closed = False
 
     def classify(self, image: str | Path | ImageU8, top_k: int = 5) -> list[Prediction]:
@@ -162,6 +162,69 @@ class Classifier:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _input_spec(model: ModelFile, engine: Engine) -> InputSpec:
+    """Geometry of an opened model.
+
+    Raises:
+        UsageError: An option is missing for a model without a manifest.
+        CompatibilityError: It does not take one RGB image, or another size than its manifest says.
+    """
+    shape = engine.input.shape
+    for tensor in (engine.input, engine.output):
+        if tensor.dtype not in _DTYPES:
+            raise CompatibilityError(f"{model.path}: expected tensors of {', '.join(_DTYPES)}, got {tensor.dtype}")
+    if len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
+        raise CompatibilityError(f"{model.path}: expected an input [1, H, W, 3], got {list(shape)}")
+    if model.input_spec is None:
+        missing = missing_options(model, engine)
+        if missing or model.options.crop is None:
+            raise UsageError(f"{model.path}: carries no manifest; say {'; '.join(missing)}")
+        try:
+            return InputSpec(height=shape[1], width=shape[2], crop=model.options.crop)
+        except ValueError as error:
+            raise CompatibilityError(f"{model.path}: takes an input {list(shape)}, but {error}") from error
+    if shape[1:] != model.input_spec.shape_hwc:
+        raise CompatibilityError(
+            f"{model.path}: its manifest says input {list(model.input_spec.shape_hwc)}, the model {list(shape[1:])}"
+        )
+    return model.input_spec
+
+
+def _labels(model: ModelFile, engine: Engine) -> tuple[str, ...]:
+    """Labels of an opened model, in the order of its outputs.
+
+    Raises:
+        CompatibilityError: The number of labels does not fit the outputs.
+    """
+    labels = model.labels or ()
+    width = model.output_spec.width(len(labels)) if model.output_spec else len(labels)
+    found = math.prod(engine.output.shape)
+    if found != width:
+        raise CompatibilityError(
+            f"{model.path}: {len(labels)} labels need {width} outputs, but the model has {found}; "
+            "give the labels that belong to it"
+        )
+    return labels
+
+
+def _input_lookup(model: ModelFile, engine: Engine) -> NDArray[Any] | None:
+    """Table from pixel value to the model's input value, [256] or [256, 3]; None for a model that takes pixels.
+
+    Raises:
+        CompatibilityError: A model with a manifest that does not take pixels.
+    """
+    if engine.input.dtype == "uint8":
+        return None
+    if model.manifest or model.input_ranges is None:
+        raise CompatibilityError(
+            f"{model.path}: its manifest goes with a uint8 input, but the model takes {engine.input.dtype}; "
+            "export it again"
+        )
+    shares = np.arange(256) / 255.0
+    real = np.stack([shares * (high - low) + low for low, high in model.input_ranges], axis=1).astype(np.float32)
+    return quantize(real[:, 0] if real.shape[1] == 1 else real, engine.input)
 
 
 def _in_order(probabilities: NDArray[np.float32], answer: int, wanted: int) -> list[int]:

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import Manifest
 from edge_runtime.decision import top1, widen
 from edge_runtime.errors import DatasetError, ImageError, IntegrityError, ModelError, UsageError
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.platform.atomic import check_free
-from edge_runtime.platform.native_stderr import silence_native_stderr
+from edge_runtime.platform.process import silence_native_stderr
 from edge_runtime.preprocess import load_prepared
+from edge_runtime.progress import progress_bar
 from edge_runtime.results import Failed
 from edge_runtime.sources.images import find_images
 from edge_runtime.text import escape
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Split
+from edge_runtime.workstation.reporting.wording import counted
 from train.hardware import load_keras
 from train.intake.audit import Audited, audit_files
 from train.intake.audit_report import FINDINGS_FILE, REPORT_FILE, findings_json, write_clean_index, write_report
@@ -233,7 +234,9 @@ def _check_usable(audited: Audited) -> None:
 def _print_summary(audited: Audited, page: Path) -> None:
     result = audited.audit
     files = len(audited.dataset.samples) + len(audited.dataset.ignored)
-    click.echo(f"{audited.dataset.name}: {_files(files)}, {len(result.kept)} kept, {len(result.left_out)} left out\n")
+    click.echo(
+        f"{audited.dataset.name}: {counted(files, 'file')}, {len(result.kept)} kept, {len(result.left_out)} left out\n"
+    )
     _print_classes(audited)
     for kind in Kind:
         findings = [finding for finding in result.findings if finding.kind is kind]
@@ -262,8 +265,8 @@ def _print_classes(audited: Audited) -> None:
 
 
 def _print_findings(audited: Audited, kind: Kind, findings: Sequence[Finding]) -> None:
-    files = len({sample for finding in findings for sample in finding.samples})
-    click.echo(f"\n{kind.heading}{f': {_files(files)}' if files else ''}. {kind.advice}")
+    files = {sample for finding in findings for sample in finding.samples}
+    click.echo(f"\n{kind.heading}{': ' + counted(len(files), 'file') if files else ''}. {kind.advice}")
     for finding in findings[:_EXAMPLES]:
         names = [escape(audited.short_name(sample.path)) for sample in finding.samples[:_EXAMPLES]]
         more = len(finding.samples) - len(names)
@@ -271,7 +274,3 @@ def _print_findings(audited: Audited, kind: Kind, findings: Sequence[Finding]) -
         click.echo(f"  {finding.message}{f': {listed}' if names else ''}")
     if len(findings) > _EXAMPLES:
         click.echo(f"  and {len(findings) - _EXAMPLES} more")
-
-
-def _files(count: int) -> str:
-    return f"{count:,} file{'' if count == 1 else 's'}"

@@ -1,19 +1,19 @@
 """Write a run directory: model, manifest, ``metrics.json``, history, report.
 
-Shares are 0..1, times in seconds, losses in nats; a figure that does not exist is null.
+Contents of ``metrics.json``; shares are 0..1, times in seconds, losses in nats, unavailable values null:
 
-- ``splits``: per part (train, validation, test) `train.evaluation.metrics.Scores`; for more than 100 classes
-  ``confusion`` is null and ``confusion_counts`` lists those that are not 0, as true class, answer, images.
+- ``splits``: per split (train, validation, test) `train.evaluation.metrics.Scores`; for more than 100 classes
+  ``confusion`` is null and ``confusion_counts`` lists the nonzero cells as true class, answer, images.
 - ``before_training``: validation ``loss`` and ``accuracy`` of the untrained network.
 - ``best``: the kept epoch, as in ``history.csv``; ``best_per_phase``: the best of each phase.
-- ``epochs``: how many were run. ``left_out``: files that were not used.
-- ``findings``: what the audit found, ``findings`` and ``files`` per kind.
+- ``epochs``: number of epochs. ``left_out``: number of files left out.
+- ``findings``: numbers of ``findings`` and ``files`` per kind of audit finding.
 - ``output``: head and thresholds, as in ``manifest.json``.
 - ``calibration``: `train.evaluation.calibration.Calibration`.
 - ``ranking``: ``macro`` means, and per label ``roc_auc`` and ``average_precision`` on the test images.
 - ``thresholds``: `train.evaluation.calibration.ThresholdScores` on the test images; empty for a softmax head.
 - ``rejection``: `train.evaluation.calibration.Rejection` on the test images.
-- ``speeds``: per phase that ran in this process `train.fitting.fit.PhaseSpeed`; ``feature_images_per_second``.
+- ``speeds``: `train.fitting.fit.PhaseSpeed` per phase run in this process; ``feature_images_per_second``.
 - ``hardware``: `train.hardware.Hardware`.
 - ``fit_seconds``, ``total_seconds``: wall time since the last resume.
 """
@@ -53,7 +53,7 @@ _MAX_CONFUSION_CLASSES = 100
 
 
 class Format(str, enum.Enum):
-    """What a model is saved as besides ``model.keras``."""
+    """Format of a model saved besides ``model.keras``."""
 
     H5 = "h5"
     SAVED_MODEL = "saved_model"
@@ -64,10 +64,10 @@ _NAMES = {Format.H5: "model.h5", Format.SAVED_MODEL: "saved_model", Format.WEIGH
 
 
 def parse_formats(text: str) -> tuple[Format, ...]:
-    """Read a list such as ``h5,weights``.
+    """Parse a list such as ``h5,weights``.
 
     Raises:
-        UsageError: It names another format.
+        UsageError: The list names an unknown format.
     """
     try:
         return tuple(dict.fromkeys(Format(name.strip()) for name in text.split(",") if name.strip()))
@@ -82,17 +82,17 @@ def write_run(
     """Write the run directory in one step.
 
     Args:
-        out: Its path.
-        run: What it says.
-        model: The trained Keras model.
-        work_folder: Holds TensorBoard's logs to take along, if there are any.
-        also: Formats to save the model in besides ``.keras``.
-        overwrite: Whether an existing run directory is replaced.
+        out: Path of the run directory.
+        run: Result of the training.
+        model: Trained Keras model.
+        work_folder: Folder with TensorBoard's logs, which are copied if present.
+        also: Formats of the model besides ``.keras``.
+        overwrite: True to replace an existing run directory.
 
     Raises:
-        OutputError: It exists and must not be replaced, or cannot be written.
+        OutputError: ``out`` exists and ``overwrite`` is false, or it cannot be written.
     """
-    # Keras, which the page needs, may be imported only when a training runs.
+    # The page imports Keras, which the command line must not load.
     from train.report.page import REPORT_FILE, render_report
 
     try:
@@ -139,7 +139,7 @@ def _weights_name(recipe: Recipe) -> str:
 
 
 def metrics_mapping(run: TrainingResult) -> dict[str, Any]:
-    """Everything that ``metrics.json`` holds; see the module's docstring."""
+    """Return the contents of ``metrics.json``; see the module docstring."""
     evaluation, fitted = run.evaluation, run.fitted
     loss, accuracy = fitted.before_training
     phases = dict.fromkeys(row.phase for row in fitted.history)
@@ -167,7 +167,7 @@ def metrics_mapping(run: TrainingResult) -> dict[str, Any]:
 
 
 def _findings(run: TrainingResult) -> dict[str, dict[str, int]]:
-    """Per kind of finding, in the order of the audit: how many there are, and how many files they are about."""
+    """Count findings and their files by kind, in the order of the audit."""
     counts: dict[str, dict[str, int]] = {}
     for finding in run.data.findings:
         entry = counts.setdefault(finding.kind.value, {"findings": 0, "files": 0})
@@ -198,7 +198,7 @@ def _ranking(run: TrainingResult) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows neither NaN nor infinity, which a diverging epoch can have."""
+    """Replace NaN and infinity, which JSON lacks and a diverging epoch can have, by None."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -207,9 +207,9 @@ def _finite(value: Any) -> Any:
 
 
 def save_model(folder: Path, model: Any, also: Iterable[Format]) -> None:
-    """Save as ``model.keras`` and in other formats.
+    """Save a model as ``model.keras`` and in other formats.
 
-    ``saved_model`` is what TensorFlow Serving loads: its signature ``serving_default`` takes ``image``, float32
+    ``saved_model`` is a folder for TensorFlow Serving; its signature ``serving_default`` takes ``image``, float32
     [n, H, W, 3] RGB 0..255.
     """
     model.save(folder / MODEL_FILE)
@@ -227,7 +227,7 @@ def save_model(folder: Path, model: Any, also: Iterable[Format]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Keras' and TensorFlow's remarks on old formats off the screen, and standard output for results."""
+    """Suppress warnings of Keras and TensorFlow about old formats, and redirect standard output to standard error."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

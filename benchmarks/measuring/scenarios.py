@@ -32,9 +32,9 @@ from benchmarks.measuring.session import Session, Start
 from benchmarks.plan import KERAS_PREDICT, SubjectPlan
 from benchmarks.records import NotMeasured
 from benchmarks.settings import Scenario, Settings
-from edge_runtime.cli_support import Progress
 from edge_runtime.errors import EdgeKitError, EngineError
 from edge_runtime.platform.board import core_count
+from edge_runtime.progress import Progress
 
 _T = TypeVar("_T")
 

@@ -24,8 +24,8 @@ from benchmarks.measuring.scenarios import (
 )
 from benchmarks.plan import KERAS_PREDICT, SubjectPlan
 from benchmarks.settings import Scenario, Settings
-from edge_runtime.cli_support import Progress
 from edge_runtime.platform.board import memory_available_bytes
+from edge_runtime.progress import Progress
 
 if TYPE_CHECKING:
     from benchmarks.resources.power import Meter

@@ -11,14 +11,8 @@ import numpy as np
 
 from edge_runtime.tflite import versions
 from edge_runtime.tflite.schema import CUSTOM, OPERATOR_NAMES
-from edge_runtime.tflite.schema import EDGETPU_OPERATOR as EDGETPU_OPERATOR
 from edge_runtime.tflite.validation import OperatorCode
-from edge_runtime.tflite.versions import LITERT as LITERT
-from edge_runtime.tflite.versions import TFLITE_RUNTIME as TFLITE_RUNTIME
-from edge_runtime.tflite.versions import Target as Target
-from edge_runtime.tflite.versions import Unsupported as Unsupported
-from edge_runtime.tflite.versions import has_builtin as has_builtin
-from edge_runtime.tflite.versions import parse_target as parse_target
+from edge_runtime.tflite.versions import Target, Unsupported
 
 _MAX_CONSTANTS = 64  # axes, strides and paddings are shorter; weights need not be read
 

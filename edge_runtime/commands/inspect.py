@@ -101,7 +101,7 @@ def inspect_file(model: ModelFile, engine_name: str) -> Inspection:
     Raises:
         IntegrityError: The file is damaged.
     """
-    from edge_runtime.model.opening import missing_options, open_model
+    from edge_runtime.model.bundle import missing_options, open_model
 
     engine, problem, code = None, None, 0
     try:

@@ -85,7 +85,7 @@ def open_engine(
     structure: Structure | None = None,
     cpu_fallback: str | None = None,
 ) -> Engine:
-    """Open a ``.tflite`` or ``.onnx`` file in this process, without the sandbox of `edge_runtime.model.opening`.
+    """Open a ``.tflite`` or ``.onnx`` file in this process, without the sandbox of `edge_runtime.model.bundle`.
 
     Args:
         path: The model file.

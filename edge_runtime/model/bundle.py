@@ -1,13 +1,16 @@
-"""Find a bundle or a single model file, check its integrity and read its manifest.
+"""Find a bundle or a single model file, check its integrity, read its manifest and open it in a runtime.
 
-A model of others carries no manifest: the caller completes its contract through `ModelOptions`; nothing is guessed.
+A model of others carries no manifest: the caller completes its contract through `ModelOptions`; nothing is guessed. An
+unverified file runs in the sandbox before it is opened; where the Edge TPU cannot be used, the CPU fallback is opened.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from edge_runtime.contract import (
     MANIFEST_FILE,
@@ -19,8 +22,8 @@ from edge_runtime.contract import (
     OutputSpec,
     Variant,
 )
-from edge_runtime.engines.base import EngineName, parse_engine
-from edge_runtime.errors import IntegrityError, ModelError, UsageError
+from edge_runtime.engines.base import Engine, EngineName, import_runtime, open_engine, parse_engine
+from edge_runtime.errors import EngineError, IntegrityError, ModelError, UsageError
 from edge_runtime.model.embedded import NO_METADATA, ModelMetadata, Range, embedded_manifest, model_metadata
 from edge_runtime.tflite.validation import Structure, read_structure
 
@@ -145,6 +148,78 @@ def _from_bundle(bundle: Path, variant: Variant | None, options: ModelOptions) -
     return ModelFile(
         path, manifest, artifact, options, _structure(path), cpu_fallback=fallback, is_default=variant is None
     )
+
+
+class OpenedModel(NamedTuple):
+    """An opened model.
+
+    Attributes:
+        model: The file that was opened; the CPU fallback where the Edge TPU could not be used.
+        engine: The opened runtime.
+        note: One sentence for the user about a fallback, or None.
+    """
+
+    model: ModelFile
+    engine: Engine
+    note: str | None = None
+
+
+def open_model(model: ModelFile, engine: EngineName | str = EngineName.AUTO, threads: int = 1) -> OpenedModel:
+    """Open a model that `find_model` found; an unverified file runs in the sandbox first.
+
+    Where the Edge TPU variant of a bundle was chosen by default and the Edge TPU cannot be used, the CPU fallback of
+    the same bundle is opened.
+
+    Args:
+        model: The model file.
+        engine: Engine name as `edge_runtime.engines.base.parse_engine` takes it.
+        threads: Threads inside one inference, 1 or more.
+
+    Raises:
+        EdgeKitError: It cannot be used here; see `edge_runtime.errors`.
+    """
+    try:
+        return OpenedModel(model, _open(model, engine, threads))
+    except EngineError as error:
+        is_wanted = parse_engine(engine)[0] is EngineName.EDGETPU
+        if model.cpu_fallback is None or not model.is_default or is_wanted:
+            raise
+        reason = str(error).removeprefix(f"{model.path}: ")
+    fallback = find_model(model.path.parent, model.cpu_fallback)
+    note = f"{model.path}: {reason}; {fallback.path.name} runs on the processor instead"
+    return OpenedModel(fallback, _open(fallback, engine, threads), note)
+
+
+def _open(model: ModelFile, engine: EngineName | str, threads: int) -> Engine:
+    if not model.is_verified:
+        runtime = import_runtime(model.path, engine)
+        # Imported here because only an unverified file needs it.
+        from edge_runtime.model.sandbox import needs_sandbox, require_sandbox_pass
+
+        if needs_sandbox(model.path, runtime):
+            require_sandbox_pass(model.path, engine, runtime)
+    advice = f"run the same bundle with --variant {model.cpu_fallback.value}" if model.cpu_fallback else None
+    return open_engine(model.path, engine, threads, structure=model.structure, cpu_fallback=advice)
+
+
+def missing_options(model: ModelFile, engine: Engine | None) -> tuple[str, ...]:
+    """List the command-line options that a model without a manifest still needs, each with its meaning.
+
+    Args:
+        model: The model file, with its options and metadata.
+        engine: The opened model, or None where it cannot be opened here.
+    """
+    missing = []
+    if model.manifest:
+        return ()
+    if model.labels is None:
+        lines = f" ({math.prod(engine.output.shape)} lines)" if engine else ""
+        missing.append(f"--labels FILE, one label a line{lines}")
+    if model.options.crop is None:
+        missing.append("--crop center|stretch|letterbox, as in its training")
+    if engine and engine.input.dtype != "uint8" and model.input_ranges is None:
+        missing.append(f"--input-range LOW,HIGH, what pixels 0 and 255 become ({engine.input.dtype} input)")
+    return tuple(missing)
 
 
 def read_bundle_manifest(bundle: Path) -> Manifest:

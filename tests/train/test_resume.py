@@ -59,7 +59,7 @@ def test_a_killed_training_goes_on_with_the_same_curve(run_program: Run, colored
 
     done = run_program("edge-train", *options, "--out", killed, "--resume")
     assert done.returncode == 0, done.stderr
-    assert "going on after epoch" in done.stderr
+    assert "resuming after epoch" in done.stderr
     assert curve(killed) == curve(whole)
     assert not (tmp_path / "killed.training").exists()
     scores = [json.loads((run / "metrics.json").read_text())["splits"] for run in (whole, killed)]

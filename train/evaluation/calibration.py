@@ -21,12 +21,12 @@ _FOLD_TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Answers whose score lies in one interval.
+    """Answers with a score in one interval.
 
     Attributes:
-        images: How many.
-        mean_score: Mean of their scores, 0..1; 0 where there are none.
-        accuracy: Share of right ones, 0..1; 0 where there are none.
+        images: Number of answers.
+        mean_score: Mean score, 0..1; 0 without answers.
+        accuracy: Share of right answers, 0..1; 0 without answers.
     """
 
     images: int
@@ -36,10 +36,10 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far scores can be taken for shares of right answers.
+    """Agreement of scores with the share of right answers.
 
     Attributes:
-        error: Expected calibration error: the mean gap between score and share of right answers, 0..1.
+        error: Expected calibration error: mean gap between score and share of right answers, 0..1.
         bins: `BINS` intervals of equal width from 0 to 1.
     """
 
@@ -49,14 +49,14 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the temperature did.
+    """Effect of the temperature.
 
     Attributes:
-        temperature: What the last layer's outputs were divided by; 1 leaves them.
-        validation_nll_before: Mean negative log-likelihood of the validation images, in nats; 0 without images.
-        validation_nll_after: The same with the temperature.
-        test_before: On the test images, which had no part in it.
-        test_after: The same with the temperature.
+        temperature: Divisor of the logits; 1 changes nothing.
+        validation_nll_before: Mean negative log-likelihood of the validation images in nats; 0 without images.
+        validation_nll_after: Mean negative log-likelihood with the temperature, in nats.
+        test_before: Reliability on the test images, which are not used for the fit.
+        test_after: Reliability on the test images with the temperature.
     """
 
     temperature: float
@@ -67,29 +67,29 @@ class Calibration:
 
 
 def log_softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Logarithms of the probabilities, float64 [n, labels], for logits [n, labels]."""
+    """Compute log probabilities, float64 [n, labels], from logits [n, labels]."""
     scaled = logits.astype(np.float64) / temperature
     scaled -= scaled.max(axis=1, keepdims=True)
     return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
 
 
 def nll(logits: NDArray[np.floating], targets: NDArray[np.int64], temperature: float = 1.0) -> float:
-    """Mean negative log-likelihood in nats; 0 without images."""
+    """Compute the mean negative log-likelihood in nats; 0 without images."""
     if not len(targets):
         return 0.0
     return float(-log_softmax(logits, temperature)[np.arange(len(targets)), targets].mean())
 
 
 def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.int64]) -> float:
-    """The temperature that makes the scores of some images most likely; 1 where none is clearly better.
+    """Fit the temperature that maximises the likelihood of some images; 1 without a significant gain.
 
-    Few images, all answered right, would ask for a temperature of 0, as if the network could never be wrong. So the
-    fit counts one more image, whose class could be any: n right answers of n speak for n of n + 1, no more. The
-    result lies between `MIN_TEMPERATURE` and `MAX_TEMPERATURE`. It is clearly better where the mean gain in
-    log-likelihood is above its own standard error; less may be chance, and would do as much harm elsewhere.
+    If all of a few images are answered right, the likelihood grows towards temperature 0. So the fit adds one image
+    with uniform class probabilities: n right answers of n support at most n of n + 1. The result is between
+    `MIN_TEMPERATURE` and `MAX_TEMPERATURE`. The gain is significant if its mean in log-likelihood is above its
+    standard error; a smaller one may be chance.
 
     Args:
-        logits: [n, labels], of images that had no part in training.
+        logits: Logits [n, labels] of images that were not used for training.
         targets: int64 [n], class indices.
     """
     from scipy.optimize import minimize_scalar
@@ -112,25 +112,25 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.int64]) ->
 
 
 def fold(layer: Any, temperature: float) -> None:
-    """Divide the last layer's kernel and bias by the temperature; softmax and sigmoid alike then give its scores."""
+    """Divide kernel and bias of the last layer by the temperature, for softmax and sigmoid alike."""
     layer.set_weights([weight / np.float32(temperature) for weight in layer.get_weights()])
 
 
 def check_folded(outputs: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
-    """Make sure that the folded model gives the probabilities that the report is about.
+    """Check that the folded model gives the reported probabilities.
 
     Args:
-        outputs: float32 [n, d], of the folded model.
-        expected: float32 [n, d], by formula.
+        outputs: float32 [n, d], outputs of the folded model.
+        expected: float32 [n, d], probabilities by formula.
 
     Raises:
-        EdgeKitError: It does not.
+        EdgeKitError: An output differs by more than 1e-4.
     """
     gap = float(np.abs(outputs - expected).max(initial=0.0))
     if not gap <= _FOLD_TOLERANCE:
         raise EdgeKitError(
             f"the calibrated model's probabilities are {gap:.2g} off, expected at most {_FOLD_TOLERANCE:g}; this is a "
-            "mistake in edgekit, please report it; --set head.calibrate=false goes without"
+            "bug in edgekit, please report it; --set head.calibrate=false skips calibration"
         )
 
 
@@ -138,8 +138,8 @@ def reliability(scores: NDArray[np.floating], is_right: NDArray[np.bool_]) -> Re
     """Compare the scores of answers with the share of right ones.
 
     Args:
-        scores: [n], probability of each answer, 0..1.
-        is_right: bool [n].
+        scores: Probability of each answer [n], 0..1.
+        is_right: bool [n], True for right answers.
     """
     index = np.minimum((scores * BINS).astype(np.intp), BINS - 1)
     images = np.bincount(index, minlength=BINS)
@@ -155,19 +155,19 @@ def reliability(scores: NDArray[np.floating], is_right: NDArray[np.bool_]) -> Re
 
 HALF = 0.5
 KEPT_SHARE = 0.95
-# An 8-bit export's highest score is 255/256, and its softmax rarely reaches it: a threshold above rejects everything.
+# The highest score of an 8-bit export is 255/256 and rarely reached: a higher threshold would reject everything.
 _MAX_REJECT_THRESHOLD = 0.98
 
 
 @dataclass(frozen=True)
 class ThresholdScores:
-    """What a sigmoid head does at one threshold, about its second label; shares 0..1, 0 where nothing can be divided.
+    """Metrics of the second label of a sigmoid head at one threshold, 0..1; 0 for a division by zero.
 
     Attributes:
-        threshold: Probability of the second label from which it is the answer.
-        precision: Share of right ones among its answers.
-        recall: Share of its images that are found.
-        f1: Harmonic mean of both.
+        threshold: Lowest probability of the second label at which it is the answer.
+        precision: Share of right answers among those that name the label.
+        recall: Share of the images of the label that are found.
+        f1: Harmonic mean of precision and recall.
         accuracy: Share of right answers of both labels.
     """
 
@@ -180,15 +180,15 @@ class ThresholdScores:
 
 @dataclass(frozen=True)
 class Rejection:
-    """What comes of not believing answers under a score.
+    """Effect of rejecting answers below a score.
 
     Attributes:
-        threshold: The score; 0 believes all.
+        threshold: Lowest score that is kept; 0 keeps all answers.
         coverage: Share of the test images whose answer is kept, 0..1.
-        kept_accuracy: Share of right ones among the kept answers, 0..1; 0 where none is kept.
-        wrong: Wrong answers on the test images.
-        wrong_rejected: How many of them are rejected.
-        right_rejected: Right answers that are rejected.
+        kept_accuracy: Share of right answers among those kept, 0..1; 0 if none is kept.
+        wrong: Number of wrong answers on the test images.
+        wrong_rejected: Number of wrong answers that are rejected.
+        right_rejected: Number of right answers that are rejected.
     """
 
     threshold: float
@@ -200,13 +200,13 @@ class Rejection:
 
 
 def best_f1_threshold(scores: NDArray[np.float32], is_second: NDArray[np.bool_]) -> float:
-    """The threshold with the highest F1; among equals the nearest to 0.5.
+    """Find the threshold with the highest F1; of equal ones that nearest to 0.5.
 
-    Thresholds lie half-way between neighbouring scores, so that no rounding moves an answer across.
+    Thresholds are midpoints of neighbouring scores, so that rounding does not change an answer.
 
     Args:
         scores: float32 [n], probability of the second label.
-        is_second: bool [n], the truth.
+        is_second: bool [n], True for images of the second label.
     """
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order].astype(np.float64)
@@ -220,12 +220,12 @@ def best_f1_threshold(scores: NDArray[np.float32], is_second: NDArray[np.bool_])
 
 
 def scores_at(threshold: float, scores: NDArray[np.float32], is_second: NDArray[np.bool_]) -> ThresholdScores:
-    """Measure a threshold.
+    """Compute the metrics of the second label at a threshold.
 
     Args:
-        threshold: Probability of the second label.
-        scores: float32 [n].
-        is_second: bool [n], the truth.
+        threshold: Lowest probability of the second label at which it is the answer.
+        scores: float32 [n], probability of the second label.
+        is_second: bool [n], True for images of the second label.
     """
     says_second = scores >= threshold
     hits, named, images = int((says_second & is_second).sum()), int(says_second.sum()), int(is_second.sum())
@@ -239,11 +239,11 @@ def scores_at(threshold: float, scores: NDArray[np.float32], is_second: NDArray[
 
 
 def reject_threshold(scores: NDArray[np.float32], is_right: NDArray[np.bool_]) -> float:
-    """The score under which at most 5 % of the right answers fall, and never above 0.98; 0 where none is right.
+    """Choose a reject threshold that keeps 95 % of the right answers, at most 0.98; 0 without right answers.
 
     Args:
-        scores: float32 [n], probability of each answer, of images that had no part in training.
-        is_right: bool [n].
+        scores: float32 [n], probability of each answer, on images that were not used for training.
+        is_right: bool [n], True for right answers.
     """
     right = scores[is_right]
     if not len(right):
@@ -252,12 +252,12 @@ def reject_threshold(scores: NDArray[np.float32], is_right: NDArray[np.bool_]) -
 
 
 def rejection(threshold: float, scores: NDArray[np.float32], is_right: NDArray[np.bool_]) -> Rejection:
-    """Measure a reject threshold.
+    """Measure the effect of a reject threshold.
 
     Args:
-        threshold: From `reject_threshold`.
+        threshold: Threshold from `reject_threshold`.
         scores: float32 [n], probability of each answer.
-        is_right: bool [n].
+        is_right: bool [n], True for right answers.
     """
     is_kept = scores >= threshold
     kept = int(is_kept.sum())

@@ -1,4 +1,4 @@
-"""Evaluate the kept model on every split after calibration; the result of a training."""
+"""Calibrate the kept model and evaluate it on every split."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ _FEATURE_BATCH = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Answers and their scores.
+    """Answers of a model and their metrics.
 
     Attributes:
-        output: The head and its thresholds, for the manifest.
-        probabilities: float32 [images, labels], in the order of the set.
+        output: Head and thresholds, for the manifest.
+        probabilities: float32 [images, labels], in the order of the samples.
         answers: int64 [images], label indices.
-        scores: Per part.
-        ranking: Per label, on the test images.
-        calibration: What the temperature did.
-        thresholds: For a sigmoid head, the decision threshold and, if it is another, 0.5, on the test images.
-        rejection: What the reject threshold does to the test images.
+        scores: Classification metrics by split.
+        ranking: Ranking curves by label, on the test images.
+        calibration: Effect of the temperature.
+        thresholds: Metrics of a sigmoid head at the decision threshold and at 0.5, on the test images.
+        rejection: Effect of the reject threshold on the test images.
     """
 
     output: OutputSpec
@@ -66,7 +66,7 @@ class Evaluation:
     rejection: Rejection
 
     def answer_scores(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Probability of the answer to each of some images, float32 [n]."""
+        """Return the probability of the answer to each of the given images, float32 [n]."""
         return self.probabilities[rows, self.answers[rows]]
 
 
@@ -78,20 +78,20 @@ def evaluate(
     head: Any = None,
     features: NDArray[np.float32] | None = None,
 ) -> Evaluation:
-    """Calibrate the model that will be saved, and measure it on every part.
+    """Calibrate the model that will be saved, and measure it on every split.
 
-    Each image passes through the network once, or only through the head where its features are known. If the recipe
-    calibrates, the last layer's weights are divided by the temperature; the answers stay the same.
+    Each image passes through the network once, or through the head alone if its features are known. Calibration
+    divides the weights of the last layer by the temperature; the answers stay the same.
 
     Args:
-        model: From `train.network.models.build`, trained; its last layer may be changed.
-        data: Images, labels and split of the whole set.
-        recipe: Its head.
-        head: The upper half of the model, features to probabilities, sharing its layers.
-        features: float32 [images, d], what the model's lower half makes of every image; None where it is not known.
+        model: Trained model from `train.network.models.build`; its last layer may be changed.
+        data: Images, labels and splits.
+        recipe: Recipe, of which the head is used.
+        head: Upper half of the model, features to probabilities, sharing its layers.
+        features: float32 [images, d], features of every image from the lower half of the model; None if unknown.
 
     Raises:
-        EdgeKitError: The model does not give numbers.
+        EdgeKitError: An output of the model is not finite.
     """
     logits = _logits(model, data) if features is None else _logits_of_features(head, features)
     _check_finite(logits)
@@ -127,12 +127,12 @@ def evaluate(
 
 
 def _logits(model: Any, data: TrainingData) -> NDArray[np.float32]:
-    """What the last layer computes before softmax or sigmoid, float32 [images, outputs]."""
+    """Compute the outputs before softmax or sigmoid, float32 [images, outputs]."""
     return predict(_logits_model(model), data.images_nhwc_rgb_u8, data.image_rows, "evaluating")
 
 
 def _logits_of_features(head: Any, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same, for images whose way through the backbone is done already."""
+    """Compute the outputs before softmax or sigmoid from known features."""
     x = head.input
     for layer in head.layers[1:-1]:
         x = layer(x)
@@ -146,13 +146,13 @@ def _check_finite(logits: NDArray[np.float32]) -> None:
     broken = int((~np.isfinite(logits).all(axis=1)).sum())
     if broken:
         raise EdgeKitError(
-            f"training diverged: the model gives no number for {broken} of {len(logits)} images; "
+            f"training diverged: the outputs of {broken} of {len(logits)} images are not finite; "
             "lower optimizer.learning_rate"
         )
 
 
 def _logits_model(model: Any) -> Any:
-    """The model without its softmax or sigmoid: from rounded probabilities the logits could not be had back exactly."""
+    """Copy the model without softmax or sigmoid, since logits cannot be recovered from rounded probabilities."""
     last = model.get_layer(OUTPUT_LAYER)
     without = keras.Model(model.input, _linear(last)(last.input))
     without.layers[-1].set_weights(last.get_weights())
@@ -164,18 +164,18 @@ def _linear(last: Any) -> Any:
 
 
 def _two_columns(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A sigmoid of z is a softmax of (0, z)."""
+    """Widen sigmoid logits: a sigmoid of z is a softmax of (0, z)."""
     return np.pad(logits, ((0, 0), (1, 0))) if logits.shape[1] == 1 else logits
 
 
 def _outputs(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """What the model gives, float32 [n, labels] of a softmax or [n, 1] of a sigmoid."""
+    """Compute the outputs of the model, float32 [n, labels] of a softmax or [n, 1] of a sigmoid."""
     probabilities = np.exp(log_softmax(_two_columns(logits), temperature)).astype(np.float32)
     return probabilities[:, 1:] if logits.shape[1] == 1 else probabilities
 
 
 def _fold(model: Any, temperature: float, data: TrainingData) -> None:
-    """Divide the last layer by the temperature, and see on a few images that it does what the formula says."""
+    """Divide the last layer by the temperature, and check the outputs of a few images against the formula."""
     images = data.images(np.arange(min(_CHECKED_IMAGES, len(data.samples)))).astype(np.float32)
     logits = keras.ops.convert_to_numpy(_logits_model(model)(images, training=False))
     fold(model.get_layer(OUTPUT_LAYER), temperature)
@@ -206,17 +206,17 @@ def _thresholds(
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Everything that a run directory says.
+    """Contents of a run directory.
 
     Attributes:
-        model_name: Stem of the artifacts' file names later.
-        recipe: As it was carried out.
+        model_name: Name of the model and stem of its artifacts' file names.
+        recipe: Resolved recipe of the training.
         backend: Keras backend and version.
-        hardware: What it ran on.
-        data: Images, labels and split of the whole set.
-        fitted: How training went.
-        evaluation: What the kept model answers.
-        seconds: Wall time from images to evaluation, in seconds; since the last resume.
+        hardware: Devices and precision of the training.
+        data: Images, labels and splits.
+        fitted: Result of fitting.
+        evaluation: Answers and metrics of the kept model.
+        seconds: Wall time since the last resume in seconds, from reading images to evaluation.
     """
 
     model_name: str

@@ -14,15 +14,15 @@ from edge_runtime.workstation.statistics import wilson_interval
 
 @dataclass(frozen=True)
 class ClassScores:
-    """One class; scores are shares 0..1, and 0 where there is nothing to divide by.
+    """Metrics of one class, 0..1; 0 for a division by zero.
 
     Attributes:
-        label: Its name.
-        images: Images that are of it.
-        precision: Share of right ones among the answers that name it.
-        precision_low, precision_high: Ends of its 95 % interval (Wilson); so for the two below.
-        recall: Share of its images that are answered right.
-        f1: Harmonic mean of both; its interval is Wilson's, see `f1_interval`.
+        label: Name of the class.
+        images: Number of images of the class.
+        precision: Share of right answers among those that name the class.
+        precision_low, precision_high: Ends of the 95 % interval (Wilson), likewise for recall and F1.
+        recall: Share of the images of the class that are answered right.
+        f1: Harmonic mean of precision and recall; see `f1_interval` for its interval.
     """
 
     label: str
@@ -40,7 +40,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Averages:
-    """Means over the classes of which there are images, 0..1."""
+    """Means over the classes with images, 0..1."""
 
     precision: float
     recall: float
@@ -49,17 +49,17 @@ class Averages:
 
 @dataclass(frozen=True)
 class Scores:
-    """One part of the set.
+    """Metrics of one split.
 
     Attributes:
         images: Number of images.
-        accuracy: Share of right answers.
-        accuracy_low: Lower end of its 95 % interval.
-        accuracy_high: Upper end.
-        macro: Means in which each class counts the same.
-        weighted: Means in which each image counts the same.
-        classes: One per label.
-        confusion: Rows are true labels, columns are answers, both in label order.
+        accuracy: Share of right answers, 0..1.
+        accuracy_low: Lower end of the 95 % interval of accuracy.
+        accuracy_high: Upper end of the 95 % interval of accuracy.
+        macro: Means with equal weight of each class.
+        weighted: Means with equal weight of each image.
+        classes: Metrics by label, in label order.
+        confusion: Counts by true label (rows) and answer (columns), in label order.
     """
 
     images: int
@@ -73,11 +73,11 @@ class Scores:
 
 
 def score(answers: NDArray[np.integer], targets: NDArray[np.integer], labels: Sequence[str]) -> Scores:
-    """Compare answers with the truth.
+    """Compute classification metrics.
 
     Args:
-        answers: [n], class indices.
-        targets: [n], class indices.
+        answers: Predicted class indices [n].
+        targets: True class indices [n].
         labels: Names of the classes.
     """
     confusion = np.zeros((len(labels), len(labels)), np.int64)
@@ -96,20 +96,20 @@ def score(answers: NDArray[np.integer], targets: NDArray[np.integer], labels: Se
 
 
 def _interval(hits: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share; of nothing at all, everything is possible."""
+    """Compute Wilson's 95 % interval of a share; 0 to 1 without observations."""
     return wilson_interval(hits, total) if total else (0.0, 1.0)
 
 
 def f1_interval(hits: int, images: int, named: int) -> tuple[float, float]:
-    """95 % interval of F1, by Wilson's for hits / (hits + misses + false alarms).
+    """Compute the 95 % interval of F1 from Wilson's interval of s = hits / (hits + misses + false alarms).
 
-    That share s is a plain proportion, and F1 = 2 s / (1 + s) rises with it, so the ends carry over
+    The share s is a proportion and F1 = 2 s / (1 + s) increases with it, so the ends of the interval transform
     ("Wilson indirect", arXiv:2309.14621).
 
     Args:
-        hits: Right answers that name the class.
-        images: Images of the class.
-        named: Answers that name the class.
+        hits: Number of right answers that name the class.
+        images: Number of images of the class.
+        named: Number of answers that name the class.
     """
     low, high = _interval(hits, images + named - hits)
     return 2 * low / (1 + low), 2 * high / (1 + high)
@@ -151,15 +151,15 @@ _MAX_CURVE_POINTS = 200
 
 @dataclass(frozen=True)
 class Ranking:
-    """One class against all others.
+    """Ranking of one class against all others.
 
     Attributes:
-        label: The class.
-        roc_auc: Area under the ROC curve: how often an image of the class scores higher than one of another, 0..1.
-            None where the part holds no image of the class, or no other.
-        average_precision: Mean precision over all recalls, 0..1; None likewise.
-        roc_xy: float64 [points, 2], false alarm share and recall, thinned for drawing; empty likewise.
-        precision_recall_xy: float64 [points, 2], recall and precision, likewise.
+        label: Name of the class.
+        roc_auc: Area under the ROC curve, 0..1: probability that an image of the class scores higher than one of
+            another class. None if the split has no image of the class, or no other.
+        average_precision: Mean precision over all recalls, 0..1, or None.
+        roc_xy: float64 [points, 2], false positive rate and recall, thinned for plots; empty if undefined.
+        precision_recall_xy: float64 [points, 2], recall and precision, thinned; empty if undefined.
     """
 
     label: str
@@ -170,10 +170,10 @@ class Ranking:
 
 
 def rank(probabilities: NDArray[np.float32], targets: NDArray[np.int64], labels: Sequence[str]) -> tuple[Ranking, ...]:
-    """Rank one part of the set, class by class.
+    """Compute the ranking curves of each class.
 
     Args:
-        probabilities: float32 [n, labels].
+        probabilities: float32 [n, labels], outputs of the model.
         targets: int64 [n], class indices.
         labels: Names of the classes.
     """
@@ -181,7 +181,7 @@ def rank(probabilities: NDArray[np.float32], targets: NDArray[np.int64], labels:
 
 
 def mean_ranking(values: Sequence[float | None]) -> float | None:
-    """Mean over the classes that have a value; None where none has."""
+    """Average the values of the classes that have one; None if none has."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
@@ -199,7 +199,7 @@ def _rank(label: str, scores: NDArray[np.float32], is_label: NDArray[np.bool_]) 
         float(auc(false_alarms, recalls)),
         float(average_precision_score(is_label, scores)),
         _thin(false_alarms, recalls),
-        # The curve begins where everything is named, at recall 1; drawings begin at 0.
+        # scikit-learn orders the curve from recall 1 to 0.
         _thin(recall[::-1], precision[::-1]),
     )
 

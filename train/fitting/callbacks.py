@@ -12,7 +12,8 @@ from typing import Any
 import keras
 from numpy.typing import NDArray
 
-from edge_runtime.cli_support import Progress, note
+from edge_runtime.cli_support import note
+from edge_runtime.progress import Progress
 from train.fitting.training_state import Epoch, Identity, TrainingState, best_epoch
 
 # ruff: noqa: ARG002 - Keras passes every argument by position, used or not
@@ -23,16 +24,16 @@ _SECONDS_BETWEEN_SAVES = 10.0
 
 
 class Recorder(keras.callbacks.Callback):
-    """Record every epoch of all phases, and keep a copy of the best one's weights; stop a phase when patience ends.
+    """Record all epochs, copy the weights of the best one, and stop a phase that no longer improves.
 
     Args:
-        kept: The whole model, whose best weights are kept, whichever part of it a phase trains.
-        patience: Epochs of a phase without a better one in it after which it stops; 0 never stops early.
+        kept: Whole model, whose best weights are kept whichever part a phase trains.
+        patience: Epochs without improvement after which a phase stops; 0 disables early stopping.
 
     Attributes:
-        history: All finished epochs.
-        weights: The whole model's after the best of them.
-        before_training: Validation loss and accuracy of the untrained model, once they are known.
+        history: All finished epochs of all phases.
+        weights: Weights of the whole model after the best epoch.
+        before_training: Validation loss and accuracy of the untrained model, or None before they are measured.
     """
 
     def __init__(self, kept: Any, patience: int) -> None:
@@ -45,26 +46,26 @@ class Recorder(keras.callbacks.Callback):
 
     @property
     def best(self) -> Epoch | None:
-        """The best epoch of all phases."""
+        """Best epoch of all phases."""
         return best_epoch(self.history)
 
     def resume(self, state: TrainingState) -> None:
-        """Take up what an interrupted training had found."""
+        """Restore the epochs and weights of an interrupted training."""
         self.history, self.weights = list(state.history), list(state.best_weights)
         self.before_training = state.before_training
 
     def begin_phase(self, name: str) -> int:
-        """Say which phase the next epochs belong to; gives the number of its epochs that are finished already."""
+        """Start a phase, and return the number of its epochs that are already finished."""
         self._phase = name
         return len(self._rows())
 
     def restore_best(self) -> None:
-        """Give the whole model the best epoch's weights, if there is one."""
+        """Set the weights of the whole model to those of the best epoch, if there is one."""
         if self.weights:
             self._kept.set_weights(self.weights)
 
     def is_out_of_patience(self) -> bool:
-        """Whether the phase that runs should stop."""
+        """Tell whether the current phase should stop."""
         rows = self._rows()
         best = best_epoch(rows)
         waited = len(rows) - 1 - rows.index(best) if best else len(rows)
@@ -91,7 +92,7 @@ class Recorder(keras.callbacks.Callback):
 
 
 class StateSaver(keras.callbacks.Callback):
-    """Save after the first epoch what is needed to go on from there, and then again every few seconds."""
+    """Save the state after the first epoch, then at most every 10 seconds."""
 
     def __init__(self, recorder: Recorder, identity: Identity, folder: Path) -> None:
         super().__init__()
@@ -99,12 +100,12 @@ class StateSaver(keras.callbacks.Callback):
         self._saved_at = -math.inf
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Save, if the last time is long enough ago."""
+        """Save the state if the last save is over 10 seconds old."""
         if time.perf_counter() - self._saved_at > _SECONDS_BETWEEN_SAVES:
             self.save(self.model)
 
     def save(self, fitted: Any) -> None:
-        """Save the state of the model that is fitted."""
+        """Save the state of the fitted model and of the recorder."""
         recorder = self._recorder
         if recorder.weights:
             state = TrainingState.capture(
@@ -119,7 +120,7 @@ class StateSaver(keras.callbacks.Callback):
 
 
 class EpochLines(keras.callbacks.Callback):
-    """One line per epoch on standard error, fewer where epochs are quick; on a terminal the running one counts up."""
+    """Print epochs to standard error, at most one line every 2 seconds; on a terminal also their progress."""
 
     def __init__(self, history: Sequence[Epoch], epochs: int, is_terminal: bool) -> None:
         super().__init__()
@@ -127,7 +128,7 @@ class EpochLines(keras.callbacks.Callback):
         self._line_at, self._status_at = -math.inf, 0.0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Show on a terminal how far the epoch is."""
+        """Update the progress of the epoch on a terminal."""
         now = time.perf_counter()
         if self._is_terminal and now - self._status_at > 0.2:
             self._status_at = now
@@ -136,7 +137,7 @@ class EpochLines(keras.callbacks.Callback):
             sys.stderr.flush()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Print the epoch."""
+        """Print a line for the epoch, unless the last one is less than 2 seconds old."""
         now = time.perf_counter()
         is_last = epoch + 1 == self.params["epochs"] or self.model.stop_training
         if now - self._line_at < _SECONDS_BETWEEN_LINES and not is_last:
@@ -153,14 +154,14 @@ class EpochLines(keras.callbacks.Callback):
 
 
 class PredictProgress(keras.callbacks.Callback):
-    """Move a progress bar while a model predicts."""
+    """Advance a progress bar while a model predicts."""
 
     def __init__(self, total: int, batch_size: int, progress: Progress) -> None:
         super().__init__()
         self._left, self._batch_size, self._progress = total, batch_size, progress
 
     def on_predict_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Move the bar by one batch."""
+        """Advance the bar by one batch."""
         step = min(self._batch_size, self._left)
         self._left -= step
         self._progress(step)

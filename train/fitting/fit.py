@@ -1,4 +1,4 @@
-"""Fit a network in one phase or two, keeping the best epoch of all."""
+"""Fit a network in one or two phases, and keep the best epoch of both."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from train.recipe import Recipe
 
 @dataclass(frozen=True)
 class PhaseSpeed:
-    """How fast a phase was, in the process that ended the training.
+    """Speed of a phase, in the process that ended the training.
 
     Attributes:
-        images_per_second: Training images (or their features) per second of an epoch, validation included, without
-            the first epoch, which also compiles, where there are others.
-        feed_share: Time spent on making batches as a share of the epochs' time. Batches are made while a step computes,
-            so this is the most that steps waited for data.
+        images_per_second: Training images (or their features) per second of epoch time, validation included; without
+            the first epoch, which includes compilation, if there are others.
+        feed_share: Time of batch preparation as a share of epoch time, 0..1. Batches are prepared while a step
+            computes, so this is an upper bound of the time that steps waited for data.
     """
 
     images_per_second: float
@@ -41,16 +41,16 @@ class PhaseSpeed:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What fitting did.
+    """Result of fitting.
 
     Attributes:
         history: All epochs of all phases.
-        best: The one whose weights the network holds now.
+        best: Best epoch, whose weights the network now holds.
         before_training: Validation loss and accuracy of the untrained network.
-        speeds: By phase; one that had ended before a resume is absent.
-        features: float32 [images, d], what the kept epoch's backbone makes of every image; None where unknown.
-        feature_images_per_second: Images per second through a frozen backbone; None where none was used.
-        seconds: Wall time of fitting, features included, in seconds; since the last resume.
+        speeds: Speed by phase, without phases that ended before a resume.
+        features: float32 [images, d], features of every image from the kept backbone; None if unknown.
+        feature_images_per_second: Images per second through a frozen backbone; None without one.
+        seconds: Wall time since the last resume in seconds, features included.
     """
 
     history: tuple[Epoch, ...]
@@ -72,36 +72,36 @@ def fit(
     state: TrainingState | None = None,
     log: bool = False,
 ) -> Fitted:
-    """Train, and leave the best epoch's weights in ``network.model``.
+    """Train a network, and leave the weights of the best epoch in ``network.model``.
 
     Args:
-        network: From `train.network.models.build`.
-        data: Images; the train and validation parts are used.
+        network: Network from `train.network.models.build`.
+        data: Images, of which the train and validation splits are used.
         recipe: Optimisation, augmentation and seed.
-        identity: Written into the saved state.
-        work_folder: Where the state is saved, and TensorBoard's logs.
-        state: Of an interrupted training that goes on, or None.
-        log: Whether to write TensorBoard's logs.
+        identity: Identity of the training, saved with the state.
+        work_folder: Folder of the state and of TensorBoard's logs.
+        state: State of an interrupted training to continue, or None.
+        log: True to write TensorBoard's logs.
 
     Raises:
-        EdgeKitError: The loss was never a finite number.
+        EdgeKitError: The loss was never finite.
         OutputError: The state cannot be saved.
     """
     started = time.perf_counter()
     recorder = Recorder(network.model, recipe.fit.patience)
-    # Of several processes only the first writes.
+    # Only the chief process writes.
     savers = [StateSaver(recorder, identity, work_folder)] if current_shard().index == 0 else []
     phases = phases_of(recipe)
     if state is not None:
         recorder.resume(state)
-        note(f"going on after epoch {len(state.history)} of {sum(phase.epochs for phase in phases)}")
+        note(f"resuming after epoch {len(state.history)} of {sum(phase.epochs for phase in phases)}")
     speeds: dict[str, PhaseSpeed] = {}
     features, feature_rate = None, None
     for phase in phases:
         done = recorder.begin_phase(phase.name)
         if done >= phase.epochs or recorder.is_out_of_patience():
             continue
-        # A phase begins where the one before was best, so that it can only add to it.
+        # Each phase starts from the best epoch so far, so that it cannot lose accuracy.
         recorder.restore_best()
         task = prepare_task(phase, network, data, recipe, done)
         if task.features is not None:
@@ -118,19 +118,17 @@ def fit(
         for saver in savers:
             saver.save(task.fitted)
     if recorder.best is None or recorder.before_training is None:
-        raise EdgeKitError(
-            "training diverged: the validation loss was never a finite number; lower optimizer.learning_rate"
-        )
+        raise EdgeKitError("training diverged: the validation loss was never finite; lower optimizer.learning_rate")
     recorder.restore_best()
     history = tuple(recorder.history)
     seconds = time.perf_counter() - started
     if recorder.best.phase != HEAD:
-        features = None  # the backbone is another now
+        features = None  # fine-tuning changed the backbone
     return Fitted(history, recorder.best, recorder.before_training, speeds, features, feature_rate, seconds)
 
 
 def _run(phase: Phase, task: Task, done: int, callbacks: Sequence[Any]) -> PhaseSpeed:
-    """Fit a phase from epoch ``done`` on."""
+    """Fit a phase from epoch ``done`` on, and measure its speed."""
     recorder: Recorder = callbacks[0]
     first = len(recorder.history)
     fed, started = task.train.seconds + task.validation.seconds, time.perf_counter()

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import Head
+from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.samples import Split
 from train.distribution import current_shard, gathered
 from train.fitting.callbacks import PredictProgress
@@ -31,10 +31,10 @@ def predict(
     """Run a model over images, with a progress bar.
 
     Args:
-        model: Images to anything of one axis.
+        model: Keras model from images to vectors.
         images_nhwc_rgb_u8: uint8 [any, H, W, 3] RGB; may be a memory map.
-        rows: intp [n], which of them.
-        label: Of the progress bar.
+        rows: intp [n], rows of the images to predict.
+        label: Text of the progress bar.
 
     Returns:
         float32 [n, d].
@@ -47,7 +47,7 @@ def predict(
             verbose=0,
             callbacks=[PredictProgress(len(rows), batch_size, progress)],
         )
-    # What fills the last batch up is cut off.
+    # Drop the padding of the last batch.
     return result[: len(rows)].astype(np.float32, copy=False)
 
 
@@ -57,18 +57,18 @@ _OPTIMIZERS = {
     OptimizerName.RMSPROP: keras.optimizers.RMSprop,
     OptimizerName.SGD: lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
 }
-_WARMUP_START = 0.1  # share of the highest learning rate
+_WARMUP_START = 0.1  # share of the peak learning rate
 
 
 class _BinaryAccuracy(keras.metrics.BinaryAccuracy):
-    """Without rows that only fill a batch up."""
+    """Accuracy without padding."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:  # noqa: ARG002 - Keras passes it
         return super().update_state(y_true, y_pred, _is_counted(y_true))
 
 
 class _CategoricalAccuracy(keras.metrics.CategoricalAccuracy):
-    """Without rows that only fill a batch up."""
+    """Accuracy without padding."""
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:  # noqa: ARG002 - Keras passes it
         return super().update_state(y_true, y_pred, _is_counted(y_true))
@@ -79,7 +79,7 @@ def _is_counted(targets: Any) -> Any:
 
 
 def compile_model(model: Any, recipe: Recipe, optimizer: OptimizerSettings, steps: int) -> None:
-    """Give a model its loss, its metric ``accuracy`` and an optimiser whose schedule spans ``steps`` steps."""
+    """Compile a model with loss, metric ``accuracy`` and an optimiser whose schedule spans ``steps`` steps."""
     smoothing = recipe.loss.label_smoothing
     losses = keras.losses
     is_sigmoid = recipe.head.kind is Head.SIGMOID
@@ -94,14 +94,14 @@ def compile_model(model: Any, recipe: Recipe, optimizer: OptimizerSettings, step
 
 
 def target_rows(targets: NDArray[np.int64], label_count: int, head: HeadSettings) -> NDArray[np.float32]:
-    """What the model should answer: one-hot float32 [n, labels], or [n, 1] for a sigmoid head."""
+    """Encode targets: one-hot float32 [n, labels], or [n, 1] for a sigmoid head."""
     if head.kind is Head.SIGMOID:
         return targets[:, np.newaxis].astype(np.float32)
     return np.eye(label_count, dtype=np.float32)[targets]
 
 
 def sample_weights(targets: NDArray[np.int64], label_count: int, loss: LossSettings) -> NDArray[np.float32] | None:
-    """How much each image counts: float32 [n] with mean 1, or None where all count the same."""
+    """Compute the weight of each image, float32 [n] with mean 1; None for equal weights."""
     if loss.class_weights is ClassWeights.EQUAL:
         return None
     counts = np.maximum(np.bincount(targets, minlength=label_count), 1)
@@ -109,14 +109,14 @@ def sample_weights(targets: NDArray[np.int64], label_count: int, loss: LossSetti
 
 
 def _learning_rate(settings: OptimizerSettings, steps: int) -> Any:
-    """The learning rate by step: a line up to the peak, then a cosine to 0 (arXiv:1608.03983) or a constant."""
+    """Build the schedule: linear warm-up, then cosine decay to 0 (arXiv:1608.03983) or a constant."""
     peak, rising = settings.learning_rate, round(settings.warmup * steps)
     if settings.schedule is Schedule.COSINE:
         start, target = (_WARMUP_START * peak, peak) if rising else (peak, None)
         return keras.optimizers.schedules.CosineDecay(start, steps - rising, warmup_target=target, warmup_steps=rising)
     if not rising:
         return peak
-    # A cosine that does not fall is a constant.
+    # Cosine decay with alpha 1 is constant.
     return keras.optimizers.schedules.CosineDecay(
         _WARMUP_START * peak, max(1, steps - rising), alpha=1.0, warmup_target=peak, warmup_steps=rising
     )
@@ -127,12 +127,12 @@ WHOLE, HEAD, FINETUNE = "all", "head", "finetune"
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a training: ``all`` of the network, the ``head`` on frozen features, ``finetune`` of upper layers.
+    """Phase of a training: ``all`` of the network, ``head`` on frozen features, or ``finetune`` of upper layers.
 
     Attributes:
-        name: One of those.
-        epochs: At most so many.
-        optimizer: Of this phase.
+        name: ``all``, ``head`` or ``finetune``.
+        epochs: Maximum number of epochs.
+        optimizer: Optimiser and learning rate of the phase.
     """
 
     name: str
@@ -142,14 +142,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Task:
-    """What a phase fits, and on what.
+    """Model and batches of a phase.
 
     Attributes:
-        fitted: The Keras model to fit; it shares its weights with the whole network.
-        train: Training batches.
+        fitted: Keras model to fit; it shares its weights with the whole network.
+        train: Batches of training images or features.
         validation: Validation batches, never augmented.
-        features: float32 [images, d], what the frozen backbone makes of every image; None where none was used.
-        feature_images_per_second: Images per second through it; None likewise.
+        features: float32 [images, d], features of every image from the frozen backbone; None without one.
+        feature_images_per_second: Images per second through the frozen backbone; None without one.
     """
 
     fitted: Any
@@ -160,7 +160,7 @@ class Task:
 
 
 def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
-    """The phases that a recipe asks for, in order."""
+    """List the phases of a recipe in order."""
     if recipe.backbone is None or not recipe.backbone.is_frozen:
         return (Phase(WHOLE, recipe.fit.epochs, recipe.optimizer),)
     head = Phase(HEAD, recipe.fit.epochs, recipe.optimizer)
@@ -171,7 +171,7 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
 
 
 def prepare_task(phase: Phase, network: Network, data: TrainingData, recipe: Recipe, first_epoch: int) -> Task:
-    """Make ready what a phase fits, from epoch ``first_epoch`` on, counted from 0 within the phase."""
+    """Prepare model and batches of a phase from epoch ``first_epoch`` on, counted from 0 within the phase."""
     if phase.name == HEAD:
         return _on_features(network, data, recipe, first_epoch)
     if phase.name == FINETUNE and recipe.finetune is not None:
@@ -187,7 +187,7 @@ def prepare_task(phase: Phase, network: Network, data: TrainingData, recipe: Rec
 
 
 def _on_features(network: Network, data: TrainingData, recipe: Recipe, first_epoch: int) -> Task:
-    """Push every image, and the augmented views of the training images, through the frozen backbone once."""
+    """Compute the features of every image and of the augmented views of training images once."""
     views = recipe.backbone.views if recipe.backbone else 1
     everything = np.arange(len(data.samples))
     train, validation = (data.rows(split) for split in (Split.TRAIN, Split.VALIDATION))

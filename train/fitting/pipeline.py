@@ -18,28 +18,28 @@ _Batch = tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32] | None]
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of images, or of features computed from them, in an order drawn anew each epoch.
+    """Batches of images, or of features computed from them, reshuffled each epoch.
 
-    What epoch k holds depends on the seed and on k alone, so that an interrupted training can go on.
+    The order of epoch k depends on the seed and k alone, so that an interrupted training can resume.
 
-    On several devices (see `train.distribution`) this process makes its part of each batch. A last batch that cannot be
-    divided evenly is filled up with items of its own: in training they count twice, so that every device has as much
-    to do; without a seed they have no weight, and the target `PADDING_TARGET`, so that losses stay what they are.
+    On several devices (see `train.distribution`) a process yields its part of each batch. A last batch that does not
+    divide evenly is padded with its own items. In training these count twice; without a seed they have weight 0 and
+    the target `PADDING_TARGET`, so that losses are those of one device.
 
     Args:
         inputs: uint8 images [rows, H, W, 3] or float32 features [rows, d]; may be a memory map.
-        targets: float32 [n, outputs], what the model should answer for each item.
+        targets: float32 [n, outputs], target of each item.
         batch_size: Items per batch; the last batch may be smaller.
-        rows: intp [n], row of each item in ``inputs``; None where they are the same.
-        seed: Of the order; None keeps the given order.
-        weights: float32 [n], how much an item counts in the loss; None counts all as 1.
-        mixup: Shape of the Beta distribution of the share of a second item; 0 mixes nothing.
-        steps: Batches per epoch; 0 takes every item once.
-        first_epoch: Which epoch comes first.
+        rows: intp [n], row of each item in ``inputs``; None for 0..n - 1.
+        seed: Seed of the order; None keeps the given order.
+        weights: float32 [n], weight of each item in the loss; None for 1.
+        mixup: Parameter of the Beta distribution of the share of a second item; 0 disables mixup.
+        steps: Batches per epoch; 0 uses every item once.
+        first_epoch: Number of the first epoch, from 0.
 
     Attributes:
-        seconds: Time spent so far on making batches, in seconds. Keras makes them while a step computes, so this is
-            the most that steps can have waited for data.
+        seconds: Total time of batch preparation in seconds. Keras prepares batches while a step computes, so this is
+            an upper bound of the time that steps waited for data.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Batches(keras.utils.PyDataset):
         return (inputs, targets) if weights is None else (inputs, targets, weights)
 
     def on_epoch_end(self) -> None:
-        """Draw the next epoch's order."""
+        """Shuffle for the next epoch."""
         self._epoch += 1
         self._draw()
 
@@ -97,7 +97,7 @@ class Batches(keras.utils.PyDataset):
             self._order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self._rows))
 
     def _count_filled(self) -> int:
-        """Items of an epoch with those that fill its last batch up."""
+        """Count the items of an epoch, padding included."""
         full, rest = divmod(self.item_count, self._batch_size)
         return full * self._batch_size + self._shard.filled_count(rest)
 
@@ -106,13 +106,13 @@ class Batches(keras.utils.PyDataset):
         return self._inputs[self._rows[items]], self._targets[items], weights
 
     def _mix(self, index: int, batch: _Batch, items: NDArray[np.intp], mine: slice) -> _Batch:
-        """Mix each item with another of the whole batch, by one share a batch (arXiv:1710.09412)."""
+        """Mix each item with another of the whole batch, with one share per batch (arXiv:1710.09412)."""
         rng = np.random.default_rng([self._seed or 0, self._epoch, index, 1])
         share = np.float32(rng.beta(self._mixup, self._mixup))
         inputs, targets, weights = batch
         other_inputs, other_targets, other_weights = self._take(items[rng.permutation(len(items))[mine]])
         if inputs.dtype == np.uint8:
-            # In bytes, by OpenCV: ten times as fast as in floats.
+            # OpenCV on bytes is ten times as fast as NumPy on floats.
             flat = (len(inputs), -1)
             one, other = inputs.reshape(flat), other_inputs.reshape(flat)
             mixed = cv2.addWeighted(one, float(share), other, float(1 - share), 0.0).reshape(inputs.shape)
@@ -124,7 +124,7 @@ class Batches(keras.utils.PyDataset):
         return mixed, targets, weights
 
     def _without(self, is_padding: NDArray[np.bool_], batch: _Batch) -> _Batch:
-        """Give padding no weight, and the others so much more that the mean over the epoch is theirs."""
+        """Give padding weight 0, and scale the other weights so that the mean over the epoch is theirs."""
         inputs, targets, weights = batch
         if self._filled == self.item_count:
             return batch

@@ -23,9 +23,9 @@ from edge_runtime.strict import from_mapping
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of ``history.csv``; losses are cross-entropies in nats, accuracies shares 0..1, epochs count from 1.
+    """One row of ``history.csv``: epoch from 1, cross-entropy losses in nats, accuracies 0..1.
 
-    ``learning_rate`` is the one at the end of the epoch; ``seconds`` includes validation.
+    ``learning_rate`` is that at the end of the epoch; ``seconds`` includes validation.
     """
 
     phase: str
@@ -39,13 +39,13 @@ class Epoch:
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch | None:
-    """The highest validation accuracy, then the lowest loss, then the earliest; None where no loss is finite."""
+    """Select the highest validation accuracy, then the lowest loss, then the earliest; None if no loss is finite."""
     finite = [row for row in history if math.isfinite(row.val_loss)]
     return max(finite, key=lambda row: (row.val_accuracy, -row.val_loss), default=None)
 
 
 def write_history_csv(path: Path, history: Sequence[Epoch]) -> None:
-    """Write one line per epoch."""
+    """Write ``history.csv``, one row per epoch."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Epoch)], lineterminator="\n")
         writer.writeheader()
@@ -62,10 +62,10 @@ Arrays = tuple[NDArray[Any], ...]
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same before and after an interruption.
+    """Identity of a training: a resumed one must have the same.
 
     Attributes:
-        recipe_toml: The recipe as it is carried out.
+        recipe_toml: Resolved recipe as TOML.
         data_sha256: Fingerprint of images, labels and splits.
         backend: Keras backend and version.
     """
@@ -77,15 +77,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A training between two epochs.
+    """State of a training between two epochs.
 
     Attributes:
-        identity: Of recipe, data and backend.
+        identity: Recipe, data and backend.
         before_training: Validation loss and accuracy of the untrained model.
-        history: All finished epochs; the last one's phase is the phase that runs.
-        best_weights: Of the whole model after the best epoch, in Keras' order.
-        variables: All variables of the model that is fitted, seeds included.
-        optimizer_variables: All of the optimiser.
+        history: All finished epochs; the phase of the last one is the current phase.
+        best_weights: Weights of the whole model after the best epoch, in Keras' order.
+        variables: All variables of the fitted model, seeds included.
+        optimizer_variables: All variables of the optimiser.
     """
 
     identity: Identity
@@ -104,7 +104,7 @@ class TrainingState:
         best_weights: Sequence[NDArray[Any]],
         fitted: Any,
     ) -> TrainingState:
-        """Copy everything out of the Keras model that is fitted."""
+        """Copy the variables of the fitted Keras model and its optimiser."""
         return cls(
             identity,
             before_training,
@@ -115,7 +115,7 @@ class TrainingState:
         )
 
     def restore(self, fitted: Any) -> None:
-        """Copy everything back into a model that was built and compiled the same way."""
+        """Assign all variables to a model that was built and compiled the same way."""
         if not fitted.optimizer.built:
             fitted.optimizer.build(fitted.trainable_variables)
         groups = ((fitted.variables, self.variables), (fitted.optimizer.variables, self.optimizer_variables))
@@ -124,7 +124,7 @@ class TrainingState:
                 variable.assign(value)
 
     def save(self, folder: Path) -> None:
-        """Write the state; a kill leaves the previous one or this one.
+        """Write the state file atomically.
 
         Raises:
             OutputError: The disk is full, or the folder cannot be written.
@@ -141,11 +141,11 @@ class TrainingState:
             with atomic_file(folder / STATE_FILE, overwrite=True) as temporary, temporary.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
         except OSError as error:
-            raise OutputError(f"{folder}: the training's state cannot be written ({error.strerror})") from error
+            raise OutputError(f"{folder}: the training state cannot be written ({error.strerror})") from error
 
 
 def load_state(folder: Path) -> TrainingState | None:
-    """Read the state of an interrupted training; None where there is none.
+    """Read the state of an interrupted training, or return None without one.
 
     Raises:
         IntegrityError: The file is damaged.
@@ -172,10 +172,10 @@ def load_state(folder: Path) -> TrainingState | None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make ``folder`` and keep other trainings out of it.
+    """Make a folder and lock it against other trainings.
 
     Raises:
-        OutputError: Another process trains there, or the folder cannot be made.
+        OutputError: Another training holds the lock, or the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

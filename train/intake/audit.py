@@ -16,52 +16,151 @@ from train.intake.findings import Finding, Kind, LeftOut, Severity
 from train.intake.near_duplicates import TooManyAlikeError, group_pairs, near_pairs
 
 _HELD_OUT = {Split.TRAIN: 0, Split.VALIDATION: 1, Split.TEST: 2}
-# A hundred frames of one scene are almost the same image in every class. Where likeness is the rule rather than a
-# slip, it decides nothing. Identical files are always a slip.
+# If more images than this share are near-duplicates across classes or splits, as frames of one scene are, similarity is
+# not a labelling error and no image is left out for it. Identical files always count.
 _MAX_NEAR_SHARE = 0.2
 _MIN_NEAR_LIMIT = 10
+_TINY_PX = 32
+_HUGE_PIXELS = 20_000_000
+_MAX_RATIO = 3.0
+_FEW = 20
+_MIN_GROUPS = 10
+_MIN_GROUP_SIZE = 4
+_IGNORED_NAME = "its name is not that of an image"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Result of an audit.
+
+    Attributes:
+        findings: Findings in the order of `Kind`.
+        kept: Images for training, in the order of the data set.
+        left_out: All other files that were found, images or not.
+        groups: Group key by SHA-256 of each kept file, shared by duplicates and near-duplicates of one class, which
+            must get the same split to keep the test independent.
+    """
+
+    findings: tuple[Finding, ...]
+    kept: tuple[Sample, ...]
+    left_out: tuple[LeftOut, ...]
+    groups: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Screened:
-    """What is kept, in the given order, what is left out, and why."""
+    """Images kept, in the given order, and those left out for conflicts, with findings."""
 
     kept: tuple[Sample, ...]
     left_out: tuple[LeftOut, ...]
     findings: tuple[Finding, ...]
 
 
-def drop_conflicts(samples: Sequence[Sample], near: Mapping[str, Collection[str]]) -> Screened:
-    """Sift out conflicts.
+@dataclass(frozen=True)
+class Audited:
+    """Data set with the facts of its files and its audit.
 
-    The same image under two labels is left out altogether, since one label is wrong. The same image in two given
-    parts is kept where it is held out furthest (test, then validation), and left out of the other.
+    Attributes:
+        dataset: Data set as it was listed.
+        facts: Facts by SHA-256, of every file that could be opened.
+        audit: Result of the audit.
+    """
+
+    dataset: Dataset
+    facts: dict[str, Facts]
+    audit: Audit
+
+    def short_name(self, path: Path) -> str:
+        """Return a path relative to the common folder of all files."""
+        return os.path.relpath(path, self._root()) if self.dataset.samples else str(path)
+
+    def _root(self) -> str:
+        paths = [sample.path for sample in self.dataset.samples] + list(self.dataset.ignored)
+        folders = {str(path.parent) for path in paths}
+        root = os.path.commonpath(folders)
+        # Keep the class folder even if all files are in one.
+        return root if len(folders) > 1 else str(Path(root).parent)
+
+
+def audit(
+    dataset: Dataset, samples: Sequence[Sample], facts: Mapping[str, Facts], unread: Sequence[LeftOut] = ()
+) -> Audit:
+    """Audit a data set from the facts of its files; reads no file.
 
     Args:
-        samples: Readable ones, with ``sha256``; ``split`` may be None.
-        near: SHA-256 to those of the images that are almost the same.
+        dataset: Data set with its labels and the files without an image suffix.
+        samples: Images of the data set, with ``sha256``.
+        facts: Facts of every sample by SHA-256.
+        unread: Files that could not be opened.
+
+    Returns:
+        Result that depends on the order of the samples only in its own order.
     """
-    labels = _sift(samples, near, _has_other_label, Kind.TWO_CLASSES)
-    parts = _sift(labels.kept, near, _is_held_out_further, Kind.LEAKAGE)
+    unusable = [LeftOut(sample, problem) for sample in samples if (problem := facts[sample.sha256].problem)]
+    ignored = [LeftOut(Sample(path, ""), _IGNORED_NAME) for path in dataset.ignored]
+    readable = [sample for sample in samples if not facts[sample.sha256].problem]
+    findings = _unusable([*unread, *unusable, *ignored])
+    near: dict[str, set[str]] = {}
+    try:
+        near = _near(sorted({sample.sha256 for sample in readable}), facts)
+    except TooManyAlikeError as error:
+        findings.append(Finding(Kind.ALIKE, str(error), (), Severity.WARNING))
+    screened = drop_conflicts(readable, near)
+    findings += screened.findings
+    groups, alike = _groups(screened.kept, near)
+    findings += alike
+    findings += _copies(screened.kept, groups)
+    findings += _properties(readable, facts)
+    findings += _balance(dataset.labels, screened.kept)
+    order = {kind: index for index, kind in enumerate(Kind)}
+    findings.sort(key=lambda finding: (order[finding.kind], [str(sample.path) for sample in finding.samples[:1]]))
+    return Audit(tuple(findings), screened.kept, (*unread, *unusable, *ignored, *screened.left_out), groups)
+
+
+def _unusable(items: Sequence[LeftOut]) -> list[Finding]:
+    """Make one finding per reason."""
+    kinds = {TRUNCATED: Kind.TRUNCATED, NOT_AN_IMAGE: Kind.NOT_AN_IMAGE, _IGNORED_NAME: Kind.NOT_AN_IMAGE}
+    by_reason: dict[str, list[Sample]] = defaultdict(list)
+    for item in items:
+        by_reason[item.reason].append(item.sample)
+    return [
+        Finding(kinds.get(reason, Kind.UNREADABLE), reason, tuple(files), Severity.ERROR)
+        for reason, files in by_reason.items()
+    ]
+
+
+def _near(hashes: Sequence[str], facts: Mapping[str, Facts]) -> dict[str, set[str]]:
+    """Map the SHA-256 of each image to those of its near-duplicates, in both directions."""
+    near: dict[str, set[str]] = defaultdict(set)
+    for first, second in near_pairs([facts[sha256] for sha256 in hashes]):
+        near[hashes[first]].add(hashes[second])
+        near[hashes[second]].add(hashes[first])
+    return dict(near)
+
+
+def drop_conflicts(samples: Sequence[Sample], near: Mapping[str, Collection[str]]) -> Screened:
+    """Leave out images with conflicting labels or splits.
+
+    An image under two labels is left out of both, since one label is wrong. An image in two given splits is kept in
+    test rather than validation, and in validation rather than train.
+
+    Args:
+        samples: Readable images, with ``sha256``; ``split`` may be None.
+        near: SHA-256 values of the near-duplicates by SHA-256.
+    """
+    labels = _screen(samples, near, _has_other_label, Kind.TWO_CLASSES)
+    parts = _screen(labels.kept, near, _is_held_out_further, Kind.LEAKAGE)
     return Screened(parts.kept, labels.left_out + parts.left_out, labels.findings + parts.findings)
 
 
-def _has_other_label(sample: Sample, other: Sample) -> bool:
-    return sample.label != other.label
-
-
-def _is_held_out_further(sample: Sample, other: Sample) -> bool:
-    return sample.split is not None and other.split is not None and _HELD_OUT[other.split] > _HELD_OUT[sample.split]
-
-
-def _sift(
+def _screen(
     samples: Sequence[Sample],
     near: Mapping[str, Collection[str]],
     conflicts: Callable[[Sample, Sample], bool],
     kind: Kind,
 ) -> Screened:
-    """Leave out every sample for which another one of the same image ``conflicts(sample, other)``."""
-    # One file per content, label and part stands for all its copies, of which there may be thousands.
+    """Leave out every sample that conflicts with another sample of the same image."""
+    # One file per content, label and split stands for all its copies, of which there may be thousands.
     by_content: dict[str, dict[tuple[str, Split | None], Sample]] = {}
     for sample in samples:
         by_content.setdefault(sample.sha256, {}).setdefault((sample.label, sample.split), sample)
@@ -88,6 +187,14 @@ def _sift(
     return Screened(tuple(sample for sample in samples if sample not in gone), tuple(left_out), tuple(findings))
 
 
+def _has_other_label(sample: Sample, other: Sample) -> bool:
+    return sample.label != other.label
+
+
+def _is_held_out_further(sample: Sample, other: Sample) -> bool:
+    return sample.split is not None and other.split is not None and _HELD_OUT[other.split] > _HELD_OUT[sample.split]
+
+
 def _same_reason(found: Sequence[Sample], kind: Kind) -> str:
     if kind is Kind.TWO_CLASSES:
         return f"the same file is also labelled {', '.join(sorted({other.label for other in found}))}"
@@ -106,7 +213,7 @@ def _furthest(found: Sequence[Sample]) -> str:
 
 
 def _findings(samples: Sequence[Sample], links: Mapping[Sample, Sequence[Sample]], kind: Kind) -> list[Finding]:
-    """One finding per image, with all its files."""
+    """Make one finding per image, with all its files."""
     position = {sample: index for index, sample in enumerate(samples)}
     pairs = {(position[sample], position[other]) for sample, others in links.items() for other in others}
     findings = []
@@ -125,97 +232,14 @@ def _findings(samples: Sequence[Sample], links: Mapping[Sample, Sequence[Sample]
 def _too_many(count: int, total: int, kind: Kind) -> Finding:
     where = "class" if kind is Kind.TWO_CLASSES else "part of the set"
     message = (
-        f"{count} of {total} images are almost the same as one in another {where}: too many to be slips, so they are "
-        "kept; a set from one camera or video must be parted by recording, or its test flatters"
+        f"{count} of {total} images are almost the same as one in another {where}: too many to be errors, so they are "
+        "kept; split a set from one camera or video by recording, or its test accuracy is too high"
     )
     return Finding(Kind.ALIKE, message, (), Severity.WARNING)
 
 
-_TINY_PX = 32
-_HUGE_PIXELS = 20_000_000
-_MAX_RATIO = 3.0
-_FEW = 20
-_MIN_GROUPS = 10
-_MIN_GROUP_SIZE = 4
-_IGNORED_NAME = "its name is not that of an image"
-
-
-@dataclass(frozen=True)
-class Audit:
-    """The verdict on a set.
-
-    Attributes:
-        findings: In the order of `Kind`.
-        kept: What training may use, in the order of the set.
-        left_out: Every other file that was found, images or not.
-        groups: SHA-256 of each kept file to a key that copies and near copies of one class share: they must get the
-            same part, or the test holds images that were trained on.
-    """
-
-    findings: tuple[Finding, ...]
-    kept: tuple[Sample, ...]
-    left_out: tuple[LeftOut, ...]
-    groups: dict[str, str]
-
-
-def audit(
-    dataset: Dataset, samples: Sequence[Sample], facts: Mapping[str, Facts], unread: Sequence[LeftOut] = ()
-) -> Audit:
-    """Judge a set. Reads no files.
-
-    Args:
-        dataset: Gives the labels and the files that are no images by their names.
-        samples: Images of the set, with ``sha256``.
-        facts: SHA-256 of every sample to its facts.
-        unread: Files that could not even be opened, to be reported with the others.
-
-    Returns:
-        The same for any order of the samples, apart from the order within.
-    """
-    unusable = [LeftOut(sample, problem) for sample in samples if (problem := facts[sample.sha256].problem)]
-    ignored = [LeftOut(Sample(path, ""), _IGNORED_NAME) for path in dataset.ignored]
-    readable = [sample for sample in samples if not facts[sample.sha256].problem]
-    findings = _unusable([*unread, *unusable, *ignored])
-    near: dict[str, set[str]] = {}
-    try:
-        near = _near(sorted({sample.sha256 for sample in readable}), facts)
-    except TooManyAlikeError as error:
-        findings.append(Finding(Kind.ALIKE, str(error), (), Severity.WARNING))
-    sifted = drop_conflicts(readable, near)
-    findings += sifted.findings
-    groups, alike = _groups(sifted.kept, near)
-    findings += alike
-    findings += _copies(sifted.kept, groups)
-    findings += _properties(readable, facts)
-    findings += _balance(dataset.labels, sifted.kept)
-    order = {kind: index for index, kind in enumerate(Kind)}
-    findings.sort(key=lambda finding: (order[finding.kind], [str(sample.path) for sample in finding.samples[:1]]))
-    return Audit(tuple(findings), sifted.kept, (*unread, *unusable, *ignored, *sifted.left_out), groups)
-
-
-def _unusable(items: Sequence[LeftOut]) -> list[Finding]:
-    """One finding for each reason."""
-    kinds = {TRUNCATED: Kind.TRUNCATED, NOT_AN_IMAGE: Kind.NOT_AN_IMAGE, _IGNORED_NAME: Kind.NOT_AN_IMAGE}
-    by_reason: dict[str, list[Sample]] = defaultdict(list)
-    for item in items:
-        by_reason[item.reason].append(item.sample)
-    return [
-        Finding(kinds.get(reason, Kind.UNREADABLE), reason, tuple(files), Severity.ERROR)
-        for reason, files in by_reason.items()
-    ]
-
-
-def _near(hashes: Sequence[str], facts: Mapping[str, Facts]) -> dict[str, set[str]]:
-    """SHA-256 to those of the almost identical images, both ways."""
-    near: dict[str, set[str]] = defaultdict(set)
-    for first, second in near_pairs([facts[sha256] for sha256 in hashes]):
-        near[hashes[first]].add(hashes[second])
-        near[hashes[second]].add(hashes[first])
-    return dict(near)
-
-
 def _groups(kept: Sequence[Sample], near: Mapping[str, Iterable[str]]) -> tuple[dict[str, str], list[Finding]]:
-    """Group near copies of one class. After the conflicts are gone, a content has one label."""
+    """Group near-duplicates of one class; without conflicts each content has one label."""
     by_label: dict[str, set[str]] = defaultdict(set)
     for sample in kept:
         by_label[sample.label].add(sample.sha256)
@@ -231,10 +255,10 @@ def _groups(kept: Sequence[Sample], near: Mapping[str, Iterable[str]]) -> tuple[
         keys = {sha256: found.get(sha256, sha256) for sha256 in hashes}
         different = len(set(keys.values()))
         if different < _MIN_GROUPS and len(hashes) >= _MIN_GROUP_SIZE * different:
-            # Kept together they could not be split at all.
+            # As groups they could not be split.
             message = (
-                f"the {len(hashes)} images of {label} show only {different} that differ, so near copies end up on "
-                "both sides of a split and its test flatters: add images of other scenes"
+                f"the {len(hashes)} images of {label} show only {different} that differ, so near duplicates are "
+                "in all parts of the split and its test accuracy is too high: add images of other scenes"
             )
             findings.append(Finding(Kind.ALIKE, message, (), Severity.WARNING))
             keys = {sha256: sha256 for sha256 in hashes}
@@ -243,7 +267,7 @@ def _groups(kept: Sequence[Sample], near: Mapping[str, Iterable[str]]) -> tuple[
 
 
 def _copies(kept: Sequence[Sample], groups: Mapping[str, str]) -> list[Finding]:
-    """Copies and near copies that stay: one finding for each image that there is more than once."""
+    """Find duplicates and near-duplicates that are kept: one finding per image."""
     by_content: dict[str, list[Sample]] = defaultdict(list)
     by_group: dict[str, list[Sample]] = defaultdict(list)
     for sample in kept:
@@ -262,7 +286,7 @@ def _copies(kept: Sequence[Sample], groups: Mapping[str, str]) -> list[Finding]:
 
 
 def _properties(readable: Sequence[Sample], facts: Mapping[str, Facts]) -> list[Finding]:
-    """What is odd about single images that can be used; one finding for all of a kind."""
+    """Find unusual sizes and suffixes of usable images; one finding for all of a kind."""
     tiny, huge = [], []
     renamed: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for sample in readable:
@@ -281,13 +305,13 @@ def _properties(readable: Sequence[Sample], facts: Mapping[str, Facts]) -> list[
         message = f"{len(huge)} of {len(readable)} images have more than {_HUGE_PIXELS // 1_000_000} million pixels"
         findings.append(Finding(Kind.HUGE, message, tuple(huge), Severity.WARNING))
     for (suffix, format_name), files in sorted(renamed.items()):
-        message = f"{format_name.upper()} by content, but named {suffix or 'without ending'}"
+        message = f"{format_name.upper()} by content, but named {suffix or 'without suffix'}"
         findings.append(Finding(Kind.WRONG_SUFFIX, message, tuple(files), Severity.WARNING))
     return findings
 
 
 def _balance(labels: Sequence[str], kept: Sequence[Sample]) -> list[Finding]:
-    """Classes that are small, absolutely or beside the largest. Copies of a file count once."""
+    """Find classes that are small, absolutely or compared with the largest; duplicates count once."""
     counts = Counter(label for label, _ in {(sample.label, sample.sha256) for sample in kept})
     smallest, largest = min(labels, key=lambda label: counts[label]), max(labels, key=lambda label: counts[label])
     findings = []
@@ -305,38 +329,12 @@ def _balance(labels: Sequence[str], kept: Sequence[Sample]) -> list[Finding]:
     return findings
 
 
-@dataclass(frozen=True)
-class Audited:
-    """A set and what was found.
-
-    Attributes:
-        dataset: The set as it was listed.
-        facts: SHA-256 to facts, of every file that could be opened.
-        audit: The verdict.
-    """
-
-    dataset: Dataset
-    facts: dict[str, Facts]
-    audit: Audit
-
-    def short_name(self, path: Path) -> str:
-        """A path within the set, without the folder that all files share."""
-        return os.path.relpath(path, self._root()) if self.dataset.samples else str(path)
-
-    def _root(self) -> str:
-        paths = [sample.path for sample in self.dataset.samples] + list(self.dataset.ignored)
-        folders = {str(path.parent) for path in paths}
-        root = os.path.commonpath(folders)
-        # The class is worth showing even where all files of a set lie in one folder.
-        return root if len(folders) > 1 else str(Path(root).parent)
-
-
 def audit_files(dataset: Dataset, progress: Callable[[int], None] | None = None) -> Audited:
     """Hash and decode every image, in parallel, keeping only the facts.
 
     Args:
-        dataset: What to read.
-        progress: Called with 1 after each file.
+        dataset: Data set to read.
+        progress: Function called with 1 after each file.
     """
     samples, found = dataset.samples, _examine_all(dataset.samples, progress)
     unread = [LeftOut(sample, entry.problem) for sample, entry in zip(samples, found, strict=True) if not entry.sha256]
@@ -349,7 +347,7 @@ def audit_files(dataset: Dataset, progress: Callable[[int], None] | None = None)
 
 def _examine_all(samples: Sequence[Sample], progress: Callable[[int], None] | None) -> list[Facts]:
     def examine_one(sample: Sample) -> Facts:
-        # The full image goes at once: a set may be far larger than memory.
+        # Drop the full image at once: a data set may be larger than memory.
         return examine(sample.path)[0]
 
     found: list[Facts] = []
@@ -360,7 +358,7 @@ def _examine_all(samples: Sequence[Sample], progress: Callable[[int], None] | No
                 if progress:
                     progress(1)
         except BaseException:
-            # On Ctrl-C do not go on with all the files that are still in the queue.
+            # On Ctrl-C cancel the files that are still queued.
             pool.shutdown(cancel_futures=True)
             raise
     return found

@@ -26,18 +26,106 @@ _JPEG_QUALITY = 75
 _SIDE_EDGES_PX = (0, 32, 64, 128, 256, 512, 1024, 2048)
 # One finding of these kinds is one image, and its files belong side by side.
 _SIDE_BY_SIDE = {Kind.TWO_CLASSES, Kind.LEAKAGE, Kind.DUPLICATE, Kind.NEAR_DUPLICATE}
+REPORT_FILE = "report.html"
+FINDINGS_FILE = "findings.json"
+_SCHEMA_VERSION = 1
+
+
+def write_report(folder: Path, audited: Audited, *, overwrite: bool = False) -> None:
+    """Write the report folder atomically.
+
+    Raises:
+        OutputError: The folder exists and ``overwrite`` is false, or it cannot be written.
+    """
+    try:
+        with atomic_directory(folder, marker=FINDINGS_FILE, overwrite=overwrite) as temporary:
+            (temporary / FINDINGS_FILE).write_text(findings_json(audited), encoding="utf-8")
+            (temporary / REPORT_FILE).write_text(
+                render_audit_page(audited), encoding="utf-8", errors="backslashreplace"
+            )
+    except OSError as error:
+        raise OutputError(f"{folder}: the report cannot be written ({error.strerror})") from error
+
+
+def findings_json(audited: Audited) -> str:
+    """Write the audit as JSON.
+
+    ``schema_version`` 1; ``name``; ``labels`` in the order of a model's outputs; counts of ``files`` found,
+    ``kept`` and ``left_out``; ``classes``: number kept by label and split, ``"train"``, ``"validation"``, ``"test"``,
+    or ``""`` if the source has no split; ``findings``: each with ``kind`` and ``severity`` (see
+    `train.intake.findings`), ``message`` and ``files``; ``left_out_files``: each with a ``reason``. A file has ``file``
+    (absolute path), ``sha256``, ``label`` and ``split``; unknown values are empty strings.
+    """
+    result = audited.audit
+    kept = Counter((sample.label, _split_name(sample)) for sample in result.kept)
+    data = {
+        "schema_version": _SCHEMA_VERSION,
+        "name": audited.dataset.name,
+        "labels": audited.dataset.labels,
+        "files": len(audited.dataset.samples) + len(audited.dataset.ignored),
+        "kept": len(result.kept),
+        "left_out": len(result.left_out),
+        "classes": {
+            label: {split: count for (name, split), count in sorted(kept.items()) if name == label}
+            for label in audited.dataset.labels
+        },
+        "findings": [
+            {
+                "kind": finding.kind.value,
+                "severity": finding.severity.value,
+                "message": finding.message,
+                "files": [_file(sample) for sample in finding.samples],
+            }
+            for finding in result.findings
+        ],
+        "left_out_files": [{**_file(item.sample), "reason": item.reason} for item in result.left_out],
+    }
+    return json.dumps(data, indent=1) + "\n"
+
+
+def _file(sample: Sample) -> dict[str, Any]:
+    return {
+        "file": str(sample.path.resolve()),
+        "sha256": sample.sha256,
+        "label": sample.label,
+        "split": _split_name(sample),
+    }
+
+
+def _split_name(sample: Sample) -> str:
+    return sample.split.value if sample.split else ""
+
+
+def write_clean_index(path: Path, audited: Audited, *, overwrite: bool = False) -> int:
+    """Write the usable images, one of each set of duplicates, as a CSV index that is a data source itself.
+
+    Returns:
+        Number of images in the index.
+
+    Raises:
+        OutputError: The file exists and ``overwrite`` is false, or it cannot be written.
+    """
+    single: dict[str, Sample] = {}
+    for sample in audited.audit.kept:
+        single.setdefault(sample.sha256, sample)
+    try:
+        with atomic_file(path, overwrite=overwrite) as temporary:
+            write_split_csv(temporary, single.values())
+    except OSError as error:
+        raise OutputError(f"{path}: the index cannot be written ({error.strerror})") from error
+    return len(single)
 
 
 @dataclass(frozen=True)
 class Card:
-    """One file of a finding; what is not known is empty.
+    """File of a finding; unknown text is empty.
 
     Attributes:
-        name: Within the set.
-        where: Class and part.
-        size: In pixels.
-        is_left_out: Whether training goes without it.
-        jpeg_url: Embedded thumbnail.
+        name: Path within the data set.
+        where: Class and split of the file.
+        size: Width and height in pixels.
+        is_left_out: True if training does not use the file.
+        jpeg_url: Thumbnail as a data URL.
     """
 
     name: str
@@ -49,7 +137,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Group:
-    """Files that belong together, what is said of them, and how many more there are."""
+    """Files of one finding, its message, and the number of files not shown."""
 
     message: str
     cards: tuple[Card, ...]
@@ -58,7 +146,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """All findings of a kind: how many files, and the first groups of them."""
+    """Findings of one kind: number of files, the first groups, and the number of groups not shown."""
 
     kind: Kind
     files: int
@@ -68,7 +156,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: name, number, share of the longest 0..1."""
+    """Bar of a chart: name, count, and share of the longest bar 0..1."""
 
     name: str
     count: int
@@ -76,10 +164,7 @@ class Bar:
 
 
 def render_audit_page(audited: Audited) -> str:
-    """Make the whole page.
-
-    Labels and file names come from the user's folders, so the template escapes everything.
-    """
+    """Render the page; the template escapes all text, since labels and file names come from the user's folders."""
     result = audited.audit
     splits = [split.value for split in Split if any(sample.split is split for sample in audited.dataset.samples)]
     return render_html(
@@ -102,7 +187,7 @@ def render_audit_page(audited: Audited) -> str:
 
 
 def _classes(audited: Audited, splits: Sequence[str]) -> list[tuple[Bar, list[int], int]]:
-    """Per class: a bar of what is kept, the same by part, and how many are left out."""
+    """Count by class: kept images as a bar, kept images by split, and images left out."""
     kept = Counter((sample.label, sample.split.value if sample.split else "") for sample in audited.audit.kept)
     left_out = Counter(item.sample.label for item in audited.audit.left_out)
     totals = [
@@ -112,7 +197,7 @@ def _classes(audited: Audited, splits: Sequence[str]) -> list[tuple[Bar, list[in
 
 
 def _sides(audited: Audited) -> list[Bar]:
-    """Kept images by their shorter side."""
+    """Count kept images by their shorter side."""
     facts = [audited.facts[sample.sha256] for sample in audited.audit.kept]
     sides = [min(entry.width_px, entry.height_px) for entry in facts]
     ends = [*_SIDE_EDGES_PX[1:], None]
@@ -153,7 +238,7 @@ def _sections(audited: Audited) -> list[Section]:
 
 
 def _shown(finding: Finding, limit: int) -> list[Sample]:
-    """The first files; where labels or parts clash, one of each comes first, so that the clash is seen."""
+    """Select the first files; of conflicting labels or splits one file each comes first, so that all are shown."""
     first: dict[tuple[str, Split | None], Sample] = {}
     for sample in finding.samples:
         first.setdefault((sample.label, sample.split), sample)
@@ -163,7 +248,7 @@ def _shown(finding: Finding, limit: int) -> list[Sample]:
 
 
 class _Cards:
-    """Makes cards; thumbnails are embedded up to a number that keeps the page small."""
+    """Builder of cards, which embeds at most 400 thumbnails to limit the size of the page."""
 
     def __init__(self, audited: Audited) -> None:
         self._audited = audited
@@ -171,7 +256,7 @@ class _Cards:
         self._thumbs: dict[str, str] = {}
 
     def of(self, sample: Sample) -> Card:
-        """The card of one file."""
+        """Make the card of one file."""
         facts = self._audited.facts.get(sample.sha256)
         is_image = facts is not None and not facts.problem
         return Card(
@@ -193,93 +278,3 @@ def _thumbnail_url(path: Path) -> str:
         return thumbnail_url(load_image(path), side_px=_THUMB_SIDE_PX, quality=_JPEG_QUALITY)
     except ImageError:
         return ""  # changed since it was read
-
-
-REPORT_FILE = "report.html"
-FINDINGS_FILE = "findings.json"
-_SCHEMA_VERSION = 1
-
-
-def write_report(folder: Path, audited: Audited, *, overwrite: bool = False) -> None:
-    """Write the folder of an audit in one step.
-
-    Raises:
-        OutputError: The folder exists and must not be replaced, or cannot be written.
-    """
-    try:
-        with atomic_directory(folder, marker=FINDINGS_FILE, overwrite=overwrite) as temporary:
-            (temporary / FINDINGS_FILE).write_text(findings_json(audited), encoding="utf-8")
-            (temporary / REPORT_FILE).write_text(
-                render_audit_page(audited), encoding="utf-8", errors="backslashreplace"
-            )
-    except OSError as error:
-        raise OutputError(f"{folder}: the report cannot be written ({error.strerror})") from error
-
-
-def findings_json(audited: Audited) -> str:
-    """The audit as JSON.
-
-    ``schema_version`` 1; ``name``; ``labels`` in the order of a model's outputs; counts of ``files`` found,
-    ``kept`` and ``left_out``; ``classes``: per label the number kept in each part, ``"train"``, ``"validation"``,
-    ``"test"``, or ``""`` where the source does not say; ``findings``: each with ``kind`` and ``severity`` (see
-    `train.intake.findings`), ``message`` and ``files``; ``left_out_files``: each with a ``reason``. A file has ``file``
-    (absolute path), ``sha256``, ``label`` and ``split``; what is not known is an empty string.
-    """
-    result = audited.audit
-    kept = Counter((sample.label, _split_name(sample)) for sample in result.kept)
-    data = {
-        "schema_version": _SCHEMA_VERSION,
-        "name": audited.dataset.name,
-        "labels": audited.dataset.labels,
-        "files": len(audited.dataset.samples) + len(audited.dataset.ignored),
-        "kept": len(result.kept),
-        "left_out": len(result.left_out),
-        "classes": {
-            label: {split: count for (name, split), count in sorted(kept.items()) if name == label}
-            for label in audited.dataset.labels
-        },
-        "findings": [
-            {
-                "kind": finding.kind.value,
-                "severity": finding.severity.value,
-                "message": finding.message,
-                "files": [_file(sample) for sample in finding.samples],
-            }
-            for finding in result.findings
-        ],
-        "left_out_files": [{**_file(item.sample), "reason": item.reason} for item in result.left_out],
-    }
-    return json.dumps(data, indent=1) + "\n"
-
-
-def write_clean_index(path: Path, audited: Audited, *, overwrite: bool = False) -> int:
-    """List what is fit for training as a CSV that is itself a source; of exact copies, one is listed.
-
-    Returns:
-        How many images it lists.
-
-    Raises:
-        OutputError: The file exists and must not be replaced, or cannot be written.
-    """
-    single: dict[str, Sample] = {}
-    for sample in audited.audit.kept:
-        single.setdefault(sample.sha256, sample)
-    try:
-        with atomic_file(path, overwrite=overwrite) as temporary:
-            write_split_csv(temporary, single.values())
-    except OSError as error:
-        raise OutputError(f"{path}: the index cannot be written ({error.strerror})") from error
-    return len(single)
-
-
-def _file(sample: Sample) -> dict[str, Any]:
-    return {
-        "file": str(sample.path.resolve()),
-        "sha256": sample.sha256,
-        "label": sample.label,
-        "split": _split_name(sample),
-    }
-
-
-def _split_name(sample: Sample) -> str:
-    return sample.split.value if sample.split else ""

@@ -49,7 +49,7 @@ _END_BYTES = 1 << 16
 
 
 def image_format(data: bytes) -> str:
-    """One of jpeg, png, gif, webp, bmp, tiff, avif, heic; empty where the content is none of these."""
+    """Detect the format by content: jpeg, png, gif, webp, bmp, tiff, avif, heic, or an empty string."""
     for signature, name in _SIGNATURES:
         if data.startswith(signature):
             return name
@@ -61,12 +61,12 @@ def image_format(data: bytes) -> str:
 
 
 def has_wrong_suffix(path: Path, format_name: str) -> bool:
-    """Whether the suffix promises another format than the content has; unknown formats are not judged."""
+    """Tell whether the suffix belongs to another format than the content; False for unknown formats."""
     return format_name in _SUFFIXES and path.suffix.lower() not in _SUFFIXES[format_name]
 
 
 def is_cut_short(data: bytes, format_name: str) -> bool:
-    """Whether the end mark of the format is missing. Ask only of a file that cannot be decoded."""
+    """Tell whether the end mark of the format is missing; meant for files that cannot be decoded."""
     if format_name == "jpeg":
         return b"\xff\xd9" not in data[-_END_BYTES:]
     if format_name == "png":
@@ -86,8 +86,8 @@ TRUNCATED = "is truncated: the file ends before the image does"
 
 _HASH_BLOCK_BYTES = 1 << 20
 _THUMB_BYTES = THUMB_SIDE_PX * THUMB_SIDE_PX * 3
-# Four pixels a thumbnail pixel, two a pixel of the perceptual hash: both shrink by whole factors, which is exact on
-# every machine, and a photo of 12 megapixels is shrunk only once.
+# Four pixels per thumbnail pixel and two per pixel of the perceptual hash: both shrink by whole factors, which is exact
+# on every machine, and a photo is shrunk from full size only once.
 _SMALL = InputSpec(height=64, width=64, crop=Crop.STRETCH)
 _HASHED_SIDE_PX = 32
 _JSON_VERSION = 1
@@ -96,16 +96,16 @@ _COLUMNS = ["sha256", "size_bytes", "format", "width_px", "height_px", "phash", 
 
 @dataclass(frozen=True)
 class Facts:
-    """One file's content.
+    """Properties of the content of one file.
 
     Attributes:
-        sha256: Of the whole file; empty where it cannot be read from disk.
-        size_bytes: Of the file.
-        format: By content: jpeg, png, gif, webp, bmp, tiff, avif, heic, or empty where unknown.
-        width_px, height_px: As decoded, oriented by EXIF; 0 where it cannot be decoded.
-        phash: Perceptual hash of 64 bits (ImageHash's ``phash``); 0 where it cannot be decoded.
-        thumb_rgb_u8: 16 x 16 x 3 bytes, RGB, row by row; empty where it cannot be decoded.
-        problem: Why the file cannot be used, to follow its name; empty where it can.
+        sha256: SHA-256 of the whole file; empty if it cannot be read.
+        size_bytes: Size of the file in bytes.
+        format: Format by content, see `image_format`; empty if unknown.
+        width_px, height_px: Size after decoding and EXIF orientation; 0 if not decodable.
+        phash: Perceptual hash of 64 bits (ImageHash's ``phash``); 0 if not decodable.
+        thumb_rgb_u8: Thumbnail of 16 x 16 x 3 bytes, RGB, row by row; empty if not decodable.
+        problem: Reason why the file is unusable, as a predicate after its name; empty if usable.
     """
 
     sha256: str
@@ -119,19 +119,19 @@ class Facts:
 
     @classmethod
     def unusable(cls, sha256: str, problem: str, *, size: int = 0, format_name: str = "") -> Facts:
-        """Facts of a file that cannot be used."""
+        """Make the facts of an unusable file."""
         return cls(sha256, size, format_name, 0, 0, 0, b"", problem)
 
 
 def examine(path: Path, data: bytes | None = None) -> tuple[Facts, ImageU8 | None]:
-    """Read, hash and decode one file, once. Never raises for a bad file.
+    """Read, hash and decode one file once. A bad file gives facts with a problem, never an error.
 
     Args:
-        path: The file.
-        data: Its whole content, where the caller has it already.
+        path: Path of the file.
+        data: Content of the file, if already read.
 
     Returns:
-        The facts, and the full image, uint8 [h, w, 3] RGB, or None where ``Facts.problem`` says why not.
+        Facts, and the full image, uint8 [h, w, 3] RGB, or None if ``Facts.problem`` is set.
     """
     if data is None:
         try:
@@ -152,7 +152,7 @@ def examine(path: Path, data: bytes | None = None) -> tuple[Facts, ImageU8 | Non
 
 
 def facts_to_json(facts: Sequence[Facts]) -> str:
-    """Write facts as text that `facts_from_json` reads back."""
+    """Write facts as JSON, which `facts_from_json` reads back."""
     rows = [
         [
             entry.sha256,
@@ -170,10 +170,10 @@ def facts_to_json(facts: Sequence[Facts]) -> str:
 
 
 def facts_from_json(text: str) -> list[Facts]:
-    """Read what `facts_to_json` wrote.
+    """Read facts written by `facts_to_json`.
 
     Raises:
-        ValueError: It is damaged, or of another version.
+        ValueError: The text is damaged or of another version.
     """
     data = json.loads(text)
     if not isinstance(data, dict) or data.get("version") != _JSON_VERSION or data.get("columns") != _COLUMNS:
@@ -196,18 +196,18 @@ def _facts_of_row(row: Any) -> Facts:
 
 
 def _explain(problem: str, data: bytes, format_name: str) -> str:
-    """Say more than OpenCV can, where it could not decode a file; a limit that was exceeded says all itself."""
+    """Explain a decoding error by the content of the file; errors about limits are complete already."""
     if not problem.startswith(("is not an image", "cannot be decoded")):
         return problem
     if not format_name:
         return NOT_AN_IMAGE
     if format_name == "heic":
-        return "is a HEIC image, which is not read: convert it to JPEG"
+        return "is a HEIC image, which is not supported: convert it to JPEG"
     return TRUNCATED if is_cut_short(data, format_name) else problem
 
 
 def _read(path: Path) -> tuple[bytes, str, int]:
-    """The content (cut just beyond the limit of what is decoded), the SHA-256 and the size of the whole file."""
+    """Read the content, up to one byte over the limit for decoding, with SHA-256 and size of the whole file."""
     with path.open("rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
         digest = hashlib.sha256(data)

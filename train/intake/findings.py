@@ -1,4 +1,4 @@
-"""Findings of an audit: kinds and severities."""
+"""Findings of an audit: kinds, severities, advice, and files left out."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from edge_runtime.workstation.datasets.samples import Sample
 
 
 class Severity(str, enum.Enum):
-    """Whether files are lost to training."""
+    """Severity of a finding."""
 
     ERROR = "error"  # some or all of the files are left out
     WARNING = "warning"  # all are kept
 
 
 class Kind(str, enum.Enum):
-    """What is wrong, in the order in which a report tells it."""
+    """Kind of a finding, in the order of the report."""
 
     TWO_CLASSES = "two-classes"
     LEAKAGE = "leakage"
@@ -34,24 +34,24 @@ class Kind(str, enum.Enum):
 
     @property
     def heading(self) -> str:
-        """Heading for people."""
+        """Heading in reports."""
         return _TITLES[self]
 
     @property
     def advice(self) -> str:
-        """One sentence: what edge-train does about it, and what a person may want to do."""
+        """Sentence on the treatment by edge-train and the action to consider."""
         return _ADVICE[self]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with some files, or with the set as a whole.
+    """Problem of some files, or of the data set as a whole.
 
     Attributes:
-        kind: What.
-        message: One sentence, without the files' names.
-        samples: The files; a file that is no image by its name has an empty label. Empty for the set as a whole.
-        severity: Whether files are left out because of it.
+        kind: Kind of the problem.
+        message: One sentence, without file names.
+        samples: Affected files; empty for the data set as a whole. A file without an image suffix has an empty label.
+        severity: Error if files are left out because of it.
     """
 
     kind: Kind
@@ -62,7 +62,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is not used, and the reason."""
+    """File that is not used, and the reason."""
 
     sample: Sample
     reason: str
@@ -73,28 +73,28 @@ _TITLES = {
     Kind.LEAKAGE: "One image in two parts of the set",
     Kind.UNREADABLE: "Unreadable files",
     Kind.TRUNCATED: "Truncated files",
-    Kind.NOT_AN_IMAGE: "Files that are no images",
-    Kind.ALIKE: "Images too much alike",
+    Kind.NOT_AN_IMAGE: "Files that are not images",
+    Kind.ALIKE: "Too many similar images",
     Kind.UNBALANCED: "Unbalanced classes",
     Kind.FEW: "Few images",
     Kind.DUPLICATE: "Copies within a class",
-    Kind.NEAR_DUPLICATE: "Near copies within a class",
-    Kind.WRONG_SUFFIX: "Wrong file name endings",
+    Kind.NEAR_DUPLICATE: "Near duplicates within a class",
+    Kind.WRONG_SUFFIX: "Wrong file name suffixes",
     Kind.TINY: "Tiny images",
     Kind.HUGE: "Huge images",
 }
 _ADVICE = {
-    Kind.TWO_CLASSES: "One of the labels is wrong, so all are left out: delete the wrong ones.",
-    Kind.LEAKAGE: "A test image that was trained on measures nothing: it stays in the part held out furthest.",
+    Kind.TWO_CLASSES: "One label is wrong, so all are left out: delete the wrong files.",
+    Kind.LEAKAGE: "Kept in one part only, test before validation before train, so that the test stays independent.",
     Kind.UNREADABLE: "Left out: replace or delete them.",
-    Kind.TRUNCATED: "Left out: fetch them again, or delete them.",
-    Kind.NOT_AN_IMAGE: "Left out: they do no harm.",
-    Kind.ALIKE: "Kept: if they come from one camera or video, part the set by recording yourself.",
-    Kind.UNBALANCED: "Kept: add images to the small classes, and do not judge by accuracy alone.",
-    Kind.FEW: "Kept: a figure measured on so few images has a wide interval.",
-    Kind.DUPLICATE: "Kept, on one side of the split: --clean keeps one of each.",
-    Kind.NEAR_DUPLICATE: "Kept, on one side of the split.",
+    Kind.TRUNCATED: "Left out: download them again, or delete them.",
+    Kind.NOT_AN_IMAGE: "Left out: no action needed.",
+    Kind.ALIKE: "Kept: if they come from one camera or video, split the set by recording yourself.",
+    Kind.UNBALANCED: "Kept: add images to the small classes; accuracy alone is misleading.",
+    Kind.FEW: "Kept: metrics on few images have wide confidence intervals.",
+    Kind.DUPLICATE: "Kept, in one part of the split: --clean keeps one of each.",
+    Kind.NEAR_DUPLICATE: "Kept, in one part of the split.",
     Kind.WRONG_SUFFIX: "Kept: images are read by their content.",
     Kind.TINY: "Kept: they are enlarged where the model's input is larger.",
-    Kind.HUGE: "Kept: they only take longer to read.",
+    Kind.HUGE: "Kept: they take longer to read.",
 }

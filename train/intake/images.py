@@ -1,7 +1,7 @@
 """Read a labelled set for training: decode it once into a cache, audit and split it.
 
-The key is made of the contents of the files and of the geometry, so labels, names and splits may change. An epoch reads
-the file through the kernel's page cache: a set that is larger than memory streams from the disk.
+Decoded and resized images are kept in a memory-mapped file. Its key is made of the file contents and the geometry, so
+labels, names and splits may change. Epochs read it through the page cache: a set larger than memory streams from disk.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.cli_support import note, progress_bar
+from edge_runtime.cli_support import note
 from edge_runtime.contract import InputSpec
 from edge_runtime.errors import DatasetError, OutputError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.board import core_count
-from edge_runtime.platform.cache import cache_folder
-from edge_runtime.platform.native_stderr import silence_native_stderr
+from edge_runtime.platform.process import cache_folder, silence_native_stderr
 from edge_runtime.preprocess import prepare
+from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
 from train.intake.audit import audit
@@ -44,16 +44,142 @@ _IMAGES_FILE = "images.npy"
 _FACTS_FILE = "facts.json"
 _MARKER = "COMPLETE"
 _DEFAULT_LIMIT_GIB = 20.0
+LEFT_OUT_FILE = "left_out.csv"
+_LEFT_OUT_SHOWN = 5
+_ABOUT_THE_WHOLE_SET = (Kind.ALIKE, Kind.UNBALANCED, Kind.FEW)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Decoded images of all splits with their labels, ready for training.
+
+    Attributes:
+        name: Name of the data set.
+        labels: Labels in the order of the model's outputs.
+        samples: One sample per image, with SHA-256 and split.
+        images_nhwc_rgb_u8: uint8 [contents, H, W, 3] RGB, mapped from the pixel cache; index a few rows at a time.
+        image_rows: intp [len(samples)], row of each image in ``images_nhwc_rgb_u8``.
+        targets: int64 [len(samples)], indices into ``labels``.
+        left_out: Files that are not used.
+        findings: Findings of the audit.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    images_nhwc_rgb_u8: NDArray[np.uint8]
+    image_rows: NDArray[np.intp]
+    targets: NDArray[np.int64]
+    left_out: tuple[LeftOut, ...]
+    findings: tuple[Finding, ...]
+
+    def rows(self, split: Split) -> NDArray[np.intp]:
+        """Return the indices into ``samples`` of one split."""
+        return np.flatnonzero([sample.split is split for sample in self.samples])
+
+    def images(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Copy images by their indices into ``samples``: uint8 [n, H, W, 3] RGB."""
+        return np.asarray(self.images_nhwc_rgb_u8[self.image_rows[rows]])
+
+
+def read_images(source: str, sha256: str | None, recipe: Recipe) -> TrainingData:
+    """Resolve a data source, load its images, and print a summary to standard error.
+
+    Raises:
+        DataError: The source is unsuitable for training.
+        OutputError: A cache cannot be written.
+    """
+    dataset = resolve(source, sha256=sha256, progress=progress_bar)
+    with silence_native_stderr(), progress_bar("reading images", len(dataset.samples)) as progress:
+        data = load_images(dataset, recipe.input.spec(), recipe.split, recipe.seed, progress)
+    counts = ", ".join(f"{len(data.rows(split))} {split.value}" for split in Split)
+    note(f"{data.name}: {len(data.samples)} images in {len(data.labels)} classes ({counts})")
+    for finding in data.findings:
+        if finding.kind in _ABOUT_THE_WHOLE_SET:
+            note(f"{data.name}: {finding.message}")
+    if data.left_out:
+        note(f"{len(data.left_out)} files left out (all are in left_out.csv; edge-train data shows them):")
+    for item in data.left_out[:_LEFT_OUT_SHOWN]:
+        note(f"  {item.sample.path}: {item.reason}")
+    return data
+
+
+def load_images(
+    dataset: Dataset, spec: InputSpec, shares: SplitSettings, seed: int, progress: Callable[[int], None] | None = None
+) -> TrainingData:
+    """Hash, decode, audit and split a data set.
+
+    Args:
+        dataset: Listed files and labels.
+        spec: Geometry of the model input.
+        shares: Sizes of the held-out splits where the source has none.
+        seed: Seed of the split.
+        progress: Function called with 1 after each decoded image, not for cached ones.
+
+    Raises:
+        DatasetError: A class has too few readable images.
+        OutputError: The pixel cache cannot be written.
+    """
+    hashed, unreadable = hash_all(dataset.samples)
+    pixels = load_pixels(hashed, spec, progress)
+    result = audit(dataset, hashed, pixels.facts, unreadable)
+    _check_classes(dataset.labels, result.kept, result.left_out)
+    samples = assign_splits(result.kept, dataset.labels, shares, seed, result.groups)
+    return TrainingData(
+        dataset.name,
+        dataset.labels,
+        samples,
+        pixels.images_nhwc_rgb_u8,
+        np.array([pixels.row_of[sample.sha256] for sample in samples], np.intp),
+        np.array([dataset.labels.index(sample.label) for sample in samples], np.int64),
+        result.left_out,
+        result.findings,
+    )
+
+
+def hash_all(samples: Sequence[Sample]) -> tuple[list[Sample], list[LeftOut]]:
+    """Compute the SHA-256 of every image in parallel; leave out files that are unreadable or differ from the index."""
+    with ThreadPoolExecutor(core_count()) as pool:
+        results = list(pool.map(_hash, samples))
+    hashed = [result for result in results if isinstance(result, Sample)]
+    return hashed, [result for result in results if isinstance(result, LeftOut)]
+
+
+def _hash(sample: Sample) -> Sample | LeftOut:
+    try:
+        sha256 = file_sha256(sample.path)
+    except OSError as error:
+        return LeftOut(sample, f"cannot be read ({error.strerror})")
+    if sample.sha256 not in ("", sha256):
+        return LeftOut(sample, "differs from the index: its SHA-256 is another")
+    return replace(sample, sha256=sha256)
+
+
+def _check_classes(labels: Sequence[str], usable: Sequence[Sample], left_out: Sequence[LeftOut]) -> None:
+    present = {sample.label for sample in usable}
+    for label in labels:
+        if label not in present:
+            files = [item for item in left_out if item.sample.label == label]
+            first = f"{files[0].sample.path} {files[0].reason}" if files else "it holds none"
+            raise DatasetError(f"class {label!r}: none of its {len(files)} images can be used; the first: {first}")
+
+
+def write_left_out_csv(path: Path, left_out: Sequence[LeftOut]) -> None:
+    """Write absolute path, label and reason of every file that was left out."""
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["file", "label", "reason"])
+        writer.writerows([item.sample.path.resolve(), item.sample.label, item.reason] for item in left_out)
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """Prepared images, one per different file content.
+    """Prepared images, one per distinct file content.
 
     Attributes:
         images_nhwc_rgb_u8: uint8 [contents, H, W, 3] RGB, mapped from the cache; rows of unreadable files are 0.
-        row_of: SHA-256 to row.
-        facts: SHA-256 to what is known of the file.
+        row_of: Row of each image by SHA-256.
+        facts: Facts of each file by SHA-256.
     """
 
     images_nhwc_rgb_u8: NDArray[np.uint8]
@@ -62,15 +188,15 @@ class Pixels:
 
 
 def load_pixels(samples: Sequence[Sample], spec: InputSpec, progress: Callable[[int], None] | None = None) -> Pixels:
-    """Give the prepared images of a set, from the cache where they are there already.
+    """Load prepared images from the cache, or decode and cache them.
 
     Args:
-        samples: With ``sha256``; files with the same bytes share a row.
-        spec: Geometry of the model's input.
-        progress: Called with 1 after each content that is decoded.
+        samples: Images with ``sha256``; identical files share a row.
+        spec: Geometry of the model input.
+        progress: Function called with 1 after each decoded image.
 
     Raises:
-        OutputError: The cache cannot be written, for want of space for example.
+        OutputError: The cache cannot be written, for example on a full disk.
     """
     paths = {sample.sha256: sample.path for sample in samples}
     hashes = sorted(paths)
@@ -87,12 +213,13 @@ def load_pixels(samples: Sequence[Sample], spec: InputSpec, progress: Callable[[
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise OutputError(
-            f"{folder}: prepared images cannot be kept ({reason}); make room, or name another folder in EDGEKIT_CACHE"
+            f"{folder}: prepared images cannot be cached ({reason}); "
+            "free disk space, or set EDGEKIT_CACHE to another folder"
         ) from error
 
 
 class _FinishedElsewhereError(Exception):
-    """Another process has made the same cache meanwhile."""
+    """Another process finished the same cache in the meantime."""
 
 
 def _key(hashes: Sequence[str], spec: InputSpec) -> str:
@@ -102,11 +229,11 @@ def _key(hashes: Sequence[str], spec: InputSpec) -> str:
 
 
 def _open(folder: Path, row_of: Mapping[str, int]) -> Pixels:
-    (folder / _MARKER).touch()  # its time says when the cache was last used
+    (folder / _MARKER).touch()  # its time is that of the last use
     images: NDArray[np.uint8] = np.lib.format.open_memmap(folder / _IMAGES_FILE, mode="r")
     facts = {entry.sha256: entry for entry in facts_from_json((folder / _FACTS_FILE).read_text(encoding="utf-8"))}
     if set(facts) != set(row_of) or len(images) != max(1, len(row_of)):
-        raise ValueError("the cache does not hold what its name says")
+        raise ValueError("the contents of the cache do not match its name")
     return Pixels(images, row_of, facts)
 
 
@@ -114,7 +241,7 @@ def _build(
     folder: Path, paths: Sequence[Path], hashes: Sequence[str], spec: InputSpec, progress: Callable[[int], None] | None
 ) -> None:
     try:
-        # A damaged cache of the same name is replaced.
+        # Replace a damaged cache of the same name.
         with atomic_directory(folder, marker=_MARKER, overwrite=(folder / _MARKER).is_file()) as temporary:
             images = _allocate(temporary / _IMAGES_FILE, (max(1, len(paths)), *spec.shape_hwc))
             facts = _decode(paths, hashes, spec, images, progress)
@@ -134,7 +261,7 @@ def _build(
 def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
     images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with path.open("rb+") as file:
-        # A disk that fills up later would kill the process with SIGBUS when it writes to the map.
+        # Reserve the space: writing to the map on a full disk would end the process with SIGBUS.
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return images
 
@@ -164,7 +291,7 @@ def _decode(
 
 
 def _evict(newest: Path) -> None:
-    """Remove the caches that were not used for longest, until the rest is within ``$EDGEKIT_CACHE_GIB`` (20)."""
+    """Remove the least recently used caches beyond ``$EDGEKIT_CACHE_GIB`` GiB (default 20), except the newest."""
     try:
         limit = float(os.environ.get("EDGEKIT_CACHE_GIB", _DEFAULT_LIMIT_GIB)) * 2**30
     except ValueError:
@@ -176,136 +303,3 @@ def _evict(newest: Path) -> None:
         total += (folder / _IMAGES_FILE).stat().st_size
         if total > limit:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-LEFT_OUT_FILE = "left_out.csv"
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """A whole set, ready for training.
-
-    Attributes:
-        name: Of the set.
-        labels: In the order of the model's outputs.
-        samples: One per image, each with hash and split.
-        images_nhwc_rgb_u8: uint8 [contents, H, W, 3] RGB, mapped from the pixel cache: index it a few rows at a time.
-        image_rows: intp [len(samples)], row of each image in ``images_nhwc_rgb_u8``.
-        targets: int64 [len(samples)], index into ``labels``.
-        left_out: Files that are not used.
-        findings: What the audit said.
-    """
-
-    name: str
-    labels: tuple[str, ...]
-    samples: tuple[Sample, ...]
-    images_nhwc_rgb_u8: NDArray[np.uint8]
-    image_rows: NDArray[np.intp]
-    targets: NDArray[np.int64]
-    left_out: tuple[LeftOut, ...]
-    findings: tuple[Finding, ...]
-
-    def rows(self, split: Split) -> NDArray[np.intp]:
-        """Indices into ``samples`` of the images of one part."""
-        return np.flatnonzero([sample.split is split for sample in self.samples])
-
-    def images(self, rows: Sequence[int] | NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Copies of some images, by their indices into ``samples``: uint8 [n, H, W, 3] RGB."""
-        return np.asarray(self.images_nhwc_rgb_u8[self.image_rows[rows]])
-
-
-def load_images(
-    dataset: Dataset, spec: InputSpec, shares: SplitSettings, seed: int, progress: Callable[[int], None] | None = None
-) -> TrainingData:
-    """Hash, decode, audit and split a set.
-
-    Args:
-        dataset: Files and labels.
-        spec: Geometry of the model's input.
-        shares: Sizes of the held-out parts where the source does not say.
-        seed: Of the split.
-        progress: Called with 1 after each image that is decoded; those in the cache are not.
-
-    Raises:
-        DatasetError: A class has too few readable images.
-        OutputError: The pixel cache cannot be written.
-    """
-    hashed, unreadable = hash_all(dataset.samples)
-    pixels = load_pixels(hashed, spec, progress)
-    result = audit(dataset, hashed, pixels.facts, unreadable)
-    _check_classes(dataset.labels, result.kept, result.left_out)
-    samples = assign_splits(result.kept, dataset.labels, shares, seed, result.groups)
-    return TrainingData(
-        dataset.name,
-        dataset.labels,
-        samples,
-        pixels.images_nhwc_rgb_u8,
-        np.array([pixels.row_of[sample.sha256] for sample in samples], np.intp),
-        np.array([dataset.labels.index(sample.label) for sample in samples], np.int64),
-        result.left_out,
-        result.findings,
-    )
-
-
-def hash_all(samples: Sequence[Sample]) -> tuple[list[Sample], list[LeftOut]]:
-    """Give every image the SHA-256 of its file, in parallel.
-
-    Left out are files that cannot be read, and those whose index recorded another hash.
-    """
-    with ThreadPoolExecutor(core_count()) as pool:
-        results = list(pool.map(_hash, samples))
-    hashed = [result for result in results if isinstance(result, Sample)]
-    return hashed, [result for result in results if isinstance(result, LeftOut)]
-
-
-def write_left_out_csv(path: Path, left_out: Sequence[LeftOut]) -> None:
-    """Write file (absolute), label and reason of every image that was not used."""
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["file", "label", "reason"])
-        writer.writerows([item.sample.path.resolve(), item.sample.label, item.reason] for item in left_out)
-
-
-def _hash(sample: Sample) -> Sample | LeftOut:
-    try:
-        sha256 = file_sha256(sample.path)
-    except OSError as error:
-        return LeftOut(sample, f"cannot be read ({error.strerror})")
-    if sample.sha256 not in ("", sha256):
-        return LeftOut(sample, "is not the file that the index was written for: its SHA-256 is another")
-    return replace(sample, sha256=sha256)
-
-
-def _check_classes(labels: Sequence[str], usable: Sequence[Sample], left_out: Sequence[LeftOut]) -> None:
-    present = {sample.label for sample in usable}
-    for label in labels:
-        if label not in present:
-            files = [item for item in left_out if item.sample.label == label]
-            first = f"{files[0].sample.path} {files[0].reason}" if files else "it holds none"
-            raise DatasetError(f"class {label!r}: none of its {len(files)} images can be used; the first: {first}")
-
-
-_LEFT_OUT_SHOWN = 5
-_ABOUT_THE_WHOLE_SET = (Kind.ALIKE, Kind.UNBALANCED, Kind.FEW)
-
-
-def read_images(source: str, sha256: str | None, recipe: Recipe) -> TrainingData:
-    """Resolve SRC, decode, audit and split it.
-
-    Raises:
-        DataError: It cannot be trained on.
-        OutputError: A cache cannot be written.
-    """
-    dataset = resolve(source, sha256=sha256, progress=progress_bar)
-    with silence_native_stderr(), progress_bar("reading images", len(dataset.samples)) as progress:
-        data = load_images(dataset, recipe.input.spec(), recipe.split, recipe.seed, progress)
-    counts = ", ".join(f"{len(data.rows(split))} {split.value}" for split in Split)
-    note(f"{data.name}: {len(data.samples)} images in {len(data.labels)} classes ({counts})")
-    for finding in data.findings:
-        if finding.kind in _ABOUT_THE_WHOLE_SET:
-            note(f"{data.name}: {finding.message}")
-    if data.left_out:
-        note(f"{len(data.left_out)} files left out (all are in left_out.csv; edge-train data shows them):")
-    for item in data.left_out[:_LEFT_OUT_SHOWN]:
-        note(f"  {item.sample.path}: {item.reason}")
-    return data

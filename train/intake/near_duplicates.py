@@ -1,12 +1,11 @@
 """Find near-duplicate images: recompressed, scaled, slightly brighter or slightly cropped.
 
-Two steps. Perceptual hashes that differ in few bits give candidates, without comparing all pairs: hashes that differ in
-at most k bits agree in at least one of k + 1 bands (the pigeonhole principle), so only images that share a band are
-compared. Then the thumbnails confirm, because hashes of unlike images collide now and then. Mirror images do
-not count.
+The search has two steps. Perceptual hashes that differ in at most 8 bits give candidates: hashes that differ in at most
+k bits agree in at least one of k + 1 bands (pigeonhole principle), so only images that share a band are compared. Then
+thumbnails confirm each pair, because hashes of different images sometimes collide. Mirror images do not count.
 
-The limits were chosen on real sets (happy_sad, cats_and_dogs, flowers, faces_fer, smileys), by looking at every pair
-near them: up to 0.48 all pairs were one photo, from 0.64 none was (docs/clean-your-data.md has the figures).
+The limits were chosen on real sets (happy_sad, cats_and_dogs, flowers, faces_fer, smileys) by inspection of all pairs
+near them: up to 0.48 all pairs were one photo, from 0.64 none (see docs/clean-your-data.md).
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ _MAX_DISTANCE_BITS = 8
 _MAX_DIFFERENCE = 0.40
 _MAX_BRIGHTNESS_LEVELS = 24.0
 _MIN_CONTRAST_LEVELS = 4.0
-# Another object before the same background: nearly all of the difference lies in few thumbnail pixels, and is large.
-# Cropping and scaling spread theirs along all edges.
+# Another object on the same background: a large difference concentrated in few thumbnail pixels. Cropping and scaling
+# spread the difference along all edges.
 _LOCAL_PIXELS = 13
 _LOCAL_SHARE = 0.70
 _LOCAL_LEVELS = 30.0
@@ -37,17 +36,17 @@ _PAIRS_AT_ONCE = 1 << 12
 
 
 class TooManyAlikeError(Exception):
-    """So many images resemble one another that comparing them image by image means nothing."""
+    """There are too many similar pairs for copies to be told from similarity."""
 
 
 def near_pairs(facts: Sequence[Facts]) -> list[tuple[int, int]]:
-    """Find the pairs of almost identical images.
+    """Find the pairs of near-identical images.
 
     Args:
-        facts: Of different, readable contents.
+        facts: Facts of readable files with different contents.
 
     Returns:
-        Pairs of indices (i < j), sorted. Images with hardly any contrast are in none: a blank page is like another.
+        Pairs of indices (i < j), sorted. Images with almost no contrast, such as blank pages, are in no pair.
 
     Raises:
         TooManyAlikeError: There are far more pairs than images, as among frames of one fixed camera.
@@ -67,17 +66,17 @@ def near_pairs(facts: Sequence[Facts]) -> list[tuple[int, int]]:
 
 
 def group_pairs(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Turn pairs into groups.
+    """Group images that are linked by pairs.
 
-    Images that are linked form a group, up to 20 of them. A longer chain, as frames of a video make, is cut into
-    groups in which everything is near one image, since its ends may have nothing in common.
+    Up to 20 linked images form a group. A longer chain, such as frames of a video, is cut into groups of images that
+    are all near one of them, since the ends of a chain may have nothing in common.
 
     Args:
         count: Number of images.
-        pairs: Indices below ``count``.
+        pairs: Pairs of indices below ``count``.
 
     Returns:
-        Groups of at least two indices, each sorted, in order of their first.
+        Groups of at least two sorted indices, in order of their first.
     """
     neighbours: dict[int, set[int]] = defaultdict(set)
     for first, second in pairs:
@@ -104,7 +103,7 @@ def _component(start: int, neighbours: dict[int, set[int]]) -> set[int]:
 
 
 def _stars(component: set[int], neighbours: dict[int, set[int]]) -> list[list[int]]:
-    """The image with the most neighbours takes them all, then the next of those left."""
+    """Cut a component into groups, each one image with all its remaining neighbours, most neighbours first."""
     left = set(component)
     groups = []
     for centre in sorted(component, key=lambda index: (-len(neighbours[index]), index)):
@@ -117,7 +116,7 @@ def _stars(component: set[int], neighbours: dict[int, set[int]]) -> list[list[in
 
 
 def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """Pairs (i < j) whose hashes differ in at most 8 bits, sorted: intp [pairs, 2]."""
+    """Find pairs (i < j) of hashes that differ in at most 8 bits, sorted: intp [pairs, 2]."""
     count = len(hashes)
     limit = _MIN_PAIR_LIMIT + _MAX_PAIRS_PER_IMAGE * count
     bands = _MAX_DISTANCE_BITS + 1
@@ -134,8 +133,8 @@ def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
                 if total > limit:
                     raise TooManyAlikeError(
                         f"among {count} images, more than {limit} pairs are almost the same, too many to tell "
-                        "copies from likeness; a set from one camera or video must be parted by recording, or its test "
-                        "flatters"
+                        "copies from similar images; split a set from one camera or video by recording, or its test "
+                        "accuracy is too high"
                     )
         codes = np.unique(np.concatenate(found))
     return np.stack([codes // max(1, count), codes % max(1, count)], axis=1)
@@ -144,7 +143,7 @@ def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
 def _close_pairs(
     hashes: NDArray[np.uint64], bucket: NDArray[np.intp]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """First and second of the close pairs within one bucket, whose indices ascend; a large one a few rows at a time."""
+    """Yield first and second indices of the close pairs in a bucket of ascending indices, a few rows at a time."""
     step = max(1, _COMPARED_AT_ONCE // max(1, len(bucket)))
     for start in range(0, len(bucket) - 1, step):
         rows = bucket[start : start + step]
@@ -155,7 +154,7 @@ def _close_pairs(
 
 
 def _bit_counts(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Bits that are 1 in each value (Warren, Hacker's Delight, figure 5-2); numpy 1 has no such function."""
+    """Count the set bits of each value (Warren, Hacker's Delight, figure 5-2); NumPy 1 has no such function."""
     values = values - (values >> np.uint64(1) & np.uint64(0x5555555555555555))
     pairs = np.uint64(0x3333333333333333)
     values = (values & pairs) + (values >> np.uint64(2) & pairs)
@@ -168,7 +167,7 @@ def _contrast(thumb_pc_rgb_u8: NDArray[np.uint8]) -> float:
 
 
 def _is_same_image(first_npc_u8: NDArray[np.uint8], second_npc_u8: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Compare pairs of thumbnails, uint8 [pairs, 256, 3] RGB each: bool [pairs]."""
+    """Compare pairs of thumbnails, uint8 [pairs, 256, 3] RGB each; returns bool [pairs]."""
     first, second = first_npc_u8.astype(np.float32), second_npc_u8.astype(np.float32)
     first_mean, second_mean = first.mean(axis=1, keepdims=True), second.mean(axis=1, keepdims=True)
     is_as_bright = np.abs(first_mean - second_mean).max(axis=(1, 2)) <= _MAX_BRIGHTNESS_LEVELS

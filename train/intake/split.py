@@ -1,8 +1,7 @@
 """Split images into train, validation and test: seeded, stratified by class, copies kept together.
 
-Which part an image gets depends on the bytes of the files and on the seed, never on names or folders. Files with the
-same bytes stay together, and so do images that are almost the same, so that no test image has been seen in
-training.
+The split of an image depends on the contents of the files and on the seed, never on names or folders. Identical and
+near-identical images get the same split, so that no test image is seen in training.
 """
 
 from __future__ import annotations
@@ -27,21 +26,20 @@ def assign_splits(
     seed: int,
     groups: Mapping[str, str] | None = None,
 ) -> tuple[Sample, ...]:
-    """Give every image its part.
+    """Assign every image to train, validation or test.
 
-    A source that says all three parts is left as it is. Where it says none, or only train, validation and test are
-    carved out of train; where it lacks test, a fifth of validation becomes test; where it lacks validation, that is
-    carved out of train.
+    A source with all three splits stays as it is. If it has none, or train alone, validation and test are taken from
+    train; without test, a fifth of validation becomes test; without validation, validation is taken from train.
 
     Args:
-        samples: With ``sha256``, as `train.intake.audit.audit` keeps them.
-        labels: All classes; each must end up in every part.
-        shares: Sizes of validation and test where the source does not say.
-        seed: At least 0; the same seed and files give the same parts.
-        groups: SHA-256 to a key; images of one key get the same part. An image without one stands alone.
+        samples: Usable images with ``sha256``, as `train.intake.audit.audit` keeps them.
+        labels: All classes; each must be present in every split.
+        shares: Sizes of validation and test where the source has no split.
+        seed: Seed of the split, at least 0; the same seed and files give the same split.
+        groups: Group keys by SHA-256; images of one group get the same split. An image without a key is its own group.
 
     Returns:
-        The same images in the same order, each with its part.
+        The same images in the same order, each with its split.
 
     Raises:
         DatasetError: A class has too few different images.
@@ -70,13 +68,13 @@ def assign_splits(
 
 
 def _deal(pool: Sequence[str], label: str, parts: dict[Split, float], rng: np.random.Generator) -> dict[str, Split]:
-    """Pick keys of one class for each part, about ``share`` of the images and at least one, leaving some.
+    """Pick keys of one class for each split: about its share of the images, at least one, and never all.
 
     Args:
-        pool: The key of every image of the class.
-        label: The class.
-        parts: Part to share.
-        rng: Decides.
+        pool: Group key of every image of the class.
+        label: Name of the class, for messages.
+        parts: Share of the images by split, 0..1.
+        rng: Random generator of the order.
     """
     copies = Counter(pool)
     if len(copies) < len(parts) + 1:
@@ -86,7 +84,7 @@ def _deal(pool: Sequence[str], label: str, parts: dict[Split, float], rng: np.ra
         )
     keys = sorted(copies)
     rng.shuffle(keys)
-    # Images without copies come first, so that few count twice in a measurement.
+    # Images without copies come first, so that few images count twice in a metric.
     keys.sort(key=copies.__getitem__)
     chosen: dict[str, Split] = {}
     reserved = len(parts) + 1

@@ -1,4 +1,4 @@
-"""Random augmentation of training images as Keras layers, under every backend."""
+"""Random augmentation of training images as Keras layers, for every backend."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _PIXEL_RANGE = (0, 255)
 
 
 def augmentation(settings: AugmentSettings, seed: int) -> list[Any]:
-    """Random layers, float32 [n, H, W, 3] RGB 0..255 to the same; empty where nothing may change."""
+    """Build the random layers, float32 [n, H, W, 3] RGB 0..255 to the same; empty without augmentation."""
     layers = keras.layers
-    # Layers draw from sequences of their own, so that leaving one out does not change what the others do.
+    # Each layer has its own seed, so that omitting one does not change the others.
     common: list[dict[str, Any]] = [{"seed": seed + index, "dtype": "float32"} for index in range(7)]
     border = {"fill_mode": "reflect"}
     chosen = [
@@ -35,27 +35,27 @@ def augmentation(settings: AugmentSettings, seed: int) -> list[Any]:
 
 
 class _Always(keras.layers.Layer):
-    """A random layer that acts in ``predict`` too, where Keras tells every layer of a graph that it does not train."""
+    """Wrap a random layer so that it is active in ``predict`` too, where Keras passes ``training=False``."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__(dtype="float32")
         self.layer = layer
 
     def call(self, images: Any) -> Any:
-        """Change the images."""
+        """Apply the layer as in training."""
         return self.layer(images, training=True)
 
 
 def augmented(model: Any, settings: AugmentSettings, seed: int) -> Any:
-    """Put random layers before a model; they act in ``fit`` and are transparent in validation.
+    """Put random layers before a model; they are active in ``fit`` and inactive in validation.
 
     Args:
-        model: ``image`` to anything. Its weights are shared, so it is trained along.
-        settings: What may change.
-        seed: Of the changes.
+        model: Model with the input ``image``. Its weights are shared.
+        settings: Augmentation of training images.
+        seed: Seed of the random layers.
 
     Returns:
-        A model of ``uint8`` images to fit: bytes travel to the accelerator, not floats.
+        Model with ``uint8`` images as input, so that bytes instead of floats are copied to the accelerator.
     """
     pixels, x = _pixels(model)
     for layer in augmentation(settings, seed):
@@ -64,17 +64,17 @@ def augmented(model: Any, settings: AugmentSettings, seed: int) -> Any:
 
 
 def augmented_view(backbone: Any, settings: AugmentSettings, seed: int, view: int) -> Any:
-    """A frozen backbone behind one fixed version of every image.
+    """Put one fixed augmented version of every image before a frozen backbone.
 
     Args:
-        backbone: ``image`` to features.
-        settings: What may change.
-        seed: Of the changes.
-        view: 0 is the image itself. Others are changed at random, and mirrored where that is allowed and ``view`` is
-            odd, so that two views of a set that may only be mirrored are all there are.
+        backbone: Model from ``image`` to features.
+        settings: Augmentation of training images.
+        seed: Seed of the random layers.
+        view: Number of the version: 0 is the image itself, others are augmented. If mirroring is on, odd views are
+            mirrored and even ones not, so that two views cover a set with mirroring alone.
 
     Returns:
-        A model of ``uint8`` images to features, for `predict`.
+        Model from ``uint8`` images to features, for `predict`.
     """
     pixels, x = _pixels(backbone)
     if view and settings.mirror and view % 2:
@@ -86,7 +86,7 @@ def augmented_view(backbone: Any, settings: AugmentSettings, seed: int, view: in
 
 
 def augmented_samples(images_nhwc_rgb_u8: NDArray[np.uint8], settings: AugmentSettings, seed: int) -> NDArray[np.uint8]:
-    """Show what augmentation does: the same images changed, uint8 [n, H, W, 3] RGB."""
+    """Augment images once, as uint8 [n, H, W, 3] RGB, for the report."""
     x = images_nhwc_rgb_u8.astype(np.float32)
     for layer in augmentation(settings, seed):
         x = layer(x, training=True)

@@ -1,7 +1,7 @@
 """Build the networks in Keras 3: backbones, heads, and the float32 model that is measured and saved.
 
 Every model takes ``image``, float32 [n, H, W, 3] RGB 0..255, scales it inside the graph, and gives ``probabilities``,
-float32 [n, labels] of a softmax, or [n, 1] of a sigmoid. Augmentation is apart, in `train.network.augmentation`.
+float32 [n, labels] of a softmax, or [n, 1] of a sigmoid. Augmentation is in `train.network.augmentation`.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _SCALE_LAYER = "scale"
 
 
 def build_backbone(image: Any, settings: BackboneSettings) -> Any:
-    """Build a backbone on ``image``, average pooled, with the weights that the settings name.
+    """Build an average-pooled backbone with the weights of the settings.
 
     Args:
         image: Keras tensor, float32 [n, H, W, 3] RGB 0..255.
-        settings: Which, how wide and what to start from.
+        settings: Name, width and initial weights of the backbone.
 
     Returns:
-        A Keras model, ``image`` to features [n, d]. Pixels are scaled inside: to -1..1 for MobileNetV2, and by the
-        network's own first layers for the others (https://keras.io/api/applications).
+        Keras model from ``image`` to features [n, d]. It scales pixels itself: to -1..1 for MobileNetV2, otherwise by
+        the first layers of the network (https://keras.io/api/applications).
 
     Raises:
-        IntegrityError: The weight file does not fit.
+        IntegrityError: The weight file does not fit the network.
         UsageError: The ImageNet weights cannot be downloaded.
     """
     if settings.weights == WEIGHTS_IMAGENET:
@@ -57,7 +57,7 @@ def build_backbone(image: Any, settings: BackboneSettings) -> Any:
 
 
 def numbered_layers(backbone: Any) -> list[Any]:
-    """The layers as `keras.applications` numbers them: 0 is the input, and our scaling is not one of them."""
+    """List the layers as `keras.applications` numbers them: 0 is the input; the added scaling is not counted."""
     return [layer for layer in backbone.layers if layer.name != _SCALE_LAYER]
 
 
@@ -86,9 +86,9 @@ def _load(body: Any, settings: BackboneSettings) -> None:
 
 
 def _downloaded(image: Any, settings: BackboneSettings) -> Any:
-    """With the published weights, which do not depend on the input's size, downloaded or from Keras' cache."""
+    """Build a backbone with the published weights, from Keras' cache or downloaded; they fit any input size."""
     try:
-        # Keras shows the download on standard output, which is for results, and warns of sizes other than its own.
+        # Keras prints the download to standard output, which is for results, and warns of other input sizes.
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _construct(image, settings, WEIGHTS_IMAGENET)
@@ -110,18 +110,18 @@ _POOLS = {
     Pool.FLATTEN: keras.layers.Flatten,
 }
 
-# Keras' 0.99 forgets too slowly for the few hundred steps of a small set: validation would lag epochs behind.
+# With Keras' default 0.99 the statistics lag epochs behind in the few hundred steps of a small set.
 _MOMENTUM = 0.9
 
 
 @dataclass(frozen=True)
 class Network:
-    """A model, and its two halves where the lower one is frozen.
+    """Model, and its two halves if the lower one is frozen.
 
     Attributes:
-        model: ``image`` to ``probabilities``; what is saved.
-        backbone: ``image`` to features, frozen; None where the whole model is trained.
-        head: Features to ``probabilities``, sharing its layers with ``model``; None likewise.
+        model: Saved model from ``image`` to ``probabilities``.
+        backbone: Frozen model from ``image`` to features; None if the whole model is trained.
+        head: Model from features to ``probabilities``, sharing its layers with ``model``; None without a backbone.
     """
 
     model: Any
@@ -130,15 +130,15 @@ class Network:
 
 
 def build(recipe: Recipe, label_count: int) -> Network:
-    """Build the recipe's network.
+    """Build the network of a recipe.
 
     Raises:
         IntegrityError: The weight file does not fit.
-        UsageError: The ImageNet weights cannot be downloaded, or the recipe does not go with the labels or layers.
+        UsageError: The ImageNet weights cannot be downloaded, or the recipe does not fit the labels or layers.
     """
     if recipe.head.kind is Head.SIGMOID and label_count != 2:
         raise UsageError(
-            f"recipe {recipe.name}: a sigmoid head tells two classes apart, got {label_count}; set head.kind=softmax"
+            f"recipe {recipe.name}: a sigmoid head needs two classes, got {label_count}; set head.kind=softmax"
         )
     image = keras.Input((recipe.input.image_size, recipe.input.image_size, 3), name="image")
     head_layers = _head_layers(label_count, recipe.head)
@@ -161,13 +161,13 @@ def build(recipe: Recipe, label_count: int) -> Network:
 
 
 def unfreeze(backbone: Any, from_layer: int) -> None:
-    """Let the upper layers of a frozen backbone be trained, all but batch normalisations.
+    """Make the upper layers of a frozen backbone trainable, except batch normalisations.
 
-    Those would take their statistics from a few small batches, and lose what they know of the weights' first training.
+    Those would replace the statistics of the original training by statistics of a few small batches.
 
     Args:
-        backbone: `Network.backbone`.
-        from_layer: The first layer to train, as `keras.applications` numbers them.
+        backbone: Frozen backbone of a `Network`.
+        from_layer: First trainable layer, as `keras.applications` numbers them.
     """
     for layer in numbered_layers(backbone)[from_layer:]:
         if not isinstance(layer, keras.layers.BatchNormalization):
@@ -191,7 +191,7 @@ def _cnn_features(image: Any, settings: CnnSettings) -> Any:
 
 
 def _convolution(x: Any, settings: CnnSettings, filters: int, kernel: int, stride: int, name: str) -> Any:
-    # Batch normalisation brings its own offset, so the convolution before it needs no bias.
+    # Batch normalisation adds an offset, so the convolution before it needs no bias.
     x = keras.layers.Conv2D(
         filters, kernel, strides=stride, padding="same", use_bias=not settings.batch_norm, name=f"{name}_conv"
     )(x)
@@ -207,7 +207,7 @@ def _head_layers(label_count: int, settings: HeadSettings) -> list[Any]:
         layers.append(keras.layers.Dense(settings.dense_units, activation="relu", name="hidden"))
     layers.append(keras.layers.Dropout(settings.dropout, name="dropout"))
     is_sigmoid = settings.kind is Head.SIGMOID
-    # In float32 also where the rest computes in 16 bits: probabilities near 0 and 1 need it.
+    # Always float32, which probabilities near 0 and 1 need.
     layers.append(
         keras.layers.Dense(
             1 if is_sigmoid else label_count, activation=settings.kind.value, dtype="float32", name=OUTPUT_LAYER
@@ -223,9 +223,9 @@ def _stack(x: Any, layers: list[Any]) -> Any:
 
 
 def plain_model(model: Any) -> Any:
-    """Copy a model, layer by layer, in float32 and outside of any scope, with its weights.
+    """Copy a model with its weights in float32, outside of any distribution scope.
 
-    Layers keep the precision that they were built with, also in the saved file, and conversion would meet casts.
+    Layers keep the precision of their construction in the saved file, and conversion would meet casts.
     """
     keras.config.set_dtype_policy(FLOAT32)
     copy = keras.models.clone_model(model, clone_function=_in_float32)

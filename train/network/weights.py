@@ -1,7 +1,7 @@
 """Check weight files of backbones before Keras reads them, and detect the width of a MobileNetV2.
 
-A weight file may come from anyone, so it is opened as plain HDF5 and its structure checked; a whole model is never
-loaded from it, because that could run code.
+Weight files are untrusted: they are opened as plain HDF5 and their structure is checked. A whole model is never loaded
+from one, because that could run code.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _ALPHA_BY_CHANNELS = {112: 0.35, 160: 0.5, 240: 0.75, 320: 1.0, 416: 1.3, 448: 1
 
 
 def with_checked_weights(recipe: Recipe) -> Recipe:
-    """Where the recipe names a weight file, check it, and take a MobileNetV2's width multiplier from it.
+    """Check the weight file of a recipe, if it has one, and set the width multiplier of a MobileNetV2 from it.
 
     Raises:
-        UsageError: No such file.
-        IntegrityError: Not such weights.
+        UsageError: The file does not exist.
+        IntegrityError: The file does not hold weights of this backbone.
     """
     backbone = recipe.backbone
     if backbone is None or backbone.weights in (WEIGHTS_NONE, WEIGHTS_IMAGENET):
@@ -37,16 +37,16 @@ def check_weights(path: Path, backbone: BackboneName) -> float | None:
     """Check a no-top weight file before anything is built from it.
 
     Args:
-        path: A Keras ``.h5`` weight file.
-        backbone: What it is meant for.
+        path: Keras ``.h5`` weight file.
+        backbone: Backbone that the weights belong to.
 
     Returns:
-        For a MobileNetV2 its width multiplier: 0.35, 0.5, 0.75, 1.0, 1.3 or 1.4; None for other backbones, whose
-        layers Keras checks when it loads them.
+        Width multiplier of a MobileNetV2: 0.35, 0.5, 0.75, 1.0, 1.3 or 1.4; None for other backbones, whose layers
+        Keras checks when it loads them.
 
     Raises:
-        UsageError: No such file.
-        IntegrityError: The file is not HDF5, or not such weights.
+        UsageError: The file does not exist.
+        IntegrityError: The file is not HDF5, or does not hold weights of this backbone.
     """
     import h5py
 
@@ -64,12 +64,12 @@ def check_weights(path: Path, backbone: BackboneName) -> float | None:
         return None
     channels = kernels[0][2] if len(kernels) == 1 and len(kernels[0]) == 4 else None
     if channels not in _ALPHA_BY_CHANNELS:
-        raise IntegrityError(not_these_weights(path, backbone, "its layers are others"))
+        raise IntegrityError(not_these_weights(path, backbone, "its layers differ"))
     return _ALPHA_BY_CHANNELS[channels]
 
 
 def not_these_weights(path: Path, backbone: BackboneName, reason: str) -> str:
-    """The sentence that says what a weight file should have been."""
+    """Compose the error message for a weight file that does not fit the backbone."""
     return (
         f"{path}: expected the weights of a Keras {backbone.value} without its top layer "
         f"(include_top=False), but {reason}; give such a file, imagenet or none"
@@ -89,13 +89,13 @@ def _find_kernels(file: Any) -> list[tuple[int, ...]]:
 
 
 def _check_contained(file: Any, path: Path, backbone: BackboneName) -> None:
-    """Refuse links and external storage, which would read other files, and data too large to be such weights."""
+    """Reject links and external storage, which would read other files, and more than 256 MiB of data."""
     import h5py
 
     links: list[str] = []
     datasets: list[tuple[str, Any]] = []
 
-    # h5py loses an exception that is raised while links are visited, so the visitors only collect.
+    # h5py drops exceptions raised by visitors, so they only collect.
     def visit_link(name: str, link: Any) -> None:
         if not isinstance(link, h5py.HardLink):
             links.append(name)

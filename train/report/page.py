@@ -26,27 +26,41 @@ from train.report import plots
 if TYPE_CHECKING:
     from train.evaluation.evaluate import TrainingResult
 
-_percent = functools.partial(percent, space=NO_BREAK_SPACE)
-
-
+REPORT_FILE = "report.html"
 _MAX_TILES = 24
 _TILE_PX = 128
 _JPEG_QUALITY = 85
 _AUGMENTED_IMAGES = 4
 _AUGMENTED_VERSIONS = 5
+_MAX_LEFT_OUT_LINES = 50
+_MAX_MESSAGES_PER_KIND = 5
+_MAX_HEAT_CLASSES = 12
+_MAX_OPEN_CLASSES = 20
+_MAX_LOWEST = 10
+_MAX_CONFUSIONS = 12
+_HIGHLIGHTED_OF_MANY = 5
+_percent = functools.partial(percent, space=NO_BREAK_SPACE)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Plot as an embedded PNG, with its text alternative."""
+
+    url: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One test image.
+    """One test image and its prediction.
 
     Attributes:
-        jpeg_url: The image, embedded.
-        file: Its folder and name.
-        answer: The label that the model gives.
-        score: Probability of it, 0..1.
-        label: The truth.
-        is_rejected: Whether the score lies under the reject threshold.
+        jpeg_url: Image as a data URL.
+        file: Folder and name of the file.
+        answer: Label predicted by the model.
+        score: Probability of the answer, 0..1.
+        label: True label of the image.
+        is_rejected: True if the score is below the reject threshold.
     """
 
     jpeg_url: str
@@ -57,55 +71,28 @@ class Tile:
     is_rejected: bool
 
 
-def predictions(run: TrainingResult) -> list[Tile]:
-    """Test images drawn at random, so that right and wrong ones are as frequent as they are."""
-    rows = run.data.rows(Split.TEST)
-    chosen = np.random.default_rng(run.recipe.seed).permutation(rows)[:_MAX_TILES]
-    return [_tile(run, int(row)) for row in chosen]
-
-
-def worst_mistakes(run: TrainingResult) -> list[Tile]:
-    """Wrong answers on test images, the most certain first."""
-    rows = run.data.rows(Split.TEST)
-    wrong = rows[run.evaluation.answers[rows] != run.data.targets[rows]]
-    order = np.argsort(-run.evaluation.answer_scores(wrong), kind="stable")
-    return [_tile(run, int(row)) for row in wrong[order][:_MAX_TILES]]
-
-
-def augmented_url(run: TrainingResult) -> str | None:
-    """Training images in the first column and changed versions beside them; None where nothing is changed."""
-    from train.network.augmentation import augmentation, augmented_samples
-
-    settings, seed = run.recipe.augment, run.recipe.seed
-    if not augmentation(settings, seed):
-        return None
-    rows = np.random.default_rng(seed).permutation(run.data.rows(Split.TRAIN))[:_AUGMENTED_IMAGES]
-    originals = run.data.images(rows)
-    versions = [augmented_samples(originals, settings, seed + 10 * index) for index in range(_AUGMENTED_VERSIONS)]
-    columns = [np.concatenate([_tile_image(image) for image in images]) for images in (originals, *versions)]
-    gap = np.full((len(columns[0]), _TILE_PX // 16, 3), 255, np.uint8)
-    return jpeg_url(np.concatenate([columns[0], gap, *columns[1:]], axis=1), _JPEG_QUALITY)
-
-
-def _tile(run: TrainingResult, row: int) -> Tile:
-    labels, evaluation = run.data.labels, run.evaluation
-    score = float(evaluation.answer_scores(np.array([row]))[0])
-    path = run.data.samples[row].path
-    return Tile(
-        jpeg_url(_tile_image(run.data.images([row])[0]), _JPEG_QUALITY),
-        f"{path.parent.name}/{path.name}",
-        labels[evaluation.answers[row]],
-        score,
-        labels[run.data.targets[row]],
-        score < evaluation.output.reject_threshold,
+def render_report(run: TrainingResult) -> str:
+    """Render the page; the template escapes all text, since labels and file names come from the user's folders."""
+    return render_html(
+        "train",
+        "report.html",
+        {
+            "run": run,
+            "recipe": run.recipe,
+            "evaluation": run.evaluation,
+            "recipe_toml": to_toml(run.recipe),
+            "kept": kept_epoch(run),
+            "sentences": sentences(run),
+            "curves": _curves(run),
+            "predictions": predictions(run),
+            "mistakes": worst_mistakes(run),
+            "augmented_url": augmented_url(run),
+            **_test_tables(run.evaluation.scores[Split.TEST]),
+            **_ranking(run.evaluation.ranking),
+            **_reliability(run),
+            **_data(run),
+        },
     )
-
-
-def _tile_image(image_hwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    import cv2
-
-    way = cv2.INTER_AREA if image_hwc_rgb_u8.shape[0] > _TILE_PX else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image_hwc_rgb_u8, (_TILE_PX, _TILE_PX), interpolation=way), np.uint8)
 
 
 def kept_epoch(run: TrainingResult) -> str:
@@ -115,7 +102,7 @@ def kept_epoch(run: TrainingResult) -> str:
 
 
 def sentences(run: TrainingResult) -> list[str]:
-    """How training went, one thing a sentence."""
+    """Summarise the training in sentences: kept epoch, phases, early stopping, chance level."""
     best = run.fitted.best
     kept = (
         f"Kept: {kept_epoch(run)} of {len(run.fitted.history)}, the best on validation "
@@ -152,7 +139,7 @@ def _stopped_early(run: TrainingResult) -> list[str]:
             name = "Training" if phase.name == WHOLE else f"Phase {phase.name}"
             found.append(
                 f"{name} stopped after {done} of {phase.epochs} epochs, {run.recipe.fit.patience} of them "
-                "without a better one."
+                "without improvement."
             )
     return found
 
@@ -166,51 +153,6 @@ def _chance(run: TrainingResult) -> list[str]:
     return [f"Always answering “{largest.label}”, the largest class, would be right on {share} of the test images."]
 
 
-REPORT_FILE = "report.html"
-_MAX_LEFT_OUT_LINES = 50
-_MAX_MESSAGES_PER_KIND = 5
-_MAX_HEAT_CLASSES = 12
-_MAX_OPEN_CLASSES = 20
-_MAX_LOWEST = 10
-_MAX_CONFUSIONS = 12
-_HIGHLIGHTED_OF_MANY = 5
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A plot as an embedded PNG, and what it shows in words."""
-
-    url: str
-    text: str
-
-
-def render_report(run: TrainingResult) -> str:
-    """Make the whole page.
-
-    Labels and file names come from the user's folders, so the template escapes everything.
-    """
-    return render_html(
-        "train",
-        "report.html",
-        {
-            "run": run,
-            "recipe": run.recipe,
-            "evaluation": run.evaluation,
-            "recipe_toml": to_toml(run.recipe),
-            "kept": kept_epoch(run),
-            "sentences": sentences(run),
-            "curves": _curves(run),
-            "predictions": predictions(run),
-            "mistakes": worst_mistakes(run),
-            "augmented_url": augmented_url(run),
-            **_test_tables(run.evaluation.scores[Split.TEST]),
-            **_ranking(run.evaluation.ranking),
-            **_reliability(run),
-            **_data(run),
-        },
-    )
-
-
 def _curves(run: TrainingResult) -> list[Plot]:
     history, best = run.fitted.history, run.fitted.best
     loss, accuracy = run.fitted.before_training
@@ -222,7 +164,7 @@ def _curves(run: TrainingResult) -> list[Plot]:
 
 
 def _test_tables(test: Scores) -> dict[str, Any]:
-    """The test images by class and by pair of classes."""
+    """Tabulate the test images by class and by pair of classes."""
     is_small = len(test.classes) <= _MAX_HEAT_CLASSES
     pairs = [
         (count, entry.label, test.classes[j].label, count / entry.images)
@@ -256,7 +198,7 @@ def _heat(scores: Scores) -> list[tuple[str, list[tuple[int, float, bool]]]]:
 
 
 def _ranking(rankings: Sequence[Ranking]) -> dict[str, Any]:
-    """ROC and precision-recall, each class in a colour, or of many classes those that rank worst."""
+    """Plot ROC and precision-recall curves; of many classes only the lowest-ranked are coloured."""
     known = [i for i, entry in enumerate(rankings) if entry.average_precision is not None]
     if len(known) > len(COLORS):
         known = sorted(known, key=lambda i: rankings[i].average_precision or 0.0)[:_HIGHLIGHTED_OF_MANY]
@@ -276,7 +218,7 @@ def _ranking(rankings: Sequence[Ranking]) -> dict[str, Any]:
 def _reliability(run: TrainingResult) -> dict[str, Any]:
     calibration = run.evaluation.calibration
     if calibration.temperature == 1.0:
-        shown = [(calibration.test_after, "score and share right")]
+        shown = [(calibration.test_after, "score and accuracy")]
     else:
         shown = [(calibration.test_before, "before calibration"), (calibration.test_after, "after calibration")]
     return {
@@ -286,7 +228,7 @@ def _reliability(run: TrainingResult) -> dict[str, Any]:
 
 
 def _data(run: TrainingResult) -> dict[str, Any]:
-    """Images per label and part, what the audit found, and what was left out."""
+    """Count images by label and split, findings of the audit, and files left out."""
     found = Counter((sample.label, sample.split) for sample in run.data.samples)
     left_out = run.data.left_out
     return {
@@ -299,7 +241,7 @@ def _data(run: TrainingResult) -> dict[str, Any]:
 
 
 def _findings(findings: Sequence[Finding]) -> list[tuple[str, int, list[tuple[str, int]], int]]:
-    """Per kind its heading, number of files, the most frequent messages with how often they came, and how many more."""
+    """Per kind: heading, number of files, the most frequent messages with their counts, and the number of others."""
     messages: dict[Kind, Counter[str]] = {}
     files: Counter[Kind] = Counter()
     for finding in findings:
@@ -310,3 +252,54 @@ def _findings(findings: Sequence[Finding]) -> list[tuple[str, int, list[tuple[st
         for kind, found in messages.items()
         for shown in [found.most_common(_MAX_MESSAGES_PER_KIND)]
     ]
+
+
+def predictions(run: TrainingResult) -> list[Tile]:
+    """Draw test images at random, so that right and wrong answers keep their true shares."""
+    rows = run.data.rows(Split.TEST)
+    chosen = np.random.default_rng(run.recipe.seed).permutation(rows)[:_MAX_TILES]
+    return [_tile(run, int(row)) for row in chosen]
+
+
+def worst_mistakes(run: TrainingResult) -> list[Tile]:
+    """Select wrong answers on test images, highest score first."""
+    rows = run.data.rows(Split.TEST)
+    wrong = rows[run.evaluation.answers[rows] != run.data.targets[rows]]
+    order = np.argsort(-run.evaluation.answer_scores(wrong), kind="stable")
+    return [_tile(run, int(row)) for row in wrong[order][:_MAX_TILES]]
+
+
+def augmented_url(run: TrainingResult) -> str | None:
+    """Draw training images in the first column and augmented versions beside them; None without augmentation."""
+    from train.network.augmentation import augmentation, augmented_samples
+
+    settings, seed = run.recipe.augment, run.recipe.seed
+    if not augmentation(settings, seed):
+        return None
+    rows = np.random.default_rng(seed).permutation(run.data.rows(Split.TRAIN))[:_AUGMENTED_IMAGES]
+    originals = run.data.images(rows)
+    versions = [augmented_samples(originals, settings, seed + 10 * index) for index in range(_AUGMENTED_VERSIONS)]
+    columns = [np.concatenate([_tile_image(image) for image in images]) for images in (originals, *versions)]
+    gap = np.full((len(columns[0]), _TILE_PX // 16, 3), 255, np.uint8)
+    return jpeg_url(np.concatenate([columns[0], gap, *columns[1:]], axis=1), _JPEG_QUALITY)
+
+
+def _tile(run: TrainingResult, row: int) -> Tile:
+    labels, evaluation = run.data.labels, run.evaluation
+    score = float(evaluation.answer_scores(np.array([row]))[0])
+    path = run.data.samples[row].path
+    return Tile(
+        jpeg_url(_tile_image(run.data.images([row])[0]), _JPEG_QUALITY),
+        f"{path.parent.name}/{path.name}",
+        labels[evaluation.answers[row]],
+        score,
+        labels[run.data.targets[row]],
+        score < evaluation.output.reject_threshold,
+    )
+
+
+def _tile_image(image_hwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    import cv2
+
+    way = cv2.INTER_AREA if image_hwc_rgb_u8.shape[0] > _TILE_PX else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image_hwc_rgb_u8, (_TILE_PX, _TILE_PX), interpolation=way), np.uint8)

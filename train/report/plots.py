@@ -1,7 +1,6 @@
 """Plots of the run report, as embedded PNGs.
 
-They hold no text from the user: labels may be in any script, and fonts of plots are not. What a colour stands for is
-said in HTML beside them.
+Plots contain no text from the user, because the fonts of Matplotlib do not cover all scripts; legends are in HTML.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ _FAR_OFF = 4.0
 
 
 def loss_curve(history: Sequence[Epoch], best: Epoch, before: float) -> str:
-    """Loss by epoch; ``before`` is the untrained network's on validation, which may be NaN."""
+    """Plot loss by epoch; ``before`` is the validation loss of the untrained network, possibly NaN."""
     return _epoch_curve(history, best, before, "loss", "loss (nats)")
 
 
 def accuracy_curve(history: Sequence[Epoch], best: Epoch, before: float) -> str:
-    """Accuracy by epoch; ``before`` is the untrained network's on validation, which may be NaN."""
+    """Plot accuracy by epoch; ``before`` is the validation accuracy of the untrained network, possibly NaN."""
     return _epoch_curve(history, best, before, "accuracy", "accuracy")
 
 
 def learning_rate_curve(history: Sequence[Epoch]) -> str:
-    """Learning rate at the end of each epoch."""
+    """Plot the learning rate at the end of each epoch."""
     figure, axes = new_figure(_SIZE_INCHES, "epoch", title="learning rate")
     axes.plot([row.epoch for row in history], [row.learning_rate for row in history], color=COLORS[3], marker=".")
     axes.set_ylim(bottom=0)
@@ -46,7 +45,7 @@ def learning_rate_curve(history: Sequence[Epoch]) -> str:
 
 
 def confusion_image(scores: Scores) -> str:
-    """The confusion matrix of many classes: each cell's share of its row, by class number."""
+    """Draw the confusion matrix of many classes as shares of the rows, by class number."""
     figure, axes = new_figure((6.4, 5.6), "answer (class number)", "true class (number)")
     confusion = np.asarray(scores.confusion, np.float64)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
@@ -59,7 +58,7 @@ def confusion_image(scores: Scores) -> str:
 
 
 def roc_plot(rankings: Sequence[Ranking], highlighted: Sequence[int]) -> str:
-    """ROC curves, one class against all others."""
+    """Plot ROC curves, one class against all others."""
     figure, axes = new_figure(_SQUARE_INCHES, "false alarms", "recall", title="ROC")
     axes.plot([0, 1], [0, 1], color=_FAINT, linestyle=":")
     _ranking_lines(axes, [entry.roc_xy for entry in rankings], highlighted)
@@ -67,15 +66,15 @@ def roc_plot(rankings: Sequence[Ranking], highlighted: Sequence[int]) -> str:
 
 
 def precision_recall_plot(rankings: Sequence[Ranking], highlighted: Sequence[int]) -> str:
-    """Precision-recall curves, one class against all others."""
+    """Plot precision-recall curves, one class against all others."""
     figure, axes = new_figure(_SQUARE_INCHES, "recall", "precision", title="precision and recall")
-    # Precision holds from the recall before up to its own; a slope would promise what no threshold gives.
+    # Steps, since no threshold reaches the points between two thresholds.
     _ranking_lines(axes, [entry.precision_recall_xy for entry in rankings], highlighted, drawstyle="steps-pre")
     return png_url(figure, _DPI)
 
 
 def reliability_plot(reliability: Reliability, title: str) -> str:
-    """Share of right answers by score, over how many answers there are."""
+    """Plot accuracy by score, above the number of answers by score."""
     figure, axes = new_figure(_SQUARE_INCHES, "", "share right", title=title)
     axes.remove()
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -98,7 +97,7 @@ def _epoch_curve(history: Sequence[Epoch], best: Epoch, before: float, name: str
     axes.plot(epochs, [getattr(row, name) for row in history], label="training", color=_TRAIN, marker=".")
     validation = [getattr(row, f"val_{name}") for row in history]
     axes.plot(epochs, validation, label="validation", color=_VALIDATION, marker=".")
-    # A network that starts far off would press the curves flat; its figure is said in words too.
+    # A much larger initial value would flatten the curves; the report also states it in words.
     if before < _FAR_OFF * max([value for value in validation if math.isfinite(value)]):
         axes.plot([0], [before], color=_VALIDATION, marker="o", fillstyle="none", linestyle="", label="untrained")
     kept = getattr(best, f"val_{name}")
@@ -109,7 +108,7 @@ def _epoch_curve(history: Sequence[Epoch], best: Epoch, before: float, name: str
 
 
 def _mark_epochs(axes: Any, history: Sequence[Epoch]) -> None:
-    """Whole numbers below, and a line where one phase ends and the next begins."""
+    """Set integer ticks, and mark the border between two phases by a line."""
     axes.xaxis.get_major_locator().set_params(integer=True)
     for before, after in itertools.pairwise(history):
         if before.phase != after.phase:

@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import convert.tflite_model
-from convert.lint.operators import Target, has_builtin, minimum_runtime, parse_target, read_operators, unsupported
+from convert.lint.operators import minimum_runtime, read_operators, unsupported
 from convert.tflite_model import read_model
 from edge_runtime.errors import IntegrityError, ModelError, UsageError
 from edge_runtime.tflite import validation
 from edge_runtime.tflite.version_table import BUNDLED_CUSTOM, LITERT_LACKS, LITERT_NEWEST, RELEASES
+from edge_runtime.tflite.versions import Target, has_builtin, parse_target
 from support.paths import CHECKOUT
 from support.tflite_models import Operator, Tensor, build_model
 

@@ -73,7 +73,7 @@ def test_a_model_that_gives_other_probabilities_is_refused() -> None:
     expected = np.full((3, 2), 0.5, np.float32)
     check_folded(expected + np.float32(5e-5), expected)
     for outputs in (expected + np.float32(1e-3), np.full((3, 2), np.nan, np.float32)):
-        with pytest.raises(EdgeKitError, match=r"expected at most 0\.0001; this is a mistake in edgekit"):
+        with pytest.raises(EdgeKitError, match=r"expected at most 0\.0001; this is a bug in edgekit"):
             check_folded(outputs, expected)
 
 

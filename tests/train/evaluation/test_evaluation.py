@@ -231,7 +231,7 @@ def test_a_fold_that_does_not_work_is_an_error(monkeypatch: pytest.MonkeyPatch) 
     import train.evaluation.evaluate as evaluation
 
     monkeypatch.setattr(evaluation, "fold", lambda _layer, _temperature: None)
-    with pytest.raises(EdgeKitError, match="this is a mistake in edgekit"):
+    with pytest.raises(EdgeKitError, match="this is a bug in edgekit"):
         evaluation.evaluate(model_of(Head.SOFTMAX, 3, 2.0), colored(3, PARTS), recipe_of(Head.SOFTMAX))
 
 
@@ -239,7 +239,9 @@ def test_a_model_without_numbers_is_an_error() -> None:
     from train.evaluation.evaluate import evaluate
 
     model = model_of(Head.SOFTMAX, 3, float("nan"))
-    with pytest.raises(EdgeKitError, match=r"no number for 162 of 162 images; lower optimizer\.learning_rate"):
+    with pytest.raises(
+        EdgeKitError, match=r"the outputs of 162 of 162 images are not finite; lower optimizer\.learning_rate"
+    ):
         evaluate(model, colored(3, PARTS), recipe_of(Head.SOFTMAX))
 
 

@@ -235,16 +235,16 @@ def conflicting_sets(draw: st.DrawFn) -> tuple[list[Sample], dict[str, set[str]]
 @given(conflicting_sets())
 def test_what_is_kept_has_no_conflict_and_every_file_is_accounted_for(case):
     samples, links = case
-    sifted = drop_conflicts(samples, links)
-    assert sorted([*sifted.kept, *(item.sample for item in sifted.left_out)], key=str) == sorted(samples, key=str)
+    screened = drop_conflicts(samples, links)
+    assert sorted([*screened.kept, *(item.sample for item in screened.left_out)], key=str) == sorted(samples, key=str)
     by_hash: dict[str, list[Sample]] = {}
-    for sample in sifted.kept:
+    for sample in screened.kept:
         by_hash.setdefault(sample.sha256, []).append(sample)
-    near_decides = not any(finding.kind is Kind.ALIKE for finding in sifted.findings)
-    for sample in sifted.kept:
+    near_decides = not any(finding.kind is Kind.ALIKE for finding in screened.findings)
+    for sample in screened.kept:
         for sha256 in {sample.sha256, *(links.get(sample.sha256, ()) if near_decides else ())}:
             for other in by_hash.get(sha256, []):
                 assert sample.label == other.label
                 assert sample.split is other.split or None in (sample.split, other.split)
-    named = {sample for finding in sifted.findings for sample in finding.samples}
-    assert {item.sample for item in sifted.left_out} <= named
+    named = {sample for finding in screened.findings for sample in finding.samples}
+    assert {item.sample for item in screened.left_out} <= named

@@ -73,7 +73,7 @@ def test_the_hash_is_that_of_imagehash_and_the_thumbnail_is_the_image(tmp_path):
         ("gif", encode(".gif", photo())[:500], TRUNCATED),
         ("webp", encode(".webp", photo())[:300], TRUNCATED),
         ("bmp", encode(".bmp", photo())[:300], TRUNCATED),
-        ("heic", b"\0\0\0\x18ftypheic" + bytes(40), "is a HEIC image, which is not read: convert it to JPEG"),
+        ("heic", b"\0\0\0\x18ftypheic" + bytes(40), "is a HEIC image, which is not supported: convert it to JPEG"),
         ("bomb", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\2\0\0\0", "expected at most 34 million pixels"),
     ],
 )

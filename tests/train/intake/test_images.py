@@ -144,7 +144,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     command = [sys.executable, "-c", FULL_DISK, str(colored_images)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "prepared images cannot be kept (File too large); make room, or name another folder" in done.stdout
+    assert "prepared images cannot be cached (File too large); free disk space, or set EDGEKIT_CACHE" in done.stdout
     assert list((tmp_path / "cache" / "pixels").iterdir()) == []
 
 

@@ -90,7 +90,7 @@ def test_happy_sad_is_the_network_of_the_tutorials() -> None:
 def test_a_sigmoid_head_needs_two_classes() -> None:
     from train.network.models import build
 
-    with pytest.raises(UsageError, match=r"a sigmoid head tells two classes apart, got 3; set head\.kind=softmax"):
+    with pytest.raises(UsageError, match=r"a sigmoid head needs two classes, got 3; set head\.kind=softmax"):
         build(load_recipe("happy-sad"), 3)
 
 
