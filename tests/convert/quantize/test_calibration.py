@@ -1,4 +1,4 @@
-"""What the float model tells about its activations: pixels, layer inputs, ranges by each method."""
+"""Statistics of the float model: pixel scaling, layer inputs, ranges by each method."""
 
 from __future__ import annotations
 
