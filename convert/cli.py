@@ -34,100 +34,102 @@ def _values(choices: type[Any]) -> click.Choice[str]:
     return click.Choice([choice.value for choice in choices])
 
 
-def _foreign_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that complete the contract of a model from elsewhere."""
-    options = (
-        click.option(
-            "--labels",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Label file, one label per line in output order.",
-        ),
-        click.option("--input-range", type=_values(InputRange), help="Pixel range in training."),
-        click.option("--crop", type=_values(Crop), help="Crop policy in training."),
-        click.option(
-            "--crop-fraction",
-            type=click.FloatRange(0, 1, min_open=True),
-            default=1.0,
-            metavar="F",
-            help="Share of the centred region to keep.",
-        ),
-        click.option("--color", type=_values(ModelColor), help="Channel order in training.  [default: rgb]"),
-        click.option(
-            "--image-size",
-            type=click.IntRange(1),
-            metavar="S",
-            help="Input side in pixels, if the model leaves it open.",
-        ),
-        click.option(
-            "--output",
-            type=_values(ModelOutput),
-            default=ModelOutput.PROBABILITIES.value,
-            show_default=True,
-            help="Values of the last layer; logits get a softmax or sigmoid.",
-        ),
-        click.option("--name", help="Model name.  [default: the file's]"),
-        click.option("--unsafe", is_flag=True, help="Load and run code in the model, such as Lambda layers."),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+def _group(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Combine options to one decorator."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
 
 
-def _integer_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of calibration, rounding and repair."""
-    options = (
-        click.option(
-            "--calibration-images",
-            type=click.IntRange(1),
-            default=500,
-            show_default=True,
-            metavar="N",
-            help="Number of calibration images, stratified by class.",
-        ),
-        click.option(
-            "--calibration-method",
-            type=_values(CalibrationMethod),
-            default=CalibrationMethod.MIN_MAX.value,
-            show_default=True,
-            help="Method for activation ranges.",
-        ),
-        click.option(
-            "--seed", type=int, metavar="N", help="Seed for choosing calibration images.  [default: the run's, or 0]"
-        ),
-        click.option(
-            "--rounding",
-            type=_values(Rounding),
-            default=Rounding.CALIBRATED.value,
-            show_default=True,
-            help="Method for rounding weights.",
-        ),
-        click.option(
-            "--repair",
-            type=_values(Repair),
-            default=Repair.AUTO.value,
-            show_default=True,
-            help="auto: keep the fewest operators in float32 that let a failing integer variant pass.",
-        ),
-        click.option(
-            "--repair-seconds",
-            type=click.FloatRange(1),
-            default=60.0,
-            show_default=True,
-            metavar="S",
-            help="Time limit for repairing one variant, in seconds.",
-        ),
-        click.option(
-            "--float-first",
-            type=click.IntRange(0),
-            default=0,
-            metavar="N",
-            help="Keep the first N operators of int8 in float32; faster on some x86 processors.",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+# They complete the contract of a model from elsewhere.
+_foreign_options = _group(
+    click.option(
+        "--labels",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Label file, one label per line in output order.",
+    ),
+    click.option("--input-range", type=_values(InputRange), help="Pixel range in training."),
+    click.option("--crop", type=_values(Crop), help="Crop policy in training."),
+    click.option(
+        "--crop-fraction",
+        type=click.FloatRange(0, 1, min_open=True),
+        default=1.0,
+        metavar="F",
+        help="Share of the centred region to keep.",
+    ),
+    click.option("--color", type=_values(ModelColor), help="Channel order in training.  [default: rgb]"),
+    click.option(
+        "--image-size",
+        type=click.IntRange(1),
+        metavar="S",
+        help="Input side in pixels, if the model leaves it open.",
+    ),
+    click.option(
+        "--output",
+        type=_values(ModelOutput),
+        default=ModelOutput.PROBABILITIES.value,
+        show_default=True,
+        help="Values of the last layer; logits get a softmax or sigmoid.",
+    ),
+    click.option("--name", help="Model name.  [default: the file's]"),
+    click.option("--unsafe", is_flag=True, help="Load and run code in the model, such as Lambda layers."),
+)
+
+
+_integer_options = _group(
+    click.option(
+        "--calibration-images",
+        type=click.IntRange(1),
+        default=500,
+        show_default=True,
+        metavar="N",
+        help="Number of calibration images, stratified by class.",
+    ),
+    click.option(
+        "--calibration-method",
+        type=_values(CalibrationMethod),
+        default=CalibrationMethod.MIN_MAX.value,
+        show_default=True,
+        help="Method for activation ranges.",
+    ),
+    click.option(
+        "--seed", type=int, metavar="N", help="Seed for choosing calibration images.  [default: the run's, or 0]"
+    ),
+    click.option(
+        "--rounding",
+        type=_values(Rounding),
+        default=Rounding.CALIBRATED.value,
+        show_default=True,
+        help="Method for rounding weights.",
+    ),
+    click.option(
+        "--repair",
+        type=_values(Repair),
+        default=Repair.AUTO.value,
+        show_default=True,
+        help="auto: keep the fewest operators in float32 that let a failing integer variant pass.",
+    ),
+    click.option(
+        "--repair-seconds",
+        type=click.FloatRange(1),
+        default=60.0,
+        show_default=True,
+        metavar="S",
+        help="Time limit for repairing one variant, in seconds.",
+    ),
+    click.option(
+        "--float-first",
+        type=click.IntRange(0),
+        default=0,
+        metavar="N",
+        help="Keep the first N operators of int8 in float32; faster on some x86 processors.",
+    ),
+)
 
 
 @click.command()
@@ -189,7 +191,7 @@ def run(
     """
     require_extra("edge-convert", "convert", *_PACKAGES)
     from convert.conversion import DEFAULT_VARIANTS, Options, convert
-    from convert.lint.operators import has_builtin, parse_target
+    from edge_runtime.tflite.versions import has_builtin, parse_target
 
     # Dynamic range with a scale per output of a dense layer, which came with TensorFlow 2.17.
     old_runtime = runtime is not None and not has_builtin("FULLY_CONNECTED", 12, parse_target(runtime))

@@ -13,7 +13,7 @@ from convert import metadata
 from convert.bundle import ConversionOutcome, make_record, write_bundle
 from convert.children import run_child, space_in
 from convert.edgetpu import compile_for_edgetpu, find_compiler
-from convert.lint.operators import Unsupported, parse_target, unsupported
+from convert.lint.operators import unsupported
 from convert.measuring import Measured, measure, minimum_runtime
 from convert.messages import (
     EXPORT_MODULE,
@@ -36,6 +36,7 @@ from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.atomic import check_free
+from edge_runtime.tflite.versions import parse_target
 
 Report = Callable[[str], None]
 
@@ -187,6 +188,7 @@ def _quantize(work: _Work, exported: Exported, seed: int) -> Quantized:
 def _finish(work: _Work, exported: Exported, quantized: Quantized) -> tuple[dict[Variant, Path], list[LeftOut]]:
     """Embed metadata in the files; leave out those that were not built or that the wanted runtime cannot open."""
     failures = {made.variant: made.failure for made in quantized.made}
+    runtime = work.options.runtime
     files: dict[Variant, Path] = {}
     left_out: list[LeftOut] = []
     for variant in work.options.variants:
@@ -197,19 +199,14 @@ def _finish(work: _Work, exported: Exported, quantized: Quantized) -> tuple[dict
         if file.suffix == ".onnx":
             metadata.embed_onnx(file, work.manifest)
         else:
-            problems = _problems(file, work.options.runtime)
-            if problems:
-                left_out.append(LeftOut(variant.value, f"{work.options.runtime} cannot open it: {problems[0].why}"))
+            if runtime and (problems := unsupported(read_tflite(file), parse_target(runtime))):
+                left_out.append(LeftOut(variant.value, f"{runtime} cannot open it: {problems[0].why}"))
                 continue
             if variant is Variant.EDGETPU:
                 shutil.copyfile(file, work.compiler_input)
             metadata.embed_tflite(file, work.manifest)
         files[variant] = file
     return files, left_out
-
-
-def _problems(file: Path, runtime: str | None) -> list[Unsupported]:
-    return unsupported(read_tflite(file), parse_target(runtime)) if runtime else []
 
 
 def _compile(work: _Work, measured: dict[Variant, Measured]) -> list[LeftOut]:

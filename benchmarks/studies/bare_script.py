@@ -1,4 +1,4 @@
-"""The least that classifies one image, to compare a cold start with: ``python bare_script.py MODEL.tflite PHOTO``."""
+"""Minimal script for one image, to compare a cold start with: ``python bare_script.py MODEL.tflite PHOTO``."""
 
 from __future__ import annotations
 

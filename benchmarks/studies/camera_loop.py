@@ -1,4 +1,4 @@
-"""What the camera loop costs beside the model, and how old its answers are: the tables on the camera in RESULTS.md.
+"""Overhead of the camera loop beside the model, and age of its answers: the tables on the camera in RESULTS.md.
 
     python -m benchmarks.studies.camera_loop overhead MODEL VIDEO [--labels FILE --crop CROP]
     python -m benchmarks.studies.camera_loop freshness VIDEO [--frames 10000]
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from edge_runtime.classifier import Classifier
-from edge_runtime.cli_support import read_labels_file
+from edge_runtime.commands.model_choice import read_labels_file
 from edge_runtime.contract import Crop
 from edge_runtime.model.bundle import ModelOptions, find_model
 from edge_runtime.pipeline.camera import classify_frames
@@ -49,12 +49,12 @@ def main() -> None:
 @click.argument("video")
 @click.option("--labels", type=click.Path(path_type=Path))
 @click.option("--crop", type=click.Choice([crop.value for crop in Crop]))
-@click.option("--rounds", default=150)
-@click.option("--frames", default=20)
+@click.option("--rounds", default=150, help="Rounds of both sides.")
+@click.option("--frames", default=20, help="Frames of each round.")
 def overhead(model: Path, video: str, labels: Path | None, crop: str | None, rounds: int, frames: int) -> None:
     """Compare the loop with its bare stages."""
-    foreign = ModelOptions(read_labels_file(labels) if labels else None, Crop(crop) if crop else None)
-    classifier = Classifier(find_model(model, None, foreign))
+    options = ModelOptions(read_labels_file(labels) if labels else None, Crop(crop) if crop else None)
+    classifier = Classifier(find_model(model, None, options))
     images = _decoded(video, frames)
     _bare(classifier, images)
     _loop(classifier, images)
@@ -71,9 +71,9 @@ def overhead(model: Path, video: str, labels: Path | None, crop: str | None, rou
 
 @main.command()
 @click.argument("video")
-@click.option("--frames", default=10_000, help="Of the source.")
+@click.option("--frames", default=10_000, help="Frames of the source.")
 def freshness(video: str, frames: int) -> None:
-    """How much older answers are than their own work takes."""
+    """Measure how much older answers are than their own work takes."""
     with tempfile.TemporaryDirectory() as folder:
         paced = Path(folder) / "paced.mp4"
         _at_30_fps(video, paced)
@@ -128,7 +128,7 @@ def _loop(classifier: Classifier, images: list[ImageU8]) -> tuple[float, float]:
 
 
 def _clocks() -> tuple[float, float]:
-    """Wall and processor seconds."""
+    """Read the wall and processor clocks in seconds."""
     return time.perf_counter(), time.process_time()
 
 
@@ -143,7 +143,7 @@ def _decider(classifier: Classifier) -> Decider:
 
 
 def _at_30_fps(video: str, path: Path) -> None:
-    """The same images as a file of 30 frames a second."""
+    """Write the same images as a file of 30 frames a second."""
     images = _decoded(video, 10 * _FPS)
     size_wh = images[0].shape[1], images[0].shape[0]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _FPS, size_wh)

@@ -1,4 +1,4 @@
-"""Whether a camera that runs for ever stays as it was: the soak in RESULTS.md.
+"""Growth of memory, files and threads of a camera that runs for a long time: the soak in RESULTS.md.
 
     python -m benchmarks.studies.camera_soak [--frames 200000]
 
@@ -17,7 +17,6 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -29,6 +28,7 @@ import click
 import cv2
 import numpy as np
 
+from benchmarks.studies.common import installed_program
 from edge_runtime.testing import write_tiny_bundle
 
 _VIDEO_FPS, _VIDEO_FRAMES, _SIZE_WH = 1000, 600, (160, 120)
@@ -39,7 +39,7 @@ _WARM_UP = 0.2
 
 @dataclass(frozen=True)
 class Sample:
-    """What /proc says: frames answered so far, then kB, files and threads of the program, kB of its children."""
+    """Reading of /proc: frames answered before, then kB, files and threads of the program, kB of its children."""
 
     frames: int
     rss_kb: int
@@ -49,16 +49,16 @@ class Sample:
 
 
 @click.command()
-@click.option("--frames", default=200_000, show_default=True)
+@click.option("--frames", default=200_000, show_default=True, help="Frames to classify.")
 def main(frames: int) -> None:
-    """Let a camera run, and compare the end with the time after its warm-up."""
+    """Run a camera, and compare its end with the time after its warm-up."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         bundle = write_tiny_bundle(folder / "tiny", size=64)
         _draw_video(folder / "clip.mp4")
         port, hook_port = _free_port(), _free_port()
         stack.enter_context(_webhook_server(hook_port))
-        command = [Path(sys.executable).with_name("edge-run"), "camera", bundle, "--source", folder / "clip.mp4"]
+        command = [installed_program("edge-run"), "camera", bundle, "--source", folder / "clip.mp4"]
         command += ["--realtime", "--loop", "--format", "jsonl", "--max-frames", str(frames), "--min-interval", "0.2"]
         command += ["--output", folder / "results.csv", "--rotate", "5MB", "--keep", "2"]
         command += ["--save-frames", folder / "saved", "--save", "both", "--save-quota", "2MB"]
@@ -74,13 +74,14 @@ def main(frames: int) -> None:
 
 
 def _watch(process: subprocess.Popen[bytes], port: int) -> list[Sample]:
-    """Samples until the program ends; the page is watched by a client all the time."""
+    """Take samples until the program ends, while a client watches the page."""
     client = threading.Thread(target=_watch_page, args=(port, process), daemon=True)
     client.start()
     samples = []
     while process.poll() is None:
         with contextlib.suppress(OSError, ValueError, KeyError, http.client.HTTPException):
-            samples.append(_sample(process.pid, _answered(port)))
+            answered = int(json.loads(_fetch(port, "/api/state"))["answered"])
+            samples.append(_sample(process.pid, answered))
         time.sleep(_SAMPLE_S)
     return samples
 
@@ -92,34 +93,23 @@ def _sample(pid: int, frames: int) -> Sample:
 
 
 def _rss_kb(pid: str) -> int:
-    """Anonymous memory: pages of shared frames and of files are not the program's to leak."""
+    """Read anonymous memory; pages of shared frames and of files are not leaks of the program."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
 
 
-def _answered(port: int) -> int:
-    return int(_get_json(port, "/api/state")["answered"])
-
-
-def _get_json(port: int, path: str) -> dict[str, int]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
+def _fetch(port: int, path: str) -> bytes:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
         connection.request("GET", path)
-        parsed: dict[str, int] = json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
-    return parsed
+        return connection.getresponse().read()
 
 
 def _watch_page(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Fetch the image and the metrics over and over, as a browser and a monitor do."""
+    """Fetch the image and the metrics repeatedly, as a browser and a monitor do."""
     while process.poll() is None:
         for path in ("/frame.jpg", "/metrics"):
             with contextlib.suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-                connection.request("GET", path)
-                connection.getresponse().read()
-                connection.close()
+                _fetch(port, path)
         time.sleep(0.2)
 
 
@@ -136,7 +126,7 @@ def _report(samples: list[Sample], frames: int) -> None:
 
 
 def _draw_video(path: Path) -> None:
-    """A colour that changes from red over green to blue, so that events come."""
+    """Draw a colour that changes from red over green to blue, so that events come."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _VIDEO_FPS, _SIZE_WH)
     rng = np.random.default_rng(0)
     for number in range(_VIDEO_FRAMES):
@@ -164,7 +154,7 @@ def _webhook_server(port: int) -> Iterator[None]:
 
 
 def _broker(stack: contextlib.ExitStack, folder: Path) -> list[str]:
-    """The options for a broker of our own, or none where mosquitto is not installed."""
+    """Start a broker and give the options for it, none where mosquitto is not installed."""
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
     if program is None:
         print("mosquitto is not installed: without a broker")

@@ -1,16 +1,15 @@
-"""What a conversion takes, and what it gives: the tables on conversion in RESULTS.md.
+"""Duration and results of a conversion: the tables on conversion in RESULTS.md.
 
     python -m benchmarks.studies.conversion RUN [OPTION ...]
 
-Times ``edge-convert run RUN`` as a whole process, prints what it recorded of each variant, and then times one invoke of
-float32 and of each other TFLite variant in turns, one thread, as ratios pair by pair: whichever of the two comes first,
-the machine's noise meets both.
+Times ``edge-convert run RUN`` as a whole process, prints its record of each variant, and then times one invoke of
+float32 and of each other TFLite variant in turns, one thread, as ratios pair by pair, so that the machine's noise meets
+both.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,41 +20,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.studies.common import installed_program, run_whole
 from edge_runtime.classifier import Classifier
+from edge_runtime.workstation.reporting.wording import markdown_table
 
 _ROUNDS, _INVOKES, _WARM_UP = 5, 60, 10
-# Its kernels are not XNNPACK's, so one invoke takes as long as thirty of the others.
+# Its kernels are not XNNPACK's: one invoke takes as long as thirty of the others.
 _SLOW = "int16x8"
+_HEADER = ("variant", "size", "change, points (95 %)", "agreement", "largest difference", "how")
 
 
 def convert(run: str, options: Sequence[str], bundle: Path) -> float:
-    """Seconds of one ``edge-convert run``; a variant that fails its check (exit code 8) is no error here."""
-    program = Path(sys.executable).with_name("edge-convert")
-    started = time.perf_counter()
-    done = subprocess.run([program, "run", run, "--out", bundle, *options], capture_output=True, text=True)
-    if done.returncode not in (0, 8):
-        raise SystemExit(done.stderr)
-    return time.perf_counter() - started
+    """Time one ``edge-convert run`` in seconds; a variant that fails its check (exit code 8) is no error here."""
+    command = [installed_program("edge-convert"), "run", run, "--out", str(bundle), *options]
+    return run_whole(command, good=(0, 8)).wall_ns / 1e9
 
 
-def variant_rows(record: dict[str, Any]) -> list[str]:
-    """One Markdown row for each variant that was measured."""
-    rows = ["| variant | size | change, points (95 %) | agreement | largest difference | how |", "| --- " * 6 + "|"]
+def variant_table(record: dict[str, Any]) -> str:
+    """Render the table of the variants that were measured."""
+    rows = []
     for entry in record["variants"]:
         found, check = entry["comparison"], entry["comparison"]["check"]
         low, high = found["drop_interval_points"]
         steps = "; ".join(f"{s['description']}: {s['accuracy']:.1%}, {s['agreement']:.1%}" for s in entry["steps"])
-        verdict = "" if check["passed"] else " **failed**"
         rows.append(
-            f"| {entry['artifact']['variant']}{verdict} | {entry['artifact']['bytes'] / 1e6:.3f} MB "
-            f"| {0.0 - found['drop_points']:+.2f} ({-high:+.2f} to {-low:+.2f}) | {check['agreement']:.1%} "
-            f"| {check['max_probability_difference']:.1e} | {steps} |"
+            (
+                entry["artifact"]["variant"] + ("" if check["passed"] else " **failed**"),
+                f"{entry['artifact']['bytes'] / 1e6:.3f} MB",
+                f"{0.0 - found['drop_points']:+.2f} ({-high:+.2f} to {-low:+.2f})",
+                f"{check['agreement']:.1%}",
+                f"{check['max_probability_difference']:.1e}",
+                steps,
+            )
         )
-    return rows
+    return markdown_table(_HEADER, rows, text_columns=(0, 5), shown=str)
 
 
 def latency_ratios(bundle: Path) -> dict[str, tuple[float, float]]:
-    """Median latency in milliseconds, and median ratio to float32 of the same round, by file."""
+    """Measure the median latency in milliseconds, and the median ratio to float32 of the same round, by file."""
     files = sorted(file for file in bundle.glob("*.tflite") if _SLOW not in file.name)
     classifiers = {file.stem: Classifier(file) for file in files}
     base = next(name for name in classifiers if name.endswith("-float32"))
@@ -96,7 +98,7 @@ def main() -> None:
         record = json.loads((bundle / "conversion.json").read_text(encoding="utf-8"))
         keras = record["variants"][0]["comparison"]["check"]["keras_accuracy"]
         print(f"{record['machine']}; converted in {seconds:.1f} s; Keras {keras:.1%} of {record['check_images']}\n")
-        print("\n".join(variant_rows(record)))
+        print(variant_table(record))
         for point in record["calibration"]["points"]:
             print(f"calibrated with {point['images']}: {point['accuracy']:.1%}, agreement {point['agreement']:.1%}")
         for name, (latency_ms, ratio) in latency_ratios(bundle).items():

@@ -2,9 +2,9 @@
 
     python mediapipe_loop.py MODEL.tflite LIST
 
-Images are read with OpenCV, because its own ``Image.create_from_file`` gives a grey JPEG one channel, at which the
-classifier stops for good. Runs the list once, and once more for each line of standard input, and prints images a
-second.
+Images are read with OpenCV, because its own ``Image.create_from_file`` gives a grey JPEG one channel, on which the
+classifier fails and then refuses every image. Runs the list once, and once more for each line of standard input, and
+prints images a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mediapipe.tasks.python.vision import ImageClassifier, ImageClassifierOption
 
 
 def read(path: str) -> mp.Image:
-    """An image as MediaPipe takes it."""
+    """Read an image in MediaPipe's form."""
     image_hwc_rgb_u8 = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]  # may be None
     return mp.Image(image_format=mp.ImageFormat.SRGB, data=image_hwc_rgb_u8)
 

@@ -1,6 +1,7 @@
 """The bare side of ``harness_overhead.py``: LiteRT in a loop, as one writes it without any harness.
 
-It is asked as a measuring child is, but shares no measuring code with it: `benchmarks.measuring.protocol` alone.
+It speaks the protocol of a measuring child, but shares no measuring code with it: `benchmarks.measuring.protocol`
+alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class BareLoop:
     """One interpreter, timed around three calls.
 
     Args:
-        model: The ``.tflite`` file; it takes uint8 [1, H, W, 3] RGB.
+        model: Path of the ``.tflite`` file; it takes uint8 [1, H, W, 3] RGB.
         threads: Threads inside one inference.
     """
 
@@ -33,19 +34,19 @@ class BareLoop:
         self._geometry: Any = find_model(Path(model)).input_spec
         self._interpreter = Interpreter(model_path=model, num_threads=threads)
         self._interpreter.allocate_tensors()
-        self._given = self._interpreter.get_input_details()[0]["index"]
-        self._asked = self._interpreter.get_output_details()[0]["index"]
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
 
     def run(self, image_nhwc: Any) -> int:
-        """Nanoseconds of one inference."""
+        """Time one inference in nanoseconds."""
         before_ns = time.perf_counter_ns()
-        self._interpreter.set_tensor(self._given, image_nhwc)
+        self._interpreter.set_tensor(self._input, image_nhwc)
         self._interpreter.invoke()
-        self._interpreter.get_tensor(self._asked)
+        self._interpreter.get_tensor(self._output)
         return time.perf_counter_ns() - before_ns
 
     def stream(self, request: AskBurst) -> Burst:
-        """Inferences one after another."""
+        """Time inferences one after another."""
         images = np.load(request.images)
         inputs = [np.array(images[place * len(images) // 8, np.newaxis]) for place in range(8)]
         warm_until_s = time.perf_counter() + request.warm_up_s
@@ -57,7 +58,7 @@ class BareLoop:
         return Burst(tuple(latencies_ns), 0, None)
 
     def files(self, request: AskStages) -> StageTimes:
-        """Inferences, each after its image file was decoded and prepared."""
+        """Time inferences, each after its image file was decoded and prepared."""
         text = Path(request.paths).read_text(encoding="utf-8", errors="surrogateescape")
         paths = [Path(line) for line in text.split("\n") if line]
         self.run(load_prepared(paths[0], self._geometry)[np.newaxis])
@@ -68,7 +69,7 @@ class BareLoop:
 
 
 def main() -> None:
-    """Open the model and serve both questions until the end of input."""
+    """Open the model and serve both kinds of request until the end of input."""
     die_with_parent()
     started_ns = time.monotonic_ns()
     spec, replies = json.loads(sys.argv[1]), int(sys.argv[2])

@@ -1,7 +1,7 @@
-"""What one writes in ten lines for a list of images: ``python plain_loop.py MODEL.tflite LIST`` prints the answers.
+"""Plain loop over a list of images, in ten lines: ``python plain_loop.py MODEL.tflite LIST`` prints the answers.
 
-OpenCV, one interpreter, one thread. It stretches images without antialiasing, which costs less than the contract's
-pixels and is not what a model saw in training.
+OpenCV, one interpreter, one thread. It stretches images without antialiasing, which is faster than the contract's
+preprocessing, but not that of the training.
 """
 
 from __future__ import annotations

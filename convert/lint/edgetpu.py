@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from convert.lint.operators import EDGETPU_OPERATOR, OperatorFacts, TensorFacts
+from convert.lint.operators import OperatorFacts, TensorFacts
+from edge_runtime.tflite.schema import EDGETPU_OPERATOR
 
 SOFTMAX_ELEMENTS: Final = 16_000
 # The page on the compiler says "roughly 8 MB of SRAM". What is left for weights depends on the model's activations and

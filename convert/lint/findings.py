@@ -8,18 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from convert.lint import edgetpu
-from convert.lint.operators import (
-    LITERT,
-    TFLITE_RUNTIME,
-    OperatorFacts,
-    Target,
-    minimum_runtime,
-    parse_target,
-    read_operators,
-    unsupported,
-)
+from convert.lint.operators import OperatorFacts, minimum_runtime, read_operators, unsupported
 from convert.tflite_model import read_model
 from edge_runtime.errors import UsageError
+from edge_runtime.tflite.versions import LITERT, TFLITE_RUNTIME, Target, parse_target
 
 EDGETPU = "edgetpu"
 TARGETS = (EDGETPU, TFLITE_RUNTIME, LITERT)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.quantize.calibration import open_interpreter, run_over
-from convert.quantize.graph import DEPTHWISE_CONV_2D, FULLY_CONNECTED, FloatGraph, Layer, own_bias, replace_values, text
+from convert.quantize.graph import DEPTHWISE_CONV_2D, FULLY_CONNECTED, FloatGraph, Layer, own_bias, replace_values
+from convert.tflite_model import text
 
 Grid: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Function that rounds values to those that the file can hold, keeping their shape."""

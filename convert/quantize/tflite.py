@@ -20,9 +20,9 @@ import numpy as np
 
 from convert.quantize.calibration import Ranges
 from convert.quantize.gptq import GptqRounder
-from convert.quantize.graph import DEPTHWISE_CONV_2D, FloatGraph, own_bias, replace_values, text
+from convert.quantize.graph import DEPTHWISE_CONV_2D, FloatGraph, own_bias, replace_values
 from convert.quantize.tflite_finish import Head, cut_head, set_versions, use_uint8
-from convert.tflite_model import pack_model, unpack_model
+from convert.tflite_model import pack_model, text, unpack_model
 
 _INT8 = 9
 _BIAS_TYPES = {2: np.dtype(np.int32), 4: np.dtype(np.int64)}

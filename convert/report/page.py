@@ -206,11 +206,12 @@ def _floor(record: ConversionRecord, variants: Sequence[VariantRecord], keras: f
 def _place_labels(figure: Any, axes: Any, points: Sequence[_Point], floor: float) -> None:
     """Place each variant's name beside its point, without covering another name or point."""
     from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import Bbox
 
     figure.canvas.draw()
     frame = axes.get_window_extent()
     centers = [axes.transData.transform((point.x, point.y)) for point in points]
-    taken = [_box(x - _MARKER_PX, y - _MARKER_PX, x + _MARKER_PX, y + _MARKER_PX) for x, y in centers]
+    taken = [Bbox.from_bounds(x - _MARKER_PX, y - _MARKER_PX, 2 * _MARKER_PX, 2 * _MARKER_PX) for x, y in centers]
     for point in sorted(points, key=lambda point: point.x):
         name = point.variant.artifact.variant.value
         if point.y == floor:
@@ -237,12 +238,6 @@ def _text_box(label: Any) -> Any:
 
     label.update_positions(label.figure.canvas.get_renderer())
     return Text.get_window_extent(label)
-
-
-def _box(x0: float, y0: float, x1: float, y1: float) -> Any:
-    from matplotlib.transforms import Bbox
-
-    return Bbox.from_extents(x0, y0, x1, y1)
 
 
 def flip_tiles(

@@ -12,7 +12,6 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -61,15 +60,6 @@ _SAME_WIDTH = frozenset(
 _MAX_NESTING = 50
 
 
-@dataclass(frozen=True)
-class ConfigFacts:
-    """Facts that a configuration states; fields as in `convert.options.ModelFacts`."""
-
-    input_shape: tuple[int | None, ...] | None
-    output_width: int | None
-    own_scaling: float | None
-
-
 def inspect_archive(path: Path, *, unsafe: bool) -> ModelFacts:
     """Inspect a ``.keras`` file.
 
@@ -95,7 +85,7 @@ def inspect_archive(path: Path, *, unsafe: bool) -> ModelFacts:
         _refuse_other_files(file, path)
     version = shorten(str(metadata.get("keras_version", "of unknown version")), 40)
     loader = Loader.TF_KERAS if version.startswith("2.") else Loader.KERAS3
-    return _model_facts(config, path, f".keras archive of Keras {version}", loader, unsafe=unsafe)
+    return read_facts(config, path, f".keras archive of Keras {version}", loader, unsafe=unsafe)
 
 
 def inspect_hdf5(path: Path, *, unsafe: bool) -> ModelFacts:
@@ -116,14 +106,7 @@ def inspect_hdf5(path: Path, *, unsafe: bool) -> ModelFacts:
             _raise_without_config(file, path)
     loader = Loader.KERAS3 if version and version[:2] in ("3.", "4.") else Loader.TF_KERAS
     shown = f"HDF5 file of Keras {shorten(version, 40) if version else 'of unknown version'}"
-    return _model_facts(parse_config(text or "", str(path)), path, shown, loader, unsafe=unsafe)
-
-
-def _model_facts(config: dict[str, Any], path: Path, shown: str, loader: Loader, *, unsafe: bool) -> ModelFacts:
-    if not unsafe:
-        refuse_code(config, str(path))
-    facts = read_facts(config, str(path))
-    return ModelFacts(shown, loader, facts.input_shape, facts.output_width, facts.own_scaling)
+    return read_facts(parse_config(text or "", str(path)), path, shown, loader, unsafe=unsafe)
 
 
 def parse_config(text: str | bytes, where: str) -> dict[str, Any]:
@@ -170,25 +153,33 @@ def refuse_code(config: dict[str, Any], where: str) -> None:
         _refuse_foreign_class(table, name, where)
 
 
-def read_facts(config: dict[str, Any], where: str) -> ConfigFacts:
+def read_facts(config: dict[str, Any], path: Path, shown: str, loader: Loader, *, unsafe: bool) -> ModelFacts:
     """Read input shape, output width and own scaling of a configuration.
 
+    Args:
+        config: Configuration of the model.
+        path: Path of the model, for messages.
+        shown: Format and version in words.
+        loader: Library that loads the model.
+        unsafe: True to accept layers that contain code.
+
     Raises:
-        ModelError: Several inputs or outputs, or a model whose class is not in the file.
+        ModelError: Code in a layer, several inputs or outputs, or a model whose class is not in the file.
     """
+    if not unsafe:
+        refuse_code(config, str(path))
     class_name = config.get("class_name")
     if class_name not in _MODELS:
         raise ModelError(
-            f"{where}: expected a Sequential or functional Keras model, got the class "
+            f"{path}: expected a Sequential or functional Keras model, got the class "
             f"{shorten(repr(class_name), 80)}, whose code is not in the file; "
             "export it as a SavedModel (model.export) and convert that"
         )
-    inner = _config_of(config)
     for what, key in (("input", "input_layers"), ("output", "output_layers")):
-        count = len(_references(inner.get(key)))
+        count = len(_references(_config_of(config).get(key)))
         if count > 1:
-            raise ModelError(f"{where}: expected a classifier with one {what}, got {count} {what}s")
-    return ConfigFacts(_input_shape(config), _output_width(config), _own_scaling(config))
+            raise ModelError(f"{path}: expected a classifier with one {what}, got {count} {what}s")
+    return ModelFacts(shown, loader, _input_shape(config), _output_width(config), _own_scaling(config))
 
 
 def _refuse_foreign_class(table: dict[str, Any], name: str, where: str) -> None:

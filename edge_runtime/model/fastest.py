@@ -18,7 +18,7 @@ from pathlib import Path
 from edge_runtime.contract import Manifest, Variant
 from edge_runtime.errors import ManifestError, ModelError, OutputError
 from edge_runtime.platform.board import cpu_model
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 from edge_runtime.strict import from_json, to_mapping
 
 SCHEMA_VERSION = 1
@@ -99,7 +99,7 @@ def candidates(manifest: Manifest) -> tuple[Variant, ...]:
 def fastest_here(manifest: Manifest) -> Variant | None:
     """Read the variant that was measured fastest here; None without a valid record. Never raises."""
     try:
-        with _file(manifest).open("rb") as file:
+        with record_path(manifest).open("rb") as file:
             record = from_json(
                 FastestRecord, file.read(_MAX_BYTES + 1), "record", schema_version=SCHEMA_VERSION, max_bytes=_MAX_BYTES
             )
@@ -137,7 +137,7 @@ def remember_fastest(
     from edge_runtime.platform.atomic import write_atomic
 
     try:
-        path = _file(manifest)
+        path = record_path(manifest)
     except RuntimeError as error:
         raise OutputError("this user has no home folder; set EDGEKIT_CACHE to one that can be written") from error
     record = FastestRecord(machine_identity(), fastest, {variant.value: value for variant, value in latency_ms.items()})
@@ -147,10 +147,10 @@ def remember_fastest(
 
 def machine_identity() -> str:
     """Processor, architecture and installed runtimes with their versions, found without importing them."""
-    return " | ".join((cpu_model(), platform.machine(), *_installed_runtimes()))
+    return " | ".join((cpu_model(), platform.machine(), *installed_runtimes()))
 
 
-def _installed_runtimes() -> list[str]:
+def installed_runtimes() -> list[str]:
     """Names of the metadata folders of the runtimes, such as ``ai_edge_litert-2.3.0.dist-info``."""
     folders: set[Path] = set()
     for package in _RUNTIMES:
@@ -164,7 +164,8 @@ def _installed_runtimes() -> list[str]:
     return sorted(name for name in names if name.endswith("-info"))
 
 
-def _file(manifest: Manifest) -> Path:
+def record_path(manifest: Manifest) -> Path:
+    """Path of the record for exactly these artifacts."""
     digests = sorted(f"{artifact.variant.value} {artifact.sha256}" for artifact in manifest.artifacts)
     return cache_folder() / _FOLDER / f"{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:32]}.json"
 

@@ -120,6 +120,7 @@ def edge_bench(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return end.value.code
 
 
+@pytest.mark.slow
 def test_run_measures_a_bundle_and_writes_a_report(
     bundle: Path,
     photos: Path,
@@ -185,6 +186,7 @@ def test_a_quick_run_says_what_it_left_out(
     assert {"offline", "camera", "threads"} <= {missing.what for missing in figures.not_measured}
 
 
+@pytest.mark.slow
 def test_a_run_can_be_reproduced_from_its_report(
     bundle: Path,
     photos: Path,
@@ -242,17 +244,8 @@ def test_run_keeps_to_the_part_and_the_number_asked_for(
 ) -> None:
     for part in ("train", "validation", "test"):
         make_photos(tmp_path / "parts" / part)
-    options = [
-        "--data",
-        tmp_path / "parts",
-        "--split",
-        "validation",
-        "--limit",
-        "5",
-        "--quick",
-        "--out",
-        tmp_path / "report",
-    ]
+    options = ["--data", tmp_path / "parts", "--split", "validation", "--limit", "5", "--quick"]
+    options += ["--out", tmp_path / "report"]
     assert edge_bench(monkeypatch, "run", bundle, *options) == 0
     data = read_report(tmp_path / "report").data
     assert (data.part, data.images) == ("validation", 5)

@@ -10,15 +10,10 @@ import pytest
 
 from benchmarks.machine import MachineRecord, Revision, describe_machine, revision_of
 from edge_runtime.strict import from_mapping, to_mapping
+from support.files import put
 
 X86_FLAGS = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu sse2 avx avx2 fma avx512_vnni{}\n"
 PI5 = "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 asimdhp asimddp\nModel\t: Raspberry Pi 5 Model B\n"
-
-
-def put(root: Path, name: str, text: str) -> None:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from convert.options import ForeignOptions, InputRange
@@ -20,3 +22,18 @@ def said(tmp_path):
     """Options that complete a classifier of three labels."""
     (tmp_path / "labels.txt").write_text("cat\ndog\nfox\n")
     return ForeignOptions(tmp_path / "labels.txt", InputRange.SIGNED, Crop.STRETCH)
+
+
+@pytest.fixture
+def install_compiler(tmp_path, monkeypatch):
+    """Put a program of this text on PATH as the Edge TPU compiler; gives its folder."""
+
+    def install(text):
+        program = tmp_path / "bin" / "edgetpu_compiler"
+        program.parent.mkdir()
+        program.write_text(text)
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+        return program.parent
+
+    return install

@@ -132,7 +132,7 @@ def test_what_was_refused_is_converted_with_the_option_that_was_asked_for(
 
 # The images of the small run need more than the first, its export more than the second. A limit on files fails like
 # a full disk.
-@pytest.mark.parametrize("limit_bytes", [50_000, pytest.param(200_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("limit_bytes", [50_000, 200_000])
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(small_run, work, limit_bytes):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
@@ -244,9 +244,7 @@ def conversion(small_run, work):
         process.wait()
 
 
-@pytest.mark.parametrize(
-    "module", ["convert.export.child", pytest.param("convert.quantize.child", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("module", ["convert.export.child", "convert.quantize.child"])
 def test_a_killed_child_is_one_sentence_and_leaves_nothing(conversion, work, module):
     process, child = conversion(module)
     os.kill(child, signal.SIGKILL)
@@ -269,7 +267,6 @@ def test_a_stopped_conversion_leaves_nothing(conversion, work, number):
     assert processes_that_name(str(work)) == []
 
 
-@pytest.mark.slow
 def test_a_killed_conversion_leaves_no_bundle_and_no_child(conversion, work):
     process, _ = conversion("convert.export.child")
     process.kill()

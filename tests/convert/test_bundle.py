@@ -20,18 +20,17 @@ from edge_runtime.contract import GOLDEN_FILE, Variant
 from edge_runtime.errors import GateError
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.workstation.datasets.samples import Sample
+from support.conversion_records import with_figures
 
 
 def with_failed(record, *variants):
-    """The record with the checks of some artifacts turned into failures."""
-    entries = []
-    for entry in record.variants:
-        passed = entry.artifact.variant not in variants
-        check = replace(entry.comparison.check, passed=passed, max_drop_points=1.0)
-        comparison = replace(entry.comparison, check=check, drop_points=0.0 if passed else 3.0)
-        artifact = replace(entry.artifact, check=check)
-        entries.append(replace(entry, artifact=artifact, comparison=comparison))
-    return replace(record, variants=tuple(entries), max_drop_points=1.0)
+    """Turn the checks of some artifacts into failures, and those of the others into passes."""
+    for variant in Variant:
+        failed = variant in variants
+        record = with_figures(
+            record, variant, passed=not failed, drop_points=3.0 if failed else 0.0, max_drop_points=1.0
+        )
+    return replace(record, max_drop_points=1.0)
 
 
 @pytest.fixture

@@ -143,7 +143,6 @@ def test_bad_options_are_refused_with_the_choices(arguments, message):
     assert message in done.output
 
 
-@pytest.mark.slow
 def test_the_same_run_gives_the_same_files(run_program, small_run, small_bundle, tmp_path):
     done = run_program("edge-convert", "run", small_run, "--out", tmp_path / "b", "--max-drop", "100")
     assert done.returncode == 0, done.stderr
@@ -217,7 +216,6 @@ def test_files_for_the_old_runtime_are_made_without_what_it_lacks(asked, runtime
     assert asked("--runtime", runtime).settings.old_runtime is is_old
 
 
-@pytest.mark.slow
 def test_a_model_that_holds_constants_converts_like_any_other(run_program, small_run, tmp_path):
     """EfficientNets begin with a Normalization layer, whose mean and variance are no variables."""
     import keras

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 from pathlib import Path
 
@@ -51,17 +49,9 @@ if on_cpu:
 
 
 @pytest.fixture
-def compiler(tmp_path, monkeypatch):
+def compiler(install_compiler):
     """Put a stand-in on PATH, which maps so many operators, or all."""
-
-    def install(mapped: int | None = None) -> None:
-        program = tmp_path / "bin" / "edgetpu_compiler"
-        program.parent.mkdir()
-        program.write_text(COMPILER.format(python=sys.executable, mapped=mapped))
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-
-    return install
+    return lambda mapped=None: install_compiler(COMPILER.format(python=sys.executable, mapped=mapped))
 
 
 def run(run_program, small_run, bundle, *arguments):
@@ -70,7 +60,6 @@ def run(run_program, small_run, bundle, *arguments):
     return run_program("edge-convert", "run", small_run, "--out", bundle, "--max-drop", "100", *variants, *arguments)
 
 
-@pytest.mark.slow
 def test_a_compiled_file_is_in_the_bundle_with_metadata_and_the_figures_of_its_twin(
     run_program, small_run, compiler, tmp_path
 ):
@@ -102,7 +91,6 @@ def test_a_compiled_file_is_in_the_bundle_with_metadata_and_the_figures_of_its_t
     assert classified.returncode == 0, classified.stderr
 
 
-@pytest.mark.slow
 def test_too_few_operators_on_the_edge_tpu_leave_the_file_out(run_program, small_run, compiler, tmp_path):
     compiler(mapped=3)
     bundle = tmp_path / "bundle"

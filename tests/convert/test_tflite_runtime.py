@@ -11,11 +11,12 @@ import json
 import numpy as np
 import pytest
 
-from convert.lint.operators import parse_target, unsupported
+from convert.lint.operators import unsupported
 from convert.tflite_model import read_model
 from edge_runtime import Classifier
 from edge_runtime.contract import Variant
 from edge_runtime.model.bundle import read_bundle_manifest
+from edge_runtime.tflite.versions import parse_target
 from support.paths import PROGRAMS
 
 RUNTIME = "tflite-runtime==2.14"

@@ -13,15 +13,10 @@ from hypothesis import strategies as st
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.errors import ImageError
 from edge_runtime.preprocess import decode_image, load_image, load_prepared, may_have_alpha, prepare, read_size_wh
+from support.images import encode, plain_image
 
 # Images of the wild that the installed OpenCV does not decode.
 REFUSED = {"decompression_bomb.gif", "hopper_rle8_row_overflow.bmp", "old-style-jpeg-compression.tif", "ultrahdr.jpg"}
-
-
-def encode(image: np.ndarray, suffix: str) -> bytes:
-    ok, data = cv2.imencode(suffix, image)
-    assert ok
-    return data.tobytes()
 
 
 def gradient(height: int, width: int) -> np.ndarray:
@@ -33,9 +28,7 @@ def gradient(height: int, width: int) -> np.ndarray:
 
 
 def test_channels_come_out_as_rgb():
-    red_bgr = np.zeros((8, 8, 3), np.uint8)
-    red_bgr[:, :, 2] = 255
-    assert decode_image(encode(red_bgr, ".png"))[0, 0].tolist() == [255, 0, 0]
+    assert decode_image(encode(plain_image((0, 0, 255)), ".png"))[0, 0].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +148,7 @@ def test_a_bomb_is_refused_before_its_pixels_are_decoded(suffix):
 @settings(max_examples=20, deadline=None)
 def test_the_header_says_what_decoding_gives(suffix, height, width, quality):
     # WebP above quality 100 is lossless, another kind of header.
-    data = cv2.imencode(suffix, gradient(height, width), [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
+    data = encode(gradient(height, width), suffix, cv2.IMWRITE_WEBP_QUALITY, quality)
     assert read_size_wh(data) == (width, height)
     assert decode_image(data).shape == (height, width, 3)
 

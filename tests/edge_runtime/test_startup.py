@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import pkgutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 import edge_runtime
+from support.images import plain_image, write_image, write_video
+from support.programs import run_code
 
 FORBIDDEN = ("tensorflow", "keras", "jax", "onnx", "tf2onnx", "tf_keras", "train", "convert", "benchmarks")
 EXTRAS = ("aiohttp", "paho", "picamera2", "prometheus_client", "watchdog", "onnxruntime", "flatbuffers")
@@ -21,8 +19,7 @@ ROOMS_OF_EXTRAS = ("edge_runtime.sinks.mqtt.", "edge_runtime.sinks.web.")
 
 
 def modules_after(statement: str) -> set[str]:
-    code = f"import sys\n{statement}\nprint(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_code(f"import sys\n{statement}\nprint(' '.join(sys.modules))")
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 
@@ -48,9 +45,7 @@ for name in {modules}:
 def test_the_base_install_imports_all_but_the_rooms_of_extras():
     """What a command needs of an extra it imports when it needs it, so that it can say which one is missing."""
     modules = [module.name for module in pkgutil.walk_packages(edge_runtime.__path__, "edge_runtime.")]
-    code = WITHOUT_EXTRAS.format(extras=EXTRAS, modules=modules)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    failed = done.stdout.split()
+    failed = run_code(WITHOUT_EXTRAS.format(extras=EXTRAS, modules=modules)).stdout.split()
     assert failed  # else the extras were not kept away
     assert [name for name in failed if not name.startswith(ROOMS_OF_EXTRAS)] == []
 
@@ -88,7 +83,7 @@ def test_the_contract_costs_no_numpy():
 _RUN = """
 import gc, sys
 from edge_runtime.cli import cli
-from edge_runtime.platform.garbage import collect_rarely
+from edge_runtime.platform.process import collect_rarely
 
 usual = gc.get_threshold()
 collect_rarely()
@@ -101,17 +96,11 @@ assert gc.get_freeze_count() > 1000
 
 @pytest.mark.parametrize("command", ["classify", "camera"])
 def test_long_work_collects_as_usual(command: str, tiny_bundle: Path, tmp_path: Path) -> None:
-    image = np.zeros((16, 16, 3), np.uint8)
-    source = tmp_path / ("black.png" if command == "classify" else "black.avi")
+    image = plain_image(0, 16, 16)
     if command == "classify":
-        cv2.imwrite(str(source), image)
+        arguments = [write_image(tmp_path / "black.png", image)]
     else:
-        writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 30, (16, 16))
-        writer.write(image)
-        writer.release()
-    arguments = [source] if command == "classify" else ["--source", source]
-    run = subprocess.run(
-        [sys.executable, "-c", _RUN, command, tiny_bundle, *arguments], capture_output=True, text=True, check=False
-    )
+        arguments = ["--source", write_video(tmp_path / "black.avi", [image])]
+    run = run_code(_RUN, command, tiny_bundle, *arguments, check=False)
     assert run.returncode == 0, run.stderr
     assert "red" in run.stdout

@@ -12,7 +12,7 @@ from benchmarks.comparison.accuracy import Answers
 from benchmarks.comparison.difference import compare_reports
 from benchmarks.comparison.record import Comparison, Difference, Limits, Outcome
 from benchmarks.comparison.render import conclusion, notices, render_markdown, render_text
-from benchmarks.records import Offline, Report
+from benchmarks.records import Offline, Performance, Report
 from benchmarks.statistics import Interval
 from edge_runtime.errors import ComparisonError, UsageError
 from support.reports import Sample, sample_answers, sample_report
@@ -40,6 +40,17 @@ def compare(samples: Sequence[Sample], limits: Limits | None = None, **changes: 
     before = sample_report(SAMPLES, **IMAGES, seed=1)
     after = dataclasses.replace(sample_report(samples, **IMAGES, seed=2), **changes)
     return compare_reports(before, after, answers(SAMPLES), answers(samples), limits or Limits())
+
+
+def against(before: Report, after: Report, limits: Limits | None = None) -> Comparison:
+    """Two reports without their answers."""
+    return compare_reports(before, after, None, None, limits or Limits())
+
+
+def performance_of(report: Report, name: str) -> Performance:
+    found = next(item.performance for item in report.subjects if item.name == name)
+    assert found is not None
+    return found
 
 
 def find(comparison: Comparison, name: str, metric: str) -> Difference:
@@ -135,9 +146,7 @@ def test_a_slow_day_is_no_regression_where_keras_tells() -> None:
 def test_without_a_usable_reference_latencies_stand_for_themselves(changes: dict[str, Any], reason: str) -> None:
     before, after = (sample_report(altered("int8", p50_ms=p50), seed=1) for p50 in (0.52, 0.65))
     keras = dataclasses.replace(after.subjects[0], **changes)
-    comparison = compare_reports(
-        before, dataclasses.replace(after, subjects=(keras, *after.subjects[1:])), None, None, Limits()
-    )
+    comparison = against(before, dataclasses.replace(after, subjects=(keras, *after.subjects[1:])))
     assert comparison.reference is None
     assert find(comparison, "int8", "p50").metric == "p50"
     assert find(comparison, "int8", "p50").outcome is Outcome.REGRESSION
@@ -150,7 +159,7 @@ def test_a_keras_that_something_else_disturbed_is_no_reference() -> None:
     reports = [sample_report(altered("int8", p50_ms=p50)[1:], seed=1) for p50 in (0.52, 0.65)]
     keras = sample_report(disturbed, seed=1).subjects[:1]
     before, after = (dataclasses.replace(report, subjects=(*keras, *report.subjects)) for report in reports)
-    comparison = compare_reports(before, after, None, None, Limits())
+    comparison = against(before, after)
     assert comparison.reference is None
     assert any("disturbed on its own" in line for line in comparison.method)
     assert [line.partition(" 0.")[0] for line in comparison.regressions] == ["int8: p50"]
@@ -158,15 +167,13 @@ def test_a_keras_that_something_else_disturbed_is_no_reference() -> None:
 
 def test_another_runtime_of_keras_is_no_reference() -> None:
     before = sample_report(SAMPLES)
-    comparison = compare_reports(
-        before, with_performance(before, "keras-function", runtime="tensorflow 9"), None, None, Limits()
-    )
+    comparison = against(before, with_performance(before, "keras-function", runtime="tensorflow 9"))
     assert any("ran on tensorflow 2.21.0 and then on tensorflow 9" in line for line in comparison.method)
 
 
 def test_another_machine_is_said_loudly_and_its_times_are_not_compared() -> None:
     after = with_machine(sample_report(altered("int8", p50_ms=9.0, bytes=900_000), **IMAGES), cpu_model="Other chip")
-    comparison = compare_reports(sample_report(SAMPLES, **IMAGES), after, None, None, Limits())
+    comparison = against(sample_report(SAMPLES, **IMAGES), after)
     assert comparison.differences[0].startswith("NOT THE SAME MACHINE")
     assert "Sample chip" in comparison.differences[0]
     metrics = {item.metric for subject in comparison.subjects for item in subject.differences}
@@ -178,7 +185,7 @@ def test_another_machine_is_said_loudly_and_its_times_are_not_compared() -> None
 def test_other_threads_are_another_setting() -> None:
     report = sample_report(SAMPLES)
     other = dataclasses.replace(report, settings=dataclasses.replace(report.settings, threads=2))
-    comparison = compare_reports(report, other, None, None, Limits())
+    comparison = against(report, other)
     assert "threads 1 and 2" in comparison.differences[0]
     assert comparison.reference is None
 
@@ -186,7 +193,7 @@ def test_other_threads_are_another_setting() -> None:
 def test_other_labels_are_another_question_and_other_images_another_sample() -> None:
     report = sample_report(SAMPLES)
     other_labels = dataclasses.replace(report, data=dataclasses.replace(report.data, images_per_label={"rose": 250}))
-    comparison = compare_reports(report, other_labels, None, None, Limits())
+    comparison = against(report, other_labels)
     assert "OTHER LABELS" in comparison.differences[0]
     assert not any(item.metric == "top-1 accuracy" for item in comparison.subjects[2].differences)
     raw = sample_answers(SAMPLES)
@@ -200,7 +207,7 @@ def test_other_labels_are_another_question_and_other_images_another_sample() -> 
 def test_a_small_change_of_software_is_told_and_does_not_hinder() -> None:
     report = sample_report(SAMPLES)
     other = with_machine(report, packages={"numpy": "2.5.0"}, kernel="Linux 7")
-    comparison = compare_reports(report, dataclasses.replace(other, model_name="pets2"), None, None, Limits())
+    comparison = against(report, dataclasses.replace(other, model_name="pets2"))
     assert comparison.is_whole
     assert comparison.differences[0].startswith("OTHER MODEL: pets and pets2")
     assert "numpy 2.4.0 and 2.5.0" in comparison.differences[1]
@@ -212,7 +219,7 @@ def test_an_invalid_report_can_neither_pass_nor_fail(which: int) -> None:
     reports = [sample_report(SAMPLES), sample_report(SAMPLES)]
     reports[which] = dataclasses.replace(reports[which], invalid=("The board throttled.",))
     with pytest.raises(ComparisonError, match=r"(A|B): expected a sound report.*The board throttled\)") as caught:
-        compare_reports(reports[0], reports[1], None, None, Limits())
+        against(reports[0], reports[1])
     assert str(caught.value).startswith("AB"[which])
     assert caught.value.exit_code == 9
 
@@ -220,7 +227,7 @@ def test_an_invalid_report_can_neither_pass_nor_fail(which: int) -> None:
 def test_reports_without_a_common_model_cannot_be_compared() -> None:
     reports = sample_report(SAMPLES[1:2]), sample_report(SAMPLES[2:3])
     with pytest.raises(ComparisonError, match="models in common"):
-        compare_reports(*reports, None, None, Limits())
+        against(*reports)
 
 
 def test_a_model_that_no_longer_opens_is_a_regression_and_one_left_out_is_listed() -> None:
@@ -258,10 +265,9 @@ def test_bytes_are_judged_by_the_limit_alone_and_keras_is_not_judged() -> None:
 )
 def test_a_cold_start_is_slower_only_if_all_starts_are(samples_ms: tuple[float, ...], outcome: Outcome) -> None:
     report = sample_report(SAMPLES)
-    performance = report.subjects[2].performance
-    assert performance is not None
-    start = dataclasses.replace(performance.cold_start, samples_ms=samples_ms, median_ms=samples_ms[1])
-    comparison = compare_reports(report, with_performance(report, "int8", cold_start=start), None, None, Limits())
+    cold_start = performance_of(report, "int8").cold_start
+    start = dataclasses.replace(cold_start, samples_ms=samples_ms, median_ms=samples_ms[1])
+    comparison = against(report, with_performance(report, "int8", cold_start=start))
     assert find(comparison, "int8", "cold start").outcome is outcome
 
 
@@ -277,18 +283,11 @@ def test_throughput_is_lower_only_if_the_intervals_lie_apart(
     before: Interval | None, after: Interval, outcome: Outcome
 ) -> None:
     report = sample_report(SAMPLES)
-    performance = report.subjects[2].performance
-    assert performance is not None
-    assert performance.offline is not None
     reports = [
-        with_performance(
-            report,
-            "int8",
-            offline=dataclasses.replace(performance.offline, images_per_s=rate, interval_images_per_s=interval),
-        )
+        with_performance(report, "int8", offline=Offline(2, 500, rate, interval, 0.001))
         for rate, interval in ((100.0, before), (80.0, after))
     ]
-    comparison = compare_reports(reports[0], reports[1], None, None, Limits())
+    comparison = against(reports[0], reports[1])
     item = find(comparison, "int8", "offline")
     assert (item.outcome, item.change) == (outcome, pytest.approx(-20))
 
@@ -308,7 +307,7 @@ def test_throughput_is_not_judged_where_keras_says_that_all_cores_had_another_sp
             offline = Offline(2, 100, rate, Interval(rate - 1, rate + 1), 0.001)
             report = with_performance(report, name, offline=offline)
         reports.append(report)
-    comparison = compare_reports(reports[0], reports[1], None, None, Limits())
+    comparison = against(reports[0], reports[1])
     assert find(comparison, "int8", "offline").outcome is outcome
     assert find(comparison, "int8", "cold start").outcome is Outcome.WITHIN
     told = [item for item in comparison.not_compared if item.what.startswith("offline throughput")]
@@ -323,13 +322,12 @@ def test_cold_start_is_not_judged_where_keras_started_at_another_speed(keras_ms:
     for keras, own in ((5000.0, 200.0), (keras_ms, 260.0)):
         report = sample_report(SAMPLES)
         for name, start_ms in (("keras-function", keras), ("int8", own)):
-            performance = next(item.performance for item in report.subjects if item.name == name)
-            assert performance is not None
             samples_ms = (start_ms - 1, start_ms, start_ms + 1)
-            start = dataclasses.replace(performance.cold_start, samples_ms=samples_ms, median_ms=start_ms)
+            cold_start = performance_of(report, name).cold_start
+            start = dataclasses.replace(cold_start, samples_ms=samples_ms, median_ms=start_ms)
             report = with_performance(report, name, cold_start=start)
         reports.append(report)
-    comparison = compare_reports(reports[0], reports[1], None, None, Limits())
+    comparison = against(reports[0], reports[1])
     assert find(comparison, "int8", "cold start").outcome is outcome
     told = [item.reason for item in comparison.not_compared if item.what.startswith("cold start")]
     assert told == (
@@ -339,7 +337,7 @@ def test_cold_start_is_not_judged_where_keras_started_at_another_speed(keras_ms:
 
 def test_few_rounds_among_many_tests_are_said_to_be_too_few() -> None:
     before, after = (sample_report(altered("int8", p50_ms=p50), rounds=4) for p50 in (0.52, 0.78))
-    comparison = compare_reports(before, after, None, None, Limits())
+    comparison = against(before, after)
     assert find(comparison, "int8", "p50 against").outcome is Outcome.UNSURE
     assert any(line.startswith("Too few rounds") for line in comparison.method)
 

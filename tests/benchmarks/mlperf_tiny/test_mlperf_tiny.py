@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -31,7 +29,7 @@ from benchmarks.statistics import share_of, summarize_latencies
 from edge_runtime.errors import DatasetError, EngineError
 from edge_runtime.testing import FakeEngine, fake_classifier
 from edge_runtime.workstation.datasets.samples import Sample, Split
-from support.paths import CHECKOUT
+from support.programs import run_module
 
 
 def make_task(folder: Path, pictures: int = 6, classes: int = 10) -> Path:
@@ -143,13 +141,8 @@ def test_the_table_tells_the_target_and_escapes_reasons():
     assert "at least 85%" in text
 
 
-def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.mlperf_tiny", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, cwd=CHECKOUT)
-
-
 def test_absent_data_is_one_sentence(tmp_path):
-    done = run_command("--data", tmp_path, "--out", tmp_path / "out")
+    done = run_module("benchmarks.mlperf_tiny", "--data", tmp_path, "--out", tmp_path / "out")
     assert done.returncode == 3
     assert len(done.stderr.splitlines()) == 1
     assert "mlcommons/tiny" in done.stderr
@@ -169,7 +162,17 @@ def test_the_published_files_reach_their_published_accuracy(real_data, tmp_path)
 @pytest.mark.slow
 def test_the_whole_command_on_the_published_files(real_data, tmp_path):
     out = tmp_path / "out"
-    done = run_command("--data", real_data("mlperf_tiny_ic"), "--out", out, "--duration", "0", "--queries", "100")
+    done = run_module(
+        "benchmarks.mlperf_tiny",
+        "--data",
+        real_data("mlperf_tiny_ic"),
+        "--out",
+        out,
+        "--duration",
+        "0",
+        "--queries",
+        "100",
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads((out / "mlperf-tiny.json").read_text())
     rows = {row["name"]: row for row in report["rows"]}

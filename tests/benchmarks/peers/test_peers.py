@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.peers import tools
+from benchmarks.peers.__main__ import cli
 from benchmarks.peers.comparison import summarize
 from benchmarks.peers.measuring import DAMAGED, Round, Seen, draw_awkward
 from benchmarks.peers.plan import NotMeasured, Peer, Places, plan_peers
@@ -24,6 +23,8 @@ from edge_runtime import Classifier
 from edge_runtime.errors import EngineError, ImageError
 from edge_runtime.model.bundle import read_bundle_manifest
 from support.paths import CHECKOUT
+from support.programs import call_cli, run_module
+from support.waiting import is_running, wait_until
 
 ENVIRONMENTS = ("mediapipe", "litert", "onnxruntime", "ultralytics")
 
@@ -154,24 +155,13 @@ time.sleep(600)
 """
     with pytest.raises(EngineError, match="did not end within 2 s"):
         run_process([sys.executable, "-c", script], 2)
-    deadline_s = time.monotonic() + 60
-    while is_running(noted.read_text()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    wait_until(lambda: not is_running(noted.read_text()), "the end of the child")
 
 
-def is_running(pid: str) -> bool:
-    try:
-        state = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-@pytest.mark.parametrize("said", ["", "hello", "[1]", '{"error": "no such model"}'])
-def test_an_answer_that_is_none_is_an_error(tmp_path, said):
+@pytest.mark.parametrize("printed", ["", "hello", "[1]", '{"error": "no such model"}'])
+def test_an_answer_that_is_none_is_an_error(tmp_path, printed):
     program = tmp_path / "program.py"
-    program.write_text(f"print({said!r})")
+    program.write_text(f"print({printed!r})")
     with pytest.raises(EngineError, match=r"gave no result|no such model"):
         ask_child([sys.executable, program], {}, tmp_path, 60)
 
@@ -246,17 +236,13 @@ def test_the_tables_say_what_was_not_measured_and_escape_it():
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-def run_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.peers", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=CHECKOUT)
-
-
-def test_the_whole_command_with_fake_tools(tmp_path, tiny_bundle, colored_images):
+@pytest.mark.slow
+def test_the_whole_command_with_fake_tools(tmp_path, tiny_bundle, colored_images, monkeypatch, capsys):
     make_environment(tmp_path, "litert", FAKE_TOOL)
     make_environment(tmp_path, "mediapipe", "import sys; sys.exit('no such library')")
     out = tmp_path / "out"
     given_ = ("--bundle", tiny_bundle, "--data", colored_images, "--environments", tmp_path, "--out", out)
-    done = run_command(*given_, "--pictures", "8", "--rounds", "1")
+    done = run_module("benchmarks.peers", *given_, "--pictures", "8", "--rounds", "1")
     assert done.returncode == 0, done.stderr
     report = json.loads((out / "peers.json").read_text())
     assert (out / "peers.md").read_text() in done.stdout
@@ -271,22 +257,20 @@ def test_the_whole_command_with_fake_tools(tmp_path, tiny_bundle, colored_images
     reasons = {one["name"]: one["reason"] for one in report["not_measured"]}
     assert any("no such library" in reason for reason in reasons.values())
     assert any(name.startswith("Ultralytics") for name in reasons)
-    again = run_command(*given_)
-    assert again.returncode == 7
-    assert "already exists" in again.stderr
-    assert "Traceback" not in again.stderr
+    code, _, errors = call_cli(cli, monkeypatch, capsys, "peers", *given_)
+    assert code == 7
+    assert "already exists" in errors
+    assert "Traceback" not in errors
 
 
-def test_bad_input_is_one_sentence(tmp_path, tiny_bundle):
-    for arguments in (
-        ("--bundle", tmp_path),
-        ("--bundle", tiny_bundle),
-        ("--bundle", tiny_bundle, "--keras", tmp_path),
-    ):
-        done = run_command(*arguments, "--out", tmp_path / "out")
-        assert done.returncode in (2, 4), done.stderr
-        assert done.stderr.startswith("error: ")
-        assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize("keras", [False, True])
+@pytest.mark.parametrize("is_bundle", [False, True])
+def test_bad_input_is_one_sentence(tmp_path, tiny_bundle, monkeypatch, capsys, is_bundle, keras):
+    arguments = ["--bundle", tiny_bundle if is_bundle else tmp_path, *(["--keras", tmp_path] if keras else [])]
+    code, _, errors = call_cli(cli, monkeypatch, capsys, "peers", *arguments, "--out", tmp_path / "out")
+    assert code in (2, 4), errors
+    assert errors.startswith("error: ")
+    assert len(errors.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -305,7 +289,7 @@ def test_the_real_tools_that_are_here(small_run, small_bundle, tmp_path):
     if Places(CHECKOUT).python("mediapipe") is None:
         pytest.skip("no virtual environment with MediaPipe (make test prepares .venv-mediapipe)")
     arguments = ("--bundle", small_bundle, "--keras", small_run, "--out", tmp_path / "out", "--timeout", "200")
-    done = run_command(*arguments, "--pictures", "6", "--rounds", "1")
+    done = run_module("benchmarks.peers", *arguments, "--pictures", "6", "--rounds", "1")
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in json.loads((tmp_path / "out/peers.json").read_text())["rows"]}
     for name in ("MediaPipe ImageClassifier, float32", "MediaPipe ImageClassifier, int8", "Keras predict, model.keras"):

@@ -5,8 +5,6 @@ The logs follow those that users of the real compiler show in google-coral/edget
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 import time
 from pathlib import Path
@@ -47,18 +45,15 @@ def rows(*entries: tuple[str, int, str]) -> str:
 
 
 ALL_MAPPED = HEADER + rows(("CONV_2D", 35, "Mapped to Edge TPU"), ("MEAN", 1, "Mapped to Edge TPU")) + END
-HALF = (
-    HEADER
-    + PARTLY
-    + rows(
-        ("CONV_2D", 26, "Mapped to Edge TPU"),
-        ("CONV_2D", 106, "More than one subgraph is not supported"),
-        ("QUANTIZE", 1, "Mapped to Edge TPU"),
-        ("HARD_SWISH", 2, "Operation not supported"),
-        ("DEQUANTIZE", 1, "Operation is working on an unsupported data type"),
-    )
-    + END
+HALF_ROWS = rows(
+    ("CONV_2D", 26, "Mapped to Edge TPU"),
+    ("CONV_2D", 106, "More than one subgraph is not supported"),
+    ("QUANTIZE", 1, "Mapped to Edge TPU"),
+    ("HARD_SWISH", 2, "Operation not supported"),
+    ("DEQUANTIZE", 1, "Operation is working on an unsupported data type"),
 )
+HALF = HEADER + PARTLY + HALF_ROWS + END
+ABORTED = "Edge TPU Compiler version 2.1.302470888\n\nInternal compiler error. Aborting!\n"
 NOT_QUANTIZED = """Edge TPU Compiler version 15.0.340273435
 Invalid model: model-int8.tflite
 Model not quantized
@@ -97,21 +92,16 @@ def model(tmp_path):
 
 
 @pytest.fixture
-def compiler(tmp_path, monkeypatch):
+def compiler(install_compiler):
     """Put a stand-in for the compiler on PATH; gives the folder in which its arguments are found."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
 
     def install(output: str, *, compiled: bytes | None = COMPILED, log: str | None = None, code=0, delay_s=0.0) -> Path:
-        program = folder / "edgetpu_compiler"
-        program.write_text(COMPILER.format(python=sys.executable, delay_s=delay_s, code=code))
-        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        folder = install_compiler(COMPILER.format(python=sys.executable, delay_s=delay_s, code=code))
         (folder / "output").write_text(output)
         if compiled is not None:
             (folder / "compiled").write_bytes(compiled)
         if log is not None:
             (folder / "log").write_text(log)
-        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
         return folder
 
     return install
@@ -190,17 +180,8 @@ def test_a_table_that_is_only_in_the_log_file_is_found(model, work_dir, compiler
     [
         (NOT_QUANTIZED, 1, "Model not quantized"),
         (DYNAMIC, 1, "dynamic-sized tensors"),
-        (
-            "Edge TPU Compiler version 2.1.302470888\n\nInternal compiler error. Aborting!\n",
-            1,
-            "Internal compiler error",
-        ),
-        # Some versions exit with 0 all the same.
-        (
-            "Edge TPU Compiler version 2.1.302470888\n\nInternal compiler error. Aborting!\n",
-            0,
-            "Internal compiler error",
-        ),
+        (ABORTED, 1, "Internal compiler error"),
+        (ABORTED, 0, "Internal compiler error"),  # some versions exit with 0 all the same
         ("", 127, "no output"),
     ],
 )

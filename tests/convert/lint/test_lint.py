@@ -205,7 +205,6 @@ def test_real_int8_models_map_and_a_float_one_does_not(real_data):
     assert {one.remedy for one in floating.findings} == {"convert the int8 variant first"}
 
 
-@pytest.mark.slow
 def test_our_int8_variant_maps_and_our_float_one_says_what_to_do(small_bundle):
     report = lint(small_bundle / "colors-int8.tflite", "edgetpu")
     assert report.passed, report.verdict

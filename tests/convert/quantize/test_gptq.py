@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from convert.quantize.calibration import probabilities
 from convert.quantize.gptq import GptqRounder, observe, round_rows, to_float16, to_int8
-from convert.quantize.graph import DEPTHWISE_CONV_2D, FloatGraph, text
+from convert.quantize.graph import DEPTHWISE_CONV_2D, FloatGraph
 from convert.quantize.tflite import TfliteQuantizer
-from convert.tflite_model import unpack_model
+from convert.tflite_model import text, unpack_model
 from support.quantization import calibrated, tensor_values, toned_images
 from support.tflite_models import (
     CAST_OPTIONS,

@@ -6,7 +6,6 @@ import base64
 import html
 import re
 from dataclasses import replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +19,7 @@ from convert.report.text import WIDTH, recommendation, render, text_table
 from edge_runtime.contract import Variant
 from edge_runtime.text import columns
 from edge_runtime.workstation.reporting.wording import megabytes, milliseconds, p_value, percent_range, signed
-from support.conversion_records import sample_record
+from support.conversion_records import sample_record, with_figures
 from support.images import noisy_images
 
 ODD = ("$x^", "_<b>&'\"|", "猫 😀")
@@ -42,23 +41,6 @@ def text_of(page: str) -> str:
     """What a reader sees, on one line."""
     visible = re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
     return " ".join(html.unescape(visible).split())
-
-
-def changed(record: ConversionRecord, name: Variant, **figures: Any) -> ConversionRecord:
-    """The record with other figures of one variant: ``latency_ms``, ``bytes``, ``passed`` or ``drop_points``."""
-    variants = []
-    for variant in record.variants:
-        if variant.artifact.variant is name:
-            check = replace(variant.comparison.check, passed=figures.get("passed", variant.comparison.check.passed))
-            drop = figures.get("drop_points", variant.comparison.drop_points)
-            variant = replace(
-                variant,
-                artifact=replace(variant.artifact, bytes=figures.get("bytes", variant.artifact.bytes)),
-                comparison=replace(variant.comparison, check=check, drop_points=drop),
-                latency_ms=figures.get("latency_ms", variant.latency_ms),
-            )
-        variants.append(variant)
-    return replace(record, variants=tuple(variants))
 
 
 @pytest.fixture
@@ -196,7 +178,7 @@ def test_many_classes_stay_readable() -> None:
 
 @pytest.mark.parametrize("latency_ms", [0.0, 0.5])
 def test_a_page_of_one_variant_that_was_not_timed_has_no_plot_of_latency(latency_ms: float) -> None:
-    record = changed(sample_record(variants=(Variant.FLOAT32,), images=20), Variant.FLOAT32, latency_ms=latency_ms)
+    record = with_figures(sample_record(variants=(Variant.FLOAT32,), images=20), Variant.FLOAT32, latency_ms=latency_ms)
     assert page_of(record).count('class="plot"') == (3 if latency_ms else 2)
     assert ("–" in text_table(record)) == (not latency_ms)
 
@@ -268,8 +250,8 @@ def test_why_an_artifact_failed() -> None:
 
 
 def test_it_names_the_fastest_here_the_smallest_and_what_to_try_elsewhere() -> None:
-    record = changed(sample_record(), Variant.FLOAT32, latency_ms=0.5, drop_points=0.0)
-    assert recommendation(changed(record, Variant.DYNAMIC, drop_points=0.25)) == (
+    record = with_figures(sample_record(), Variant.FLOAT32, latency_ms=0.5, drop_points=0.0)
+    assert recommendation(with_figures(record, Variant.DYNAMIC, drop_points=0.25)) == (
         "On this machine's processor take float32, the fastest here of those that passed (0.500 ms, 0.00 points), and "
         "for the smallest file take dynamic (0.590 MB, -0.25 points); on an Arm board try int8 first, "
         "probably the fastest there, and measure; an Edge TPU needs int8 too; MediaPipe opens float32 and int8; "
@@ -279,22 +261,22 @@ def test_it_names_the_fastest_here_the_smallest_and_what_to_try_elsewhere() -> N
 
 def test_of_those_that_are_as_fast_it_takes_the_one_that_lost_least() -> None:
     record = sample_record(variants=INT8)
-    as_fast = changed(record, Variant.INT8, latency_ms=record.variants[0].latency_ms * 0.97, drop_points=0.5)
+    as_fast = with_figures(record, Variant.INT8, latency_ms=record.variants[0].latency_ms * 0.97, drop_points=0.5)
     assert "take float32, as fast here as any that passed" in recommendation(as_fast)
-    faster = changed(record, Variant.INT8, latency_ms=record.variants[0].latency_ms * 0.9, drop_points=0.5)
+    faster = with_figures(record, Variant.INT8, latency_ms=record.variants[0].latency_ms * 0.9, drop_points=0.5)
     assert "take int8, the fastest here of those that passed and the smallest (0.639 ms, 0.640 MB, -0.50 points)" in (
         recommendation(faster)
     )
 
 
 def test_what_failed_is_never_recommended() -> None:
-    record = changed(sample_record(variants=INT8), Variant.INT8, passed=False, latency_ms=0.1)
+    record = with_figures(sample_record(variants=INT8), Variant.INT8, passed=False, latency_ms=0.1)
     assert recommendation(record) == (
         "Take float32, the only variant that passed (1.65 MB, 0.710 ms here); no int8 passed for an Arm board or an "
         "Edge TPU, so measure float32 on the board; MediaPipe opens float32."
     )
-    per_tensor = changed(sample_record(), Variant.INT8, passed=False)
-    per_tensor = changed(per_tensor, Variant.INT8_PER_TENSOR, passed=True)
+    per_tensor = with_figures(sample_record(), Variant.INT8, passed=False)
+    per_tensor = with_figures(per_tensor, Variant.INT8_PER_TENSOR, passed=True)
     assert "try int8-per-tensor first" in recommendation(per_tensor)
 
 
@@ -307,14 +289,14 @@ def test_on_arm_nothing_is_presumed() -> None:
 def test_without_latency_only_size_is_spoken_of() -> None:
     record = sample_record(variants=INT8)
     for variant in INT8:
-        record = changed(record, variant, latency_ms=0.0)
+        record = with_figures(record, variant, latency_ms=0.0)
     assert recommendation(record).startswith("For the smallest file take int8 (0.640 MB, ")
     assert "fastest here" not in recommendation(record)
 
 
 def test_when_none_passed_it_says_which_came_closest() -> None:
     record = sample_record(variants=(Variant.INT8, Variant.INT8_PER_TENSOR))
-    record = changed(record, Variant.INT8, passed=False, drop_points=1.25)
+    record = with_figures(record, Variant.INT8, passed=False, drop_points=1.25)
     assert recommendation(record) == (
         "No variant passed; the closest to Keras is int8 (lost 1.25 points, more than the allowed 1)."
     )

@@ -7,8 +7,6 @@ import shutil
 import subprocess
 from dataclasses import replace
 
-import cv2
-import numpy as np
 import pytest
 
 from edge_runtime.classifier import Classifier
@@ -17,7 +15,9 @@ from edge_runtime.engines.litert import LIBRARY_VARIABLE, is_edgetpu_library_ins
 from edge_runtime.errors import EngineError, UsageError
 from edge_runtime.model.bundle import ModelOptions, find_model, read_bundle_manifest
 from edge_runtime.testing import write_tiny_bundle
+from support.images import plain_image, write_image, write_images
 from support.paths import PROGRAMS
+from support.tflite_models import Operator, Tensor, build_model
 
 
 @pytest.fixture(autouse=True)
@@ -47,35 +47,13 @@ def log(fake_library, monkeypatch, tmp_path):
     return path
 
 
-def edgetpu_operator_model():
-    """An operator edgetpu-custom-op from uint8 [1, 8, 8, 3] to uint8 [1, 3]."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    code, operator, graph, model = schema.OperatorCodeT(), schema.OperatorT(), schema.SubGraphT(), schema.ModelT()
-    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
-    code.customCode, code.version = "edgetpu-custom-op", 1
-    operator.inputs, operator.outputs = [0], [1]
-    graph.tensors = []
-    for name, shape in (("image", [1, 8, 8, 3]), ("probabilities", [1, 3])):
-        tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type, tensor.buffer = name, shape, schema.TensorType.UINT8, 0
-        tensor.quantization = schema.QuantizationParametersT()
-        tensor.quantization.scale, tensor.quantization.zeroPoint = [1 / 256], [0]
-        graph.tensors.append(tensor)
-    graph.inputs, graph.outputs, graph.operators = [0], [1], [operator]
-    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], [schema.BufferT()]
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
-
-
 @pytest.fixture
 def bundle(tmp_path):
     """A bundle of float32, int8 and edgetpu."""
     folder = write_tiny_bundle(tmp_path / "bundle")
     manifest = read_bundle_manifest(folder)
-    data = edgetpu_operator_model()
+    tensors = [Tensor("image", (1, 8, 8, 3), "uint8", 1 / 256), Tensor("probabilities", (1, 3), "uint8", 1 / 256)]
+    data = build_model(tensors, [Operator("edgetpu-custom-op", ["image"], ["probabilities"])])
     (folder / "tiny-edgetpu.tflite").write_bytes(data)
     added = replace(
         manifest.artifacts[0],
@@ -88,7 +66,7 @@ def bundle(tmp_path):
     return folder
 
 
-PICTURE = np.zeros((8, 8, 3), np.uint8)
+BLACK = plain_image(0, 8, 8)
 
 
 def test_without_a_delegate_the_processor_is_the_default(bundle, edge_run):
@@ -100,7 +78,7 @@ def test_without_a_delegate_the_processor_is_the_default(bundle, edge_run):
         Classifier(bundle, engine="edgetpu:usb")
     code, out, err = edge_run("classify", bundle, bundle, "--engine", "edgetpu")
     assert (code, out) == (3, "")  # no image there
-    cv2.imwrite(str(bundle / "photo.png"), PICTURE)
+    write_image(bundle / "photo.png", BLACK)
     code, out, err = edge_run("classify", bundle, bundle / "photo.png", "--engine", "edgetpu")
     assert (code, out, err.count("\n")) == (5, "", 1)
     assert "--variant" in err
@@ -111,7 +89,7 @@ def test_with_a_delegate_the_edge_tpu_is_the_default(bundle, log):
         assert classifier.model.artifact.variant is Variant.EDGETPU
         assert (classifier.engine.name, classifier.engine.accelerator) == ("litert", "edgetpu")
         assert classifier.note is None
-        assert classifier.probabilities(PICTURE).shape == (3,)
+        assert classifier.probabilities(BLACK).shape == (3,)
     assert log.read_text().splitlines() == ["create", "invoke"]
 
 
@@ -128,15 +106,12 @@ def test_an_edge_tpu_that_fails_gives_way_to_the_processor_and_says_so(bundle, m
         assert classifier.engine.accelerator is None
         assert "no device found" in classifier.note
         assert "runs on the processor instead" in classifier.note
-        assert classifier.classify(np.full((8, 8, 3), (9, 200, 30), np.uint8))[0].label == "green"
+        assert classifier.classify(plain_image((9, 200, 30), 8, 8))[0].label == "green"
     for wish in ({"variant": "edgetpu"}, {"engine": "edgetpu"}):
         with pytest.raises(EngineError, match="no device found"):
             Classifier(bundle, **wish)
-    images = bundle / "pictures"
-    images.mkdir()
-    for number in range(6):
-        cv2.imwrite(str(images / f"{number}.png"), PICTURE)
-    code, out, err = edge_run("classify", bundle, images, "--format", "jsonl", "--workers", "2")
+    write_images(bundle / "images", [0] * 6)
+    code, out, err = edge_run("classify", bundle, bundle / "images", "--format", "jsonl", "--workers", "2")
     assert (code, len(out.splitlines()), err.count("on the processor instead")) == (0, 6, 1)
 
 

@@ -1,4 +1,4 @@
-"""Models from elsewhere: what their metadata says is read, what it does not say must be said."""
+"""Models of others: their metadata is read, and options complete it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from convert.tflite_model import pack_model, unpack_model
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop
 from edge_runtime.errors import CompatibilityError, UsageError
@@ -95,7 +96,7 @@ def write_model(path: Path, dtype: str, said: bytes | None, files: Mapping[str, 
 
 LABELLED = {"labels.txt": b"red\r\ngreen\r\nblue\r\n", "fr.txt": b"rouge\nvert\nbleu\n"}
 BOTH_LANGUAGES = [("fr.txt", "fr"), ("labels.txt", "")]
-PICTURE = np.full((4, 4, 3), (0, 255, 51), np.uint8)
+IMAGE = np.full((4, 4, 3), (0, 255, 51), np.uint8)
 
 
 def test_a_float_model_with_normalization_and_labels_needs_only_the_crop(tmp_path, edge_run):
@@ -104,7 +105,7 @@ def test_a_float_model_with_normalization_and_labels_needs_only_the_crop(tmp_pat
         Classifier(path)
     with Classifier(path, options=CROPPED) as classifier:
         assert classifier.labels == LABELS
-        assert classifier.probabilities(PICTURE) == pytest.approx([-1.0, 1.0, -0.6], abs=1e-6)
+        assert classifier.probabilities(IMAGE) == pytest.approx([-1.0, 1.0, -0.6], abs=1e-6)
     code, out, _ = edge_run("inspect", path, "--crop", "center", "--json")
     assert (code, json.loads(out)["to_be_said"]) == (0, [])
     assert json.loads(out)["read"] == [
@@ -118,7 +119,7 @@ def test_each_channel_may_have_its_own_range(tmp_path):
     said = metadata([0.0, 255.0, 51.0], [255.0, 1.0, 51.0], [("labels.txt", "")])
     path = write_model(tmp_path / "f.tflite", "float32", said, LABELLED)
     with Classifier(path, options=CROPPED) as classifier:
-        assert classifier.probabilities(PICTURE) == pytest.approx([0.0, 0.0, 0.0], abs=1e-6)
+        assert classifier.probabilities(IMAGE) == pytest.approx([0.0, 0.0, 0.0], abs=1e-6)
         white = np.full((4, 4, 3), 255, np.uint8)
         assert classifier.probabilities(white) == pytest.approx([1.0, 0.0, 4.0], abs=1e-6)
 
@@ -130,14 +131,14 @@ def test_int8_input_is_quantized_from_the_range(tmp_path):
     said = ModelOptions(LABELS, Crop.STRETCH, (-10.0, 10.0))
     with Classifier(path, options=said) as classifier:
         assert classifier.engine.input.dtype == "int8"
-        assert classifier.probabilities(PICTURE).tolist() == [-10.0, 10.0, -6.0]
+        assert classifier.probabilities(IMAGE).tolist() == [-10.0, 10.0, -6.0]
 
 
 def test_what_is_said_counts_more_than_what_is_read(tmp_path):
     path = write_model(tmp_path / "f.tflite", "float32", metadata([0.0], [1.0], [("labels.txt", "")]), LABELLED)
     with Classifier(path, options=ModelOptions(("a", "b", "c"), Crop.STRETCH, (0.0, 1.0))) as classifier:
         assert classifier.labels == ("a", "b", "c")
-        assert classifier.probabilities(PICTURE) == pytest.approx([0.0, 1.0, 0.2], abs=1e-6)
+        assert classifier.probabilities(IMAGE) == pytest.approx([0.0, 1.0, 0.2], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -207,14 +208,10 @@ def test_what_is_no_image_is_refused(tmp_path, shape, dtype, words):
 
 
 def test_two_inputs_are_refused_before_a_runtime_sees_them(tmp_path):
-    from ai_edge_litert import schema_py_generated as schema
-
     path = write_model(tmp_path / "m.tflite", "uint8", None)
-    model = schema.ModelT.InitFromPackedBuf(bytearray(path.read_bytes()), 0)
+    model = unpack_model(path.read_bytes())
     model.subgraphs[0].outputs = [2, 2]
-    builder = flatbuffers.Builder(256)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    path.write_bytes(builder.Output())
+    path.write_bytes(pack_model(model))
     with pytest.raises(CompatibilityError, match="expected one input and one output, got 1 and 2"):
         Classifier(path, options=CROPPED)
 

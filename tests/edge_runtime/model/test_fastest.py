@@ -69,7 +69,7 @@ def test_other_files_another_machine_or_another_runtime_know_nothing(
     first, *others = manifest.artifacts
     assert fastest_here(replace(manifest, artifacts=(replace(first, sha256="0" * 64), *others))) is None
     assert fastest_here(replace(manifest, artifacts=tuple(manifest.artifacts[::-1]))) is Variant.INT8
-    for name, other in (("cpu_model", "Raspberry Pi 5"), ("_installed_runtimes", ["ai_edge_litert-9.dist-info"])):
+    for name, other in (("cpu_model", "Raspberry Pi 5"), ("installed_runtimes", ["ai_edge_litert-9.dist-info"])):
         with monkeypatch.context() as patch:
             patch.setattr(fastest, name, lambda value=other: value)
             assert fastest_here(manifest) is None
@@ -77,7 +77,7 @@ def test_other_files_another_machine_or_another_runtime_know_nothing(
 
 
 def test_the_runtimes_are_found_without_importing_them() -> None:
-    assert any(name.startswith("ai_edge_litert-") for name in fastest._installed_runtimes())
+    assert any(name.startswith("ai_edge_litert-") for name in fastest.installed_runtimes())
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
@@ -124,7 +124,7 @@ def test_without_a_place_it_says_so_and_reading_stays_quiet(
     def homeless(_manifest: Manifest) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(fastest, "_file", homeless)
+    monkeypatch.setattr(fastest, "record_path", homeless)
     assert fastest_here(manifest) is None
     with pytest.raises(OutputError, match="EDGEKIT_CACHE"):
         remember_fastest(manifest, {Variant.INT8: 1.0}, ARM)

@@ -1,4 +1,4 @@
-"""Trials in a child process: what crashes there leaves this process alone; what has passed is not tried again."""
+"""The sandbox: a crash stays in the child process, and a file that has passed does not run there again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edge_runtime.testing import TINY_LABELS, write_tiny_model
 from edge_runtime.tflite.validation import read_structure
 from support.tflite_models import Operator, Tensor, build_model
 
-STRANGER = ModelOptions(labels=TINY_LABELS, crop=Crop.STRETCH)
+OPTIONS = ModelOptions(labels=TINY_LABELS, crop=Crop.STRETCH)
 
 # A runtime that does what the last bytes of the model say.
 FAKE_INTERPRETER = """
@@ -61,8 +61,8 @@ def cache(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def stranger(tmp_path):
-    return write_tiny_model(tmp_path / "stranger.tflite", with_manifest=False)
+def untrusted(tmp_path):
+    return write_tiny_model(tmp_path / "untrusted.tflite", with_manifest=False)
 
 
 @pytest.fixture
@@ -87,33 +87,39 @@ def children(monkeypatch):
     return started
 
 
-def test_a_crash_stays_in_the_child(crasher, stranger):
+def test_a_crash_stays_in_the_child(crasher, untrusted):
     assert read_structure(crasher).codes[0].name == "IF"
-    crashed, fine = try_models([crasher, stranger])
+    crashed, fine = try_models([crasher, untrusted])
     assert (crashed.path, crashed.outcome, crashed.ok) == (crasher, SandboxOutcome.CRASHED, False)
     assert "SIGSEGV" in crashed.reason
-    assert fine == SandboxResult(stranger, SandboxOutcome.OK)
+    assert fine == SandboxResult(untrusted, SandboxOutcome.OK)
     with pytest.raises(IntegrityError, match=r"crashed litert [\d.]+ in a trial run \(signal 11, SIGSEGV\)"):
-        Classifier(crasher, options=STRANGER)
+        Classifier(crasher, options=OPTIONS)
 
 
-def test_refusals_carry_the_reason_and_its_error(stranger, tmp_path, real_data):
+def test_refusals_carry_the_reason_and_its_error(untrusted, tmp_path, real_data):
     cut = tmp_path / "cut.tflite"
-    cut.write_bytes(stranger.read_bytes()[:200])
+    cut.write_bytes(untrusted.read_bytes()[:200])
     no_model = tmp_path / "no.onnx"
     no_model.write_bytes(b"hello")
     unknown = real_data("coral/invalid_models/model_invoking_error.tflite")
-    trials = try_models([cut, no_model, unknown, tmp_path / "missing.tflite", stranger])
-    assert [trial.error for trial in trials] == ["IntegrityError", "IntegrityError", "EngineError", "ModelError", None]
-    assert [trial.outcome.value for trial in trials] == ["refused"] * 4 + ["ok"]
-    for trial, words in zip(
-        trials, ("not a whole TFLite", "cannot open it", "fake-op-double", "cannot be read"), strict=False
+    results = try_models([cut, no_model, unknown, tmp_path / "missing.tflite", untrusted])
+    assert [result.error for result in results] == [
+        "IntegrityError",
+        "IntegrityError",
+        "EngineError",
+        "ModelError",
+        None,
+    ]
+    assert [result.outcome.value for result in results] == ["refused"] * 4 + ["ok"]
+    for result, words in zip(
+        results, ("not a whole TFLite", "cannot open it", "fake-op-double", "cannot be read"), strict=False
     ):
-        assert words in trial.reason
-        assert str(trial.path) in trial.reason
+        assert words in result.reason
+        assert str(result.path) in result.reason
 
 
-def test_every_way_to_end_is_told(stranger, tmp_path, monkeypatch):
+def test_every_outcome_has_a_reason(untrusted, tmp_path, monkeypatch):
     fake = tmp_path / "site" / "ai_edge_litert"
     fake.mkdir(parents=True)
     (fake / "__init__.py").touch()
@@ -122,11 +128,11 @@ def test_every_way_to_end_is_told(stranger, tmp_path, monkeypatch):
     paths = []
     for wish in ("TRAP", "QUIT", "HANG", "FILL", "FINE"):
         paths.append(tmp_path / f"{wish}.tflite")
-        paths[-1].write_bytes(stranger.read_bytes() + wish.encode())
-    trials = try_models(paths, timeout_s=5.0)
-    assert [trial.outcome.value for trial in trials] == ["crashed", "crashed", "timed out", "refused", "ok"]
-    assert [trial.reason for trial in trials[:3]] == ["signal 6, SIGABRT", "exit code 3", "after 5 seconds"]
-    assert "needs more memory" in trials[3].reason
+        paths[-1].write_bytes(untrusted.read_bytes() + wish.encode())
+    results = try_models(paths, timeout_s=5.0)
+    assert [result.outcome.value for result in results] == ["crashed", "crashed", "timed out", "refused", "ok"]
+    assert [result.reason for result in results[:3]] == ["signal 6, SIGABRT", "exit code 3", "after 5 seconds"]
+    assert "needs more memory" in results[3].reason
 
 
 def test_no_models_need_no_child(monkeypatch, tmp_path):
@@ -134,51 +140,51 @@ def test_no_models_need_no_child(monkeypatch, tmp_path):
     assert try_models([]) == []
 
 
-def test_a_success_is_remembered_for_this_very_file(stranger, children, cache):
+def test_a_pass_is_recorded_for_this_very_file(untrusted, children, cache):
     for _ in range(2):
-        Classifier(stranger, options=STRANGER).close()
+        Classifier(untrusted, options=OPTIONS).close()
     assert len(children) == 1
     forget_passes()  # as a new process
-    Classifier(stranger, options=STRANGER).close()
+    Classifier(untrusted, options=OPTIONS).close()
     assert len(children) == 1
     assert len(list((cache / "trials").iterdir())) == 1
-    stranger.write_bytes(stranger.read_bytes() + b"x")
-    Classifier(stranger, options=STRANGER).close()
+    untrusted.write_bytes(untrusted.read_bytes() + b"x")
+    Classifier(untrusted, options=OPTIONS).close()
     assert len(children) == 2
 
 
 @pytest.mark.parametrize("content", [b"", b"ok\n", b"\xff" * 200, None])
-def test_a_torn_or_strange_memory_counts_as_none(stranger, children, cache, content):
-    Classifier(stranger, options=STRANGER).close()
+def test_a_damaged_record_counts_as_none(untrusted, children, cache, content):
+    Classifier(untrusted, options=OPTIONS).close()
     (entry,) = (cache / "trials").iterdir()
     entry.write_bytes(entry.read_bytes()[:-1] if content is None else content)
     forget_passes()
-    Classifier(stranger, options=STRANGER).close()
+    Classifier(untrusted, options=OPTIONS).close()
     assert len(children) == 2
 
 
-def test_a_failure_is_not_remembered(crasher, children):
+def test_a_failure_is_not_recorded(crasher, children):
     for _ in range(2):
         with pytest.raises(IntegrityError):
-            Classifier(crasher, options=STRANGER)
+            Classifier(crasher, options=OPTIONS)
     assert len(children) == 2
 
 
-def test_without_a_place_to_write_it_still_runs(stranger, children, monkeypatch, tmp_path):
+def test_without_a_cache_folder_it_still_runs(untrusted, children, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "file"))
     for _ in range(2):
-        Classifier(stranger, options=STRANGER).close()
+        Classifier(untrusted, options=OPTIONS).close()
     assert len(children) == 1
 
 
-def test_what_a_manifest_vouches_for_is_not_tried(tiny_bundle, children):
+def test_a_verified_file_needs_no_sandbox(tiny_bundle, children):
     Classifier(tiny_bundle).close()
     Classifier(tiny_bundle / "tiny-int8.tflite").close()
     assert not children
 
 
-def test_an_onnx_file_alone_is_tried_since_nothing_in_it_vouches_for_its_weights(children, tmp_path):
+def test_an_onnx_file_alone_runs_in_the_sandbox_because_its_weights_are_unverified(children, tmp_path):
     onnx_child = pytest.importorskip("onnx")
     helper, kind = onnx_child.helper, onnx_child.TensorProto.FLOAT
     graph = helper.make_graph(
@@ -196,22 +202,22 @@ def test_an_onnx_file_alone_is_tried_since_nothing_in_it_vouches_for_its_weights
     assert len(children) == 1
 
 
-def test_where_no_child_starts_it_says_how_to_go_without(stranger, monkeypatch):
-    monkeypatch.setattr(sys, "executable", str(stranger))  # not a program
+def test_if_no_child_starts_the_message_names_the_variable(untrusted, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(untrusted))  # not a program
     with pytest.raises(EngineError, match=r"none can be started here \([^\n]*EDGEKIT_TRIAL=off to open it without"):
-        Classifier(stranger, options=STRANGER)
+        Classifier(untrusted, options=OPTIONS)
     monkeypatch.setattr(sys, "executable", shutil.which("true"))
     with pytest.raises(EngineError, match=r"got nothing from it instead of"):
-        Classifier(stranger, options=STRANGER)
+        Classifier(untrusted, options=OPTIONS)
     monkeypatch.setenv("EDGEKIT_TRIAL", "off")
-    with Classifier(stranger, options=STRANGER) as classifier:
+    with Classifier(untrusted, options=OPTIONS) as classifier:
         assert classifier.classify(np.full((8, 8, 3), (1, 2, 200), np.uint8))[0].label == "blue"
 
 
-def test_the_working_directory_has_no_say(stranger, tmp_path, monkeypatch):
+def test_the_child_imports_nothing_from_the_working_directory(untrusted, tmp_path, monkeypatch):
     (tmp_path / "numpy.py").write_text("raise SystemExit('taken over')")
     monkeypatch.chdir(tmp_path)
-    assert try_models([Path("stranger.tflite")])[0].ok
-    strange = stranger.with_name(os.fsdecode(b"name\xff\n.tflite"))
-    strange.write_bytes(stranger.read_bytes())
+    assert try_models([Path("untrusted.tflite")])[0].ok
+    strange = untrusted.with_name(os.fsdecode(b"name\xff\n.tflite"))
+    strange.write_bytes(untrusted.read_bytes())
     assert try_models([strange]) == [SandboxResult(strange, SandboxOutcome.OK)]

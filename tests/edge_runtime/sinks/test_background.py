@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,9 +11,11 @@ import pytest
 import edge_runtime.sinks.background as background
 from edge_runtime.errors import OutputError
 from edge_runtime.preprocess import ImageU8
-from edge_runtime.results import Classified, FrameStamp, LatencyMs, Prediction, Result
+from edge_runtime.results import Classified, Result
 from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.base import Sink
+from support.results import classified
+from support.waiting import wait_until
 
 DEADLINE_S = 20.0
 
@@ -43,29 +44,17 @@ class Recorder(Sink):
         self.closes += 1
 
 
-def answer(number: int = 0) -> Classified:
-    frame = FrameStamp(number, 0.0, None, 1.0)
-    return Classified("camera", (Prediction("cat", 0.9),), LatencyMs(1, 1, 1), frame)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end_s, "waited in vain"
-        time.sleep(0.005)
-
-
 def test_results_pass_in_order_and_closing_finishes_them() -> None:
     inner = Recorder()
     sink = BackgroundSink(inner, "test")
-    results = [answer(number) for number in range(50)]
+    results = [classified(number=number) for number in range(50)]
     for result in results:
         sink.write(result)
     sink.close()
     sink.close()
     assert inner.results == results
     assert (inner.closes, sink.dropped, sink.problem) == (1, 0, None)
-    sink.write(answer())
+    sink.write(classified())
     assert len(inner.results) == 50
 
 
@@ -79,7 +68,7 @@ def test_frames_are_copied_only_for_a_sink_that_needs_them_and_a_result_that_is_
     sink = BackgroundSink(inner, "test", wants=wants, with_image=True)
     lent = np.zeros((2, 2, 3), np.uint8)
     for _ in range(2):
-        sink.write(answer(), lent)
+        sink.write(classified(), lent)
     lent[:] = 255
     sink.close()
     assert len(inner.images) == 1
@@ -87,7 +76,7 @@ def test_frames_are_copied_only_for_a_sink_that_needs_them_and_a_result_that_is_
     assert not inner.images[0].any()
     plain = Recorder()
     sink = BackgroundSink(plain, "test")
-    sink.write(answer(), lent)
+    sink.write(classified(), lent)
     sink.close()
     assert plain.images == [None]
 
@@ -96,10 +85,10 @@ def test_the_oldest_are_dropped_when_too_many_wait_and_health_says_so() -> None:
     inner = Recorder()
     inner.go_on.clear()
     sink = BackgroundSink(inner, "test", capacity=2)
-    sink.write(answer(0))
+    sink.write(classified(number=0))
     assert inner.entered.wait(DEADLINE_S)
     for number in range(1, 6):
-        sink.write(answer(number))
+        sink.write(classified(number=number))
     assert sink.dropped == 3
     assert sink.problem == "is slower than the results arrive"
     inner.go_on.set()
@@ -127,11 +116,11 @@ def test_trouble_is_told_and_passes(error: Exception, says: str) -> None:
     inner = Recorder()
     inner.raises = error
     sink = BackgroundSink(inner, "test")
-    sink.write(answer(0))
+    sink.write(classified(number=0))
     wait_until(lambda: sink.dropped == 1)
     assert sink.problem == says
     inner.raises = None
-    sink.write(answer(1))
+    sink.write(classified(number=1))
     wait_until(lambda: sink.problem is None)
     sink.close()
     assert (len(inner.results), inner.closes, sink.dropped) == (1, 1, 1)
@@ -143,12 +132,12 @@ def test_a_bug_ends_the_thread_loudly_and_the_camera_goes_on(monkeypatch: pytest
     inner = Recorder()
     inner.raises = KeyError("a bug")
     sink = BackgroundSink(inner, "test")
-    sink.write(answer(0))
+    sink.write(classified(number=0))
     wait_until(lambda: bool(reported))
     assert reported[0].exc_type is KeyError
     assert sink.problem is not None
     assert "bug" in sink.problem
-    sink.write(answer(1))
+    sink.write(classified(number=1))
     assert sink.dropped == 2
     assert inner.closes == 1
     sink.close()
@@ -166,7 +155,7 @@ def test_closing_a_slow_sink_drops_what_waits_and_still_closes_it(monkeypatch: p
     inner = Slow()
     sink = BackgroundSink(inner, "test", capacity=1000)
     for number in range(1000):
-        sink.write(answer(number))
+        sink.write(classified(number=number))
     sink.close()
     wait_until(lambda: inner.closes == 1)
     assert 0 < len(inner.results) < 1000
@@ -178,8 +167,8 @@ def test_closing_a_sink_that_hangs_returns(monkeypatch: pytest.MonkeyPatch) -> N
     inner = Recorder()
     inner.go_on.clear()
     sink = BackgroundSink(inner, "test")
-    sink.write(answer(0))
-    sink.write(answer(1))
+    sink.write(classified(number=0))
+    sink.write(classified(number=1))
     assert inner.entered.wait(DEADLINE_S)
     sink.close()
     assert (inner.closes, sink.dropped) == (0, 1)
@@ -201,7 +190,10 @@ def test_threads_may_write_together_and_none_is_left() -> None:
     before = threading.active_count()
     inner = Recorder()
     sink = BackgroundSink(inner, "test", capacity=10_000)
-    writers = [threading.Thread(target=lambda: [sink.write(answer(number)) for number in range(200)]) for _ in range(4)]
+    writers = [
+        threading.Thread(target=lambda: [sink.write(classified(number=number)) for number in range(200)])
+        for _ in range(4)
+    ]
     for writer in writers:
         writer.start()
     for writer in writers:

@@ -11,23 +11,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edge_runtime.errors import OutputError
-from edge_runtime.results import Classified, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
+from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.files import AppendedFile, FileSink, open_file_sink
+from support.paths import TESTS
+from support.results import classified
+from support.waiting import wait_until
 
 LABELS = ["cat", "dog"]
 DEADLINE_S = 30.0
-
-
-def answer(number: int) -> Classified:
-    frame = FrameStamp(number, 0.0, 1700000000.0, 1.0)
-    return Classified("0", (Prediction("cat", 0.9), Prediction("dog", 0.1)), LatencyMs(1, 1, 1), frame)
 
 
 def frames_of(path: Path) -> list[int]:
@@ -46,23 +44,9 @@ def write(
 ) -> None:
     sink = FileSink(path, format_name, LABELS, 2, max_bytes=max_bytes, keep=keep)
     for number in numbers:
-        sink.write(answer(number))
+        sink.write(classified(number=number))
     sink.close()
     sink.close()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 128 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"a small disk cannot be mounted here, which needs root ({done.stderr.strip()})")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.mark.parametrize("format_name", ["jsonl", "csv"])
@@ -123,7 +107,7 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path) -> Non
     path = tmp_path / "out"
     (tmp_path / "link").symlink_to(path)
     first = FileSink(path, "jsonl", LABELS, 2, max_bytes=600)
-    first.write(answer(0))
+    first.write(classified(number=0))
     code = (
         "import sys; from pathlib import Path; from edge_runtime.sinks.files import AppendedFile\n"
         "from edge_runtime.errors import OutputError\n"
@@ -136,7 +120,7 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path) -> Non
     with pytest.raises(OutputError, match="another edge-run"):
         FileSink(path, "csv", LABELS, 2)
     for number in range(1, 9):  # rotation does not open a gap for a second writer
-        first.write(answer(number))
+        first.write(classified(number=number))
         with pytest.raises(OutputError, match="another edge-run"):
             AppendedFile(path)
     first.close()
@@ -154,7 +138,7 @@ def test_a_full_disk_leaves_whole_lines_and_is_overcome(small_disk: Path) -> Non
     assert frames_of(path)
     ballast.unlink()
     number = _write_until(sink, lambda: sink.problem is None, number)
-    sink.write(answer(number))
+    sink.write(classified(number=number))
     sink.close()
     frames = frames_of(path)
     assert frames == sorted(set(frames))
@@ -162,13 +146,15 @@ def test_a_full_disk_leaves_whole_lines_and_is_overcome(small_disk: Path) -> Non
     assert len(frames) + sink.dropped == number + 1
 
 
-def _write_until(sink: BackgroundSink, condition: object, number: int) -> int:
-    end_s = time.monotonic() + DEADLINE_S
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end_s, "waited in vain"
-        sink.write(answer(number))
-        number += 1
-        time.sleep(0.001)
+def _write_until(sink: BackgroundSink, condition: Callable[[], bool], number: int) -> int:
+    def step() -> bool:
+        nonlocal number
+        if not condition():
+            sink.write(classified(number=number))
+            number += 1
+        return condition()
+
+    wait_until(step, "the sink's problem to change", step_s=0.001)
     return number
 
 
@@ -180,7 +166,7 @@ def test_a_full_disk_at_rotation_is_overcome(small_disk: Path) -> None:
         if number == 500:
             (small_disk / "ballast").unlink()
         try:
-            sink.write(answer(number))
+            sink.write(classified(number=number))
         except OSError as error:
             failures += error.errno == errno.ENOSPC
     sink.close()
@@ -194,17 +180,17 @@ def test_a_full_disk_at_rotation_is_overcome(small_disk: Path) -> None:
 def test_a_write_that_fails_in_its_middle_is_cut_back(tmp_path: Path) -> None:
     path = tmp_path / "out"
     sink = FileSink(path, "jsonl", LABELS, 2)
-    sink.write(answer(0))
+    sink.write(classified(number=0))
     size = path.stat().st_size
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            sink.write(answer(1))
+            sink.write(classified(number=1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.stat().st_size == size
-    sink.write(answer(2))
+    sink.write(classified(number=2))
     sink.close()
     assert frames_of(path) == [0, 2]
 
@@ -214,7 +200,7 @@ def test_where_even_cutting_fails_the_file_is_repaired_at_the_next_line(
 ) -> None:
     path = tmp_path / "out"
     sink = FileSink(path, "jsonl", LABELS, 2)
-    sink.write(answer(0))
+    sink.write(classified(number=0))
     real_write = os.write
 
     def torn(handle: int, data: bytes) -> int:
@@ -228,9 +214,9 @@ def test_where_even_cutting_fails_the_file_is_repaired_at_the_next_line(
         patch.setattr(os, "write", torn)
         patch.setattr(os, "ftruncate", uncuttable)
         with pytest.raises(OSError, match="Input/output"):
-            sink.write(answer(1))
+            sink.write(classified(number=1))
     assert not path.read_bytes().endswith(b"\n")
-    sink.write(answer(2))
+    sink.write(classified(number=2))
     sink.close()
     assert frames_of(path) == [0, 2]
 
@@ -239,7 +225,7 @@ def test_where_even_cutting_fails_the_file_is_repaired_at_the_next_line(
 def test_a_file_that_somebody_takes_away_is_made_anew(tmp_path: Path, how: str) -> None:
     path = tmp_path / "logs" / "out"
     sink = FileSink(path, "csv", LABELS, 2)
-    sink.write(answer(0))
+    sink.write(classified(number=0))
     if how == "renamed":
         path.rename(path.with_name("out.old"))
     else:
@@ -248,9 +234,9 @@ def test_a_file_that_somebody_takes_away_is_made_anew(tmp_path: Path, how: str) 
         path.with_name(".out.lock").unlink()
         path.parent.rmdir()
         with pytest.raises(FileNotFoundError):
-            sink.write(answer(1))
+            sink.write(classified(number=1))
         path.parent.mkdir()
-    sink.write(answer(2))
+    sink.write(classified(number=2))
     sink.close()
     assert frames_of(path) == [2]
     assert how != "renamed" or frames_of(path.with_name("out.old")) == [0]
@@ -261,7 +247,7 @@ def test_a_jump_of_the_clock_changes_nothing(tmp_path: Path, monkeypatch: pytest
     sink = FileSink(path, "jsonl", LABELS, 2, max_bytes=1000, keep=9)
     for number in range(20):
         monkeypatch.setattr(time, "time", lambda number=number: 1e9 * (1 + number % 2))
-        sink.write(answer(number))
+        sink.write(classified(number=number))
     sink.close()
     files = sorted(tmp_path.glob("out*"), key=lambda file: -int(file.name[4:] or 0))
     assert [number for file in files for number in frames_of(file)] == list(range(20))
@@ -273,7 +259,7 @@ def test_lines_reach_the_disk_every_few_seconds_and_at_the_end(tmp_path: Path, m
     monkeypatch.setattr(os, "fdatasync", synced.append)
     sink = FileSink(tmp_path / "out", "jsonl", LABELS, 2)
     for number in range(100):
-        sink.write(answer(number))
+        sink.write(classified(number=number))
         clock_s += 0.1
     assert len(synced) == 1
     sink.close()
@@ -285,7 +271,7 @@ def test_a_disk_that_fails_at_the_end_is_let_go_of(tmp_path: Path, monkeypatch: 
         raise OSError(errno.EIO, "Input/output error")
 
     sink = FileSink(tmp_path / "out", "jsonl", LABELS, 2)
-    sink.write(answer(0))
+    sink.write(classified(number=0))
     with monkeypatch.context() as patch:
         patch.setattr(os, "fdatasync", fail)
         with pytest.raises(OSError, match="Input/output"):
@@ -297,12 +283,13 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from test_files import FileSink, LABELS, answer
-sink = FileSink(Path(sys.argv[1]), sys.argv[2], LABELS, 2, max_bytes=20_000)
+from edge_runtime.sinks.files import FileSink
+from support.results import classified
+sink = FileSink(Path(sys.argv[1]), sys.argv[2], ["cat", "dog"], 2, max_bytes=20_000)
 print("ready", flush=True)
 number = 0
 while True:
-    sink.write(answer(number))
+    sink.write(classified(number=number))
     number += 1
 """
 
@@ -312,7 +299,7 @@ def test_after_sigkill_in_mid_write_the_next_run_finds_whole_lines_and_no_lock(
     tmp_path: Path, format_name: str
 ) -> None:
     path = tmp_path / "out"
-    command = [sys.executable, "-c", WRITER, path, format_name, Path(__file__).parent]
+    command = [sys.executable, "-c", WRITER, path, format_name, TESTS / "lib"]
     for _ in range(3):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
@@ -332,7 +319,7 @@ def test_a_run_that_is_not_live_hears_of_trouble(tmp_path: Path) -> None:
     (tmp_path / "out").unlink()
     (tmp_path / "out").mkdir()
     with pytest.raises(OSError, match="Is a directory"):
-        sink.write(answer(0))
+        sink.write(classified(number=0))
     sink.close()
 
 

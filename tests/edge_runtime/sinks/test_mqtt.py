@@ -16,29 +16,15 @@ import numpy as np
 import pytest
 
 from edge_runtime.pipeline.health import Health
-from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
+from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sinks.mqtt import connection
 from edge_runtime.sinks.mqtt.connection import EVENTS, MAX_UNACKNOWLEDGED
 from edge_runtime.sinks.mqtt.options import MqttOptions
 from edge_runtime.sinks.mqtt.sink import MqttSink
+from support.results import decided
+from support.waiting import wait_until
 
 pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
-
-
-DEADLINE_S = 30.0
-LATENCY = LatencyMs(1.0, 1.0, 2.0)
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"waited too long for: {what}"
-        time.sleep(0.02)
-
-
-def answer(label: str | None = "cat", *, event: bool = False, score: float = 0.9, number: int = 0) -> Classified:
-    top = (Prediction(label or "cat", score), Prediction("dog", 0.1))
-    return Classified("cam", top, LATENCY, FrameStamp(number, 0.0, 1700000000.5, 5.0), Decision(label, score, event))
 
 
 class SmallBroker:
@@ -140,8 +126,8 @@ def test_what_is_true_is_retained_and_an_event_is_not(broker, open_sink):
     health = Health()
     sink = open_sink(broker, health=health)
     sink.write(StateChange("cam", SourceState.CONNECTED, 0.0))
-    sink.write(answer(event=True, number=7))
-    until(lambda: broker.on("edgekit/door/event") and any(state["label"] for state in broker.states()), "messages")
+    sink.write(decided(event=True, number=7))
+    wait_until(lambda: broker.on("edgekit/door/event") and any(state["label"] for state in broker.states()), "messages")
     retained = {topic: retain for topic, _, retain in broker.messages}
     assert retained == {
         "homeassistant/device/edgekit_door/config": True,
@@ -168,7 +154,7 @@ def test_what_is_true_is_retained_and_an_event_is_not(broker, open_sink):
 
 def test_the_last_will_is_a_retained_offline_and_the_client_has_the_camera_s_name(broker, open_sink):
     open_sink(broker, name="Front door ü/+#")
-    until(lambda: broker.hellos, "a connection")
+    wait_until(lambda: broker.hellos, "a connection")
     hello = broker.hellos[0]
     assert b"edgekit-Front_door_u" in hello
     assert b"edgekit/Front_door_u/availability" in hello
@@ -178,48 +164,48 @@ def test_the_last_will_is_a_retained_offline_and_the_client_has_the_camera_s_nam
 
 def test_a_state_is_sent_on_change_and_not_for_every_frame(broker, open_sink):
     sink = open_sink(broker)
-    sink.write(answer())
-    until(lambda: any(state["label"] == "cat" for state in broker.states()), "the first answer")
+    sink.write(decided())
+    wait_until(lambda: any(state["label"] == "cat" for state in broker.states()), "the first answer")
     count = len(broker.states())
     for number in range(2000):
-        sink.write(answer(score=0.9 - number * 1e-5))
-    sink.write(answer("dog"))
-    until(lambda: broker.states()[-1]["label"] == "dog", "the change")
+        sink.write(decided(score=0.9 - number * 1e-5))
+    sink.write(decided("dog"))
+    wait_until(lambda: broker.states()[-1]["label"] == "dog", "the change")
     assert len(broker.states()) == count + 1
-    sink.write(answer(None, score=0.3))
-    until(lambda: broker.states()[-1]["label"] is None, "the end of the decision")
+    sink.write(decided(None, score=0.3))
+    wait_until(lambda: broker.states()[-1]["label"] is None, "the end of the decision")
     assert broker.states()[-1]["answer"] == {"label": "cat", "score": 0.3}
 
 
 def test_a_state_is_also_sent_once_per_interval(broker, open_sink):
     sink = open_sink(broker, interval_s=0.3)
     for score in (0.5, 0.6, 0.7):
-        sink.write(answer(score=score))
-        until(lambda score=score: broker.states() and broker.states()[-1]["score"] == score, f"score {score}")
+        sink.write(decided(score=score))
+        wait_until(lambda score=score: broker.states() and broker.states()[-1]["score"] == score, f"score {score}")
 
 
 def test_after_a_loss_everything_true_is_said_again(broker, open_sink):
     sink = open_sink(broker)
     sink.write(StateChange("cam", SourceState.STALLED, 0.0))
-    sink.write(answer())
-    until(lambda: broker.on("edgekit/door/source") and broker.states()[-1]["label"] == "cat", "messages")
+    sink.write(decided())
+    wait_until(lambda: broker.on("edgekit/door/source") and broker.states()[-1]["label"] == "cat", "messages")
     broker.messages.clear()
     broker.drop()
-    until(lambda: broker.states() and broker.on("edgekit/door/source"), "messages after the loss")
+    wait_until(lambda: broker.states() and broker.on("edgekit/door/source"), "messages after the loss")
     assert broker.on("edgekit/door/availability") == [b"online"]
     assert len(broker.on("homeassistant/device/edgekit_door/config")) == 1
     assert broker.states()[-1]["label"] == "cat"
     assert broker.on("edgekit/door/source") == [b"stalled"]
-    until(lambda: sink.problem is None, "no problem")
+    wait_until(lambda: sink.problem is None, "no problem")
 
 
 def test_home_assistant_s_start_brings_the_description_again_but_not_once_per_message(broker, open_sink):
     open_sink(broker)
     topic = "homeassistant/device/edgekit_door/config"
-    until(lambda: broker.on(topic) and broker.states(), "the first description")
+    wait_until(lambda: broker.on(topic) and broker.states(), "the first description")
     for _ in range(500):
         broker.publish("homeassistant/status", b"online")
-    until(lambda: len(broker.on(topic)) > 1, "the second description")
+    wait_until(lambda: len(broker.on(topic)) > 1, "the second description")
     assert len(broker.on(topic)) <= 3
     assert len(broker.on("edgekit/door/availability")) == len(broker.on(topic))
 
@@ -227,15 +213,15 @@ def test_home_assistant_s_start_brings_the_description_again_but_not_once_per_me
 def test_a_broker_that_acknowledges_nothing_stops_nothing_and_fills_no_memory(broker, open_sink):
     broker.acknowledges = False
     sink = open_sink(broker)
-    until(lambda: broker.messages, "a connection")
+    wait_until(lambda: broker.messages, "a connection")
     for number in range(5000):
-        sink.write(answer("cat" if number % 2 else "dog", event=True, number=number))
+        sink.write(decided("cat" if number % 2 else "dog", event=True, number=number))
     time.sleep(0.3)
     assert len(broker.messages) <= MAX_UNACKNOWLEDGED
     assert 5000 - EVENTS - MAX_UNACKNOWLEDGED <= sink.dropped <= 5000 - EVENTS
     broker.acknowledges = True
     broker.drop()
-    until(
+    wait_until(
         lambda: any(json.loads(event)["frame"] == 4999 for event in broker.on("edgekit/door/event")), "the last event"
     )
 
@@ -244,11 +230,11 @@ def test_events_that_were_not_acknowledged_are_sent_again(broker, open_sink):
     broker.acknowledges = False
     sink = open_sink(broker)
     for number in range(3):
-        sink.write(answer(event=True, number=number))
-    until(lambda: len(broker.on("edgekit/door/event")) == 3, "three events")
+        sink.write(decided(event=True, number=number))
+    wait_until(lambda: len(broker.on("edgekit/door/event")) == 3, "three events")
     broker.acknowledges = True
     broker.drop()
-    until(lambda: len(broker.on("edgekit/door/event")) == 6, "the same events")
+    wait_until(lambda: len(broker.on("edgekit/door/event")) == 6, "the same events")
     assert [json.loads(event)["frame"] for event in broker.on("edgekit/door/event")] == [0, 1, 2, 0, 1, 2]
     assert sink.dropped == 0
 
@@ -256,11 +242,11 @@ def test_events_that_were_not_acknowledged_are_sent_again(broker, open_sink):
 def test_a_refused_user_is_a_problem_in_one_sentence_without_the_password(broker, open_sink):
     broker.connack = b"\x20\x02\x00\x05"
     sink = open_sink(broker, username="bob", password="s3cret")  # noqa: S106
-    until(lambda: sink.problem and "refuses" in sink.problem, "the refusal")
+    wait_until(lambda: sink.problem and "refuses" in sink.problem, "the refusal")
     assert "user bob" in sink.problem
     assert "s3cret" not in sink.problem
     broker.connack = b"\x20\x02\x00\x00"
-    until(lambda: sink.problem is None and broker.states(), "the connection")
+    wait_until(lambda: sink.problem is None and broker.states(), "the connection")
 
 
 def test_a_broker_that_is_down_at_the_start_is_found_later(open_sink):
@@ -270,11 +256,11 @@ def test_a_broker_that_is_down_at_the_start_is_found_later(open_sink):
     late.port = port
     sink = open_sink(late)
     assert sink.problem
-    sink.write(answer(event=True))
-    until(lambda: "refuses connections" in (sink.problem or ""), "the problem")
+    sink.write(decided(event=True))
+    wait_until(lambda: "refuses connections" in (sink.problem or ""), "the problem")
     late.__init__(port)
-    until(lambda: late.on("edgekit/door/event") and late.states(), "messages")
-    until(lambda: sink.problem is None, "no problem")
+    wait_until(lambda: late.on("edgekit/door/event") and late.states(), "messages")
+    wait_until(lambda: sink.problem is None, "no problem")
     late.close()
 
 
@@ -287,27 +273,27 @@ def test_a_peer_that_talks_nonsense_is_left_and_tried_again(broker, open_sink, s
     else:
         broker.after_connack = noise
     sink = open_sink(broker)
-    until(lambda: len(broker.hellos) > 2 or (seed % 2 == 0 and broker.states()), "another attempt")
+    wait_until(lambda: len(broker.hellos) > 2 or (seed % 2 == 0 and broker.states()), "another attempt")
     broker.connack, broker.after_connack = b"\x20\x02\x00\x00", b""
     broker.messages.clear()
     broker.drop()
-    until(lambda: broker.states() and sink.problem is None, "a sound connection")
+    wait_until(lambda: broker.states() and sink.problem is None, "a sound connection")
 
 
 def test_a_huge_message_is_not_taken(broker, open_sink):
     broker.after_connack = b"\x30\xff\xff\xff\x7f" + bytes(1 << 20)
     sink = open_sink(broker)
-    until(lambda: "more than 65536 bytes" in (sink.problem or ""), "the problem")
+    wait_until(lambda: "more than 65536 bytes" in (sink.problem or ""), "the problem")
 
 
 def test_closing_says_what_is_left_and_offline_and_ends_the_thread(broker, open_sink):
     before = set(threading.enumerate())
     sink = open_sink(broker)
-    until(lambda: broker.states(), "a connection")
-    sink.write(answer(event=True, number=3))
+    wait_until(lambda: broker.states(), "a connection")
+    sink.write(decided(event=True, number=3))
     sink.close()
     sink.close()
-    sink.write(answer("dog"))
+    sink.write(decided("dog"))
     assert broker.on("edgekit/door/availability")[-1] == b"offline"
     assert broker.states()[-1]["label"] == "cat"
     assert json.loads(broker.on("edgekit/door/event")[-1])["frame"] == 3
@@ -319,7 +305,7 @@ def test_closing_without_a_broker_counts_what_was_never_sent(open_sink):
         nowhere = SmallBroker.__new__(SmallBroker)
         nowhere.port = place.getsockname()[1]
     sink = open_sink(nowhere)
-    sink.write(answer(event=True))
+    sink.write(decided(event=True))
     sink.close()
     assert sink.dropped == 1
 
@@ -327,7 +313,7 @@ def test_closing_without_a_broker_counts_what_was_never_sent(open_sink):
 def test_labels_of_strangers_stay_inside_the_json(broker, open_sink):
     sink = open_sink(broker)
     nasty = '"},\n{{ states("x") }} \x1b[31m \udcff 猫'
-    sink.write(answer(nasty, event=True, score=float("nan")))
-    until(lambda: broker.on("edgekit/door/event") and broker.states()[-1]["label"], "messages")
+    sink.write(decided(nasty, event=True, score=float("nan")))
+    wait_until(lambda: broker.on("edgekit/door/event") and broker.states()[-1]["label"], "messages")
     assert broker.states()[-1]["label"] == '"}, {{ states("x") }}  [31m   猫'
     assert broker.states()[-1]["score"] is None

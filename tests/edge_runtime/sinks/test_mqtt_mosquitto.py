@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,29 +20,17 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
+from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sinks.mqtt.options import MqttOptions, parse_mqtt_url
 from edge_runtime.sinks.mqtt.sink import MqttSink
+from support.results import decided
+from support.waiting import wait_until
 
 pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
 
 
-DEADLINE_S = 40.0
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (apt install mosquitto)")
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"waited too long for: {what}"
-        time.sleep(0.02)
-
-
-def answer(label: str | None = "cat", *, event: bool = False, number: int = 0) -> Classified:
-    top = (Prediction(label or "cat", 0.9), Prediction("dog", 0.1))
-    stamp = FrameStamp(number, 0.0, 1700000000.5, 5.0)
-    return Classified("cam", top, LatencyMs(1.0, 1.0, 2.0), stamp, Decision(label, 0.9, event))
 
 
 class Mosquitto:
@@ -63,7 +50,7 @@ class Mosquitto:
         self.process = subprocess.Popen(
             [str(MOSQUITTO), "-c", str(self.config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        until(self._listens, "mosquitto")
+        wait_until(self._listens, "mosquitto")
 
     def _listens(self) -> bool:
         assert self.process.poll() is None, "mosquitto ended at once"
@@ -138,20 +125,20 @@ def open_sink() -> Iterator[Callable[..., MqttSink]]:
 def test_who_comes_later_sees_what_is_true(broker, open_sink, listen):
     sink = open_sink(broker.port)
     sink.write(StateChange("cam", SourceState.CONNECTED, 0.0))
-    sink.write(answer(event=True))
-    until(lambda: listen(broker.port) and sink.problem is None, "the connection")
+    sink.write(decided(event=True))
+    wait_until(lambda: listen(broker.port) and sink.problem is None, "the connection")
     late = listen(broker.port)
-    until(lambda: late.label() == "cat", "the state")
-    until(lambda: late.payload("edgekit/door/source") == b"connected", "the source")
+    wait_until(lambda: late.label() == "cat", "the state")
+    wait_until(lambda: late.payload("edgekit/door/source") == b"connected", "the source")
     assert late.last["edgekit/door/availability"] == (b"online", True)
     described = json.loads(late.payload("homeassistant/device/edgekit_door/config"))
     assert described["components"]["label"]["state_topic"] == "edgekit/door/state"
     even_later = listen(broker.port)
-    until(lambda: even_later.label() == "cat", "the retained state")
+    wait_until(lambda: even_later.label() == "cat", "the retained state")
     assert even_later.last["edgekit/door/state"][1]
     assert "edgekit/door/event" not in even_later.last
     sink.close()
-    until(lambda: late.payload("edgekit/door/availability") == b"offline", "the goodbye")
+    wait_until(lambda: late.payload("edgekit/door/availability") == b"offline", "the goodbye")
 
 
 def test_the_broker_says_offline_when_the_process_is_killed(broker, listen):
@@ -165,30 +152,30 @@ def test_the_broker_says_offline_when_the_process_is_killed(broker, listen):
     listener = listen(broker.port)
     process = subprocess.Popen([sys.executable, "-c", program])
     try:
-        until(lambda: listener.payload("edgekit/door/availability") == b"online", "the process")
+        wait_until(lambda: listener.payload("edgekit/door/availability") == b"online", "the process")
     finally:
         process.kill()
         process.wait()
-    until(lambda: listener.payload("edgekit/door/availability") == b"offline", "the last will")
+    wait_until(lambda: listener.payload("edgekit/door/availability") == b"offline", "the last will")
 
 
 def test_a_broker_that_starts_late_and_dies_and_comes_back_knows_the_state_again(tmp_path, open_sink, listen):
     broker = Mosquitto(tmp_path)
     sink = open_sink(broker.port)
-    sink.write(answer(event=True))
-    until(lambda: "refuses connections" in (sink.problem or ""), "the problem")
+    sink.write(decided(event=True))
+    wait_until(lambda: "refuses connections" in (sink.problem or ""), "the problem")
     broker.start()
     try:
         first = listen(broker.port)
-        until(lambda: first.label() == "cat", "the state")
+        wait_until(lambda: first.label() == "cat", "the state")
         broker.stop()
-        until(lambda: sink.problem is not None, "the problem after the death")
-        sink.write(answer("dog"))
+        wait_until(lambda: sink.problem is not None, "the problem after the death")
+        sink.write(decided("dog"))
         broker.start()
         second = listen(broker.port)
-        until(lambda: second.label() == "dog", "the state after the death")
-        until(lambda: second.payload("edgekit/door/availability") == b"online", "the availability")
-        until(lambda: sink.problem is None, "no problem")
+        wait_until(lambda: second.label() == "dog", "the state after the death")
+        wait_until(lambda: second.payload("edgekit/door/availability") == b"online", "the availability")
+        wait_until(lambda: sink.problem is None, "no problem")
     finally:
         broker.stop()
 
@@ -196,17 +183,17 @@ def test_a_broker_that_starts_late_and_dies_and_comes_back_knows_the_state_again
 def test_a_broker_that_stands_still_does_not_hold_up_the_camera(broker, open_sink, listen):
     listener = listen(broker.port)
     sink = open_sink(broker.port, keepalive_s=2)
-    sink.write(answer(event=True))
-    until(lambda: listener.label() == "cat", "the state")
+    sink.write(decided(event=True))
+    wait_until(lambda: listener.label() == "cat", "the state")
     broker.process.send_signal(signal.SIGSTOP)
     # A write that waited for the broker would never come back, since nobody wakes it before the end.
     for number in range(3000):
-        sink.write(answer("dog" if number % 2 else "cat", event=True, number=number))
+        sink.write(decided("dog" if number % 2 else "cat", event=True, number=number))
     assert sink.dropped > 2000
-    until(lambda: sink.problem is not None, "the problem")
+    wait_until(lambda: sink.problem is not None, "the problem")
     broker.process.send_signal(signal.SIGCONT)
     again = listen(broker.port)
-    until(lambda: again.label() == "dog" and sink.problem is None, "the newest state")
+    wait_until(lambda: again.label() == "dog" and sink.problem is None, "the newest state")
 
 
 def test_a_wrong_password_is_one_sentence_and_the_right_one_works(tmp_path, open_sink):
@@ -219,14 +206,14 @@ def test_a_wrong_password_is_one_sentence_and_the_right_one_works(tmp_path, open
     broker.start()
     try:
         wrong = open_sink(broker.port, username="bob", password="wrong-2")  # noqa: S106
-        until(lambda: "refuses user bob" in (wrong.problem or ""), "the refusal")
+        wait_until(lambda: "refuses user bob" in (wrong.problem or ""), "the refusal")
         assert "wrong-2" not in wrong.problem
         wrong.close()
         nobody = open_sink(broker.port)
-        until(lambda: "without a user name" in (nobody.problem or ""), "the refusal of nobody")
+        wait_until(lambda: "without a user name" in (nobody.problem or ""), "the refusal of nobody")
         nobody.close()
         right = open_sink(broker.port, username="bob", password="right-1")  # noqa: S106
-        until(lambda: right.problem is None, "the connection")
+        wait_until(lambda: right.problem is None, "the connection")
     finally:
         broker.stop()
 
@@ -258,39 +245,39 @@ def test_tls_works_with_the_authority_named_and_not_otherwise(tmp_path, open_sin
     broker.start()
     try:
         trusting = open_sink(broker.port, host="localhost", tls=True, ca_file=cert)
-        until(lambda: trusting.problem is None, "a secure connection")
+        wait_until(lambda: trusting.problem is None, "a secure connection")
         trusting.close()
         stranger = open_sink(broker.port, host="localhost", tls=True)
-        until(lambda: "certificate is not accepted" in (stranger.problem or ""), "the refusal")
+        wait_until(lambda: "certificate is not accepted" in (stranger.problem or ""), "the refusal")
         stranger.close()
         other_name = open_sink(broker.port, tls=True, ca_file=cert)
-        until(lambda: "certificate is not accepted" in (other_name.problem or ""), "the refusal of another name")
+        wait_until(lambda: "certificate is not accepted" in (other_name.problem or ""), "the refusal of another name")
         other_name.close()
         plain = open_sink(broker.port)
-        until(lambda: "closed the connection" in (plain.problem or ""), "the refusal without TLS")
+        wait_until(lambda: "closed the connection" in (plain.problem or ""), "the refusal without TLS")
     finally:
         broker.stop()
 
 
 def test_tls_to_a_broker_without_it_says_so(broker, open_sink):
     sink = open_sink(broker.port, tls=True)
-    until(lambda: "no secure connection" in (sink.problem or "") or "reset" in (sink.problem or ""), "the problem")
+    wait_until(lambda: "no secure connection" in (sink.problem or "") or "reset" in (sink.problem or ""), "the problem")
 
 
 def test_two_cameras_of_one_name_are_told_so(broker, open_sink):
     first, second = open_sink(broker.port), open_sink(broker.port)
-    until(lambda: "another name" in f"{first.problem}{second.problem}", "the problem")
+    wait_until(lambda: "another name" in f"{first.problem}{second.problem}", "the problem")
 
 
 def test_reconnects_leave_no_thread_and_no_file(broker, open_sink):
     sink = open_sink(broker.port)
-    until(lambda: sink.problem is None, "the connection")
+    wait_until(lambda: sink.problem is None, "the connection")
     before = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
     for _ in range(5):
         broker.stop()
-        until(lambda: sink.problem is not None, "the problem")
+        wait_until(lambda: sink.problem is not None, "the problem")
         broker.start()
-        until(lambda: sink.problem is None, "no problem")
+        wait_until(lambda: sink.problem is None, "no problem")
     assert (len(list(Path("/proc/self/fd").iterdir())), threading.active_count()) == before
 
 
@@ -298,7 +285,7 @@ def test_the_address_of_the_command_line_leads_there(broker, listen):
     options = parse_mqtt_url(f"mqtt://127.0.0.1:{broker.port}/home/cams")
     listener = listen(broker.port)
     sink = MqttSink(options, name="door", labels=("cat", "dog"))
-    until(lambda: listener.payload("home/cams/door/availability") == b"online", "the availability")
+    wait_until(lambda: listener.payload("home/cams/door/availability") == b"online", "the availability")
     sink.close()
 
 
@@ -307,18 +294,18 @@ def test_images_are_sent_only_where_asked_for_small_and_not_retained(broker, ope
     image_hwc_rgb_u8[:, :, 0] = 200
     listener = listen(broker.port)
     silent = open_sink(broker.port)
-    silent.write(answer(event=True), image_hwc_rgb_u8)
-    until(lambda: listener.payload("edgekit/door/event"), "an event")
+    silent.write(decided(event=True), image_hwc_rgb_u8)
+    wait_until(lambda: listener.payload("edgekit/door/event"), "an event")
     silent.close()
     assert "edgekit/door/frame" not in listener.last
     sink = open_sink(broker.port, frames=True)
-    sink.write(answer(event=True), image_hwc_rgb_u8)
+    sink.write(decided(event=True), image_hwc_rgb_u8)
     image_hwc_rgb_u8[:] = 0  # the camera goes on
-    until(lambda: listener.payload("edgekit/door/frame"), "an image")
+    wait_until(lambda: listener.payload("edgekit/door/frame"), "an image")
     jpeg = np.frombuffer(listener.payload("edgekit/door/frame"), np.uint8)
     decoded_hwc_bgr_u8 = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
     assert decoded_hwc_bgr_u8.shape == (480, 640, 3)
     assert decoded_hwc_bgr_u8[..., 2].mean() == pytest.approx(200, abs=3)
     late = listen(broker.port)
-    until(lambda: late.payload("edgekit/door/availability"), "what is retained")
+    wait_until(lambda: late.payload("edgekit/door/availability"), "what is retained")
     assert "edgekit/door/frame" not in late.last

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,31 +19,20 @@ from edge_runtime.results import (
     Classified,
     Decision,
     Failed,
-    FrameStamp,
-    LatencyMs,
-    Prediction,
     SourceState,
     StateChange,
 )
 from edge_runtime.sinks.frame_folder import HEAD_BYTES, LOCK_FILE, FrameFolder, add_comment, read_comment
 from edge_runtime.sinks.save_frames import FrameChooser, SaveChoice, SaveFrames, image_stem, open_save_frames
 from edge_runtime.workstation.datasets.folder import read_folder
+from support.paths import TESTS
+from support.results import classified
 
 AT = 1700000000.25  # 2023-11-14 22:13:20.250 UTC
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
 
-def answer(
-    label: str = "cat",
-    score: float = 0.9,
-    number: int = 7,
-    decision: Decision | None = None,
-    at: float | None = AT,
-    *,
-    rejected: bool = False,
-) -> Classified:
-    top = (Prediction(label, score), Prediction("other", 1 - score))
-    return Classified("0", top, LatencyMs(1, 1, 1), FrameStamp(number, 0.0, at, 1.0), decision, rejected)
+answer = functools.partial(classified, source="0", number=7, at=AT)
 
 
 def event(label: str | None = "cat", *, begins: bool = True, score: float = 0.9) -> Decision:
@@ -120,7 +109,7 @@ def test_only_a_sure_answer_goes_to_its_class(tmp_path: Path, result: Classified
 def test_the_tree_is_a_set_that_edge_train_takes(tmp_path: Path) -> None:
     saving = sink(tmp_path)
     for number, (label, score) in enumerate([("cat", 0.9), ("dog", 0.9), ("cat", 0.2), ("a/b", 0.9), (".x", 0.9)]):
-        saving.write(answer(label, score, number), IMAGE)
+        saving.write(answer(label, score, number=number), IMAGE)
     saving.close()
     dataset = read_folder(tmp_path)
     assert set(dataset.labels) == {"cat", "dog", "unsure-cat", "a%2Fb", "%2Ex"}
@@ -238,18 +227,6 @@ def test_disk_is_left_free_and_trouble_passes(tmp_path: Path, monkeypatch: pytes
     folder.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a small disk cannot be mounted here, which needs root ({done.stderr.strip()})")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def test_a_small_disk_holds_the_newest(small_disk: Path) -> None:
     fill(small_disk, range(60))
     frames = [int(name[-10:-4]) for name in images(small_disk)]
@@ -282,11 +259,15 @@ def test_a_second_program_is_refused_and_what_a_killed_one_left_is_removed(tmp_p
     code = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
-        "from test_saving import IMAGE, answer, sink\n"
-        "saving = sink(Path(sys.argv[1]))\nsaving.write(answer(), IMAGE)\nprint('ready', flush=True)\n"
-        "while True:\n    saving.write(answer(), IMAGE)\n"
+        "import numpy as np\n"
+        "from edge_runtime.sinks.save_frames import SaveFrames\n"
+        "from support.results import classified\n"
+        "saving = SaveFrames(Path(sys.argv[1]), ['cat', 'dog'], min_free_bytes=0)\n"
+        "image = np.zeros((48, 64, 3), np.uint8)\n"
+        "saving.write(classified(), image)\nprint('ready', flush=True)\n"
+        "while True:\n    saving.write(classified(), image)\n"
     )
-    command = [sys.executable, "-c", code, tmp_path / "frames", Path(__file__).parent]
+    command = [sys.executable, "-c", code, tmp_path / "frames", TESTS / "lib"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,26 +16,21 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import edge_runtime.pipeline.health
 import edge_runtime.sinks.web.images as images_module
-from edge_runtime.pipeline.health import Health
 from edge_runtime.results import (
     Classified,
-    Decision,
     Failed,
     FrameStamp,
     LatencyMs,
     Prediction,
     SourceState,
-    StateChange,
 )
-from edge_runtime.sinks.web.auth import WebAddress
 from edge_runtime.sinks.web.images import shrink
-from edge_runtime.sinks.web.sink import WebSink
+from support.waiting import wait_until
+from support.web import GREY, WebCamera
 
-LABELS = ("happy", "sad")
 PATHS = ("/", "/app.js", "/style.css", "/icon.svg", "/events", "/frame.jpg", "/api/state", "/metrics", "/healthz")
-ANY_PORT = WebAddress("127.0.0.1", 0)
 OPEN_FILES = Path("/proc/self/fd")
-GREY = np.full((720, 1280, 3), 90, np.uint8)
+EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @dataclass
@@ -49,79 +42,22 @@ class Troubled:
     problem: str | None
 
 
-class Camera:
-    """A run that shows the same image whenever it is told to."""
-
-    def __init__(self, name="Feeder", labels=LABELS, address=ANY_PORT, token=None):
-        self.health = Health()
-        self.sink = WebSink(address, name=name, labels=labels, health=self.health, token=token)
-        self.port = int(self.sink.url.rstrip("/").rpartition(":")[2])
-        self.labels, self.number = labels, 0
-        self._end = threading.Event()
-        self._thread = None
-
-    def give(self, result, image=None):
-        self.health.add(result)
-        self.sink.write(result, image)
-
-    def connect(self):
-        self.give(StateChange("0", SourceState.CONNECTED, time.time()))
-
-    def answer(self, image=GREY, *, event=False):
-        top = (Prediction(self.labels[1], 0.75), Prediction(self.labels[0], 0.25))
-        stamp = FrameStamp(self.number, self.number / 30, time.time(), 25.0)
-        decision = Decision(self.labels[1], 0.75, event)
-        self.give(Classified("0", top, LatencyMs(1.0, 2.0, 20.0), stamp, decision), image)
-        self.number += 1
-
-    def run(self):
-        """Answer thirty times a second from now on."""
-        self.connect()
-        self._thread = threading.Thread(target=self._answers, daemon=True)
-        self._thread.start()
-
-    def _answers(self):
-        while not self._end.wait(1 / 30):
-            self.answer()
-
-    def stop(self):
-        self._end.set()
-        if self._thread:
-            self._thread.join()
-
-    def get(self, path, method="GET", **headers):
-        peer = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            peer.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-            response = peer.getresponse()
-            return response.status, response.headers, response.read()
-        finally:
-            peer.close()
-
-    def metric(self, name, **labels):
-        text = self.get("/metrics")[2].decode()
-        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-        return next(sample.value for sample in samples if sample.name == name and sample.labels == labels)
-
-
 @pytest.fixture
 def camera():
-    made = Camera()
+    made = WebCamera()
     yield made
-    made.stop()
-    made.sink.close()
+    made.close()
 
 
-def wait_until(condition, deadline_s=30.0):
-    end_s = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end_s, "the condition never came true"
-        time.sleep(0.02)
+def metric(camera, name, **labels):
+    text = camera.get("/metrics")[2].decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return next(sample.value for sample in samples if sample.name == name and sample.labels == labels)
 
 
 def test_the_state_tells_everything_once(camera):
     camera.health.watch([Troubled("mqtt", 4, "no broker")])
-    camera.connect()
+    camera.change()
     camera.answer(event=True)
     camera.give(Failed("0", "SourceError", "a frame was broken"))
     state = json.loads(camera.get("/api/state")[2])
@@ -136,8 +72,7 @@ def test_the_state_tells_everything_once(camera):
 
 def test_events_come_as_results_do_and_at_most_eight_a_second(camera):
     camera.run()
-    with socket.create_connection(("127.0.0.1", camera.port), timeout=30) as peer:
-        peer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with camera.open_socket(EVENTS) as peer:
         start_s, received = time.monotonic(), b""
         while received.count(b"\ndata: ") < 12:
             received += peer.recv(1 << 16)
@@ -150,12 +85,11 @@ def test_events_come_as_results_do_and_at_most_eight_a_second(camera):
     answered = [state["answered"] for state in states]
     assert answered == sorted(answered)
     assert answered[-1] > answered[0]
-    wait_until(lambda: camera.metric("edgekit_web_streams") == 0)
+    wait_until(lambda: metric(camera, "edgekit_web_streams") == 0)
 
 
 def test_events_go_on_without_results(camera):
-    with socket.create_connection(("127.0.0.1", camera.port), timeout=30) as peer:
-        peer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with camera.open_socket(EVENTS) as peer:
         received = b""
         while received.count(b"\ndata: ") < 3:
             received += peer.recv(1 << 16)
@@ -172,7 +106,7 @@ def test_a_image_is_the_frame_made_smaller(camera):
 
 
 def test_without_a_watcher_no_image_is_touched(camera):
-    camera.connect()
+    camera.change()
     for _ in range(50):
         camera.answer(image=object())  # would fail if anything were read from it
 
@@ -225,23 +159,23 @@ def test_images_are_shrunk_by_a_whole_factor_and_copied(shape, expected):
 
 def test_metrics_are_what_prometheus_reads(camera):
     camera.health.watch([Troubled("twice", 2, "full"), Troubled("twice", 0, None)])
-    camera.connect()
-    camera.give(StateChange("0", SourceState.RECONNECTING, time.time()))
-    camera.connect()
+    camera.change()
+    camera.change(SourceState.RECONNECTING)
+    camera.change()
     for _ in range(5):
         camera.answer(event=True)
     camera.number += 10
     camera.answer()
-    assert camera.metric("edgekit_frames_answered_total") == 6
-    assert camera.metric("edgekit_frames_skipped_total") == 10
-    assert camera.metric("edgekit_events_total") == 5
-    assert camera.metric("edgekit_reconnects_total") == 1
-    assert camera.metric("edgekit_latency_seconds", stage="invoke") == pytest.approx(0.02)
-    assert camera.metric("edgekit_frame_age_seconds", quantile="0.99") == pytest.approx(0.025)
-    assert [camera.metric("edgekit_source_state", state=state.value) for state in SourceState] == [1, 0, 0, 0]
-    assert camera.metric("edgekit_sink_dropped_total", sink="twice") == 2
-    assert camera.metric("edgekit_sink_problem", sink="twice") == 1
-    assert camera.metric("edgekit_resident_memory_bytes") > 1e6
+    assert metric(camera, "edgekit_frames_answered_total") == 6
+    assert metric(camera, "edgekit_frames_skipped_total") == 10
+    assert metric(camera, "edgekit_events_total") == 5
+    assert metric(camera, "edgekit_reconnects_total") == 1
+    assert metric(camera, "edgekit_latency_seconds", stage="invoke") == pytest.approx(0.02)
+    assert metric(camera, "edgekit_frame_age_seconds", quantile="0.99") == pytest.approx(0.025)
+    assert [metric(camera, "edgekit_source_state", state=state.value) for state in SourceState] == [1, 0, 0, 0]
+    assert metric(camera, "edgekit_sink_dropped_total", sink="twice") == 2
+    assert metric(camera, "edgekit_sink_problem", sink="twice") == 1
+    assert metric(camera, "edgekit_resident_memory_bytes") > 1e6
     assert camera.get("/metrics")[1]["Content-Type"].startswith("text/plain; version=0.0.4")
     assert b"# EOF" in camera.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")[2]
 
@@ -252,19 +186,19 @@ def test_health_is_200_only_while_fresh_answers_come(camera, monkeypatch):
         return status, json.loads(body).get("reason")
 
     assert answer() == (503, "no answer yet")
-    camera.connect()
+    camera.change()
     camera.answer()
     assert answer() == (200, None)
-    camera.give(StateChange("0", SourceState.STALLED, time.time(), "secret: rtsp://user@host"))
+    camera.change(SourceState.STALLED, "secret: rtsp://user@host")
     assert answer() == (503, "the source is stalled")
-    camera.connect()
+    camera.change()
     later_s = time.perf_counter() + 14
     monkeypatch.setattr(edge_runtime.pipeline.health.time, "perf_counter", lambda: later_s)
     assert answer() == (503, "the last answer is 14 s old")
 
 
 def test_figures_that_json_lacks_and_names_that_deceive_are_made_harmless():
-    camera = Camera(name="Cam\u202eera", labels=("a\x1b[31m", "b\udcff"))
+    camera = WebCamera(name="Cam\u202eera", labels=("a\x1b[31m", "b\udcff"))
     try:
         nan = (Prediction(camera.labels[0], float("nan")), Prediction(camera.labels[1], float("inf")))
         camera.give(Classified("0\n", nan, LatencyMs(0.0, 0.0, 0.0)))
@@ -292,10 +226,8 @@ def test_head_gives_headers_at_once_and_writing_is_refused(camera, path):
 def test_writing_costs_the_camera_next_to_nothing_whoever_watches(camera):
     """A median, since other programs share this machine."""
     result = Classified("0", (Prediction("sad", 1.0),), LatencyMs(0, 0, 0), FrameStamp(0, 0.0, 0.0, 1.0))
-    watchers = [socket.create_connection(("127.0.0.1", camera.port)) for _ in range(10)]
-    for peer in watchers:
-        peer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert peer.recv(4096)
+    watchers = [camera.open_socket(EVENTS) for _ in range(10)]
+    assert all(peer.recv(4096) for peer in watchers)
     costs_s = []
     for _ in range(2000):
         start_s = time.perf_counter()
@@ -308,11 +240,11 @@ def test_writing_costs_the_camera_next_to_nothing_whoever_watches(camera):
 
 def test_closing_ends_streams_thread_files_and_port():
     threads, files = set(threading.enumerate()), len([*OPEN_FILES.iterdir()])
-    camera = Camera()
+    camera = WebCamera()
     camera.run()
-    peers = [socket.create_connection(("127.0.0.1", camera.port), timeout=30) for _ in range(5)]
-    for path, peer in zip((b"/events", b"/frame.jpg?after=1", b"/frame.jpg", b"/", b""), peers, strict=True):
-        peer.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path if path else b"GET / HT")
+    paths = (b"/events", b"/frame.jpg?after=1", b"/frame.jpg", b"/")
+    requests = [b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in paths]
+    peers = [camera.open_socket(request) for request in (*requests, b"GET / HT")]
     assert peers[0].recv(4096)
     start_s = time.monotonic()
     camera.sink.close()
@@ -327,6 +259,6 @@ def test_closing_ends_streams_thread_files_and_port():
     assert set(threading.enumerate()) - threads == set()
     wait_until(lambda: len([*OPEN_FILES.iterdir()]) <= files)
     assert camera.sink.problem is None
-    again = Camera(address=WebAddress("127.0.0.1", camera.port))
+    again = WebCamera(port=camera.port)
     assert again.port == camera.port
     again.sink.close()

@@ -2,109 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import http.client
 import os
 import socket
-import threading
 import time
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 
-from edge_runtime.pipeline.health import Health
-from edge_runtime.results import Classified, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
 from edge_runtime.sinks.web import routes
-from edge_runtime.sinks.web.auth import WebAddress
 from edge_runtime.sinks.web.server import FailedAttempts, is_local_host
-from edge_runtime.sinks.web.sink import WebSink
+from support.waiting import wait_until
+from support.web import TOKEN, WebCamera
 
-TOKEN = "the-right-token-of-many-letters"  # noqa: S105
 NOISE = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
 
 
-class Camera:
-    """A camera that runs at 30 frames a second, each of noise, which makes large images."""
-
-    def __init__(self, token=None, name="Feeder"):
-        self.health = Health()
-        address = WebAddress("127.0.0.1", 0)
-        self.sink = WebSink(address, name=name, labels=("happy", "sad"), health=self.health, token=token)
-        self.port = int(self.sink.url.rstrip("/").rpartition(":")[2])
-        self.slowest_s = 0.0
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        wait_until(lambda: self.health.snapshot().answered)
-
-    def _run(self):
-        self._give(StateChange("0", SourceState.CONNECTED, time.time()), None)
-        number = 0
-        while not self._end.wait(1 / 30):
-            stamp = FrameStamp(number, number / 30, time.time(), 20.0)
-            self._give(Classified("0", (Prediction("sad", 1.0),), LatencyMs(1, 1, 1), stamp), NOISE)
-            number += 1
-
-    def _give(self, result, image):
-        self.health.add(result)
-        start_s = time.thread_time()
-        self.sink.write(result, image)
-        self.slowest_s = max(self.slowest_s, time.thread_time() - start_s)
-
-    def close(self):
-        self._end.set()
-        self._thread.join()
-        self.sink.close()
-
-    def connect(self, **options):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30, **options)
-
-    def raw(self, request, **options):
-        """Send bytes and give all that comes back until the server hangs up."""
-        with self.connect(**options) as peer:
-            answer = b""
-            try:
-                peer.sendall(request)
-                while part := peer.recv(1 << 16):
-                    answer += part
-            except ConnectionError:
-                pass  # it hung up on the rest of the request
-            return answer
-
-    def status(self, path="/", **headers):
-        lines = {"Host": "localhost", "Connection": "close", **{key.replace("_", "-"): headers[key] for key in headers}}
-        text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        return int(self.raw(f"GET {path} HTTP/1.1\r\n{text}\r\n".encode("utf-8", "surrogateescape"))[9:12])
+def running(token=None, name="Feeder"):
+    """A run with large images: noise does not compress."""
+    camera = WebCamera(name=name, token=token, image=NOISE)
+    camera.run()
+    wait_until(lambda: camera.health.snapshot().answered)
+    return camera
 
 
 @pytest.fixture
 def camera():
-    made = Camera()
-    yield made
-    made.close()
+    with contextlib.closing(running()) as made:
+        yield made
 
 
 @pytest.fixture
 def locked():
-    made = Camera(TOKEN)
-    yield made
-    made.close()
-
-
-def wait_until(condition, deadline_s=30.0):
-    end_s = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end_s, "the condition never came true"
-        time.sleep(0.02)
+    with contextlib.closing(running(TOKEN)) as made:
+        yield made
 
 
 def streams(camera, **headers):
-    peer = http.client.HTTPConnection("127.0.0.1", camera.port, timeout=30)
-    peer.request("GET", "/metrics", headers=headers)
-    text = peer.getresponse().read().decode()
-    peer.close()
-    return float(text.rpartition("edgekit_web_streams ")[2])
+    return float(camera.get("/metrics", **headers)[2].decode().rpartition("edgekit_web_streams ")[2])
 
 
 def send_slowly(peer, parts, pause_s):
@@ -168,7 +106,7 @@ def test_headers_and_bodies_without_end_are_cut_off(camera):
     before_mb = resident_mb()
     for start in (b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n"):
         lines = [b"X-%d: " % number + b"a" * 4000 + b"\r\n" for number in range(2000)]
-        with camera.connect() as peer, pytest.raises(ConnectionError):
+        with camera.open_socket() as peer, pytest.raises(ConnectionError):
             send_slowly(peer, [start, *lines], 0.001)
     assert resident_mb() - before_mb < 20
 
@@ -246,7 +184,7 @@ def test_failed_attempts_expire_and_are_bounded():
 
 
 def test_a_hundred_idle_clients_hold_up_nobody_and_are_hung_up_on(camera, monkeypatch):
-    peers = [camera.connect() for _ in range(100)]
+    peers = [camera.open_socket() for _ in range(100)]
     for number, peer in enumerate(peers):
         peer.sendall(b"GET / HTTP/1.1\r\nHost:"[: number % 20])
     assert [camera.status(path) for path in ("/", "/healthz", "/metrics", "/frame.jpg")] == [200] * 4
@@ -262,13 +200,13 @@ def test_a_hundred_idle_clients_hold_up_nobody_and_are_hung_up_on(camera, monkey
 
 def test_a_client_that_sends_a_byte_at_a_time_is_hung_up_on(camera, monkeypatch):
     monkeypatch.setattr(routes, "IDLE_TIMEOUT_S", 1.0)
-    with camera.connect() as peer, pytest.raises(ConnectionError):
+    with camera.open_socket() as peer, pytest.raises(ConnectionError):
         send_slowly(peer, [b"GET / HTTP/1.1\r\nX: ", *[b"a"] * 600], 0.05)
 
 
 def test_there_are_no_more_connections_than_allowed(camera, monkeypatch):
     monkeypatch.setattr(routes, "MAX_CONNECTIONS", 8)
-    peers = [camera.connect() for _ in range(20)]
+    peers = [camera.open_socket() for _ in range(20)]
     time.sleep(0.3)
     with pytest.raises((ConnectionError, ValueError)):
         camera.status("/healthz")
@@ -285,7 +223,7 @@ def test_there_are_no_more_connections_than_allowed(camera, monkeypatch):
 
 
 def test_watchers_are_counted_and_a_place_is_free_again(camera):
-    peers = [camera.connect() for _ in range(routes.MAX_STREAMS)]
+    peers = [camera.open_socket() for _ in range(routes.MAX_STREAMS)]
     for peer in peers:
         peer.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in peer.recv(4096)
@@ -300,7 +238,7 @@ def test_watchers_are_counted_and_a_place_is_free_again(camera):
 def test_a_client_that_never_reads_is_dropped_and_costs_little(monkeypatch):
     monkeypatch.setattr(routes, "WRITE_TIMEOUT_S", 1.0)
     monkeypatch.setattr(routes, "IDLE_TIMEOUT_S", 1.0)
-    camera = Camera(name="x" * 200_000)  # so that buffers are full within seconds
+    camera = running(name="x" * 200_000)  # so that buffers are full within seconds
     before_mb = resident_mb()
     peers = [socket.socket() for _ in range(8)]
     for number, peer in enumerate(peers):

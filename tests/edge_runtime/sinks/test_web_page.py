@@ -6,17 +6,14 @@ import asyncio
 import json
 import shutil
 import subprocess
-import threading
 import time
 
 import cv2
 import pytest
 
-from edge_runtime.pipeline.health import Health
-from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
-from edge_runtime.sinks.web.auth import WebAddress
-from edge_runtime.sinks.web.sink import WebSink
+from edge_runtime.results import SourceState
 from edge_runtime.workstation.datasets.smileys import iter_smileys
+from support.web import TOKEN, WebCamera
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,51 +21,30 @@ pytestmark = [
 ]
 DEADLINE_S = 60.0
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-TOKEN = "the-right-token-of-many-letters"  # noqa: S105
 
 
-class Camera:
+class FaceCamera(WebCamera):
     """Shows drawn faces at 15 frames a second, half a second each."""
 
     def __init__(self, labels=("happy", "sad"), port=0, token=None):
-        self.health, self.labels, self.state = Health(), labels, SourceState.CONNECTED
-        address = WebAddress("127.0.0.1", port)
-        self.sink = WebSink(address, name="Feeder", labels=labels, health=self.health, token=token)
-        self.port = int(self.sink.url.rstrip("/").rpartition(":")[2])
+        super().__init__(labels=labels, port=port, token=token, fps=15)
         faces = [(label, cv2.resize(image, (640, 480))) for label, _, image in iter_smileys(4, 7)]
         self._faces = [(labels[label == "sad"], image) for label, image in faces]
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self.state = self._shown = SourceState.CONNECTED
+        self.run()
 
-    def _run(self):
-        number, shown = 0, None
-        while not self._end.wait(1 / 15):
-            if self.state is not shown:
-                self._give(StateChange("0", self.state, time.time(), "unplugged" if shown else None), None)
-                shown = self.state
-            if self.state is SourceState.CONNECTED:
-                label, image = self._faces[number // 8 % len(self._faces)]
-                other = self.labels[label == self.labels[0]]
-                stamp = FrameStamp(number, number / 15, time.time(), 30.0)
-                top = (Prediction(label, 0.8), Prediction(other, 0.2))
-                decision = Decision(label, 0.8, event=number % 8 == 0)
-                self._give(Classified("0", top, LatencyMs(1.0, 2.0, 20.0), stamp, decision), image)
-                number += 1
-
-    def _give(self, result, image):
-        self.health.add(result)
-        self.sink.write(result, image)
-
-    def close(self):
-        self._end.set()
-        self._thread.join()
-        self.sink.close()
+    def step(self):
+        if self.state is not self._shown:
+            self.change(self.state, "unplugged")
+            self._shown = self.state
+        if self.state is SourceState.CONNECTED:
+            label, image = self._faces[self.number // 8 % len(self._faces)]
+            self.answer(image, label=label, score=0.8, event=self.number % 8 == 0)
 
 
 @pytest.fixture
 def camera():
-    made = Camera()
+    made = FaceCamera()
     yield made
     made.close()
 
@@ -146,13 +122,13 @@ def _debugging_port(folder, browser):
     pytest.skip("chromium does not start headless here")
 
 
-PICTURE = "document.getElementById('picture')"
+IMAGE = "document.getElementById('image')"
 
 
 def test_labels_figures_and_image_appear_and_change_without_a_complaint(camera, browse):
     async def steps(tab):
         await tab.open(camera.sink.url)
-        await tab.until(f"{PICTURE}.complete && {PICTURE}.naturalWidth === 640 && !{PICTURE}.hidden")
+        await tab.until(f"{IMAGE}.complete && {IMAGE}.naturalWidth === 640 && !{IMAGE}.hidden")
         await tab.until("parseFloat(document.getElementById('fps').innerText) > 3")
         assert sorted(
             await tab.value("[...document.querySelectorAll('.bars .label')].map(e => e.innerText).join()")
@@ -163,13 +139,13 @@ def test_labels_figures_and_image_appear_and_change_without_a_complaint(camera, 
         assert await tab.text("invoke") == "20.0 ms"
         answered, image, alt = (
             await tab.text("answered"),
-            await tab.value(f"{PICTURE}.src"),
-            await tab.value(f"{PICTURE}.alt"),
+            await tab.value(f"{IMAGE}.src"),
+            await tab.value(f"{IMAGE}.alt"),
         )
         assert alt in ("Live image: happy", "Live image: sad")
         await tab.until(f"document.getElementById('answered').innerText !== '{answered}'")
-        await tab.until(f"{PICTURE}.src !== '{image}'")
-        await tab.until(f"{PICTURE}.alt !== '{alt}'")
+        await tab.until(f"{IMAGE}.src !== '{image}'")
+        await tab.until(f"{IMAGE}.alt !== '{alt}'")
         await tab.until("document.querySelectorAll('#events li').length > 3")
         assert await tab.value("document.documentElement.scrollWidth <= innerWidth")
         await tab.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
@@ -195,15 +171,15 @@ def test_a_camera_that_stalls_is_said_and_so_is_its_return(camera, browse):
 def test_the_page_says_that_the_device_is_gone_and_finds_it_again(camera, browse):
     async def steps(tab):
         await tab.open(camera.sink.url)
-        await tab.until(f"{PICTURE}.naturalWidth === 640")
+        await tab.until(f"{IMAGE}.naturalWidth === 640")
         camera.close()
         await tab.until("document.getElementById('banner').innerText.includes('No connection to the device')")
         assert await tab.text("state") == "offline"
-        again = Camera(port=camera.port)
+        again = FaceCamera(port=camera.port)
         try:
             await tab.until("document.getElementById('state').innerText === 'connected'")
-            before = await tab.value(f"{PICTURE}.src")
-            await tab.until(f"{PICTURE}.src !== '{before}'")
+            before = await tab.value(f"{IMAGE}.src")
+            await tab.until(f"{IMAGE}.src !== '{before}'")
         finally:
             again.close()
 
@@ -211,7 +187,7 @@ def test_the_page_says_that_the_device_is_gone_and_finds_it_again(camera, browse
 
 
 def test_a_label_is_text_whatever_it_says(browse):
-    camera = Camera(labels=(HOSTILE, "<script>document.title='owned'</script>"))
+    camera = FaceCamera(labels=(HOSTILE, "<script>document.title='owned'</script>"))
 
     async def steps(tab):
         await tab.open(camera.sink.url)
@@ -228,13 +204,13 @@ def test_a_label_is_text_whatever_it_says(browse):
 
 
 def test_the_token_opens_the_page_and_leaves_the_address(browse):
-    camera = Camera(token=TOKEN)
+    camera = FaceCamera(token=TOKEN)
 
     async def steps(tab):
         await tab.open(camera.sink.url)
         await tab.until("document.body.innerText.includes('needs its token')")
         await tab.open(f"{camera.sink.url}?token={TOKEN}")
-        await tab.until(f"document.getElementById('state') && {PICTURE}.naturalWidth === 640")
+        await tab.until(f"document.getElementById('state') && {IMAGE}.naturalWidth === 640")
         assert await tab.value("location.href") == camera.sink.url
         assert await tab.value("document.cookie") == ""
 

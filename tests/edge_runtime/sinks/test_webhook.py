@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
-import http.server
-import json
 import shutil
 import socket
 import ssl
@@ -20,75 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
-from edge_runtime.results import Classified, Decision, Failed, LatencyMs, Prediction, SourceState, StateChange
+from edge_runtime.results import Failed, SourceState, StateChange
 from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.webhook import WebhookSink, parse_webhook_url
+from support.results import decided
+from support.waiting import wait_until
 
 DEADLINE_S = 30.0
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"waited too long for: {what}"
-        time.sleep(0.02)
-
-
-def answer(label: str | None = "cat", *, event: bool = False, score: float = 0.9) -> Classified:
-    top = (Prediction(label or "cat", score), Prediction("dog", 0.1))
-    return Classified("cam", top, LatencyMs(1.0, 1.0, 2.0), None, Decision(label, score, event))
-
-
-class Receiver(http.server.ThreadingHTTPServer):
-    """Remembers requests and answers with the next of `statuses`, the last one again and again."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        self.statuses = [200]
-        self.raw: bytes | None = None
-        self.hangs = threading.Event()
-        self.hangs.set()
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/api/webhook/t0ken?key=s3cret"
-
-    def bodies(self) -> list[dict]:
-        return [json.loads(body) for _, _, body in list(self.requests)]
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append((self.path, dict(self.headers), body))
-        self.server.hangs.wait(DEADLINE_S)
-        if self.server.raw is not None:
-            self.wfile.write(self.server.raw)
-            return
-        statuses = self.server.statuses
-        self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
-        self.send_header("Location", "http://127.0.0.1:1/elsewhere")
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.hangs.set()
-    receiver.shutdown()
-    receiver.server_close()
+answer = functools.partial(decided, number=None)
 
 
 @pytest.fixture
@@ -110,7 +50,7 @@ def test_events_and_states_are_posted_and_ordinary_answers_are_not(receiver, ope
     sink.write(answer())
     sink.write(StateChange("cam", SourceState.STALLED, 1.0))
     sink.write(answer("dog", event=True), np.zeros((4, 4, 3), np.uint8))
-    until(lambda: len(receiver.requests) == 2, "two requests")
+    wait_until(lambda: len(receiver.requests) == 2, "two requests")
     sink.close()
     path, headers, _ = receiver.requests[1]
     state, body = receiver.bodies()
@@ -136,7 +76,7 @@ def test_all_changes_are_states_events_and_ends_of_decisions(receiver, open_sink
         StateChange("cam", SourceState.ENDED, 2.0),
     ):
         sink.write(result)
-    until(lambda: len(receiver.requests) == 4, "four requests")
+    wait_until(lambda: len(receiver.requests) == 4, "four requests")
     sink.close()
     states = [body.get("state") or body["decision"]["label"] for body in receiver.bodies()]
     assert states == ["connected", "cat", None, "ended"]
@@ -145,7 +85,7 @@ def test_all_changes_are_states_events_and_ends_of_decisions(receiver, open_sink
 def test_the_body_is_signed_with_the_secret_of_the_environment(receiver, open_sink):
     sink = open_sink(receiver.url, environment={"EDGEKIT_WEBHOOK_SECRET": "sésame"})
     sink.write(answer(event=True))
-    until(lambda: receiver.requests, "the request")
+    wait_until(lambda: receiver.requests, "the request")
     ((_, headers, body),) = receiver.requests
     expected = hmac.new("sésame".encode(), body, hashlib.sha256).hexdigest()
     assert headers["X-Edgekit-Signature"] == f"sha256={expected}"
@@ -155,7 +95,7 @@ def test_a_busy_server_is_asked_once_more_with_the_same_delivery(receiver, open_
     receiver.statuses = [503, 200]
     sink = open_sink(receiver.url)
     sink.write(answer(event=True))
-    until(lambda: len(receiver.requests) == 2, "the second attempt")
+    wait_until(lambda: len(receiver.requests) == 2, "the second attempt")
     sink.close()
     first, second = (headers["X-Edgekit-Delivery"] for _, headers, _ in receiver.requests)
     assert first == second
@@ -166,13 +106,13 @@ def test_a_server_that_stays_busy_is_a_problem_until_it_answers(receiver, open_s
     receiver.statuses = [500]
     sink = open_sink(receiver.url)
     sink.write(answer(event=True))
-    until(lambda: sink.problem, "the problem")
+    wait_until(lambda: sink.problem, "the problem")
     assert sink.problem == f"http://127.0.0.1:{receiver.server_address[1]}: the server answered 500"
     assert sink.dropped == 1
     assert len(receiver.requests) == 2
     receiver.statuses = [204]
     sink.write(answer(event=True))
-    until(lambda: sink.problem is None, "no problem")
+    wait_until(lambda: sink.problem is None, "no problem")
 
 
 @pytest.mark.parametrize(("status", "word"), [(404, "answered 404"), (307, "redirects"), (301, "redirects")])
@@ -180,7 +120,7 @@ def test_what_will_not_pass_is_not_tried_again_nor_a_redirect_followed(receiver,
     receiver.statuses = [status]
     sink = open_sink(receiver.url)
     sink.write(answer(event=True))
-    until(lambda: sink.problem, "the problem")
+    wait_until(lambda: sink.problem, "the problem")
     assert word in sink.problem
     assert "t0ken" not in sink.problem
     assert "s3cret" not in sink.problem
@@ -194,10 +134,10 @@ def test_a_server_that_never_answers_stops_nothing(receiver, open_sink):
     for _ in range(1000):
         sink.write(answer(event=True))
     assert time.monotonic() - began_s < 60.0  # a wait for each would take ten minutes
-    until(lambda: "no answer within 0.3 s" in (sink.problem or ""), "the problem")
+    wait_until(lambda: "no answer within 0.3 s" in (sink.problem or ""), "the problem")
     assert sink.dropped > 900
     receiver.hangs.set()
-    until(lambda: sink.problem is None, "no problem")
+    wait_until(lambda: sink.problem is None, "no problem")
 
 
 def test_a_server_that_sends_a_byte_now_and_then_is_cut_off(open_sink):
@@ -220,7 +160,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_cut_off(open_sink):
         thread.start()
         sink = open_sink(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout_s=0.5)
         sink.write(answer(event=True))
-        until(lambda: "no answer within 0.5 s" in (sink.problem or ""), "the problem")
+        wait_until(lambda: "no answer within 0.5 s" in (sink.problem or ""), "the problem")
         listener.shutdown(socket.SHUT_RDWR)
     thread.join(DEADLINE_S)
 
@@ -233,7 +173,7 @@ def test_an_answer_that_is_not_http_is_a_problem(receiver, open_sink, raw):
     receiver.raw = raw
     sink = open_sink(receiver.url)
     sink.write(answer(event=True))
-    until(lambda: sink.problem, "the problem")
+    wait_until(lambda: sink.problem, "the problem")
     assert sink.dropped == 1
 
 
@@ -241,7 +181,7 @@ def test_an_endless_answer_is_not_read(receiver, open_sink):
     receiver.raw = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n" + b"x" * 100_000
     sink = open_sink(receiver.url)
     sink.write(answer(event=True))
-    until(lambda: receiver.requests, "the request")
+    wait_until(lambda: receiver.requests, "the request")
     sink.close()
     assert (sink.dropped, sink.problem) == (0, None)
 
@@ -251,10 +191,10 @@ def test_nobody_there_and_a_score_that_is_no_number_are_problems(receiver, open_
         port = place.getsockname()[1]
     away = open_sink(f"http://127.0.0.1:{port}/")
     away.write(answer(event=True))
-    until(lambda: "refuses connections" in (away.problem or ""), "the problem")
+    wait_until(lambda: "refuses connections" in (away.problem or ""), "the problem")
     sink = open_sink(receiver.url)
     sink.write(answer(event=True, score=float("nan")))
-    until(lambda: "JSON" in (sink.problem or ""), "the problem")
+    wait_until(lambda: "JSON" in (sink.problem or ""), "the problem")
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(receiver, open_sink, tmp_path):
@@ -270,7 +210,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(receiver, open_sink, t
     receiver.handle_error = lambda *_: None
     sink = open_sink(receiver.url.replace("http://127.0.0.1", "https://localhost"))
     sink.write(answer(event=True))
-    until(lambda: "certificate is not accepted" in (sink.problem or ""), "the problem")
+    wait_until(lambda: "certificate is not accepted" in (sink.problem or ""), "the problem")
     assert not receiver.requests
 
 
@@ -278,7 +218,7 @@ def test_user_and_password_of_the_address_become_a_header_and_are_not_shown(rece
     sink = open_sink(receiver.url.replace("http://", "http://bob:pa%40ss@"))
     receiver.statuses = [401]
     sink.write(answer(event=True))
-    until(lambda: sink.problem, "the problem")
+    wait_until(lambda: sink.problem, "the problem")
     assert receiver.requests[0][1]["Authorization"] == "Basic Ym9iOnBhQHNz"
     assert "pa" not in sink.problem.replace("path", "")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +76,25 @@ def sample_record(
         settings={"repair": "auto", "calibration method": "min-max", "max drop": f"{max_drop_points:g} points"},
         versions={"edgekit": "0.1.0", "tensorflow": "2.21.0", "ai-edge-litert": "2.3.0", "onnxruntime": "1.31.1"},
     )
+
+
+def with_figures(record: ConversionRecord, name: Variant, **figures: Any) -> ConversionRecord:
+    """Change figures of one variant: ``latency_ms``, ``bytes``, ``passed``, ``drop_points``, ``max_drop_points``."""
+    variants = []
+    for variant in record.variants:
+        if variant.artifact.variant is name:
+            old = variant.comparison.check
+            limit = figures.get("max_drop_points", old.max_drop_points)
+            check = replace(old, passed=figures.get("passed", old.passed), max_drop_points=limit)
+            drop = figures.get("drop_points", variant.comparison.drop_points)
+            variant = replace(
+                variant,
+                artifact=replace(variant.artifact, bytes=figures.get("bytes", variant.artifact.bytes), check=check),
+                comparison=replace(variant.comparison, check=check, drop_points=drop),
+                latency_ms=figures.get("latency_ms", variant.latency_ms),
+            )
+        variants.append(variant)
+    return replace(record, variants=tuple(variants))
 
 
 def _variant(

@@ -22,6 +22,7 @@ from edge_runtime.results import Prediction
 from edge_runtime.workstation.datasets.decode import decode_all
 from edge_runtime.workstation.datasets.index import map_index_labels
 from edge_runtime.workstation.datasets.resolve import resolve
+from support.images import plain_image
 
 
 def npy(array, version=None):
@@ -37,7 +38,7 @@ def with_header(text, content=b""):
     return NPY_MAGIC + b"\x01\x00" + len(header).to_bytes(2, "little") + header + content
 
 
-PICTURE = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+IMAGE = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
 
 
 @given(
@@ -60,7 +61,7 @@ def test_what_numpy_writes_is_read(height, width, channels, fortran, version, se
 
 @given(data=st.binary(max_size=300))
 def test_any_bytes_are_a_image_or_an_image_error(data):
-    for whole in (data, NPY_MAGIC + data, npy(PICTURE)[: len(data)], with_header(data.decode("latin-1"))):
+    for whole in (data, NPY_MAGIC + data, npy(IMAGE)[: len(data)], with_header(data.decode("latin-1"))):
         with pytest.raises(ImageError):
             parse_npy(whole, MAX_PIXELS)
 
@@ -93,12 +94,12 @@ def test_a_header_is_never_believed(descr, order, shape, size):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (npy(PICTURE.astype(np.float32)), "expected an array of uint8, got '<f4'"),
+        (npy(IMAGE.astype(np.float32)), "expected an array of uint8, got '<f4'"),
         (npy(np.array([{}], object)), "expected an array of uint8, got '|O'"),
         (npy(np.zeros((2, 2, 4), np.uint8)), r"got \[2, 2, 4\]"),
         (npy(np.zeros((0, 2, 3), np.uint8)), r"got \[0, 2, 3\]"),
-        (npy(PICTURE)[:-1], "expected 105 bytes of pixels after the header, got 104"),
-        (npy(PICTURE) + b"x", "got 106"),
+        (npy(IMAGE)[:-1], "expected 105 bytes of pixels after the header, got 104"),
+        (npy(IMAGE) + b"x", "got 106"),
         (NPY_MAGIC + b"\x04\x00" + b" " * 100, "format 1, 2 or 3"),
         (NPY_MAGIC + b"\x02\x00\xff\xff\xff\x7f" + b" " * 100, "at most 1024 bytes"),
         (b"GIF8 of sorts", "format 1, 2 or 3"),
@@ -120,16 +121,16 @@ def test_what_is_wrong_with_an_array_is_said(tmp_path, data, message):
 
 
 def test_an_array_is_cropped_and_resized_like_any_image(tmp_path):
-    (tmp_path / "x.npy").write_bytes(npy(PICTURE))
+    (tmp_path / "x.npy").write_bytes(npy(IMAGE))
     for crop in Crop:
         spec = InputSpec(4, 4, crop)
-        np.testing.assert_array_equal(load_prepared(tmp_path / "x.npy", spec), prepare(PICTURE, spec))
+        np.testing.assert_array_equal(load_prepared(tmp_path / "x.npy", spec), prepare(IMAGE, spec))
 
 
 def test_raw_bytes_are_the_models_input_as_it_is(tmp_path):
     path = tmp_path / "x.BIN"
-    path.write_bytes(PICTURE.tobytes())
-    np.testing.assert_array_equal(load_prepared(path, InputSpec(5, 7, Crop.CENTER, 0.5)), PICTURE)
+    path.write_bytes(IMAGE.tobytes())
+    np.testing.assert_array_equal(load_prepared(path, InputSpec(5, 7, Crop.CENTER, 0.5)), IMAGE)
     with pytest.raises(ImageError, match="expected 4x7x3 = 84 bytes of raw RGB pixels"):
         load_prepared(path, InputSpec(4, 7))
 
@@ -137,7 +138,7 @@ def test_raw_bytes_are_the_models_input_as_it_is(tmp_path):
 def test_class_folders_may_hold_raw_images(tmp_path):
     for label in ("cat", "dog"):
         (tmp_path / label).mkdir()
-        (tmp_path / label / "a.npy").write_bytes(npy(PICTURE))
+        (tmp_path / label / "a.npy").write_bytes(npy(IMAGE))
         (tmp_path / label / "b.bin").write_bytes(bytes(27))
         (tmp_path / label / "c.bin").write_bytes(bytes(28))
     samples = resolve(str(tmp_path)).samples
@@ -151,7 +152,7 @@ def test_a_zip_may_hold_raw_images(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("readme.md", "x")
         for label in ("cat", "dog"):
-            archive.writestr(f"wrapped/{label}/a.npy", npy(PICTURE))
+            archive.writestr(f"wrapped/{label}/a.npy", npy(IMAGE))
             archive.writestr(f"wrapped/{label}/b.BIN", bytes(27))
             archive.writestr(f"wrapped/{label}/notes.txt", "x")
     dataset = resolve(str(tmp_path / "set.zip"))
@@ -166,10 +167,8 @@ def test_a_zip_may_hold_raw_images(tmp_path, monkeypatch):
 def test_a_folder_of_arrays_is_classified(tmp_path, tiny_bundle, edge_run):
     folder = tmp_path / "arrays"
     (folder / "deep").mkdir(parents=True)
-    for name, channel in (("deep/blue.npy", 2), ("green.NPY", 1), ("red.npy", 0)):
-        image = np.zeros((9, 12, 3), np.uint8)
-        image[:, :, channel] = 200
-        (folder / name).write_bytes(npy(image))
+    for name, color in (("deep/blue.npy", (0, 0, 200)), ("green.NPY", (0, 200, 0)), ("red.npy", (200, 0, 0))):
+        (folder / name).write_bytes(npy(plain_image(color)))
     (folder / "scores.npy").write_bytes(npy(np.zeros(7, np.float32)))
     (folder / "notes.txt").write_text("x")
     code, out, _ = edge_run("classify", tiny_bundle, folder, "--format", "jsonl")
@@ -181,10 +180,8 @@ def test_a_folder_of_arrays_is_classified(tmp_path, tiny_bundle, edge_run):
 
 
 def test_raw_bytes_of_the_models_size_are_classified_as_they_are(tmp_path, tiny_bundle, edge_run):
-    blue = np.zeros((8, 8, 3), np.uint8)
-    blue[:, :, 2] = 200
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "blue.BIN").write_bytes(blue.tobytes())
+    (tmp_path / "in" / "blue.BIN").write_bytes(plain_image((0, 0, 200), 8, 8).tobytes())
     (tmp_path / "in" / "firmware.bin").write_bytes(bytes(191))
     code, out, _ = edge_run("classify", tiny_bundle, tmp_path / "in", "--format", "jsonl")
     found, refused = map(json.loads, out.splitlines())
