@@ -1,4 +1,7 @@
-"""Settings of this process: cores, cache folder, garbage collector and native standard error."""
+"""Process-wide settings: cache folder, garbage collection, and the standard error of native libraries.
+
+Imported at every start, so it loads nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -11,45 +14,36 @@ from pathlib import Path
 
 KEEP_VARIABLE = "EDGEKIT_NATIVE_STDERR"
 _STDERR_FD = 2
-_USUAL = gc.get_threshold()
-_RARELY = 100_000
-
-
-def core_count() -> int:
-    """Count the cores that this process may use, at least 1."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_USUAL_THRESHOLD = gc.get_threshold()
+_START_THRESHOLD = 100_000
 
 
 def cache_folder() -> Path:
-    """Return ``$EDGEKIT_CACHE``, else ``edgekit`` in the user's cache folder (XDG); its content may be removed."""
+    """Return ``$EDGEKIT_CACHE``, else ``edgekit`` in the user's cache folder (XDG); its contents may be removed."""
     if "EDGEKIT_CACHE" in os.environ:
         return Path(os.environ["EDGEKIT_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit"
 
 
 def collect_rarely() -> None:
-    """Collect garbage rarely, for the start of a program.
-
-    Imports make many objects that live for ever; to scan them again and again adds 15 ms to a cold start.
-    """
-    gc.set_threshold(_RARELY)
+    """Collect garbage rarely during start-up: scanning the objects of imported modules would take 15 ms."""
+    gc.set_threshold(_START_THRESHOLD)
 
 
 def collect_as_usual() -> None:
-    """Collect garbage as usual, for the work of a program that may run for ever.
+    """Collect garbage as usual after start-up, so that a program may run for months.
 
-    The objects of the start are left out from now on: they stay, and scanning them takes time from every frame.
+    Objects made so far are excluded from now on: they stay, and scanning them would delay frames.
     """
     gc.freeze()
-    gc.set_threshold(*_USUAL)
+    gc.set_threshold(*_USUAL_THRESHOLD)
 
 
 @contextlib.contextmanager
 def collecting_later() -> Iterator[None]:
     """Switch the garbage collector off for the block.
 
-    TensorFlow makes millions of objects that live for ever; to scan them again and again during its import takes more
-    than a second.
+    TensorFlow creates millions of permanent objects; scanning them during its import takes more than a second.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -62,13 +56,12 @@ def collecting_later() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silence_native_stderr() -> Iterator[None]:
-    """Send file descriptor 2 to /dev/null and ``sys.stderr`` to its former target, for the length of the block.
+    """Discard what native libraries write to standard error during the block; ``sys.stderr`` keeps working.
 
-    LiteRT prints a line for each XNNPACK delegate, and has no setting against it: the severity threshold is a constant
-    of the build, and ``TF_CPP_MIN_LOG_LEVEL`` does not reach it. libjpeg and libpng warn about images without naming
-    them.
+    LiteRT announces each XNNPACK delegate, and no setting prevents that: the severity threshold is a constant of the
+    build, and ``TF_CPP_MIN_LOG_LEVEL`` does not reach it. libjpeg and libpng warn about images without naming them.
 
-    Does nothing if the environment variable EDGEKIT_NATIVE_STDERR is set (to look for a crash in a library), or if
+    Does nothing when the environment variable EDGEKIT_NATIVE_STDERR is set (to find a crash in a library), or when
     ``sys.stderr`` is not file descriptor 2 (a test, a notebook). The descriptor belongs to the process: for use in
     command lines, not in a library.
     """

@@ -9,20 +9,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 ARTIFACT, KERAS, SECOND, THIRD, FOURTH = "#0b66c3", "#8a8f98", "#2a7d3f", "#e08e0b", "#7b4fb5"
-"""What is exported is blue and Keras grey, in every report."""
+"""Artifacts are blue and Keras grey, in every report."""
 
 COLORS = (
     "#0b66c3", "#d1495b", "#2a7d3f", "#e08e0b", "#7b4fb5", "#00868f", "#8c5a2b", "#c2439a", "#5c6670", "#7a9a01",
 )  # fmt: skip
 WIDE = 8
-"""Largest against smallest value from which on an axis goes by powers, or longer bars are cut."""
+"""Ratio of the largest to the smallest value above which an axis is logarithmic, or long bars are cut."""
 
 _ROW_INCHES = 0.3
 
 
 @contextlib.contextmanager
 def house_style() -> Iterator[None]:
-    """Draw inside of this: the same report gives the same bytes, and a ``$`` in a name is no formula."""
+    """Apply the plot style in a block: reproducible bytes, and no formulas from a ``$`` in a name."""
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "edgekit", "text.parse_math": False, "font.size": 10}):
@@ -30,8 +30,8 @@ def house_style() -> Iterator[None]:
 
 
 def new_figure(size_inches: tuple[float, float], xlabel: str, ylabel: str = "", *, title: str = "") -> tuple[Any, Any]:
-    """A figure with one pair of axes."""
-    # No pyplot: it keeps figures in a list of its own and asks for a display.
+    """Create a figure with one pair of axes."""
+    # No pyplot: it keeps a list of figures and needs a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -44,14 +44,14 @@ def new_figure(size_inches: tuple[float, float], xlabel: str, ylabel: str = "", 
 
 
 def style(axes: Any) -> None:
-    """A faint grid behind what is drawn, and no box around it."""
+    """Draw a faint grid in the background, and no box."""
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def new_rows(names: Sequence[str], xlabel: str, row_inches: float = _ROW_INCHES) -> tuple[Any, Any]:
-    """A figure with a row for each name, the first on top."""
+    """Create a figure with a row for each name, the first on top."""
     figure, axes = new_figure((5.2, 1.0 + row_inches * len(names)), xlabel)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
@@ -61,7 +61,7 @@ def new_rows(names: Sequence[str], xlabel: str, row_inches: float = _ROW_INCHES)
 
 
 def set_axis_from_zero(axes: Any, values: Sequence[float]) -> None:
-    """From zero on; where one value would press the others together, by powers."""
+    """Start the x axis at zero; make it logarithmic if the values differ by more than `WIDE`."""
     if max(values) < WIDE * min(values):
         axes.set_xlim(0, 1.2 * max(values))
         return
@@ -75,7 +75,7 @@ def set_axis_from_zero(axes: Any, values: Sequence[float]) -> None:
 
 
 def svg(figure: Any, *, background: str | None = None) -> bytes:
-    """The figure; transparent unless a background is given."""
+    """Render a figure as SVG; transparent unless a background is given."""
     buffer = io.BytesIO()
     face: dict[str, Any] = {"transparent": True} if background is None else {"facecolor": background}
     with house_style():
@@ -84,13 +84,13 @@ def svg(figure: Any, *, background: str | None = None) -> bytes:
 
 
 def svg_url(figure: Any) -> str:
-    """The figure as the address of an embedded image."""
+    """Render a figure as an SVG data URL."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg(figure)).decode()
 
 
 def png_url(figure: Any, dpi: int) -> str:
-    """The figure as the address of an embedded image, for plots of more points than an SVG should hold."""
+    """Render a figure as a PNG data URL, for plots with many points."""
     buffer = io.BytesIO()
-    # No software version in the file: the same run gives the same bytes.
+    # No software version in the file, so that the bytes are reproducible.
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

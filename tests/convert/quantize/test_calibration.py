@@ -1,4 +1,4 @@
-"""What the float model tells about its activations: pixels, layer inputs, ranges by each method."""
+"""Statistics of the float model: pixel scaling, layer inputs, ranges by each method."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def large_convolution():
 
 
 def test_of_many_places_a_seeded_choice_is_looked_at(monkeypatch):
-    monkeypatch.setattr(convert.quantize.gptq, "_PLACES_PER_IMAGE", 10)
+    monkeypatch.setattr(convert.quantize.gptq, "PLACES_PER_IMAGE", 10)
     first, again, other = (observe(large_convolution(), IMAGES, seed)["1/conv_2d"] for seed in (1, 1, 2))
     assert first.places == 10 * len(IMAGES)
     np.testing.assert_array_equal(first.total, again.total)
