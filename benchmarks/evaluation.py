@@ -38,7 +38,7 @@ class Chosen:
     Attributes:
         source: Source as the user gave it.
         part: ``test``, ``validation``, ``train``, or ``all`` if the source has no parts.
-        samples: Labelled images.
+        samples: Chosen labelled images.
         ignored: Number of files that are not images by their suffix.
     """
 
@@ -270,7 +270,7 @@ def write_images(
     """Decode image files by the contract into ``file``: uint8 [kept, H, W, 3] RGB.
 
     Args:
-        paths: Image files.
+        paths: Image files to decode.
         spec: Geometry of the model's input.
         file: The ``.npy`` file to be written.
         progress: Function called with 1 after each image.

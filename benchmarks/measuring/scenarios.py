@@ -52,7 +52,7 @@ class Measurement:
         delegate: Executor of the operators, or None.
         tensorflow_loaded: True if TensorFlow, Keras or JAX was in the process.
         probabilities: float32 [images, labels], or None.
-        starts: Cold starts.
+        starts: Cold starts, in order.
         bursts: Single-stream bursts; index i is round i of the whole benchmark, over all sessions, for every subject.
         stages: Stage times, or None.
         offline: Bursts of the offline scenario.
@@ -145,7 +145,7 @@ class Conditions:
 
     Args:
         settings: Settings of the benchmark.
-        images: Evaluation set.
+        images: Images of the benchmark.
         folder: Scratch folder, where answers are written.
 
     Attributes:

@@ -51,8 +51,8 @@ def measure_all(
     Args:
         plans: Subjects to measure.
         settings: Settings of the benchmark.
-        images: Evaluation set.
-        folder: Scratch folder.
+        images: Images of the benchmark.
+        folder: Scratch folder of the children.
         progress: Function called with the number of pieces of work that are over; see `steps`.
         meter: Power meter for the energy of the single-stream bursts, or None.
 

@@ -36,7 +36,7 @@ _LEAST_SPAN_POINTS = 0.5
 
 MAX_TILES = 24
 # Embedded images of a page together, so that it can be mailed.
-_MAX_CHARACTERS = 2_200_000
+MAX_CHARACTERS = 2_200_000
 _MAX_PAIRS = 12
 _MAX_OPEN_CLASSES = 12
 
@@ -222,7 +222,7 @@ def flip_tiles(
     """
     chosen: list[list[Tile]] = [[] for _ in record.variants]
     urls: dict[int, str] = {}
-    room = _MAX_CHARACTERS
+    room = MAX_CHARACTERS
     for rank in range(MAX_TILES):
         for tiles, variant in zip(chosen, record.variants, strict=True):
             if rank >= len(variant.comparison.flips):
