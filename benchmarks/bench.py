@@ -23,13 +23,13 @@ from benchmarks.resources.board_state import BoardWatcher, invalid_reasons
 from benchmarks.resources.power_meters import open_meter
 from benchmarks.statistics import NS_PER_MS
 from edge_runtime import __version__
-from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
 from edge_runtime.decision import top1
 from edge_runtime.errors import OutputError
 from edge_runtime.model.bundle import file_sha256, read_bundle_manifest
 from edge_runtime.model.fastest import candidates, remember_fastest
 from edge_runtime.platform.atomic import atomic_directory, check_free
+from edge_runtime.progress import progress_bar
 
 _DISTURBED_WAITING = 0.2
 """Share of the timed calls spent waiting for a CPU above which the order of the latencies is not reliable."""

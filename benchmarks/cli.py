@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -20,95 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.records import Report
 
 
-@click.command()
-@click.argument("report_a", metavar="REPORT_A")
-@click.argument("report_b", metavar="REPORT_B")
-@click.option(
-    "--max-drop",
-    "max_drop_points",
-    metavar="PP",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="Accuracy may fall by so many percentage points.",
-)
-@click.option(
-    "--max-slowdown",
-    "max_slowdown_percent",
-    metavar="PERCENT",
-    type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="Latency and cold start may grow by so much, and throughput fall accordingly.",
-)
-@click.option(
-    "--max-growth",
-    "max_growth_percent",
-    metavar="PERCENT",
-    type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="Files, installation and peak memory may grow by so much.",
-)
-@click.option(
-    "--reference",
-    metavar="MODEL",
-    default="keras-function",
-    show_default=True,
-    help="Latencies are divided by those of this model where both reports have it: it shows how fast the machine was.",
-)
-@click.option("--strict", is_flag=True, help="Exit with 9 where anything of REPORT_A was not compared.")
-@click.option(
-    "--format",
-    "format_name",
-    type=click.Choice(["table", "markdown", "json"]),
-    default="table",
-    show_default=True,
-    help="What is printed.",
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Also write compare.html, compare.md and compare.json here."
-)
-@click.option("--overwrite", is_flag=True, help="Replace an existing comparison.")
-def compare(
-    report_a: str,
-    report_b: str,
-    max_drop_points: float,
-    max_slowdown_percent: float,
-    max_growth_percent: float,
-    reference: str,
-    strict: bool,
-    format_name: str,
-    out: Path | None,
-    overwrite: bool,
-) -> int:
-    """Compare REPORT_B with REPORT_A, the one before; exit with 8 if it is surely worse by more than allowed.
-
-    A report is a directory of edge-bench run, or its report.json. Exit
-    code 9: the reports cannot be compared, since one is marked invalid or they share no model.
-    """
-    from benchmarks.comparison.command import CompareConfig, Format, run_compare
-    from benchmarks.comparison.record import Limits
-    from edge_runtime.cli_support import require_extra
-
-    if out is not None:
-        require_extra("edge-bench compare --out", "bench", "jinja2")
-    limits = Limits(max_drop_points, max_slowdown_percent / 100, max_growth_percent / 100)
-    config = CompareConfig(
-        before=report_a,
-        after=report_b,
-        limits=limits,
-        reference=reference,
-        strict=strict,
-        format=Format(format_name),
-        out=out,
-        overwrite=overwrite,
-    )
-    text, code = run_compare(config)
-    click.echo(text)
-    return code
-
-
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _FULL = Settings()
 _QUICK = Settings(
     limit=150,
@@ -121,22 +33,28 @@ _QUICK = Settings(
     quick=True,
 )
 
-
 _power = click.option(
     "--power",
     metavar="READER",
-    help="Power meter: hwmon, hwmon:CHANNEL, rapl, pmic, battery, 'command:PROGRAM ARGS' (prints watts, one a line) or "
-    "none; without it whichever is found.",
+    help="Power meter: hwmon, hwmon:CHANNEL, rapl, pmic, battery, 'command:PROGRAM ARGS' (prints watts, one per line) "
+    "or none [default: the first one found].",
 )
+
+
+def _limit(name: str, unit: str, default: float, text: str) -> Callable[[_Command], _Command]:
+    """Declare an option of ``compare`` for a limit of at least 0."""
+    return click.option(name, metavar=unit, type=click.FloatRange(min=0), default=default, show_default=True, help=text)
+
+
+def _count(name: str, text: str, metavar: str | None = None) -> Callable[[_Command], _Command]:
+    """Declare an option for a count of at least 1."""
+    return click.option(name, type=click.IntRange(min=1), metavar=metavar, help=text)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-bench")
 def cli() -> None:
     """Measure accuracy, latency, throughput, cold start, memory and size of exported models."""
-
-
-cli.add_command(compare)
 
 
 @cli.command()
@@ -149,53 +67,52 @@ cli.add_command(compare)
 @click.option(
     "--split",
     type=click.Choice(["train", "validation", "test"]),
-    help="Part of the data; without it test, else validation.",
+    help="Part of the data [default: test, else validation].",
 )
 @click.option("--keras", metavar="RUN", type=click.Path(path_type=Path), help="Run directory to compare with.")
-@click.option("--out", type=click.Path(path_type=Path), help="Report directory; without it reports/<model name>.")
+@click.option("--out", type=click.Path(path_type=Path), help="Report directory [default: reports/<model name>].")
 @click.option(
-    "--quick", is_flag=True, help="Under a minute: few rounds, at most 150 images; accuracy, latency and stages only."
+    "--quick", is_flag=True, help="Run under a minute: few rounds, at most 150 images, no other scenarios than stages."
 )
 @click.option(
     "--variant",
     "variants",
     multiple=True,
     type=click.Choice([variant.value for variant in Variant]),
-    help="Only this export; may be given several times.",
+    help="Measure only this export; may be given several times.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many images, drawn with the seed.")
+@_count("--limit", "Largest number of images, drawn with the seed.")
 @click.option(
     "--scenario",
     "scenarios",
     multiple=True,
     type=click.Choice([scenario.value for scenario in Scenario if scenario is not Scenario.SINGLE_STREAM]),
-    help="Beside single-stream only this; may be given several times. Without it all.",
+    help="Measure only this beside single-stream; may be given several times [default: all].",
 )
-@click.option(
-    "--sessions", type=click.IntRange(min=1), help=f"Fresh processes of each model [default: {_FULL.sessions}]."
-)
-@click.option("--rounds", type=click.IntRange(min=1), help=f"Rounds in each session [default: {_FULL.rounds}].")
+@_count("--sessions", f"Fresh processes of each model [default: {_FULL.sessions}].")
+@_count("--rounds", f"Rounds in each session [default: {_FULL.rounds}].")
 @click.option(
     "--min-duration",
     "min_duration_s",
     type=click.FloatRange(min=0.0, max=3600.0),
     metavar="S",
-    help=f"Least seconds of single-stream of each model [default: {_FULL.min_duration_s:g}].",
+    help=f"Least single-stream time of each model in seconds [default: {_FULL.min_duration_s:g}].",
 )
-@click.option(
-    "--min-queries",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help=f"Least single-stream calls of each model [default: {_FULL.min_queries}].",
-)
+@_count("--min-queries", f"Least single-stream calls of each model [default: {_FULL.min_queries}].", "N")
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads in one inference.")
 @click.option(
     "--sweep-threads",
     metavar="N,N,...",
-    help="Thread counts to compare [default: 1, 2, 4 ... up to the cores].",
+    help="Thread counts to compare [default: 1, 2, 4 ... up to the number of cores].",
 )
 @_power
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of order and draws.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the order and of the drawn images.",
+)
 @click.option(
     "--timeout",
     "timeout_s",
@@ -216,8 +133,8 @@ def run(
 ) -> int:
     """Measure every export of BUNDLE, and with --keras the model it came from, each in its own processes.
 
-    The report says which variant to ship here and why: open report.html. Exit code: 0 all measured, 1 some exports or
-    images could not be measured, 2 wrong usage, 3 data, 4 model, 5 runtime, 7 output.
+    The report recommends a variant with reasons: open report.html. Exit code: 0 all measured, 1 some exports or images
+    could not be measured, 2 wrong usage, 3 data, 4 model, 5 runtime, 7 output.
     """
     _require(keras)
     from benchmarks.plan import BenchConfig
@@ -230,15 +147,15 @@ def run(
 @cli.command()
 @click.argument("report", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Report directory of the new run.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="Where the bundle lies now, if not where it did.")
-@click.option("--data", metavar="SRC", help="The labelled images, if they are elsewhere now.")
-@click.option("--keras", metavar="RUN", type=click.Path(path_type=Path), help="The run, if it is elsewhere now.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="Bundle directory, if it was moved.")
+@click.option("--data", metavar="SRC", help="Labelled images, if they were moved.")
+@click.option("--keras", metavar="RUN", type=click.Path(path_type=Path), help="Run directory, if it was moved.")
 @_power
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
 def reproduce(report: Path, out: Path, **others: Any) -> int:
-    """Measure again what REPORT measured, with its settings, and say what is not as it was then.
+    """Repeat the run of REPORT with its settings, and list the differences in files, machine and software.
 
-    What to do next: edge-bench compare REPORT NEW.
+    Next: edge-bench compare REPORT NEW.
     """
     from benchmarks.records import read_report
     from benchmarks.reproduction import changed_files, config_of, differences, lost_settings
@@ -254,6 +171,64 @@ def reproduce(report: Path, out: Path, **others: Any) -> int:
     return code
 
 
+@cli.command()
+@click.argument("report_a", metavar="REPORT_A")
+@click.argument("report_b", metavar="REPORT_B")
+@_limit("--max-drop", "PP", 1.0, "Largest allowed accuracy loss in percentage points.")
+@_limit(
+    "--max-slowdown",
+    "PERCENT",
+    10.0,
+    "Largest allowed growth of latency and cold start, and the corresponding fall of throughput.",
+)
+@_limit("--max-growth", "PERCENT", 10.0, "Largest allowed growth of files, installation and peak memory.")
+@click.option(
+    "--reference",
+    metavar="MODEL",
+    default="keras-function",
+    show_default=True,
+    help="Divide latencies by those of this model if both reports have it, to cancel the speed of the machine.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 9 if anything of REPORT_A was not compared.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Also write compare.html, compare.md and compare.json here."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing comparison.")
+def compare(
+    report_a: str,
+    report_b: str,
+    max_drop: float,
+    max_slowdown: float,
+    max_growth: float,
+    format_name: str,
+    out: Path | None,
+    **others: Any,
+) -> int:
+    """Compare REPORT_B with the earlier REPORT_A; exit with 8 if it is certainly worse by more than allowed.
+
+    A report is a directory of edge-bench run, or its report.json. Exit code 9: the reports cannot be compared, since
+    one is marked invalid or they share no model.
+    """
+    from benchmarks.comparison.command import CompareConfig, Format, run_compare
+    from benchmarks.comparison.record import Limits
+
+    if out is not None:
+        require_extra("edge-bench compare --out", "bench", "jinja2")
+    limits = Limits(max_drop, max_slowdown / 100, max_growth / 100)
+    config = CompareConfig(report_a, report_b, limits=limits, format=Format(format_name), out=out, **others)
+    text, code = run_compare(config)
+    click.echo(text)
+    return code
+
+
 def settings_of(
     *,
     quick: bool,
@@ -261,7 +236,7 @@ def settings_of(
     sweep_threads: str | None,
     **choices: Any,
 ) -> Settings:
-    """The settings that the options mean; an option that was not given leaves what ``--quick`` or the default says."""
+    """Make the settings of the options; an option that is not given keeps the value of ``--quick`` or the default."""
     from dataclasses import replace
 
     base = _QUICK if quick else _FULL
@@ -322,5 +297,5 @@ def _command_line() -> str:
 
 
 def main() -> NoReturn:
-    """Entry point of the console script."""
+    """Run the console script."""
     run_cli(cli)

@@ -13,11 +13,11 @@ import numpy as np
 
 from benchmarks.plan import BenchConfig
 from benchmarks.records import DataRecord, Unreadable
-from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import InputSpec
 from edge_runtime.errors import DatasetError, OutputError, UsageError
 from edge_runtime.labels import look_alike_key, shorten
 from edge_runtime.model.bundle import file_sha256
+from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.decode import decode_all
 from edge_runtime.workstation.datasets.index import map_index_labels
 from edge_runtime.workstation.datasets.resolve import resolve
@@ -38,7 +38,7 @@ class Chosen:
     Attributes:
         source: Source as the user gave it.
         part: ``test``, ``validation``, ``train``, or ``all`` if the source has no parts.
-        samples: Labelled images.
+        samples: Chosen labelled images.
         ignored: Number of files that are not images by their suffix.
     """
 
@@ -270,7 +270,7 @@ def write_images(
     """Decode image files by the contract into ``file``: uint8 [kept, H, W, 3] RGB.
 
     Args:
-        paths: Image files.
+        paths: Image files to decode.
         spec: Geometry of the model's input.
         file: The ``.npy`` file to be written.
         progress: Function called with 1 after each image.

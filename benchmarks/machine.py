@@ -120,7 +120,7 @@ class MachineRecord:
         os_name: Operating system such as ``Debian GNU/Linux 12 (bookworm)``, or None.
         kernel: Kernel such as ``Linux 6.1.0``.
         libc: C library such as ``glibc 2.36``, or None.
-        python: Python version.
+        python: Version of Python.
         packages: Version of each installed package that affects the figures.
         environment: Environment variables of a fixed list that are set and affect the figures.
         git_revision: Commit of the checkout that edgekit runs from; None for an installed package.

@@ -25,10 +25,10 @@ class BenchConfig:
     """Command line of ``edge-bench run``.
 
     Attributes:
-        bundle: Bundle directory.
+        bundle: Path of the bundle.
         data: SRC of labelled images, or None for the split of ``keras``.
         keras: Run directory with the Keras model to compare with, or None.
-        out: Report directory.
+        out: Path of the report directory.
         overwrite: True to replace an existing report.
         command: Command line as typed, for the report.
         settings: Settings of the benchmark.
@@ -51,7 +51,7 @@ class SubjectPlan:
         name: ``keras-predict``, ``keras-function``, ``keras-xla`` or the artifact's variant.
         module: Dotted name of the child program.
         model: Run directory or bundle, absolute, since the child has another working directory.
-        file: Model file.
+        file: Path of the model file.
         bytes: Size of the file; 0 if it is missing.
         sha256: Hash of the file; empty if it is missing.
     """

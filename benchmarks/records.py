@@ -83,7 +83,7 @@ class Flip:
 
     Attributes:
         file: Path of the image.
-        label: True label.
+        label: True label of the image.
         keras_answer: Answer of Keras.
         keras_score: Score of the Keras answer, 0..1.
         answer: Answer of the artifact.
@@ -340,7 +340,7 @@ class Performance:
         accuracy: Accuracy on the images of the report.
         against_keras: Comparison with ``keras-predict`` (``keras-function`` if that failed); None for Keras and
             without it.
-        single_stream: Latency.
+        single_stream: Latency of single calls.
         offline: Throughput, or None if not measured.
         camera: Freshness, or None if not measured.
         stages: Stage times, or None if not measured.
@@ -407,7 +407,7 @@ class Report:
         tool: ``edgekit`` and its version.
         created_utc: Start of the measurements, ISO 8601.
         duration_s: Duration of the whole run.
-        command: Command line.
+        command: Command line as typed.
         settings: Settings, with every default.
         model_name: Model name in the bundle's manifest.
         bundle: Bundle as the user gave it.
@@ -420,7 +420,7 @@ class Report:
         subjects: One row per model, in the order of the bundle, Keras first.
         invalid: Reasons why the latencies must not be quoted, one sentence each; empty if they are valid.
         remarks: Sentences with further limitations.
-        verdict: Recommended artifact.
+        verdict: Recommended artifact, with reasons.
         schema_version: Version of this format, `REPORT_SCHEMA_VERSION`.
     """
 

@@ -1,4 +1,4 @@
-"""Repeat a run from its report: the configuration to use, and what differs from then."""
+"""Repetition of a run from its report: the configuration to use, and the differences from then."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge_runtime.text import escape
 from edge_runtime.workstation.datasets.samples import SPLIT_FILE
 
 _HASH_DIGITS = 12
-_SAME_MEMORY = 0.01  # a kernel keeps a little more or less of it for itself
+_SAME_MEMORY = 0.01  # kernels reserve a little more or less of it
 _MACHINE_FIELDS = {
     "cpu_model": "processor",
     "architecture": "architecture",
@@ -45,22 +45,24 @@ def config_of(
     power: str | None = None,
     overwrite: bool = False,
 ) -> BenchConfig:
-    """The run that made a report, to be made again.
+    """Make the configuration that repeats the run of a report.
 
-    A report may come from anybody, so a power meter that is a program is not started again unless it is given anew;
-    `lost_settings` says so.
+    A report may be untrusted, so a power meter that is a program is started only if ``power`` names it again; see
+    `lost_settings`.
 
     Args:
-        report: What is measured again.
+        report: Report to reproduce.
         out: Directory of the new report.
-        command: The command line as typed, for the new report.
-        bundle: Where the bundle lies now; None takes the report's path.
-        data: The images now; None takes the report's.
-        keras: Where the run directory lies now; None takes the report's path.
-        power: The power reader; None takes the report's.
-        overwrite: Whether an existing report is replaced.
+        command: Command line as typed, for the new report.
+        bundle: Current bundle directory; None takes the report's path.
+        data: Current source of the images; None takes the report's.
+        keras: Current run directory; None takes the report's path.
+        power: Name of the power reader; None takes the report's.
+        overwrite: True to replace an existing report.
     """
     run = keras or (Path(report.keras_run) if report.keras_run is not None else None)
+    then = report.settings.power
+    is_program = then is not None and then.startswith(COMMAND_PREFIX)
     is_of_run = report.keras_run is not None and report.data.source == f"{SPLIT_FILE} of {report.keras_run}"
     return BenchConfig(
         bundle=bundle or Path(report.bundle),
@@ -69,27 +71,27 @@ def config_of(
         out=out,
         overwrite=overwrite,
         command=command,
-        settings=_settings_of(report.settings, power),
+        settings=replace(report.settings, power=power or (NO_METER if is_program else then)),
     )
 
 
 def lost_settings(report: Report, config: BenchConfig) -> tuple[str, ...]:
-    """A sentence for each setting of the report that a new run does not take from it."""
+    """Write a sentence for each setting of the report that the new run does not use."""
     then = report.settings.power
     if then == config.settings.power:
         return ()
     return (
         f"The power meter of the report was {_shown(then)}, now it is {_shown(config.settings.power)}; "
-        "a program is started only where --power names it again.",
+        "a program is started only if --power names it again.",
     )
 
 
 def changed_files(report: Report, config: BenchConfig) -> tuple[str, ...]:
-    """A sentence for each model file that is not what the report was measured on; before anything is measured.
+    """Write a sentence for each model file that differs from the report's, before anything is measured.
 
     Args:
-        report: What is measured again.
-        config: With what is there now.
+        report: Report to reproduce.
+        config: Configuration with the current files.
     """
     then = {subject.file: subject.sha256 for subject in report.subjects if subject.name not in KERAS_SUBJECTS}
     now = {file: _hash_of(config.bundle / file) if Path(file).name == file else None for file in then}
@@ -103,14 +105,14 @@ def changed_files(report: Report, config: BenchConfig) -> tuple[str, ...]:
 
 
 def differences(old: Report, new: Report) -> tuple[str, ...]:
-    """A sentence for each thing, figures apart, that is not the same in two reports.
+    """Write a sentence for each difference between two reports other than their figures.
 
     Args:
-        old: The report that was to be reproduced.
-        new: The same measured again.
+        old: Report to reproduce.
+        new: Report of the repeated run.
 
     Returns:
-        Empty where both were measured on the same files, images, machine, software and settings.
+        Sentences; none if files, images, machine, software and settings are the same.
     """
     return (
         *_changed("The bundle's manifest", old.bundle_manifest_sha256, new.bundle_manifest_sha256),
@@ -122,17 +124,12 @@ def differences(old: Report, new: Report) -> tuple[str, ...]:
         *_changed_machine(old.machine, new.machine),
         *_changed_values("The environment variable", old.machine.environment, new.machine.environment),
         *_changed_checkout(old.machine, new.machine),
-        *_changed_values("The setting", _told(old.settings), _told(new.settings)),
+        *_changed_values("The setting", _values(old.settings), _values(new.settings)),
     )
 
 
-def _settings_of(settings: Settings, power: str | None) -> Settings:
-    is_program = settings.power is not None and settings.power.startswith(COMMAND_PREFIX)
-    return replace(settings, power=power or (NO_METER if is_program else settings.power))
-
-
 def _hash_of(path: Path) -> str | None:
-    """Of a regular file: the path of a device, which a stranger's report may name, would be read for ever."""
+    """Hash a regular file only: a device, which an untrusted report may name, would be read forever."""
     try:
         return file_sha256(path) if path.is_file() else None
     except OSError:
@@ -143,25 +140,23 @@ def _artifact_hashes(report: Report) -> dict[str, str]:
     return {subject.name: subject.sha256 for subject in report.subjects if subject.name not in KERAS_SUBJECTS}
 
 
-def _told(settings: Settings) -> dict[str, str]:
+def _values(settings: Settings) -> dict[str, str]:
     return {name: str(value) for name, value in to_mapping(settings).items()}
 
 
 def _changed_machine(old: MachineRecord, new: MachineRecord) -> Iterator[str]:
     for field, words in _MACHINE_FIELDS.items():
         yield from _changed(f"The {words}", getattr(old, field), getattr(new, field))
-    if old.memory_bytes and new.memory_bytes:
-        if abs(new.memory_bytes / old.memory_bytes - 1) > _SAME_MEMORY:
-            yield from _changed("The memory in bytes", old.memory_bytes, new.memory_bytes)
-    else:
-        yield from _changed("The memory in bytes", old.memory_bytes, new.memory_bytes)
+    before, after = old.memory_bytes, new.memory_bytes
+    if not (before and after and abs(after / before - 1) <= _SAME_MEMORY):
+        yield from _changed("The memory in bytes", before, after)
 
 
 def _changed_checkout(old: MachineRecord, new: MachineRecord) -> Iterator[str]:
     yield from _changed("The git revision", old.git_revision, new.git_revision)
     for when, record in (("of the first report", old), ("of the new report", new)):
         if record.git_dirty:
-            yield f"The checkout {when} held altered files, which its git revision does not tell."
+            yield f"The checkout {when} held altered files, which its git revision does not include."
 
 
 def _changed_values(what: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
@@ -174,7 +169,7 @@ def _changed(what: str, old: object, new: object) -> tuple[str, ...]:
 
 
 def _shown(value: object) -> str:
-    """A value in a sentence; text of a report that may come from anybody is shortened and escaped."""
+    """Write a value in a sentence; text of a report may be untrusted, so it is shortened and escaped."""
     if value is None:
         return "not there"
     if isinstance(value, bool):

@@ -66,13 +66,13 @@ class LatencySummary:
 
     Attributes:
         queries: Number of timed calls.
-        p50_ms: Median.
+        p50_ms: Median of the calls.
         p90_ms: 90th percentile, which MLPerf reports for single stream.
-        p95_ms: 95th percentile.
+        p95_ms: 95th percentile of the calls.
         p99_ms: None with fewer than 100 calls: it would be the slowest call.
         p99_9_ms: None with fewer than 1,000 calls.
-        minimum_ms: Fastest call.
-        maximum_ms: Slowest call.
+        minimum_ms: Latency of the fastest call.
+        maximum_ms: Latency of the slowest call.
         p50_interval_ms: Bootstrap interval of the median over bursts; None with fewer than 3 bursts.
     """
 
@@ -388,8 +388,8 @@ def unpaired_drop_interval(before: Share, after: Share, confidence: float = CONF
     between independent proportions: comparison of eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10.
 
     Args:
-        before: First share.
-        after: Second share.
+        before: Share before the change.
+        after: Share after the change.
         confidence: Confidence of the two-sided interval, between 0 and 1.
 
     Returns:

@@ -49,21 +49,39 @@ def read_model(path: Path) -> Any:
     for name in ("operatorCodes", "subgraphs", "buffers", "metadata"):
         setattr(model, name, getattr(model, name) or [])
     for code in model.operatorCodes:
-        code.customCode = _text(code.customCode)
+        code.customCode = text(code.customCode)
     for entry in model.metadata:
-        entry.name = _text(entry.name)
+        entry.name = text(entry.name)
     for graph in model.subgraphs:
-        graph.tensors, graph.operators, graph.name = graph.tensors or [], graph.operators or [], _text(graph.name)
+        graph.tensors, graph.operators, graph.name = graph.tensors or [], graph.operators or [], text(graph.name)
         for tensor in graph.tensors:
-            tensor.name, tensor.shape = _text(tensor.name) or "", _numbers(tensor.shape)
+            tensor.name, tensor.shape = text(tensor.name), _numbers(tensor.shape)
         for part in (graph, *graph.operators):
             part.inputs, part.outputs = _numbers(part.inputs), _numbers(part.outputs)
     return model
 
 
+def text(value: bytes | str | None) -> str:
+    """Decode a name; the FlatBuffer holds bytes, or None for a missing name."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+
+
+def operator_names() -> dict[int, str]:
+    """Names of the builtin operators by code."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+
+def operator_name(model: Any, operator: Any) -> str:
+    """Builtin name of an operator of a ``ModelT``."""
+    return operator_names()[builtin_code(model.operatorCodes[operator.opcodeIndex])]
+
+
+def builtin_code(entry: Any) -> int:
+    """Builtin code of an ``OperatorCodeT``; codes under 127 may be in the deprecated field only."""
+    return max(int(entry.builtinCode), int(entry.deprecatedBuiltinCode))
+
+
 def _numbers(values: Any) -> list[int]:
     return [] if values is None else [int(value) for value in values]
-
-
-def _text(value: bytes | str | None) -> str | None:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

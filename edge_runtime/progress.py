@@ -1,4 +1,4 @@
-"""Progress callbacks of long work, and a progress bar that shows images per second."""
+"""Progress of long work: callbacks, and bars on standard error with count and rate."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Progress: TypeAlias = Callable[[int], None]
 """Called with how much was done since the last call, in the unit of the bar's total."""
 
 ProgressBars: TypeAlias = Callable[[str, int], AbstractContextManager[Progress]]
-"""Opens a bar, given its label and its total; `edge_runtime.cli_support.progress_bar` is one. A total of 0: unknown."""
+"""Opens a bar, given its label and its total (0: unknown); `progress_bar` is one, `silent` shows nothing."""
 
 
 def silent(_label: str, _total: int) -> AbstractContextManager[Progress]:
-    """A bar that shows nothing."""
+    """Open a bar that shows nothing."""
     return contextlib.nullcontext(_ignore)
 
 
@@ -25,39 +25,25 @@ def _ignore(_count: int) -> None:
     return
 
 
-class Throttle:
-    """Passes progress on a few times a second, because drawing a bar takes longer than a small image.
+@contextlib.contextmanager
+def progress_bar(label: str, total: int) -> Iterator[Progress]:
+    """Show a bar while standard error is a terminal; call the yielded function with a count."""
+    if not sys.stderr.isatty():
+        yield _ignore
+        return
+    import click
 
-    Args:
-        progress: Where to.
-        every_s: Seconds between two calls.
-    """
-
-    def __init__(self, progress: Progress, every_s: float = 0.1) -> None:
-        self._progress, self._every_s = progress, every_s
-        self._held = 0
-        self._passed_s = time.monotonic()
-
-    def add(self, count: int) -> None:
-        """Take progress, and pass it on when it is time."""
-        self._held += count
-        if time.monotonic() - self._passed_s >= self._every_s:
-            self.flush()
-
-    def flush(self) -> None:
-        """Pass on what is held."""
-        self._passed_s = time.monotonic()
-        held, self._held = self._held, 0
-        self._progress(held)
+    with click.progressbar(length=total, label=label, file=sys.stderr, show_pos=True) as bar:
+        yield bar.update
 
 
 @contextlib.contextmanager
 def rate_bar(label: str, total: int) -> Iterator[Progress]:
-    """A bar on standard error with count, rate and time left; call the yielded function with a count.
+    """Show a bar with count, rate and time left, on a terminal or not; call the yielded function with a count.
 
     Args:
-        label: What is being done.
-        total: How many there are, 0 where that is not known.
+        label: Text in front of the bar.
+        total: Count at the end, 0 where unknown.
     """
     import click
 
@@ -68,9 +54,9 @@ def rate_bar(label: str, total: int) -> Iterator[Progress]:
         seconds = time.perf_counter() - started_s
         return f"{done / seconds:.0f}/s" if done and seconds > 0 else ""
 
-    endless = (None for _ in ())  # of unknown length
+    of_unknown_length = (None for _ in ())
     with click.progressbar(
-        endless, length=total or None, label=label, file=sys.stderr, show_pos=True, item_show_func=rate
+        of_unknown_length, length=total or None, label=label, file=sys.stderr, show_pos=True, item_show_func=rate
     ) as bar:
 
         def advance(count: int) -> None:
@@ -81,3 +67,29 @@ def rate_bar(label: str, total: int) -> Iterator[Progress]:
         throttle = Throttle(advance)
         yield throttle.add
         throttle.flush()
+
+
+class Throttle:
+    """Progress passed on a few times a second, because drawing a bar takes longer than a small image.
+
+    Args:
+        progress: Callback that draws.
+        every_s: Seconds between two calls of it.
+    """
+
+    def __init__(self, progress: Progress, every_s: float = 0.1) -> None:
+        self._progress, self._every_s = progress, every_s
+        self._held = 0
+        self._passed_s = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """Add progress, and pass it on if the time has come."""
+        self._held += count
+        if time.monotonic() - self._passed_s >= self._every_s:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on what is held."""
+        self._passed_s = time.monotonic()
+        held, self._held = self._held, 0
+        self._progress(held)

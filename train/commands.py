@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import Manifest
 from edge_runtime.decision import top1, widen
 from edge_runtime.errors import DatasetError, ImageError, IntegrityError, ModelError, UsageError
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.platform.atomic import check_free
-from edge_runtime.platform.native_stderr import silence_native_stderr
+from edge_runtime.platform.process import silence_native_stderr
 from edge_runtime.preprocess import load_prepared
+from edge_runtime.progress import progress_bar
 from edge_runtime.results import Failed
 from edge_runtime.sources.images import find_images
 from edge_runtime.text import escape

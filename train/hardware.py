@@ -19,7 +19,7 @@ from importlib import metadata
 
 from edge_runtime.errors import EngineError, UsageError
 from edge_runtime.platform.board import cpu_model
-from edge_runtime.platform.garbage import collecting_later
+from edge_runtime.platform.process import collecting_later
 
 FLOAT32, MIXED_BFLOAT16, MIXED_FLOAT16 = "float32", "mixed_bfloat16", "mixed_float16"
 _MAX_PROCESSES = 65536

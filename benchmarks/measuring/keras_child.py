@@ -20,7 +20,7 @@ from benchmarks.plan import KERAS_MODEL_FILE, KERAS_PREDICT, KERAS_XLA
 from edge_runtime.contract import Manifest
 from edge_runtime.errors import EngineError, ModelError
 from edge_runtime.model.bundle import read_bundle_manifest
-from edge_runtime.platform.garbage import collecting_later
+from edge_runtime.platform.process import collecting_later
 
 if TYPE_CHECKING:
     import numpy as np

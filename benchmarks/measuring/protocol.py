@@ -81,7 +81,7 @@ class AskOffline:
     Attributes:
         paths: Text file with one image path per line; repeated from the start when it is used up.
         workers: Threads, each with its own interpreter.
-        duration_s: Least duration.
+        duration_s: Least duration in seconds.
     """
 
     paths: str

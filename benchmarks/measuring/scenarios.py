@@ -32,9 +32,9 @@ from benchmarks.measuring.session import Session, Start
 from benchmarks.plan import KERAS_PREDICT, SubjectPlan
 from benchmarks.records import NotMeasured
 from benchmarks.settings import Scenario, Settings
-from edge_runtime.cli_support import Progress
 from edge_runtime.errors import EdgeKitError, EngineError
 from edge_runtime.platform.board import core_count
+from edge_runtime.progress import Progress
 
 _T = TypeVar("_T")
 
@@ -52,7 +52,7 @@ class Measurement:
         delegate: Executor of the operators, or None.
         tensorflow_loaded: True if TensorFlow, Keras or JAX was in the process.
         probabilities: float32 [images, labels], or None.
-        starts: Cold starts.
+        starts: Cold starts, in order.
         bursts: Single-stream bursts; index i is round i of the whole benchmark, over all sessions, for every subject.
         stages: Stage times, or None.
         offline: Bursts of the offline scenario.
@@ -145,7 +145,7 @@ class Conditions:
 
     Args:
         settings: Settings of the benchmark.
-        images: Evaluation set.
+        images: Images of the benchmark.
         folder: Scratch folder, where answers are written.
 
     Attributes:

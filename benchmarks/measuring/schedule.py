@@ -24,8 +24,8 @@ from benchmarks.measuring.scenarios import (
 )
 from benchmarks.plan import KERAS_PREDICT, SubjectPlan
 from benchmarks.settings import Scenario, Settings
-from edge_runtime.cli_support import Progress
 from edge_runtime.platform.board import memory_available_bytes
+from edge_runtime.progress import Progress
 
 if TYPE_CHECKING:
     from benchmarks.resources.power import Meter
@@ -51,8 +51,8 @@ def measure_all(
     Args:
         plans: Subjects to measure.
         settings: Settings of the benchmark.
-        images: Evaluation set.
-        folder: Scratch folder.
+        images: Images of the benchmark.
+        folder: Scratch folder of the children.
         progress: Function called with the number of pieces of work that are over; see `steps`.
         meter: Power meter for the energy of the single-stream bursts, or None.
 

@@ -19,10 +19,10 @@ from benchmarks.peers.report import SCHEMA_VERSION, PeerRow, PeersReport
 from benchmarks.plan import BenchConfig, check_run
 from benchmarks.settings import Settings
 from benchmarks.statistics import Ratio, Share, ratio_of, share_of
-from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import Manifest
 from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import read_bundle_manifest
+from edge_runtime.progress import progress_bar
 from edge_runtime.strict import to_mapping
 from edge_runtime.workstation.datasets.index import map_index_labels
 from edge_runtime.workstation.datasets.samples import Sample

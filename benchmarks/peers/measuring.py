@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks.peers.plan import Peer, Places
 from benchmarks.peers.processes import Finished, ask_child, run_process
-from edge_runtime.cli_support import Progress
 from edge_runtime.errors import EdgeKitError, EngineError
+from edge_runtime.progress import Progress
 
 DAMAGED = ("JPEG cut off in the middle", "text named .jpg", "empty file")
 """Names of the files of `draw_awkward` that hold no whole image: an answer to one is worthless, a refusal is right."""

@@ -42,7 +42,7 @@ def write_report(
     """Write all files of a report directory.
 
     Args:
-        folder: Empty directory.
+        folder: Empty directory to fill.
         report: Report to write.
         latencies_ms: Every timed single-stream call by subject, round by round.
         answers: Answers of all models.

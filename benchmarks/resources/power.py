@@ -1,7 +1,7 @@
 """Energy meter and the readers behind it: hardware counters, sampled power, and a program that prints watts.
 
-``meter.span()`` is all that a schedule needs; `benchmarks.resources.power_meters.open_meter` opens one. A person's own
-reader is a program that prints watts, one a line: ``--power 'command:PROGRAM ARGUMENTS'``.
+`benchmarks.resources.power_meters.open_meter` opens a meter, and ``meter.span()`` measures a block. A user's own reader
+is a program that prints watts, one value per line: ``--power 'command:PROGRAM ARGUMENTS'``.
 """
 
 from __future__ import annotations
@@ -20,40 +20,42 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from edge_runtime.platform.board import read_text
-
+SAMPLE_PERIOD_S = 0.05
 _IDLE_S = 2.0
+_STALE_S = 5.0
+_FIRST_LINE_S = 10.0
+_LONGEST_LINE = 1000
 
 
 class PowerReader(Protocol):
-    """Something that tells energy, one span at a time."""
+    """Reader of energy, one span at a time."""
 
     name: str
-    """As ``--power`` calls it."""
+    """Name as in ``--power``."""
 
     covers: str
-    """What the figure includes, such as ``the processor packages and their memory``."""
+    """Description of what the figure includes, such as ``the CPU packages and their memory``."""
 
     def begin(self) -> None:
-        """Begin a span; raises OSError where it cannot be read."""
+        """Begin a span; raises OSError if the reader fails."""
         ...
 
     def end(self) -> float:
-        """End the span: energy since its beginning in millijoules, idle or not; raises OSError likewise."""
+        """End the span and return its energy in millijoules, idle power included; raises OSError likewise."""
         ...
 
     def close(self) -> None:
-        """Release it; calling it again does nothing."""
+        """Release the reader; repeated calls do nothing."""
         ...
 
 
 @dataclass
 class Span:
-    """A stretch of time; its figures are there when it has ended.
+    """A measured period; its figures are set when it has ended.
 
     Attributes:
-        duration_s: How long it was.
-        energy_mj: Energy above idle in millijoules, which noise can make negative; None where the reader failed.
+        duration_s: Duration in seconds.
+        energy_mj: Energy above idle in millijoules, which noise can make negative; None if the reader failed.
     """
 
     duration_s: float = 0.0
@@ -61,20 +63,20 @@ class Span:
 
 
 class Meter:
-    """A reader whose idle power is known. Measuring idle takes 2 s, so open it when nothing runs yet.
+    """A reader with known idle power. Measuring idle takes 2 s, so open it before anything runs.
 
     Args:
-        reader: What is read; closed with the meter.
-        sleep: How the idle span is waited for, in seconds.
-        clock_s: Seconds of a clock that never jumps.
+        reader: Power reader; closed with the meter.
+        sleep: Function that waits for a number of seconds.
+        clock_s: Monotonic clock in seconds.
 
     Attributes:
-        name: Of the reader.
-        covers: What the figures include.
+        name: Name of the reader.
+        covers: Description of what the figures include.
         idle_w: Power before the first measurement, in watts.
 
     Raises:
-        OSError: The reader cannot be read.
+        OSError: The reader failed.
     """
 
     def __init__(
@@ -93,34 +95,26 @@ class Meter:
 
     @contextmanager
     def span(self) -> Iterator[Span]:
-        """Measure the block: ``with meter.span() as span: ...``, then ``span.energy_mj``. One at a time.
+        """Measure the block: ``with meter.span() as span: ...``, then ``span.energy_mj``; one span at a time.
 
-        A reader that fails gives None as the energy and does not disturb the block.
+        If the reader fails, the energy is None and the block goes on.
         """
-        span, started_s, is_begun = Span(), self._clock_s(), self._begin()
+        span, started_s, is_begun = Span(), self._clock_s(), False
+        with contextlib.suppress(OSError):
+            self._reader.begin()
+            is_begun = True
         try:
             yield span
         finally:
-            energy_mj = self._end() if is_begun else None
+            energy_mj = None
+            with contextlib.suppress(OSError):
+                energy_mj = self._reader.end() if is_begun else None
             span.duration_s = self._clock_s() - started_s
             if energy_mj is not None:
                 span.energy_mj = energy_mj - self.idle_w * span.duration_s * 1e3
 
-    def _begin(self) -> bool:
-        try:
-            self._reader.begin()
-        except OSError:
-            return False
-        return True
-
-    def _end(self) -> float | None:
-        try:
-            return self._reader.end()
-        except OSError:
-            return None
-
     def close(self) -> None:
-        """Release the reader; calling it again does nothing."""
+        """Release the reader; repeated calls do nothing."""
         self._reader.close()
 
     def __enter__(self) -> Meter:
@@ -132,17 +126,11 @@ class Meter:
         self.close()
 
 
-SAMPLE_PERIOD_S = 0.05
-_STALE_S = 5.0
-_FIRST_LINE_S = 10.0
-_LONGEST_LINE = 1000
-
-
 def read_number(path: Path) -> float:
-    """The number in a small kernel file.
+    """Read the number in a small kernel file.
 
     Raises:
-        OSError: It cannot be read, or holds no number.
+        OSError: The file cannot be read, or holds no number.
     """
     with path.open("rb") as file:
         text = file.read(64).decode("ascii", "replace").strip()
@@ -154,20 +142,36 @@ def read_number(path: Path) -> float:
 
 @dataclass(frozen=True)
 class Counter:
-    """An energy counter in microjoules, and where it begins again from 0; None where that is not known."""
+    """An energy counter in microjoules, and the range after which it restarts from 0; None if unknown."""
 
     path: Path
     range_uj: int | None
+
+    def between(self, before_uj: float, after_uj: float) -> float:
+        """Compute the energy between two readings; raises OSError if the counter went back by itself."""
+        if after_uj >= before_uj:
+            return after_uj - before_uj
+        if self.range_uj is None:
+            raise OSError(f"{self.path}: went back from {before_uj:.0f} to {after_uj:.0f}")
+        return after_uj - before_uj + self.range_uj
 
 
 class CounterReader(PowerReader):
     """Energy that the hardware counts.
 
-    A span may be no longer than a counter takes to come round once: 262 kJ on x86, so 44 minutes at 100 W.
+    A span must be shorter than one period of the counter: 262 kJ on x86, so 44 minutes at 100 W.
+
+    Args:
+        name: Name as in ``--power``.
+        covers: Description of what the figure includes.
+        counters: Counters that are summed.
+
+    Attributes:
+        counters: Counters that are summed.
     """
 
     def __init__(self, name: str, covers: str, counters: Sequence[Counter]) -> None:
-        self.name, self.covers, self._counters = name, covers, tuple(counters)
+        self.name, self.covers, self.counters = name, covers, tuple(counters)
         self._before_uj: list[float] = []
 
     def begin(self) -> None:
@@ -175,36 +179,80 @@ class CounterReader(PowerReader):
         self._before_uj = self._read_uj()
 
     def end(self) -> float:
-        """What they counted; see `PowerReader.end`."""
-        pairs = zip(self._counters, self._before_uj, self._read_uj(), strict=True)
-        return sum(_counted_uj(counter, before_uj, after_uj) for counter, before_uj, after_uj in pairs) / 1e3
+        """Return the counted energy; see `PowerReader.end`."""
+        pairs = zip(self.counters, self._before_uj, self._read_uj(), strict=True)
+        return sum(counter.between(before_uj, after_uj) for counter, before_uj, after_uj in pairs) / 1e3
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no resource is open."""
 
     def _read_uj(self) -> list[float]:
-        return [read_number(counter.path) for counter in self._counters]
+        return [read_number(counter.path) for counter in self.counters]
 
 
-def _counted_uj(counter: Counter, before_uj: float, after_uj: float) -> float:
-    if after_uj >= before_uj:
-        return after_uj - before_uj
-    if counter.range_uj is None:
-        raise OSError(f"{counter.path}: went back from {before_uj:.0f} to {after_uj:.0f}")
-    return after_uj - before_uj + counter.range_uj
+class Repeater:
+    """Thread that calls a function periodically between `start` and `stop`; an OSError of it ends the calls.
+
+    Args:
+        work: Function without parameters.
+        period_s: Seconds between two calls; the first comes after one period.
+        name: Name of the thread.
+
+    Attributes:
+        failure: OSError that ended the calls, or None.
+    """
+
+    def __init__(self, work: Callable[[], object], period_s: float, name: str) -> None:
+        self._work, self._period_s, self._name = work, period_s, name
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.failure: OSError | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """True between `start` and `stop`."""
+        return self._thread is not None
+
+    def start(self) -> None:
+        """Start calling."""
+        self.stop()
+        self.failure = None
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop calling and wait for the thread; repeated calls do nothing."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._period_s):
+            try:
+                self._work()
+            except OSError as error:
+                self.failure = error
+                return
 
 
 class SampledReader(PowerReader):
-    """Power that is read again and again while a span lasts, summed by the trapezoidal rule.
+    """Power that is sampled during a span and integrated by the trapezoidal rule.
 
-    Reading costs energy too; the idle power is read in the same way, so that this cancels out.
+    Sampling uses energy too; the idle power is sampled in the same way, so this cancels out.
 
     Args:
-        name: As ``--power`` calls it.
-        covers: What the figure includes.
-        read_w: Gives watts, or raises OSError.
-        period_s: Seconds between two readings.
-        release: Called when it is closed.
+        name: Name as in ``--power``.
+        covers: Description of what the figure includes.
+        read_w: Function that returns watts, or raises OSError.
+        period_s: Seconds between two samples.
+        release: Function called on `close`.
+
+    Attributes:
+        read_w: Function that returns watts.
+        samples: Samples of the span (seconds, watts).
+        repeater: Thread that takes the samples.
     """
 
     def __init__(
@@ -215,71 +263,56 @@ class SampledReader(PowerReader):
         period_s: float = SAMPLE_PERIOD_S,
         release: Callable[[], None] = lambda: None,
     ) -> None:
-        self.name, self.covers = name, covers
-        self._read_w, self._period_s, self._release = read_w, period_s, release
-        self._samples: list[tuple[float, float]] = []
-        self._failure: OSError | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self.name, self.covers, self.read_w, self._release = name, covers, read_w, release
+        self.samples: list[tuple[float, float]] = []
+        self.repeater = Repeater(self._sample, period_s, "power")
 
     def begin(self) -> None:
         """Take the first sample and start sampling; see `PowerReader.begin`."""
-        self._finish()
-        self._samples, self._failure = [self._sample()], None
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._watch, name="power", daemon=True)
-        self._thread.start()
+        self.repeater.stop()
+        self.samples = []
+        self._sample()
+        self.repeater.start()
 
     def end(self) -> float:
         """Stop sampling, with a last sample; see `PowerReader.end`."""
-        self._finish()
-        if self._failure:
-            raise self._failure
-        self._samples.append(self._sample())
-        return integrate_mj(self._samples)
+        self.repeater.stop()
+        if self.repeater.failure:
+            raise self.repeater.failure
+        self._sample()
+        return integrate_mj(self.samples)
 
     def close(self) -> None:
-        """Stop sampling and release what is read."""
-        self._finish()
+        """Stop sampling and release the source."""
+        self.repeater.stop()
         self._release()
 
-    def _finish(self) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join()
-            self._thread = None
-
-    def _sample(self) -> tuple[float, float]:
-        return time.perf_counter(), self._read_w()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(self._period_s):
-            try:
-                self._samples.append(self._sample())
-            except OSError as error:
-                self._failure = error
-                return
+    def _sample(self) -> None:
+        self.samples.append((time.perf_counter(), self.read_w()))
 
 
 def integrate_mj(samples: Sequence[tuple[float, float]]) -> float:
-    """Energy in millijoules of power samples (seconds, watts) in order of time, by the trapezoidal rule."""
+    """Integrate power samples (seconds, watts) in order of time by the trapezoidal rule, to millijoules."""
     areas_j = [(end_s - start_s) * (start_w + end_w) / 2 for (start_s, start_w), (end_s, end_w) in pairwise(samples)]
     return sum(areas_j) * 1e3
 
 
 class PrintedPower:
-    """The newest number that a program printed, one a line; other lines are passed over.
+    """Newest number printed by a program, one per line; other lines are ignored.
 
     Args:
-        command: As a person types it; no shell is involved.
+        command: Command as typed in a terminal; no shell is involved.
+
+    Attributes:
+        process: The running program.
 
     Raises:
-        OSError: It cannot be started.
+        OSError: The program cannot be started.
         ValueError: The quotes do not match.
     """
 
     def __init__(self, command: str) -> None:
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             shlex.split(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         self._newest: tuple[float, float] | None = None
@@ -287,15 +320,11 @@ class PrintedPower:
         threading.Thread(target=self._listen, name="power program", daemon=True).start()
 
     def wait(self, timeout_s: float = _FIRST_LINE_S) -> bool:
-        """Wait for the first number; False where none came."""
+        """Wait for the first number; False if none came."""
         return self._arrived.wait(timeout_s) and self._newest is not None
 
     def read_w(self) -> float:
-        """The newest number.
-
-        Raises:
-            OSError: None came for 5 s.
-        """
+        """Return the newest number; raises OSError if none came for 5 s."""
         newest = self._newest
         if newest is None or time.perf_counter() - newest[0] > _STALE_S:
             raise OSError(f"the program of --power printed no number for {_STALE_S:.0f} s")
@@ -303,39 +332,22 @@ class PrintedPower:
 
     def close(self) -> None:
         """End the program."""
-        self._process.terminate()
+        self.process.terminate()
         try:
-            self._process.wait(2)
+            self.process.wait(2)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.process.kill()
+            self.process.wait()
 
     def _listen(self) -> None:
-        output = self._process.stdout
+        output = self.process.stdout
         if output is None:
             return
         with contextlib.closing(output):
             while line := output.readline(_LONGEST_LINE):
-                watts = _number_of(line)
-                if watts is not None:
-                    self._newest = time.perf_counter(), watts
-                    self._arrived.set()
+                with contextlib.suppress(ValueError):
+                    watts = float(line)
+                    if math.isfinite(watts):
+                        self._newest = time.perf_counter(), watts
+                        self._arrived.set()
         self._arrived.set()
-
-
-def _number_of(line: bytes) -> float | None:
-    try:
-        watts = float(line)
-    except ValueError:
-        return None
-    return watts if math.isfinite(watts) else None
-
-
-def describe_program(command: str) -> str:
-    """How a report names a person's own reader: its program without arguments."""
-    return Path(shlex.split(command)[0]).name
-
-
-def kernel_word(path: Path) -> str:
-    """The text of a small kernel file in lower case; empty where it cannot be read."""
-    return (read_text(path) or "").lower()

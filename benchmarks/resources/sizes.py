@@ -20,13 +20,13 @@ _RUNTIMES = {
 
 
 def packages_of(runtime: str) -> tuple[str, ...]:
-    """The packages that a runtime is called with, by the names that pip knows.
+    """List the packages that a runtime needs, by their names on PyPI.
 
     Args:
         runtime: ``litert``, ``tflite-runtime``, ``onnxruntime`` or ``keras``; a version may follow.
 
     Returns:
-        The runtime's own first, then what decodes and prepares images; empty for another runtime.
+        Packages of the runtime first, then those that decode and prepare images; empty for another runtime.
     """
     own = _RUNTIMES.get((runtime.split() or [""])[0])
     if own is None:
@@ -36,16 +36,16 @@ def packages_of(runtime: str) -> tuple[str, ...]:
 
 
 def install_bytes(packages: Iterable[str]) -> int | None:
-    """Size of the installed files of packages and of everything that these require, each counted once.
+    """Sum the installed files of packages and of all their dependencies, each counted once.
 
-    edgekit counts as its device side, `edge_runtime`: the rest of it is not needed to run a model.
+    Of edgekit only its device side, `edge_runtime`, counts: the rest is not needed to run a model.
 
     Args:
-        packages: Names that pip knows.
+        packages: Names on PyPI.
 
     Returns:
-        Bytes; None where no package is given, where one of them has no record of its files, or without the package
-        ``packaging``, which tells what a package requires on this machine.
+        Size in bytes; None if no package is given, if one of them is not installed, or without the package
+        ``packaging``, which evaluates the dependencies for this machine.
     """
     return _install_bytes(tuple(packages))
 
@@ -63,7 +63,7 @@ def _install_bytes(packages: tuple[str, ...]) -> int | None:
     total = _own_bytes() if _OWN in packages else 0
     while waiting:
         name: str = canonicalize_name(waiting.pop())
-        # Something that is required and not installed takes no room.
+        # A dependency that is not installed takes no space.
         if name in seen or (found := _distribution(name)) is None:
             continue
         seen.add(name)

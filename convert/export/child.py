@@ -27,7 +27,7 @@ from convert.messages import (
 from edge_runtime.contract import Variant
 from edge_runtime.errors import EdgeKitError, ModelError, OutputError
 from edge_runtime.platform.childproc import die_with_parent
-from edge_runtime.platform.garbage import collecting_later
+from edge_runtime.platform.process import collecting_later
 
 
 def main() -> None:

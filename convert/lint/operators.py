@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.tflite_model import builtin_code, text
 from edge_runtime.tflite import versions
 from edge_runtime.tflite.schema import CUSTOM, OPERATOR_NAMES
 from edge_runtime.tflite.validation import OperatorCode
@@ -103,15 +104,13 @@ def read_operators(model: Any) -> tuple[OperatorFacts, ...]:
     return tuple(found)
 
 
-def _code(code: Any) -> OperatorCode:
-    # Codes under 127 may be in the deprecated field only.
-    number = max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
+def _code(entry: Any) -> OperatorCode:
+    number = builtin_code(entry)
     name = OPERATOR_NAMES[number] if 0 <= number < len(OPERATOR_NAMES) else f"BUILTIN_{number}"
     if name == CUSTOM:
-        custom = code.customCode
-        text = custom.decode(errors="replace") if isinstance(custom, bytes) else custom
-        return OperatorCode(text or "a custom operator without a name", int(code.version), is_custom=True)
-    return OperatorCode(name, int(code.version), is_custom=False)
+        name = text(entry.customCode) or "a custom operator without a name"
+        return OperatorCode(name, int(entry.version), is_custom=True)
+    return OperatorCode(name, int(entry.version), is_custom=False)
 
 
 def _dtype_names() -> dict[int, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.tflite_model import unpack_model
+from convert.tflite_model import operator_name, text, unpack_model
 
 CONV_2D = "CONV_2D"
 DEPTHWISE_CONV_2D = "DEPTHWISE_CONV_2D"
@@ -153,28 +153,6 @@ class FloatGraph:
             return None
         values = self.constant(self.name(other)).ravel()
         return float(values[0]) if values.size and np.all(values == values[0]) else None
-
-
-def operator_names() -> dict[int, str]:
-    """Names of the builtin operators by code."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    return {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-
-
-def operator_name(model: Any, operator: Any) -> str:
-    """Builtin name of an operator of a ``ModelT``."""
-    return operator_names()[builtin_code(model.operatorCodes[operator.opcodeIndex])]
-
-
-def builtin_code(entry: Any) -> int:
-    """Builtin code of an ``OperatorCodeT``; codes under 127 may be in the deprecated field only."""
-    return max(int(entry.builtinCode), int(entry.deprecatedBuiltinCode))
-
-
-def text(name: bytes | str) -> str:
-    """Decode a tensor's name; the FlatBuffer holds bytes."""
-    return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
 def replace_values(model: Any, tensor: Any, values: NDArray[Any]) -> None:

@@ -16,17 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from convert.quantize.graph import (
-    CONV_2D,
-    DEPTHWISE_CONV_2D,
-    FULLY_CONNECTED,
-    FloatGraph,
-    builtin_code,
-    operator_name,
-    operator_names,
-    text,
-)
-from convert.tflite_model import pack_model, unpack_model
+from convert.quantize.graph import CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, FloatGraph
+from convert.tflite_model import builtin_code, operator_name, operator_names, pack_model, text, unpack_model
 
 _FLOAT32, _FLOAT16, _UINT8, _INT16, _INT8 = 0, 1, 3, 7, 9
 _INPUT = "image"

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from convert.messages import CHECK_FILE, GOLDEN_INPUT_FILE, REPRESENTATIVE_FILE, TRUTH_FILE
 from convert.source.model_source import ModelSource
-from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import InputSpec, Manifest
 from edge_runtime.errors import DatasetError, UsageError
 from edge_runtime.model.bundle import file_sha256
+from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.decode import decode_all
 from edge_runtime.workstation.datasets.index import map_index_labels
 from edge_runtime.workstation.datasets.resolve import resolve

@@ -20,7 +20,7 @@ from edge_runtime.pipeline.camera import FrameResult, classify_frames
 from edge_runtime.pipeline.decide import Decider
 from edge_runtime.pipeline.health import Health, SinkHealth, Snapshot
 from edge_runtime.platform.board import core_count
-from edge_runtime.platform.garbage import collect_as_usual
+from edge_runtime.platform.process import collect_as_usual
 from edge_runtime.results import Classified, StateChange
 from edge_runtime.service.notify import Notifier
 from edge_runtime.sinks.base import MonitoredSink, Sink
@@ -32,48 +32,91 @@ from edge_runtime.text import escape, parse_bytes
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
 
+_CHECK_EVERY_S = 5.0
+_WARN_AGAIN_AFTER_S = 60.0
+_UNSURE_BELOW = 0.5  # score of an image worth labelling, where neither the user nor the model sets a threshold
 
-LOOK_EVERY_S = 5.0
-SAY_AGAIN_AFTER_S = 60.0
 
+def run_camera(choice: ModelChoice, job: CameraJob) -> None:
+    """Classify frames and pass each answer to every sink at once; a summary follows on standard error.
 
-class TroubleLog:
-    """Tells of a sink's trouble when it begins and when it is over, at most once a minute each.
+    Ctrl-C and SIGTERM are how a camera is stopped, so they end the run normally.
 
-    Args:
-        health: Of the run.
-        say: Takes one line.
+    Raises:
+        SourceError: The source cannot be opened or read.
+        OutputError: Cannot open standard output, a file, folder or port.
+        EdgeKitError: The model cannot be used.
     """
-
-    def __init__(self, health: Health, say: Callable[[str], None] = note) -> None:
-        self._health, self._say = health, say
-        # A broker needs a moment to be connected.
-        self._next_look_s = time.monotonic() + LOOK_EVERY_S
-        self._said: set[str] = set()
-        self._may_say_s: dict[str, float] = {}
-
-    def look(self) -> None:
-        """Say what is new, if it is time to look; called for each result."""
-        now_s = time.monotonic()
-        if now_s < self._next_look_s:
+    health, notifier = Health(), Notifier.from_environment()
+    with Interrupts() as interrupts:
+        try:
+            with contextlib.ExitStack() as stack:
+                source = open_source(job.source, _capture_options(job))
+                stack.callback(source.close)
+                classifier = stack.enter_context(choice.opener(job.threads or core_count())())
+                decider = Decider.of(
+                    classifier,
+                    job.smooth,
+                    threshold=job.threshold,
+                    ignored=job.ignore,
+                    min_interval_s=job.min_interval_s,
+                )
+                sinks = _open_sinks(job, classifier, health, stack, live=source.live)
+                sinks.append(_console(job, classifier, health, stack))
+                _warm_up(classifier)
+                collect_as_usual()
+                notifier.ready()
+                until_s = None if job.duration_s is None else time.perf_counter() + job.duration_s
+                results = classify_frames(source, classifier, decider, top_k=job.top_k, until_s=until_s)
+                _pass_on(_first(results, job.max_frames), sinks, health, notifier, interrupts)
+        except KeyboardInterrupt:
+            _sum_up(health, ", stopped")
             return
-        self._next_look_s = now_s + LOOK_EVERY_S
-        for sink in self._health.snapshot().sinks:
-            self._look_at(sink, now_s)
-
-    def _look_at(self, sink: SinkHealth, now_s: float) -> None:
-        if sink.problem is None:
-            if sink.name in self._said:
-                self._said.discard(sink.name)
-                self._say(f"{sink.name}: works again")
-        elif sink.name not in self._said and now_s >= self._may_say_s.get(sink.name, 0.0):
-            self._said.add(sink.name)
-            self._may_say_s[sink.name] = now_s + SAY_AGAIN_AFTER_S
-            self._say(f"warning: {sink.name}: {escape(sink.problem)}")
+        finally:
+            notifier.stopping()
+    _sum_up(health)
 
 
-def losses(snapshot: Snapshot) -> Iterator[str]:
-    """One line for each sink that has lost results, or is in trouble, for the end of a run."""
+def _pass_on(
+    results: Iterator[FrameResult], sinks: list[Sink], health: Health, notifier: Notifier, interrupts: Interrupts
+) -> None:
+    # On a terminal the updating line shows problems, and another line would break it.
+    problems = None if sys.stdout.isatty() else ProblemLog(health)
+    for result, image_hwc_rgb_u8 in results:
+        with interrupts.held():
+            health.add(result)
+            with write_errors():
+                for sink in sinks:
+                    sink.write(result, image_hwc_rgb_u8)
+            if isinstance(result, Classified):
+                # Only an answer proves that camera, model and sinks work.
+                notifier.alive()
+            elif isinstance(result, StateChange):
+                notifier.status(f"{result.state.value}{f': {result.reason}' if result.reason else ''}")
+            if problems:
+                problems.check()
+
+
+def _first(results: Iterator[FrameResult], answers: int | None) -> Iterator[FrameResult]:
+    """Yield results up to a number of answers; changes of the source do not count."""
+    left = answers
+    for item in results:
+        yield item
+        if left is not None and isinstance(item[0], Classified):
+            left -= 1
+            if left == 0:
+                return
+
+
+def _sum_up(health: Health, how: str = "") -> None:
+    snapshot = health.snapshot()
+    note(f"{snapshot}{how}")
+    for line in _losses(snapshot):
+        note(line)
+
+
+def _losses(snapshot: Snapshot) -> Iterator[str]:
+    """Yield a warning for each sink that has lost results or has a problem at the end of a run."""
     for sink in snapshot.sinks:
         lost = f"{sink.dropped} result{'' if sink.dropped == 1 else 's'} not passed on" if sink.dropped else ""
         problem = escape(sink.problem) if sink.problem else ""
@@ -81,26 +124,56 @@ def losses(snapshot: Snapshot) -> Iterator[str]:
             yield f"warning: {sink.name}: {f'{lost} ({problem})' if lost and problem else lost or problem}"
 
 
-_UNSURE_BELOW = 0.5
-"""Score under which an image is worth a person's label, where neither the user nor the model says one."""
-
-
-def open_sinks(
-    job: CameraJob, classifier: Classifier, health: Health, stack: contextlib.ExitStack, *, live: bool
-) -> list[Sink]:
-    """Open them all, so that what cannot be had is said before the camera starts; ``stack`` closes them.
+class ProblemLog:
+    """Notes about a sink's problem when it begins and when it is over, at most once a minute each.
 
     Args:
-        job: What was asked for.
-        classifier: Whose answers they get.
-        health: Of the run; it learns of the sinks that watch themselves.
-        stack: Closes them.
-        live: Whether frames come from a camera, which must not wait for a disk.
+        health: Health of the run.
+    """
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        # The first check comes later, since a broker needs a moment to be connected.
+        self._next_check_s = time.monotonic() + _CHECK_EVERY_S
+        self._warned: set[str] = set()
+        self._warn_again_s: dict[str, float] = {}
+
+    def check(self) -> None:
+        """Print what is new, if a check is due; call it for each result."""
+        now_s = time.monotonic()
+        if now_s < self._next_check_s:
+            return
+        self._next_check_s = now_s + _CHECK_EVERY_S
+        for sink in self._health.snapshot().sinks:
+            self._check_sink(sink, now_s)
+
+    def _check_sink(self, sink: SinkHealth, now_s: float) -> None:
+        if sink.problem is None:
+            if sink.name in self._warned:
+                self._warned.discard(sink.name)
+                note(f"{sink.name}: works again")
+        elif sink.name not in self._warned and now_s >= self._warn_again_s.get(sink.name, 0.0):
+            self._warned.add(sink.name)
+            self._warn_again_s[sink.name] = now_s + _WARN_AGAIN_AFTER_S
+            note(f"warning: {sink.name}: {escape(sink.problem)}")
+
+
+def _open_sinks(
+    job: CameraJob, classifier: Classifier, health: Health, stack: contextlib.ExitStack, *, live: bool
+) -> list[Sink]:
+    """Open all sinks before the camera starts, so that an error ends the run at once.
+
+    Args:
+        job: Options of the run.
+        classifier: Classifier whose answers the sinks get.
+        health: Health of the run, which then includes the monitored sinks.
+        stack: Exit stack that closes the sinks.
+        live: True if frames come from a camera, which must not wait for a disk.
 
     Raises:
         MissingExtraError: A sink's package is not installed.
-        OutputError: A file, folder or port cannot be had.
-        UsageError: An option that cannot be understood.
+        OutputError: Cannot open a file, folder or port.
+        UsageError: An option has an invalid value.
     """
     name = job.name or platform.node() or "edgekit"
     sinks: list[Sink] = []
@@ -194,84 +267,6 @@ def _bytes(option: str, text: str) -> int:
     return count
 
 
-def run_camera(choice: ModelChoice, job: CameraJob) -> None:
-    """Classify frames and give each answer to every sink at once; a summary follows on standard error.
-
-    Ctrl-C and SIGTERM are how a camera is stopped, so they end the run well.
-
-    Raises:
-        SourceError: The source cannot be opened or read.
-        OutputError: Standard output, or what a sink needs to begin with, cannot be had.
-        EdgeKitError: The model cannot be used.
-    """
-    health, notifier = Health(), Notifier.from_environment()
-    with Interrupts() as interrupts:
-        try:
-            with contextlib.ExitStack() as stack:
-                source = open_source(job.source, _capture_options(job))
-                stack.callback(source.close)
-                classifier = stack.enter_context(choice.opener(job.threads or core_count())())
-                decider = Decider.of(
-                    classifier,
-                    job.smooth,
-                    threshold=job.threshold,
-                    ignored=job.ignore,
-                    min_interval_s=job.min_interval_s,
-                )
-                sinks = open_sinks(job, classifier, health, stack, live=source.live)
-                sinks.append(_console(job, classifier, health, stack))
-                _warm_up(classifier)
-                collect_as_usual()
-                notifier.ready()
-                until_s = None if job.duration_s is None else time.perf_counter() + job.duration_s
-                results = classify_frames(source, classifier, decider, top_k=job.top_k, until_s=until_s)
-                _pass_on(_first(results, job.max_frames), sinks, health, notifier, interrupts)
-        except KeyboardInterrupt:
-            _sum_up(health, ", stopped")
-            return
-        finally:
-            notifier.stopping()
-    _sum_up(health)
-
-
-def _sum_up(health: Health, how: str = "") -> None:
-    snapshot = health.snapshot()
-    note(f"{snapshot}{how}")
-    for line in losses(snapshot):
-        note(line)
-
-
-def _pass_on(
-    results: Iterator[FrameResult], sinks: list[Sink], health: Health, notifier: Notifier, interrupts: Interrupts
-) -> None:
-    # On a terminal the line that updates itself tells of trouble, and another one would tear it.
-    trouble = None if sys.stdout.isatty() else TroubleLog(health)
-    for result, image_hwc_rgb_u8 in results:
-        with interrupts.held():
-            health.add(result)
-            with write_errors():
-                for sink in sinks:
-                    sink.write(result, image_hwc_rgb_u8)
-            if isinstance(result, Classified):
-                # Only an answer proves that camera, model and sinks work; a process that merely lives does not.
-                notifier.alive()
-            elif isinstance(result, StateChange):
-                notifier.status(f"{result.state.value}{f': {result.reason}' if result.reason else ''}")
-            if trouble:
-                trouble.look()
-
-
-def _first(results: Iterator[FrameResult], answers: int | None) -> Iterator[FrameResult]:
-    """The results up to a number of answers; changes of the source do not count."""
-    left = answers
-    for item in results:
-        yield item
-        if left is not None and isinstance(item[0], Classified):
-            left -= 1
-            if left == 0:
-                return
-
-
 def _console(job: CameraJob, classifier: Classifier, health: Health, stack: contextlib.ExitStack) -> Sink:
     stream = stack.enter_context(output_stream(None, overwrite=False, for_programs=job.format != "text"))
     with write_errors():
@@ -300,7 +295,7 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 
 def _warm_up(classifier: Classifier) -> None:
-    """One inference before anything is promised: the first is slower, and a model that cannot run must say so now."""
+    """Run one inference before systemd gets READY: the first is slower, and a model that cannot run fails here."""
     import numpy as np
 
     classifier.probabilities(np.zeros(classifier.input_spec.shape_hwc, np.uint8))

@@ -1,105 +1,17 @@
-"""Options of ``edge-run camera``, gathered into a `CameraJob`."""
+"""Options of ``edge-run camera``. Each is declared here and nowhere else: field, type, help, check and service use."""
 
+# ruff: noqa: RUF009  an option is a dataclass field, made by a function
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edge_runtime.commands.model_choice import ModelChoice
-from edge_runtime.errors import UsageError
-
-
-@dataclass(frozen=True)
-class CameraJob:
-    """The options of ``edge-run camera``, one field each, as `edge_runtime.commands.camera_options` names them.
-
-    Attributes:
-        source: Camera, stream or video as typed.
-        size: ``WIDTHxHEIGHT`` to ask a camera for, or None.
-        fps: Frames per second to ask a camera for, or None.
-        pixel_format: ``mjpeg``, ``yuyv`` ... to ask a camera for, or None.
-        realtime, loop, wait, stall_timeout_s: See `edge_runtime.sources.base.CaptureOptions`.
-        smooth: See `edge_runtime.pipeline.decide.parse_smoothing`.
-        threshold: Score under which there is no decision; None takes the model's own.
-        ignore: Labels that mean "nothing there".
-        min_interval_s: Least seconds between two events.
-        format: ``text``, ``jsonl`` or ``csv`` on standard output.
-        every: ``frame`` or ``event``: what standard output and the output file get.
-        output: File to append to, or None.
-        rotate: Size from which the output file is put aside, such as ``100MB``.
-        keep: How many files that were put aside are kept.
-        save_frames: Folder for images, or None.
-        save: Which images: ``event``, ``uncertain`` or ``both``.
-        save_quota: Size of all saved images together, such as ``1GB``.
-        save_interval_s: Least seconds between two saved images.
-        mqtt: URL of a broker, or None.
-        mqtt_ca: File with the certificate authority of the broker, or None.
-        mqtt_password_file: File with the password, or None.
-        discovery: Whether Home Assistant is told of the camera through the broker.
-        webhook: URL to post events to, or None.
-        web: ``HOST:PORT`` of the live page, or None.
-        web_token_file: File with the page's token, or None.
-        name: What this camera is called elsewhere; None takes the host's name.
-        max_frames: Answers after which it ends, or None.
-        duration_s: Seconds after which it ends, or None.
-        top_k: Predictions for each frame.
-        threads: Threads inside one inference; 0 means one per core.
-    """
-
-    source: str
-    size: str | None
-    fps: float | None
-    pixel_format: str | None
-    realtime: bool
-    loop: bool
-    wait: bool
-    stall_timeout_s: float
-    smooth: str
-    threshold: float | None
-    ignore: tuple[str, ...]
-    min_interval_s: float
-    format: str
-    every: str
-    output: Path | None
-    rotate: str
-    keep: int
-    save_frames: Path | None
-    save: str
-    save_quota: str
-    save_interval_s: float
-    mqtt: str | None
-    mqtt_ca: Path | None
-    mqtt_password_file: Path | None
-    discovery: bool
-    webhook: str | None
-    web: str | None
-    web_token_file: Path | None
-    name: str | None
-    max_frames: int | None
-    duration_s: float | None
-    top_k: int
-    threads: int
-
-
-_MOST_THREADS = 256
-"""Far above any board's cores; native runtimes crash on a million."""
-
-_GOES_WITH = {
-    "rotate": "output",
-    "keep": "output",
-    "save": "save_frames",
-    "save_quota": "save_frames",
-    "save_interval_s": "save_frames",
-    "web_token_file": "web",
-    "mqtt_ca": "mqtt",
-    "mqtt_password_file": "mqtt",
-    "discovery": "mqtt",
-}
+from edge_runtime.cli_support import Resource, declare
 
 
 class _Number(click.FloatRange):
@@ -114,156 +26,201 @@ class _Number(click.FloatRange):
 
 _PATH = click.Path(path_type=Path)
 _SECONDS = _Number(min=0)
-_CAPTURE = (
-    click.option(
+_ABOVE_0 = _Number(min=0, min_open=True)
+_FROM_1 = click.IntRange(min=1)
+_MOST_THREADS = 256  # far above any board's cores; native runtimes crash on a million
+
+_source = partial(declare, "Source")
+_decision = partial(declare, "Decision")
+_rows = partial(declare, "Lines and files")
+_network = partial(declare, "Network")
+_run = partial(declare, "Run")
+
+
+@dataclass(frozen=True)
+class CameraJob:
+    """Options of ``edge-run camera``, one field each; the help text of a field is its documentation."""
+
+    source: str = _source(
         "--source",
         envvar="EDGEKIT_SOURCE",
         default="0",
         show_default=True,
         metavar="SOURCE",
+        resource=Resource.SOURCE,
         help="Camera as 0 or /dev/video0, picamera, an rtsp:// or http:// address, or a video file.",
-    ),
-    click.option("--size", metavar="WxH", help="Image size to ask a camera for, such as 1280x720."),
-    click.option("--fps", type=_Number(min=0, min_open=True), metavar="N", help="Frames a second to ask a camera for."),
-    click.option("--pixel-format", metavar="NAME", help="Pixel format to ask a camera for, such as mjpeg or yuyv."),
-    click.option("--realtime", is_flag=True, help="Play a video file at its own pace, skipping as with a camera."),
-    click.option("--loop", is_flag=True, help="Start a video file again at its end."),
-    click.option("--wait", is_flag=True, help="Wait for a camera that is not there at the start."),
-    click.option(
+    )
+    size: str | None = _source("--size", metavar="WxH", help="Image size to request from a camera, such as 1280x720.")
+    fps: float | None = _source("--fps", type=_ABOVE_0, metavar="N", help="Frames per second to request from a camera.")
+    pixel_format: str | None = _source(
+        "--pixel-format", metavar="NAME", help="Pixel format to request from a camera, such as mjpeg or yuyv."
+    )
+    realtime: bool = _source(
+        "--realtime", is_flag=True, help="Play a video file at its own pace, skipping frames like a camera."
+    )
+    loop: bool = _source("--loop", is_flag=True, help="Restart a video file at its end.")
+    wait: bool = _source("--wait", is_flag=True, help="Wait for a camera that is missing at the start.")
+    stall_timeout_s: float = _source(
         "--stall-timeout",
-        "stall_timeout_s",
         type=_Number(min=0.1),
         default=5.0,
         show_default=True,
         metavar="S",
-        help="Open a camera again that gives no frame for so many seconds.",
-    ),
-)
-_DECIDE = (
-    click.option(
+        help="Reopen a camera after S seconds without a frame.",
+    )
+
+    smooth: str = _decision(
         "--smooth",
         default="3/5",
         show_default=True,
         metavar="K/N|WEIGHT|none",
-        help="Decide by K of the last N frames, or by an average with this weight of the newest.",
-    ),
-    click.option(
+        help="Decide by K of the last N frames, or by a moving average with this weight of the newest.",
+    )
+    threshold: float | None = _decision(
         "--threshold",
         type=_Number(0, 1),
         metavar="P",
-        help="Score under which nothing is decided [default: the model's own].",
-    ),
-    click.option("--ignore", multiple=True, metavar="LABEL", help="A label that means: nothing there. Repeatable."),
-    click.option(
+        help="Minimum score of a decision [default: the model's own].",
+    )
+    ignore: tuple[str, ...] = _decision(
+        "--ignore", multiple=True, metavar="LABEL", help='Label that means "nothing there". Repeatable.'
+    )
+    min_interval_s: float = _decision(
         "--min-interval",
-        "min_interval_s",
         type=_SECONDS,
         default=1.0,
         show_default=True,
         metavar="S",
-        help="Least seconds between two events.",
-    ),
-)
-_OUTPUT = (
-    click.option(
+        help="Minimum seconds between two events.",
+    )
+
+    format: str = _rows(
         "--format",
         type=click.Choice(["text", "jsonl", "csv"]),
         default="text",
         show_default=True,
-        help="Form of the lines on standard output.",
-    ),
-    click.option(
+        help="Format of the lines on standard output.",
+    )
+    every: str = _rows(
         "--every",
         type=click.Choice(["frame", "event"]),
         default="frame",
         show_default=True,
-        help="Write a line for every frame, or for events and changes of the camera only.",
-    ),
-    click.option("--output", type=_PATH, help="Append to this file too, JSON lines or .csv by its name."),
-    click.option("--rotate", default="100MB", show_default=True, metavar="SIZE", help="Put --output aside at a size."),
-    click.option(
+        help="Write a line for every frame, or only for events and changes of the camera.",
+    )
+    output: Path | None = _rows(
+        "--output",
+        type=_PATH,
+        resource=Resource.WRITE_PATH,
+        help="Also append to this file: CSV if it ends with .csv, else JSON lines.",
+    )
+    rotate: str = _rows(
+        "--rotate",
+        default="100MB",
+        show_default=True,
+        metavar="SIZE",
+        goes_with="output",
+        help="Start a new --output file at this size.",
+    )
+    keep: int = _rows(
         "--keep",
-        type=click.IntRange(min=1),
+        type=_FROM_1,
         default=5,
         show_default=True,
         metavar="N",
-        help="How many of these to keep.",
-    ),
-    click.option("--save-frames", type=_PATH, metavar="DIR", help="Save images as DIR/LABEL/*.jpg."),
-    click.option(
+        goes_with="output",
+        help="Number of old --output files to keep.",
+    )
+    save_frames: Path | None = _rows(
+        "--save-frames",
+        type=_PATH,
+        metavar="DIR",
+        resource=Resource.WRITE_PATH,
+        help="Save images as DIR/LABEL/*.jpg.",
+    )
+    save: str = _rows(
         "--save",
         type=click.Choice(["event", "uncertain", "both"]),
         default="event",
         show_default=True,
-        help="Which images: of events, those to label and train on, or both.",
-    ),
-    click.option("--save-quota", default="1GB", show_default=True, metavar="SIZE", help="Remove the oldest above it."),
-    click.option(
+        goes_with="save_frames",
+        help="Images to save: those of events, uncertain ones to label and train on, or both.",
+    )
+    save_quota: str = _rows(
+        "--save-quota",
+        default="1GB",
+        show_default=True,
+        metavar="SIZE",
+        goes_with="save_frames",
+        help="Remove the oldest saved images above this total size.",
+    )
+    save_interval_s: float = _rows(
         "--save-interval",
-        "save_interval_s",
         type=_SECONDS,
         default=1.0,
         show_default=True,
         metavar="S",
-        help="Least seconds between two images.",
-    ),
-)
-_NETWORK = (
-    click.option("--web", metavar="[HOST:]PORT", help="Serve a live page; on this machine only unless HOST says more."),
-    click.option("--web-token-file", type=_PATH, help="Token of the page [default: EDGEKIT_WEB_TOKEN, else made up]."),
-    click.option("--mqtt", metavar="URL", help="Publish to a broker: mqtt://[USER@]HOST[:PORT][/PREFIX], or mqtts://."),
-    click.option("--mqtt-ca", type=_PATH, help="Certificate authority of the broker."),
-    click.option("--mqtt-password-file", type=_PATH, help="Password [default: EDGEKIT_MQTT_PASSWORD]."),
-    click.option("--discovery/--no-discovery", default=True, help="Tell Home Assistant through the broker."),
-    click.option(
+        goes_with="save_frames",
+        help="Minimum seconds between two saved images.",
+    )
+
+    web: str | None = _network(
+        "--web",
+        metavar="[HOST:]PORT",
+        resource=Resource.LISTEN_ADDRESS,
+        help="Serve a live page; without HOST on this machine only.",
+    )
+    web_token_file: Path | None = _network(
+        "--web-token-file",
+        type=_PATH,
+        goes_with="web",
+        resource=Resource.SECRET_FILE,
+        help="File with the page's token [default: EDGEKIT_WEB_TOKEN, else a random token].",
+    )
+    mqtt: str | None = _network(
+        "--mqtt",
+        metavar="URL",
+        resource=Resource.REMOTE_ADDRESS,
+        help="Publish to a broker: mqtt://[USER@]HOST[:PORT][/PREFIX], or mqtts://.",
+    )
+    mqtt_ca: Path | None = _network(
+        "--mqtt-ca",
+        type=_PATH,
+        goes_with="mqtt",
+        resource=Resource.READ_PATH,
+        help="Certificate authority of the broker.",
+    )
+    mqtt_password_file: Path | None = _network(
+        "--mqtt-password-file",
+        type=_PATH,
+        goes_with="mqtt",
+        resource=Resource.SECRET_FILE,
+        help="File with the broker's password [default: EDGEKIT_MQTT_PASSWORD].",
+    )
+    discovery: bool = _network(
+        "--discovery/--no-discovery",
+        default=True,
+        goes_with="mqtt",
+        help="Announce the camera to Home Assistant through the broker.",
+    )
+    webhook: str | None = _network(
         "--webhook",
         envvar="EDGEKIT_WEBHOOK",
         metavar="URL",
-        help="POST events and changes of the camera here, as JSON.",
-    ),
-    click.option("--name", help="What the camera is called there [default: this machine's name]."),
-)
-_RUN = (
-    click.option("--max-frames", type=click.IntRange(min=1), metavar="N", help="Stop after N answers."),
-    click.option(
-        "--duration", "duration_s", type=_Number(min=0, min_open=True), metavar="S", help="Stop after S seconds."
-    ),
-    click.option(
-        "--top-k",
-        type=click.IntRange(min=1),
-        default=3,
-        show_default=True,
-        metavar="K",
-        help="Predictions for each frame.",
-    ),
-    click.option(
+        resource=Resource.REMOTE_ADDRESS,
+        help="POST events and changes of the camera to this URL, as JSON.",
+    )
+    name: str | None = _network("--name", help="Name of the camera there [default: the host name].")
+
+    max_frames: int | None = _run("--max-frames", type=_FROM_1, metavar="N", help="Stop after N answers.")
+    duration_s: float | None = _run("--duration", type=_ABOVE_0, metavar="S", help="Stop after S seconds.")
+    top_k: int = _run(
+        "--top-k", type=_FROM_1, default=3, show_default=True, metavar="K", help="Predictions for each frame."
+    )
+    threads: int = _run(
         "--threads",
         type=click.IntRange(0, _MOST_THREADS),
         default=0,
         metavar="N",
         help="Threads inside one inference [default: one per core].",
-    ),
-)
-
-
-def camera_options(function: Callable[[ModelChoice, CameraJob], Any]) -> Callable[..., Any]:
-    """The options above, given to the command as a `CameraJob` after the model's."""
-
-    def command(choice: ModelChoice, **options: Any) -> Any:
-
-        _refuse_lonely(click.get_current_context(), options)
-        return function(choice, CameraJob(**options))
-
-    command.__doc__, command.__name__ = function.__doc__, function.__name__
-    decorated: Callable[..., Any] = command
-    for option in reversed((*_CAPTURE, *_DECIDE, *_OUTPUT, *_NETWORK, *_RUN)):
-        decorated = option(decorated)
-    return decorated
-
-
-def _refuse_lonely(context: click.Context, options: Mapping[str, Any]) -> None:
-    """An option that would do nothing is a mistake, which its user should hear of."""
-    for name, other in _GOES_WITH.items():
-        if options[other] is None and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            flags = {parameter.name: max(parameter.opts, key=len) for parameter in context.command.params}
-            raise UsageError(f"{flags[name]}: goes with {flags[other]}, which is missing")
+    )

@@ -1,4 +1,4 @@
-"""Command ``edge-run doctor``: print findings as they are made, a summary and an exit code."""
+"""Command ``edge-run doctor``: print findings one by one, a summary and an exit code."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from edge_runtime.doctor.bundle import Measured, examine_model
-from edge_runtime.doctor.findings import Finding, Level, count
-from edge_runtime.doctor.machine import examine_board, examine_cameras, examine_edge_tpu, examine_python, this_python
-from edge_runtime.doctor.packages import examine_packages
+from edge_runtime.doctor.findings import Finding, Level
+from edge_runtime.doctor.machine import examine_board, examine_cameras, examine_edge_tpu
+from edge_runtime.doctor.packages import examine_packages, examine_python, this_python
 from edge_runtime.errors import ModelError
 from edge_runtime.strict import to_mapping
 from edge_runtime.text import escape
@@ -20,23 +20,21 @@ from edge_runtime.version import __version__
 
 SCHEMA_VERSION = 1
 _EXIT_PROBLEM = 1
-_TOPIC_WIDTH = 15
-_MARKS = {Level.OK: "ok", Level.INFO: "note", Level.WARNING: "WARNING", Level.PROBLEM: "PROBLEM"}
-_MARK_WIDTH = max(map(len, _MARKS.values())) + 1
+_COUNTED = (Level.PROBLEM, Level.WARNING)
 
 
 def run_doctor(model: Path | None, *, as_json: bool) -> int:
-    """Look at the machine, and at a model or bundle on it.
+    """Check the machine, and a model or bundle on it.
 
     Args:
-        model: A model file or bundle, or None.
-        as_json: One object at the end instead of a line for each finding.
+        model: Path of a model file or bundle, or None.
+        as_json: True to print one object at the end instead of a line for each finding.
 
     Returns:
-        0, or 1 where there is a problem.
+        Exit code: 0, or 1 if there is a problem.
 
     Raises:
-        ModelError: There is nothing at ``model``.
+        ModelError: There is no such file or folder.
     """
     if model is not None and not model.exists():
         raise ModelError(f"{model}: no such file or folder; expected a bundle, a .tflite or an .onnx file")
@@ -44,9 +42,9 @@ def run_doctor(model: Path | None, *, as_json: bool) -> int:
     for finding in _examine(model, outcome):
         findings.append(finding)
         if not as_json:
-            for line in describe(finding):
+            for line in finding.lines():
                 click.echo(escape(line))
-    problems, warnings = count(findings, Level.PROBLEM), count(findings, Level.WARNING)
+    problems, warnings = (sum(finding.level is level for finding in findings) for level in _COUNTED)
     if as_json:
         report = {
             "schema_version": SCHEMA_VERSION,
@@ -61,13 +59,6 @@ def run_doctor(model: Path | None, *, as_json: bool) -> int:
     else:
         click.echo(f"\n{_counted(problems, 'problem')}, {_counted(warnings, 'warning')}")
     return _EXIT_PROBLEM if problems else 0
-
-
-def describe(finding: Finding) -> Iterator[str]:
-    """One finding as lines for a person."""
-    yield f"{_MARKS[finding.level]:{_MARK_WIDTH}}{finding.topic:{_TOPIC_WIDTH}} {finding.found}"
-    if finding.remedy:
-        yield f"{'':{_MARK_WIDTH + _TOPIC_WIDTH}} to do: {finding.remedy}"
 
 
 def _examine(model: Path | None, outcome: Measured) -> Iterator[Finding]:

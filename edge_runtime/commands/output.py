@@ -1,4 +1,4 @@
-"""Output of ``edge-run``: destination of the rows, write errors and interrupts."""
+"""Output of ``edge-run``: format and destination of the rows, write errors and interrupts."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FORMATS_BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
-def choose_format(asked: str | None, output: Path | None, default: str) -> str:
-    """The format that was asked for, else the one that the output's name says, else the default."""
+def choose_format(wanted: str | None, output: Path | None, default: str) -> str:
+    """Choose the format of rows: the wanted one, else by the suffix of the output file, else the default."""
     by_suffix = _FORMATS_BY_SUFFIX.get(output.suffix.lower()) if output else None
-    return asked or by_suffix or default
+    return wanted or by_suffix or default
 
 
 @contextlib.contextmanager
 def output_stream(output: Path | None, *, overwrite: bool, for_programs: bool) -> Iterator[TextIO]:
-    """Standard output, or a file that appears under its name when the block has ended well.
+    """Open standard output, or a file that appears under its name when the block has ended without an error.
 
     Args:
-        output: The file, or None.
-        overwrite: Whether an existing file is replaced.
-        for_programs: JSONL and CSV are UTF-8 whatever the terminal's encoding.
+        output: Path of the file, or None for standard output.
+        overwrite: True to replace an existing file.
+        for_programs: True to write UTF-8 whatever the terminal's encoding, for JSONL and CSV.
 
     Raises:
         OutputError: The file exists already or cannot be written.
@@ -52,10 +52,10 @@ def output_stream(output: Path | None, *, overwrite: bool, for_programs: bool) -
 
 @contextlib.contextmanager
 def write_errors() -> Iterator[None]:
-    """Around writing rows or their header.
+    """Turn errors of writing rows or their header into OutputError.
 
     Raises:
-        OutputError: The place cannot be written, for example a full disk.
+        OutputError: The output cannot be written, for example because the disk is full.
         BrokenPipeError: The reader has gone, which is no error.
     """
     try:
@@ -70,19 +70,21 @@ def write_errors() -> Iterator[None]:
 class Interrupts:
     """Turns Ctrl-C and SIGTERM into KeyboardInterrupt, but not in the middle of a row.
 
-    An exception out of a half-done write would leave half a line. So the first signal waits for the end of a `held`
-    block; the second does not, since a write lasts for ever where the reader has stopped reading.
+    An exception during a write would leave half a line. So the first signal waits for the end of a `held` block; the
+    second does not, since a write blocks for ever if the reader has stopped reading.
 
     Args:
-        stop: Called for the first signal, to end what the run waits for; it says whether the run will now end by
-            itself, and well, so that nothing is raised. It is called from a signal handler: it must not wait.
+        stop: Called at the first signal to end whatever the run waits for. It returns True if the run now ends
+            normally by itself, so that nothing is raised. It runs in a signal handler and must not block.
+
+    Attributes:
+        stopped: True if the run ends by itself because of a signal.
     """
 
     def __init__(self, stop: Callable[[], bool] | None = None) -> None:
         self._holding = self._waiting = False
         self._stop = stop
         self.stopped = False
-        """Whether the run ends by itself because of a signal."""
 
     def __enter__(self) -> Interrupts:
         self._previous = [(number, signal.signal(number, self._on_signal)) for number in _STOP_SIGNALS]
@@ -96,7 +98,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Let a first signal wait until the block has ended."""
+        """Delay a first signal until the block has ended."""
         self._holding = True
         try:
             yield
@@ -116,7 +118,7 @@ class Interrupts:
 
 
 def _forget_stdout() -> None:
-    """Keep the interpreter from failing once more at exit over what is still buffered."""
+    """Redirect standard output to /dev/null, so that flushing its buffer at exit does not fail again."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

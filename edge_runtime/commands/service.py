@@ -7,10 +7,11 @@ import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 import edge_runtime
 from edge_runtime.cli_support import note
@@ -28,14 +29,14 @@ _UNIT_FOLDER = Path("/etc/systemd/system")
 
 @dataclass(frozen=True)
 class ServiceJob:
-    """The options of ``edge-run service`` itself.
+    """Options of ``edge-run service`` itself.
 
     Attributes:
-        name: Of the unit; None takes ``edgekit-`` and the model's name.
-        output: The unit file, or None for standard output.
-        overwrite: Whether that file is replaced.
-        memory_max: Memory limit as systemd takes it.
-        environment: A file of variables that systemd reads, or None.
+        name: Name of the unit; None takes ``edgekit-`` and the model's name.
+        output: Path of the unit file, or None for standard output.
+        overwrite: True to replace an existing unit file.
+        memory_max: Memory limit in systemd's notation.
+        environment: File of variables that systemd reads, or None.
     """
 
     name: str | None
@@ -46,27 +47,26 @@ class ServiceJob:
 
 
 def run_service(camera: click.Command, arguments: Sequence[str], job: ServiceJob) -> None:
-    """Write the unit, and say on standard error how to install it.
+    """Write the unit, and explain on standard error how to install it.
 
     Args:
-        camera: The command ``edge-run camera``, which reads ``arguments``.
-        arguments: MODEL|BUNDLE and options, as typed.
-        job: The options of the service.
+        camera: Command ``edge-run camera``, which parses ``arguments``.
+        arguments: MODEL|BUNDLE and options from the command line.
+        job: Options of the service.
 
     Raises:
         click.UsageError: Arguments that ``edge-run camera`` does not take.
-        UsageError: Something that a service cannot have.
+        UsageError: An option that a service cannot use.
         ModelError: The model cannot be used.
         OutputError: The unit file exists already, or cannot be written.
     """
     context = camera.make_context("edge-run camera", list(arguments))
     chosen = context.params
-    model = ModelChoice(
-        *(chosen[key] for key in ("model", "variant", "engine", "labels", "crop", "input_range"))
-    ).find()
+    model = ModelChoice(**{field.name: chosen[field.name] for field in fields(ModelChoice)}).find()
     name = _default_name(chosen["model"], model) if job.name is None else job.name
     environment = job.environment.absolute() if job.environment else None
     needs = read_needs(name, context, arguments, environment)
+    _limit_output(needs, context)
     _pin_variant(needs, model, chosen)
     service = Service(
         name=name,
@@ -82,7 +82,7 @@ def run_service(camera: click.Command, arguments: Sequence[str], job: ServiceJob
         click.echo(text, nl=False)
     else:
         write_atomic(job.output, text, overwrite=job.overwrite)
-    for line in (*_doubts(service), *_installation(service, job.output)):
+    for line in (*_warnings(service), *_installation(service, job.output)):
         note(escape(line))
 
 
@@ -91,8 +91,17 @@ def _default_name(path: Path, model: ModelFile) -> str:
     return "edgekit-" + (re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")[:50] or "camera")
 
 
+def _limit_output(needs: Needs, context: click.Context) -> None:
+    """Send events only, or nothing if there is an output file, to the journal: a line per frame wears out a card."""
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if not given & {"every", "format"}:
+        needs.prints = "output" not in given
+        if needs.prints:
+            needs.words.append("--every=event")
+
+
 def _pin_variant(needs: Needs, model: ModelFile, chosen: dict[str, object]) -> None:
-    """Name the variant that was measured fastest here, because the service's own user does not share our memory."""
+    """Name the variant that was measured fastest, because the service's own user does not share this user's cache."""
     from edge_runtime.model.fastest import fastest_here
 
     if chosen["variant"] or model.manifest is None or model.artifact is None:
@@ -124,23 +133,24 @@ def _installation(service: Service, output: Path | None) -> Iterator[str]:
     yield f"  systemctl status {unit}; journalctl -u {unit} -f"
 
 
-def _doubts(service: Service) -> Iterator[str]:
-    """What may keep the service from starting, as far as it can be seen from here."""
-    bound = hidden_paths((*service.program_folders, *service.needs.read))
-    for path in (*service.needs.read, *service.program_folders):
+def _warnings(service: Service) -> Iterator[str]:
+    """Warn about files that may keep the service from starting."""
+    used = (*service.needs.read, *service.program_folders)
+    bound = hidden_paths(used)
+    for path in used:
         if closed := _closed(path, bound):
             yield (
                 f"warning: the service's own user cannot read {closed}; run chmod -R o+rX {quote_word(str(closed))}, "
                 "or move it to /opt"
             )
     for place in ("/tmp", "/var/tmp"):  # noqa: S108
-        if any(path.is_relative_to(place) for path in service.needs.read):
-            yield f"warning: {place} is emptied when the machine starts; put the model and its files elsewhere"
+        if any(path.is_relative_to(place) for path in used):
+            yield f"warning: {place} is emptied when the machine starts; move the program, model and files elsewhere"
 
 
 def _closed(path: Path, bound: Sequence[Path]) -> Path | None:
-    """The first file or folder on the way to ``path``, or directly in it, that others may not read; None if all may."""
-    # A path that is shown to the service alone is reached through folders that systemd makes.
+    """Find the first file or folder on the way to ``path``, or directly in it, that other users may not read."""
+    # A path that is bound into the service is reached through folders that systemd makes.
     start = next((place for place in bound if path.is_relative_to(place)), Path("/"))
     way = [place for place in (*reversed(path.parents), path) if place.is_relative_to(start)]
     try:
@@ -151,5 +161,5 @@ def _closed(path: Path, bound: Sequence[Path]) -> Path | None:
             if not mode & wanted:
                 return place
     except OSError as error:
-        raise UsageError(f"{path}: cannot be looked at ({os.strerror(error.errno or 0)})") from error
+        raise UsageError(f"{path}: cannot be examined ({os.strerror(error.errno or 0)})") from error
     return None

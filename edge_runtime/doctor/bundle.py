@@ -8,16 +8,15 @@ from pathlib import Path
 
 from edge_runtime.contract import Artifact, Manifest, Variant
 from edge_runtime.doctor.findings import Finding, Level, info, ok, problem, warning
-from edge_runtime.doctor.probe import Answer, Ask, ask
+from edge_runtime.doctor.probe import Answer, Probe, probe
 from edge_runtime.errors import EdgeKitError, EngineError, ModelError, OutputError
 from edge_runtime.model.bundle import check_artifact, find_model, read_bundle_manifest
 from edge_runtime.model.fastest import candidates, remember_fastest
-from edge_runtime.model.sandbox import SandboxOutcome as TrialOutcome
-from edge_runtime.model.sandbox import SandboxResult, try_models
+from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult, try_models
 from edge_runtime.platform import board
 
-# How much farther from Keras than in its conversion an answer may be. Float kernels differ from machine to machine by
-# rounding; LiteRT's integer ones not at all; tflite-runtime's by up to 28/255, from LiteRT and between processors.
+# Allowed difference from Keras beyond that at conversion. Float kernels differ between machines by rounding, LiteRT's
+# integer kernels not at all, tflite-runtime's by up to 28/255 from LiteRT and between CPUs.
 _FLOAT_MARGIN = 1e-3
 _SAME_RUNTIME_MARGIN = 2 / 255
 _OTHER_RUNTIME_MARGIN = 28 / 255 + 1 / 255
@@ -28,11 +27,11 @@ _FILE = "model"
 
 @dataclass
 class Measured:
-    """What was measured.
+    """Measurements of a bundle.
 
     Attributes:
         latency_ms: Median milliseconds of one inference in one thread, by variant.
-        default: The variant that is taken by itself from now on.
+        default: Variant that is the default from now on.
     """
 
     latency_ms: dict[Variant, float] = field(default_factory=dict)
@@ -40,36 +39,36 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Means:
-    """How the doctor looks; tests give others.
+class Tools:
+    """Functions that the checks call; tests replace them.
 
     Attributes:
-        ask: Asks a child process; see `edge_runtime.doctor.child`.
-        try_models: See `edge_runtime.model.sandbox`.
-        throttling: What keeps the board from its full speed at the moment.
+        probe: Function that runs a probe in a child process.
+        try_models: Function that runs models in the sandbox.
+        throttling: Function that lists reasons why the board runs slower than it could.
     """
 
-    ask: Ask = ask
+    probe: Probe = probe
     try_models: Callable[[Sequence[Path]], list[SandboxResult]] = try_models
     throttling: Callable[[], tuple[str, ...]] = board.throttled
 
 
-def examine_model(path: Path, outcome: Measured, means: Means | None = None) -> Iterator[Finding]:
-    """Look at a bundle, or at one model file.
+def examine_model(path: Path, outcome: Measured, tools: Tools | None = None) -> Iterator[Finding]:
+    """Check a bundle, or one model file.
 
     Args:
-        path: What the user named.
-        outcome: Where measurements are put.
-        means: How to look; None looks for real.
+        path: Path of the bundle or file.
+        outcome: Measurements to fill in.
+        tools: Functions to call; None takes the real ones.
 
     Raises:
-        ModelError: There is nothing at ``path``.
+        ModelError: There is no such file or folder.
     """
-    means = means or Means()
+    tools = tools or Tools()
     if not path.exists():
         raise ModelError(f"{path}: no such file or folder; expected a bundle, a .tflite or an .onnx file")
     if not path.is_dir():
-        yield _examine_file(path, means.ask)
+        yield _examine_file(path, tools.probe)
         return
     try:
         manifest = read_bundle_manifest(path)
@@ -87,24 +86,24 @@ def examine_model(path: Path, outcome: Measured, means: Means | None = None) -> 
             intact.append(artifact)
         except (EdgeKitError, OSError) as error:
             yield problem(artifact.variant.value, *_split(str(error), path / artifact.file, _COPY_AGAIN))
-    yield from _examine_artifacts(path, intact, outcome, means)
-    yield from _choose(path, manifest, outcome, means.throttling())
+    yield from _examine_artifacts(path, intact, outcome, tools)
+    yield from _choose(path, manifest, outcome, tools.throttling())
 
 
-def _examine_file(path: Path, ask_child: Ask) -> Finding:
+def _examine_file(path: Path, run_probe: Probe) -> Finding:
     try:
         model = find_model(path)
     except EdgeKitError as error:
         return problem(_FILE, *_split(str(error), path, "copy it again, or name a .tflite or .onnx file"))
-    answer = ask_child("model", str(path.absolute()))
+    answer = run_probe("model", str(path.absolute()))
     if answer.failure is not None:
         return problem(_FILE, *_split(answer.failure, path, "edge-convert lint says which runtime it needs"))
     kind = "carries its manifest" if model.manifest else "carries no manifest"
     return ok(_FILE, f"{path.name}: {_timed(answer)}; {kind}")
 
 
-def _examine_artifacts(path: Path, artifacts: list[Artifact], outcome: Measured, means: Means) -> Iterator[Finding]:
-    answers = _ask_all(path, artifacts, means)
+def _examine_artifacts(path: Path, artifacts: list[Artifact], outcome: Measured, tools: Tools) -> Iterator[Finding]:
+    answers = _probe_all(path, artifacts, tools)
     some_runs = any(answer.failure is None for answer in answers.values())
     for artifact in artifacts:
         answer = answers[artifact.variant]
@@ -115,53 +114,53 @@ def _examine_artifacts(path: Path, artifacts: list[Artifact], outcome: Measured,
         yield finding
         if answer.failure is None and finding.level is not Level.PROBLEM:
             outcome.latency_ms[artifact.variant] = float(answer.facts["latency_ms"])
-    # Once more in the other order, because the first to run may have had the cooler board, or a busier one.
+    # Measure again in reverse order, because the first to run may have had a cooler or a busier board.
     if len(outcome.latency_ms) > 1:
         for artifact in reversed(artifacts):
             if artifact.variant in outcome.latency_ms:
-                again = _ask(path, artifact, means.ask).facts.get("latency_ms", float("inf"))
+                again = _probe(path, artifact, tools.probe).facts.get("latency_ms", float("inf"))
                 outcome.latency_ms[artifact.variant] = min(outcome.latency_ms[artifact.variant], float(again))
 
 
-def _ask_all(path: Path, artifacts: list[Artifact], means: Means) -> dict[Variant, Answer]:
-    """Try all files with images of nothing, and ask more about those that bear it."""
+def _probe_all(path: Path, artifacts: list[Artifact], tools: Tools) -> dict[Variant, Answer]:
+    """Run all files in the sandbox, and probe those that pass."""
     files = [path.absolute() / artifact.file for artifact in artifacts]
     try:
-        trials = means.try_models(files)
+        results = tools.try_models(files)
     except EngineError as error:
         return {artifact.variant: Answer(failure=str(error), error_type="EngineError") for artifact in artifacts}
     answers = {}
-    for artifact, trial in zip(artifacts, trials, strict=True):
-        if trial.ok:
-            answers[artifact.variant] = _ask(path, artifact, means.ask)
+    for artifact, result in zip(artifacts, results, strict=True):
+        if result.ok:
+            answers[artifact.variant] = _probe(path, artifact, tools.probe)
         else:
-            reason = trial.reason or trial.outcome.value
-            if trial.outcome is TrialOutcome.CRASHED:
+            reason = result.reason or result.outcome.value
+            if result.outcome is SandboxOutcome.CRASHED:
                 reason = f"crashes the runtime ({reason})"
-            answers[artifact.variant] = Answer(failure=reason, error_type=trial.error or trial.outcome.value)
+            answers[artifact.variant] = Answer(failure=reason, error_type=result.error or result.outcome.value)
     return answers
 
 
-def _ask(path: Path, artifact: Artifact, ask_child: Ask) -> Answer:
-    return ask_child("model", str(path.absolute()), artifact.variant.value)
+def _probe(path: Path, artifact: Artifact, run_probe: Probe) -> Answer:
+    return run_probe("model", str(path.absolute()), artifact.variant.value)
 
 
 def judge(artifact: Artifact, answer: Answer) -> Finding:
-    """Compare what a variant gave for the golden inputs with what it gave when it was made.
+    """Compare a variant's output for the golden inputs with that at its conversion.
 
     Args:
-        artifact: Its entry in the manifest.
-        answer: What `edge_runtime.doctor.replay` found.
+        artifact: Entry of the variant in the manifest.
+        answer: Answer of `edge_runtime.doctor.replay.replay`.
     """
     topic, facts = artifact.variant.value, answer.facts
     if "from_keras" not in facts:
         return info(topic, f"{_timed(answer)}; the bundle has no golden inputs to compare with")
     images, changed, away = int(facts["images"]), int(facts["changed"]), float(facts["from_keras"])
     if facts.get("from_recorded") == 0.0:
-        return ok(topic, f"{_timed(answer)}; {images} golden images as in its conversion, bit for bit")
+        return ok(topic, f"{_timed(answer)}; {images} golden images bit-identical to its conversion")
     compared = f"{images} golden images within {away:.2g} of Keras"
     if artifact.check is None:
-        return info(topic, f"{_timed(answer)}; {compared}, and nothing is recorded to compare that with")
+        return info(topic, f"{_timed(answer)}; {compared}, but the manifest records no difference to compare with")
     allowed = artifact.check.golden_max_difference + _margin(artifact, str(facts["engine"]))
     if away <= allowed and not changed:
         return ok(topic, f"{_timed(answer)}; {compared}, as in its conversion")
@@ -169,7 +168,7 @@ def judge(artifact: Artifact, answer: Answer) -> Finding:
     remedy = f"install the runtime of its conversion ({artifact.check.engine}), or take another variant"
     if changed and away > allowed:
         return problem(topic, f"{found}; {changed} answers differ from those of its conversion", remedy)
-    return warning(topic, found if not changed else f"{found}; {changed} close answers turned out otherwise", remedy)
+    return warning(topic, found if not changed else f"{found}; {changed} close answers changed", remedy)
 
 
 def _margin(artifact: Artifact, engine: str) -> float:
@@ -184,7 +183,7 @@ def _failed(artifact: Artifact, answer: Answer, path: Path, *, some_runs: bool) 
     topic = artifact.variant.value
     otherwise = "take another variant, or convert for the runtime that is installed: edge-convert run --runtime"
     reason, remedy = _split(answer.failure or "", path, otherwise)
-    # A variant for a device or runtime that is not here is none the worse for it.
+    # A variant for a missing device or runtime is not faulty.
     is_foreign = artifact.variant is Variant.EDGETPU or artifact.variant.suffix == ".onnx"
     if is_foreign and some_runs and answer.error_type == "EngineError":
         return info(topic, reason, remedy)
@@ -197,7 +196,7 @@ def _choose(path: Path, manifest: Manifest, outcome: Measured, throttling: tuple
     if any(reason.endswith(" now") for reason in throttling):
         yield warning(
             "default",
-            "not measured which variant is fastest, since the board is slowed down at the moment",
+            "fastest variant not measured, since the board is throttled now",
             "see throttling above, then run edge-run doctor again",
         )
     elif usable:
@@ -214,21 +213,21 @@ def _choose(path: Path, manifest: Manifest, outcome: Measured, throttling: tuple
             yield problem("default", *_split(str(error), path, "convert the model again"))
             return
         if artifact:
-            yield info("default", f"{artifact.variant.value}, presumed the fastest on such a processor")
+            yield info("default", f"{artifact.variant.value}, expected to be the fastest on this CPU")
         return
     if len(usable) == 1:
         yield ok("default", f"{outcome.default.value}, the only variant that passed its check and runs here")
         return
     times = ", ".join(f"{variant.value} {outcome.latency_ms[variant]:.2f}" for variant in usable)
-    yield ok("default", f"{outcome.default.value} from now on, measured fastest here (ms: {times})")
+    yield ok("default", f"{outcome.default.value} from now on, the fastest on this machine (ms: {times})")
 
 
 def _timed(answer: Answer) -> str:
-    return f"{answer.facts['engine']}, {float(answer.facts['latency_ms']):.2f} ms an image"
+    return f"{answer.facts['engine']}, {float(answer.facts['latency_ms']):.2f} ms per image"
 
 
 def _split(sentence: str, path: Path, otherwise: str) -> tuple[str, str]:
-    """What was found, and the remedy that our sentences give after their last semicolon; else another remedy."""
+    """Split an error message into finding and remedy at its last semicolon; without one, take another remedy."""
     sentence = sentence.removeprefix(f"{path}: ").removeprefix(f"{path.absolute()}: ")
     found, semicolon, remedy = sentence.rpartition("; ")
     return (found, remedy) if semicolon else (sentence, otherwise)

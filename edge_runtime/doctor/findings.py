@@ -1,30 +1,35 @@
-"""Findings of the doctor, each with a level and a remedy."""
+"""Findings of the doctor: topic, level, sentence and remedy."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+_TOPIC_WIDTH, _MARK_WIDTH = 15, 8
 
 
 class Level(str, enum.Enum):
-    """How much a finding matters."""
+    """Importance of a finding."""
 
     OK = "ok"  # as it should be
-    INFO = "info"  # good to know, nothing to do
-    WARNING = "warning"  # it works, but not well, or not for long
+    INFO = "info"  # nothing to do
+    WARNING = "warning"  # works, but slowly, unreliably or not for long
     PROBLEM = "problem"  # something that edge-run needs does not work
+
+
+_MARKS = {Level.OK: "ok", Level.INFO: "note", Level.WARNING: "WARNING", Level.PROBLEM: "PROBLEM"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        topic: What was looked at, in a word or two, such as ``numpy`` or ``int8``.
-        level: How much it matters.
-        found: What was found, in one sentence.
-        remedy: What to do, or None where there is nothing to do.
+        topic: Name of the checked part, one or two words such as ``numpy`` or ``int8``.
+        level: Importance of the finding.
+        found: Result in one sentence.
+        remedy: Suggested fix, or None if there is nothing to do.
     """
 
     topic: str
@@ -32,27 +37,28 @@ class Finding:
     found: str
     remedy: str | None = None
 
+    def lines(self) -> Iterator[str]:
+        """Yield the finding as lines for a person."""
+        yield f"{_MARKS[self.level]:{_MARK_WIDTH}}{self.topic:{_TOPIC_WIDTH}} {self.found}"
+        if self.remedy:
+            yield f"{'':{_MARK_WIDTH + _TOPIC_WIDTH}} to do: {self.remedy}"
+
 
 def ok(topic: str, found: str) -> Finding:
-    """All is well."""
+    """Make a finding that is as it should be."""
     return Finding(topic, Level.OK, found)
 
 
 def info(topic: str, found: str, remedy: str | None = None) -> Finding:
-    """Good to know."""
+    """Make a finding without need to act."""
     return Finding(topic, Level.INFO, found, remedy)
 
 
 def warning(topic: str, found: str, remedy: str) -> Finding:
-    """It works, but not well."""
+    """Make a finding about something that works badly."""
     return Finding(topic, Level.WARNING, found, remedy)
 
 
 def problem(topic: str, found: str, remedy: str) -> Finding:
-    """It does not work."""
+    """Make a finding about something that does not work."""
     return Finding(topic, Level.PROBLEM, found, remedy)
-
-
-def count(findings: Sequence[Finding], level: Level) -> int:
-    """How many findings are of a level."""
-    return sum(finding.level is level for finding in findings)

@@ -1,13 +1,11 @@
-"""Checks of the machine: Python, board, memory, disk, clock, cameras and accelerators. Imports nothing native."""
+"""Checks of the machine: board, memory, disk, clock, cameras and accelerators. Imports nothing native."""
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
 import os
-import platform
 import struct
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +13,8 @@ from pathlib import Path
 from edge_runtime.doctor.findings import Finding, info, ok, problem, warning
 from edge_runtime.platform import board
 from edge_runtime.platform.board import core_count, cpu_model
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 
-# The wheels of LiteRT, OpenCV and ONNX Runtime are built against glibc 2.27 and 2.28 (their manylinux tags).
-_GLIBC = (2, 28)
-_LITERT_PYTHON = ((3, 10), (3, 14))
-_64_BIT = ("x86_64", "aarch64")
 _LOW_MEMORY_BYTES = 150 << 20
 _LOW_DISK_BYTES = 500 << 20
 _NO_DISK_BYTES = 50 << 20
@@ -29,87 +23,28 @@ _HOT_C = 75.0
 _TOO_HOT_C = 80.0  # where a Raspberry Pi begins to slow down
 _SLOW_GOVERNORS = ("powersave", "ondemand", "conservative")
 _STA_UNSYNC = 0x40
-_POWER = "use the board's own power supply and a short, thick cable, and unplug what draws power from its USB ports"
-_COOLING = "add a heat sink or a fan, or move the board to where air passes"
-
-
-@dataclass(frozen=True)
-class Python:
-    """The interpreter and what it runs on.
-
-    Attributes:
-        version: Such as ``(3, 11)``.
-        machine: The kernel's architecture, such as ``aarch64``.
-        bits: Of this Python, 32 or 64.
-        libc: Such as ``glibc 2.36``, or empty where it is not glibc.
-    """
-
-    version: tuple[int, int]
-    machine: str
-    bits: int
-    libc: str
-
-
-def this_python() -> Python:
-    """The one that runs this."""
-    try:
-        libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
-    except (ValueError, OSError):
-        libc = ""
-    return Python(sys.version_info[:2], platform.machine(), struct.calcsize("P") * 8, libc)
-
-
-def examine_python(python: Python) -> Iterator[Finding]:
-    """Whether the runtimes are made for such a Python."""
-    name = f"Python {'.'.join(map(str, python.version))}, {python.bits} bit, on {python.machine}"
-    lowest, highest = _LITERT_PYTHON
-    if python.bits == 32 and python.machine in _64_BIT:
-        yield problem(
-            "python",
-            f"{name}: a 32-bit system on a 64-bit kernel, for which pip finds no LiteRT",
-            "install the 64-bit Raspberry Pi OS, or start the 32-bit kernel with arm_64bit=0 in config.txt",
-        )
-    elif python.bits == 32:
-        yield warning(
-            "python",
-            f"{name}: 32-bit boards have only tflite-runtime, which is several times slower",
-            "install a 64-bit system where the board can run one (Raspberry Pi 3 or newer, Zero 2)",
-        )
-    elif python.machine not in _64_BIT:
-        yield warning("python", f"{name}: LiteRT has wheels for x86_64 and aarch64 only", "use such a machine")
-    elif not lowest <= python.version <= highest:
-        span = f"{'.'.join(map(str, lowest))} to {'.'.join(map(str, highest))}"
-        yield warning("python", f"{name}: LiteRT 2.3 has wheels for Python {span}", "use one of these versions")
-    else:
-        yield ok("python", name)
-    yield from _examine_libc(python.libc)
-
-
-def _examine_libc(libc: str) -> Iterator[Finding]:
-    wanted = ".".join(map(str, _GLIBC))
-    kind, _, text = libc.partition(" ")
-    version = tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())
-    if kind != "glibc" or not version:
-        yield problem(
-            "c library",
-            "this is not glibc (musl, as in Alpine?), for which LiteRT has no wheels",
-            "use a system with glibc, such as Raspberry Pi OS, Debian or Ubuntu",
-        )
-    elif version < _GLIBC:
-        yield warning(
-            "c library",
-            f"{libc}: the wheels of LiteRT and OpenCV need {wanted} or newer",
-            "upgrade the system to Debian 10, Ubuntu 20.04 or newer",
-        )
-    else:
-        yield ok("c library", libc)
+_POWER = "use the board's own power supply and a short, thick cable, and unplug USB devices that draw power"
+_COOLING = "add a heat sink or a fan, or improve the air flow"
+# An Edge TPU has the first id until libedgetpu has loaded its firmware, then the second.
+_USB_IDS = (("1a6e", "089a"), ("18d1", "9302"))
+_PCI_ID = ("0x1ac1", "0x089a")
+_LIBRARY_FOLDERS = ("lib/*", "lib", "usr/lib/*", "usr/lib", "usr/local/lib", "usr/local/lib/*")
+# VIDIOC_QUERYCAP of linux/videodev2.h: 104 bytes, capabilities at 84, those of this node at 88.
+_QUERYCAP = 0x80685600
+_QUERYCAP_BYTES = 104
+_CAPS_OFFSET = 84
+_CAPTURE, _CAPTURE_MPLANE, _DEVICE_CAPS = 0x1, 0x1000, 0x80000000
+# Nodes of a Raspberry Pi that are no cameras: codecs and the image processor behind the CSI port.
+_NO_CAMERAS = ("bcm2835-codec", "bcm2835-isp", "pispbe", "rpivid", "rpi-hevc")
+_CSI = ("unicam", "rp1-cfe")
+_GROUP = "sudo usermod -aG {group} $USER, then log in again"
 
 
 def examine_board(root: Path = board.ROOT) -> Iterator[Finding]:
-    """Processor, governor, temperature, throttling, memory, swap, disk and clock.
+    """Check processor, governor, temperature, throttling, memory, swap, disk and clock.
 
     Args:
-        root: Where ``proc`` and ``sys`` lie.
+        root: Folder that holds ``proc`` and ``sys``.
     """
     cores = core_count()
     yield ok("processor", f"{cpu_model(root)}, {cores} core{'' if cores == 1 else 's'} to use")
@@ -177,17 +112,17 @@ def _examine_disk() -> Iterator[Finding]:
         free = board.disk_free_bytes(path)
         text = f"{name} ({path}): {_size(free)} free" if free is not None else ""
         if free is None:
-            yield warning("disk", f"{name} ({path}) cannot be looked at", "check that this user may read it")
+            yield warning("disk", f"{name} ({path}) cannot be examined", "check that this user may read it")
         elif free < _NO_DISK_BYTES:
-            yield problem("disk", text, "make room: nothing can be written")
+            yield problem("disk", text, "free some space: nothing can be written")
         elif free < _LOW_DISK_BYTES:
-            yield warning("disk", text, "make room, or limit what is written by --rotate and --save-quota")
+            yield warning("disk", text, "free some space, or limit the output with --rotate and --save-quota")
         else:
             yield ok("disk", text)
 
 
 class _Timex(ctypes.Structure):
-    """The beginning of ``struct timex`` (adjtimex(2)); the rest is room."""
+    """Beginning of ``struct timex`` (adjtimex(2)); the rest is reserved space."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -201,7 +136,7 @@ class _Timex(ctypes.Structure):
 
 
 def clock_is_synchronised() -> bool | None:
-    """Whether the kernel's clock follows a time server; None where it does not say."""
+    """Tell whether the kernel's clock follows a time server; None if unknown."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "adjtimex"):
         return None
@@ -226,29 +161,14 @@ def _size(value_bytes: int) -> str:
     return f"{value_bytes / 1e9:.1f} GB" if value_bytes >= 1e9 else f"{value_bytes / 1e6:.0f} MB"
 
 
-# An Edge TPU announces itself under the first id until libedgetpu has sent it its firmware, then under the second.
-_USB_IDS = (("1a6e", "089a"), ("18d1", "9302"))
-_PCI_ID = ("0x1ac1", "0x089a")
-_LIBRARY_FOLDERS = ("lib/*", "lib", "usr/lib/*", "usr/lib", "usr/local/lib", "usr/local/lib/*")
-# VIDIOC_QUERYCAP of linux/videodev2.h: 104 bytes, capabilities at 84, those of this node at 88.
-_QUERYCAP = 0x80685600
-_QUERYCAP_BYTES = 104
-_CAPS_OFFSET = 84
-_CAPTURE, _CAPTURE_MPLANE, _DEVICE_CAPS = 0x1, 0x1000, 0x80000000
-# Nodes of a Raspberry Pi that are no cameras of their own: codecs and the image processor behind the CSI port.
-_NO_CAMERAS = ("bcm2835-codec", "bcm2835-isp", "pispbe", "rpivid", "rpi-hevc")
-_CSI = ("unicam", "rp1-cfe")
-_GROUP = "sudo usermod -aG {group} $USER, then log in again"
-
-
 @dataclass(frozen=True)
 class Camera:
-    """A V4L2 node that gives images.
+    """A V4L2 node that captures images.
 
     Attributes:
-        path: Such as ``/dev/video0``.
-        name: As its driver calls it.
-        usable: Whether this user may open it.
+        path: Device node, such as ``/dev/video0``.
+        name: Name from its driver.
+        usable: True if this user may open it.
     """
 
     path: Path
@@ -257,7 +177,7 @@ class Camera:
 
 
 def examine_cameras(root: Path = board.ROOT) -> Iterator[Finding]:
-    """V4L2 cameras; ``root`` is where ``dev`` and ``sys`` lie."""
+    """Check V4L2 cameras; ``root`` is the folder that holds ``dev`` and ``sys``."""
     cameras = list(find_cameras(root))
     for camera in cameras:
         node = f"/{camera.path.relative_to(root)}"
@@ -271,32 +191,32 @@ def examine_cameras(root: Path = board.ROOT) -> Iterator[Finding]:
         yield info(
             "camera",
             "no V4L2 camera (/dev/video*)",
-            "plug a USB camera in; for a Raspberry Pi camera see picamera2 above; streams need none",
+            "connect a USB camera; for a Raspberry Pi camera see picamera2 above; streams need none",
         )
 
 
 def find_cameras(root: Path = board.ROOT) -> Iterator[Camera]:
-    """Nodes that give images, in the order of their numbers; codecs and metadata nodes are left out."""
+    """Find capture nodes in the order of their numbers, without codecs and metadata nodes."""
     nodes = [path for path in root.glob("sys/class/video4linux/video*") if path.name[5:].isdecimal()]
     for entry in sorted(nodes, key=lambda path: int(path.name[5:])):
         node = root / "dev" / entry.name
         if not node.exists():
             continue
-        name = board.read_text(entry / "name") or "without a name"
+        name = board.read_text(entry / "name") or "unnamed"
         if name.startswith(_NO_CAMERAS):
             continue
         if not os.access(node, os.R_OK | os.W_OK):
             yield Camera(node, name, usable=False)
-        elif _gives_images(node):
+        elif _captures(node):
             yield Camera(node, name, usable=True)
 
 
-def _gives_images(node: Path) -> bool:
-    """Whether the node captures; one that does not answer is taken to, so that it is shown."""
+def _captures(node: Path) -> bool:
+    """Tell whether the node captures images; True if it does not answer, so that it is listed."""
     try:
         handle = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return True  # such as one that another program holds alone
+        return True  # for example opened exclusively by another program
     try:
         answer = fcntl.ioctl(handle, _QUERYCAP, bytes(_QUERYCAP_BYTES))
     except OSError:
@@ -305,26 +225,26 @@ def _gives_images(node: Path) -> bool:
         os.close(handle)
     everything, of_node = struct.unpack_from("II", answer, _CAPS_OFFSET)
     capabilities = of_node if everything & _DEVICE_CAPS else everything
-    # A codec that captures what it was sent says so with a bit of its own, not with these.
+    # Codecs report capturing with other bits.
     return bool(capabilities & (_CAPTURE | _CAPTURE_MPLANE))
 
 
 def examine_edge_tpu(root: Path = board.ROOT) -> Iterator[Finding]:
-    """An Edge TPU and its library; ``root`` is where ``dev``, ``sys`` and ``usr`` lie."""
+    """Check the Edge TPU and its library; ``root`` is the folder that holds ``dev``, ``sys`` and ``usr``."""
     library = next(
         (path for folder in _LIBRARY_FOLDERS for path in sorted(root.glob(f"{folder}/libedgetpu.so.1"))), None
     )
     apexes, on_usb = sorted(root.glob("dev/apex_*")), list(_usb_nodes(root))
     on_pci = any(_is_edge_tpu(path) for path in root.glob("sys/bus/pci/devices/*"))
     if not apexes and not on_usb and not on_pci:
-        seen = ", though libedgetpu is installed" if library else ""
-        yield info("edge tpu", f"none is plugged in{seen}")
+        installed = ", though libedgetpu is installed" if library else ""
+        yield info("edge tpu", f"none is connected{installed}")
         return
     if library is None:
         yield warning(
             "edge tpu",
-            "one is plugged in, but libedgetpu is not installed",
-            "install libedgetpu1-std, see docs/coral.md; until then models run on the processor",
+            "one is connected, but libedgetpu is not installed",
+            "install libedgetpu1-std, see docs/coral.md; until then models run on the CPU",
         )
         return
     if on_pci and not apexes:

@@ -1,28 +1,40 @@
-"""Run one check in a child process that may crash, hang or lack a library."""
+"""Probe: one check in a child process that may crash, hang or lack a library.
+
+The parent calls `probe`; the child runs `main` with one of these questions:
+
+    import MODULE             import it: its version
+    tiny ENGINE               open and run a tiny model in ``litert``, ``tflite-runtime`` or ``onnxruntime``
+    model PATH [VARIANT]      open and run a model, replay the golden inputs of its bundle, and time it
+
+The answer is one JSON object, the last line of standard output. An exception ends the child with its traceback, whose
+last line becomes the reason.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from edge_runtime.platform.childproc import isolated_command, last_line, signal_name
+from edge_runtime.platform.childproc import die_with_parent, isolated_command, last_line, signal_name
 
-CHILD_MODULE = "edge_runtime.doctor.child"
-TIMEOUT_S = 180.0
+_TIMEOUT_S = 180.0
 _MOST_REASON_CHARS = 600
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a child said.
+    """Answer of a child process.
 
     Attributes:
-        facts: Its answer; empty where it gave none.
-        failure: Why it gave none, in one sentence; None where it did.
-        error_type: Name of the exception that ended it, or of the signal; None where it answered.
+        facts: Its JSON object; empty if it failed.
+        failure: Reason of the failure in one sentence; None if it answered.
+        error_type: Name of the exception or signal that ended it; None if it answered.
     """
 
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -30,19 +42,20 @@ class Answer:
     error_type: str | None = None
 
 
-Ask = Callable[..., Answer]
+Probe = Callable[..., Answer]
 
 
-def ask(*question: str, timeout_s: float = TIMEOUT_S) -> Answer:
-    """Run ``python -m edge_runtime.doctor.child QUESTION...`` and read the last line that it prints.
+def probe(*question: str, module: str = __name__, timeout_s: float = _TIMEOUT_S) -> Answer:
+    """Run ``main`` of a module in a child process and read its answer.
 
     Args:
-        question: See `edge_runtime.doctor.child`.
-        timeout_s: After so many seconds it is killed.
+        question: Words of the question, its ``sys.argv[1:]``.
+        module: Dotted name of the module.
+        timeout_s: Seconds after which the child is killed.
     """
     try:
         done = subprocess.run(
-            isolated_command(CHILD_MODULE, *question),
+            isolated_command(module, *question),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_s,
@@ -56,7 +69,7 @@ def ask(*question: str, timeout_s: float = TIMEOUT_S) -> Answer:
         name = signal_name(-done.returncode)
         return Answer(failure=f"crashed its process ({name})", error_type=name)
     if done.returncode:
-        return _of_exception(last_line(done.stderr)[:_MOST_REASON_CHARS])
+        return _exception_answer(last_line(done.stderr)[:_MOST_REASON_CHARS])
     try:
         facts = json.loads(last_line(done.stdout))
     except ValueError:
@@ -64,10 +77,36 @@ def ask(*question: str, timeout_s: float = TIMEOUT_S) -> Answer:
     return Answer(facts) if isinstance(facts, dict) else Answer(failure="gave an answer that cannot be read")
 
 
-def _of_exception(line: str) -> Answer:
-    """A traceback's last line, ``module.Error: reason``."""
+def _exception_answer(line: str) -> Answer:
+    """Parse the last line of a traceback, ``module.Error: reason``."""
     kind, colon, reason = line.partition(": ")
     error_type = kind.rpartition(".")[2]
     if not colon or not error_type.isidentifier():
-        return Answer(failure=line or "ended without a word", error_type=None)
+        return Answer(failure=line or "ended without an error message", error_type=None)
     return Answer(failure=reason, error_type=error_type)
+
+
+def main() -> None:
+    """Answer the question on the command line, in the child process."""
+    die_with_parent()
+    question, *arguments = sys.argv[1:]
+    print(json.dumps(_ANSWERS[question](*arguments), allow_nan=False))
+
+
+def _import(name: str) -> dict[str, Any]:
+    return {"version": str(getattr(importlib.import_module(name), "__version__", ""))}
+
+
+def _tiny(engine: str) -> dict[str, Any]:
+    from edge_runtime.doctor.replay import run_tiny
+
+    return run_tiny(engine)
+
+
+def _model(path: str, variant: str | None = None) -> dict[str, Any]:
+    from edge_runtime.doctor.replay import replay
+
+    return replay(Path(path), variant)
+
+
+_ANSWERS: Mapping[str, Callable[..., dict[str, Any]]] = {"import": _import, "tiny": _tiny, "model": _model}

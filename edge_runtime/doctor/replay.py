@@ -1,9 +1,16 @@
-"""Open a model, run the golden inputs of its bundle and time it; for use in a child process."""
+"""Run a tiny model, or a user's model with the golden inputs of its bundle, and time it; for use in a child process.
+
+Both tiny models take uint8 [1, 8, 8, 3] and return the mean of each channel, [1, 3]. The TFLite one is that of
+`edge_runtime.testing.write_tiny_model`, kept as bytes because a device lacks the library to build it.
+"""
 
 from __future__ import annotations
 
+import base64
+import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +21,8 @@ from numpy.typing import NDArray
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import GOLDEN_FILE, OutputSpec, Variant
 from edge_runtime.decision import top1
-from edge_runtime.errors import IntegrityError
+from edge_runtime.engines.base import EngineName, open_engine
+from edge_runtime.errors import EngineError, IntegrityError
 from edge_runtime.model.bundle import ModelFile, find_model, open_model
 from edge_runtime.preprocess import ImageU8
 
@@ -24,18 +32,66 @@ _LEAST_RUNS, _MOST_RUNS = 10, 400
 _ENOUGH_S = 0.7
 
 
+_TINY_SIDE_PX = 8
+
+_TFLITE = (
+    "c-n<gyKcfj5F9^1mT-"
+    "a#7f4XJprDMDGAUA}qNJdpIpDySj6ozt%6vdRB%hT(ady{hpQ$)&&UgEmoxPm_SiLWwA?pznq(~4WLP$5z4S3}k!k-"
+    "5O^!EvKLM%B$i5=1@Bt!&HV}9zo=KPa2RdzmP*6i|Zmz%1xB{VJ(9#=C~8`oPCHX4_zzEu1%Mm>GBriq?I`J4v7@yornd1~WcehH"
+    ";&zmi_&c~Up`y(e3w+-"
+    ")9uoWS?X1MQdVd26;sS$r1uqgN;B`WxT$r(Axbwau5LbsC#qISbt^W;zR|eG}eh0xj=7odep7lQ~+g>1j@+I^8^6UFKc5cU=4f6H"
+    "+E{"
+)
+_ONNX = (
+    "c-l3My$*sf6oqLi;d&!VZj3T%!pIxwM09p>bgTA;Gzc176MYsJ9#x_^e8b841E82q#kKXDx4<Pvw$T-"
+    "ny0gCIYNwqqMkxI?6P=K_#;-w9!@6}j9@sq2yzfPkpwdrvr6^@5;$n(WGvADDTo&|IQr@<&<LZAf#~DaUQG)1!f$+4z-"
+    "!@Hf41!<?gj<C{ntT9uz$3>"
+)
+
+
+def write_tiny(folder: Path, suffix: str) -> Path:
+    """Write the tiny model with a suffix, ``.tflite`` or ``.onnx``, into a folder."""
+    path = folder / f"tiny{suffix}"
+    path.write_bytes(zlib.decompress(base64.b85decode(_ONNX if suffix == ".onnx" else _TFLITE)))
+    return path
+
+
+def run_tiny(engine_name: str) -> dict[str, Any]:
+    """Open and run a tiny model.
+
+    Args:
+        engine_name: Runtime, ``litert``, ``tflite-runtime`` or ``onnxruntime``.
+
+    Returns:
+        ``version`` of the runtime.
+
+    Raises:
+        EngineError: The runtime fails or computes wrong values.
+    """
+    color_rgb = (200, 100, 50)
+    image_nhwc_rgb_u8 = np.full((1, _TINY_SIDE_PX, _TINY_SIDE_PX, 3), color_rgb, np.uint8)
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        suffix = ".onnx" if engine_name == EngineName.ONNXRUNTIME.value else ".tflite"
+        engine = open_engine(write_tiny(Path(folder), suffix), EngineName(engine_name))
+        means = engine.invoke(image_nhwc_rgb_u8)
+        engine.close()
+    if np.abs(means.astype(np.float64) - color_rgb).max() > 1:
+        raise EngineError(f"computes wrong values: the mean of {list(color_rgb)} is not {means.tolist()[0]}")
+    return {"version": engine.version}
+
+
 def replay(path: Path, variant: str | None) -> dict[str, Any]:
     """Run one model file.
 
     Args:
-        path: A bundle or one model file.
-        variant: Which artifact of a bundle.
+        path: Path of a bundle or of one model file.
+        variant: Name of the bundle's variant, or None for the default.
 
     Returns:
-        ``engine`` (name and version), ``latency_ms`` (median of one inference in one thread) and, where the bundle has
-        golden inputs, ``images``, ``from_keras`` (largest difference of a probability, 0..1), ``from_recorded`` (the
-        same from what this artifact gave when it was made, None where that is not recorded) and ``changed`` (images
-        with another answer than then).
+        ``engine`` (name and version), ``latency_ms`` (median of one inference in one thread) and, if the bundle has
+        golden inputs, ``images`` (their count), ``from_keras`` (largest difference of a probability, 0..1),
+        ``from_recorded`` (the same against the output recorded at conversion, None if not recorded) and ``changed``
+        (images with another answer than at conversion).
 
     Raises:
         EdgeKitError: The model or the golden inputs cannot be used.
@@ -57,7 +113,7 @@ def replay(path: Path, variant: str | None) -> dict[str, Any]:
 
 
 def _run_foreign(model: ModelFile) -> dict[str, Any]:
-    """One inference on zeros; what the answer means, nobody has said."""
+    """Run one inference on zeros, since the meaning of the output is unknown."""
     engine = open_model(model).engine
     zeros = np.zeros(engine.input.shape, engine.input.dtype)
     return {"engine": f"{engine.name} {engine.version}", "latency_ms": _median_ms(lambda _run: engine.invoke(zeros))}
@@ -106,7 +162,7 @@ def _compare(
 
 def _difference(found: NDArray[np.float32], expected: NDArray[Any]) -> float:
     difference = float(np.abs(found - expected).max())
-    # Not a number is as far away as can be, and JSON does not know it.
+    # NaN counts as the largest difference, and JSON has no NaN.
     return difference if np.isfinite(difference) else 1.0
 
 
@@ -115,7 +171,7 @@ def _median_of(classifier: Classifier, images: ImageU8) -> float:
 
 
 def _median_ms(infer: Callable[[int], object]) -> float:
-    """Median milliseconds of a call, which is given its number."""
+    """Measure the median milliseconds of a call, which gets its number."""
     for run in range(_WARM_UPS):
         infer(run)
     times_s: list[float] = []

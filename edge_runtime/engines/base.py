@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_runtime.contract import TensorSpec
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import CompatibilityError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,6 +131,22 @@ def import_runtime(path: Path, engine: EngineName | str = EngineName.AUTO) -> st
 
     runtime, _ = import_tflite(_tflite_runtime(name))
     return f"{runtime} {tflite_version(runtime)}"
+
+
+def is_utf8_name(path: Path) -> bool:
+    """Tell whether a runtime can open the file by its name; others are given its content."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def not_a_classifier(path: Path, inputs: int, outputs: int) -> CompatibilityError:
+    """Make the error for a model without exactly one input and one output."""
+    return CompatibilityError(
+        f"{path}: expected one input and one output, got {inputs} and {outputs}; only image classifiers are supported"
+    )
 
 
 def _parse_for(path: Path, engine: EngineName | str) -> tuple[EngineName, str | None]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import TensorSpec
-from edge_runtime.engines.base import Engine
+from edge_runtime.engines.base import Engine, is_utf8_name, not_a_classifier
 from edge_runtime.errors import CompatibilityError, EngineError, IntegrityError
 from edge_runtime.tflite.schema import EDGETPU_OPERATOR
 from edge_runtime.tflite.validation import Structure
@@ -60,7 +60,8 @@ class LiteRtEngine(Engine):
         device: str | None = None,
         cpu_fallback: str | None = None,
     ) -> None:
-        _check_classifier(path, structure)
+        if (len(structure.inputs), len(structure.outputs)) != (1, 1):
+            raise not_a_classifier(path, len(structure.inputs), len(structure.outputs))
         self.name, module = import_tflite(runtime)
         # The delegate brings this one operator, whose version means nothing to the runtime.
         codes = [code for code in structure.codes if code.name != EDGETPU_OPERATOR]
@@ -68,10 +69,10 @@ class LiteRtEngine(Engine):
         delegates = None
         if structure.is_for_edgetpu:
             delegates, self.accelerator = [load_delegate(path, module, device, cpu_fallback)], "edgetpu"
+        # By name, so that the file is mapped.
+        model = {"model_path": str(path)} if is_utf8_name(path) else {"model_content": path.read_bytes()}
         try:
-            self._interpreter: Any = module.Interpreter(
-                **_source(path), num_threads=threads, experimental_delegates=delegates
-            )
+            self._interpreter: Any = module.Interpreter(**model, num_threads=threads, experimental_delegates=delegates)
         except (ValueError, RuntimeError) as error:
             raise IntegrityError(f"{path}: expected a TFLite model, but {self.name} says: {_line(error)}") from error
         try:
@@ -186,24 +187,6 @@ def load_delegate(path: Path, runtime: ModuleType, device: str | None, cpu_fallb
 def _edgetpu_library() -> str:
     """Name or path of the delegate's library: ``$EDGEKIT_EDGETPU_LIBRARY``, else ``libedgetpu.so.1``."""
     return os.environ.get(LIBRARY_VARIABLE) or _LIBRARY
-
-
-def _check_classifier(path: Path, structure: Structure) -> None:
-    inputs, outputs = len(structure.inputs), len(structure.outputs)
-    if inputs != 1 or outputs != 1:
-        raise CompatibilityError(
-            f"{path}: expected one input and one output, got {inputs} and {outputs}; "
-            "only image classifiers are supported"
-        )
-
-
-def _source(path: Path) -> dict[str, Any]:
-    """Interpreter argument for the file: its name, so that it is mapped; its content if the name is not UTF-8."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return {"model_content": path.read_bytes()}
-    return {"model_path": str(path)}
 
 
 def _line(error: Exception) -> str:

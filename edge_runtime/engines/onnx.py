@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edge_runtime.contract import TensorSpec
-from edge_runtime.engines.base import Engine
+from edge_runtime.engines.base import Engine, is_utf8_name, not_a_classifier
 from edge_runtime.errors import CompatibilityError, EngineError, IntegrityError
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(int8)": "int8", "tensor(float)": "float32"}
@@ -38,19 +38,15 @@ class OnnxEngine(Engine):
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = _ERRORS_ONLY
         self._errors: tuple[type[Exception], ...] = _runtime_errors(onnxruntime)
+        model = str(path) if is_utf8_name(path) else path.read_bytes()
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                _source(path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except self._errors as error:
             reason = re.sub(r"\s+", " ", str(error)).strip()
             raise IntegrityError(f"{path}: ONNX Runtime {self.version} cannot open it ({reason})") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or not outputs:
-            raise CompatibilityError(
-                f"{path}: expected one input and one output, got {len(inputs)} and {len(outputs)}; "
-                "only image classifiers are supported"
-            )
+            raise not_a_classifier(path, len(inputs), len(outputs))
         self.input, self.output = _tensor_info(path, inputs[0]), _tensor_info(path, outputs[0])
 
     @property
@@ -87,15 +83,6 @@ def import_onnxruntime() -> Any:
             f"an .onnx file needs ONNX Runtime, which cannot be imported ({error}); run pip install 'edgekit[onnx]'"
         ) from error
     return onnxruntime
-
-
-def _source(path: Path) -> str | bytes:
-    """Session argument for the file: its name, or its content if the name is not UTF-8."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return path.read_bytes()
-    return str(path)
 
 
 def _runtime_errors(onnxruntime: Any) -> tuple[type[Exception], ...]:

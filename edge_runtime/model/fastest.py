@@ -18,7 +18,7 @@ from pathlib import Path
 from edge_runtime.contract import Manifest, Variant
 from edge_runtime.errors import ManifestError, ModelError, OutputError
 from edge_runtime.platform.board import cpu_model
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 from edge_runtime.strict import from_json, to_mapping
 
 SCHEMA_VERSION = 1

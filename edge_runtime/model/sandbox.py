@@ -19,7 +19,7 @@ from typing import Any
 from edge_runtime import errors
 from edge_runtime.errors import EdgeKitError, EngineError, IntegrityError, OutputError
 from edge_runtime.model.bundle import file_sha256
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 
 SANDBOX_VARIABLE = "EDGEKIT_TRIAL"
 _FOLDER = "trials"

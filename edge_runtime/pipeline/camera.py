@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 FrameResult: TypeAlias = "tuple[Classified | StateChange, ImageU8 | None]"
-"""An answer with its frame (uint8 [height, width, 3] RGB, lent until the next result), or a change of the source."""
+"""Answer with its frame (uint8 [height, width, 3] RGB, valid until the next result), or a change of the source."""
 
 
 def classify_frames(
@@ -30,11 +30,11 @@ def classify_frames(
     """Classify frames until the source ends.
 
     Args:
-        source: Where they come from.
-        classifier: What answers.
-        decider: What several answers say together; None takes `Decider.of` the classifier.
-        top_k: Predictions for each frame.
-        until_s: When to end, by `time.perf_counter`; None goes on until the source ends.
+        source: Source of the frames.
+        classifier: Classifier to run on each frame.
+        decider: Decisions over several frames; None takes `Decider.of` the classifier.
+        top_k: Number of predictions for each frame.
+        until_s: Deadline by `time.perf_counter`, in seconds; None for no limit.
 
     Raises:
         SourceError: The source cannot be opened or read.

@@ -24,34 +24,34 @@ _MOST_FRAMES = 1000
 
 
 class Smoothing(Protocol):
-    """Says what recent frames have in common."""
+    """Combination of the answers of recent frames."""
 
     def add(self, probabilities: NDArray[np.float32]) -> tuple[int | None, float]:
-        """Take the probabilities of one more frame.
+        """Add the probabilities of one frame.
 
         Args:
-            probabilities: float32 [labels], 0..1.
+            probabilities: Probabilities of the labels, float32 [labels], 0..1.
 
         Returns:
-            Index of the label that they agree on, or None; and its score, or that of the strongest where there is none.
+            Index of the common label and its score, or None and the score of the latest answer.
         """
         ...
 
     def forget(self) -> None:
-        """Begin anew, because the frames to come do not follow on those that were."""
+        """Forget past frames, because the next ones do not continue them."""
         ...
 
 
 class KOfN(Smoothing):
-    """A label that is the answer of at least ``k`` of the last ``n`` frames; its score is its mean over those frames.
+    """Label that is the answer of at least ``k`` of the last ``n`` frames; its score is its mean over those frames.
 
     Args:
-        k: At least so many, more than half of ``n``, so that no two labels can have them.
-        n: Of so many.
-        output: How probabilities become an answer.
+        k: Votes required, more than half of ``n``, so that only one label can have them.
+        n: Window, in frames, 1..1000.
+        output: Output spec, which turns probabilities into an answer.
 
     Raises:
-        UsageError: ``k`` or ``n`` out of range.
+        UsageError: ``k`` or ``n`` is out of range.
     """
 
     def __init__(self, k: int, n: int, output: OutputSpec) -> None:
@@ -66,7 +66,7 @@ class KOfN(Smoothing):
         """See `Smoothing.add`."""
         answer = answer_of(probabilities, self._output)
         self._recent.append((answer, float(probabilities[answer])))
-        # More than half of all can be one label only, and that is the one in the middle of them in order.
+        # A label with more than half of the votes is the median of the sorted answers.
         answers = sorted(index for index, _ in self._recent)
         common = answers[len(answers) // 2]
         scores = [score for index, score in self._recent if index == common]
@@ -80,14 +80,14 @@ class KOfN(Smoothing):
 
 
 class Exponential(Smoothing):
-    """The answer of an exponential average of the probabilities: ``alpha * new + (1 - alpha) * old``.
+    """Answer of an exponential moving average of the probabilities: ``alpha * new + (1 - alpha) * old``.
 
     Args:
         alpha: Weight of the newest frame, above 0 and at most 1.
-        output: How probabilities become an answer.
+        output: Output spec, which turns probabilities into an answer.
 
     Raises:
-        UsageError: ``alpha`` out of range.
+        UsageError: ``alpha`` is out of range.
     """
 
     def __init__(self, alpha: float, output: OutputSpec) -> None:
@@ -110,12 +110,12 @@ class Exponential(Smoothing):
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """When what frames agree on counts, and when it is worth telling.
+    """Conditions of decisions and events.
 
     Attributes:
-        threshold: Score 0..1 under which there is no decision.
-        ignored: Labels that mean "nothing there", such as a background class.
-        min_interval_s: Least time between two events, in seconds of the source's own time.
+        threshold: Lowest score of a decision, 0..1.
+        ignored: Labels without a decision, such as a background class.
+        min_interval_s: Shortest time between two events, in seconds of the source's clock.
     """
 
     threshold: float = 0.0
@@ -124,16 +124,15 @@ class DecisionRule:
 
 
 class Decider:
-    """Turns each frame's probabilities into a `Decision`. Not thread-safe.
+    """Turn each frame's probabilities into a `Decision`. Not thread-safe.
 
-    An event is a decision whose label is not the one that was announced before; where frames agree on nothing in
-    between, the same label is announced again. A change that comes sooner than the rule allows is announced as soon as
-    it allows, if it still holds then.
+    An event is a decision whose label differs from the last announced one; after frames without a decision the same
+    label is announced again. A change within the minimum interval is announced at its end, if it still holds.
 
     Args:
-        labels: In output order.
-        smoothing: What frames have in common.
-        rule: When that counts.
+        labels: Labels in output order.
+        smoothing: Combination of the answers of recent frames.
+        rule: Conditions of decisions and events.
     """
 
     def __init__(self, labels: Sequence[str], smoothing: Smoothing, rule: DecisionRule) -> None:
@@ -151,17 +150,17 @@ class Decider:
         ignored: Collection[str] = (),
         min_interval_s: float = 0.0,
     ) -> Decider:
-        """The decider of a classifier's answers.
+        """Make the decider for a classifier's answers.
 
         Args:
-            classifier: What answers.
-            smooth: See `parse_smoothing`.
-            threshold: As in `DecisionRule`; None takes the model's reject threshold.
-            ignored: As in `DecisionRule`.
-            min_interval_s: As in `DecisionRule`.
+            classifier: Classifier with labels, output spec and reject threshold.
+            smooth: Smoothing as text, see `parse_smoothing`.
+            threshold: Lowest score of a decision, 0..1; None takes the model's reject threshold.
+            ignored: Labels without a decision.
+            min_interval_s: Shortest time between two events, in seconds.
 
         Raises:
-            UsageError: An ignored label that the model does not have, or a smoothing that makes no sense.
+            UsageError: The model has no such label to ignore, or the smoothing is invalid.
         """
         unknown = [label for label in ignored if label not in classifier.labels]
         if unknown:
@@ -171,11 +170,11 @@ class Decider:
         return cls(classifier.labels, parse_smoothing(smooth, classifier.output_spec), rule)
 
     def decide(self, probabilities: NDArray[np.float32], time_s: float) -> Decision:
-        """Take the probabilities of one more frame.
+        """Decide on one more frame.
 
         Args:
-            probabilities: float32 [labels], 0..1.
-            time_s: When the frame was, in seconds by a clock that does not jump.
+            probabilities: Probabilities of the labels, float32 [labels], 0..1.
+            time_s: Time of the frame, in seconds by a monotonic clock.
         """
         index, score = self._smoothing.add(probabilities)
         label = None if index is None or score < self._rule.threshold else self._labels[index]
@@ -188,12 +187,12 @@ class Decider:
         return Decision(label, score, event)
 
     def forget(self) -> None:
-        """The source was away: what was seen before says nothing about what comes."""
+        """Forget past frames after an interruption of the source."""
         self._smoothing.forget()
         self._announced = None
 
     def _may_tell(self, time_s: float) -> bool:
-        # A video that starts again goes back in time, which must not silence it.
+        # A video that starts again goes back in time, which must not suppress events.
         last_s = self._last_event_s
         return last_s is None or time_s < last_s or time_s - last_s >= self._rule.min_interval_s
 
@@ -202,7 +201,7 @@ def parse_smoothing(text: str, output: OutputSpec) -> Smoothing:
     """Parse ``--smooth``: ``3/5`` (k of n frames), ``0.3`` (weight of the newest in an average), or ``none``.
 
     Raises:
-        UsageError: Something else.
+        UsageError: The text has another form.
     """
     if text == "none":
         return KOfN(1, 1, output)

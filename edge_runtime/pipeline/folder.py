@@ -1,14 +1,14 @@
 """Classify many image files: one thread a core, each with its own single-threaded interpreter.
 
-Decoding, resizing and inference release the interpreter lock, so threads are enough. Field measurements: this reaches
-96 % of what the CPU time allows, a plain loop over a two-thread interpreter 75 %.
+Decoding, resizing and inference release the interpreter lock, so threads suffice. Measured: this reaches 96 % of what
+the CPU time allows, a plain loop over a two-thread interpreter 75 %.
 
-Each thread takes its next image by itself, so the one that writes results never hands out work, and an input that
-makes others wait (a list that is still being written, a watched folder) does not hold back finished results.
+Each thread takes its next image itself, so the writer of results never hands out work, and an input that blocks (a list
+that is still being written, a watched folder) does not delay finished results.
 
-JPEGs are decoded at full scale. libjpeg could decode at 1/2 or 1/4 and skip much of the work on large photos, but these
-are other pixels than the contract's full decode and area shrink: over 97 photos, at 96 px, 1/2 scale changed 79 %
-of the values, by 5 grey levels on average. A model must see what it was trained on.
+JPEGs are decoded at full scale. libjpeg could decode at 1/2 or 1/4 and save time on large photos, but the pixels would
+differ from the contract's full decode and area shrink, on which the model was trained: over 97 photos, at 96 px, 1/2
+scale changed 79 % of the values, by 5 grey levels on average.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 def classify_file(classifier: Classifier, path: Path, top_k: int) -> Result:
-    """Classify one image file; what is wrong with the file becomes a `Failed`, never an exception."""
+    """Classify one image file; a problem with the file becomes a `Failed`, never an exception."""
     try:
         started_s = time.perf_counter()
         if path.suffix.lower() == BIN_SUFFIX:
-            # The model's input as it is: no geometry is left to be done, not even a crop of part of the image.
+            # Already the model's input: nothing is left to crop or resize.
             prepared, preprocess_ms = load_prepared(path, classifier.input_spec), 0.0
             decode_ms = (time.perf_counter() - started_s) * 1e3
             top, invoke_ms = _classify_prepared(classifier, prepared, top_k)
@@ -52,7 +52,7 @@ def classify_file(classifier: Classifier, path: Path, top_k: int) -> Result:
 def classify_image(
     classifier: Classifier, image_hwc_rgb_u8: ImageU8, top_k: int
 ) -> tuple[tuple[Prediction, ...], float, float]:
-    """Classify uint8 [height, width, 3] RGB: predictions, milliseconds of crop and resize, of run and rank."""
+    """Classify uint8 [height, width, 3] RGB; return predictions, preprocess_ms, and invoke_ms with ranking."""
     started_s = time.perf_counter()
     prepared = classifier.prepare(image_hwc_rgb_u8)
     preprocess_ms = (time.perf_counter() - started_s) * 1e3
@@ -63,14 +63,14 @@ def classify_image(
 def _classify_prepared(
     classifier: Classifier, prepared_hwc_rgb_u8: ImageU8, top_k: int
 ) -> tuple[tuple[Prediction, ...], float]:
-    """Run and rank uint8 [H, W, 3] RGB of the model's size: predictions, milliseconds."""
+    """Classify uint8 [H, W, 3] RGB of the model's size; return predictions and invoke_ms."""
     started_s = time.perf_counter()
     top = tuple(classifier.rank(classifier.probabilities(prepared_hwc_rgb_u8), top_k))
     return top, (time.perf_counter() - started_s) * 1e3
 
 
 WINDOW_PER_WORKER = 16
-"""Images in work or waiting to be yielded in order, for each worker; the bound on memory."""
+"""Limit on images per worker that are in progress or wait to be yielded in order, which bounds memory."""
 
 CLOSE_DEADLINE_S = 10.0
 
@@ -83,21 +83,21 @@ def classify_files(
     workers: int,
     top_k: int,
 ) -> Generator[Result, None, None]:
-    """Classify images and yield the results in the order of the inputs; close it to stop early.
+    """Classify images and yield the results in the order of the inputs; close the generator to stop early.
 
-    Each worker's interpreter is its own, and so are the copies of float weights that XNNPACK packs for it: a large
-    float32 model takes its size again for each worker. int8 weights are a quarter of that.
+    Each worker has its own interpreter with its own packed float weights (XNNPACK): a large float32 model takes its
+    size again for each worker, int8 weights a quarter of that.
 
     Args:
         inputs: Image files, taken lazily, by one thread at a time but not always the same; a `Failed` among them is
             passed through in its place. Closing does not interrupt an iterator that waits: end it first.
-        classifier: The first worker's; closed at the end.
-        open_another: Opens one for each further worker that finds work, so never more than there are images.
-        workers: Threads that each decode and classify, at least 1; with 1 the caller's thread does it.
-        top_k: Predictions for each image.
+        classifier: Classifier of the first worker; closed at the end.
+        open_another: Function that opens a classifier for each further worker that finds work.
+        workers: Threads that each decode and classify, at least 1; with 1 the caller's thread is used.
+        top_k: Number of predictions for each image.
 
     Raises:
-        EdgeKitError: The model cannot be opened again. An image that cannot be used is a `Failed` instead.
+        EdgeKitError: The model cannot be opened again. An unusable image is a `Failed` instead.
     """
     if workers > 1:
         yield from _in_parallel(iter(inputs), classifier, open_another, workers, top_k)
@@ -126,7 +126,7 @@ def _in_parallel(
 
 
 class _Crew:
-    """Threads that take images from one iterator, and the results put back in order."""
+    """Threads that take images from one iterator; the results are put back in order."""
 
     def __init__(
         self,
@@ -139,15 +139,15 @@ class _Crew:
         self._inputs, self._open, self._top_k = inputs, open_another, top_k
         self._spare = [classifier]
         self._taking = threading.Lock()
-        # A token for each place in the window. threading.Semaphore is Python, and workers would meet in it.
+        # A token for each place in the window. threading.Semaphore is written in Python and would be contended.
         self._room: SimpleQueue[None] = SimpleQueue()
         for _ in range(workers * WINDOW_PER_WORKER):
             self._room.put(None)
         self._taken = 0
         self._stopping = False
-        # A number and its result; None when a worker has ended, or the exception that ended it.
+        # A number and its result; None at the end of a worker, or the exception that ended it.
         self._out: SimpleQueue[tuple[int, Result] | BaseException | None] = SimpleQueue()
-        # Daemons, because a read of a dead network drive never ends and must not keep the process from ending.
+        # Daemons: a read of a dead network drive never returns and must not block the end of the process.
         self._threads = [
             threading.Thread(target=self._work, name=f"classify {index}", daemon=True) for index in range(workers)
         ]
@@ -171,7 +171,7 @@ class _Crew:
                 self._room.put(None)
 
     def close(self) -> None:
-        """Let images in work be finished, at most for `CLOSE_DEADLINE_S`, so that no thread is cut off."""
+        """Wait for images in progress, at most `CLOSE_DEADLINE_S`."""
         self._stopping = True
         deadline_s = time.monotonic() + CLOSE_DEADLINE_S
         for _ in self._threads:
@@ -191,7 +191,7 @@ class _Crew:
                     continue
                 classifier = classifier or self._classifier()
                 self._out.put((number, classify_file(classifier, item, self._top_k)))
-        except BaseException as error:  # noqa: BLE001  it is raised again, in the thread that wants the results
+        except BaseException as error:  # noqa: BLE001  raised again in the thread that reads the results
             self._out.put(error)
         finally:
             if classifier:

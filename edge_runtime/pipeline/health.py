@@ -13,16 +13,16 @@ from edge_runtime.results import Classified, LatencyMs, Result, SourceState, Sta
 
 
 class Monitored(Protocol):
-    """A sink that goes on through trouble of its own. The attributes may be read from any thread."""
+    """Sink that continues after its own failures. The attributes may be read from any thread."""
 
     name: str
-    """``mqtt``, ``webhook``, ``output`` ..., as health and metrics call it."""
+    """Name in health and metrics, such as ``mqtt``, ``webhook`` or ``output``."""
 
     dropped: int
-    """Results that it could not pass on."""
+    """Number of results that could not be delivered."""
 
     problem: str | None
-    """What is wrong at the moment, in one sentence; None while all is well."""
+    """Current problem in one sentence, or None."""
 
 
 _RECENT = 512
@@ -31,7 +31,7 @@ _RATE_WINDOW_S = 5.0
 
 @dataclass(frozen=True)
 class SinkHealth:
-    """One sink: how many results it could not pass on, and what is wrong at the moment, or None."""
+    """Health of one sink: number of lost results, and the current problem or None."""
 
     name: str
     dropped: int
@@ -40,23 +40,23 @@ class SinkHealth:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at one moment. Durations are by a clock that never jumps.
+    """State of a run at one moment. Durations are by a monotonic clock.
 
     Attributes:
-        uptime_s: Seconds since the run began.
-        state: Of the source; None before its first word.
-        state_reason: Why it is so, or None.
+        uptime_s: Seconds since the start of the run.
+        state: State of the source; None before its first report.
+        state_reason: Reason for the state, or None.
         answering_s: Seconds from the first answered frame to the last answer.
-        answered: Frames that were classified.
-        skipped: Frames that came and were not taken, because a newer one was there.
-        events: Decisions that began something.
-        reconnects: How often the source came back.
-        frames_per_second: Answers per second over the last seconds; 0 while none come.
+        answered: Number of classified frames.
+        skipped: Number of frames skipped in favour of a newer one.
+        events: Number of decisions that are events.
+        reconnects: Number of reconnections of the source.
+        frames_per_second: Answers per second over the last 5 seconds; 0 without answers.
         last_answer_age_s: Seconds since the last answer; None before the first.
         age_ms: Ages of recent answers, sorted, in milliseconds; see `edge_runtime.results.FrameStamp`.
-        latency_ms: Stages of the last answer, or None.
-        last: The last answer, or None.
-        sinks: The sinks that watch themselves.
+        latency_ms: Stage times of the last answer, or None.
+        last: Last answer, or None.
+        sinks: Health of the monitored sinks.
     """
 
     uptime_s: float
@@ -76,11 +76,11 @@ class Snapshot:
 
     @property
     def healthy(self) -> bool:
-        """Whether answers have come and the source is not away; a video file says nothing about itself."""
+        """True if there are answers and the source is connected; a video file reports no state."""
         return self.state in (None, SourceState.CONNECTED) and self.answered > 0
 
     def __str__(self) -> str:
-        """One line for the end of a run."""
+        """Summarize the run in one line."""
         if not self.answered:
             return "no frames"
         rate = self.answered / max(self.answering_s, 1e-9)
@@ -92,7 +92,7 @@ class Snapshot:
 
 
 class Health:
-    """Counts what a camera run does. Thread-safe."""
+    """Counters of a camera run. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -108,7 +108,7 @@ class Health:
         self._times_s: deque[float] = deque(maxlen=_RECENT)
 
     def watch(self, sinks: Sequence[Monitored]) -> None:
-        """Name the sinks whose trouble snapshots tell."""
+        """Set the sinks whose problems snapshots include."""
         self._sinks = tuple(sinks)
 
     def add(self, result: Result) -> None:
@@ -130,7 +130,7 @@ class Health:
                     self._ages_ms.append(result.frame.age_ms)
 
     def snapshot(self) -> Snapshot:
-        """How things are now."""
+        """Return the current state."""
         now_s = time.perf_counter()
         with self._lock:
             last_s = self._times_s[-1] if self._times_s else None

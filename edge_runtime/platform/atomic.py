@@ -1,6 +1,6 @@
 """Write files and directories atomically: a killed process leaves the old one or the new one.
 
-Everything is built under a temporary name beside its destination and then renamed. Replacing a directory uses
+The new content is built under a temporary name beside its destination and then renamed. Replacing a directory uses
 ``renameat2(RENAME_EXCHANGE)`` (Linux), which swaps two names in one step.
 """
 
@@ -25,7 +25,7 @@ _MOST_SYNCED_ALONE = 100
 
 @contextlib.contextmanager
 def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it to ``path`` when the block ends well.
+    """Yield a temporary path beside ``path``; rename it to ``path`` unless the block raises.
 
     Raises:
         OutputError: ``path`` exists and ``overwrite`` is false, or its folder cannot be written.
@@ -56,13 +56,13 @@ def write_atomic(path: Path, data: str | bytes, *, overwrite: bool = True) -> No
 
 @contextlib.contextmanager
 def atomic_directory(path: Path, *, marker: str, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary directory beside ``path``; give it the name ``path`` when the block ends well.
+    """Yield a temporary directory beside ``path``; rename it to ``path`` unless the block raises.
 
     Args:
-        path: The directory to make.
-        marker: A file that every directory of this kind holds. One without it is never replaced, so that
-            ``--overwrite --out ~`` cannot wipe somebody's home.
-        overwrite: Whether an existing directory of this kind is replaced.
+        path: Directory to create.
+        marker: File that every directory of this kind contains. A directory without it is never replaced, so that
+            ``--overwrite --out ~`` cannot delete a home folder.
+        overwrite: True to replace an existing directory of this kind.
 
     Raises:
         OutputError: ``path`` exists and must not be replaced, or its parent cannot be written.
@@ -85,7 +85,7 @@ def atomic_directory(path: Path, *, marker: str, overwrite: bool = False) -> Ite
 
 
 def check_free(path: Path, *, overwrite: bool, marker: str | None = None) -> None:
-    """Raise OutputError if ``path`` exists and must not be replaced; call it before long work starts."""
+    """Raise OutputError if ``path`` exists and must not be replaced; call this before long work."""
     if not (path.exists() or path.is_symlink()):
         return
     if not overwrite:
@@ -100,7 +100,7 @@ def _partial_prefix(path: Path) -> str:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove what killed processes of this machine left behind for the same destination."""
+    """Remove leftovers of killed processes of this machine for the same destination."""
     prefix = _partial_prefix(path)
     for leftover in path.parent.glob(glob.escape(prefix) + "*"):
         pid = leftover.name.removeprefix(prefix).partition("-")[0]
@@ -132,7 +132,7 @@ def _publish(temporary: Path, path: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two names in one step; False where the kernel or the C library cannot."""
+    """Swap two names in one step; False if the kernel or the C library cannot."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
@@ -143,7 +143,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 def _sync_all(files: Sequence[Path]) -> None:
     if len(files) > _MOST_SYNCED_ALONE:
-        # One by one, a hundred thousand images on a slow disk would take minutes.
+        # Syncing a hundred thousand files one by one on a slow disk would take minutes.
         os.sync()
         return
     for file in files:

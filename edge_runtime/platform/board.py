@@ -2,9 +2,6 @@
 
 Standard library only. Each function reads a few small files and returns None, or nothing, where the board does not
 tell; none raises. Pass another ``root`` to read a copy of ``/proc`` and ``/sys``.
-
-Each function reads a few small files and gives None, or nothing, where the board does not tell; none raises.
-Pass another ``root`` to read a copy of ``/proc`` and ``/sys``.
 """
 
 from __future__ import annotations
@@ -14,16 +11,17 @@ import os
 import platform
 from pathlib import Path
 
+ROOT = Path("/")
 _CPU_KEYS = ("model name", "Model", "Hardware")  # x86, then Raspberry Pi and other Arm boards
 
 
 def core_count() -> int:
-    """Cores that this process may use, at least 1."""
+    """Return the number of cores that this process may use, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def cpu_model(root: Path = Path("/")) -> str:
-    """The board or processor as the kernel names it, or the architecture; ``root`` is where ``proc`` lies."""
+def cpu_model(root: Path = ROOT) -> str:
+    """Return the kernel's name of the board or processor, or the architecture; ``root`` contains ``proc``."""
     names: dict[str, str] = {}
     with contextlib.suppress(OSError):
         board = (root / "proc/device-tree/model").read_text(encoding="utf-8", errors="replace").strip("\0 \n")
@@ -36,8 +34,6 @@ def cpu_model(root: Path = Path("/")) -> str:
     return next((names[key] for key in _CPU_KEYS if names.get(key)), platform.machine())
 
 
-ROOT = Path("/")
-
 _PROCESSOR_ZONES = ("cpu", "soc", "x86_pkg", "k10temp", "coretemp")
 _PLAUSIBLE_C = (-40.0, 150.0)  # a broken sensor gives 0 K, or 255
 _VCGENCMD_TIMEOUT_S = 2.0
@@ -47,9 +43,9 @@ _SINCE_BOOT_SHIFT = 16
 
 
 def temperature_c(root: Path = ROOT) -> float | None:
-    """Temperature of the processor in degrees Celsius: the hottest of its sensors, or of all where none is named so.
+    """Return the processor temperature in degrees Celsius: its hottest sensor, else the hottest of all.
 
-    Takes well under a millisecond, so it may be called once a second.
+    Takes under a millisecond.
     """
     processor: list[float] = []
     others: list[float] = []
@@ -63,10 +59,10 @@ def temperature_c(root: Path = ROOT) -> float | None:
 
 
 def throttled(root: Path = ROOT) -> tuple[str, ...]:
-    """Why a Raspberry Pi runs or ran slower than it could, such as ``under-voltage now``; empty where it does not say.
+    """Return the reasons for throttling of a Raspberry Pi, such as ``under-voltage now``; empty if unknown.
 
     Each of under-voltage, frequency capped, throttled and soft temperature limit is followed by ``now`` or
-    ``since boot``. Asks the kernel, else ``vcgencmd`` (a process; a few milliseconds).
+    ``since boot``. Read from the kernel, else from ``vcgencmd`` (a process; a few milliseconds).
     """
     word = _throttle_word(root)
     if word is None:
@@ -77,12 +73,12 @@ def throttled(root: Path = ROOT) -> tuple[str, ...]:
 
 
 def memory_available_bytes(root: Path = ROOT) -> int | None:
-    """Memory that programs can still take without swapping, in bytes."""
+    """Return the memory available without swapping, in bytes."""
     return memory_info(root).get("MemAvailable")
 
 
 def memory_info(root: Path = ROOT) -> dict[str, int]:
-    """The figures of ``/proc/meminfo`` by name, in bytes; empty where there are none."""
+    """Return the values of ``/proc/meminfo`` by name, in bytes; empty if there are none."""
     found = {}
     for line in (read_text(root / "proc/meminfo") or "").splitlines():
         name, _, value = line.partition(":")
@@ -93,7 +89,7 @@ def memory_info(root: Path = ROOT) -> dict[str, int]:
 
 
 def disk_free_bytes(path: Path) -> int | None:
-    """Bytes that this user can still write where ``path`` lies; a path that is not there yet counts as its parent."""
+    """Return the bytes that this user can write on the disk of ``path``, which need not exist yet."""
     for place in (path, *path.absolute().parents):
         try:
             stat = os.statvfs(place)
@@ -106,12 +102,12 @@ def disk_free_bytes(path: Path) -> int | None:
 
 
 def governor(root: Path = ROOT) -> str | None:
-    """Frequency governor of the first core, such as ``ondemand``; None where there is none."""
+    """Return the frequency governor of the first core, such as ``ondemand``, or None."""
     return read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def read_text(path: Path, limit: int = 1 << 16) -> str | None:
-    """The first ``limit`` bytes of a small kernel file without blanks and zeros at its ends; None where unreadable."""
+    """Read up to ``limit`` bytes of a small kernel file, stripped of blanks and zeros; None if unreadable."""
     try:
         with path.open("rb") as file:
             return file.read(limit).decode(errors="replace").strip("\0\n ")
@@ -120,16 +116,16 @@ def read_text(path: Path, limit: int = 1 << 16) -> str | None:
 
 
 def vcgencmd(root: Path = ROOT) -> Path | None:
-    """The Raspberry Pi's program that asks its firmware, or None where there is none."""
+    """Find the Raspberry Pi's ``vcgencmd``, which queries the firmware; None if it is missing."""
     return next((path for path in (root / "usr/bin/vcgencmd", root / "opt/vc/bin/vcgencmd") if path.exists()), None)
 
 
 def ask_vcgencmd(question: str, root: Path = ROOT) -> str | None:
-    """What the firmware answers, stripped; None where there is no such program, or it fails or does not answer."""
+    """Run ``vcgencmd`` and return its output, stripped; None if it is missing, fails or takes more than 2 s."""
     program = vcgencmd(root)
     if program is None:
         return None
-    import subprocess  # here, because a camera run needs nothing else of it
+    import subprocess  # lazily: a camera run needs it nowhere else
 
     try:
         done = subprocess.run(

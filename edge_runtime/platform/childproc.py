@@ -25,7 +25,7 @@ def isolated_command(module: str, *arguments: str) -> list[str]:
 
     Args:
         module: Dotted name of the module; it must have a function ``main`` without parameters.
-        arguments: Its ``sys.argv[1:]``.
+        arguments: Arguments of the child, its ``sys.argv[1:]``.
     """
     places = [entry for entry in sys.path if entry]
     places = places if _ROOT in places else [_ROOT, *places]

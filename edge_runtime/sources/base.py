@@ -18,13 +18,13 @@ class Frame:
     """One image of a video or camera.
 
     Attributes:
-        number: Counted from 0 over all frames of the source, also those that nobody took, and on through reconnects.
+        number: Index from 0 over all frames of the source, including skipped ones, continued after reconnects.
         time_s: Seconds from the start of the video, or since the camera's first frame.
         captured_at: Unix time in seconds of a live frame; None for a file, also one played in real time.
         started_s: `time.perf_counter` when it was grabbed (live) or when reading began (file). On Linux this clock is
             the same in every process and never jumps.
-        decode_ms: Milliseconds from compressed or YUV to RGB.
-        image_hwc_rgb_u8: uint8 [height, width, 3], RGB. Lent until the next frame is asked for.
+        decode_ms: Time of the conversion from compressed or YUV to RGB, in milliseconds.
+        image_hwc_rgb_u8: uint8 [height, width, 3], RGB; valid until the next frame is requested.
     """
 
     number: int
@@ -36,28 +36,28 @@ class Frame:
 
 
 class FrameSource(Protocol):
-    """Gives frames until it ends, fails or is closed."""
+    """Source of frames until it ends, fails or is closed."""
 
     name: str
-    """As results call it: what the user typed, without a password."""
+    """Name in results: the user's argument, without a password."""
 
     live: bool
-    """Whether frames come by themselves, so that waiting loses some."""
+    """True if frames arrive by themselves, so that a slow reader misses some."""
 
     def frames(self, until_s: float | None = None) -> Iterator[Frame | StateChange]:
-        """Yield frames in order; a live source also yields when it comes and goes.
+        """Yield frames in order; a live source also yields changes of its state.
 
         Args:
-            until_s: When to end, by `time.perf_counter`; None goes on for ever. It also ends a wait for a camera that
-                gives nothing.
+            until_s: Deadline by `time.perf_counter`, in seconds, also for a camera that gives nothing; None for no
+                limit.
 
         Raises:
-            SourceError: It cannot be opened or read.
+            SourceError: The source cannot be opened or read.
         """
         ...
 
     def close(self) -> None:
-        """Release the device or file; calling it again does nothing."""
+        """Release the device or file; repeated calls do nothing."""
         ...
 
     def __enter__(self) -> FrameSource:
@@ -71,18 +71,18 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True)
 class CaptureOptions:
-    """How a camera, stream or video is opened.
+    """Options of a camera, stream or video.
 
     Attributes:
-        size_wh: Width and height in pixels to ask a camera for; None takes its default.
-        fps: Frames per second to ask a camera for; None takes its default. Also how often an HTTP camera of single
-            JPEGs is asked, 2 by default.
-        pixel_format: ``mjpeg``, ``yuyv`` ... to ask a V4L2 camera for; None takes its default.
-        realtime: Whether a video file is played at its own pace, and frames are skipped as those of a camera.
-        loop: Whether a video file starts again at its end.
-        wait: Whether a camera that is not there at the start is waited for.
-        open_timeout_s: How long opening and the first frame may take together, in seconds.
-        stall_timeout_s: How long an open camera may give no frame before it is opened again, in seconds.
+        size_wh: Requested width and height in pixels; None for the camera's default.
+        fps: Requested frames per second; None for the camera's default. Also the request rate of an HTTP camera that
+            sends single JPEGs, 2 by default.
+        pixel_format: Requested V4L2 format, such as ``mjpeg`` or ``yuyv``; None for the camera's default.
+        realtime: True to play a video file at its own pace and skip frames as with a camera.
+        loop: True to start a video file again at its end.
+        wait: True to wait for a camera that is missing at the start.
+        open_timeout_s: Time limit of opening and the first frame together, in seconds.
+        stall_timeout_s: Time without a frame after which an open camera is reopened, in seconds.
     """
 
     size_wh: tuple[int, int] | None = None
@@ -96,7 +96,7 @@ class CaptureOptions:
 
 
 class Capture(Protocol):
-    """The part of ``cv2.VideoCapture`` that is used, so that tests can give a fake one."""
+    """Methods of ``cv2.VideoCapture`` in use; tests pass a fake."""
 
     def isOpened(self) -> bool: ...  # noqa: D102, N802
 

@@ -1,7 +1,6 @@
 """Image files from paths, folders, glob patterns and lists, found lazily.
 
-Not the standard library's ``glob``, because that gives names in the order of the disk and follows a link to a folder
-above it round and round.
+The standard library's ``glob`` is not used: its order depends on the disk, and links to a parent folder make it loop.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ _RECENT = 1 << 16
 
 
 class NameSet:
-    """Names by 64 bits of their hash: 8 bytes each, and a few megabytes for the latest.
+    """Set of names, stored as 64-bit hashes: 8 bytes each, and a few megabytes for the latest.
 
-    Among a million names, a new one is taken for one of them once in 20 million million times. Not thread-safe.
+    With a million names, the probability that a new name is taken for a known one is 5e-14. Not thread-safe.
 
     Args:
-        names: To begin with.
+        names: Initial names of the set.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -42,7 +41,7 @@ class NameSet:
             self.add(name)
 
     def add(self, name: str) -> bool:
-        """Add a name, and say whether it is new."""
+        """Add a name; return True if it is new."""
         key = _key(name)
         if self._holds(key):
             return False
@@ -75,19 +74,19 @@ _ANY_DEPTH = "**"
 
 
 def is_pattern(text: str) -> bool:
-    """Whether a path holds ``*``, ``?`` or ``[``."""
+    """Tell whether a path contains ``*``, ``?`` or ``[``."""
     return not _MAGIC.isdisjoint(text)
 
 
 def expand(pattern: str) -> Iterator[Path]:
-    """Yield what a pattern matches, lazily and sorted by name within each folder.
+    """Yield the matches of a pattern, lazily and sorted by name within each folder.
 
-    ``*``, ``?`` and ``[a-c]`` match within one name, and never a leading dot that is not written; ``**`` stands for
-    this folder and all below it, without following links. Folders are matched too, except by a pattern with ``**``,
-    which finds the files in them one by one; only ``photos/**`` itself is ``photos``.
+    ``*``, ``?`` and ``[a-c]`` match within one name, a leading dot only if it is written; ``**`` matches this folder
+    and all below it, without following links. Folders match too, except for a pattern with ``**``, which finds the
+    files in them one by one; only ``photos/**`` itself is ``photos``.
 
     Args:
-        pattern: Relative to the working directory, or absolute.
+        pattern: Pattern relative to the working directory, or absolute.
     """
     path = Path(pattern)
     parts = list(path.parts[1:] if path.anchor else path.parts)
@@ -102,7 +101,7 @@ def expand(pattern: str) -> Iterator[Path]:
         yield from matches
         return
 
-    # Two of them may lead to one file in several ways.
+    # With two ``**`` several paths may lead to one file.
     seen = NameSet()
     yield from (match for match in matches if seen.add(str(match)))
 
@@ -137,7 +136,7 @@ def _is_no_folder(path: str) -> bool:
 
 
 def _names(folder: str, part: str) -> list[str]:
-    """Names in a folder that match one part, sorted; none where it cannot be read, as in a shell."""
+    """Return the names in a folder that match one part, sorted; none if it is unreadable, as in a shell."""
     try:
         names = os.listdir(folder or ".")  # noqa: PTH208
     except OSError:
@@ -148,14 +147,13 @@ def _names(folder: str, part: str) -> list[str]:
 def find_images(paths: Iterable[Path], *, patterns: bool = False) -> Iterator[Path | Failed]:
     """Yield image files lazily, and a `Failed` in place of a path that is missing, unreadable or has no images.
 
-    A file is yielded as it is, whatever its name; of a folder, what has the suffix of an image or of a raw image
-    (`edge_runtime.image_files`), sorted by name, recursively. Hidden entries and links to folders inside a folder are
-    left out. What is kept in memory is the names of one folder a level.
+    A file is yielded whatever its name; a folder gives its files with the suffix of an image or raw image
+    (`edge_runtime.image_files`), recursively, sorted by name, without hidden entries and links to folders. Memory
+    holds the names of one folder per level.
 
     Args:
-        paths: Files and folders.
-        patterns: Whether a path that is not there and holds ``*``, ``?`` or ``[`` is a pattern, as a shell has them;
-            see `edge_runtime.sources.images.expand`. What it matches counts as if it had been given instead.
+        paths: Files and folders to search.
+        patterns: True to expand a missing path with ``*``, ``?`` or ``[`` as a pattern; see `expand`.
     """
     for path in paths:
         missing = _why_missing(path)
@@ -173,12 +171,12 @@ def find_images(paths: Iterable[Path], *, patterns: bool = False) -> Iterator[Pa
 
 
 def walk(folder: Path) -> Iterator[Path | Failed]:
-    """The images of a folder, as `find_images` has them, and a `Failed` for each folder that cannot be read."""
+    """Yield the images of a folder as `find_images` does, and a `Failed` for each unreadable folder."""
     return _walk(str(folder))
 
 
 def _find(path: Path) -> Iterator[Path | Failed]:
-    # A link that leads nowhere, a socket: opening it will say what is wrong.
+    # Opening a dead link or a socket reports the reason.
     if not os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises for a name that is too long
         yield path
         return
@@ -241,14 +239,14 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class PathList:
-    """Paths of a file, pipe or standard input, one a line; the next is not read before the last was taken.
+    """Paths from a file, pipe or standard input, one a line, read lazily.
 
-    Empty lines are left out. A path is relative to the working directory, and may be of any bytes but its separator
-    and NUL. Iterate over it once; an iteration that waits for the writer is ended by `close`, from any thread.
+    Empty lines are left out. A path is relative to the working directory and may contain any bytes except the
+    separator and NUL. Iterate once; `close`, from any thread, ends an iteration that waits for the writer.
 
     Args:
-        name: The file; ``-`` is standard input.
-        null: Whether paths end with a NUL byte, as of ``find -print0``, and not with a newline.
+        name: File with the list; ``-`` is standard input.
+        null: True if paths end with a NUL byte, as with ``find -print0``, and not with a newline.
 
     Raises:
         DataError: The list cannot be opened.
@@ -272,11 +270,11 @@ class PathList:
         self._started = False
 
     def __iter__(self) -> Iterator[Path | Failed]:
-        """Yield paths, and a `Failed` for a line that is too long to be one.
+        """Yield paths, and a `Failed` for a line that is too long.
 
         Raises:
-            DataError: Reading failed.
-            UsageError: There are NUL bytes among lines.
+            DataError: The list cannot be read.
+            UsageError: A list of lines contains NUL bytes.
         """
         self._started = True
         try:
@@ -290,7 +288,7 @@ class PathList:
             self._release()
 
     def close(self) -> None:
-        """End the iteration, also one that waits; calling it again does nothing."""
+        """End the iteration, also one that waits; repeated calls do nothing."""
         if self._started:
             with contextlib.suppress(OSError):
                 os.write(self._wake, b"!")
@@ -308,7 +306,7 @@ class PathList:
             *lines, rest = (rest + block).split(self._separator)
             for line in lines:
                 yield self._trim(line)
-            # Of a line without an end only so much is kept that it is seen to be too long.
+            # Keep only enough of an endless line to detect that it is too long.
             rest = rest[: MAX_PATH_BYTES + 1]
         yield self._trim(rest)
 

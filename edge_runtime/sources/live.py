@@ -17,22 +17,22 @@ from edge_runtime.sources.capture.process import CaptureProcess
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _STEADY_S = 10.0
-"""A connection that held this long was a good one: the next pause is the first one again."""
+"""Duration of a connection that resets the pauses between attempts, in seconds."""
 
 _FOR_EVER_S = 365 * 86400.0
 
 
 class LiveSource(FrameSource):
-    """A camera, stream or video at its own pace. Whoever asks gets the newest frame; older ones are dropped.
+    """Camera, stream or video at its own pace; the reader gets the newest frame, older ones are dropped.
 
-    `frames` starts the process that captures, so its thread has to live as long as the frames are wanted: Linux kills
-    that process with the thread that started it. `close` may be called from any thread.
+    `frames` starts the capture process, so its thread must live as long as the frames are needed: Linux kills that
+    process with the thread that started it. `close` may be called from any thread.
 
     Args:
-        name: As results call it.
-        spec: What to open; see `edge_runtime.sources.capture.child.open_camera`.
-        hint: What to try when it does not open.
-        options: Deadlines, and whether to wait for a camera that is not there at the start.
+        name: Name of the source in results.
+        spec: Source and options, see `edge_runtime.sources.capture.child.open_camera`.
+        hint: Advice for a source that does not open.
+        options: Time limits, and whether to wait for a camera that is missing at the start.
     """
 
     live = True
@@ -45,7 +45,7 @@ class LiveSource(FrameSource):
         self._process: CaptureProcess | None = None
         self._lock = threading.Lock()
         self._connected = False
-        # More would hold images back; a stream that one thread cannot decode gets one per core.
+        # More threads would delay images; a stream that one thread cannot decode gets one per core.
         self._threads = 1
         self._number = 0
         self._time_s = 0.0
@@ -53,18 +53,18 @@ class LiveSource(FrameSource):
 
     @property
     def capture_pid(self) -> int | None:
-        """Process id of the process that captures, or None while there is none."""
+        """Process id of the capture process, or None while there is none."""
         process = self._process
         return process.pid if process else None
 
     def frames(self, until_s: float | None = None) -> Iterator[Frame | StateChange]:
-        """Yield the newest frame, each at most once, and what happens to the camera; see `FrameSource.frames`.
+        """Yield the newest frame, each at most once, and changes of the source; see `FrameSource.frames`.
 
-        A camera that stalls or goes away is opened again for ever, with growing pauses.
+        A camera that stalls or disappears is reopened without a limit, with growing pauses.
         """
         end_s = time.perf_counter() + _FOR_EVER_S if until_s is None else until_s
         retry = RetryPolicy(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
-        said: str | None = None
+        last_reason: str | None = None
         while not self._is_over(end_s):
             started_s = time.perf_counter()
             had_frames, failure = yield from self._session(end_s)
@@ -81,13 +81,13 @@ class LiveSource(FrameSource):
                 self._threads = 0
             if had_frames and time.perf_counter() - started_s > _STEADY_S:
                 retry.reset()
-            if had_frames or failure.reason != said:
+            if had_frames or failure.reason != last_reason:
                 yield self._change(SourceState.RECONNECTING, failure.reason)
-            said = failure.reason
+            last_reason = failure.reason
             self._closed.wait(max(0.0, min(retry.next_s(), end_s - time.perf_counter())))
 
     def close(self) -> None:
-        """Kill the process that captures, and let go of everything."""
+        """Kill the capture process and release everything."""
         self._closed.set()
         with self._lock:
             process, self._process = self._process, None
@@ -95,7 +95,7 @@ class LiveSource(FrameSource):
             process.close()
 
     def _session(self, end_s: float) -> Generator[Frame | StateChange, None, tuple[bool, Failure | None]]:
-        """The frames of one process; then whether there were any, and why it ended: None when nobody wants more."""
+        """Yield the frames of one process; return whether there were any, and the failure: None at the deadline."""
         process = self._start()
         if process is None:
             return False, None
@@ -103,7 +103,7 @@ class LiveSource(FrameSource):
         got: Frame | Failure | None = None
         timeout_s = self._options.open_timeout_s
         try:
-            # Not only when nothing comes: for a slow reader there is always a frame.
+            # Checked before every frame: a slow reader always finds one waiting.
             while not self._is_over(end_s):
                 timeout_s = self._options.stall_timeout_s if had_frames else self._options.open_timeout_s
                 got = process.next_frame(min(end_s, time.perf_counter() + timeout_s))
@@ -128,7 +128,7 @@ class LiveSource(FrameSource):
         return had_frames, failure
 
     def _start(self) -> CaptureProcess | None:
-        """A new process, which goes on counting; None after `close`."""
+        """Start a process that continues the frame numbers; None after `close`."""
         with self._lock:
             if self._closed.is_set():
                 return None
@@ -154,7 +154,7 @@ class LiveSource(FrameSource):
 
 
 def _silence(process: CaptureProcess, timeout_s: float, *, had_frames: bool) -> str:
-    """Why nothing came, as far as it is known."""
+    """Explain why no frame arrived, as far as known."""
     if process.complaint:
         return f"gave no frame that can be used for {timeout_s:g} s ({process.complaint})"
     if had_frames:

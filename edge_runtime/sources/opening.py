@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_runtime.errors import UsageError
 from edge_runtime.image_files import is_image_name
-from edge_runtime.platform.net import without_password as without_password
+from edge_runtime.platform.net import without_password
 from edge_runtime.sources.base import CaptureOptions, FrameSource
 
 _SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp")
@@ -24,21 +24,21 @@ _PICAMERA_HINT = "check its cable and that rpicam-hello --list-cameras lists it"
 
 
 def open_source(text: str, options: CaptureOptions | None = None) -> FrameSource:
-    """Open a video file, or prepare a camera or stream, which opens when its frames are asked for.
+    """Open a video file, or prepare a camera or stream, which opens when its first frame is requested.
 
     Args:
         text: ``0`` or ``/dev/video0`` (also ``/dev/v4l/by-id/...``) for a V4L2 camera, ``picamera`` or ``picamera:1``
             for one at the CSI port, ``rtsp://`` or ``http://`` for a stream, else a video file.
-        options: How to open it.
+        options: Options of the source; None for the defaults.
 
     Raises:
-        UsageError: A kind of source that is not supported, or an option that it does not have.
-        SourceError: A file that cannot be read.
+        UsageError: The kind of source is not supported, or does not have an option.
+        SourceError: The file cannot be read.
     """
     options = options or CaptureOptions()
     if not text:
         raise UsageError("--source: expected a camera as 0 or /dev/video0, an address or a video file, got nothing")
-    # FFmpeg inside OpenCV reads this when it is first used; its messages name no file and repeat our error.
+    # FFmpeg inside OpenCV reads this on first use; its messages name no file and repeat our error.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _AV_LOG_QUIET)
     scheme = re.match(r"([A-Za-z]+)://", text)
     if scheme:
@@ -89,7 +89,7 @@ def _live(name: str, kind: str, address: int | str, hint: str, options: CaptureO
 
 
 def _fourcc(name: str | None) -> str | None:
-    """The four letters of a pixel format: ``MJPG`` for ``mjpeg``, ``YUYV`` for ``yuyv``."""
+    """Return the four letters of a pixel format: ``MJPG`` for ``mjpeg``, ``YUYV`` for ``yuyv``."""
     if name is None:
         return None
     fourcc = _FOURCC_BY_NAME.get(name.lower(), name.upper())
@@ -99,7 +99,7 @@ def _fourcc(name: str | None) -> str | None:
 
 
 def _refuse(name: str, **given: object) -> None:
-    """Raise UsageError for the first option that was given and that this kind of source does not have."""
+    """Raise UsageError if one of these options was given: this kind of source has none of them."""
     for option, value in given.items():
         if value:
             kind = "a video file" if option in ("realtime", "loop") else "a camera at this machine"

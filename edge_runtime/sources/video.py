@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 def check_video(path: Path) -> None:
-    """Raise SourceError if a path is no video that OpenCV can read."""
+    """Raise SourceError unless OpenCV can read a video file."""
     VideoFile(path).close()
 
 
 class VideoFile(FrameSource):
-    """A video file; every frame is given, none is skipped.
+    """Video file; no frame is skipped.
 
     Args:
-        path: The file.
-        loop: Whether it starts again at its end; numbers and times go on.
+        path: Path of the video.
+        loop: True to start again at the end; numbers and times continue.
 
     Raises:
-        SourceError: No such file, or not a video that OpenCV can read.
+        SourceError: The file does not exist or is not a video that OpenCV can read.
     """
 
     live = False
@@ -82,7 +82,7 @@ class VideoFile(FrameSource):
         return capture
 
     def _round(self, until_s: float | None) -> Iterator[tuple[float, float, float, ImageU8]]:
-        """From the start of the file to its end: when reading began, position in seconds, decode_ms, RGB frame."""
+        """Yield (start by `time.perf_counter`, position in seconds, decode_ms, RGB frame) to the end of the file."""
         from edge_runtime.preprocess import bgr_to_rgb
 
         number = 0
@@ -104,5 +104,5 @@ class VideoFile(FrameSource):
         import cv2
 
         position_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
-        # Some readers know no timestamps.
+        # Some readers provide no timestamps.
         return position_ms / 1e3 if position_ms > 0 else number * self._period_s

@@ -1,13 +1,12 @@
 """Watched folders: each new image file as soon as it is written completely.
 
-Whether a file is whole is asked of the kernel, in two ways. A file that was closed after writing or moved in is
-announced by inotify, through the ``watchdog`` library. For a file that was found by looking (at the start, in a folder
-that is new, after events were lost) a lease is tried, which the kernel refuses while anybody has the file open for
-writing; where there are no leases (network drives, files of somebody else), it must stay unchanged for
-`SETTLE_S` seconds.
+The kernel tells when a file is complete, in two ways. inotify, through the ``watchdog`` library, announces a file that
+was closed after writing or moved in. For a file found by a scan (at the start, in a new folder, after lost events) a
+lease is requested, which the kernel refuses while the file is open for writing; where there are no leases (network
+drives, files of other users), the file must stay unchanged for `SETTLE_S` seconds.
 
-Looking again now and then finds whatever inotify did not tell: its queue overflows, it has a limit on folders, and it
-sees nothing of what another machine writes to a network drive.
+Regular scans find what inotify misses: its queue overflows, it limits the number of folders, and it does not see what
+another machine writes to a network drive.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from edge_runtime.sources.images import NameSet, walk
 
 
 class Observer(Protocol):
-    """The part of a watchdog observer that is used."""
+    """Methods of a watchdog observer in use."""
 
     def stop(self) -> None: ...  # noqa: D102
 
@@ -39,13 +38,13 @@ class Observer(Protocol):
 
 
 def open_observer(folders: Sequence[Path], on_arrival: Callable[[Path], None]) -> Observer:
-    """Start threads that call ``on_arrival`` for each file that was closed after writing, and each that moved in.
+    """Start threads that call ``on_arrival`` for each file that was closed after writing or moved in.
 
-    It is called for new folders too, since what they hold may have been there before they were watched.
+    It is called for new folders too: files may have been there before the folder was watched.
 
     Args:
-        folders: What to watch, and all below.
-        on_arrival: Called from another thread, with paths that begin with one of the folders.
+        folders: Folders to watch, with all below.
+        on_arrival: Function called from another thread, with paths that begin with one of the folders.
 
     Raises:
         MissingExtraError: watchdog is not installed.
@@ -67,11 +66,11 @@ def open_observer(folders: Sequence[Path], on_arrival: Callable[[Path], None]) -
             if event.dest_path:
                 on_arrival(Path(os.fsdecode(event.dest_path)))
 
-    # Lost events are found by looking; its log would say so in the middle of the rows.
+    # Scans find lost events; watchdog would log them among the rows.
     logging.getLogger("watchdog").addHandler(logging.NullHandler())
     logging.getLogger("watchdog").propagate = False
-    # Not FileCreatedEvent: a file that has just been made is empty. Otherwise full events, which tell a file that was
-    # moved in from such a one; and a filter, without which each image that is read would be an event too.
+    # Not FileCreatedEvent: a new file is empty. Full events distinguish it from a file that was moved in. Without the
+    # filter each image that is read would be an event too.
     wanted = [events.FileClosedEvent, events.FileMovedEvent, events.DirCreatedEvent, events.DirMovedEvent]
     observer = observers.Observer(generate_full_events=True)
     try:
@@ -85,24 +84,25 @@ def open_observer(folders: Sequence[Path], on_arrival: Callable[[Path], None]) -
     return opened
 
 
-def why_not(error: OSError) -> str:
-    """Why there can be no observer, and what helps, as a clause."""
+def observer_failure(error: OSError) -> str:
+    """Explain, as a clause, why there is no observer and what helps."""
     if error.errno == errno.ENOSPC:
         return "the limit on watched folders is reached (sysctl fs.inotify.max_user_watches raises it)"
     if error.errno == errno.EMFILE:
         return "the limit on watchers is reached (sysctl fs.inotify.max_user_instances raises it)"
-    return f"the system cannot tell of them ({error.strerror})"
+    return f"the system cannot announce them ({error.strerror})"
 
 
 Signature: TypeAlias = "tuple[int, int, int]"
-"""Inode, size in bytes, and time of the last change of the content in nanoseconds."""
+"""Inode, size in bytes, and modification time in nanoseconds."""
 
 
 def is_being_written(path: Path) -> bool | None:
-    """Whether some process has a file open for writing; None where the kernel cannot say.
+    """Tell whether any process has a file open for writing; None if the kernel cannot tell.
 
-    A read lease is granted only while nobody has (fcntl(2), F_SETLEASE), to the owner of a file on a local disk. It is
-    given back at once; who opens the file in between waits for that, and the signal about it is one that is ignored.
+    A read lease (fcntl(2), F_SETLEASE) is granted only while the file is not open for writing, to the owner of a file
+    on a local disk. It is released at once; a process that opens the file in between waits for that, and the lease's
+    signal is one that is ignored by default.
     """
     if not hasattr(fcntl, "F_SETLEASE"):
         return None
@@ -122,7 +122,7 @@ def is_being_written(path: Path) -> bool | None:
 
 
 def signature_of(path: Path) -> Signature | None:
-    """What a file is like, links followed; None for what is no file."""
+    """Return the signature of a file, following links; None if it is no regular file."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -131,33 +131,33 @@ def signature_of(path: Path) -> Signature | None:
 
 
 SETTLE_S = 5.0
-"""How long a file must stay unchanged where the kernel cannot say whether it is being written."""
-LOOK_EVERY_S = 30.0
+"""Seconds that a file must stay unchanged where the kernel cannot tell whether it is being written."""
+SCAN_EVERY_S = 30.0
 POLL_EVERY_S = 2.0
-"""How often folders are looked through, with inotify and without; less often where looking itself takes long."""
+"""Seconds between scans of the folders, with inotify and without; more where a scan itself takes long."""
 MAX_WAITING = 100_000
-"""Events that wait; when there are more, they are dropped and the folders are looked through."""
+"""Limit on queued events; further ones are dropped and the folders are scanned."""
 
 _TICK_S = 0.5
-# Looking may take this share of the time: a walk over a million files takes seconds.
-_LOOKING_SHARE = 0.02
+# Share of the time that scans may take: a walk over a million files takes seconds.
+_SCAN_SHARE = 0.02
 _MAX_REMEMBERED = 1 << 14
 
 
 class FolderWatch:
-    """The images in some folders and all below them, and then each new one, until it is closed.
+    """Images in folders and all below them, then each new one until the watch is closed.
 
-    Hidden files and folders, links to folders and names without the suffix of an image are left out, so the
-    temporary names of download and copy programs are too. A file that is written again comes again; an empty one is
-    not there yet. Iterate over it once, from one thread at a time.
+    Hidden files and folders, links to folders and names without the suffix of an image are left out, which excludes
+    the temporary names of download and copy programs. A rewritten file is yielded again; an empty file is ignored.
+    Iterate once, from one thread at a time.
 
     Args:
-        folders: What to watch.
-        only_new: Whether what is there at the start is left out.
-        observe: Starts what tells of files that are whole.
+        folders: Folders to watch.
+        only_new: True to leave out images that exist at the start.
+        observe: Function that starts an observer of completed files.
 
     Raises:
-        UsageError: One of them is no folder.
+        UsageError: A path is not a folder.
         MissingExtraError: watchdog is not installed.
     """
 
@@ -172,38 +172,38 @@ class FolderWatch:
             if not folder.is_dir():
                 raise UsageError(f"{folder}: expected a folder to watch; files, patterns and lists cannot be watched")
         self._folders, self._only_new = tuple(folders), only_new
-        # None wakes the iteration up to be ended. SimpleQueue may be put to from a signal handler.
+        # None ends the iteration. SimpleQueue.put is safe in a signal handler.
         self._events: SimpleQueue[Path | None] = SimpleQueue()
         self._closed = self._lost = False
         self._known = NameSet()
         self._given: dict[Path, Signature] = {}
         self._candidates: dict[Path, tuple[Signature, float]] = {}
         self.problem: str | None = None
-        """Why folders are looked through every few seconds instead of being told; None while inotify works."""
+        """Reason why folders are scanned every few seconds; None while inotify works."""
         self._observer: Observer | None = None
         try:
             self._observer = observe(self._folders, self._on_arrival)
         except OSError as error:
-            self.problem = f"new files are looked for every {POLL_EVERY_S:g} s, because {why_not(error)}"
+            self.problem = f"folders are scanned every {POLL_EVERY_S:g} s, because {observer_failure(error)}"
 
     def __iter__(self) -> Iterator[Path | Failed]:
-        """Yield images as they are whole, and a `Failed` for a folder that cannot be read at the start.
+        """Yield images once they are complete, and a `Failed` for a folder that is unreadable at the start.
 
         Raises:
-            SourceError: A watched folder is gone.
+            SourceError: A watched folder has disappeared.
         """
-        looked_s = tried_s = time.monotonic()
+        scanned_s = tried_s = time.monotonic()
         took_s = 0.0
-        yield from self._look(self._folders, first=True)
+        yield from self._scan(self._folders, first=True)
         while not self._closed:
-            pause_s = max(POLL_EVERY_S if self.problem else LOOK_EVERY_S, took_s / _LOOKING_SHARE)
-            if (self._lost and self._events.empty()) or time.monotonic() >= looked_s + pause_s:
-                self._lost, looked_s = False, time.monotonic()
-                for item in self._look(self._folders):
+            pause_s = max(POLL_EVERY_S if self.problem else SCAN_EVERY_S, took_s / _SCAN_SHARE)
+            if (self._lost and self._events.empty()) or time.monotonic() >= scanned_s + pause_s:
+                self._lost, scanned_s = False, time.monotonic()
+                for item in self._scan(self._folders):
                     given_s = time.monotonic()
                     yield item
-                    looked_s += time.monotonic() - given_s
-                took_s = time.monotonic() - looked_s
+                    scanned_s += time.monotonic() - given_s
+                took_s = time.monotonic() - scanned_s
             try:
                 path = self._events.get(timeout=_TICK_S if self._candidates else POLL_EVERY_S)
             except Empty:
@@ -215,12 +215,12 @@ class FolderWatch:
                 yield from [path for path in list(self._candidates) if self._take(path)]
 
     def close(self) -> None:
-        """End the iteration, also one that waits. May be called from any thread, a signal handler, and again."""
+        """End the iteration, also one that waits; callable from any thread and signal handler, repeatedly."""
         self._closed = True
         self._events.put(None)
 
     def stop(self) -> None:
-        """Close, and end the threads that listen."""
+        """Close, and end the observer's threads."""
         self.close()
         observer, self._observer = self._observer, None
         if observer is not None:
@@ -238,11 +238,11 @@ class FolderWatch:
             return
         if path.is_dir():
             if not path.is_symlink() and self._is_ours(path):
-                yield from self._look([path])
+                yield from self._scan([path])
         elif is_image_or_raw_name(path) and self._is_ours(path) and self._take(path, whole=True):
             yield path
 
-    def _look(self, folders: Sequence[Path], *, first: bool = False) -> Iterator[Path | Failed]:
+    def _scan(self, folders: Sequence[Path], *, first: bool = False) -> Iterator[Path | Failed]:
         for folder in folders:
             for item in walk(folder):
                 if self._closed:
@@ -256,7 +256,7 @@ class FolderWatch:
                     yield item
 
     def _take(self, path: Path, *, whole: bool = False) -> bool:
-        """Whether a file is to be given now: it is whole, holds something, and was not given as it is."""
+        """Tell whether to yield a file now: it is complete, not empty, and was not yielded in this version."""
         signature, given = signature_of(path), self._given.get(path)
         if (
             signature is None
@@ -285,14 +285,14 @@ class FolderWatch:
         return being_written is None and now_s - since_s >= SETTLE_S
 
     def _remember(self, path: Path, signature: Signature) -> None:
-        """Keep what the latest files were like, so that one that is written again is told from one told twice."""
+        """Keep the signatures of the latest files, to distinguish a rewritten file from a repeated event."""
         self._given.pop(path, None)
         self._given[path] = signature
         if len(self._given) > _MAX_REMEMBERED:
             del self._given[next(iter(self._given))]
 
     def _is_ours(self, path: Path) -> bool:
-        """Whether neither the path nor a folder above it, up to a watched one, is hidden."""
+        """Tell whether neither the path nor a folder between it and a watched one is hidden."""
         inside = (path.relative_to(folder).parts for folder in self._folders if path.is_relative_to(folder))
         return any(not any(part.startswith(".") for part in parts) for parts in inside)
 

@@ -10,15 +10,10 @@ import pytest
 
 from benchmarks.machine import MachineRecord, Revision, describe_machine, revision_of
 from edge_runtime.strict import from_mapping, to_mapping
+from support.files import put
 
 X86_FLAGS = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu sse2 avx avx2 fma avx512_vnni{}\n"
 PI5 = "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 asimdhp asimddp\nModel\t: Raspberry Pi 5 Model B\n"
-
-
-def put(root: Path, name: str, text: str) -> None:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -100,9 +95,7 @@ def test_only_variables_of_the_list_are_recorded(monkeypatch: pytest.MonkeyPatch
     assert "SOME_API_KEY" not in environment
 
 
-def test_revision_tells_the_commit_and_whether_files_were_altered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_revision_tells_the_commit_and_whether_files_were_altered(tmp_path: Path, monkeypatch) -> None:
     commit = make_checkout(tmp_path / "checkout")
     make_checkout(tmp_path / "other")
     # As it is in a hook of another repository.

@@ -83,7 +83,7 @@ def test_the_contract_costs_no_numpy():
 _RUN = """
 import gc, sys
 from edge_runtime.cli import cli
-from edge_runtime.platform.garbage import collect_rarely
+from edge_runtime.platform.process import collect_rarely
 
 usual = gc.get_threshold()
 collect_rarely()

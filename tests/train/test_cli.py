@@ -6,7 +6,6 @@ import csv
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,22 +14,18 @@ import pytest
 
 from edge_runtime.contract import Head, Manifest
 from edge_runtime.workstation.datasets.samples import count_per_split, fingerprint, read_split_csv
+from support.programs import run_code, run_module
+from support.training import QUICK, curve
 from train.recipe import load_recipe
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-QUICK = ("--image-size", "32", "--epochs", "2", "--batch-size", "8")
 
 
+@pytest.mark.slow
 def test_a_run_directory_holds_what_it_should(small_run: Path) -> None:
     names = {path.name for path in small_run.iterdir()} - {"tensorboard"}
     assert names == {
-        "model.keras",
-        "manifest.json",
-        "recipe.toml",
-        "split.csv",
-        "history.csv",
-        "metrics.json",
-        "report.html",
+        *("model.keras", "manifest.json", "recipe.toml", "split.csv", "history.csv", "metrics.json", "report.html")
     }
     manifest = Manifest.from_json((small_run / "manifest.json").read_text())
     assert manifest.labels == ("blue", "red")
@@ -52,6 +47,7 @@ def test_a_run_directory_holds_what_it_should(small_run: Path) -> None:
     assert float(best["epoch"]) == manifest.training.metrics["best_epoch"]
 
 
+@pytest.mark.slow
 def test_the_report_is_one_file_that_needs_no_network(small_run: Path) -> None:
     text = (small_run / "report.html").read_text()
     assert "data:image/png;base64," in text
@@ -61,6 +57,7 @@ def test_the_report_is_one_file_that_needs_no_network(small_run: Path) -> None:
     assert "<script" not in text
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_and_names_are_escaped(
     run_program: Run, colored_images: Path, tmp_path: Path
 ) -> None:
@@ -160,6 +157,7 @@ def test_a_bad_option_is_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_existing_run_is_kept_and_a_foreign_folder_never_replaced(
     run_program: Run, colored_images: Path, small_run: Path, tmp_path: Path
 ) -> None:
@@ -172,12 +170,6 @@ def test_an_existing_run_is_kept_and_a_foreign_folder_never_replaced(
     done = run_program("edge-train", "run", "--data", colored_images, "--out", tmp_path, "--overwrite", *QUICK)
     assert done.returncode == 7
     assert (tmp_path / "precious.txt").read_text() == "mine"
-
-
-def curve(run: Path) -> list[dict[str, str]]:
-    """The history without what depends on the clock."""
-    with (run / "history.csv").open() as file:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +186,7 @@ def two_phase_run(
     return out
 
 
+@pytest.mark.slow
 def test_the_best_epoch_of_both_phases_is_kept(two_phase_run: Path) -> None:
     rows = curve(two_phase_run)
     assert {row["phase"] for row in rows} == {"head", "finetune"}
@@ -207,6 +200,7 @@ def test_the_best_epoch_of_both_phases_is_kept(two_phase_run: Path) -> None:
     assert 0 <= metrics["before_training"]["accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_every_saved_format_gives_the_same_answers(two_phase_run: Path) -> None:
     from train.hardware import load_keras
 
@@ -227,6 +221,7 @@ def test_every_saved_format_gives_the_same_answers(two_phase_run: Path) -> None:
     np.testing.assert_array_equal(model.predict(images, verbose=0), expected)
 
 
+@pytest.mark.slow
 def test_a_sigmoid_head_trains_predicts_and_converts_to_the_same_answers(
     run_program: Run, colored_images: Path, tmp_path: Path
 ) -> None:
@@ -257,14 +252,8 @@ def test_recipes_and_help_answer_without_loading_keras() -> None:
         "assert not {'keras', 'tensorflow', 'matplotlib', 'cv2'} & set(sys.modules), 'too much is loaded'"
     )
     for arguments in (["recipes"], ["--help"], ["run", "--help"]):
-        done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
-        assert done.stdout
-    assert (
-        "cnn-small"
-        in subprocess.run(
-            [sys.executable, "-m", "train.cli", "recipes"], capture_output=True, text=True, check=True
-        ).stdout
-    )
+        assert run_code(script, *arguments).stdout
+    assert "cnn-small" in run_module("train.cli", "recipes").stdout
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -20,6 +19,8 @@ from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
 from support.paths import PROGRAMS
+from support.programs import run_code
+from support.training import curve
 from train.hardware import (
     FLOAT32,
     MIXED_BFLOAT16,
@@ -152,7 +153,7 @@ def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--device", "gpu"), "sees no GPU here; check nvidia-smi"),
+        pytest.param(("--device", "gpu"), "sees no GPU here; check nvidia-smi", marks=pytest.mark.slow),
         (("--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'gpu'"),
         (("--distributed", "0/2"), "expected auto, off or INDEX/COUNT@HOST:PORT"),
         (("--distributed", "0/2@localhost:7777"), "several processes need the JAX backend"),
@@ -176,12 +177,6 @@ def test_hardware_that_cannot_be_is_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def curve(run: Path) -> list[dict[str, str]]:
-    """``history.csv`` without the seconds."""
-    with (run / "history.csv").open() as file:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-
-
 def weights_digest(run: Path) -> str:
     """Hash of the weights in ``model.keras``, whose other members hold dates."""
     import h5py
@@ -200,6 +195,7 @@ def weights_digest(run: Path) -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.slow
 def test_a_seed_decides_every_bit(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
     """On a CPU without any option, with dropout, augmentation, mixup, shuffling and initialisation."""
     random = ["augment.rotation=0.1", "augment.brightness=0.1", "augment.mixup=0.2", "head.dropout=0.5"]
@@ -227,10 +223,7 @@ def test_a_model_trained_in_16_bits_is_saved_in_32(
     )
     options = ["--recipe", "mobilenetv2", "--image-size", "32", "--batch-size", "16", "--epochs", "1"]
     options += ["--weights", str(mobilenetv2_weights), "--set", "finetune.epochs=1", "--set", "finetune.from_layer=150"]
-    command = [sys.executable, "-c", script, policy, "run", "--data", str(colored_images), *options]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, check=False, timeout=300
-    )
+    done = run_code(script, policy, "run", "--data", colored_images, *options, "--out", tmp_path / "run", check=False)
     assert done.returncode == 0, done.stderr
     assert f"mixed precision ({policy.removeprefix('mixed_')})" in done.stderr
     with zipfile.ZipFile(tmp_path / "run" / "model.keras") as archive:

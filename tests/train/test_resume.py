@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -14,14 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from support.training import QUICK, curve
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-QUICK = ("--image-size", "32", "--epochs", "2", "--batch-size", "8")
-
-
-def curve(run: Path) -> list[dict[str, str]]:
-    """The history without what depends on the clock."""
-    with (run / "history.csv").open() as file:
-        return [{name: value for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
 
 
 def start_and_kill(command: list[str | Path], after: str, wait_s: float) -> None:
@@ -39,6 +33,7 @@ def start_and_kill(command: list[str | Path], after: str, wait_s: float) -> None
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_with_the_same_curve(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("edge-train")
     changes = ("--set", "augment.rotation=0.1", "--set", "head.dropout=0.5", "--set", "augment.mixup=0.2")
@@ -66,6 +61,7 @@ def test_a_killed_training_goes_on_with_the_same_curve(run_program: Run, colored
     assert scores[0] == scores[1]
 
 
+@pytest.mark.slow
 def test_a_kill_before_the_first_epoch_leaves_nothing_that_is_in_the_way(
     run_program: Run, colored_images: Path, tmp_path: Path
 ) -> None:
@@ -87,6 +83,7 @@ def test_two_trainings_into_one_place_are_kept_apart(run_program: Run, colored_i
     assert "another training is running there" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_one_sentence(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
     (tmp_path / "run.training").mkdir()
     (tmp_path / "run.training" / "state.npz").write_bytes(b"PK\x03\x04 no zip")

@@ -12,7 +12,8 @@ from typing import Any
 import keras
 from numpy.typing import NDArray
 
-from edge_runtime.cli_support import Progress, note
+from edge_runtime.cli_support import note
+from edge_runtime.progress import Progress
 from train.fitting.training_state import Epoch, Identity, TrainingState, best_epoch
 
 # ruff: noqa: ARG002 - Keras passes every argument by position, used or not

@@ -92,9 +92,10 @@ def fit(
     # Only the chief process writes.
     savers = [StateSaver(recorder, identity, work_folder)] if current_shard().index == 0 else []
     phases = phases_of(recipe)
+    epochs = sum(phase.epochs for phase in phases)
     if state is not None:
         recorder.resume(state)
-        note(f"resuming after epoch {len(state.history)} of {sum(phase.epochs for phase in phases)}")
+        note(f"resuming after epoch {len(state.history)} of {epochs}")
     speeds: dict[str, PhaseSpeed] = {}
     features, feature_rate = None, None
     for phase in phases:
@@ -112,7 +113,7 @@ def fit(
         if recorder.before_training is None:
             loss, accuracy = task.fitted.evaluate(task.validation, verbose=0)[:2]
             recorder.before_training = (float(loss), float(accuracy))
-        lines = EpochLines(recorder.history, sum(phase.epochs for phase in phases), sys.stderr.isatty())
+        lines = EpochLines(recorder.history, epochs, sys.stderr.isatty())
         logs = [keras.callbacks.TensorBoard(str(work_folder / TENSORBOARD_FOLDER / phase.name))] if log else []
         speeds[phase.name] = _run(phase, task, done, [recorder, *savers, lines, *logs])
         for saver in savers:

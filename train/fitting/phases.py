@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.cli_support import progress_bar
 from edge_runtime.contract import Head
+from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.samples import Split
 from train.distribution import current_shard, gathered
 from train.fitting.callbacks import PredictProgress

@@ -22,15 +22,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.cli_support import note, progress_bar
+from edge_runtime.cli_support import note
 from edge_runtime.contract import InputSpec
 from edge_runtime.errors import DatasetError, OutputError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.board import core_count
-from edge_runtime.platform.cache import cache_folder
-from edge_runtime.platform.native_stderr import silence_native_stderr
+from edge_runtime.platform.process import cache_folder, silence_native_stderr
 from edge_runtime.preprocess import prepare
+from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
 from train.intake.audit import audit

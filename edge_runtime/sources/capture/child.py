@@ -1,7 +1,7 @@
-"""Capture process: ``python -m edge_runtime.sources.capture.child``, with what to open on standard input.
+"""Capture process: opens the source given as JSON on standard input and publishes its frames.
 
-A driver or network library that hangs or crashes takes this process with it and nothing else; the parent kills it and
-starts another (`edge_runtime.sources.live`).
+A driver or network library that hangs or crashes affects this process alone; the parent kills it and starts another
+(`edge_runtime.sources.live`).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _PATIENCE_S = 2.0
 
 
 def open_camera(spec: Mapping[str, Any], take_warnings: Callable[[], str]) -> Camera:
-    """Open what the parent asked for.
+    """Open the requested source.
 
     Args:
         spec: ``kind`` (``v4l2``, ``stream``, ``http``, ``file`` or ``picamera``), ``address``, ``threads`` for
             decoding a stream (0: one per core), and the fields of `CaptureOptions` that concern the camera.
-        take_warnings: See `decode_jpeg`.
+        take_warnings: Warnings of native libraries since the last call, see `decode_jpeg`.
 
     Raises:
         CameraGoneError: It cannot be opened.
@@ -63,7 +63,7 @@ def open_camera(spec: Mapping[str, Any], take_warnings: Callable[[], str]) -> Ca
     if kind == "http":
         from edge_runtime.sources.capture.http_camera import open_http
 
-        # Servers of one client at a time need a moment to see that the one who asked for the type is gone.
+        # A server of one client at a time needs a moment to notice that the first request is closed.
         return open_http(address, spec["fps"], take_warnings) or open_stream(address, spec["threads"], _PATIENCE_S)
     return open_stream(address, spec["threads"])
 
@@ -75,10 +75,10 @@ _FRAME_LINE = encode(_FRAME_IS_THERE)
 
 
 def main() -> None:
-    """Capture until there is nothing more, or until killed."""
+    """Capture until the source ends or this process is killed."""
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Sent to a whole service or terminal: the parent decides when its camera ends.
+        # Sent to a whole service or terminal: the parent decides when the capture ends.
         signal.signal(number, signal.SIG_IGN)
     spec = json.load(sys.stdin)
     channel = socket.socket(fileno=spec["channel"])
@@ -92,11 +92,11 @@ def run(spec: Mapping[str, Any], writer: FrameWriter, send: Send, take_warnings:
     """Open a camera and publish its frames until it fails; the failure is the last message.
 
     Args:
-        spec: See `open_camera`; also ``number`` of the first frame, and ``time_s`` and ``epoch_s``, the start of the
-            source's clock: seconds into a video, and `time.perf_counter` at its first live frame or None.
-        writer: Where the frames go.
-        send: Passes a message to the parent.
-        take_warnings: See `decode_jpeg`.
+        spec: Fields of `open_camera`; also ``number`` of the first frame, and ``time_s`` and ``epoch_s``, the start of
+            the source's clock: seconds into a video, and `time.perf_counter` at its first live frame or None.
+        writer: Destination of the frames.
+        send: Function that sends a message to the parent.
+        take_warnings: Warnings of native libraries since the last call, see `decode_jpeg`.
     """
     import cv2
 
@@ -133,12 +133,11 @@ def _publish(grab: Grab, number: int, offset_s: float, epoch_s: float, writer: F
     height, width = grab.pixels.shape[:2]
     _to_rgb(grab, writer.slot(height, width))
     now_s = time.perf_counter()
-    live = grab.position_s is None
     writer.publish(
         (height, width),
         number,
+        is_live=grab.position_s is None,
         time_s=grab.started_s - epoch_s if grab.position_s is None else offset_s + grab.position_s,
-        captured_at=time.time() - (now_s - grab.started_s) if live else None,
         started_s=grab.started_s,
         decode_ms=(now_s - grab.started_s) * 1e3,
     )
@@ -166,14 +165,10 @@ def _to_rgb(grab: Grab, slot: Any) -> None:
 def _sender(channel: socket.socket) -> Send:
     def send(message: Message) -> None:
         if message == _FRAME_IS_THERE:
-            # Full: the parent has lines enough that it has not read yet.
+            # Full: the parent has unread lines already.
             with contextlib.suppress(BlockingIOError):
                 channel.send(_FRAME_LINE, socket.MSG_DONTWAIT)
         else:
             channel.sendall(encode(message))
 
     return send
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """HTTP cameras: multipart JPEG streams and JPEG snapshots.
 
-OpenCV can read the first kind too, but gives half images filled with grey where a JPEG is cut off (measured: FFmpeg's
-options against that do not reach its decoder). Here a damaged JPEG is no image.
+OpenCV reads multipart streams too, but gives images partly filled with grey where a JPEG is cut off (measured: FFmpeg's
+options against that do not reach its decoder). This module refuses a damaged JPEG.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _BOUNDARY = re.compile(r';[ \t]*boundary=(?:"([^"]{1,200})"|([^\s;"]{1,200}))', 
 
 
 class MultipartError(Exception):
-    """The stream is not what it says it is, or a part is too large; reading on makes no sense."""
+    """The stream does not match its declared type, or a part is too large."""
 
 
 def boundary_of(content_type: str) -> bytes | None:
-    """The line that separates parts, from a Content-Type header; None where it names none.
+    """Return the separator of parts named by a Content-Type header, or None.
 
-    Cameras disagree on whether the dashes in front of the line are a part of the name, so they are taken off here and
-    one pair is put back: whatever the camera means, its line contains this.
+    Cameras disagree on whether the leading dashes belong to the name. They are replaced by one pair, which every
+    variant of the line contains.
     """
     found = _BOUNDARY.search(content_type)
     if not found:
@@ -46,12 +46,12 @@ def boundary_of(content_type: str) -> bytes | None:
 
 
 class MultipartParser:
-    """Takes bytes as they arrive and gives the body of each image that is complete.
+    """Split a multipart body into images as bytes arrive; at most one part is held in memory.
 
-    Parts of a type other than an image's are left out, and so are empty ones. At most one part is held.
+    Empty parts and parts that are no images are left out.
 
     Args:
-        delimiter: As `boundary_of` gave it.
+        delimiter: Separator of parts, from `boundary_of`.
     """
 
     def __init__(self, delimiter: bytes) -> None:
@@ -63,10 +63,10 @@ class MultipartParser:
         self._skipped = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Add bytes; give the images that they complete, in order.
+        """Add bytes; return the images that they complete, in order.
 
         Raises:
-            MultipartError: No separating line where one must be, or a header or part that is too large.
+            MultipartError: A separator is missing, or a header or part is too large.
         """
         self._held += data
         images = []
@@ -77,7 +77,7 @@ class MultipartParser:
         return images
 
     def _next(self) -> tuple[bytes, bytes] | None:
-        """Header and body of the next complete part, taken from what is held."""
+        """Take the header and body of the next complete part."""
         if not self._started and not self._skip_to_delimiter():
             return None
         if self._header is None:
@@ -99,7 +99,7 @@ class MultipartParser:
     def _skip_to_delimiter(self) -> bool:
         at = self._held.find(self._delimiter)
         if at < 0:
-            # The end of what is held may be the beginning of the delimiter.
+            # The held bytes may end with the beginning of the delimiter.
             at = max(0, len(self._held) - len(self._delimiter) + 1)
             self._skipped += at
             del self._held[:at]
@@ -135,7 +135,7 @@ class MultipartParser:
 
 
 TIMEOUT_S = 5.0
-"""For the connection and for each wait."""
+"""Time limit of the connection and of each read, in seconds."""
 
 _BLOCK_BYTES = 1 << 18
 _STREAM_TYPE = "multipart/x-mixed-replace"
@@ -147,42 +147,42 @@ _UNAUTHORIZED = (401, 403)
 
 
 def open_http(address: str, fps: float | None, take_warnings: Callable[[], str]) -> HttpStream | HttpSnapshots | None:
-    """Ask for an address and look at the type of the answer.
+    """Open an HTTP camera by the content type of its response.
 
     Args:
-        address: ``http://`` or ``https://``, with a user name and password where the camera wants them (Basic, Digest).
-        fps: How often a camera that gives one JPEG for each request is asked.
-        take_warnings: See `decode_jpeg`.
+        address: URL with ``http://`` or ``https://``, and user name and password if needed (Basic, Digest).
+        fps: Requests per second for a camera that sends one JPEG per request; None for 2.
+        take_warnings: Warnings of native libraries since the last call, see `decode_jpeg`.
 
     Returns:
-        A camera; None for an answer of another type, which FFmpeg may read.
+        A camera; None for a response of another type, which FFmpeg may read.
 
     Raises:
-        CameraGoneError: No answer, or one that is an error.
+        CameraGoneError: There is no response, or an error.
     """
     opener, url = _opener(address)
     try:
-        response = _ask(opener, url)
+        response = _request(opener, url)
     except http.client.BadStatusLine:
-        return None  # not HTTP as it is written; FFmpeg knows more dialects
+        return None  # not standard HTTP; FFmpeg knows more dialects
     kind = response.headers.get_content_type()
     if kind == _STREAM_TYPE:
         delimiter = boundary_of(response.headers.get("Content-Type", ""))
         if delimiter:
             return HttpStream(response, delimiter, take_warnings)
     if kind in _IMAGE_TYPES:
-        return HttpSnapshots(response, lambda: _ask(opener, url), 1 / (fps or _SNAPSHOTS_PER_S), take_warnings)
+        return HttpSnapshots(response, lambda: _request(opener, url), 1 / (fps or _SNAPSHOTS_PER_S), take_warnings)
     response.close()
     return None
 
 
 class HttpStream:
-    """One answer that never ends, with a JPEG in each of its parts.
+    """Endless multipart response with one JPEG in each part.
 
     Args:
-        response: Whose body is read from its start.
-        delimiter: See `boundary_of`.
-        take_warnings: See `decode_jpeg`.
+        response: HTTP response whose body was not read yet.
+        delimiter: Separator of parts, from `boundary_of`.
+        take_warnings: Warnings of native libraries since the last call, see `decode_jpeg`.
     """
 
     note: str | None = None
@@ -199,12 +199,12 @@ class HttpStream:
             self._receive()
         data = self._waiting.popleft()
         if self._waiting:
-            return None  # newer ones have come
+            return None  # a newer image has arrived
         self._decoded_s = time.perf_counter()
         return Grab(self._decoded_s, decode_jpeg(data, self._take_warnings), is_rgb=True)
 
     def _receive(self) -> None:
-        """Read until there is a JPEG, and then whatever has come already: what waits in the network grows old."""
+        """Read until a JPEG is complete, then everything that has arrived: buffered images grow old."""
         while not self._waiting or self._has_more():
             try:
                 self._waiting.extend(self._parser.feed(_read(self._response, _BLOCK_BYTES)))
@@ -213,10 +213,10 @@ class HttpStream:
             except CameraGoneError:
                 if not self._waiting:
                     raise
-                return  # what came before the end first
+                return  # deliver the images that arrived before the end
 
     def _has_more(self) -> bool:
-        # A server that sends without a pause must not keep us from ever decoding.
+        # A server that sends without a pause must not prevent decoding.
         if len(self._waiting) > _MOST_WAITING or time.perf_counter() - self._decoded_s > _LONGEST_SKIP_S:
             return False
         if self._response.isclosed():
@@ -229,13 +229,13 @@ class HttpStream:
 
 
 class HttpSnapshots:
-    """A JPEG for each request.
+    """Camera that sends one JPEG per request.
 
     Args:
-        response: The first answer.
-        ask: Gives the next one.
-        period_s: From the start of one request to the next, in seconds.
-        take_warnings: See `decode_jpeg`.
+        response: Response to the first request.
+        request: Function that sends the next request.
+        period_s: Time from the start of one request to the next, in seconds.
+        take_warnings: Warnings of native libraries since the last call, see `decode_jpeg`.
     """
 
     note: str | None = None
@@ -243,21 +243,21 @@ class HttpSnapshots:
     def __init__(
         self,
         response: http.client.HTTPResponse,
-        ask: Callable[[], http.client.HTTPResponse],
+        request: Callable[[], http.client.HTTPResponse],
         period_s: float,
         take_warnings: Callable[[], str],
     ) -> None:
         self._response: http.client.HTTPResponse | None = response
-        self._ask, self._period_s, self._take_warnings = ask, period_s, take_warnings
-        self._asked_s = time.perf_counter()
+        self._request, self._period_s, self._take_warnings = request, period_s, take_warnings
+        self._requested_s = time.perf_counter()
 
     def read(self) -> Grab | None:
-        """Ask for a JPEG when its time has come and decode it; see `Camera.read`."""
+        """Request a JPEG when it is due and decode it; see `Camera.read`."""
         if self._response is None:
-            time.sleep(max(0.0, self._asked_s + self._period_s - time.perf_counter()))
-            self._asked_s = time.perf_counter()
+            time.sleep(max(0.0, self._requested_s + self._period_s - time.perf_counter()))
+            self._requested_s = time.perf_counter()
             try:
-                self._response = self._ask()
+                self._response = self._request()
             except http.client.BadStatusLine as error:
                 raise CameraGoneError("does not answer in HTTP any more") from error
         response, self._response = self._response, None
@@ -297,9 +297,9 @@ def _read(response: http.client.HTTPResponse, count: int) -> bytes:
 
 
 def _opener(address: str) -> tuple[urllib.request.OpenerDirector, str]:
-    """An opener that knows the user name and password of an address, and the address without them.
+    """Make an opener with the credentials of an address; return it and the address without them.
 
-    It speaks http and https only, also after a redirect, and gives the password to no other host.
+    The opener supports http and https only, also after a redirect, and sends the password to no other host.
     """
     parts = urllib.parse.urlsplit(address)
     host = parts.netloc.rpartition("@")[2]
@@ -316,7 +316,7 @@ def _opener(address: str) -> tuple[urllib.request.OpenerDirector, str]:
     return opener, url
 
 
-def _ask(opener: urllib.request.OpenerDirector, url: str) -> http.client.HTTPResponse:
+def _request(opener: urllib.request.OpenerDirector, url: str) -> http.client.HTTPResponse:
     try:
         response: http.client.HTTPResponse = opener.open(http_request(url), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:

@@ -19,22 +19,22 @@ _GIVE_UP_S = 2.0
 
 
 def open_v4l2(address: int | str) -> Capture:
-    """Ask OpenCV for a camera by its number or its path below ``/dev``; it may not be open afterwards."""
+    """Open a camera by its number or its path below ``/dev``; the caller checks that it is open."""
     import cv2
 
     return cv2.VideoCapture(address, cv2.CAP_V4L2)
 
 
 class V4l2Camera:
-    """A camera of Video for Linux. Motion JPEG is decoded here, so that half an image is none.
+    """Video for Linux camera. Motion JPEG is decoded strictly, so that an incomplete image is refused.
 
     Args:
-        capture: Perhaps opened.
-        spec: What to ask for: ``size_wh``, ``fps``, ``pixel_format`` as four letters.
-        take_warnings: See `decode_jpeg`.
+        capture: `cv2.VideoCapture` of the camera, open or not.
+        spec: Requested ``size_wh``, ``fps`` and ``pixel_format`` (four letters).
+        take_warnings: Warnings of native libraries since the last call, see `decode_jpeg`.
 
     Raises:
-        CameraGoneError: It is not open.
+        CameraGoneError: The camera is not open.
     """
 
     def __init__(self, capture: Any, spec: Mapping[str, Any], take_warnings: Callable[[], str]) -> None:
@@ -64,12 +64,12 @@ class V4l2Camera:
         self._capture.release()
 
     def _decode(self, pixels: Any) -> ImageU8:
-        # A row of bytes is a JPEG as the camera sent it, in a buffer that may be longer.
+        # A row of bytes is the camera's JPEG, in a buffer that may be longer.
         return decode_jpeg(pixels.tobytes(), self._take_warnings)
 
 
 def _configure(capture: Any, spec: Mapping[str, Any]) -> str | None:
-    """Ask a V4L2 camera for what the user wants; say what it gives instead where that differs."""
+    """Apply the requested settings; describe those that the camera sets differently."""
     import cv2
 
     size_wh, fps, fourcc = spec["size_wh"], spec["fps"], spec["pixel_format"]
@@ -103,10 +103,10 @@ _INSTALL = (
 
 
 class PiCamera:
-    """A camera of libcamera.
+    """Raspberry Pi camera, through libcamera.
 
     Args:
-        number: As ``rpicam-hello --list-cameras`` counts them.
+        number: Camera number in ``rpicam-hello --list-cameras``.
         size_wh: Width and height in pixels; None for 1280x720.
         fps: Frames per second; None for the camera's choice.
 
@@ -122,14 +122,14 @@ class PiCamera:
         except (ImportError, OSError) as error:
             raise CameraGoneError(_INSTALL.format(error), FailureKind.FATAL) from error
         wanted_wh = tuple(size_wh or _DEFAULT_SIZE_WH)
-        # Its library raises whatever libcamera's bindings raise.
+        # picamera2 passes on the exceptions of libcamera's bindings.
         try:
             self._camera: Any = Picamera2(number)
             configuration = self._camera.create_video_configuration(
-                # This name is that of DRM: the bytes in memory are blue, green, red.
+                # DRM's name: the bytes in memory are blue, green, red.
                 main={"size": wanted_wh, "format": "RGB888"},
                 controls={"FrameRate": fps} if fps else {},
-                # Not a frame that has waited, but the next one.
+                # Capture the next frame, not a queued one.
                 queue=False,
             )
             self._camera.configure(configuration)
@@ -149,6 +149,6 @@ class PiCamera:
         return Grab(time.perf_counter(), pixels)
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop and close the camera."""
         self._camera.stop()
         self._camera.close()

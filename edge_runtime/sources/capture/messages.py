@@ -11,31 +11,31 @@ _REASON_LENGTH = 300
 
 
 class FailureKind(str, enum.Enum):
-    """Whether another attempt makes sense."""
+    """Kind of a failure, which decides about another attempt."""
 
-    LOST = "lost"  # it cannot be opened or read now; later perhaps
-    SLOW = "slow"  # with one thread for decoding it cannot keep up
+    LOST = "lost"  # cannot be opened or read now; another attempt may succeed
+    SLOW = "slow"  # one decoding thread cannot keep up
     ENDED = "ended"  # the end of a video
-    FATAL = "fatal"  # something to be changed by the user first
+    FATAL = "fatal"  # the user must change something first
 
 
 @dataclass(frozen=True)
 class Opened:
-    """It is open; ``note`` says what it gives instead of what was asked for."""
+    """The source is open; ``note`` lists settings that differ from the requested ones."""
 
     note: str | None = None
 
 
 @dataclass(frozen=True)
 class Wake:
-    """A frame was published, or, with a complaint, an image came that cannot be used."""
+    """A frame was published or, with a complaint, an unusable image arrived."""
 
     complaint: str | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """No more frames, and why, as a part of a sentence that follows the source's name."""
+    """End of the frames; ``reason`` is a clause that follows the source's name."""
 
     reason: str
     kind: FailureKind = FailureKind.LOST
@@ -45,7 +45,7 @@ Message: TypeAlias = Opened | Wake | Failure
 
 
 def encode(message: Message) -> bytes:
-    """One line."""
+    """Encode a message as one line."""
     if isinstance(message, Failure):
         return _line({"failure": message.reason[:_REASON_LENGTH], "kind": message.kind.value})
     if isinstance(message, Opened):
@@ -54,7 +54,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(line: bytes) -> Message:
-    """The message of a line without its end."""
+    """Decode a line without its end."""
     if not line:
         return Wake()
     fields = json.loads(line)
@@ -71,13 +71,13 @@ def _line(fields: dict[str, str | None]) -> bytes:
 
 @dataclass(frozen=True)
 class Grab:
-    """One image as it came.
+    """One captured image, before its conversion to RGB.
 
     Attributes:
-        started_s: `time.perf_counter` when it was there.
+        started_s: Time of arrival by `time.perf_counter`, in seconds.
         pixels: uint8 [height, width, 3] or [height, width].
-        is_rgb: Whether its channels are red, green, blue; else blue, green, red.
-        position_s: Seconds from the start, for a video file; None for what is live.
+        is_rgb: True for channels in the order red, green, blue; else blue, green, red.
+        position_s: Seconds from the start of a video file; None for a live source.
     """
 
     started_s: float
@@ -87,27 +87,27 @@ class Grab:
 
 
 class Camera(Protocol):
-    """A camera, stream or video that is open."""
+    """Open camera, stream or video, inside the capture process."""
 
     note: str | None
-    """What it gives instead of what was asked for, or None."""
+    """Settings that differ from the requested ones, or None."""
 
     def read(self) -> Grab | None:
-        """Wait for the next image; None where one was skipped.
+        """Wait for the next image; None for a skipped one.
 
         Raises:
-            CameraGoneError: It gives no more.
-            ImageError: An image came damaged; the next one may be whole.
+            CameraGoneError: The source gives no more images.
+            ImageError: The image is damaged; the next one may be intact.
         """
         ...
 
     def close(self) -> None:
-        """Release it."""
+        """Release the device, connection or file."""
         ...
 
 
 class CameraGoneError(Exception):
-    """It cannot be opened, or gives no more images. `child.py` tells the parent."""
+    """The source cannot be opened or gives no more images; `child.py` reports it to the parent."""
 
     def __init__(self, reason: str, kind: FailureKind = FailureKind.LOST) -> None:
         super().__init__(reason)

@@ -6,43 +6,41 @@ import contextlib
 import json
 import os
 import select
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import SourceError
-from edge_runtime.platform.native_stderr import KEEP_VARIABLE
+from edge_runtime.platform.childproc import isolated_command, signal_name
+from edge_runtime.platform.process import KEEP_VARIABLE
 from edge_runtime.sources.base import Frame
 from edge_runtime.sources.capture.messages import Failure, FailureKind, Opened, decode
 from edge_runtime.sources.capture.shared_frames import FrameReader, create_memory
 
 CHILD_MODULE = "edge_runtime.sources.capture.child"
 _RECEIVE_BYTES = 1 << 14
+# A process that hangs inside a driver can outlive SIGKILL; it is left to the kernel then.
 _REAP_TIMEOUT_S = 2.0
-"""A process that hangs inside a driver can outlive SIGKILL; it is left to the kernel then."""
 
 
 class CaptureProcess:
-    """One child process with one opened camera, stream or video.
+    """Child process that captures one camera, stream or video.
 
     `close` may be called from another thread than `next_frame`, which then returns at once.
 
     Attributes:
-        is_open: Whether the child has opened it.
-        note: What it gives instead of what was asked for, or None.
-        complaint: What is wrong with images that come and cannot be used; None after a good one.
+        is_open: True once the child has opened the source.
+        note: Settings that differ from the requested ones, or None.
+        complaint: Reason why the latest images cannot be used; None after a good one.
 
     Args:
-        spec: What to open and how, as `edge_runtime.sources.capture.child.open_camera` reads it.
+        spec: Source and options, see `edge_runtime.sources.capture.child.open_camera`.
 
     Raises:
-        SourceError: No process can be started.
+        SourceError: The process cannot be started.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
@@ -77,14 +75,15 @@ class CaptureProcess:
         """Wait for a frame newer than the last one taken.
 
         Args:
-            until_s: How long, by `time.perf_counter`.
+            until_s: Deadline by `time.perf_counter`, in seconds.
 
         Returns:
-            The newest frame, which gives back the one before; why there will be none; or None when the time is up.
+            The newest frame, which releases the previous one; the failure that ended the capture; or None at the
+            deadline.
         """
         with self._in_use:
             while not self._closed:
-                # Messages first: a frame that comes after them sends another one, and wakes us.
+                # Messages first: a frame that comes later sends another message, which ends the wait.
                 self._failure = self._failure or self._read_messages()
                 frame = self._reader.take()
                 if frame or self._failure:
@@ -96,15 +95,12 @@ class CaptureProcess:
         return Failure("was closed")
 
     def newest_number(self) -> int:
-        """Number of the last frame that it captured; -1 for none."""
+        """Return the number of the last captured frame; -1 for none."""
         with self._in_use:
             return -1 if self._closed else self._reader.newest_number()
 
     def close(self) -> None:
-        """Kill the child and let go of everything; calling it again does nothing.
-
-        A frame that is still held stays readable.
-        """
+        """Kill the child and release everything; repeated calls do nothing. A held frame stays readable."""
         self._process.kill()
         with self._in_use:
             if self._closed:
@@ -123,7 +119,7 @@ class CaptureProcess:
         self.close()
 
     def _read_messages(self) -> Failure | None:
-        """Read what the child has said since the last time, without waiting."""
+        """Read the child's new messages without waiting."""
         try:
             data = self._channel.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -144,39 +140,30 @@ class CaptureProcess:
         return None
 
     def _ended(self) -> Failure:
-        """The child is gone without a word."""
+        """Describe the end of a child that sent no failure."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_TIMEOUT_S)
         code = self._process.returncode
         if code is not None and code < 0:
-            return Failure(f"its capture process was killed ({_signal_name(-code)})")
+            return Failure(f"its capture process was killed ({signal_name(-code)})")
         return Failure(f"its capture process ended (exit code {code}; {KEEP_VARIABLE}=1 shows why)", FailureKind.LOST)
 
 
 def _start(spec: Mapping[str, Any]) -> subprocess.Popen[bytes]:
     visible = None if os.environ.get(KEEP_VARIABLE) else subprocess.DEVNULL
     process = subprocess.Popen(
-        [sys.executable, "-m", CHILD_MODULE],
+        isolated_command(CHILD_MODULE),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=visible,
-        # It only copies pixels; NumPy's library for matrices would take memory for a thread per core.
+        # The child only copies pixels; OpenBLAS would reserve memory for a thread per core.
         env={"OPENBLAS_NUM_THREADS": "1", **os.environ},
         pass_fds=(spec["channel"], spec["frames"]),
-        # python -m looks for modules in the current folder first, which is the user's and may hold any json.py.
-        cwd=Path(__file__).parents[2],
-        # Ctrl-C at a terminal is for the parent, which may still want this frame's answer.
+        # Ctrl-C at a terminal goes to the parent alone, which may still need this frame.
         start_new_session=True,
     )
     if process.stdin is not None:
-        # Not in its arguments, which everybody on the machine may read: an address can hold a password.
+        # Not as arguments, which every user of the machine can read: an address may hold a password.
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(json.dumps(spec).encode())
     return process
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

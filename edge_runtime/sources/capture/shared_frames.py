@@ -1,9 +1,9 @@
 """Shared memory that holds the newest frame of the capture process; never a queue.
 
-The memory is an unnamed file (memfd_create(2)) that is gone with its last user, however that one ended. Its first page
-says which slot holds the newest frame and which one the reader holds; a record lock (fcntl(2)), which the kernel takes
-from a process that dies, guards that page. The writer fills a slot that is neither of the two, so three slots are
-enough, the reader always gets the newest frame, and no frame changes while the reader looks at it.
+The memory is an unnamed file (memfd_create(2)) that is freed with its last user, even after a crash. Its first page
+names the slot of the newest frame and the slot that the reader holds; a record lock (fcntl(2)), which the kernel
+releases when a process dies, guards that page. The writer fills the third slot, so the reader always gets the newest
+frame, and no frame changes while it is in use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 MAX_PIXELS = 4096 * 3072
-"""Of one frame; every Raspberry Pi camera up to 12 megapixels fits. Memory is taken only by what is written."""
+"""Largest frame; every Raspberry Pi camera up to 12 megapixels fits. Only written pages take memory."""
 
 _SLOTS = 3
 _SLOT_BYTES = MAX_PIXELS * 3
@@ -35,8 +35,8 @@ _NOTHING = -1
 
 _HELD = struct.Struct("<q")
 _HELD_AT = 0
-# Slot, height, width, number, time_s, captured_at (NaN: none), started_s, decode_ms.
-_NEWEST = struct.Struct("<qqqqdddd")
+# Slot, height, width, number, is_live, time_s, started_s, decode_ms.
+_NEWEST = struct.Struct("<qqqqqddd")
 _NEWEST_AT = 64
 
 _LOCK_ATTEMPTS = 100
@@ -44,23 +44,23 @@ _LOCK_PAUSE_S = 100e-6
 
 
 def create_memory() -> int:
-    """Make empty shared memory.
+    """Create empty shared memory.
 
     Returns:
-        Its file descriptor, for one `FrameReader` here and one `FrameWriter` in the child; the caller closes it.
+        File descriptor for one `FrameReader` here and one `FrameWriter` in the child; the caller closes it.
     """
     descriptor = os.memfd_create("edgekit-frames")
     os.ftruncate(descriptor, _FILE_BYTES)
     os.pwrite(descriptor, _HELD.pack(_NOTHING), _HELD_AT)
-    os.pwrite(descriptor, _NEWEST.pack(_NOTHING, 0, 0, _NOTHING, 0.0, 0.0, 0.0, 0.0), _NEWEST_AT)
+    os.pwrite(descriptor, _NEWEST.pack(_NOTHING, 0, 0, _NOTHING, 0, 0.0, 0.0, 0.0), _NEWEST_AT)
     return descriptor
 
 
 class FrameWriter:
-    """The capturing side.
+    """Write frames, in the capture process.
 
     Args:
-        descriptor: As `create_memory` gave it; it stays open as long as this object is used.
+        descriptor: File descriptor from `create_memory`, open as long as this object is used.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -69,10 +69,10 @@ class FrameWriter:
         self._slot = 0
 
     def slot(self, height: int, width: int) -> ImageU8:
-        """A place for the next frame that nobody reads: uint8 [height, width, 3], RGB, contents left over.
+        """Return a slot that is not being read: uint8 [height, width, 3], RGB, with old contents.
 
         Raises:
-            SourceError: A frame of more than `MAX_PIXELS`.
+            SourceError: The frame has more than `MAX_PIXELS`.
         """
         if not 0 < height * width <= MAX_PIXELS:
             raise SourceError(
@@ -92,21 +92,22 @@ class FrameWriter:
         number: int,
         *,
         time_s: float,
-        captured_at: float | None,
+        is_live: bool,
         started_s: float,
         decode_ms: float,
     ) -> None:
-        """Make what was written to the last `slot` the newest frame; see `Frame` for the values."""
-        at = float("nan") if captured_at is None else captured_at
+        """Make the last `slot` the newest frame; see `Frame` for the values. A live frame has a time of capture."""
         with _Lock(self._descriptor):
-            _NEWEST.pack_into(self._memory, _NEWEST_AT, self._slot, *size_hw, number, time_s, at, started_s, decode_ms)
+            _NEWEST.pack_into(
+                self._memory, _NEWEST_AT, self._slot, *size_hw, number, is_live, time_s, started_s, decode_ms
+            )
 
 
 class FrameReader:
-    """The side that looks at frames; it can only read their pixels.
+    """Read frames, in the parent; the pixels are read-only.
 
     Args:
-        descriptor: As `create_memory` gave it; it stays open as long as this object is used.
+        descriptor: File descriptor from `create_memory`, open as long as this object is used.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -116,14 +117,14 @@ class FrameReader:
         self._taken = _NOTHING
 
     def take(self) -> Frame | None:
-        """The newest frame, or None where there is none that was not taken before.
+        """Return the newest frame, or None if there is none since the last call.
 
-        It gives the frame taken before back to the writer. Never waits for a writer that was stopped.
+        The previously taken frame is released to the writer. A stopped writer causes no wait.
         """
         if not self._try_lock():
             return None
         try:
-            slot, height, width, number, time_s, captured_at, started_s, decode_ms = _NEWEST.unpack_from(
+            slot, height, width, number, is_live, time_s, started_s, decode_ms = _NEWEST.unpack_from(
                 self._head, _NEWEST_AT
             )
             if number <= self._taken:
@@ -135,11 +136,11 @@ class FrameReader:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, _HEAD_BYTES)
         self._taken = number
         image = _view(self._pixels, slot, height, width)
-        at = None if captured_at != captured_at else captured_at
-        return Frame(number, time_s, at, started_s, decode_ms, image)
+        captured_at = time.time() - (time.perf_counter() - started_s) if is_live else None
+        return Frame(number, time_s, captured_at, started_s, decode_ms, image)
 
     def newest_number(self) -> int:
-        """Number of the newest frame, taken or not; -1 for none. For a writer that has ended."""
+        """Return the number of the newest frame, taken or not; -1 for none. For use after the writer has ended."""
         return int(_NEWEST.unpack_from(self._head, _NEWEST_AT)[3])
 
     def _try_lock(self) -> bool:

@@ -11,14 +11,14 @@ from edge_runtime.sources.capture.messages import Camera, CameraGoneError, Failu
 
 _FALLBACK_FPS = 25.0
 _FARTHEST_S = 2.0
-"""How far timestamps may jump, or reading may fall behind, before the clock is set anew."""
+"""Jump of timestamps, or delay of reading, that resets the clock, in seconds."""
 
 
 def open_file(path: str) -> Capture:
     """Open a video file.
 
     Raises:
-        CameraGoneError: OpenCV cannot read it.
+        CameraGoneError: OpenCV cannot read the file.
     """
     import cv2
 
@@ -29,14 +29,14 @@ def open_file(path: str) -> Capture:
 
 
 class PacedVideo:
-    """A video that is played at its own pace; what comes too late is skipped.
+    """Video played at its own pace; late frames are skipped.
 
     Args:
-        open_capture: Opens it from its start.
-        loop: Whether it begins again at its end.
+        open_capture: Function that opens the video at its start.
+        loop: True to start again at the end.
 
     Raises:
-        CameraGoneError: It cannot be opened.
+        CameraGoneError: The video cannot be opened.
     """
 
     note: str | None = None
@@ -79,7 +79,7 @@ class PacedVideo:
         import cv2
 
         in_round_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
-        # Some readers know no timestamps.
+        # Some readers provide no timestamps.
         if not in_round_s > 0:
             in_round_s = self._round_frames * self._period_s
         return self._round_start_s + in_round_s
@@ -97,7 +97,7 @@ class PacedVideo:
 
 _TIMEOUT_MS = 5000
 _OPTIONS_VARIABLE = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-# TCP, because UDP loses packets and so parts of images. An address leads to no file of this machine.
+# TCP, because UDP loses packets and so parts of images. The whitelist excludes files of this machine.
 _OPTIONS = (
     "rtsp_transport;tcp|fflags;nobuffer|"
     "protocol_whitelist;rtsp,rtsps,rtp,rtmp,rtmps,udp,tcp,tls,http,https,httpproxy,crypto,data"
@@ -113,12 +113,12 @@ def open_stream(address: str, threads: int, patience_s: float = 0.0) -> Camera:
     """Open a stream, or a video on a web server.
 
     Args:
-        address: With its user name and password.
-        threads: For decoding; each beyond the first holds one image back. 0 takes one per core.
-        patience_s: How long to try again, in seconds.
+        address: URL, including user name and password.
+        threads: Decoding threads; each beyond the first delays images by one. 0 takes one per core.
+        patience_s: Time for further attempts, in seconds.
 
     Raises:
-        CameraGoneError: It cannot be opened.
+        CameraGoneError: The stream cannot be opened.
     """
     import cv2
 
@@ -131,23 +131,23 @@ def open_stream(address: str, threads: int, patience_s: float = 0.0) -> Camera:
         if time.perf_counter() >= give_up_s:
             raise CameraGoneError("cannot be opened")
         time.sleep(_PAUSE_S)
-    # A file on a web server has a length; it would come faster than it was filmed.
+    # A file on a web server has a length; it would arrive faster than real time.
     return PacedVideo(lambda: capture, loop=False) if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0 else Stream(capture)
 
 
 class Stream:
-    """A network stream; it gives what comes, as fast as it comes.
+    """Network stream, read as fast as it arrives.
 
     Args:
-        capture: Opened.
-        cpu_s: Processor seconds that this process has used, for tests.
+        capture: `cv2.VideoCapture` of the open stream.
+        cpu_s: Function that returns the processor seconds of this process.
     """
 
     note: str | None = None
 
     def __init__(self, capture: Capture, cpu_s: Callable[[], float] = time.process_time) -> None:
         self._capture = capture
-        self._punctuality = _Punctuality(cpu_s)
+        self._delay = _DelayMonitor(cpu_s)
 
     def read(self) -> Grab | None:
         """Wait for the next image; see `Camera.read`."""
@@ -156,7 +156,7 @@ class Stream:
         if not self._capture.grab():
             raise CameraGoneError("the stream ended or went silent")
         started_s = time.perf_counter()
-        self._punctuality.check(started_s, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
+        self._delay.check(started_s, self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3)
         ok, pixels = self._capture.retrieve()
         return Grab(started_s, pixels) if ok else None
 
@@ -165,11 +165,11 @@ class Stream:
         self._capture.release()
 
 
-class _Punctuality:
-    """Sees when images are read later and later after they were sent, while the processor is busy all the time.
+class _DelayMonitor:
+    """Detect a growing delay between an image's timestamp and its reading while the processor is busy.
 
-    Their age would grow without a limit, and nothing else would show it: they wait in buffers of the network. A camera
-    that sends in bursts is late too, but leaves the processor idle in between.
+    The images wait in network buffers, so nothing else would show that their age grows without a limit. A camera that
+    sends in bursts is late too, but leaves the processor idle in between.
     """
 
     def __init__(self, cpu_s: Callable[[], float]) -> None:
@@ -177,7 +177,7 @@ class _Punctuality:
         self._start(0.0, float("inf"))
 
     def check(self, now_s: float, position_s: float) -> None:
-        """Compare an image's own time with the clock.
+        """Compare an image's timestamp with the clock.
 
         Raises:
             CameraGoneError: Reading has fallen behind.
@@ -194,5 +194,5 @@ class _Punctuality:
         self._start(now_s, delay_s)
 
     def _start(self, now_s: float, delay_s: float) -> None:
-        """Compare from now on with this delay."""
+        """Take this delay as the new reference."""
         self._least_at_s, self._least_s, self._cpu_at_least_s = now_s, delay_s, self._cpu_s()

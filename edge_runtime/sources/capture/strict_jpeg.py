@@ -1,7 +1,7 @@
 """Strict JPEG decoding for cameras: a damaged image is refused.
 
-libjpeg fills what is missing with grey and only prints a warning, which OpenCV passes on to standard error. A process
-of our own can read its own standard error.
+libjpeg fills missing parts with grey and only prints a warning, which OpenCV passes on to standard error. The capture
+process reads its own standard error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import ImageError
-from edge_runtime.platform.native_stderr import KEEP_VARIABLE
+from edge_runtime.platform.process import KEEP_VARIABLE
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
@@ -23,13 +23,13 @@ _WARNINGS_BYTES = 4096
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _DAMAGED = re.compile("Corrupt JPEG data|Premature end of JPEG")
 _HARMLESS = re.compile(r"Corrupt JPEG data: (\d{1,2}) extraneous bytes before marker")
-"""Many USB cameras put a few bytes too many before a marker; hundreds are a part of the image that was not read."""
+"""Many USB cameras send a few extra bytes before a marker; hundreds mean that a part of the image was not read."""
 
 
 class NativeWarnings:
-    """Collects what C libraries write to standard error, as a context manager for a process of our own.
+    """Collect what native libraries write to standard error; a context manager for the capture process.
 
-    With the environment variable EDGEKIT_NATIVE_STDERR it is passed on as well.
+    With the environment variable EDGEKIT_NATIVE_STDERR the text is passed on as well.
     """
 
     def __enter__(self) -> NativeWarnings:
@@ -46,8 +46,8 @@ class NativeWarnings:
         os.close(self._collected)
 
     def take(self) -> str:
-        """What was written since the last call."""
-        # Both descriptors share one offset, so that this is the size; one system call for an image that is whole.
+        """Return the text written since the last call."""
+        # Both descriptors share one offset, which is the size; an intact image takes one system call.
         size = os.lseek(self._collected, 0, os.SEEK_CUR)
         if size == 0:
             return ""
@@ -60,11 +60,11 @@ class NativeWarnings:
 
 
 def decode_jpeg(data: bytes, take_warnings: Callable[[], str]) -> ImageU8:
-    """Decode a JPEG if it is whole.
+    """Decode an intact JPEG.
 
     Args:
-        data: From its first marker on; padding behind its last one is ignored.
-        take_warnings: `NativeWarnings.take`.
+        data: JPEG from its first marker on; padding after the last one is ignored.
+        take_warnings: Function that returns new warnings, `NativeWarnings.take`.
 
     Returns:
         uint8 [height, width, 3], RGB, oriented by EXIF.

@@ -1,7 +1,7 @@
 """Unpack the images of an untrusted zip once, into the cache.
 
-``archives/<sha256>/`` holds ``images/`` and the marker ``COMPLETE``, which counts them: a folder that was tidied up
-in part is unpacked again.
+``archives/<sha256>/`` holds ``pictures/`` and the marker ``COMPLETE`` with their number: a folder from which files were
+deleted is unpacked again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import IO
 from edge_runtime.errors import DatasetError, OutputError
 from edge_runtime.labels import shorten
 from edge_runtime.platform.atomic import atomic_directory
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.folder import find_set_folder, read_folder
 from edge_runtime.workstation.datasets.samples import Dataset
@@ -29,7 +29,7 @@ from edge_runtime.workstation.datasets.zip_entries import ZIP_ERRORS, Limits, Pl
 
 _MARKER = "COMPLETE"
 _IMAGES = "pictures"
-# Part of the marker: a change of what is unpacked, or how, makes older folders stale.
+# Part of the marker: a change of the layout invalidates older folders.
 _LAYOUT = 2
 _BLOCK_BYTES = 1 << 20
 _DEFAULT_LIMITS = Limits()
@@ -37,11 +37,11 @@ _DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class Unpacked:
-    """A zip whose images lie in the cache.
+    """Zip whose images lie in the cache.
 
     Attributes:
-        folder: Its top folder.
-        ignored: Names of the entries that are no images by their suffix.
+        folder: Top folder of the images.
+        ignored: Names of the entries without the suffix of an image.
     """
 
     folder: Path
@@ -59,15 +59,16 @@ def unpack(
     """Unpack the images of a zip into the cache, or find them there.
 
     Args:
-        path: The archive.
-        shown: What messages call it.
-        sha256: What it must hash to, in lower-case hex, or None.
-        progress: Shows bytes read and bytes unpacked.
-        limits: What an archive may hold.
+        path: Path of the archive.
+        shown: Name of the archive in messages.
+        sha256: Expected SHA-256 in lower-case hex, or None.
+        progress: Progress bars for bytes read and bytes unpacked.
+        limits: Limits on the content.
 
     Raises:
-        DatasetError: Not a zip, another hash, damaged, dangerous, too large, or without images. Nothing is left.
-        OutputError: The cache cannot take it. Nothing is left.
+        DatasetError: The archive is no zip, has another hash, is damaged, dangerous or too large, or holds no images;
+            nothing is left behind.
+        OutputError: The cache cannot be written; nothing is left behind.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -89,10 +90,10 @@ def unpack(
 
 
 def read_unpacked(unpacked: Unpacked, name: str, shown: str) -> Dataset:
-    """List the labelled images of an unpacked zip, going down through folders that only wrap them.
+    """List the labelled images of an unpacked zip, descending through folders that only wrap them.
 
     Raises:
-        DatasetError: As `read_folder`.
+        DatasetError: See `read_folder`.
     """
     folder = find_set_folder(unpacked.folder)
     inside = folder.relative_to(unpacked.folder).as_posix()
@@ -101,7 +102,7 @@ def read_unpacked(unpacked: Unpacked, name: str, shown: str) -> Dataset:
 
 
 class _BoundedReader(io.BufferedReader):
-    """A file of which no one reads much at once: `zipfile` takes a table of contents of any size into memory."""
+    """File with bounded reads, because `zipfile` reads a table of contents of any size into memory."""
 
     def __init__(self, raw: io.FileIO, shown: str, most_bytes: int) -> None:
         super().__init__(raw)
@@ -119,6 +120,7 @@ class _BoundedReader(io.BufferedReader):
 
 
 def _hash(file: IO[bytes], progress: ProgressBars) -> str:
+    # The open file, not its path: another file could take that name before it is unpacked.
     digest = hashlib.sha256()
     with progress("checking the archive", os.fstat(file.fileno()).st_size) as advance:
         while block := file.read(_BLOCK_BYTES):
@@ -128,7 +130,7 @@ def _hash(file: IO[bytes], progress: ProgressBars) -> str:
 
 
 def _read_marker(folder: Path) -> tuple[str, ...] | None:
-    """The ignored names of a folder that was unpacked whole and still is; None if there is none."""
+    """Return the ignored names of a complete unpacked folder; None if there is none."""
     try:
         marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
         if marker["layout"] != _LAYOUT:
@@ -163,14 +165,14 @@ def _extract(
                 f"{max(free, 0) / 2**20:,.0f} MiB can be used; make room or set EDGEKIT_CACHE to a larger disk"
             )
         if folder.exists() and not (folder / _MARKER).is_file():
-            # Tidied up in part. The name is a hash in our own cache, so nothing of anyone's is lost.
+            # Incomplete. The name is a hash in our own cache, so no user's file is lost.
             shutil.rmtree(folder)
         with atomic_directory(folder, marker=_MARKER, overwrite=True) as temporary:
             _write_images(archive, chosen, temporary / _IMAGES, shown, progress, limits)
             marker = {"layout": _LAYOUT, "pictures": len(chosen.images), "ignored": chosen.ignored}
             (temporary / _MARKER).write_text(json.dumps(marker), encoding="utf-8")
     except (OSError, OutputError) as error:
-        # Another process may have unpacked the same zip meanwhile: then its folder is there and ours is not needed.
+        # Another process may have unpacked the same zip meanwhile.
         if _read_marker(folder) is None:
             if isinstance(error, OutputError):
                 raise
@@ -193,7 +195,7 @@ def _write_images(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 made.add(target.parent)
             written = 0
-            # "x": nothing that is there already is ever written through.
+            # "x": an existing file or link is never written through.
             with target.open("xb") as file:
                 for block in _blocks(archive, entry, shown):
                     written += len(block)
@@ -206,7 +208,7 @@ def _write_images(
 
 
 def _blocks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, shown: str) -> Iterator[bytes]:
-    """The content of an entry; only errors of reading become DatasetError here, those of writing are the caller's."""
+    """Yield the content of an entry; errors of reading become DatasetError."""
     try:
         with archive.open(entry) as member:
             while block := member.read(_BLOCK_BYTES):

@@ -18,12 +18,12 @@ from edge_runtime.preprocess import load_prepared
 
 @dataclass(frozen=True)
 class Decoded:
-    """Prepared images and what could not be prepared.
+    """Prepared images, and failures.
 
     Attributes:
         images_nhwc_rgb_u8: uint8 [len(kept), H, W, 3], RGB.
-        kept: For each image, its index in the given sequence.
-        failures: (index, reason) of the others.
+        kept: Index of each image in the given sequence.
+        failures: (index, reason) of the other images.
     """
 
     images_nhwc_rgb_u8: NDArray[np.uint8]
@@ -38,13 +38,13 @@ def decode_all(
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Decoded:
-    """Decode files by the contract; a bad one is recorded, never fatal.
+    """Decode files by the contract; a bad file is recorded, never fatal.
 
     Args:
-        paths: Image files.
-        spec: The geometry.
-        workers: Threads; 0 takes one per core.
-        progress: Called with 1 after each image.
+        paths: Paths of image files.
+        spec: Geometry of the prepared images.
+        workers: Number of threads; 0 takes one per core.
+        progress: Function called with 1 after each image.
     """
     images = np.empty((len(paths), *spec.shape_hwc), np.uint8)
     reasons: list[str | None] = [None] * len(paths)

@@ -1,8 +1,8 @@
 """Download a zip once into the cache, resuming after a broken connection or a killed process.
 
-``downloads/<name>-<hash>.zip``; while it is being fetched ``.part``; beside each a ``.json`` with what the server said
-of that version (ETag, Last-Modified, size); and ``.lock``, held by the process that fetches. The address itself is not
-written down, since it may carry an access token.
+Cache files: ``downloads/<name>-<hash>.zip``, during the download ``.part``; beside each a ``.json`` with the version
+(ETag, Last-Modified, size); and ``.lock``, held by the downloading process. The address is not stored, since it may
+carry an access token.
 """
 
 from __future__ import annotations
@@ -23,16 +23,14 @@ from pathlib import Path
 from edge_runtime.errors import DatasetError, OutputError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.atomic import write_atomic
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.http_fetch import Address, DroppedError, UnreachableError, blocks, open_url
-
-_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class RemoteVersion:
-    """What the server said of one version of a file; empty or -1 where it said nothing."""
+    """Version of a file by the server; empty or -1 where unknown."""
 
     etag: str = ""
     last_modified: str = ""
@@ -40,31 +38,31 @@ class RemoteVersion:
 
     @property
     def strong(self) -> str:
-        """A validator that guarantees the same bytes, for If-Range; a weak ETag does not."""
+        """Validator that guarantees the same bytes, for If-Range; a weak ETag does not."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
 
 @dataclass(frozen=True)
 class DownloadPlace:
-    """The files of one address: ``file`` once it is whole, ``part`` before."""
+    """Cache files of one address: ``file`` when complete, ``part`` before."""
 
     file: Path
 
     @staticmethod
     def of(address: Address) -> DownloadPlace:
-        """The place of an address; two addresses never share one."""
+        """Return the place of an address; two addresses never share one."""
         key = hashlib.sha256(address.url.encode()).hexdigest()[:16]
         stem = re.sub(r"[^A-Za-z0-9_-]+", "-", address.name)[:40].strip("-")
         return DownloadPlace(cache_folder() / "downloads" / f"{stem}-{key}.zip")
 
     @property
     def part(self) -> Path:
-        """What has been received of a file that is not whole yet."""
+        """File with the bytes received so far."""
         return self.file.with_suffix(".part")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Wait for another process that fetches the same file, so that two never write one ``part``.
+        """Wait for another process that downloads the same file, so that two never write one ``part``.
 
         Raises:
             OutputError: The cache cannot be written.
@@ -81,19 +79,19 @@ class DownloadPlace:
             yield
 
     def start(self, version: RemoteVersion) -> None:
-        """Forget what has been received and note which version is received now."""
+        """Discard received bytes and record the version of the new download."""
         remove_download(self.part)
         write_atomic(_version_file(self.part), json.dumps(asdict(version)))
 
     def finish(self) -> None:
-        """Give the part its final name."""
-        # A version must never describe newer bytes than its file holds, so it goes first and comes last.
+        """Rename the part to its final name."""
+        # A version must never describe newer bytes than its file, so it is removed first and added last.
         _version_file(self.file).unlink(missing_ok=True)
         self.part.replace(self.file)
         _version_file(self.part).replace(_version_file(self.file))
 
     def check_room(self, missing_bytes: int, margin_bytes: int, shown: str) -> None:
-        """Raise OutputError unless the disk can take so much and keep a margin."""
+        """Raise OutputError unless the disk has room for the missing bytes and a margin."""
         free = shutil.disk_usage(self.file.parent).free - margin_bytes
         if missing_bytes > free:
             raise OutputError(
@@ -103,7 +101,7 @@ class DownloadPlace:
 
 
 def read_version(path: Path) -> RemoteVersion:
-    """What is known of the version of a file or part; nothing if its note is missing or damaged."""
+    """Read the recorded version of a file or part; unknown if the record is missing or damaged."""
     try:
         noted = json.loads(_version_file(path).read_text(encoding="utf-8"))
         return RemoteVersion(str(noted["etag"]), str(noted["last_modified"]), int(noted["size"]))
@@ -112,13 +110,13 @@ def read_version(path: Path) -> RemoteVersion:
 
 
 def remove_download(path: Path) -> None:
-    """Remove a file or part, with its version."""
+    """Remove a file or part with its version."""
     path.unlink(missing_ok=True)
     _version_file(path).unlink(missing_ok=True)
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file; 0 where there is none."""
+    """Return the size of a file in bytes; 0 if it is missing."""
     try:
         return path.stat().st_size
     except OSError:
@@ -131,15 +129,15 @@ def _version_file(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """How long a download is tried, and how much is taken.
+    """Limits of a download.
 
     Attributes:
-        timeout_s: For a connection, and for each wait for more bytes.
-        attempts: Failures in a row, each after little progress, before giving up.
-        backoff_s: Pause after the first failure; it doubles with each.
-        progress_bytes: An attempt that brought as much starts the count of failures again.
-        most_bytes: Largest file that is taken.
-        disk_margin_bytes: Left free on the disk.
+        timeout_s: Time limit of a connection and of each read, in seconds.
+        attempts: Consecutive failures with little progress before giving up.
+        backoff_s: Pause after the first failure, doubled with each, in seconds.
+        progress_bytes: Received bytes of an attempt that reset the count of failures.
+        most_bytes: Largest accepted file, in bytes.
+        disk_margin_bytes: Space to leave free on the disk, in bytes.
     """
 
     timeout_s: float = 30.0
@@ -158,33 +156,32 @@ def fetch(
     *,
     sha256: str | None = None,
     progress: ProgressBars = silent,
-    terms: DownloadLimits = _DEFAULT_LIMITS,
+    limits: DownloadLimits = _DEFAULT_LIMITS,
 ) -> Path:
     """Download a zip into the cache, or find it there.
 
-    A finished download is used again: with ``sha256``, if it matches, without asking the server; else if the server
-    says that it is unchanged (ETag or Last-Modified), or if the server cannot be reached at all. A server that tells
-    neither is asked for the whole file each time. An unfinished one goes on where it stopped, if the server still has
-    the same version.
+    A complete download is reused: without a request if it matches ``sha256``; else if the server confirms that it is
+    unchanged (ETag or Last-Modified) or cannot be reached. Without these headers the file is downloaded each time. An
+    incomplete download continues if the server still has the same version.
 
     Args:
-        address: Where it is.
-        sha256: What the whole file must hash to, in lower-case hex, or None.
-        progress: Shows the bytes.
-        terms: Patience and size.
+        address: Address of the zip.
+        sha256: Expected SHA-256 of the file in lower-case hex, or None.
+        progress: Progress bars for the bytes.
+        limits: Limits on time and size.
 
     Returns:
-        The zip, in the cache.
+        Path of the zip in the cache.
 
     Raises:
-        DatasetError: The server, the network or what was sent; one sentence. A file with another hash is removed.
-        OutputError: The cache cannot take it.
+        DatasetError: The server, the network or the content failed; a file with another hash is removed.
+        OutputError: The cache cannot be written.
     """
     place = DownloadPlace.of(address)
     with place.locked():
         if sha256 and place.file.is_file() and file_sha256(place.file) == sha256:
             return place.file
-        _Download(address, place, progress, terms).run()
+        _Download(address, place, progress, limits).run()
         if sha256 and (found := file_sha256(place.file)) != sha256:
             remove_download(place.file)
             raise DatasetError(
@@ -195,7 +192,7 @@ def fetch(
 
 
 def forget(address: Address) -> None:
-    """Remove a finished download that turned out to be useless, so that it is not used again."""
+    """Remove a complete download that turned out to be unusable."""
     remove_download(DownloadPlace.of(address).file)
 
 
@@ -204,35 +201,35 @@ class _Download:
     address: Address
     place: DownloadPlace
     progress: ProgressBars
-    terms: DownloadLimits
+    limits: DownloadLimits
 
     def run(self) -> None:
-        """Attempt by attempt, until the file is whole or patience ends."""
-        failures, began = 0, False
+        """Try until the file is complete or the attempts are used up."""
+        failures, has_started = 0, False
         while True:
             before = size_of(self.place.part)
             try:
                 self._attempt()
                 return
             except (UnreachableError, DroppedError) as error:
-                began = began or isinstance(error, DroppedError)
+                has_started = has_started or isinstance(error, DroppedError)
                 received = size_of(self.place.part) - before
-                failures = 1 if received >= self.terms.progress_bytes else failures + 1
-                hopeless = isinstance(error, UnreachableError) and not error.may_pass and not began
-                if hopeless or failures >= self.terms.attempts:
-                    if self.place.file.is_file() and not began:
+                failures = 1 if received >= self.limits.progress_bytes else failures + 1
+                is_permanent = isinstance(error, UnreachableError) and not error.may_pass and not has_started
+                if is_permanent or failures >= self.limits.attempts:
+                    if self.place.file.is_file() and not has_started:
                         return
-                    raise DatasetError(f"{error}{self._what_is_kept()}") from error
-            time.sleep(self.terms.backoff_s * 2 ** (failures - 1))
+                    raise DatasetError(f"{error}{self._resume_hint()}") from error
+            time.sleep(self.limits.backoff_s * 2 ** (failures - 1))
 
     def _attempt(self) -> None:
-        """One request: what is missing of the part, or the whole file unless the finished one is still current."""
+        """Request the rest of the part, or the whole file unless the complete one is current."""
         have, version = size_of(self.place.part), read_version(self.place.part)
         if have and have == version.size:
             self._finish()
             return
         headers = self._headers(have, version)
-        with contextlib.closing(open_url(self.address, headers, self.terms.timeout_s)) as response:
+        with contextlib.closing(open_url(self.address, headers, self.limits.timeout_s)) as response:
             if response.status == 304:
                 return
             if response.status == 200:
@@ -241,7 +238,7 @@ class _Download:
                 remove_download(self.place.part)
                 raise DroppedError(f"{self.address.shown}: the server cannot go on where the download stopped")
             self._check_size(version.size)
-            self.place.check_room(version.size - have, self.terms.disk_margin_bytes, self.address.shown)
+            self.place.check_room(version.size - have, self.limits.disk_margin_bytes, self.address.shown)
             self._receive(response, have, version)
         self._finish()
 
@@ -261,7 +258,7 @@ class _Download:
                 self.place.start(version)
             with self.progress("downloading", max(version.size, 0)) as advance, part.open("ab") as file:
                 advance(have)
-                for block in blocks(response, self.address.shown, self.terms.timeout_s):
+                for block in blocks(response, self.address.shown, self.limits.timeout_s):
                     have += len(block)
                     self._check_size(have)
                     file.write(block)
@@ -275,9 +272,9 @@ class _Download:
             raise DroppedError(f"{self.address.shown}: the connection ended after {have:,} of {version.size:,} bytes")
 
     def _check_size(self, size: int) -> None:
-        if size > self.terms.most_bytes:
+        if size > self.limits.most_bytes:
             remove_download(self.place.part)
-            most = f"{self.terms.most_bytes:,}"
+            most = f"{self.limits.most_bytes:,}"
             raise DatasetError(f"{self.address.shown}: expected a file of at most {most} bytes, got more")
 
     def _finish(self) -> None:
@@ -288,7 +285,7 @@ class _Download:
             raise DatasetError(f"{self.address.shown}: expected a zip of class folders, got {what}; check the address")
         self.place.finish()
 
-    def _what_is_kept(self) -> str:
+    def _resume_hint(self) -> str:
         size = size_of(self.place.part)
         resumable = size and read_version(self.place.part).strong
         return f"; {size:,} bytes are kept, and the same command goes on from there" if resumable else ""
@@ -300,8 +297,8 @@ def _announced(response: http.client.HTTPResponse) -> RemoteVersion:
 
 
 def _continues(response: http.client.HTTPResponse, have: int, version: RemoteVersion) -> bool:
-    said = response.headers.get("Content-Range", "")
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", said)
+    content_range = response.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
     return match is not None and int(match[1]) == have and match[2] in ("*", str(version.size))
 
 

@@ -28,16 +28,16 @@ def read_folder(root: Path, shown: str | None = None) -> Dataset:
     """List the labelled images of a folder.
 
     Args:
-        root: ``root/<class>/**`` or ``root/{train,validation,test}/<class>/**``. Hidden names are skipped. A class is
-            called after its folder, in Unicode normal form NFC.
-        shown: What messages call the folder; its path if None.
+        root: Folder ``root/<class>/**`` or ``root/{train,validation,test}/<class>/**``. Hidden names are skipped. The
+            label is the name of the class folder in Unicode normal form NFC.
+        shown: Name of the folder in messages; None for its path.
 
     Returns:
         The set; ``Sample.split`` is set in the second layout only.
 
     Raises:
-        DatasetError: No such folder, fewer than two classes, a class without images, or a folder name that cannot
-            be a label.
+        DatasetError: The folder is missing, has fewer than two classes or a class without images, or a folder name is
+            no valid label.
     """
     if not root.is_dir():
         raise DatasetError(f"{shown or root}: no such folder; expected a folder with one folder of images per class")
@@ -60,10 +60,10 @@ def read_folder(root: Path, shown: str | None = None) -> Dataset:
 
 
 def find_set_folder(folder: Path) -> Path:
-    """Go down through folders that only wrap the set, as archives often have.
+    """Descend through folders that only wrap the set, as archives often have.
 
-    A folder is a wrapper while just one folder in it holds images, and these lie in folders of their own; files
-    beside it (a readme, a script) do not matter. A training part alone is not gone into.
+    A folder is a wrapper if exactly one of its folders holds images, in folders of their own; other files (a readme, a
+    script) do not matter. A training part alone is no wrapper.
     """
     while True:
         inner = [child for child in _children(folder)[0] if _holds_images(child)]
@@ -111,7 +111,7 @@ class _Listing:
 
     def _show(self, folder: Path) -> str:
         inside = "" if folder == self.root else folder.relative_to(self.root).as_posix()
-        # A newline or a byte that is not UTF-8 in a name must not tear the sentence apart.
+        # A newline or a byte that is not UTF-8 in a name must not break the message.
         return f"{self.shown}/{inside if inside.isprintable() else ascii(inside)}" if inside else self.shown
 
     def _unreadable(self, folder: Path, error: OSError) -> DatasetError:
@@ -119,7 +119,7 @@ class _Listing:
 
 
 def _children(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Visible folders and visible files of a folder, sorted."""
+    """List the visible folders and visible files of a folder, sorted."""
     folders, files = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -133,10 +133,10 @@ def _children(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Visible files below a folder; links to folders are not followed, so that a loop ends.
+    """Yield the visible files below a folder without following links to folders, which could loop.
 
     Raises:
-        OSError: A folder cannot be read. Passing over it would leave out images without a word.
+        OSError: A folder cannot be read; skipping it would silently leave out images.
     """
 
     def fail(error: OSError) -> None:

@@ -1,6 +1,7 @@
-"""Request a file over HTTP: one request, errors in plain words, the body in blocks.
+"""Request a file over HTTP: one request, errors in words, the body in blocks.
 
-Only http and https are spoken, also after redirects: the openers of `urllib` for files, FTP and data are left out.
+Only http and https are supported, also after redirects. Not `requests`: it would still need code for the crawl guard,
+for redirects without reading their body and for these messages, and `edge_runtime.platform.net` has the rest.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ _SLOWEST_BYTES_PER_SECOND = 1024
 
 @dataclass(frozen=True)
 class Address:
-    """A checked URL.
+    """Checked URL.
 
     Attributes:
-        url: As it is requested.
-        shown: For messages and reports: without its query, which may carry an access token.
-        name: The last part of its path without ``.zip``, or the host.
+        url: URL of the request.
+        shown: URL for messages and reports, without its query, which may carry an access token.
+        name: Last part of the path without ``.zip``, or the host.
     """
 
     url: str
@@ -41,7 +42,7 @@ class Address:
 
 
 class UnreachableError(Exception):
-    """No usable answer; ``may_pass`` says whether trying again soon makes sense. `download.py` handles it."""
+    """There is no usable response; ``may_pass`` is True if another attempt may succeed. `download.py` handles it."""
 
     def __init__(self, message: str, *, may_pass: bool) -> None:
         super().__init__(message)
@@ -49,14 +50,14 @@ class UnreachableError(Exception):
 
 
 class DroppedError(Exception):
-    """The answer began and broke off. `download.py` handles it."""
+    """The response broke off. `download.py` handles it."""
 
 
 def parse_address(url: str) -> Address:
-    """Check a URL and make it fit for a request.
+    """Check and encode a URL.
 
     Raises:
-        UsageError: Not an http or https URL, or one with a password in it.
+        UsageError: The URL is not http or https, or contains a password.
     """
     try:
         parts = urllib.parse.urlsplit(url.strip())
@@ -86,16 +87,16 @@ def open_url(address: Address, headers: Mapping[str, str], timeout_s: float) -> 
     """Send one GET request and follow its redirects.
 
     Args:
-        address: What to ask for.
-        headers: Besides the ordinary ones.
-        timeout_s: For the connection and for each wait.
+        address: Address of the file.
+        headers: Additional request headers.
+        timeout_s: Time limit of the connection and of each read, in seconds.
 
     Returns:
-        An answer of status 200, 206, 304 or 416; the caller closes it.
+        A response of status 200, 206, 304 or 416; the caller closes it.
 
     Raises:
-        UnreachableError: No answer, or one that says to come back later.
-        DatasetError: Another status.
+        UnreachableError: There is no response, or one with a temporary error.
+        DatasetError: The response has another status.
     """
     try:
         response: http.client.HTTPResponse = http_opener(_Redirects()).open(
@@ -117,10 +118,10 @@ def open_url(address: Address, headers: Mapping[str, str], timeout_s: float) -> 
 
 
 def blocks(response: http.client.HTTPResponse, shown: str, timeout_s: float) -> Iterator[bytes]:
-    """The body as it arrives; the end may come early, which only the caller's count of bytes shows.
+    """Yield the body as it arrives; the caller counts bytes to detect an early end.
 
     Raises:
-        DroppedError: The connection broke, stood still for ``timeout_s``, or crawled for as long.
+        DroppedError: The connection broke, sent nothing for ``timeout_s``, or less than 1 KiB/s for as long.
     """
     window_started, window_bytes = time.monotonic(), 0
     try:
@@ -139,13 +140,13 @@ def blocks(response: http.client.HTTPResponse, shown: str, timeout_s: float) -> 
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    # Python 3.10 does not know 308 yet.
+    # Python 3.10 does not handle 308.
     http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request:
-        # The caller would read the body of the redirect to its end, however long it is.
+        # urllib would read the body of the redirect to its end, however long it is.
         fp.close()
         if urllib.parse.urlsplit(newurl).scheme not in _SCHEMES:
             raise urllib.error.HTTPError(newurl, code, msg, headers, fp)
@@ -153,14 +154,14 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _status_error(address: Address, status: int, reason: object) -> DatasetError | UnreachableError:
-    said = f"{address.shown}: the server answered {status} ({shorten(str(reason), 60)!a})"
+    message = f"{address.shown}: the server answered {status} ({shorten(str(reason), 60)!a})"
     if 300 <= status < 400:
         return DatasetError(
             f"{address.shown}: the server redirects ({status}) in a circle or to an address that is not http or https"
         )
     if is_temporary_status(status):
-        return UnreachableError(f"{said}; try again later", may_pass=True)
-    return DatasetError(f"{said}; check the address")
+        return UnreachableError(f"{message}; try again later", may_pass=True)
+    return DatasetError(f"{message}; check the address")
 
 
 def _connection_error(address: Address, reason: object, timeout_s: float) -> UnreachableError | DatasetError:

@@ -1,8 +1,7 @@
 """Read a CSV of labelled images: a cleaned index, a run's ``split.csv``, or MLPerf Tiny's ``y_labels.csv``.
 
-``y_labels.csv`` lists raw images as ``file,number of classes,class index``, without a header.
-
-The class indices, as text, are the labels of such a set; `map_index_labels` gives them the model's own names.
+``y_labels.csv`` lists raw images as ``file,number of classes,class index``, without a header. The class indices, as
+text, are the labels of such a set; `map_index_labels` replaces them by the model's labels.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _MAX_LINE_BYTES = 8192
 
 
 def is_index_csv(path: Path) -> bool:
-    """Whether a CSV is of the kind of ``y_labels.csv``, by its first line."""
+    """Tell whether a CSV has the form of ``y_labels.csv``, by its first line."""
     try:
         with path.open("rb") as file:
             first = file.readline(_MAX_LINE_BYTES)
@@ -46,13 +45,13 @@ def read_index_csv(path: Path) -> tuple[Sample, ...]:
     """Read a list of ``file,number of classes,class index`` without a header, as MLPerf Tiny's ``y_labels.csv``.
 
     Args:
-        path: The CSV. The files lie beside it.
+        path: CSV file; the images lie beside it.
 
     Returns:
-        One sample a line, without a split; the label is the class index as text, such as ``"7"``.
+        One sample per line, without a split; the label is the class index as text, such as ``"7"``.
 
     Raises:
-        DatasetError: The file cannot be read or is too large, or a line is of another form.
+        DatasetError: The file cannot be read or is too large, or a line has another form.
     """
     samples: list[Sample] = []
     try:
@@ -73,15 +72,15 @@ def read_index_csv(path: Path) -> tuple[Sample, ...]:
 
 
 def map_index_labels(samples: Sequence[Sample], labels: Sequence[str]) -> tuple[Sample, ...]:
-    """Give images that are labelled by class index the names that a model has for them.
+    """Replace class indices as labels by the labels of a model.
 
-    A set is labelled by index when every label is a whole number from 0 to below the model's number of labels, written
-    without a sign or leading zeros, and the model does not know all of them by name. Any other set is returned as it
-    is, so that whoever compares the labels can say which one is unknown.
+    A set is labelled by index if every label is an integer from 0 to below the model's number of labels, without a sign
+    or leading zeros, and not all of them are labels of the model. Any other set is returned unchanged, so that the
+    caller can report unknown labels.
 
     Args:
-        samples: Of one set.
-        labels: Of the model, in output order: index 0 is the first.
+        samples: Images of one set.
+        labels: Labels of the model in output order.
     """
     found = {sample.label for sample in samples}
     by_index = all(_INDEX.fullmatch(label) and int(label) < len(labels) for label in found)
@@ -91,7 +90,7 @@ def map_index_labels(samples: Sequence[Sample], labels: Sequence[str]) -> tuple[
 
 
 def _parse_index_row(row: Sequence[str], folder: Path) -> Sample:
-    """One line; raises ValueError with the reason."""
+    """Parse one line; raises ValueError with the reason."""
     if len(row) != 3 or not row[0] or "\0" in row[0] or not _INDEX.fullmatch(row[1]) or not _INDEX.fullmatch(row[2]):
         raise ValueError(f"expected file,number of classes,class index, got {shorten(repr(list(row)))}")
     if int(row[2]) >= int(row[1]):
@@ -103,14 +102,12 @@ def read_index(path: Path) -> Dataset:
     """List the labelled images of a CSV in the form of ``split.csv`` or of ``y_labels.csv``.
 
     Args:
-        path: Columns file, sha256, label and split, of which sha256 and split may be empty; or file and label alone.
-            Relative files lie beside the CSV. Or, without a header, file, number of classes and class index
-            (`read_raw_index`). A line that is there twice counts once. A file that is missing stays
-            listed, and whatever reads it says so.
+        path: CSV with the columns file, sha256, label and split, of which sha256 and split may be empty, or file and
+            label alone; or, without a header, file, number of classes and class index (`read_index_csv`). Relative
+            paths start from its folder. Repeated lines count once. A missing file stays listed; its reader reports it.
 
     Raises:
-        DatasetError: Not such a CSV, labels that cannot be used, something listed that is not a file, or none of the
-            files exists.
+        DatasetError: The CSV has another form, a label is invalid, an entry is not a file, or no file exists.
     """
     listed = read_index_csv(path) if is_index_csv(path) else read_split_csv(path, needs_split=False)
     samples = tuple(dict.fromkeys(listed))
@@ -121,7 +118,7 @@ def read_index(path: Path) -> Dataset:
         except (OSError, ValueError):
             continue
         if not stat.S_ISREG(mode):
-            # Opening a pipe or a device could wait for ever.
+            # Opening a pipe or a device could block.
             raise DatasetError(f"{path}: lists {str(sample.path)!r}, which is not a file; remove that line")
         existing += 1
     if samples and not existing:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from edge_runtime.errors import DatasetError, OutputError, UsageError
 from edge_runtime.labels import shorten
 from edge_runtime.platform.atomic import atomic_directory
-from edge_runtime.platform.cache import cache_folder
+from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.folder import read_folder
-from edge_runtime.workstation.datasets.index import LABELS_CSV
+from edge_runtime.workstation.datasets.index import LABELS_CSV, read_index
 from edge_runtime.workstation.datasets.samples import Dataset
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ _MARKER = "COMPLETE"
 
 
 def read_builtin(name: str, count: int = SMILEYS_COUNT, progress: ProgressBars = silent) -> Dataset:
-    """Give a built-in set, drawing it on first use.
+    """Read a built-in set, drawing it on first use.
 
     Args:
-        name: One of `BUILTIN_NAMES`.
-        count: How many images.
-        progress: Shows the images while they are drawn, on first use only.
+        name: Name from `BUILTIN_NAMES`.
+        count: Number of images.
+        progress: Progress bars for drawing, on first use only.
 
     Raises:
         OutputError: The cache folder cannot be written.
@@ -52,19 +52,19 @@ def read_builtin(name: str, count: int = SMILEYS_COUNT, progress: ProgressBars =
                     advance(1)
                 (temporary / _MARKER).touch()
         except (OSError, OutputError) as error:
-            # Another process may have finished the same set meanwhile: then its folder is there and ours is not needed.
+            # Another process may have finished the same set meanwhile.
             if not (folder / _MARKER).is_file():
                 raise OutputError(f"{folder}: the built-in set cannot be written ({error})") from error
     return replace(read_folder(folder), name=name, ignored=())
 
 
 def draw_images(folder: Path, count: int, seed: int) -> None:
-    """Write images of `smileys` side by side into one folder, such as ``happy_00003.png``; others stay.
+    """Write images of `smileys` into one folder, such as ``happy_00003.png``; other files stay.
 
     Args:
-        folder: Made if it is missing.
-        count: How many.
-        seed: Another than the set's own gives images that no model has seen.
+        folder: Destination, created if missing.
+        count: Number of images.
+        seed: Random seed; a seed other than the set's gives images that no model was trained on.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -77,7 +77,7 @@ def draw_images(folder: Path, count: int, seed: int) -> None:
 
 
 def _named_images(count: int, seed: int) -> Iterator[tuple[Path, ImageU8]]:
-    """``<label>/<stem>.png`` and the image, uint8 [128, 128, 3] RGB."""
+    """Yield ``<label>/<stem>.png`` and the image, uint8 [128, 128, 3] RGB."""
     from edge_runtime.workstation.datasets.smileys import iter_smileys
 
     for label, stem, image_hwc_rgb_u8 in iter_smileys(count, seed):
@@ -103,12 +103,12 @@ def resolve(source: str, *, sha256: str | None = None, progress: ProgressBars = 
         source: A folder of class folders (also inside ``train/ validation/ test/``), a ``.zip`` of one, the http or
             https URL of such a zip, a ``.csv`` in the form of ``split.csv``, the name of a built-in set, or a folder
             of raw images with MLPerf Tiny's ``y_labels.csv``.
-        sha256: What the zip must hash to; only for a zip or a URL.
-        progress: Shows drawing, downloading and unpacking.
+        sha256: Expected SHA-256 of the zip; only for a zip or a URL.
+        progress: Progress bars for drawing, downloading and unpacking.
 
     Raises:
-        UsageError: ``sha256`` is not a SHA-256, or the source is not one file.
-        DatasetError: No such source, or one that cannot be used.
+        UsageError: ``sha256`` is not a SHA-256, or the source is not a zip.
+        DatasetError: The source is missing or unusable.
         OutputError: The cache cannot be written.
     """
     sha256 = _checked_sha256(source, sha256)
@@ -124,8 +124,6 @@ def resolve(source: str, *, sha256: str | None = None, progress: ProgressBars = 
     if source in BUILTIN_NAMES:
         return read_builtin(source, progress=progress)
     if path.is_file() or path.is_dir():
-        from edge_runtime.workstation.datasets.index import read_index
-
         return read_index(path / LABELS_CSV if path.is_dir() else path)
     names = ", ".join(BUILTIN_NAMES)
     kind = "file" if path.suffix.lower() in (".zip", ".csv") else "folder"
@@ -160,7 +158,7 @@ def _read_url(source: str, sha256: str | None, progress: ProgressBars) -> Datase
     try:
         unpacked = unpack(file, address.shown, sha256=sha256, progress=progress)
     except DatasetError:
-        # A verdict about these bytes: only other bytes can help, so the next try must fetch them.
+        # These bytes are unusable, so the next attempt must download them again.
         forget(address)
         raise
     return read_unpacked(unpacked, address.name, address.shown)

@@ -23,7 +23,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Split(str, enum.Enum):
-    """Which part of a set an image belongs to."""
+    """Part of a set."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -35,10 +35,10 @@ class Sample:
     """One labelled image.
 
     Attributes:
-        path: The image file.
-        label: Its class.
-        split: Its part, or None where the source does not say.
-        sha256: Of the file, or empty where it was not computed.
+        path: Path of the image file.
+        label: Class of the image.
+        split: Part of the set, or None if the source has no parts.
+        sha256: SHA-256 of the file in lower-case hex, or empty if not computed.
     """
 
     path: Path
@@ -49,13 +49,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A labelled set.
+    """Labelled set of images.
 
     Attributes:
         name: Short name for reports.
         labels: Classes in sorted order, which is the order of the model's outputs.
-        samples: Sorted by split, label and file name.
-        ignored: Files that are no images by their suffix.
+        samples: Images sorted by split, label and file name.
+        ignored: Files without the suffix of an image.
     """
 
     name: str
@@ -64,15 +64,15 @@ class Dataset:
     ignored: tuple[Path, ...] = ()
 
     def of_split(self, split: Split) -> tuple[Sample, ...]:
-        """The images of one part."""
+        """Return the images of one part."""
         return tuple(sample for sample in self.samples if sample.split is split)
 
 
 def write_split_csv(path: Path, samples: Iterable[Sample]) -> None:
-    """Write file (absolute), sha256, label and split of images, one a line; what is not known stays empty."""
+    """Write file (absolute), sha256, label and split of each image as CSV; unknown values stay empty."""
     text = io.StringIO()
     plain = csv.writer(text, lineterminator="\n")
-    # Python before 3.13 writes a carriage return without quotes, and then cannot read it back.
+    # Python before 3.13 writes a carriage return without quotes and cannot read it back.
     quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     plain.writerow(_COLUMNS)
     for sample in samples:
@@ -83,11 +83,11 @@ def write_split_csv(path: Path, samples: Iterable[Sample]) -> None:
 
 
 def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...]:
-    """Read what `write_split_csv` wrote, or what a person wrote in the same form.
+    """Read a CSV in the form of `write_split_csv`.
 
     Args:
-        path: A CSV file. Images with a relative path are looked for beside it.
-        needs_split: Whether an image without a split is an error. Without it the columns may be file and label alone.
+        path: CSV file; relative paths of images start from its folder.
+        needs_split: True to require a split for every image; otherwise the columns may be file and label alone.
 
     Raises:
         DatasetError: The file is missing, too large, or has other columns or values.
@@ -117,7 +117,7 @@ def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...
 
 
 def _is_short(path: Path, columns: Sequence[str] | None, needs_split: bool) -> bool:
-    """Whether a list has the two columns that nobody can do without."""
+    """Tell whether a list has only the columns file and label."""
     if columns == _COLUMNS:
         return False
     if columns == _SHORT_COLUMNS and not needs_split:
@@ -127,7 +127,7 @@ def _is_short(path: Path, columns: Sequence[str] | None, needs_split: bool) -> b
 
 
 def _parse_row(row: Sequence[str], folder: Path, needs_split: bool) -> Sample:
-    """One line of a split file; raises ValueError with the reason."""
+    """Parse one line of a split file; raises ValueError with the reason."""
     splits = [split.value for split in Split] + ([] if needs_split else [""])
     if len(row) != len(_COLUMNS):
         raise ValueError(f"expected {', '.join(_COLUMNS)}, got {shorten(repr(list(row)))}")
@@ -146,13 +146,13 @@ def _parse_row(row: Sequence[str], folder: Path, needs_split: bool) -> Sample:
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
-    """SHA-256 over the sorted (hash, label, split) of all images; file names and order do not matter."""
+    """Compute a SHA-256 over the sorted (hash, label, split) of all images, independent of file names and order."""
     lines = sorted(f"{s.sha256} {s.label} {s.split.value if s.split else ''}" for s in samples)
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def count_per_split(samples: Iterable[Sample]) -> dict[str, int]:
-    """Number of images per split name."""
+    """Count the images per split name."""
     counts: dict[str, int] = {}
     for sample in samples:
         name = sample.split.value if sample.split else "all"
@@ -163,17 +163,17 @@ def count_per_split(samples: Iterable[Sample]) -> dict[str, int]:
 def make_dataset(
     name: str, source: str, samples: Sequence[Sample], *, ignored: Iterable[Path] = (), classes_are: str
 ) -> Dataset:
-    """Check the classes and put the set together.
+    """Check the classes and make the set.
 
     Args:
         name: Short name for reports.
-        source: As messages call it.
+        source: Name of the source in messages.
         samples: Labelled images in any order.
-        ignored: Files that are no images by their suffix.
-        classes_are: What makes a class in such a source, in the plural, such as ``"folders of images"``.
+        ignored: Files without the suffix of an image.
+        classes_are: Description of classes in such a source, in the plural, such as ``"folders of images"``.
 
     Raises:
-        DatasetError: Fewer than two classes, a label that cannot be used, or a part that lacks a class.
+        DatasetError: There are fewer than two classes, a label is invalid, or a part lacks a class.
     """
     labels = tuple(sorted({sample.label for sample in samples}))
     if len(labels) < 2:

@@ -1,11 +1,9 @@
-"""Built-in dataset `smileys`: happy and sad faces, drawn on the spot.
+"""Built-in dataset `smileys`: drawn happy and sad faces.
 
-Only `draw_mouth` knows the label; every other part is drawn the same way for both.
-
-The corners of the mouth tell the label and nothing else does: pose, colours, eyes, brows, background, light and noise
-are drawn from the same distributions for both. A linear model on the pixels therefore does little better than chance,
-and a small convolutional network does far better. Half of the faces are on a sheet of paper or on a screen within a
-busy image, which is what a camera sees when someone holds one up.
+Only the corners of the mouth depend on the label (`draw_mouth`): pose, colours, eyes, brows, background, light and
+noise are drawn from the same distributions for both. A linear model on the pixels therefore does little better than
+chance, and a small convolutional network far better. Half of the faces are on a sheet of paper or a screen within a
+cluttered image, as a camera sees a face that is held up.
 """
 
 from __future__ import annotations
@@ -43,15 +41,15 @@ from edge_runtime.workstation.datasets.smileys_drawing import (
 
 @dataclass(frozen=True)
 class Style:
-    """How the face is drawn.
+    """Drawing style of a face.
 
     Attributes:
-        pen: colour of the lines.
-        ground: colour that the features lie on; the head is filled with it when `filled`.
-        filled: the head hides what is behind it.
-        outlined: the head has a line around it.
-        width: line width in face units (1 is the head's radius).
-        wobble: how far a shaky hand strays, in face units.
+        pen: Colour of the lines.
+        ground: Colour behind the features; it fills the head if ``filled``.
+        filled: True if the head hides the background.
+        outlined: True if the head has an outline.
+        width: Line width in face units (1 is the head's radius).
+        wobble: Amplitude of the lines' wobble, in face units.
     """
 
     pen: Colour
@@ -63,7 +61,7 @@ class Style:
 
 
 class Sketch:
-    """An image, a pose and a style together, so that the parts can be drawn in face units."""
+    """Image with a pose and a style, on which parts are drawn in face units."""
 
     def __init__(self, image: Image, pose: Pose, style: Style, rng: np.random.Generator) -> None:
         self.image = image
@@ -74,19 +72,19 @@ class Sketch:
         self.width_px = max(thinnest, style.width * pose.radius_px)
 
     def pen(self, points: Points, closed: bool = False, colour: Colour | None = None, width: float = 1.0) -> None:
-        """Draws a line in face units; `width` multiplies the style's own."""
+        """Draw a line in face units; ``width`` multiplies the style's own."""
         steps = np.linspace(0.0, self.rng.uniform(3.0, 9.0), len(points))
         phase = self.rng.uniform(0.0, 6.3, size=2)
         shaky = points + self.style.wobble * np.sin(steps[:, None] + phase)
         stroke(self.image, self.pose.place(shaky), colour or self.style.pen, width * self.width_px, closed)
 
     def fill(self, points: Points, colour: Colour) -> None:
-        """Fills a polygon given in face units."""
+        """Fill a polygon given in face units."""
         fill(self.image, self.pose.place(points), colour)
 
 
 def draw_face(sketch: Sketch, happy: bool) -> None:
-    """Draws the whole face; the mouth comes last so that nothing of the face covers it."""
+    """Draw the whole face; the mouth comes last, so that no other part covers it."""
     rng = sketch.rng
     draw_head(sketch)
     if rng.random() < 0.2:
@@ -100,7 +98,7 @@ def draw_face(sketch: Sketch, happy: bool) -> None:
 
 
 def draw_head(sketch: Sketch) -> None:
-    """Round, oval, squarish or egg-shaped, filled or outlined, or nothing at all; sometimes with hair or ears."""
+    """Draw a round, oval, squarish or egg-shaped head, filled or outlined, or none; sometimes with hair or ears."""
     rng, style = sketch.rng, sketch.style
     if not (style.filled or style.outlined):
         return
@@ -123,7 +121,7 @@ def draw_head(sketch: Sketch) -> None:
 
 
 def draw_hair(sketch: Sketch) -> None:
-    """A cap of hair or a few strands on the top of the head."""
+    """Draw a cap of hair or a few strands on top of the head."""
     rng = sketch.rng
     colour = contrasting(rng, sketch.style.ground, gap=50)
     if rng.random() < 0.4:
@@ -135,7 +133,7 @@ def draw_hair(sketch: Sketch) -> None:
 
 
 def draw_cheeks(sketch: Sketch) -> None:
-    """Two blushing discs, in a colour close to the ground."""
+    """Draw two discs in a reddish colour close to the ground."""
     red, green, blue = sketch.style.ground
     colour = (min(255, red + 25), max(0, green - 45), max(0, blue - 20))
     radius, height = sketch.rng.uniform(0.1, 0.17), sketch.rng.uniform(0.1, 0.25)
@@ -144,7 +142,7 @@ def draw_cheeks(sketch: Sketch) -> None:
 
 
 def draw_eyes(sketch: Sketch) -> None:
-    """A pair of eyes in one of eight styles. Arched eyes bend up or down whatever the mouth does."""
+    """Draw a pair of eyes in one of eight styles. Arched eyes bend up or down independently of the mouth."""
     rng = sketch.rng
     style = str(rng.choice(["dot", "dot", "oval", "ring", "ball", "arch", "cross", "dash", "glasses"]))
     spread, height = rng.uniform(0.27, 0.42), rng.uniform(-0.42, -0.2)
@@ -161,7 +159,7 @@ def draw_eyes(sketch: Sketch) -> None:
 def draw_eye(
     sketch: Sketch, style: str, at: tuple[float, float], size: float, bend: float, gaze: tuple[float, float]
 ) -> None:
-    """One eye of the given style; `bend` is +1 or -1 and only matters to an arch."""
+    """Draw one eye of the given style; ``bend``, +1 or -1, applies to an arch only."""
     (x, y), pen = at, sketch.style.pen
     pupil = (x + gaze[0], y + gaze[1])
     if style == "dot":
@@ -189,7 +187,7 @@ def draw_eye(
 
 
 def draw_brows(sketch: Sketch) -> None:
-    """Straight brows at any slope, mirrored or parallel."""
+    """Draw straight brows at any slope, mirrored or parallel."""
     rng = sketch.rng
     slope, height = rng.uniform(-0.12, 0.12), rng.uniform(-0.72, -0.62)
     mirror = 1.0 if rng.random() < 0.7 else -1.0
@@ -199,7 +197,7 @@ def draw_brows(sketch: Sketch) -> None:
 
 
 def draw_nose(sketch: Sketch) -> None:
-    """A dot, a stroke, a hook or a small bow that bends either way."""
+    """Draw a dot, a stroke, a hook or a small bow that bends either way."""
     rng = sketch.rng
     style, side = int(rng.integers(0, 4)), (1.0 if rng.random() < 0.5 else -1.0)
     if style == 0:
@@ -213,13 +211,13 @@ def draw_nose(sketch: Sketch) -> None:
 
 
 def mouth_curve(rng: np.random.Generator, half_width: float, depth: float, happy: bool) -> Points:
-    """A line from the left corner of the mouth to the right one, its mean at height zero.
+    """Make a line from the left corner of the mouth to the right one, its mean at height zero.
 
     Args:
-        rng: chooses a bow, a round or flat arc, or a polyline of two to four pieces, and where its apex lies.
-        half_width: half the distance between the corners, in face units.
-        depth: height between the apex and the corners, in face units.
-        happy: corners above the apex; below it otherwise.
+        rng: Random generator, for the shape (arc, or polyline of two to four pieces) and the place of the apex.
+        half_width: Half the distance between the corners, in face units.
+        depth: Height between the apex and the corners, in face units.
+        happy: True for corners above the apex, False for below.
 
     Returns:
         float64 [N, 2] in face units, N 3..25.
@@ -233,10 +231,10 @@ def mouth_curve(rng: np.random.Generator, half_width: float, depth: float, happy
 
 
 def draw_mouth(sketch: Sketch, happy: bool) -> None:
-    """The one part that tells the label: corners up or corners down.
+    """Draw the mouth, the only part that depends on the label: corners up or down.
 
-    A line, a crescent or an open D, off-centre and slightly askew. Both labels draw from the same distributions and
-    their mouths fill the same rows on average, so that height alone tells nothing.
+    The mouth is a line, a crescent or an open D, off-centre and slightly askew. Both labels use the same distributions
+    and their mouths fill the same rows on average, so that the height reveals nothing.
     """
     rng = sketch.rng
     half_width = rng.uniform(0.46, 0.6)
@@ -254,7 +252,7 @@ def draw_mouth(sketch: Sketch, happy: bool) -> None:
 
 
 def draw_open_mouth(sketch: Sketch, shape: Points) -> None:
-    """An open mouth: dark, red, white, or only its outline."""
+    """Draw an open mouth: dark, coloured, white, or only its outline."""
     rng, style = sketch.rng, sketch.style
     kind = rng.random()
     if kind < 0.4:
@@ -268,7 +266,7 @@ def draw_open_mouth(sketch: Sketch, shape: Points) -> None:
 
 LABELS: Final[tuple[str, ...]] = ("happy", "sad")
 VERSION: Final[int] = 1
-"""Raised whenever a change to the code changes a pixel."""
+"""Version of the images; raise it with every change of the code that changes a pixel."""
 
 MIN_SIZE_PX: Final = 32
 _YELLOW: Final[Colour] = (250, 205, 50)
@@ -277,18 +275,18 @@ _THEMES: Final = ("emoji", "emoji", "emoji", "paper", "paper", "paper", "paper",
 
 
 def draw_smiley(label: str, rng: np.random.Generator, size_px: int = 128) -> Image:
-    """Draws one face.
+    """Draw one face.
 
     Args:
-        label: one of `LABELS`.
-        rng: the only source of chance; the image is a function of it, the label and the size.
-        size_px: edge of the square image in pixels, at least 32.
+        label: Label from `LABELS`.
+        rng: Random generator; it, the label and the size determine the image.
+        size_px: Edge of the square image in pixels, at least 32.
 
     Returns:
         uint8 [size_px, size_px, 3], RGB, 0..255.
 
     Raises:
-        ValueError: if the label is unknown or the size too small to show a face.
+        ValueError: The label is unknown or the size is too small.
     """
     if label not in LABELS:
         raise ValueError(f"unknown label {label!r}: expected one of {', '.join(LABELS)}")
@@ -308,14 +306,14 @@ def draw_smiley(label: str, rng: np.random.Generator, size_px: int = 128) -> Ima
 
 
 def iter_smileys(count: int, seed: int) -> Iterator[tuple[str, str, Image]]:
-    """Draws a balanced data set, the labels taking turns.
+    """Draw a balanced set, the labels alternating.
 
     Args:
-        count: how many images, at least 0; an odd count has one more of the first label.
-        seed: at least 0. Image number i depends on the seed and on i alone, so a longer set begins with the shorter.
+        count: Number of images, at least 0; an odd count has one more of the first label.
+        seed: Random seed, at least 0. Image i depends on the seed and i alone, so a longer set begins with the shorter.
 
     Yields:
-        Label, file stem (like `happy_00012`), and image (uint8 [128, 128, 3], RGB).
+        Label, file stem (such as ``happy_00012``), and image (uint8 [128, 128, 3], RGB).
     """
     for index in range(count):
         label = LABELS[index % len(LABELS)]
@@ -324,7 +322,7 @@ def iter_smileys(count: int, seed: int) -> Iterator[tuple[str, str, Image]]:
 
 
 def _style(rng: np.random.Generator, theme: str) -> Style:
-    """Colours and lines for a theme; the pen always stands out from its ground."""
+    """Choose colours and lines for a theme; the pen always contrasts with the ground."""
     filled, outlined = False, rng.random() < 0.85
     if theme == "emoji":
         ground, filled, outlined = shifted(rng, _YELLOW, 25), True, rng.random() < 0.6
@@ -344,7 +342,7 @@ def _style(rng: np.random.Generator, theme: str) -> Style:
 
 
 def _background(rng: np.random.Generator, theme: str, size_px: int, pose: Pose, style: Style) -> Image:
-    """What is behind the face: busy behind a filled head or a sheet, quiet where the lines lie on it directly."""
+    """Draw the background: busy behind a filled head or a sheet, quiet where the lines lie on it directly."""
     if theme in ("paper", "screen"):
         image = room(rng, size_px)
         bezel = random_colour(rng, 0, 60) if theme == "screen" else None

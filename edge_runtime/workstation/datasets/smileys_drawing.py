@@ -1,7 +1,7 @@
 """Drawing for the smileys: OpenCV fixed-point pens, colours and pose, backgrounds and camera effects.
 
-Every shape is a list of points that we transform ourselves and hand to OpenCV in 1/16 pixel. That keeps the bytes the
-same from one machine to the next, which an interpolating image warp would not.
+Shapes are lists of points, transformed here and passed to OpenCV in 1/16 pixel. Unlike an interpolating image warp this
+gives the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LUMA_WEIGHTS: Final = (299, 587, 114)  # ITU-R BT.601, in thousandths
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the face sits: a projective map from face units to pixels.
+    """Placement of the face: a projective map from face units to pixels.
 
     In face units the head is about the unit circle around (0, 0), so the chin is near (0, 1).
 
     Attributes:
         matrix: float64 [3, 3], homogeneous.
-        radius_px: about how many pixels one face unit spans.
-        center_px: where (0, 0) lands, (x, y).
+        radius_px: Approximate size of one face unit, in pixels.
+        center_px: Image of (0, 0) as (x, y), in pixels.
     """
 
     matrix: Points
@@ -44,21 +44,21 @@ class Pose:
     center_px: tuple[float, float]
 
     def place(self, points: Points) -> Points:
-        """Maps face units [N, 2] to pixels [N, 2]."""
+        """Map face units [N, 2] to pixels [N, 2]."""
         homogeneous = np.column_stack([points, np.ones(len(points))]) @ self.matrix.T
         return np.asarray(homogeneous[:, :2] / homogeneous[:, 2:], dtype=np.float64)
 
 
 def random_pose(rng: np.random.Generator, size_px: int, min_scale: float = 0.4, max_scale: float = 0.95) -> Pose:
-    """Draws position, scale, rotation, shear and a slight perspective.
+    """Choose position, scale, rotation, shear and a slight perspective at random.
 
     Large, upright and central faces are the more frequent; the turn reaches 35 degrees either way.
 
     Args:
-        rng: the only source of chance.
-        size_px: edge of the frame in pixels.
-        min_scale: least head diameter as a share of the frame, 0..1.
-        max_scale: greatest head diameter as a share of the frame, 0..1.
+        rng: Random generator of every choice.
+        size_px: Edge of the frame in pixels.
+        min_scale: Smallest head diameter as a share of the frame, 0..1.
+        max_scale: Largest head diameter as a share of the frame, 0..1.
 
     Returns:
         A pose whose head lies inside the frame, or very nearly.
@@ -83,13 +83,13 @@ def random_pose(rng: np.random.Generator, size_px: int, min_scale: float = 0.4, 
 def ellipse(
     center: tuple[float, float], radii: tuple[float, float], start_deg: float = 0.0, stop_deg: float = 360.0
 ) -> Points:
-    """Points [33, 2] along an ellipse, or along a part of it; 90 degrees is down."""
+    """Return points [33, 2] along an ellipse or a part of it; 90 degrees is down."""
     angle = np.deg2rad(np.linspace(start_deg, stop_deg, 33))
     return np.column_stack([center[0] + radii[0] * np.cos(angle), center[1] + radii[1] * np.sin(angle)])
 
 
 def line(*points: tuple[float, float]) -> Points:
-    """Points [N, 2] from pairs."""
+    """Return points [N, 2] from pairs."""
     return np.array(points, dtype=np.float64)
 
 
@@ -98,35 +98,35 @@ def _fixed(points_px: Points) -> npt.NDArray[np.int32]:
 
 
 def fill(image: Image, points_px: Points, colour: Colour) -> None:
-    """Fills a polygon in place; points in pixels."""
+    """Fill a polygon in place; points in pixels."""
     cv2.fillPoly(image, [_fixed(points_px)], colour, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def stroke(image: Image, points_px: Points, colour: Colour, width_px: float, closed: bool = False) -> None:
-    """Draws a line through points in place, at least one pixel wide; points in pixels."""
+    """Draw a line through points in place, at least one pixel wide; points in pixels."""
     width = max(1, round(width_px))
     cv2.polylines(image, [_fixed(points_px)], closed, colour, width, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def luma(colour: Colour) -> int:
-    """Brightness of a colour, 0..255."""
+    """Compute the brightness of a colour, 0..255."""
     return sum(weight * value for weight, value in zip(LUMA_WEIGHTS, colour, strict=True)) // 1000
 
 
 def random_colour(rng: np.random.Generator, low: int = 0, high: int = 255) -> Colour:
-    """A colour with each channel within low..high."""
+    """Choose a colour with each channel within low..high."""
     red, green, blue = rng.integers(low, high + 1, size=3).tolist()
     return red, green, blue
 
 
 def shifted(rng: np.random.Generator, colour: Colour, spread: int) -> Colour:
-    """The colour with each channel moved by up to `spread` either way, within 0..255."""
+    """Shift each channel of a colour by up to ``spread`` either way, within 0..255."""
     red, green, blue = np.clip(np.array(colour) + rng.integers(-spread, spread + 1, size=3), 0, 255).tolist()
     return red, green, blue
 
 
 def contrasting(rng: np.random.Generator, ground: Colour, gap: int = 95) -> Colour:
-    """A random colour at least `gap` brighter or darker than `ground`; black or white when chance finds none."""
+    """Choose a colour at least ``gap`` brighter or darker than ``ground``, else black or white."""
     for _ in range(12):
         colour = random_colour(rng)
         if abs(luma(colour) - luma(ground)) >= gap:
@@ -135,7 +135,7 @@ def contrasting(rng: np.random.Generator, ground: Colour, gap: int = 95) -> Colo
 
 
 def plain(rng: np.random.Generator, size_px: int, colour: Colour) -> Image:
-    """One colour, or a gradient around it that stays close enough for a pen to be seen on all of it."""
+    """Draw one colour, or a gradient around it that stays close enough for a visible pen."""
     image = np.empty((size_px, size_px, 3), dtype=np.uint8)
     if rng.random() < 0.5:
         image[:] = colour
@@ -147,7 +147,7 @@ def plain(rng: np.random.Generator, size_px: int, colour: Colour) -> Image:
 
 
 def _ramp(rng: np.random.Generator, size_px: int) -> npt.NDArray[np.float64]:
-    """A slope from 0 to 1 in a random direction, [size, size]."""
+    """Make a slope from 0 to 1 in a random direction, [size, size]."""
     angle = rng.uniform(0.0, 2 * np.pi)
     axis = np.arange(size_px) / max(size_px - 1, 1) - 0.5
     slope = float(np.cos(angle)) * axis[None, :] + float(np.sin(angle)) * axis[:, None]
@@ -155,7 +155,7 @@ def _ramp(rng: np.random.Generator, size_px: int) -> npt.NDArray[np.float64]:
 
 
 def textured(rng: np.random.Generator, image: Image, spread: int) -> None:
-    """Adds blotches of random size to the image in place."""
+    """Add blotches of random size to the image in place."""
     size = image.shape[0]
     cell = int(rng.choice([1, 2, 4, 8, 16])) * max(1, size // REFERENCE_SIZE_PX)
     cells = -(-size // cell)
@@ -165,13 +165,13 @@ def textured(rng: np.random.Generator, image: Image, spread: int) -> None:
 
 
 def clutter(rng: np.random.Generator, image: Image, count: int, keep_out: Pose | None = None) -> None:
-    """Draws rectangles, lines, rings and bows (bent either way) in place, none of them close to the face.
+    """Draw rectangles, lines, rings and bows (bent either way) in place, none of them close to the face.
 
     Args:
-        rng: the only source of chance.
+        rng: Random generator of every choice.
         image: uint8 [H, W, 3], changed in place.
-        count: how many shapes to try.
-        keep_out: shapes that would reach into this head are left out; None leaves none out.
+        count: Number of shapes to try.
+        keep_out: Head that no shape may reach into, or None.
     """
     size = image.shape[0]
     for _ in range(count):
@@ -204,7 +204,7 @@ def clutter(rng: np.random.Generator, image: Image, count: int, keep_out: Pose |
 
 
 def room(rng: np.random.Generator, size_px: int) -> Image:
-    """A busy background: any colour, gradients, blotches and shapes."""
+    """Draw a busy background: any colour, gradients, blotches and shapes."""
     image = plain(rng, size_px, random_colour(rng))
     if rng.random() < 0.4:
         textured(rng, image, int(rng.integers(10, 60)))
@@ -214,7 +214,7 @@ def room(rng: np.random.Generator, size_px: int) -> Image:
 
 
 def sheet(rng: np.random.Generator, image: Image, pose: Pose, colour: Colour, bezel: Colour | None) -> None:
-    """Lays a sheet of paper (or a screen, when there is a bezel) under the face, turned and tilted with it."""
+    """Draw a sheet of paper (or a screen, if there is a bezel) under the face, in its pose."""
     left, top = -rng.uniform(1.15, 1.9), -rng.uniform(1.15, 1.9)
     right, bottom = rng.uniform(1.15, 1.9), rng.uniform(1.15, 1.9)
     corners = line((left, top), (right, top), (right, bottom), (left, bottom))
@@ -232,7 +232,7 @@ def sheet(rng: np.random.Generator, image: Image, pose: Pose, colour: Colour, be
 
 
 def occlude(rng: np.random.Generator, image: Image, pose: Pose) -> None:
-    """Covers a part of the face with a stripe or a blob, never the middle of the mouth and at most one corner."""
+    """Cover a part of the face with a stripe or a blob, never the middle of the mouth and at most one corner."""
     colour = random_colour(rng)
     if rng.random() < 0.5:
         angle = rng.uniform(-0.4, 0.4)
@@ -255,12 +255,12 @@ def occlude(rng: np.random.Generator, image: Image, pose: Pose) -> None:
 
 
 def camera(rng: np.random.Generator, image: Image, detail_px: float) -> Image:
-    """Light, blur, noise and compression, held back where the face is small.
+    """Apply light, blur, noise and compression, weaker for small faces.
 
     Args:
-        rng: the only source of chance.
+        rng: Random generator of every choice.
         image: uint8 [H, W, 3], RGB.
-        detail_px: radius of the head in pixels of a 128-pixel image; decides how much blur is bearable.
+        detail_px: Radius of the head in pixels of a 128-pixel image, which limits the blur.
 
     Returns:
         A new image of the same shape and type.
@@ -283,7 +283,7 @@ def camera(rng: np.random.Generator, image: Image, detail_px: float) -> Image:
 
 
 def _tone(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """A table [256] for a change of gamma, contrast and brightness."""
+    """Make a lookup table [256] that changes gamma, contrast and brightness."""
     level = np.arange(256) / 255.0
     level = level ** rng.uniform(0.65, 1.5)
     level = 0.5 + (level - 0.5) * rng.uniform(0.65, 1.1) + rng.uniform(-0.12, 0.12)
@@ -291,7 +291,7 @@ def _tone(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
 
 
 def _blur(image: Image, times: int) -> Image:
-    """About a Gaussian of variance times / 2, as [1, 2, 1] filters in whole numbers."""
+    """Blur by about a Gaussian of variance times / 2, with integer [1, 2, 1] filters."""
     wide = image.astype(np.int32)
     for _ in range(times):
         for axis in (0, 1):
@@ -301,7 +301,7 @@ def _blur(image: Image, times: int) -> Image:
 
 
 def _smear(image: Image, length: int, axis: int) -> Image:
-    """A movement of the camera: the mean of `length` shifted copies along an axis."""
+    """Blur by a movement of the camera: the mean of ``length`` shifted copies along an axis."""
     total = np.zeros(image.shape, dtype=np.uint16)
     for shift in range(length):
         total += np.roll(image, shift - length // 2, axis)
@@ -309,6 +309,6 @@ def _smear(image: Image, length: int, axis: int) -> Image:
 
 
 def _compress(image: Image, quality: int) -> Image:
-    """To JPEG and back; quality 1..100."""
+    """Compress to JPEG and decode; quality 1..100."""
     _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), dtype=np.uint8)

@@ -1,6 +1,6 @@
-"""Plan what of a zip is unpacked, from its table of contents alone; anything suspicious refuses the archive.
+"""Choose the entries of a zip to unpack, from its table of contents; anything suspicious refuses the archive.
 
-Names are checked as they will be written, sizes as they are declared; `archive.py` counts again what really comes out.
+Names are checked as they will be written, sizes as declared; `archive.py` checks the unpacked sizes again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_runtime.labels import look_alike_key, shorten
 from edge_runtime.preprocess import MAX_FILE_BYTES
 from edge_runtime.workstation.datasets.samples import MAX_IMAGES
 
-# What Python's zip reader may raise about a damaged or hostile archive.
+# Exceptions of Python's zip reader for a damaged or hostile archive.
 ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -28,7 +28,7 @@ ZIP_ERRORS = (
     EOFError,
     OSError,
     ValueError,
-    RuntimeError,  # zipfile's word for encryption, and the base of NotImplementedError, its word for odd features
+    RuntimeError,  # encryption; also the base of NotImplementedError, for unsupported features
 )
 
 _ENCRYPTED = 0x1 | 0x40
@@ -41,16 +41,16 @@ _MAX_NAME_BYTES = 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold.
+    """Upper limits on the content of an archive.
 
     Attributes:
-        entries: Files and folders in the table of contents.
+        entries: Number of files and folders.
         directory_bytes: Size of the table of contents, which is read at once.
-        total_bytes: All images together, unpacked.
-        file_bytes: One image, unpacked.
-        ratio: Unpacked size over packed size, of the whole and of each image.
-        ratio_free_bytes: Up to this size the ratio does not matter; a small plain drawing packs extremely well.
-        disk_margin_bytes: Left free on the disk.
+        total_bytes: Unpacked size of all images.
+        file_bytes: Unpacked size of one image.
+        ratio: Ratio of unpacked to packed size, of the whole and of each image.
+        ratio_free_bytes: Unpacked size up to which the ratio is ignored, because small drawings pack extremely well.
+        disk_margin_bytes: Space to leave free on the disk.
     """
 
     entries: int = MAX_IMAGES
@@ -64,12 +64,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is unpacked.
+    """Entries to unpack.
 
     Attributes:
-        images: Entry, and its path below the destination.
-        folders: Every other folder, so that a class without images is noticed as in an ordinary folder.
-        ignored: Names of the files that are no images by their suffix.
+        images: Entries with their paths below the destination.
+        folders: Other folders, so that a class without images is noticed as in an ordinary folder.
+        ignored: Names of the files without the suffix of an image.
         total_bytes: Declared size of all images.
     """
 
@@ -83,13 +83,13 @@ def plan(entries: Sequence[zipfile.ZipInfo], zip_bytes: int, shown: str, limits:
     """Check every entry and choose the images.
 
     Args:
-        entries: The table of contents.
+        entries: Table of contents of the archive.
         zip_bytes: Size of the archive file.
-        shown: What messages call the archive.
-        limits: What is allowed.
+        shown: Name of the archive in messages.
+        limits: Limits on the content.
 
     Raises:
-        DatasetError: Something in the archive is dangerous, damaged or too large, or it holds no images.
+        DatasetError: An entry is dangerous, damaged or too large, or the archive holds no images.
     """
     if len(entries) > limits.entries:
         raise DatasetError(f"{shown}: expected at most {limits.entries:,} entries, got {len(entries):,}")
@@ -120,7 +120,7 @@ def plan(entries: Sequence[zipfile.ZipInfo], zip_bytes: int, shown: str, limits:
 
 
 def _checked_parts(entry: zipfile.ZipInfo, shown: str) -> list[str]:
-    """The parts of an entry's path; raises DatasetError if it leads out, is special or cannot be read."""
+    """Split an entry's path; raises DatasetError if it leads out of the folder, is special or is encrypted."""
     name = _decoded_name(entry)
     quoted = shorten(repr(name))
     parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -138,19 +138,19 @@ def _checked_parts(entry: zipfile.ZipInfo, shown: str) -> list[str]:
 
 
 def _decoded_name(entry: zipfile.ZipInfo) -> str:
-    """The whole name as it was stored; `ZipInfo.filename` ends at a NUL."""
+    """Decode the whole stored name; `ZipInfo.filename` ends at a NUL."""
     name = entry.orig_filename
     if entry.flag_bits & _UTF8_NAME or name.isascii():
         return name
     try:
-        # macOS writes UTF-8 and does not say so. Text in the old DOS encoding is hardly ever UTF-8 by accident.
+        # macOS writes UTF-8 without its flag. Text in the old DOS encoding is hardly ever valid UTF-8.
         return name.encode("cp437").decode("utf-8")
     except UnicodeError:
         return name
 
 
 class _Names:
-    """All paths so far, to find two that would become one file on some disk."""
+    """Paths so far, to find two that would become one file on some disk."""
 
     def __init__(self, shown: str) -> None:
         self._shown = shown
@@ -200,7 +200,7 @@ def _check_total(total: int, zip_bytes: int, shown: str, limits: Limits) -> None
         raise DatasetError(
             f"{shown}: unpacks to {total / 2**30:,.1f} GiB; expected at most {limits.total_bytes >> 30} GiB"
         )
-    # Against the size of the file itself: entries that share packed data each declare it as their own.
+    # Against the size of the file: entries may share packed data, and each declares it as its own.
     if total > max(limits.ratio_free_bytes, limits.ratio * zip_bytes):
         raise DatasetError(_bomb(shown, limits))
 

@@ -92,7 +92,7 @@ def markdown_table(
     """Write a table with padded columns, for Markdown and for a terminal.
 
     Args:
-        header: Column names.
+        header: Names of the columns.
         rows: Cells in the order of the header.
         text_columns: Indices of the columns aligned to the left; the others are numbers.
         shown: Conversion of each cell; `one_line` for a terminal.

@@ -282,6 +282,7 @@ def test_all_bursts_together_reach_the_least_time_and_number(sessions, rounds, d
     assert pace.burst(keras(KERAS_PREDICT), settings, "i.npy", is_first=True).queries <= 2
 
 
+@pytest.mark.slow
 def test_a_real_bundle_is_measured_in_every_scenario(tiny_bundle, images, folder, monkeypatch):
     monkeypatch.setattr(pace, "OFFLINE_S", 0.1)
     monkeypatch.setattr(pace, "CAMERA_S", 0.2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import textwrap
 import time
@@ -26,6 +25,7 @@ from benchmarks.measuring.session import Session, child_environment, describe_cr
 from benchmarks.plan import ARTIFACT_MODULE, KERAS_MODULE, KERAS_PREDICT, SubjectPlan
 from edge_runtime.classifier import Classifier
 from edge_runtime.errors import EngineError
+from support.waiting import is_running
 
 GENEROUS_S = 120.0
 
@@ -69,14 +69,6 @@ def open_program(scratch: Path, code: str, timeout_s: float = GENEROUS_S) -> Ses
 
 def open_artifact(bundle: Path, scratch: Path, photo: Path, name: str = "int8", **options) -> Session:
     return Session(plan(bundle, name, **options), threads=1, image=photo, folder=scratch, timeout_s=GENEROUS_S)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_an_artifact_answers_every_request_as_the_device_does(tiny_bundle, scratch, photo):
@@ -186,13 +178,13 @@ def test_a_child_that_hangs_is_stopped_after_the_timeout(scratch, code):
     started_s = time.monotonic()
 
     def run() -> None:
-        with open_program(scratch, "import pid\n" + code, timeout_s=3.0) as session:
+        with open_program(scratch, "import pid\n" + code, timeout_s=1.5) as session:
             session.ask(AskMemory(), Memory)
 
-    with pytest.raises(EngineError, match=r"no answer within 3 s and was stopped; .*--timeout"):
+    with pytest.raises(EngineError, match=r"no answer within 1.5 s and was stopped; .*--timeout"):
         run()
     assert time.monotonic() - started_s < 100
-    assert not is_alive(int((scratch / "pid").read_text()))
+    assert not is_running(int((scratch / "pid").read_text()))
 
 
 def test_a_child_that_ignores_the_end_of_its_input_is_killed(scratch, monkeypatch):
@@ -201,7 +193,7 @@ def test_a_child_that_ignores_the_end_of_its_input_is_killed(scratch, monkeypatc
     pid = session.pid
     session.close()
     session.close()
-    assert not is_alive(pid)
+    assert not is_running(pid)
     with pytest.raises(EngineError, match="closed"):
         session.ask(AskMemory(), Memory)
 
@@ -216,7 +208,7 @@ def test_ctrl_c_leaves_no_child(scratch):
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert not is_alive(seen[0])
+    assert not is_running(seen[0])
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,17 +10,12 @@ import pytest
 from benchmarks.records import BoardState, BoardWatch
 from benchmarks.resources.board_state import BoardWatcher, frequency_mhz, invalid_reasons, read_state
 from benchmarks.resources.sizes import install_bytes, packages_of
+from support.files import put
+from support.waiting import wait_until
 
 FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 CORE = min(os.sched_getaffinity(0))
 CPUFREQ = f"sys/devices/system/cpu/cpu{CORE}/cpufreq"
-
-
-def put(root: Path, name: str, text: str) -> Path:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 def put_board(root: Path, *, celsius: float = 50, mhz: int = 1800, by: str = "ondemand", flags: str = "0") -> None:
@@ -32,13 +25,6 @@ def put_board(root: Path, *, celsius: float = 50, mhz: int = 1800, by: str = "on
     put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", f"{by}\n")
     put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_driver", "cpufreq-dt\n")
     put(root, FIRMWARE, f"{flags}\n")
-
-
-def wait_until(condition: Callable[[], bool], deadline_s: float = 20) -> None:
-    until_s = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < until_s, "did not happen in time"
-        time.sleep(0.01)
 
 
 def watch_of(before: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> BoardWatch:
@@ -87,7 +73,7 @@ def test_watcher_sees_what_comes_and_goes_while_measuring(tmp_path: Path) -> Non
     put_board(tmp_path, celsius=50)
     with BoardWatcher(tmp_path, period_s=0.01) as watcher:
         put_board(tmp_path, celsius=82, flags="4")
-        wait_until(lambda: watcher._hottest_c == 82 and "throttled" in watcher._seen)
+        wait_until(lambda: watcher.hottest_c == 82 and "throttled" in watcher.seen)
         put_board(tmp_path, celsius=60, flags="0")
     watch = watcher.watch
     assert (watch.before.temperature_c, watch.hottest_c, watch.after.temperature_c) == (50, 82, 60)
@@ -103,7 +89,7 @@ def test_watcher_starts_no_process_while_measuring(tmp_path: Path) -> None:
     with BoardWatcher(tmp_path, period_s=0.01) as watcher:
         put(tmp_path, "sys/class/thermal/thermal_zone0/type", "cpu-thermal\n")
         put(tmp_path, "sys/class/thermal/thermal_zone0/temp", "70000\n")
-        wait_until(lambda: watcher._hottest_c == 70)
+        wait_until(lambda: watcher.hottest_c == 70)
     assert log.read_text().split() == ["asked", "asked"]  # before and after
     assert invalid_reasons(watcher.watch) == ()
 

@@ -27,6 +27,8 @@ from benchmarks.resources.power_meters import (
     pmic_w,
 )
 from edge_runtime.errors import UsageError
+from support.files import put
+from support.waiting import wait_until
 
 PMIC_ANSWER = """
    3V7_WL_SW_A current(0)=0.10000000A
@@ -43,13 +45,6 @@ def _short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(power, "_IDLE_S", 0.05)
 
 
-def put(root: Path, name: str, text: str) -> Path:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
 def zone(root: Path, name: str, kind: str, energy_uj: int, range_uj: int = 1_000_000) -> Path:
     put(root, f"sys/class/powercap/{name}/name", f"{kind}\n")
     put(root, f"sys/class/powercap/{name}/max_energy_range_uj", f"{range_uj}\n")
@@ -64,7 +59,7 @@ def ina(root: Path, number: int, name: str, **files: str) -> None:
 
 def read_w(found: object) -> float:
     assert isinstance(found, SampledReader), found
-    return found._read_w()
+    return found.read_w()
 
 
 class ScriptedReader:
@@ -134,12 +129,11 @@ def test_sampled_power_is_summed_while_a_span_lasts() -> None:
     reader = SampledReader("test", "", lambda: next(values), period_s=0.001)
     started_s = time.perf_counter()
     reader.begin()
-    while len(reader._samples) < 20:
-        time.sleep(0.001)
+    wait_until(lambda: len(reader.samples) >= 20, "20 samples", step_s=0.001)
     energy_mj = reader.end()
     spent_mj = 10.0 * (time.perf_counter() - started_s) * 1e3
     assert 0 < energy_mj <= spent_mj
-    assert reader._thread is None
+    assert not reader.repeater.is_running
 
 
 def test_sampled_power_that_fails_is_told_at_the_end() -> None:
@@ -151,8 +145,7 @@ def test_sampled_power_that_fails_is_told_at_the_end() -> None:
     calls = itertools.count()
     reader = SampledReader("test", "", fail, period_s=0.001)
     reader.begin()
-    while reader._failure is None:
-        time.sleep(0.001)
+    wait_until(lambda: reader.repeater.failure, "the failure")
     with pytest.raises(OSError, match="unplugged"):
         reader.end()
 
@@ -186,8 +179,8 @@ def test_rapl_takes_packages_and_memory_and_no_part_twice(tmp_path: Path) -> Non
     zone(tmp_path, "intel-rapl-mmio:0", "package-0", 10)
     found = find_rapl(tmp_path)
     assert isinstance(found, CounterReader)
-    assert [counter.path.parent.name for counter in found._counters] == ["intel-rapl:0", "intel-rapl:0:1"]
-    assert [counter.range_uj for counter in found._counters] == [1_000_000, 1_000_000]
+    assert [counter.path.parent.name for counter in found.counters] == ["intel-rapl:0", "intel-rapl:0:1"]
+    assert [counter.range_uj for counter in found.counters] == [1_000_000, 1_000_000]
     assert "memory" in found.covers
 
 
@@ -256,7 +249,7 @@ def test_battery_counts_while_it_is_discharging_and_a_mouse_never(tmp_path: Path
     status = put(tmp_path, "sys/class/power_supply/BAT0/status", "Charging\n")
     assert "pull the plug" in str(find_battery(tmp_path))
     status.write_text("Discharging\n")
-    assert "does not tell" in str(find_battery(tmp_path))
+    assert "does not report" in str(find_battery(tmp_path))
     put(tmp_path, "sys/class/power_supply/BAT0/voltage_now", "12000000\n")
     put(tmp_path, "sys/class/power_supply/BAT0/current_now", "-500000\n")
     assert read_w(find_battery(tmp_path)) == pytest.approx(6.0)
@@ -297,7 +290,7 @@ def test_a_persons_own_program_is_read(tmp_path: Path) -> None:
         with meter.span() as span:
             time.sleep(0.05)
         assert span.energy_mj is not None
-    process = meter._reader._release.__self__._process  # type: ignore[attr-defined]
+    process = meter._reader._release.__self__.process  # type: ignore[attr-defined]
     assert process.poll() is not None
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from convert.quantize.graph import operator_names
 from convert.quantize.tflite_finish import set_versions
-from convert.tflite_model import pack_model, unpack_model
+from convert.tflite_model import operator_names, pack_model, unpack_model
 from support.tflite_models import Operator, Tensor, build_model, operators_of
 
 NAMES = operator_names()

@@ -10,8 +10,8 @@ import pytest
 
 from edge_runtime.doctor import machine, packages
 from edge_runtime.doctor.findings import Finding, Level
-from edge_runtime.doctor.machine import Python, examine_python, this_python
-from edge_runtime.doctor.probe import Answer, ask
+from edge_runtime.doctor.packages import Python, examine_python, this_python
+from edge_runtime.doctor.probe import Answer, probe
 
 GLIBC = "glibc 2.36"
 
@@ -178,10 +178,10 @@ def examine(
     )
     found: dict[str, list[Finding]] = {}
 
-    def ask_child(*question: Any) -> Answer:
+    def run_probe(*question: Any) -> Answer:
         return answers.get(question, Answer({"version": "1"}))
 
-    for finding in packages.examine_packages(ask_child):
+    for finding in packages.examine_packages(run_probe):
         found.setdefault(finding.topic, []).append(finding)
     return found
 
@@ -227,22 +227,21 @@ def test_no_runtime_no_opencv_no_extras(monkeypatch: pytest.MonkeyPatch) -> None
     assert worst(both["opencv"])[0] is Level.WARNING
 
 
-def test_a_child_is_asked_and_may_end_as_it_likes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert ask("import", "json").failure is None
-    assert ask("import", "no_such_module") == Answer(
+def test_a_probe_survives_any_end_of_its_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert probe("import", "json").failure is None
+    assert probe("import", "no_such_module") == Answer(
         failure="No module named 'no_such_module'", error_type="ModuleNotFoundError"
     )
     bodies = {
         "import os; os.abort()": ("crashed its process (SIGABRT)", "SIGABRT"),
-        "import sys; sys.exit(3)": ("ended without a word", None),
+        "import sys; sys.exit(3)": ("ended without an error message", None),
         "print('{}x')": ("gave an answer that cannot be read", None),
         "print([1])": ("gave an answer that cannot be read", None),
         "print('noise'); print('{\"a\": 1}')": (None, None),
         "import time; time.sleep(60)": ("gave no answer for 2 seconds", "TimeoutExpired"),
     }
-    monkeypatch.setattr("edge_runtime.doctor.probe.CHILD_MODULE", "edgekit_fake_child")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     for body, (failure, error_type) in bodies.items():
-        put(tmp_path, "edgekit_fake_child.py", body)
-        answer = ask("x", timeout_s=2.0 if "sleep" in body else 60.0)
+        put(tmp_path, "edgekit_fake_child.py", f"def main():\n    {body}")
+        answer = probe("x", module="edgekit_fake_child", timeout_s=2.0 if "sleep" in body else 60.0)
         assert (answer.failure, answer.error_type) == (failure, error_type), body

@@ -15,9 +15,8 @@ import pytest
 from edge_runtime.classifier import Classifier
 from edge_runtime.commands.doctor import run_doctor
 from edge_runtime.contract import GOLDEN_FILE, MANIFEST_FILE, Check, Variant
-from edge_runtime.doctor import child
 from edge_runtime.doctor import replay as doctor_replay
-from edge_runtime.doctor.bundle import Means, Measured, examine_model, judge
+from edge_runtime.doctor.bundle import Measured, Tools, examine_model, judge
 from edge_runtime.doctor.findings import Finding, Level
 from edge_runtime.doctor.probe import Answer
 from edge_runtime.errors import IntegrityError, ModelError
@@ -53,7 +52,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return copy
 
 
-def fake_means(latency_ms: dict[str, float], throttling: tuple[str, ...] = ()) -> Means:
+def fake_tools(latency_ms: dict[str, float], throttling: tuple[str, ...] = ()) -> Tools:
     """Children that give these times; a variant without one cannot run."""
 
     def ask(_question: str, _path: str, variant: str) -> Answer:
@@ -66,18 +65,18 @@ def fake_means(latency_ms: dict[str, float], throttling: tuple[str, ...] = ()) -
             for path, good in zip(paths, runs, strict=True)
         ]
 
-    return Means(ask, try_models, lambda: throttling)
+    return Tools(ask, try_models, lambda: throttling)
 
 
-def look(path: Path, means: Means | None = None) -> tuple[dict[str, Finding], Measured]:
+def look(path: Path, tools: Tools | None = None) -> tuple[dict[str, Finding], Measured]:
     measured = Measured()
-    return {finding.topic: finding for finding in examine_model(path, measured, means)}, measured
+    return {finding.topic: finding for finding in examine_model(path, measured, tools)}, measured
 
 
 def test_a_good_bundle_is_replayed_timed_and_remembered(bundle: Path) -> None:
     found, measured = look(bundle)
     assert {finding.level for finding in found.values()} == {Level.OK}
-    assert "6 golden images as in its conversion, bit for bit" in found["float32"].found
+    assert "6 golden images bit-identical to its conversion" in found["float32"].found
     assert "within 0.001 of Keras, as in its conversion" in found["int8"].found
     assert set(measured.latency_ms) == {Variant.FLOAT32, Variant.INT8}
     model = find_model(bundle)
@@ -87,7 +86,7 @@ def test_a_good_bundle_is_replayed_timed_and_remembered(bundle: Path) -> None:
 
 @pytest.mark.parametrize(("times", "fastest"), [({"float32": 2.0, "int8": 1.0}, "int8"), ({"float32": 1.0}, "float32")])
 def test_the_fastest_that_runs_is_taken_from_then_on(bundle: Path, times: dict[str, float], fastest: str) -> None:
-    found, measured = look(bundle, fake_means(times))
+    found, measured = look(bundle, fake_tools(times))
     assert measured.default is Variant(fastest)
     assert found["default"].level is Level.OK
     assert find_model(bundle).path.name == f"tiny-{fastest}.tflite"
@@ -97,15 +96,15 @@ def test_the_fastest_that_runs_is_taken_from_then_on(bundle: Path, times: dict[s
 
 
 def test_a_slowed_board_measures_nothing(bundle: Path) -> None:
-    found, measured = look(bundle, fake_means({"float32": 9.0, "int8": 1.0}, ("under-voltage now",)))
+    found, measured = look(bundle, fake_tools({"float32": 9.0, "int8": 1.0}, ("under-voltage now",)))
     assert measured.default is None
-    assert "presumed" in found["default"].found
-    found, measured = look(bundle, fake_means({"float32": 9.0, "int8": 1.0}, ("under-voltage since boot",)))
+    assert "expected to be the fastest" in found["default"].found
+    found, measured = look(bundle, fake_tools({"float32": 9.0, "int8": 1.0}, ("under-voltage since boot",)))
     assert measured.default is Variant.INT8
 
 
 def test_nothing_runs(bundle: Path) -> None:
-    found, _ = look(bundle, fake_means({}))
+    found, _ = look(bundle, fake_tools({}))
     assert found["float32"].level is found["int8"].level is Level.PROBLEM
 
 
@@ -180,7 +179,7 @@ def test_damaged_golden_inputs_are_a_finding(bundle: Path) -> None:
 
 def test_altered_missing_and_foreign_files(bundle: Path, tmp_path: Path) -> None:
     (bundle / "tiny-int8.tflite").write_bytes(b"x")
-    found, measured = look(bundle, fake_means({"float32": 1.0}))
+    found, measured = look(bundle, fake_tools({"float32": 1.0}))
     assert found["int8"].level is Level.PROBLEM
     assert "copy" in f"{found['int8'].remedy}"
     assert measured.default is Variant.FLOAT32
@@ -205,7 +204,7 @@ def test_one_file(tmp_path: Path, with_manifest: bool) -> None:
 
 def test_the_tiny_models_are_what_their_builders_give(tmp_path: Path) -> None:
     built = write_tiny_model(tmp_path / "built.tflite", with_manifest=False)
-    assert child.write_tiny(tmp_path, ".tflite").read_bytes() == built.read_bytes()
+    assert doctor_replay.write_tiny(tmp_path, ".tflite").read_bytes() == built.read_bytes()
     onnx = pytest.importorskip("onnx")
     made, kind = onnx.helper, onnx.TensorProto
     nodes = [
@@ -216,7 +215,7 @@ def test_the_tiny_models_are_what_their_builders_give(tmp_path: Path) -> None:
     gives = made.make_tensor_value_info("means", kind.FLOAT, [1, 3])
     graph = made.make_graph(nodes, "tiny", [takes], [gives])
     model = made.make_model(graph, opset_imports=[made.make_opsetid("", 13)], ir_version=8, producer_name="edgekit")
-    assert onnx.load(child.write_tiny(tmp_path, ".onnx")) == model
+    assert onnx.load(doctor_replay.write_tiny(tmp_path, ".onnx")) == model
 
 
 def test_the_report_for_programs_and_no_native_import(bundle: Path) -> None:

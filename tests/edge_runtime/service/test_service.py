@@ -22,10 +22,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.cli import camera
+from edge_runtime.cli_support import Option
 from edge_runtime.commands.service import ServiceJob, run_service
 from edge_runtime.errors import OutputError, UsageError
 from edge_runtime.service import unit
-from edge_runtime.service.needs import quote_word, source_kind
+from edge_runtime.service.needs import Needs, quote_word, source_kind
 from edge_runtime.testing import write_tiny_bundle
 
 SYSTEMD = Path("/lib/systemd/systemd")
@@ -192,7 +193,8 @@ def test_rights_follow_from_the_source(write: Write, place: Path) -> None:
     (place / "clip.mp4").write_text("x")
     text = write("--source", "clip.mp4")
     assert values(text, "PrivateDevices") == values(text, "PrivateNetwork") == ["yes"]
-    assert values(text, "BindReadOnlyPaths")[-2:] == [str(place / "clip.mp4"), str(place / "pets")]
+    shown = values(text, "BindReadOnlyPaths")  # and the program's own folders, where the unit hides them
+    assert [path for path in shown if Path(path).is_relative_to(place)] == [f"{place}/clip.mp4", f"{place}/pets"]
     text = write("--source", "picamera")
     assert values(text, "DeviceAllow") == ["char-video4linux rw", "char-media rw", "char-dma_heap rw"]
     assert values(text, "RestrictAddressFamilies") == ["AF_UNIX AF_NETLINK"]
@@ -223,6 +225,19 @@ def test_secrets_stay_out(write: Write, place: Path) -> None:
     text = write(environment=place / "env")
     assert values(text, "EnvironmentFile") == [str(place / "env")]
     assert "AF_INET" in values(text, "RestrictAddressFamilies")[0]
+    assert not values(text, "DeviceAllow")
+    (place / "env").write_text("EDGEKIT_WEBHOOK=https://me:hunter2@host\n")
+    text = write("--source", "0", environment=place / "env")
+    assert "AF_INET" in values(text, "RestrictAddressFamilies")[0]
+    assert not values(text, "IPAddressDeny")
+
+
+def test_each_file_and_address_of_the_camera_declares_what_a_service_needs() -> None:
+    options = [option for option in camera.params if isinstance(option, Option)]
+    declared = {option.name for option in options if option.resource}
+    paths = {option.name for option in options if isinstance(option.type, click.Path)}
+    addresses = {option.name for option in options if option.envvar or (option.metavar or "").endswith(("URL", "PORT"))}
+    assert declared == paths | addresses
 
 
 @pytest.mark.parametrize("arguments", [["--sorce", "0"], ["--top-k", "x"], ["--source"]])
@@ -260,14 +275,21 @@ def test_a_secret_may_be_for_root_only(write: Write, monkeypatch: pytest.MonkeyP
         write("--mqtt-ca", "/etc/edgekit/for-root")
 
 
+@pytest.mark.parametrize("checkout", ["/tmp/a/clone", "/home/pi/clone", "/opt/clone"])  # noqa: S108
+def test_the_program_is_found_wherever_it_lies(checkout: str) -> None:
+    """PrivateTmp and ProtectHome hide a checkout, so the unit binds it."""
+    program = (f"{checkout}/.venv/bin/edge-run",)
+    folders = unit.folders_of(checkout, f"{checkout}/.venv")
+    text = unit.render(unit.Service("pets", program, folders, Needs(), False, "1G", None))
+    assert values(text, "BindReadOnlyPaths") == ([] if checkout.startswith("/opt") else [checkout])
+
+
 def test_hidden_folders_are_shown_once() -> None:
     paths = map(Path, ("/home/pi/e", "/home/pi/e/models/x", "/opt/x", "/usr", "/root/m", "/homely", "/home/pi/e2"))
     assert unit.hidden_paths(paths) == [Path("/home/pi/e"), Path("/home/pi/e2"), Path("/root/m")]
 
 
 def test_groups_that_this_machine_lacks_are_not_named() -> None:
-    from edge_runtime.service.needs import Needs
-
     service = unit.Service("pets", ("/bin/true",), (), Needs(camera="v4l2"), True, "1G", None)
     assert values(unit.render(service, lambda _name: False), "SupplementaryGroups") == []
     assert values(unit.render(service, lambda name: name != "apex"), "SupplementaryGroups") == ["video plugdev"]

@@ -163,6 +163,7 @@ def test_cameras_are_opened_only_when_frames_are_asked_for(text: str) -> None:
     assert list(source.frames()) == []
 
 
+@pytest.mark.slow
 def test_a_real_video_is_played_to_its_end(real_data: Callable[[str], Path]) -> None:
     count = 0
     for frame in open_source(str(real_data("video") / "cockatoo.mp4")).frames():

@@ -187,13 +187,16 @@ def test_noise_is_refused(noise):
         check_structure(noise[:4] + b"TFL3" + noise[4:])
 
 
-def test_a_small_file_that_names_millions_of_parts_is_refused():
+@pytest.mark.parametrize(("name_bytes", "tensors", "graphs"), [(1, 20_000, 20_000), (1 << 20, 1000, 1)])
+def test_a_small_file_that_names_millions_of_parts_or_bytes_of_text_is_refused(name_bytes, tensors, graphs):
     builder = flatbuffers.Builder(1024)
+    name = builder.CreateString("x" * name_bytes)
     schema.TensorStart(builder)
-    tensors = repeated(builder, schema.TensorEnd(builder), 20_000)
+    schema.TensorAddName(builder, name)
+    tensors = repeated(builder, schema.TensorEnd(builder), tensors)
     schema.SubGraphStart(builder)
     schema.SubGraphAddTensors(builder, tensors)
-    graphs = repeated(builder, schema.SubGraphEnd(builder), 20_000)
+    graphs = repeated(builder, schema.SubGraphEnd(builder), graphs)
     schema.ModelStart(builder)
     schema.ModelAddVersion(builder, 3)
     schema.ModelAddSubgraphs(builder, graphs)

@@ -8,8 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from convert.quantize.graph import operator_name
-from convert.tflite_model import pack_model, unpack_model
+from convert.tflite_model import operator_name, pack_model, unpack_model
 
 CAST_OPTIONS = {"kind": "CastOptions", "inDataType": 3, "outDataType": 0}
 RELU, RELU6 = 1, 3

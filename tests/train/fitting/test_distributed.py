@@ -6,7 +6,6 @@ import csv
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from support.http import free_port
 from support.paths import PROGRAMS
 from train.hardware import load_keras
 
@@ -76,12 +76,6 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 300) -> tuple[int,
     finally:
         process.kill()
     return process.returncode, output, errors
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import train.cli
-from edge_runtime.cli_support import run_cli
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Dataset, Sample
+from support.programs import call_cli
 from train.intake.audit import audit_files
 from train.intake.audit_report import render_audit_page
 
@@ -28,15 +28,7 @@ def edge_train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     """Run ``edge-train`` in this process, in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["edge-train", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            run_cli(train.cli.cli)
-        captured = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, captured.out, captured.err
-
-    return call
+    return functools.partial(call_cli, train.cli.cli, monkeypatch, capsys, "edge-train")
 
 
 def write_image(path: Path, seed: int, suffix: str | None = None) -> None:
@@ -107,6 +99,7 @@ def test_the_page_is_self_contained_and_escapes_names(messy, edge_train, tmp_pat
     assert 'class="out"' in page
 
 
+@pytest.mark.slow
 def test_the_page_of_a_large_set_stays_small(tmp_path):
     write_image(tmp_path / "x.png", 1)
     samples = tuple(Sample(tmp_path / "x.png", label) for label in "ab" for _ in range(3000))

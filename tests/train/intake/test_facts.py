@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import train.intake.facts
+from support.images import encode
 from train.intake.facts import (
     NOT_AN_IMAGE,
     TRUNCATED,
@@ -33,13 +34,9 @@ def photo(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def encode(suffix: str, image_hwc_bgr_u8: np.ndarray) -> bytes:
-    return cv2.imencode(suffix, image_hwc_bgr_u8)[1].tobytes()
-
-
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".gif", ".webp", ".bmp", ".tiff", ".avif"])
 def test_the_format_is_told_by_content(suffix, tmp_path):
-    data = encode(suffix, photo())
+    data = encode(photo(), suffix)
     path = tmp_path / "called.wrong"
     path.write_bytes(data)
     facts, image = examine(path)
@@ -54,7 +51,7 @@ def test_the_format_is_told_by_content(suffix, tmp_path):
 
 
 def test_the_hash_is_that_of_imagehash_and_the_thumbnail_is_the_image(tmp_path):
-    data = encode(".png", photo(64, 64))
+    data = encode(photo(64, 64), ".png")
     facts, image = examine(tmp_path / "x", data)
     assert image is not None
     expected = imagehash.phash(Image.fromarray(image).convert("L"))
@@ -68,11 +65,11 @@ def test_the_hash_is_that_of_imagehash_and_the_thumbnail_is_the_image(tmp_path):
     [
         ("empty", b"", "expected an image, got an empty file"),
         ("html", b"<!doctype html><p>404", NOT_AN_IMAGE),
-        ("jpeg", encode(".jpg", photo(200, 300))[:1500], TRUNCATED),
-        ("png", encode(".png", photo())[:2000], TRUNCATED),
-        ("gif", encode(".gif", photo())[:500], TRUNCATED),
-        ("webp", encode(".webp", photo())[:300], TRUNCATED),
-        ("bmp", encode(".bmp", photo())[:300], TRUNCATED),
+        ("jpeg", encode(photo(200, 300), ".jpg")[:1500], TRUNCATED),
+        ("png", encode(photo(), ".png")[:2000], TRUNCATED),
+        ("gif", encode(photo(), ".gif")[:500], TRUNCATED),
+        ("webp", encode(photo(), ".webp")[:300], TRUNCATED),
+        ("bmp", encode(photo(), ".bmp")[:300], TRUNCATED),
         ("heic", b"\0\0\0\x18ftypheic" + bytes(40), "is a HEIC image, which is not supported: convert it to JPEG"),
         ("bomb", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\2\0\0\0", "expected at most 34 million pixels"),
     ],
@@ -96,7 +93,7 @@ def test_a_missing_file_says_why(tmp_path):
 def test_a_file_beyond_the_limit_is_hashed_whole_and_not_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(train.intake.facts, "MAX_FILE_BYTES", 100)
     monkeypatch.setattr("edge_runtime.preprocess.MAX_FILE_BYTES", 100)
-    data = encode(".png", photo())
+    data = encode(photo(), ".png")
     (tmp_path / "x.png").write_bytes(data)
     facts, _ = examine(tmp_path / "x.png")
     assert (facts.sha256, facts.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
@@ -119,7 +116,7 @@ def test_suffixes_are_judged_only_where_the_format_is_known():
 
 
 def test_facts_survive_json(tmp_path):
-    facts = [examine(tmp_path / "x", encode(".png", photo()))[0], Facts.unusable("ab", "ü is broken", size=3)]
+    facts = [examine(tmp_path / "x", encode(photo(), ".png"))[0], Facts.unusable("ab", "ü is broken", size=3)]
     assert facts_from_json(facts_to_json(facts)) == facts
 
 
@@ -137,7 +134,7 @@ def test_facts_survive_json(tmp_path):
     ],
 )
 def test_damaged_facts_are_a_value_error(damage, tmp_path):
-    data = json.loads(facts_to_json([examine(tmp_path / "x", encode(".png", photo()))[0]]))
+    data = json.loads(facts_to_json([examine(tmp_path / "x", encode(photo(), ".png"))[0]]))
     damage(data)
     with pytest.raises(ValueError):  # noqa: PT011 - the sentence differs by damage
         facts_from_json(json.dumps(data))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from edge_runtime.contract import InputSpec
 from edge_runtime.errors import DatasetError
@@ -19,7 +15,7 @@ from edge_runtime.preprocess import load_prepared
 from edge_runtime.workstation.datasets.folder import read_folder
 from edge_runtime.workstation.datasets.index import read_index
 from edge_runtime.workstation.datasets.samples import Split, write_split_csv
-from train.hardware import load_keras
+from support.programs import run_code
 from train.intake.images import load_images, write_left_out_csv
 from train.recipe import SplitSettings
 
@@ -31,6 +27,13 @@ SPEC = InputSpec(32, 32)
 def images_folder(colored_images: Path, tmp_path: Path) -> Path:
     """A copy that a test may spoil."""
     return Path(shutil.copytree(colored_images, tmp_path / "colors"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 def test_training_sees_exactly_what_the_device_sees(colored_images: Path) -> None:
@@ -81,10 +84,8 @@ def test_a_class_without_one_readable_image_is_an_error(images_folder: Path) -> 
         load_images(read_folder(images_folder), SPEC, SHARES, seed=1)
 
 
-def test_images_are_decoded_once_and_then_come_from_the_cache(
-    images_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("cache")
+def test_images_are_decoded_once_and_then_come_from_the_cache(images_folder: Path) -> None:
     counts = []
     first = load_images(read_folder(images_folder), SPEC, SHARES, seed=1, progress=counts.append)
     assert len(counts) == 60
@@ -98,26 +99,22 @@ def test_images_are_decoded_once_and_then_come_from_the_cache(
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00 broken"])
-def test_a_damaged_cache_is_made_again(
-    damage: bytes, colored_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+def test_a_damaged_cache_is_made_again(damage: bytes, colored_images: Path, cache: Path) -> None:
     expected = np.array(load_images(read_folder(colored_images), SPEC, SHARES, seed=1).images_nhwc_rgb_u8)
-    images = next((tmp_path / "cache" / "pixels").glob("*/images.npy"))
+    images = next((cache / "pixels").glob("*/images.npy"))
     images.write_bytes(damage)
     again = load_images(read_folder(colored_images), SPEC, SHARES, seed=1)
     np.testing.assert_array_equal(again.images_nhwc_rgb_u8, expected)
 
 
 def test_caches_that_were_not_used_for_longest_make_room(
-    colored_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    colored_images: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     load_images(read_folder(colored_images), SPEC, SHARES, seed=1)
-    first = list((tmp_path / "cache" / "pixels").iterdir())
+    first = list((cache / "pixels").iterdir())
     monkeypatch.setenv("EDGEKIT_CACHE_GIB", "0.000001")
     load_images(read_folder(colored_images), InputSpec(40, 40), SHARES, seed=1)
-    left = list((tmp_path / "cache" / "pixels").iterdir())
+    left = list((cache / "pixels").iterdir())
     assert len(left) == 1
     assert left != first
 
@@ -138,64 +135,10 @@ except OutputError as error:
 """
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(
-    colored_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    command = [sys.executable, "-c", FULL_DISK, str(colored_images)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(colored_images: Path, cache: Path) -> None:
+    done = run_code(FULL_DISK, colored_images)
     assert "prepared images cannot be cached (File too large); free disk space, or set EDGEKIT_CACHE" in done.stdout
-    assert list((tmp_path / "cache" / "pixels").iterdir()) == []
-
-
-def batches_of(inputs: NDArray[Any], targets: NDArray[Any], size: int, **options: Any) -> Any:
-    load_keras(0)
-    from train.fitting.pipeline import Batches
-
-    return Batches(inputs, targets.astype(np.float32)[:, np.newaxis], size, **options)
-
-
-def test_batches_cover_every_row_once_an_epoch_in_a_new_seeded_order() -> None:
-    inputs = np.arange(20, dtype=np.uint8).reshape(20, 1)
-    rows = np.arange(0, 20, 2)
-
-    def epochs(seed: int | None, first_epoch: int = 0) -> list[list[int]]:
-        batches = batches_of(inputs, rows, 4, seed=seed, rows=rows, first_epoch=first_epoch)
-        found = []
-        for _ in range(2):
-            parts = [batches[i] for i in range(len(batches))]
-            assert [len(x) for x, _ in parts] == [4, 4, 2]
-            assert all(x.dtype == np.uint8 and (x == y).all() for x, y in parts)
-            found.append([int(y) for _, targets in parts for y in targets[:, 0]])
-            batches.on_epoch_end()
-        return found
-
-    first, second = epochs(7)
-    assert sorted(first) == sorted(second) == list(rows)
-    assert first != second
-    assert epochs(7) == [first, second]
-    assert epochs(7, first_epoch=1)[0] == second, "an interrupted training goes on with the same order"
-    assert epochs(8) != [first, second]
-    assert epochs(None) == [list(rows), list(rows)]
-
-
-def test_an_epoch_may_be_cut_into_fewer_steps() -> None:
-    inputs = np.arange(20, dtype=np.uint8).reshape(20, 1)
-    batches = batches_of(inputs, np.arange(20), 4, seed=1, steps=3)
-    assert (len(batches), batches.item_count) == (3, 12)
-    assert len(batches_of(inputs, np.arange(20), 4, steps=99)) == 5
-
-
-def test_mixup_mixes_images_and_targets_by_the_same_share() -> None:
-    inputs = np.repeat(np.arange(0, 200, 10, dtype=np.float32)[:, np.newaxis], 3, axis=1)
-    batches = batches_of(inputs, inputs[:, 0], 8, seed=1, mixup=1.0, weights=inputs[:, 0])
-    mixed, targets, weights = batches[0]
-    np.testing.assert_allclose(mixed, np.repeat(targets, 3, axis=1), rtol=1e-5)
-    np.testing.assert_allclose(targets[:, 0], weights, rtol=1e-5)
-    assert not np.isin(np.round(targets, 3), inputs).all()
-    pixels = batches_of(inputs.astype(np.uint8), inputs[:, 0], 8, seed=1, mixup=1.0)[0][0]
-    assert pixels.dtype == np.uint8
-    np.testing.assert_allclose(pixels, mixed, atol=0.51)
+    assert list((cache / "pixels").iterdir()) == []
 
 
 def test_awkward_real_images_are_used_or_named(real_data: Callable[[str], Path], images_folder: Path) -> None:

@@ -139,6 +139,7 @@ def test_many_copies_of_one_image_stay_one_group():
     assert group_pairs(30, [(i, j) for i in range(30) for j in range(i + 1, 30)]) == [list(range(30))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "pairs"), [("happy_sad", 37), ("cats_and_dogs", 0), ("flowers", 1), ("faces_fer", 26)]
 )

@@ -7,22 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from train.hardware import load_keras
-from train.recipe import Recipe, load_recipe, override
+from support.training import build, cnn
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    load_keras(0)
-
-
-def cnn() -> Recipe:
-    return override(load_recipe("cnn-small"), {"input.image_size": 32})
-
-
+@pytest.mark.slow
 def test_one_step_through_augmentation_changes_the_model_and_lowers_the_loss() -> None:
     from train.network.augmentation import augmented
-    from train.network.models import build
 
     model = build(cnn(), 2).model
     changes = replace(cnn().augment, rotation=0.1, shift=0.1, zoom=0.1, brightness=0.1, contrast=0.1, rand_augment=0.2)
@@ -39,7 +29,6 @@ def test_one_step_through_augmentation_changes_the_model_and_lowers_the_loss() -
 
 def test_augmentation_leaves_images_alone_outside_fitting() -> None:
     from train.network.augmentation import augmented
-    from train.network.models import build
 
     model = build(cnn(), 2).model
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)

@@ -12,21 +12,12 @@ import pytest
 from edge_runtime.errors import IntegrityError, UsageError
 from edge_runtime.workstation.datasets.folder import read_folder
 from edge_runtime.workstation.statistics import wilson_interval
+from support.training import build, cnn
 from train.commands import resolve_recipe
 from train.evaluation.metrics import score
-from train.hardware import load_keras
 from train.intake.images import load_images
 from train.network.weights import check_weights, with_checked_weights
 from train.recipe import BackboneName, ClassWeights, LossSettings, Recipe, load_recipe, override
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    load_keras(0)
-
-
-def cnn(**changes: object) -> Recipe:
-    return override(load_recipe("cnn-small"), {"input.image_size": 32, **changes})
 
 
 def mobilenetv2(weights: str) -> Recipe:
@@ -35,8 +26,6 @@ def mobilenetv2(weights: str) -> Recipe:
 
 
 def test_cnn_small_has_exactly_these_parameters() -> None:
-    from train.network.models import build
-
     # 5*5*3*16 + 3*3*(16*32 + 32*48 + 48*64) convolutions, 4 per batch-normalised channel, 2*2*64 inputs to the head.
     convolutions = 5 * 5 * 3 * 16 + 9 * (16 * 32 + 32 * 48 + 48 * 64)
     head = (2 * 2 * 64 + 1) * 64 + (64 + 1) * 3
@@ -44,24 +33,18 @@ def test_cnn_small_has_exactly_these_parameters() -> None:
 
 
 def test_a_head_without_a_hidden_layer_is_one_dense_layer() -> None:
-    from train.network.models import build
-
     assert build(cnn(**{"head.dense_units": 0}), 3).head is None
     layers = build(cnn(**{"head.dense_units": 0}), 3).model.layers
     assert [layer.name for layer in layers[-3:]] == ["features", "dropout", "probabilities"]
 
 
 def test_mobilenetv2_has_exactly_the_published_parameters() -> None:
-    from train.network.models import build
-
     # keras.io: MobileNetV2 alpha 0.35 without top has 410,208 parameters; then 1280 -> 64 -> 2.
     assert build(mobilenetv2("none"), 2).model.count_params() == 410_208 + 1281 * 64 + 65 * 2
 
 
 @pytest.mark.parametrize("recipe", [cnn(), mobilenetv2("none")], ids=["cnn-small", "mobilenetv2"])
 def test_the_model_keeps_the_contract(recipe: Recipe) -> None:
-    from train.network.models import build
-
     model = build(recipe, 3).model
     assert [tensor.name for tensor in model.inputs] == ["image"]
     assert model.inputs[0].dtype == "float32"
@@ -75,8 +58,6 @@ def test_the_model_keeps_the_contract(recipe: Recipe) -> None:
 
 
 def test_happy_sad_is_the_network_of_the_tutorials() -> None:
-    from train.network.models import build
-
     model = build(load_recipe("happy-sad"), 2).model
     kinds = [layer.__class__.__name__ for layer in model.layers]
     block = ["Conv2D", "ReLU", "MaxPooling2D"]
@@ -88,16 +69,12 @@ def test_happy_sad_is_the_network_of_the_tutorials() -> None:
 
 
 def test_a_sigmoid_head_needs_two_classes() -> None:
-    from train.network.models import build
-
     with pytest.raises(UsageError, match=r"a sigmoid head needs two classes, got 3; set head\.kind=softmax"):
         build(load_recipe("happy-sad"), 3)
 
 
 @pytest.mark.parametrize("name", list(BackboneName))
 def test_every_backbone_takes_pixels_0_to_255(name: BackboneName) -> None:
-    from train.network.models import build
-
     settings = (f"backbone.name={name.value}", "input.image_size=32", "backbone.alpha=1.0")
     model = build(resolve_recipe("mobilenetv2", {"backbone.weights": "none"}, settings), 2).model
     inside = [layer.__class__.__name__ for layer in model.layers[1:4]]
@@ -114,7 +91,7 @@ def test_every_backbone_takes_pixels_0_to_255(name: BackboneName) -> None:
 def test_fine_tuning_begins_at_the_layer_that_keras_numbers(mobilenetv2_weights: Path) -> None:
     import keras
 
-    from train.network.models import build, unfreeze
+    from train.network.models import unfreeze
 
     network = build(with_checked_weights(mobilenetv2(str(mobilenetv2_weights))), 2)
     body = keras.applications.MobileNetV2(input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None)
@@ -129,8 +106,6 @@ def test_fine_tuning_begins_at_the_layer_that_keras_numbers(mobilenetv2_weights:
 
 
 def test_fine_tuning_from_a_layer_that_is_not_there_is_one_sentence(mobilenetv2_weights: Path) -> None:
-    from train.network.models import build
-
     recipe = override(with_checked_weights(mobilenetv2(str(mobilenetv2_weights))), {"finetune.from_layer": 155})
     with pytest.raises(UsageError, match=r"finetune\.from_layer must be below 155"):
         build(recipe, 2)
@@ -139,7 +114,6 @@ def test_fine_tuning_from_a_layer_that_is_not_there_is_one_sentence(mobilenetv2_
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_the_learning_rate_rises_and_then_falls_or_stays(schedule: str) -> None:
     from train.fitting.phases import compile_model
-    from train.network.models import build
 
     changes = {"optimizer.schedule": schedule, "optimizer.warmup": 0.2, "optimizer.learning_rate": 0.5}
     recipe = cnn(**changes)
@@ -164,11 +138,11 @@ def test_balanced_classes_count_the_same_together() -> None:
     np.testing.assert_array_equal(target_rows(targets, 2, load_recipe("happy-sad").head)[:, 0], targets)
 
 
-@pytest.mark.parametrize("backbone", [None, BackboneName.EFFICIENTNET_B0])
+@pytest.mark.parametrize("backbone", [None, pytest.param(BackboneName.EFFICIENTNET_B0, marks=pytest.mark.slow)])
 def test_the_plain_copy_of_a_mixed_model_is_float32_and_gives_its_answers(backbone: BackboneName | None) -> None:
     import keras
 
-    from train.network.models import build, plain_model
+    from train.network.models import plain_model
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -189,8 +163,6 @@ def test_the_plain_copy_of_a_mixed_model_is_float32_and_gives_its_answers(backbo
 
 
 def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_weights: Path) -> None:
-    from train.network.models import build
-
     network = build(with_checked_weights(mobilenetv2(str(mobilenetv2_weights))), 3)
     assert network.backbone is not None
     assert network.head is not None
@@ -203,10 +175,10 @@ def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_
     np.testing.assert_array_equal(network.model.get_layer("Conv_1").get_weights()[0], expected)
 
 
+@pytest.mark.slow
 def test_evaluating_known_features_gives_what_the_images_give(mobilenetv2_weights: Path, colored_images: Path) -> None:
     from train.evaluation.evaluate import evaluate
     from train.fitting.phases import phases_of, prepare_task
-    from train.network.models import build
 
     recipe = with_checked_weights(mobilenetv2(str(mobilenetv2_weights)))
     data = load_images(read_folder(colored_images), recipe.input.spec(), recipe.split, 1)
@@ -250,8 +222,6 @@ def test_a_mobilenetv2_weights_that_reaches_for_other_files_is_refused(kind: str
 
 
 def test_right_width_but_other_layers_is_one_sentence(tmp_path: Path) -> None:
-    from train.network.models import build
-
     path = tmp_path / "half.h5"
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [b"Conv_1"]

@@ -259,7 +259,7 @@ def test_a_video_in_real_time_ends_or_goes_on(tmp_path: Path) -> None:
 
 def test_picamera2_is_used_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "picamera2.py").write_text(FAKE_PICAMERA2, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     change, frame = given_by("picamera:1", CaptureOptions(size_wh=(1920, 1080), fps=30), count=2)
     assert isinstance(change, StateChange)
     assert change.reason == "the camera gives 640x480 instead of 1920x1080"
@@ -271,7 +271,7 @@ def test_picamera2_is_used_where_it_is_installed(tmp_path: Path, monkeypatch: py
 
 def test_without_picamera2_it_is_said_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "picamera2.py").write_text("raise ImportError('No module named picamera2')", encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SourceError, match=r"sudo apt install python3-picamera2 .* --system-site-packages") as error:
         given_by("picamera", CaptureOptions(wait=True))
     assert error.value.exit_code == 6

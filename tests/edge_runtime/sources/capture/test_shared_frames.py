@@ -27,7 +27,7 @@ from edge_runtime.sources.capture.shared_frames import FrameWriter
 writer, number = FrameWriter(int(sys.argv[1])), 0
 while True:
     writer.slot(60, 80)[:] = number % 251
-    writer.publish((60, 80), number, time_s=0.0, captured_at=None, started_s=0.0, decode_ms=0.0)
+    writer.publish((60, 80), number, time_s=0.0, is_live=False, started_s=0.0, decode_ms=0.0)
     number += 1
 """
 TRY_THE_LOCK = "import fcntl, sys; fcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB, 4096)"
@@ -48,7 +48,7 @@ def memory() -> Iterator[int]:
 
 def publish(writer: FrameWriter, number: int, size_hw: tuple[int, int] = (4, 6)) -> None:
     writer.slot(*size_hw)[:] = number % 251
-    writer.publish(size_hw, number, time_s=number / 10, captured_at=1e9 + number, started_s=5.0, decode_ms=2.0)
+    writer.publish(size_hw, number, time_s=number / 10, is_live=True, started_s=5.0, decode_ms=2.0)
 
 
 def count_descriptors() -> int:
@@ -66,7 +66,7 @@ def test_a_frame_is_taken_once_and_only_to_be_read(memory: int) -> None:
     assert reader.newest_number() == -1
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     writer.slot(5, 7)[:] = pixels
-    writer.publish((5, 7), 3, time_s=0.5, captured_at=None, started_s=9.5, decode_ms=1.5)
+    writer.publish((5, 7), 3, time_s=0.5, is_live=False, started_s=9.5, decode_ms=1.5)
     frame = reader.take()
     assert frame is not None
     assert (frame.number, frame.time_s, frame.captured_at, frame.started_s, frame.decode_ms) == (3, 0.5, None, 9.5, 1.5)
@@ -102,6 +102,7 @@ def test_whatever_the_order_the_newest_comes_and_the_held_one_stays(steps: list[
     os.close(memory)
 
 
+@pytest.mark.slow
 def test_a_frame_is_never_torn_while_another_process_writes(memory: int) -> None:
     reader, writer = FrameReader(memory), start(WRITE_FOR_EVER, memory)
     taken: list[int] = []
@@ -165,7 +166,7 @@ def test_every_slot_holds_the_largest_frame(memory: int) -> None:
     for number in range(4):
         # Only the last row: untouched memory costs nothing.
         writer.slot(3072, 4096)[-1] = number + 1
-        writer.publish((3072, 4096), number, time_s=0.0, captured_at=None, started_s=0.0, decode_ms=0.0)
+        writer.publish((3072, 4096), number, time_s=0.0, is_live=False, started_s=0.0, decode_ms=0.0)
         frame = reader.take()
         assert frame is not None
         assert (frame.image_hwc_rgb_u8[-1] == number + 1).all()

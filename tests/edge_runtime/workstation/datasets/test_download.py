@@ -121,14 +121,14 @@ def server(tmp_path, monkeypatch) -> Iterator[Server]:
         web.shutdown()
 
 
-def get(server: Server, sha256: str | None = None, terms: DownloadLimits = QUICK, progress=None) -> bytes:
+def get(server: Server, sha256: str | None = None, limits: DownloadLimits = QUICK, progress=None) -> bytes:
     bars = {"progress": progress} if progress else {}
-    return fetch(parse_address(server.url), sha256=sha256, terms=terms, **bars).read_bytes()
+    return fetch(parse_address(server.url), sha256=sha256, limits=limits, **bars).read_bytes()
 
 
-def fails(server: Server, message: str, sha256: str | None = None, terms: DownloadLimits = QUICK) -> str:
+def fails(server: Server, message: str, sha256: str | None = None, limits: DownloadLimits = QUICK) -> str:
     with pytest.raises(DatasetError, match=message) as caught:
-        get(server, sha256, terms)
+        get(server, sha256, limits)
     text = str(caught.value)
     assert text.startswith(server.url)
     assert "\n" not in text
@@ -348,9 +348,9 @@ def test_a_server_that_hangs_is_given_up(server):
 
     server.act = hang
     started = time.monotonic()
-    fails(server, r"sent nothing for 0\.2 s", terms=DownloadLimits(timeout_s=0.2, attempts=2, backoff_s=0.01))
+    fails(server, r"sent nothing for 0\.2 s", limits=DownloadLimits(timeout_s=0.2, attempts=2, backoff_s=0.01))
     server.act = lambda _request: released.wait(10)
-    fails(server, r"no answer within 0\.2 s", terms=DownloadLimits(timeout_s=0.2, attempts=2, backoff_s=0.01))
+    fails(server, r"no answer within 0\.2 s", limits=DownloadLimits(timeout_s=0.2, attempts=2, backoff_s=0.01))
     assert time.monotonic() - started < 5
     released.set()
 
@@ -367,21 +367,21 @@ def test_a_server_that_crawls_is_given_up(server):
         return True
 
     server.act = crawl
-    fails(server, "less than 1 KiB a second", terms=DownloadLimits(timeout_s=0.3, attempts=1))
+    fails(server, "less than 1 KiB a second", limits=DownloadLimits(timeout_s=0.3, attempts=1))
 
 
 def test_a_file_that_is_too_large_is_refused_told_or_not(server, tmp_path):
-    terms = DownloadLimits(most_bytes=100_000)
-    fails(server, "expected a file of at most 100,000 bytes, got more", terms=terms)
+    limits = DownloadLimits(most_bytes=100_000)
+    fails(server, "expected a file of at most 100,000 bytes, got more", limits=limits)
     assert len(server.requests) == 1
     server.length = False
-    fails(server, "expected a file of at most 100,000 bytes, got more", terms=terms)
+    fails(server, "expected a file of at most 100,000 bytes, got more", limits=limits)
     assert kept_files(tmp_path, ".part*") == []
 
 
 def test_too_little_room_is_said_before_the_download(server, tmp_path):
     with pytest.raises(OutputError, match=r"needs 1 MiB, and 0 MiB can be used; make room"):
-        get(server, terms=DownloadLimits(disk_margin_bytes=1 << 60))
+        get(server, limits=DownloadLimits(disk_margin_bytes=1 << 60))
     assert kept_files(tmp_path, ".part*") == []
 
 

@@ -82,6 +82,7 @@ def ridge_accuracy(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return max(float((np.sign(score) == y[test]).mean()) for score in scores)
 
 
+@pytest.mark.slow
 def test_a_linear_model_on_pixels_cannot_tell_the_label():
     items = list(iter_smileys(LINEAR_TRAIN + LINEAR_TEST, seed=11))
     x = np.stack([shrunk(image) for _, _, image in items])

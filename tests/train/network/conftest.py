@@ -1,0 +1,12 @@
+"""Seeds for the tests of networks."""
+
+from __future__ import annotations
+
+import pytest
+
+from train.hardware import load_keras
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    load_keras(0)
