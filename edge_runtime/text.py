@@ -18,7 +18,7 @@ def escape(text: str) -> str:
 
 
 def columns(text: str) -> int:
-    """Terminal columns that a printable text takes: two for wide East Asian characters, none for combining ones."""
+    """Count the terminal columns of a printable text: two for wide East Asian characters, none for combining ones."""
     if text.isascii():
         return len(text)
     import unicodedata
@@ -34,9 +34,9 @@ def fit(text: str, width: int) -> str:
 
 
 def fit_path(path: str, width: int) -> str:
-    """Shorten a path to at most ``width`` columns: its last folders and name say most, its start is on every row.
+    """Shorten a path to at most ``width`` columns; its last folders and name matter most, its start is on every row.
 
-    Whole folders are left out in front (``…/cats/cat.1.jpg``); a name that is too long alone loses its middle.
+    Whole leading folders are left out (``…/cats/cat.1.jpg``); a name that is too long alone loses its middle.
     """
     if columns(path) <= width:
         return path
@@ -106,7 +106,7 @@ def parse_bytes(text: str) -> int:
 def format_bytes(count: int) -> str:
     """Write a size of at least 0 bytes for a person, in powers of 1000: ``512 B``, ``1.5 GB``."""
     value, power = float(count), 0
-    # What rounds to 1000 belongs to the next unit.
+    # A value that rounds to 1000 belongs to the next unit.
     while value >= 999.5 and power < len(_SHOWN_UNITS) - 1:
         value, power = value / 1000, power + 1
     return f"{value:.{1 if power and value < 9.95 else 0}f} {_SHOWN_UNITS[power]}"

@@ -22,21 +22,21 @@ _FILE_LABELS_SHOWN = 3
 
 @dataclass(frozen=True)
 class FileReport:
-    """One model file.
+    """Description of one model file.
 
     Attributes:
-        file: File name.
-        variant: Which export; None for a file that is looked at alone.
-        bytes: Size of the file as the manifest says; as found where none says.
-        sha256: As the manifest says; as found where none says.
-        integrity: ``intact`` or ``altered`` against a recorded SHA-256; ``unknown`` where none is recorded.
-        problem: Why it cannot be used here; None where nothing is wrong.
+        file: Name of the file.
+        variant: Variant of the bundle; None for a single file.
+        bytes: Size of the file in bytes, from the manifest if there is one.
+        sha256: SHA-256 of the file, from the manifest if there is one.
+        integrity: ``intact`` or ``altered`` against a recorded SHA-256; ``unknown`` if none is recorded.
+        problem: Reason why it cannot be used here, or None.
         problem_exit_code: Exit code of that problem, 0 without one.
-        input: Input tensor, or None where it cannot be read here.
-        output: Output tensor, or None where it cannot be read here.
-        minimum_runtime: Lowest runtime that opens it; None where nothing says.
-        check: What it was measured to do; None where it was not.
-        is_default: Whether this device takes it when no variant is named.
+        input: Input tensor, or None if it cannot be read here.
+        output: Output tensor, or None if it cannot be read here.
+        minimum_runtime: Lowest runtime version that opens it; None if unknown.
+        check: Measurements at its conversion; None if it was not measured.
+        is_default: True if this device takes it when no variant is named.
     """
 
     file: str
@@ -55,15 +55,15 @@ class FileReport:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model or bundle.
+    """Description of a model or bundle.
 
     Attributes:
-        path: What was looked at.
+        path: Path from the command line.
         kind: ``bundle``, ``run directory`` (trained, not exported), ``file`` (with a manifest) or ``foreign file``.
-        manifest: The contract; None for a foreign file.
-        files: Its model files.
-        to_be_said: For a foreign file, the options that are missing and without which it cannot be run.
-        read: For a foreign file, what is known about it and from where, a sentence each.
+        manifest: Manifest with the contract; None for a foreign file.
+        files: Descriptions of its model files.
+        to_be_said: For a foreign file, the options that it needs to run.
+        read: For a foreign file, known facts and their origin, one sentence each.
     """
 
     path: str
@@ -75,19 +75,19 @@ class Inspection:
 
     @property
     def exit_code(self) -> int:
-        """0, or that of the first file with a problem."""
+        """0, or the exit code of the first file with a problem."""
         return next((file.problem_exit_code for file in self.files if file.problem), 0)
 
 
 def inspect_bundle(bundle: Path, variant: Variant | None) -> Inspection:
-    """Look at every artifact of a bundle, or at one.
+    """Describe every artifact of a bundle, or one.
 
     Raises:
         ModelError: Not a bundle, or a manifest that does not follow the schema.
     """
     manifest = read_bundle_manifest(bundle)
     if variant is not None:
-        find_model(bundle, variant)  # refuses a variant that is not there, or was altered
+        find_model(bundle, variant)  # refuses a missing or altered variant
     default = _default_variant(bundle)
     chosen = [artifact for artifact in manifest.artifacts if variant in (None, artifact.variant)]
     files = tuple(_artifact_report(bundle, artifact, is_default=artifact.variant is default) for artifact in chosen)
@@ -96,7 +96,7 @@ def inspect_bundle(bundle: Path, variant: Variant | None) -> Inspection:
 
 
 def inspect_file(model: ModelFile, engine_name: str) -> Inspection:
-    """Look at one model file by opening it; one that no manifest vouches for is tried in a child process first.
+    """Describe one model file by opening it; one that no manifest verifies runs in the sandbox first.
 
     Raises:
         IntegrityError: The file is damaged.
@@ -118,7 +118,7 @@ def inspect_file(model: ModelFile, engine_name: str) -> Inspection:
         integrity="intact" if model.manifest and model.path.suffix == ".tflite" else "unknown",
         problem=problem,
         problem_exit_code=code,
-        # Those of the file itself show what it takes where no runtime here can open it.
+        # If no runtime here can open it, the tensors of the file itself describe it.
         input=engine.input if engine else tensors.inputs[0] if tensors and tensors.inputs else None,
         output=engine.output if engine else tensors.outputs[0] if tensors and tensors.outputs else None,
         minimum_runtime=minimum_runtime(tensors.codes) if tensors else None,
@@ -130,7 +130,7 @@ def inspect_file(model: ModelFile, engine_name: str) -> Inspection:
 
 
 def _read(model: ModelFile) -> tuple[str, ...]:
-    """What is known about a model without a manifest, and from where."""
+    """List the known facts about a model without a manifest, and their origin."""
     if model.manifest:
         return ()
     said, inside, found = model.options, model.metadata, []
@@ -141,7 +141,7 @@ def _read(model: ModelFile) -> tuple[str, ...]:
         ranges = "; ".join(f"{low:g} to {high:g}" for low, high in model.input_ranges)
         where = "--input-range" if said.input_range else "the normalization in the file's metadata"
         untouched = model.structure and model.structure.inputs and model.structure.inputs[0].dtype == "uint8"
-        found.append(f"pixels stand for {ranges}, from {where}" + (", and go in as they are" if untouched else ""))
+        found.append(f"pixels stand for {ranges}, from {where}" + (", and are passed unchanged" if untouched else ""))
     if said.crop:
         found.append(f"crop {said.crop.value}, from --crop")
     return tuple(found)
@@ -173,7 +173,7 @@ def _default_variant(bundle: Path) -> Variant | None:
     try:
         artifact = find_model(bundle).artifact
     except EdgeKitError:
-        return None  # none passed its check, or the one that would be taken was altered
+        return None  # none passed its check, or the default was altered
     return artifact.variant if artifact else None
 
 
@@ -190,7 +190,7 @@ _LABELS_SHOWN = 20
 
 
 def run_inspect(choice: ModelChoice, *, as_json: bool) -> int:
-    """Print what a model or bundle is, and give the exit code: 0, or 4 or 5 where a file cannot be used.
+    """Print the description and return the exit code: 0, or 4 or 5 if a file cannot be used.
 
     Raises:
         ModelError: Not a model or bundle.
@@ -209,7 +209,7 @@ def run_inspect(choice: ModelChoice, *, as_json: bool) -> int:
 
 
 def describe(inspection: Inspection) -> Iterator[str]:
-    """Lines for a person."""
+    """Yield the lines of the text for a person."""
     yield f"{inspection.path}: {inspection.kind}"
     if inspection.manifest:
         yield from _manifest_lines(inspection.manifest)
@@ -218,14 +218,14 @@ def describe(inspection: Inspection) -> Iterator[str]:
         yield from _file_lines(file)
     if inspection.read:
         yield ""
-        yield "known about it:"
+        yield "known facts:"
         yield from (f"  {sentence}" for sentence in inspection.read)
     if inspection.kind == "run directory":
         yield ""
         yield "not exported yet: run edge-convert run on it"
     if inspection.to_be_said:
         yield ""
-        yield "carries no manifest; to run it, say:"
+        yield "carries no manifest; to run it, add:"
         yield from (f"  {option}" for option in inspection.to_be_said)
 
 
@@ -265,8 +265,8 @@ def _file_lines(file: FileReport) -> Iterator[str]:
     if file.problem:
         yield f"  PROBLEM   {file.problem}"
     if file.input:
-        # A scale and zero point beside pixels invite one to quantize them, which nobody has to.
-        pixels = ", RGB pixels 0 to 255 as they are" if file.input.dtype == "uint8" else ""
+        # Pixels need no quantization, although the tensor has a scale and zero point.
+        pixels = ", RGB pixels 0 to 255 unchanged" if file.input.dtype == "uint8" else ""
         yield f"  takes     {_tensor_text(file.input)}{pixels}"
     if file.output:
         yield f"  gives     {_tensor_text(file.output)}"

@@ -1,7 +1,7 @@
 """Notify systemd: ready, alive, stopping and a status line. Standard library only.
 
 The protocol is one datagram a message to the socket that ``NOTIFY_SOCKET`` names; see sd_notify(3). Outside systemd
-every call does nothing. No call blocks or raises: a service manager that does not listen must not stop a camera.
+every call does nothing. No call blocks or raises: an unresponsive service manager must not stop a camera.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 
 _MOST_STATUS_CHARS = 200
-# A third, so that two lost or late messages are survived; sd_watchdog_enabled(3) recommends at most half.
+# A third, so that two messages may be lost or late; sd_watchdog_enabled(3) recommends at most half.
 _ALIVE_PER_WATCHDOG = 3
 
 
 class Notifier:
-    """Messages to the service manager. For one thread, the loop that it speaks for.
+    """Messages to the service manager, for use in one thread.
 
     Args:
         address: Path of the socket, or its name after ``@`` for an abstract one; None sends nothing.
-        watchdog_s: Seconds without `alive` after which the manager restarts the service; None where it does not watch.
-        clock: Seconds by a clock that never jumps.
+        watchdog_s: Seconds without `alive` after which the manager restarts the service; None without a watchdog.
+        clock: Function that returns monotonic seconds.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Notifier:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Notifier:
-        """The notifier that ``NOTIFY_SOCKET`` and ``WATCHDOG_USEC`` ask for; a silent one outside systemd."""
+        """Make the notifier for ``NOTIFY_SOCKET`` and ``WATCHDOG_USEC``; outside systemd it sends nothing."""
         address = environment.get("NOTIFY_SOCKET", "")
         if not address.startswith(("/", "@")) or len(address) < 2:
             return cls(None)
@@ -50,11 +50,11 @@ class Notifier:
         return cls(address, int(interval_us) / 1e6 if for_us and is_interval else None)
 
     def ready(self, status: str | None = None) -> None:
-        """The model is warm and the source is open: what depends on this service may start."""
+        """Report that the model is warm and the source is open, so that dependent services may start."""
         self._send("READY=1", status)
 
     def alive(self) -> None:
-        """A result has come. Call it for each; few calls become messages, and a call costs well under a microsecond."""
+        """Report a result. Call it for each; few calls send a message, and a call takes well under a microsecond."""
         if self.watchdog_s is None:
             return
         now_s = self._clock()
@@ -62,16 +62,16 @@ class Notifier:
             self._next_alive_s = now_s + self.watchdog_s / _ALIVE_PER_WATCHDOG
 
     def status(self, text: str) -> None:
-        """One line for ``systemctl status``; the same line again is not sent."""
+        """Send one line for ``systemctl status``, unless it is the same as before."""
         if text != self._status:
             self._send(None, text)
 
     def stopping(self) -> None:
-        """The service is ending on purpose."""
+        """Report that the service is ending on purpose."""
         self._send("STOPPING=1")
 
     def close(self) -> None:
-        """Let go of the socket; calling it again does nothing."""
+        """Close the socket; calling it again does nothing."""
         if self._socket:
             self._socket.close()
         self._socket, self.watchdog_s = None, None
@@ -86,7 +86,7 @@ class Notifier:
         self.close()
 
     def _send(self, state: str | None, status: str | None = None) -> bool:
-        """Send one datagram at once or not at all; whether it went."""
+        """Send one datagram without blocking, and return True if it was sent."""
         if self._socket is None or self._address is None:
             return False
         lines = [state] if state else []

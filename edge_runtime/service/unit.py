@@ -13,7 +13,7 @@ from edge_runtime.service.needs import Needs, quote_word
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _MEMORY = re.compile(r"[1-9][0-9]{0,9}[KMGT]|[1-9][0-9]?%|infinity")
-# What the unit hides from the service; files in there are shown to it one by one.
+# Folders that the unit hides from the service; files in them are bound one by one.
 _HIDDEN = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
 _EDGE_TPU_GROUPS = ("plugdev", "apex")
 
@@ -61,16 +61,16 @@ WatchdogSignal=SIGTERM
 
 @dataclass(frozen=True)
 class Service:
-    """One service.
+    """Description of one service.
 
     Attributes:
-        name: Of the unit, without ``.service``, and of its directories below /var.
-        program: What is started, such as the path of ``edge-run``; absolute.
-        program_folders: Where the program and its Python lie.
-        needs: What its arguments need.
-        edge_tpu: Whether it may use an Edge TPU.
-        memory_max: As systemd takes it, such as ``512M``.
-        environment: A file of variables, or None.
+        name: Name of the unit, without ``.service``, and of its directories below /var.
+        program: Command that is started, with the absolute path of ``edge-run``.
+        program_folders: Folders of the program and its Python.
+        needs: Resources that its arguments need.
+        edge_tpu: True if it may use an Edge TPU.
+        memory_max: Memory limit in systemd's notation, such as ``512M``.
+        environment: File of variables, or None.
     """
 
     name: str
@@ -83,11 +83,11 @@ class Service:
 
 
 def render(service: Service, has_group: Callable[[str], bool] | None = None) -> str:
-    """The unit file's text.
+    """Render the text of the unit file.
 
     Args:
-        service: What to write.
-        has_group: Whether this machine has a group of a name, since systemd refuses a unit that names another.
+        service: Service to describe.
+        has_group: Function that tells if this machine has a group, since systemd refuses a unit that names another.
 
     Raises:
         UsageError: The name, the memory limit or a path cannot be written into a unit.
@@ -117,9 +117,9 @@ def render(service: Service, has_group: Callable[[str], bool] | None = None) -> 
 
 
 def _limits(service: Service) -> str:
-    # A person at the keyboard of the same board comes first.
+    # Interactive programs on the same board come first.
     lines = [f"MemoryMax={service.memory_max}", "TasksMax=128", "Nice=5"]
-    # Errors would go where the output goes, and a service that fails must be able to say why.
+    # Errors would follow the output to null, but belong in the journal.
     return "\n".join(lines if service.needs.prints else [*lines, "StandardOutput=null", "StandardError=journal"])
 
 
@@ -139,7 +139,7 @@ def _places(service: Service) -> str:
 
 
 def hidden_paths(paths: Iterable[Path]) -> list[Path]:
-    """Those of the paths that the unit would hide, without those that lie inside another of them."""
+    """List the paths that the unit would hide, without those inside another of them."""
     hidden = sorted({path for path in paths if any(path.is_relative_to(place) for place in _HIDDEN)})
     return [path for path in hidden if not any(path != other and path.is_relative_to(other) for other in hidden)]
 
@@ -195,12 +195,12 @@ def _has_group(name: str) -> bool:
 
 
 def program_of(executable: Path) -> tuple[str, ...]:
-    """How ``edge-run`` is started by the Python at ``executable``."""
+    """Build the command that starts ``edge-run`` with the Python at ``executable``."""
     script = executable.with_name("edge-run")
     return (str(script),) if script.is_file() else (str(executable), "-m", "edge_runtime.cli")
 
 
 def folders_of(*folders: str | Path) -> tuple[Path, ...]:
-    """Absolute folders, each also as its links resolve, without repetition."""
+    """List absolute folders, each also with its links resolved, without duplicates."""
     found: Sequence[Path] = [Path(folder).absolute() for folder in folders]
     return tuple(dict.fromkeys([*found, *(folder.resolve() for folder in found)]))

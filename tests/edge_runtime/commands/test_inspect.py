@@ -22,7 +22,7 @@ def test_inspect_tells_the_contract_and_that_files_are_intact(edge_run: Run, tin
         "3: red, green, blue",
         "8 x 8 px",
         "uint8 [1, 8, 8, 3], scale 0.00390625",
-        "pixels 0 to 255 as they are",
+        "pixels 0 to 255 unchanged",
         "intact",
         "passed",
     ):
