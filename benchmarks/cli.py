@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.records import Report
 
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _FULL = Settings()
 _QUICK = Settings(
     limit=150,
@@ -38,6 +39,16 @@ _power = click.option(
     help="Power meter: hwmon, hwmon:CHANNEL, rapl, pmic, battery, 'command:PROGRAM ARGS' (prints watts, one per line) "
     "or none [default: the first one found].",
 )
+
+
+def _limit(name: str, unit: str, default: float, text: str) -> Callable[[_Command], _Command]:
+    """Declare an option of ``compare`` for a limit of at least 0."""
+    return click.option(name, metavar=unit, type=click.FloatRange(min=0), default=default, show_default=True, help=text)
+
+
+def _count(name: str, text: str, metavar: str | None = None) -> Callable[[_Command], _Command]:
+    """Declare an option for a count of at least 1."""
+    return click.option(name, type=click.IntRange(min=1), metavar=metavar, help=text)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,7 +81,7 @@ def cli() -> None:
     type=click.Choice([variant.value for variant in Variant]),
     help="Measure only this export; may be given several times.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Largest number of images, drawn with the seed.")
+@_count("--limit", "Largest number of images, drawn with the seed.")
 @click.option(
     "--scenario",
     "scenarios",
@@ -78,10 +89,8 @@ def cli() -> None:
     type=click.Choice([scenario.value for scenario in Scenario if scenario is not Scenario.SINGLE_STREAM]),
     help="Measure only this beside single-stream; may be given several times [default: all].",
 )
-@click.option(
-    "--sessions", type=click.IntRange(min=1), help=f"Fresh processes of each model [default: {_FULL.sessions}]."
-)
-@click.option("--rounds", type=click.IntRange(min=1), help=f"Rounds in each session [default: {_FULL.rounds}].")
+@_count("--sessions", f"Fresh processes of each model [default: {_FULL.sessions}].")
+@_count("--rounds", f"Rounds in each session [default: {_FULL.rounds}].")
 @click.option(
     "--min-duration",
     "min_duration_s",
@@ -89,12 +98,7 @@ def cli() -> None:
     metavar="S",
     help=f"Least single-stream time of each model in seconds [default: {_FULL.min_duration_s:g}].",
 )
-@click.option(
-    "--min-queries",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help=f"Least single-stream calls of each model [default: {_FULL.min_queries}].",
-)
+@_count("--min-queries", f"Least single-stream calls of each model [default: {_FULL.min_queries}].", "N")
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads in one inference.")
 @click.option(
     "--sweep-threads",
@@ -170,33 +174,14 @@ def reproduce(report: Path, out: Path, **others: Any) -> int:
 @cli.command()
 @click.argument("report_a", metavar="REPORT_A")
 @click.argument("report_b", metavar="REPORT_B")
-@click.option(
-    "--max-drop",
-    "max_drop_points",
-    metavar="PP",
-    type=click.FloatRange(min=0),
-    default=1.0,
-    show_default=True,
-    help="Largest allowed accuracy loss in percentage points.",
-)
-@click.option(
+@_limit("--max-drop", "PP", 1.0, "Largest allowed accuracy loss in percentage points.")
+@_limit(
     "--max-slowdown",
-    "max_slowdown_percent",
-    metavar="PERCENT",
-    type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="Largest allowed growth of latency and cold start, and the corresponding fall of throughput.",
+    "PERCENT",
+    10.0,
+    "Largest allowed growth of latency and cold start, and the corresponding fall of throughput.",
 )
-@click.option(
-    "--max-growth",
-    "max_growth_percent",
-    metavar="PERCENT",
-    type=click.FloatRange(min=0),
-    default=10.0,
-    show_default=True,
-    help="Largest allowed growth of files, installation and peak memory.",
-)
+@_limit("--max-growth", "PERCENT", 10.0, "Largest allowed growth of files, installation and peak memory.")
 @click.option(
     "--reference",
     metavar="MODEL",
@@ -220,14 +205,12 @@ def reproduce(report: Path, out: Path, **others: Any) -> int:
 def compare(
     report_a: str,
     report_b: str,
-    max_drop_points: float,
-    max_slowdown_percent: float,
-    max_growth_percent: float,
-    reference: str,
-    strict: bool,
+    max_drop: float,
+    max_slowdown: float,
+    max_growth: float,
     format_name: str,
     out: Path | None,
-    overwrite: bool,
+    **others: Any,
 ) -> int:
     """Compare REPORT_B with the earlier REPORT_A; exit with 8 if it is certainly worse by more than allowed.
 
@@ -239,17 +222,8 @@ def compare(
 
     if out is not None:
         require_extra("edge-bench compare --out", "bench", "jinja2")
-    limits = Limits(max_drop_points, max_slowdown_percent / 100, max_growth_percent / 100)
-    config = CompareConfig(
-        before=report_a,
-        after=report_b,
-        limits=limits,
-        reference=reference,
-        strict=strict,
-        format=Format(format_name),
-        out=out,
-        overwrite=overwrite,
-    )
+    limits = Limits(max_drop, max_slowdown / 100, max_growth / 100)
+    config = CompareConfig(report_a, report_b, limits=limits, format=Format(format_name), out=out, **others)
     text, code = run_compare(config)
     click.echo(text)
     return code

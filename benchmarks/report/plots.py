@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from edge_runtime.workstation.reporting.plots import (
     SECOND,
     THIRD,
     WIDE,
+    PointLabel,
     house_style,
     new_figure,
     new_rows,
+    place_labels,
     set_axis_from_zero,
     svg,
     svg_url,
@@ -34,19 +38,6 @@ _SIZE_INCHES = (6.4, 4.4)
 _LARGEST_AREA_PT2 = 700.0
 _SMALLEST_AREA_PT2 = 14.0
 _LEAST_SHOWN_POINTS = 8.0
-_OFFSETS_PT = tuple(
-    (x, y)
-    for distance in (0, 12, 24, 36, 48, 60, 72)
-    for aside in (4, 24, 48)
-    for x, y in (
-        (aside, distance),
-        (aside, -distance),
-        (0, 6 + distance),
-        (0, -6 - distance),
-        (-aside, distance),
-        (-aside, -distance),
-    )
-)
 _BINS = 80
 _NARROWEST, _WIDEST = 1.25, 3.0
 _STAGES = (("decode", FOURTH), ("preprocess", THIRD), ("invoke", ARTIFACT), ("postprocess", SECOND))
@@ -61,23 +52,19 @@ def latency_plot(report: Report, latencies_ms: Mapping[str, Sequence[Sequence[fl
         report: Report with the subjects in their order.
         latencies_ms: Every timed call by subject and round.
     """
-    calls = [
-        (subject, [call for burst in latencies_ms.get(subject.name, ()) for call in burst])
-        for subject, _ in measured(report)
-    ]
-    calls = [(subject, own) for subject, own in calls if own]
+    every = [(subject, [*chain.from_iterable(latencies_ms.get(subject.name, ()))]) for subject, _ in measured(report)]
+    calls = [(subject, own, percentile(own, 50)) for subject, own in every if own]
     if not calls:
         return None
     import numpy as np
 
     with house_style():
-        middles = [percentile(own, 50) for _, own in calls]
-        names = [f"{subject.name}, {significant(p50)} ms" for (subject, _), p50 in zip(calls, middles, strict=True)]
+        names = [f"{subject.name}, {significant(p50)} ms" for subject, _, p50 in calls]
         figure, axes = new_rows(names, "latency of a call, times the p50", row_inches=0.36)
-        tails = [percentile(own, 99) / p50 for (_, own), p50 in zip(calls, middles, strict=True)]
-        low = min(min(own) / p50 for (_, own), p50 in zip(calls, middles, strict=True))
+        tails = [percentile(own, 99) / p50 for _, own, p50 in calls]
+        low = min(min(own) / p50 for _, own, p50 in calls)
         ends = max(0.0, low - 0.02), min(_WIDEST, max(_NARROWEST, 1.05 * max(tails)))
-        for row, ((subject, own), p50) in enumerate(zip(calls, middles, strict=True)):
+        for row, (subject, own, p50) in enumerate(calls):
             multiples = np.asarray(own) / p50
             counts, edges = np.histogram(multiples, bins=_BINS, range=ends)
             color = KERAS if is_keras(subject) else ARTIFACT
@@ -267,7 +254,7 @@ def _draw(points: Sequence[Point]) -> Any:
     margin = 0.06 * max(1.0, max(highs) - min(lows))
     axes.set_ylim(min(lows) - margin, min(100 + margin, max(highs) + margin))
     _legend(axes, points, largest)
-    _place_labels(figure, axes, points, floor, largest)
+    place_labels(figure, axes, _labels(points, floor, largest))
     return figure
 
 
@@ -312,55 +299,11 @@ def _legend(axes: Any, points: Sequence[Point], largest: int) -> None:
     axes.figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False, fontsize=8.5)
 
 
-def _place_labels(figure: Any, axes: Any, points: Sequence[Point], floor: float, largest: int) -> None:
-    """Write each name beside its bubble, at a place that covers no name or bubble, if there is one."""
-    from matplotlib.patheffects import withStroke
-
-    figure.canvas.draw()
-    frame, scale = axes.get_window_extent(), figure.dpi / 72
-    taken = [_bubble_box(axes, point, floor, largest, scale) for point in points]
-    for point in sorted(points, key=lambda point: (point.p50_ms, point.accuracy)):
+def _labels(points: Sequence[Point], floor: float, largest: int) -> list[PointLabel]:
+    labels = []
+    for point in points:
         y = _height(point, floor)
         text = point.name if y == point.accuracy else f"{point.name}, {significant(point.accuracy)} %"
-        color = "#5c6670" if point.is_keras else ARTIFACT
-        label = axes.annotate(
-            text, (point.p50_ms, y), (0, 0), textcoords="offset points", fontsize=8.5, color=color, zorder=5,
-            arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.5, "linewidth": 0.7, "shrinkB": 2},
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-        )  # fmt: skip
-        radius = (_area_pt2(point, largest) / 3.1416) ** 0.5
-        boxes = []
-        for x_pt, y_pt in _OFFSETS_PT:
-            _set_offset(label, x_pt, y_pt, radius)
-            box = _text_box(label)
-            hits = sum(box.overlaps(other) for other in taken)
-            is_inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            boxes.append((hits + 100 * (not is_inside), x_pt, y_pt))
-            if boxes[-1][0] == 0:
-                break
-        _, x_pt, y_pt = min(boxes, key=lambda entry: entry[0])
-        _set_offset(label, x_pt, y_pt, radius)
-        taken.append(_text_box(label))
-
-
-def _set_offset(label: Any, x_pt: float, y_pt: float, radius_pt: float) -> None:
-    sign_x, sign_y = (x_pt > 0) - (x_pt < 0), (y_pt > 0) - (y_pt < 0)
-    label.set_position((x_pt + sign_x * radius_pt, y_pt + (sign_y * radius_pt if not sign_x else 0)))
-    label.set_horizontalalignment("left" if sign_x > 0 else "right" if sign_x < 0 else "center")
-    label.set_verticalalignment("center")
-
-
-def _bubble_box(axes: Any, point: Point, floor: float, largest: int, scale: float) -> Any:
-    from matplotlib.transforms import Bbox
-
-    x, y = axes.transData.transform((point.p50_ms, _height(point, floor)))
-    radius = scale * (_area_pt2(point, largest) / 3.1416) ** 0.5
-    return Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
-
-
-def _text_box(label: Any) -> Any:
-    """Compute the box of the words, without the line to the point."""
-    from matplotlib.text import Text
-
-    label.update_positions(label.figure.canvas.get_renderer())
-    return Text.get_window_extent(label)
+        radius_pt = (_area_pt2(point, largest) / math.pi) ** 0.5
+        labels.append(PointLabel(text, point.p50_ms, y, "#5c6670" if point.is_keras else ARTIFACT, radius_pt))
+    return labels

@@ -26,7 +26,7 @@ Grid: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 # A wider layer's covariance takes too much memory and time; its bias is still corrected.
 MAX_WIDTH = 3072
-_PLACES_PER_IMAGE = 64
+PLACES_PER_IMAGE = 64
 _IMAGES_AT_A_TIME = 16
 # Far above the rounding errors of sums in float64, far below any relevant variance.
 _FLOOR = 1e-9
@@ -139,7 +139,7 @@ def _places(
         return value.reshape(-1, shape[-1])
     height, width = shape[1:3]
     padded, out_h, out_w = _pad(value[0], layer, height, width)
-    count = min(_PLACES_PER_IMAGE, out_h * out_w)
+    count = min(PLACES_PER_IMAGE, out_h * out_w)
     chosen = rng.choice(out_h * out_w, count, replace=False)
     rows = (chosen // out_w * layer.strides[0])[:, None, None] + np.arange(height)[:, None] * layer.dilations[0]
     columns = (chosen % out_w * layer.strides[1])[:, None, None] + np.arange(width)[None, :] * layer.dilations[1]

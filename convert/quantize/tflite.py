@@ -28,7 +28,7 @@ _INT8 = 9
 _BIAS_TYPES = {2: np.dtype(np.int32), 4: np.dtype(np.int64)}
 # Half of the range: the other half is for the products that are added to the bias.
 _MOST_STEPS = 2**30
-_FEW_WEIGHTS = 1024
+FEW_WEIGHTS = 1024
 
 
 def prevent_bias_overflow(model: Any, graph: FloatGraph) -> None:
@@ -94,7 +94,7 @@ class TfliteQuantizer:
         recipe = _Recipe()
         recipe.weights_only(16, algorithm_key="float_casting")
         recipe.keep_float(
-            layer.output for layer in self._graph.layers() if self._graph.constant(layer.weights).size < _FEW_WEIGHTS
+            layer.output for layer in self._graph.layers() if self._graph.constant(layer.weights).size < FEW_WEIGHTS
         )
         return _finished(recipe.apply(self._graph.data), rounder)
 

@@ -15,30 +15,28 @@ from convert.record import CalibrationPoint, CalibrationRecord, ConversionRecord
 from convert.report import text
 from convert.report.text import recommendation
 from edge_runtime.workstation.reporting.pages import render_html, thumbnail_url
-from edge_runtime.workstation.reporting.plots import ARTIFACT, KERAS, SECOND, new_figure, set_axis_from_zero, svg_url
+from edge_runtime.workstation.reporting.plots import (
+    ARTIFACT,
+    KERAS,
+    SECOND,
+    PointLabel,
+    new_figure,
+    place_labels,
+    set_axis_from_zero,
+    svg_url,
+)
+from edge_runtime.workstation.reporting.wording import percent
 
 _FAILED = "#c62828"
 _SIZE_INCHES = (5.2, 3.8)
-_MARKER_PX = 5
-_LABEL_OFFSETS_PT = tuple(
-    (x, y)
-    for distance in (0, 12, 24, 36, 48, 60)
-    for x, y in (
-        (7, distance),
-        (7, -distance),
-        (0, 11 + distance),
-        (0, -11 - distance),
-        (-7, distance),
-        (-7, -distance),
-    )
-)
+_MARKER_RADIUS_PT = 3.6
 # Variants that lost this many times more than any that passed are drawn at the lower edge.
 _OUTLIER = 3.0
 _LEAST_SPAN_POINTS = 0.5
 
 MAX_TILES = 24
 # Embedded images of a page together, so that it can be mailed.
-_MAX_CHARACTERS = 2_200_000
+MAX_CHARACTERS = 2_200_000
 _MAX_PAIRS = 12
 _MAX_OPEN_CLASSES = 12
 
@@ -176,7 +174,7 @@ def _scatter(
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     set_axis_from_zero(axes, [point.x for point in points])
     axes.margins(y=0.14)
-    _place_labels(figure, axes, points, floor)
+    place_labels(figure, axes, [_label(point, floor) for point in points])
     return svg_url(figure)
 
 
@@ -203,41 +201,11 @@ def _floor(record: ConversionRecord, variants: Sequence[VariantRecord], keras: f
     return max(0.0, keras - _OUTLIER * max([_LEAST_SPAN_POINTS, record.max_drop_points, *losses]))
 
 
-def _place_labels(figure: Any, axes: Any, points: Sequence[_Point], floor: float) -> None:
-    """Place each variant's name beside its point, without covering another name or point."""
-    from matplotlib.patheffects import withStroke
-    from matplotlib.transforms import Bbox
-
-    figure.canvas.draw()
-    frame = axes.get_window_extent()
-    centers = [axes.transData.transform((point.x, point.y)) for point in points]
-    taken = [Bbox.from_bounds(x - _MARKER_PX, y - _MARKER_PX, 2 * _MARKER_PX, 2 * _MARKER_PX) for x, y in centers]
-    for point in sorted(points, key=lambda point: point.x):
-        name = point.variant.artifact.variant.value
-        if point.y == floor:
-            name += f", {100 * point.variant.comparison.check.accuracy:.1f} %"
-        label = axes.annotate(
-            name, (point.x, point.y), (0, 0), textcoords="offset points", fontsize=9, color=point.color,
-            arrowprops={"arrowstyle": "-", "color": point.color, "alpha": 0.4, "linewidth": 0.7, "shrinkB": 3},
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
-        )  # fmt: skip
-        for offset in _LABEL_OFFSETS_PT:
-            label.set_position(offset)
-            label.set_horizontalalignment("left" if offset[0] > 0 else "right" if offset[0] < 0 else "center")
-            label.set_verticalalignment("center")
-            box = _text_box(label)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            if inside and not any(box.overlaps(other) for other in taken):
-                break
-        taken.append(_text_box(label))
-
-
-def _text_box(label: Any) -> Any:
-    """Box of a label's text, without the line to the point."""
-    from matplotlib.text import Text
-
-    label.update_positions(label.figure.canvas.get_renderer())
-    return Text.get_window_extent(label)
+def _label(point: _Point, floor: float) -> PointLabel:
+    text = point.variant.artifact.variant.value
+    if point.y == floor:
+        text += f", {percent(point.variant.comparison.check.accuracy)}"
+    return PointLabel(text, point.x, point.y, point.color, _MARKER_RADIUS_PT)
 
 
 def flip_tiles(
@@ -254,7 +222,7 @@ def flip_tiles(
     """
     chosen: list[list[Tile]] = [[] for _ in record.variants]
     urls: dict[int, str] = {}
-    room = _MAX_CHARACTERS
+    room = MAX_CHARACTERS
     for rank in range(MAX_TILES):
         for tiles, variant in zip(chosen, record.variants, strict=True):
             if rank >= len(variant.comparison.flips):

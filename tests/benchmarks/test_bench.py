@@ -121,13 +121,7 @@ def edge_bench(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
 
 
 @pytest.mark.slow
-def test_run_measures_a_bundle_and_writes_a_report(
-    bundle: Path,
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_run_measures_a_bundle_and_writes_a_report(bundle, photos, tmp_path, monkeypatch, capsys) -> None:
     out = tmp_path / "report"
     short = ["--sessions", "2", "--rounds", "3", "--min-duration", "0.1", "--min-queries", "30"]
     assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", out, *short) == 0
@@ -173,9 +167,7 @@ def check_figures(figures: Performance) -> None:
     assert start.steady_ms < start.median_ms
 
 
-def test_a_quick_run_says_what_it_left_out(
-    bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_quick_run_says_what_it_left_out(bundle: Path, photos: Path, tmp_path: Path, monkeypatch) -> None:
     assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--quick", "--out", tmp_path / "report") == 0
     report = read_report(tmp_path / "report")
     assert report.settings.quick
@@ -187,13 +179,7 @@ def test_a_quick_run_says_what_it_left_out(
 
 
 @pytest.mark.slow
-def test_a_run_can_be_reproduced_from_its_report(
-    bundle: Path,
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_run_can_be_reproduced_from_its_report(bundle, photos, tmp_path, monkeypatch, capsys) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     options = ["--quick", "--min-queries", "20", "--seed", "3", "--limit", "8"]
     assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", first, *options) == 0
@@ -208,13 +194,7 @@ def test_a_run_can_be_reproduced_from_its_report(
     assert "set of images" in capsys.readouterr().err
 
 
-def test_run_measures_the_rest_when_an_artifact_was_altered(
-    bundle: Path,
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_run_measures_the_rest_when_an_artifact_was_altered(bundle, photos, tmp_path, monkeypatch, capsys) -> None:
     good = (bundle / Variant.ONNX_FLOAT32.file_name("tiny")).read_bytes()
     two = write_bundle(tmp_path / "two", {Variant.INT8: b"not a model", Variant.ONNX_FLOAT32: good})
     with (two / Variant.INT8.file_name("tiny")).open("ab") as file:
@@ -228,7 +208,7 @@ def test_run_measures_the_rest_when_an_artifact_was_altered(
 
 
 def test_run_names_unreadable_images_and_measures_the_others(
-    bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, photos: Path, tmp_path: Path, monkeypatch
 ) -> None:
     (photos / "dark" / "text.jpg").write_text("hello")
     (photos / "light" / "empty.png").touch()
@@ -239,9 +219,7 @@ def test_run_names_unreadable_images_and_measures_the_others(
     assert (data.images, data.ignored_files) == (12, 1)
 
 
-def test_run_keeps_to_the_part_and_the_number_asked_for(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_keeps_to_the_part_and_the_number_asked_for(bundle: Path, tmp_path: Path, monkeypatch) -> None:
     for part in ("train", "validation", "test"):
         make_photos(tmp_path / "parts" / part)
     options = ["--data", tmp_path / "parts", "--split", "validation", "--limit", "5", "--quick"]
@@ -266,14 +244,7 @@ def test_run_keeps_to_the_part_and_the_number_asked_for(
     ],
 )
 def test_run_says_what_is_wrong_in_one_sentence(
-    bundle: Path,
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    code: int,
-    said: str,
+    bundle, photos, tmp_path, monkeypatch, capsys, arguments: list[str], code: int, said: str
 ) -> None:
     strange = make_photos(tmp_path / "strange")
     (strange / "dark").rename(strange / "cat")
@@ -288,11 +259,7 @@ def test_run_says_what_is_wrong_in_one_sentence(
 
 @needs_keras
 def test_run_refuses_a_bundle_without_exports_and_a_run_that_is_none(
-    bundle: Path,
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    bundle, photos, tmp_path, monkeypatch, capsys
 ) -> None:
     empty = write_bundle(tmp_path / "empty", {})
     assert edge_bench(monkeypatch, "run", empty, "--data", photos) == 4
@@ -303,7 +270,7 @@ def test_run_refuses_a_bundle_without_exports_and_a_run_that_is_none(
 
 @needs_keras
 def test_run_keras_of_another_model_is_refused(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     other = tmp_path / "run"
     other.mkdir()

@@ -95,9 +95,7 @@ def test_only_variables_of_the_list_are_recorded(monkeypatch: pytest.MonkeyPatch
     assert "SOME_API_KEY" not in environment
 
 
-def test_revision_tells_the_commit_and_whether_files_were_altered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_revision_tells_the_commit_and_whether_files_were_altered(tmp_path: Path, monkeypatch) -> None:
     commit = make_checkout(tmp_path / "checkout")
     make_checkout(tmp_path / "other")
     # As it is in a hook of another repository.

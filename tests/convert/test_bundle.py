@@ -1,4 +1,4 @@
-"""What becomes of exports that failed their check: reported, left out of the bundle, and told by the exit code."""
+"""Exports that failed their check: reported, left out of the bundle, and shown by the exit code."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.folder import read_folder
-from edge_runtime.workstation.datasets.index import LABELS_CSV
+from edge_runtime.workstation.datasets.index import LABELS_CSV, read_index
 from edge_runtime.workstation.datasets.samples import Dataset
 
 if TYPE_CHECKING:
@@ -124,8 +124,6 @@ def resolve(source: str, *, sha256: str | None = None, progress: ProgressBars = 
     if source in BUILTIN_NAMES:
         return read_builtin(source, progress=progress)
     if path.is_file() or path.is_dir():
-        from edge_runtime.workstation.datasets.index import read_index
-
         return read_index(path / LABELS_CSV if path.is_dir() else path)
     names = ", ".join(BUILTIN_NAMES)
     kind = "file" if path.suffix.lower() in (".zip", ".csv") else "folder"

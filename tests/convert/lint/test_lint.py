@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -17,11 +18,6 @@ from edge_runtime.errors import GateError, IntegrityError, ModelError, UsageErro
 from edge_runtime.testing import write_tiny_model
 from support.programs import run_code
 from support.tflite_models import Operator, Tensor, build_model
-
-
-class Options:
-    def __init__(self, **fields):
-        self.__dict__.update(fields)
 
 
 def activation(*shape: int, dtype: str = "int8", quantized: bool = True) -> TensorFacts:
@@ -38,7 +34,7 @@ def axes(*values: int) -> TensorFacts:
 
 def operator(name: str, inputs, output=None, **options) -> OperatorFacts:
     outputs = ((99, output or inputs[0]),)
-    return OperatorFacts(0, 0, name, 1, False, tuple(enumerate(inputs)), outputs, Options(**options))
+    return OperatorFacts(0, 0, name, 1, False, tuple(enumerate(inputs)), outputs, SimpleNamespace(**options))
 
 
 IMAGE = activation(1, 8, 8, 16)

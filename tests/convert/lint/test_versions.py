@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 import subprocess
@@ -25,7 +26,7 @@ from support.paths import CHECKOUT
 from support.tflite_models import Operator, Tensor, build_model
 
 BUILTINS = {name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int) and name != "CUSTOM"}
-NEWEST_ASKED = 16
+EVERY = {(name, version) for name in BUILTINS for version in range(1, 17)}
 
 
 def model_of(*operators: Operator, **arguments):
@@ -151,14 +152,11 @@ print(json.dumps(refused))
 
 @pytest.fixture(scope="module")
 def single_operator_models(tmp_path_factory):
-    import base64
-
     path = tmp_path_factory.mktemp("probe") / "models.txt"
     with path.open("w") as file:
-        for name in sorted(BUILTINS):
-            for version in range(1, NEWEST_ASKED + 1):
-                data = base64.b64encode(build_model((), [Operator(name, version=version)])).decode()
-                file.write(f"{name} {version} {data}\n")
+        for name, version in sorted(EVERY):
+            data = base64.b64encode(build_model((), [Operator(name, version=version)])).decode()
+            file.write(f"{name} {version} {data}\n")
     return path
 
 
@@ -166,12 +164,11 @@ def asked(python: str | Path, runtime: str, models: Path) -> set[tuple[str, int]
     done = subprocess.run([python, "-c", PROBE, runtime, models], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     refused = {(name, version) for name, version in json.loads(done.stdout.splitlines()[-1])}
-    return {(name, version) for name in BUILTINS for version in range(1, NEWEST_ASKED + 1)} - refused
+    return EVERY - refused
 
 
 def in_table(target: Target) -> set[tuple[str, int]]:
-    versions = range(1, NEWEST_ASKED + 1)
-    return {(name, version) for name in BUILTINS for version in versions if has_builtin(name, version, target)}
+    return {(name, version) for name, version in EVERY if has_builtin(name, version, target)}
 
 
 def test_litert_has_what_the_table_says(single_operator_models):

@@ -1,4 +1,4 @@
-"""What the float model tells about its activations: pixels, layer inputs, ranges by each method."""
+"""Statistics of the float model: pixel scaling, layer inputs, ranges by each method."""
 
 from __future__ import annotations
 
@@ -110,27 +110,19 @@ def places_by_a_loop(value, kernel, layer):
     return places
 
 
+def layer_of(stride=(1, 1), dilation=(1, 1), padding=SAME):
+    return {"stride": stride, "dilation": dilation, "padding": padding}
+
+
 LAYERS = [
-    {"stride": (1, 1), "dilation": (1, 1), "padding": SAME},
-    {"stride": (1, 1), "dilation": (1, 1), "padding": VALID},
-    {"stride": (2, 2), "dilation": (1, 1), "padding": SAME},
-    {"stride": (3, 2), "dilation": (1, 1), "padding": VALID},
-    {"stride": (1, 1), "dilation": (2, 1), "padding": SAME},
-    {"stride": (1, 1), "dilation": (2, 2), "padding": VALID},
+    *(layer_of(), layer_of(padding=VALID), layer_of(stride=(2, 2)), layer_of(stride=(3, 2), padding=VALID)),
+    *(layer_of(dilation=(2, 1)), layer_of(dilation=(2, 2), padding=VALID)),
 ]
 
 
 def options_of(kind, layer):
-    rows, columns = layer["stride"]
-    dilation_rows, dilation_columns = layer["dilation"]
-    return {
-        "kind": kind,
-        "padding": layer["padding"],
-        "strideH": rows,
-        "strideW": columns,
-        "dilationHFactor": dilation_rows,
-        "dilationWFactor": dilation_columns,
-    }
+    names = ("padding", "strideH", "strideW", "dilationHFactor", "dilationWFactor")
+    return {"kind": kind, **dict(zip(names, (layer["padding"], *layer["stride"], *layer["dilation"]), strict=True))}
 
 
 def as_float(*shape):
@@ -179,14 +171,8 @@ def test_a_depthwise_convolution_sees_one_channel_per_output(layer, multiplier):
 
 def dense_model(outputs=2):
     mean = ("MEAN", (1, 3), {"kind": "ReducerOptions", "keepDims": False}, np.array([1, 2], np.int32))
-    dense = (
-        "FULLY_CONNECTED",
-        (1, outputs),
-        {"kind": "FullyConnectedOptions"},
-        as_float(outputs, 3),
-        as_float(outputs),
-    )
-    return FloatGraph(chain(CAST, mean, dense))
+    weights = as_float(outputs, 3), as_float(outputs)
+    return FloatGraph(chain(CAST, mean, ("FULLY_CONNECTED", (1, outputs), {"kind": "FullyConnectedOptions"}, *weights)))
 
 
 def test_a_dense_layer_sees_one_place_a_image():
@@ -200,13 +186,18 @@ def test_a_dense_layer_sees_one_place_a_image():
 
 
 def large_convolution():
-    layer = {"stride": (1, 1), "dilation": (1, 1), "padding": SAME}
-    step = ("CONV_2D", (1, HEIGHT, WIDTH, 2), options_of("Conv2DOptions", layer), as_float(2, 3, 3, 3), as_float(2))
+    step = (
+        "CONV_2D",
+        (1, HEIGHT, WIDTH, 2),
+        options_of("Conv2DOptions", layer_of()),
+        as_float(2, 3, 3, 3),
+        as_float(2),
+    )
     return FloatGraph(chain(CAST, step))
 
 
 def test_of_many_places_a_seeded_choice_is_looked_at(monkeypatch):
-    monkeypatch.setattr(convert.quantize.gptq, "_PLACES_PER_IMAGE", 10)
+    monkeypatch.setattr(convert.quantize.gptq, "PLACES_PER_IMAGE", 10)
     first, again, other = (observe(large_convolution(), IMAGES, seed)["1/conv_2d"] for seed in (1, 1, 2))
     assert first.places == 10 * len(IMAGES)
     np.testing.assert_array_equal(first.total, again.total)
@@ -222,7 +213,7 @@ def test_a_layer_too_wide_for_a_covariance_still_has_a_mean(monkeypatch):
 
 @pytest.mark.parametrize("grey", [0, 77, 255])
 def test_images_of_one_grey_give_a_covariance_that_can_be_inverted(grey):
-    layer = {"stride": (1, 1), "dilation": (1, 1), "padding": VALID}
+    layer = layer_of(padding=VALID)
     first = ("CONV_2D", (1, 5, 4, 32), options_of("Conv2DOptions", layer), as_float(32, 3, 3, 3), as_float(32))
     second = ("CONV_2D", (1, 3, 2, 2), options_of("Conv2DOptions", layer), as_float(2, 3, 3, 32), as_float(2))
     seen = observe(FloatGraph(chain(CAST, first, second)), np.full_like(IMAGES, grey), seed=0)["2/conv_2d"]

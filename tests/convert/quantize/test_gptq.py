@@ -198,7 +198,7 @@ def found(graph):
 
 @pytest.mark.parametrize("variant", ["float16", "dynamic"])
 def test_biases_make_the_mean_error_zero(variant, graph, inputs, monkeypatch):
-    monkeypatch.setattr("convert.quantize.tflite._FEW_WEIGHTS", 0)
+    monkeypatch.setattr("convert.quantize.tflite.FEW_WEIGHTS", 0)
     make = getattr(TfliteQuantizer(graph), variant)
     nearest, corrected = (mean_errors(graph, make(r), inputs) for r in (None, GptqRounder(graph, inputs)))
     for layer, errors in corrected.items():
@@ -241,7 +241,7 @@ def test_a_float32_start_reads_pixels_as_they_are_and_makes_the_half_level_good(
 
 
 def test_what_the_model_computes_is_closer_than_with_nearest_rounding(graph, inputs, found, monkeypatch):
-    monkeypatch.setattr("convert.quantize.tflite._FEW_WEIGHTS", 0)
+    monkeypatch.setattr("convert.quantize.tflite.FEW_WEIGHTS", 0)
     exact, quantizer = probabilities(graph.data, IMAGES), TfliteQuantizer(graph)
     rounder = GptqRounder(graph, inputs)
     for nearest, rounded in (

@@ -201,7 +201,7 @@ def test_images_are_small_and_the_variants_share_the_room(monkeypatch: pytest.Mo
         assert decoded.shape == (160, 160, 3)
     # Room for the two surest of each and no more.
     room = sum(len(tile.jpeg_url) for tile in (*many[:2], *few[:2]))
-    monkeypatch.setattr(page_module, "_MAX_CHARACTERS", room)
+    monkeypatch.setattr(page_module, "MAX_CHARACTERS", room)
     assert [len(tiles) for tiles in flip_tiles(record, images, names)] == [2, 2]
 
 
