@@ -1,7 +1,8 @@
-"""Protocol of sinks, and a filter that passes only news."""
+"""Protocol of sinks, a filter that passes only news, and helpers that several sinks share."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -71,3 +72,31 @@ class NewsOnly(Sink):
     def close(self) -> None:
         """Close the other sink."""
         self._inner.close()
+
+
+def capture_time(result: Classified) -> float:
+    """Return the capture time of a result's frame in Unix seconds; the current time for an image or video file."""
+    captured_at = result.frame.captured_at if result.frame else None
+    return time.time() if captured_at is None else captured_at
+
+
+def encode_jpeg(image_hwc_rgb_u8: ImageU8, quality: int = 80) -> bytes:
+    """Encode an image, uint8 [height, width, 3] RGB, as JPEG.
+
+    Args:
+        image_hwc_rgb_u8: Image of at least one pixel.
+        quality: JPEG quality, 0..100.
+
+    Raises:
+        ValueError: The image cannot be encoded.
+    """
+    import cv2
+
+    try:
+        image_hwc_bgr_u8 = cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR)
+        encoded, data = cv2.imencode(".jpg", image_hwc_bgr_u8, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error as error:
+        raise ValueError(f"a frame of shape {image_hwc_rgb_u8.shape} cannot be encoded ({error.err})") from error
+    if not encoded:
+        raise ValueError(f"a frame of shape {image_hwc_rgb_u8.shape} cannot be encoded")
+    return data.tobytes()

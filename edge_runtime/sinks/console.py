@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from edge_runtime.pipeline.health import Health, Snapshot
 from edge_runtime.results import Classified, Failed, Result, SourceState, StateChange
-from edge_runtime.sinks.base import Sink, is_news
+from edge_runtime.sinks.base import Sink, capture_time, is_news
 from edge_runtime.sinks.rows import clock_of_day, event_phrase, state_phrase
 from edge_runtime.text import columns, escape, fit, pad
 
@@ -128,8 +128,7 @@ def _news_line(result: Result) -> str:
         return f"{clock_of_day(result.at)}  {state_phrase(result)}"
     if isinstance(result, Failed):
         return f"error: {escape(result.message)}"
-    at = result.frame.captured_at if result.frame and result.frame.captured_at is not None else time.time()
-    return f"{clock_of_day(at)}  {event_phrase(result)}"
+    return f"{clock_of_day(capture_time(result))}  {event_phrase(result)}"
 
 
 def _width(stream: TextIO) -> int:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from edge_runtime.labels import look_alike_key, normalize_label
 from edge_runtime.results import Classified, Result, to_record
 from edge_runtime.sinks.background import BackgroundSink
-from edge_runtime.sinks.base import MonitoredSink, Sink
+from edge_runtime.sinks.base import MonitoredSink, Sink, capture_time, encode_jpeg
 from edge_runtime.sinks.frame_folder import FrameFolder, add_comment
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class SaveFrames(Sink):
         if not isinstance(result, Classified) or image_hwc_rgb_u8 is None:
             return
         folder = self._folder_of(result)
-        data = add_comment(_encode(image_hwc_rgb_u8), {**to_record(result), "folder": folder})
+        data = add_comment(encode_jpeg(image_hwc_rgb_u8, _JPEG_QUALITY), {**to_record(result), "folder": folder})
         self._folder.save(folder, image_stem(result), data)
 
     def close(self) -> None:
@@ -239,20 +239,6 @@ def open_save_frames(
 def image_stem(result: Classified) -> str:
     """Make the file name of a frame, without suffix: its UTC time (the current time for a video file) and number."""
     frame = result.frame
-    unix_s = frame.captured_at if frame and frame.captured_at is not None else time.time()
-    unix_ms = max(0, math.floor(unix_s * 1000))
+    unix_ms = max(0, math.floor(capture_time(result) * 1000))
     moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(unix_ms // 1000))
     return f"{moment}.{unix_ms % 1000:03}Z-{min(frame.number if frame else 0, _MAX_FRAME_NUMBER):06}"
-
-
-def _encode(image_hwc_rgb_u8: ImageU8) -> bytes:
-    import cv2
-
-    try:
-        image_hwc_bgr_u8 = cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR)
-        encoded, data = cv2.imencode(".jpg", image_hwc_bgr_u8, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    except cv2.error as error:
-        raise ValueError(f"a frame of shape {image_hwc_rgb_u8.shape} cannot be encoded ({error.err})") from error
-    if not encoded:
-        raise ValueError(f"a frame of shape {image_hwc_rgb_u8.shape} cannot be encoded")
-    return data.tobytes()

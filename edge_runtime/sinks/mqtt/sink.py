@@ -15,10 +15,10 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edge_runtime.results import Classified, Result, SourceState, StateChange
-from edge_runtime.sinks.base import MonitoredSink
+from edge_runtime.sinks.base import MonitoredSink, capture_time, encode_jpeg
 from edge_runtime.sinks.mqtt.connection import Message, MqttConnection, Outbox
 from edge_runtime.sinks.mqtt.home_assistant import (
     EXPIRE_AFTER_S,
@@ -143,7 +143,7 @@ class MqttSink(MonitoredSink):
                 **_decided(last),
                 "answer": answer,
                 "latency_ms": _number(last.latency_ms.total, 1),
-                "at": _at(last),
+                "at": round(capture_time(last), 3),
             }
         if self._health:
             state["frames_per_second"] = _number(self._health.snapshot().frames_per_second, 1)
@@ -166,12 +166,7 @@ def _decided(result: Classified) -> dict[str, Any]:
 def _event(result: Classified) -> dict[str, Any]:
     decided = _decided(result)
     frame = {} if result.frame is None else {"frame": result.frame.number}
-    return {"event_type": decided["label"], **decided, **frame, "at": _at(result)}
-
-
-def _at(result: Classified) -> float:
-    captured_at = result.frame.captured_at if result.frame else None
-    return round(time.time() if captured_at is None else captured_at, 3)
+    return {"event_type": decided["label"], **decided, **frame, "at": round(capture_time(result), 3)}
 
 
 def _number(value: float, digits: int = 4) -> float | None:
@@ -187,9 +182,7 @@ def _jpeg(image_hwc_rgb_u8: ImageU8) -> bytes:
     import cv2
 
     height, width = image_hwc_rgb_u8.shape[:2]
-    small_hwc_bgr_u8 = cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR)
-    if width > _FRAME_WIDTH:
-        size_wh = (_FRAME_WIDTH, max(1, round(height * _FRAME_WIDTH / width)))
-        small_hwc_bgr_u8 = cv2.resize(small_hwc_bgr_u8, size_wh, interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", small_hwc_bgr_u8, [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return encoded.tobytes()
+    if width <= _FRAME_WIDTH:
+        return encode_jpeg(image_hwc_rgb_u8)
+    size_wh = (_FRAME_WIDTH, max(1, round(height * _FRAME_WIDTH / width)))
+    return encode_jpeg(cast("ImageU8", cv2.resize(image_hwc_rgb_u8, size_wh, interpolation=cv2.INTER_AREA)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from edge_runtime.results import Classified, Failed, Result, StateChange
+from edge_runtime.sinks.base import capture_time, encode_jpeg
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
@@ -22,7 +23,6 @@ Deliver = Callable[["ImageU8"], None]
 IMAGE_INTERVAL_S = 0.1
 MAX_IMAGE_WIDTH_PX = 640
 _EVENTS = 20
-_JPEG_QUALITY = 80
 _MAX_AGE_S = 1.0
 
 
@@ -99,8 +99,7 @@ def _event(result: Result) -> dict[str, Any] | None:
     if isinstance(result, Failed):
         return {"at": time.time(), "error": result.message}
     if isinstance(result, Classified) and result.decision and result.decision.event:
-        at = result.frame.captured_at if result.frame and result.frame.captured_at is not None else time.time()
-        return {"at": at, "label": result.decision.label, "score": result.decision.score}
+        return {"at": capture_time(result), "label": result.decision.label, "score": result.decision.score}
     return None
 
 
@@ -157,11 +156,3 @@ class ImageEncoder:
         self._newest = EncodedImage(self._newest.number + 1 if self._newest else 1, jpeg, taken_s)
         self._arrival.set_result(None)
         self._arrival = self._loop.create_future()
-
-
-def encode_jpeg(image_hwc_rgb_u8: ImageU8) -> bytes:
-    """Encode an image, uint8 [height, width, 3], RGB, as JPEG."""
-    import cv2
-
-    bgr = cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()

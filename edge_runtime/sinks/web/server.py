@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import Final
@@ -24,7 +24,6 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from edge_runtime.errors import OutputError
-from edge_runtime.pipeline.health import Health
 from edge_runtime.sinks.web.auth import WebAddress
 from edge_runtime.sinks.web.images import LiveFeed
 from edge_runtime.sinks.web.routes import IDLE_TIMEOUT_S, ConnectionFactory, Handlers, IdleTimes
@@ -185,10 +184,8 @@ class WebServer:
     Args:
         address: Host and port to listen on.
         token: Token that a request must contain, or None.
-        name: Display name of the camera.
-        labels: All labels of the model, in output order.
-        health: State of the run.
         feed: Images and events from the camera's thread.
+        make_handlers: Factory of the request handlers, called in the event loop with a thread for blocking work.
 
     Raises:
         OutputError: The server cannot listen there.
@@ -198,13 +195,10 @@ class WebServer:
         self,
         address: WebAddress,
         token: str | None,
-        *,
-        name: str,
-        labels: Sequence[str],
-        health: Health,
         feed: LiveFeed,
+        make_handlers: Callable[[ThreadPoolExecutor], Handlers],
     ) -> None:
-        self._name, self._labels, self._health, self._feed = name, labels, health, feed
+        self._feed, self._make_handlers = feed, make_handlers
         self._request_guard = RequestGuard(address, token)
         self._socket = _listen(address)
         self.port: int = self._socket.getsockname()[1]
@@ -239,7 +233,7 @@ class WebServer:
 
     async def _serve(self, executor: ThreadPoolExecutor) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        handlers = Handlers(self._name, self._labels, self._health, self._feed, executor)
+        handlers = self._make_handlers(executor)
         application = web.Application(middlewares=[self._admit], logger=_LOGGER)
         application.on_response_prepare.append(_add_headers)
         handlers.register(application)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_runtime.cli_support import require_extra
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
 
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104  (named, to be shown as an address that can be reached)
-_EXAMPLE_ADDRESSES = {
-    socket.AF_INET: "192.0.2.1",
-    socket.AF_INET6: "2001:db8::1",
-}  # RFC 5737 and 3849
+_EXAMPLE_ADDRESSES = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # RFC 5737 and 3849
 
 
 class WebSink(MonitoredSink):
@@ -49,12 +47,14 @@ class WebSink(MonitoredSink):
         if token is None and not address.is_loopback:
             raise UsageError(f"--web {address}: other machines can reach this address, so the page needs a token")
         require_extra("edge-run camera --web", "web", "aiohttp", "prometheus_client")
+        from edge_runtime.sinks.web.routes import Handlers
         from edge_runtime.sinks.web.server import WebServer
 
         self.name, self.dropped = "web", 0
         self._closed = False
         self._feed = LiveFeed()
-        self._server = WebServer(address, token, name=name, labels=tuple(labels), health=health, feed=self._feed)
+        make_handlers = partial(Handlers, name, tuple(labels), health, self._feed)
+        self._server = WebServer(address, token, self._feed, make_handlers)
         self.url = f"http://{WebAddress(_reachable(address.host), self._server.port)}/"
 
     @property

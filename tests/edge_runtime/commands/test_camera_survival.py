@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import importlib.util
 import itertools
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,11 @@ import numpy as np
 import pytest
 
 from edge_runtime.testing.cameras import STREAM_HEAD, FakeHttpCamera, Send, stream_part
+from support.files import small_file_system
+from support.http import Receiver
+from support.mqtt import Mosquitto, needs_mosquitto
 from support.paths import CHECKOUT
+from support.waiting import is_running, wait_until
 
 pytestmark = [
     pytest.mark.slow,  # tens of seconds of waiting for deadlines to pass
@@ -34,22 +36,13 @@ pytestmark = [
 ]
 
 PATIENCE_S = 60.0
-MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
-needs_broker = pytest.mark.skipif(
-    MOSQUITTO is None or importlib.util.find_spec("paho") is None,
-    reason="mosquitto (apt install mosquitto) or paho-mqtt (extra mqtt) is not installed",
+needs_paho = pytest.mark.skipif(
+    importlib.util.find_spec("paho") is None, reason="paho-mqtt is not installed (extra mqtt)"
 )
 IMAGES = [
     stream_part(cv2.imencode(".jpg", np.full((48, 64, 3), bgr, np.uint8))[1].tobytes())
     for bgr in ((20, 20, 200), (20, 200, 20))
 ]
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> None:
-    end_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end_s, f"waited too long for: {what}"
-        time.sleep(0.05)
 
 
 def show(send: Send, frames: float) -> None:
@@ -75,8 +68,8 @@ class Run:
             self.process = subprocess.Popen(
                 program, stdout=subprocess.DEVNULL, stderr=errors, env={**os.environ, **(environment or {})}
             )
-        wait_for(self._address, "the page's address")
-        wait_for(lambda: self.state()["answered"] > 0, "an answer")
+        wait_until(self._address, "the page's address")
+        wait_until(lambda: self.state()["answered"] > 0, "an answer")
 
     def _address(self) -> str:
         assert self.process.poll() is None, self.errors.read_text()
@@ -94,7 +87,7 @@ class Run:
 
     def goes_on(self) -> None:
         before = self.state()["answered"]
-        wait_for(lambda: self.state()["answered"] > before + 5, "further answers")
+        wait_until(lambda: self.state()["answered"] > before + 5, "further answers")
 
     def children(self) -> list[int]:
         pid = self.process.pid
@@ -104,7 +97,7 @@ class Run:
         children = self.children()
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(PATIENCE_S) == 0, self.errors.read_text()
-        wait_for(lambda: not any(map(is_running, children)), "the end of the capture process")
+        wait_until(lambda: not any(map(is_running, children)), "the end of the capture process")
         return self.errors.read_text()
 
     def __enter__(self) -> Run:
@@ -113,13 +106,6 @@ class Run:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return False
 
 
 def records(path: Path) -> list[dict[str, Any]]:
@@ -132,65 +118,18 @@ def images(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*/*.jpg") if not path.name.startswith(".")]
 
 
-class Receiver:
-    """A web server that keeps what is posted to it."""
-
-    def __init__(self) -> None:
-        self.got: list[dict[str, Any]] = []
-        got = self.got
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-
-
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
-
-
-class Broker:
-    """A mosquitto on a port that stays the same."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as place:
-            self.port = place.getsockname()[1]
-        self.config = folder / "mosquitto.conf"
-        user = "user root\n" if os.getuid() == 0 else ""
-        self.config.write_text(f"listener {self.port} 127.0.0.1\npersistence false\nallow_anonymous true\n{user}")
-        self.start()
-
-    def start(self) -> None:
-        program = [str(MOSQUITTO), "-c", str(self.config)]
-        self.process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    broker = Broker(tmp_path)
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    broker = Mosquitto(tmp_path)
+    broker.start()
     yield broker
     broker.stop()
 
 
-@needs_broker
+@needs_mosquitto
+@needs_paho
 def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(
-    tmp_path: Path, tiny_bundle: Path, receiver: Receiver, broker: Broker
+    tmp_path: Path, tiny_bundle: Path, receiver: Receiver, broker: Mosquitto
 ) -> None:
     def script(number: int, request: bytes, send: Send) -> None:
         if number > 1:
@@ -206,9 +145,9 @@ def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(
         FakeHttpCamera(script) as camera,
         Run(tmp_path, tiny_bundle, "--source", camera.url, "--stall-timeout", "1.5", *sinks) as run,
     ):
-        wait_for(lambda: run.state()["reconnects"] >= 2, "the camera's second return")
+        wait_until(lambda: run.state()["reconnects"] >= 2, "the camera's second return")
         run.goes_on()
-        wait_for(lambda: not any(sink["problem"] for sink in run.state()["sinks"]), "no problem anywhere")
+        wait_until(lambda: not any(sink["problem"] for sink in run.state()["sinks"]), "no problem anywhere")
         events = run.state()["event_count"]
         said = run.stop()
     assert re.search(r"[0-9]+ frames in .*, [0-9]+ events, 2 reconnects, .*, stopped\n$", said)
@@ -221,46 +160,42 @@ def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(
     assert len(images(saved)) >= events - 1  # a decision may come from a frame that says something else
     for path in images(saved):
         assert cv2.imread(str(path)) is not None
-    posted = [body for body in receiver.got if body.get("decision", {}).get("event")]
+    posted = [body for body in receiver.bodies() if body.get("decision", {}).get("event")]
     assert events <= len(posted) <= written
-    assert {body["name"] for body in receiver.got} == {"door"}
+    assert {body["name"] for body in receiver.bodies()} == {"door"}
 
 
-@needs_broker
+@needs_mosquitto
+@needs_paho
 def test_a_broker_that_hangs_dies_and_comes_back_stops_nothing(
-    tmp_path: Path, tiny_bundle: Path, broker: Broker
+    tmp_path: Path, tiny_bundle: Path, broker: Mosquitto
 ) -> None:
     with (
         FakeHttpCamera(steady) as camera,
         Run(tmp_path, tiny_bundle, "--source", camera.url, "--mqtt", f"mqtt://127.0.0.1:{broker.port}") as run,
     ):
-        wait_for(lambda: run.problem("mqtt") is None, "the broker")
+        wait_until(lambda: run.problem("mqtt") is None, "the broker")
+        assert broker.process is not None
         broker.process.send_signal(signal.SIGSTOP)
-        wait_for(lambda: "acknowledged nothing" in (run.problem("mqtt") or ""), "the broker's silence to be noticed")
+        wait_until(lambda: "acknowledged nothing" in (run.problem("mqtt") or ""), "the broker's silence to be noticed")
         run.goes_on()
         broker.process.send_signal(signal.SIGCONT)
-        wait_for(lambda: run.problem("mqtt") is None, "the broker's waking")
+        wait_until(lambda: run.problem("mqtt") is None, "the broker's waking")
         broker.stop()
-        wait_for(lambda: "refuses connections" in (run.problem("mqtt") or ""), "the broker's death to be noticed")
+        wait_until(lambda: "refuses connections" in (run.problem("mqtt") or ""), "the broker's death to be noticed")
         run.goes_on()
         # A log has no line that updates itself, so the trouble is told there too.
-        wait_for(lambda: "warning: mqtt: " in run.errors.read_text(), "a line of the broker's trouble")
+        wait_until(lambda: "warning: mqtt: " in run.errors.read_text(), "a line of the broker's trouble")
         broker.start()
-        wait_for(lambda: run.problem("mqtt") is None, "the broker's return")
-        wait_for(lambda: "\nmqtt: works again\n" in run.errors.read_text(), "a line of its end")
+        wait_until(lambda: run.problem("mqtt") is None, "the broker's return")
+        wait_until(lambda: "\nmqtt: works again\n" in run.errors.read_text(), "a line of its end")
         run.stop()
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=130m", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a small disk cannot be mounted here, which needs root ({done.stderr.strip()})")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+def large_disk(tmp_path: Path) -> Iterator[Path]:
+    with small_file_system(tmp_path / "disk", "130m") as folder:
+        yield folder
 
 
 def fill(folder: Path) -> Path:
@@ -272,21 +207,21 @@ def fill(folder: Path) -> Path:
 
 
 def test_a_full_disk_is_told_and_over_when_there_is_room_again(
-    tmp_path: Path, tiny_bundle: Path, small_disk: Path
+    tmp_path: Path, tiny_bundle: Path, large_disk: Path
 ) -> None:
-    output, saved = small_disk / "out.jsonl", small_disk / "saved"
+    output, saved = large_disk / "out.jsonl", large_disk / "saved"
     with (
         FakeHttpCamera(steady) as camera,
         Run(tmp_path, tiny_bundle, "--source", camera.url, "--output", output, "--save-frames", saved) as run,
     ):
-        wait_for(lambda: output.exists() and images(saved), "a row and an image")
-        filler = fill(small_disk)
-        wait_for(lambda: run.problem("output") == "No space left on device", "the full disk to be told of the rows")
-        wait_for(lambda: "100 MB of disk would be left" in (run.problem("save-frames") or ""), "... of the images")
+        wait_until(lambda: output.exists() and images(saved), "a row and an image")
+        filler = fill(large_disk)
+        wait_until(lambda: run.problem("output") == "No space left on device", "the full disk to be told of the rows")
+        wait_until(lambda: "100 MB of disk would be left" in (run.problem("save-frames") or ""), "... of the images")
         run.goes_on()
         filler.unlink()
-        wait_for(lambda: not run.problem("output") and not run.problem("save-frames"), "both to go on")
-        wait_for(lambda: images(saved), "a new image")
+        wait_until(lambda: not run.problem("output") and not run.problem("save-frames"), "both to go on")
+        wait_until(lambda: images(saved), "a new image")
         said = run.stop()
         assert re.search(r"warning: output: [0-9]+ results? not passed on\n", said)
         assert records(output)[-1]["decision"]["event"]
@@ -309,7 +244,7 @@ def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path: Path, tiny_bundl
         for year_s in (400 * 86400, -400 * 86400):
             offset.write_text(str(year_s))
             before, had = run.state(), len(images(saved))
-            wait_for(lambda had=had: len(images(saved)) > had + 1, "images with another date")
+            wait_until(lambda had=had: len(images(saved)) > had + 1, "images with another date")
             run.goes_on()
             after = run.state()
             assert after["event_count"] > before["event_count"]
@@ -341,7 +276,7 @@ def test_a_camera_that_comes_late_with_damaged_images_of_many_sizes(tmp_path: Pa
         arguments = ["--wait", "--save-frames", saved, "--save", "both", "--threshold", "0.9", "--save-interval", "0"]
         with Run(tmp_path, tiny_bundle, "--source", url, *arguments) as run:
             late.join()
-            wait_for(lambda: len({cv2.imread(str(path)).shape for path in images(saved)}) == 4, "all four sizes")
+            wait_until(lambda: len({cv2.imread(str(path)).shape for path in images(saved)}) == 4, "all four sizes")
             assert run.state()["reconnects"] == 0
             run.stop()
 
@@ -353,11 +288,11 @@ def test_killed_in_the_middle_it_goes_on_with_the_same_file(tmp_path: Path, tiny
         for _ in range(2):
             size = output.stat().st_size if output.exists() else 0
             with Run(tmp_path, *arguments, "--save-interval", "0") as run:
-                wait_for(lambda size=size: output.exists() and output.stat().st_size > size + 500, "rows")
+                wait_until(lambda size=size: output.exists() and output.stat().st_size > size + 500, "rows")
                 children = run.children()
                 assert children
                 run.process.kill()
-                wait_for(lambda children=children: not any(map(is_running, children)), "the capture process's end")
+                wait_until(lambda children=children: not any(map(is_running, children)), "the capture process's end")
             assert run.process.wait() == -signal.SIGKILL
             with output.open("ab") as file:
                 file.write(b'{"source": "http://127.0.0.1/cam", "fra')  # as a cut of power leaves it

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import BinaryIO
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,84 +18,22 @@ from edge_runtime.sinks.mqtt import connection
 from edge_runtime.sinks.mqtt.connection import EVENTS, MAX_UNACKNOWLEDGED
 from edge_runtime.sinks.mqtt.options import MqttOptions
 from edge_runtime.sinks.mqtt.sink import MqttSink
+from support.http import free_port
+from support.mqtt import SmallBroker
 from support.results import decided
 from support.waiting import wait_until
 
 pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
 
 
-class SmallBroker:
-    """Serves one client at a time: answers a connection, acknowledges, and remembers what was published."""
+class Away(NamedTuple):
+    """A broker that does not listen."""
 
-    def __init__(self, port: int = 0) -> None:
-        self.listener = socket.create_server(("127.0.0.1", port))
-        self.port = self.listener.getsockname()[1]
-        self.messages: list[tuple[str, bytes, bool]] = []
-        self.hellos: list[bytes] = []
-        self.connack = b"\x20\x02\x00\x00"
-        self.after_connack = b""
-        self.acknowledges = True
-        self.connection: socket.socket | None = None
-        self.thread = threading.Thread(target=self._serve, daemon=True)
-        self.thread.start()
+    port: int
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                self.connection, _ = self.listener.accept()
-            except OSError:
-                return
-            try:
-                with self.connection, self.connection.makefile("rb") as stream:
-                    while self._handle(self.connection, stream):
-                        pass
-            except (OSError, IndexError):
-                continue  # the client has gone
 
-    def _handle(self, connection: socket.socket, stream: BinaryIO) -> bool:
-        first = stream.read(1)
-        length = shift = 0
-        while True:
-            byte = stream.read(1)[0]
-            length |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
-        body = stream.read(length)
-        kind = first[0] >> 4
-        if kind == 1:
-            self.hellos.append(body)
-            connection.sendall(self.connack + self.after_connack)
-        elif kind == 3:
-            end = 2 + struct.unpack("!H", body[:2])[0]
-            self.messages.append((body[2:end].decode(), body[end + 2 :], bool(first[0] & 1)))
-            if self.acknowledges:
-                connection.sendall(b"\x40\x02" + body[end : end + 2])
-        elif kind == 8:
-            connection.sendall(b"\x90\x03" + body[:2] + b"\x00")
-        elif kind == 12:
-            connection.sendall(b"\xd0\x00")
-        return kind != 14
-
-    def publish(self, topic: str, payload: bytes) -> None:
-        body = struct.pack("!H", len(topic)) + topic.encode() + payload
-        self.connection.sendall(bytes([0x30, len(body)]) + body)
-
-    def on(self, topic: str) -> list[bytes]:
-        return [payload for name, payload, _ in list(self.messages) if name == topic]
-
-    def states(self) -> list[dict]:
-        return [json.loads(payload) for payload in self.on("edgekit/door/state")]
-
-    def drop(self) -> None:
-        with contextlib.suppress(OSError):  # the client may have gone first
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        if self.connection:
-            self.connection.close()
+def states(broker: SmallBroker) -> list[dict]:
+    return [json.loads(payload) for payload in broker.on("edgekit/door/state")]
 
 
 @pytest.fixture
@@ -112,7 +47,9 @@ def broker() -> Iterator[SmallBroker]:
 def open_sink() -> Iterator[Callable[..., MqttSink]]:
     sinks: list[MqttSink] = []
 
-    def make(broker: SmallBroker, name: str = "door", health: Health | None = None, **options: object) -> MqttSink:
+    def make(
+        broker: SmallBroker | Away, name: str = "door", health: Health | None = None, **options: object
+    ) -> MqttSink:
         plain = MqttOptions("127.0.0.1", broker.port, retry_s=(0.05, 0.2), interval_s=3600)
         sinks.append(MqttSink(replace(plain, **options), name=name, labels=("cat", "dog"), health=health))
         return sinks[-1]
@@ -127,7 +64,7 @@ def test_what_is_true_is_retained_and_an_event_is_not(broker, open_sink):
     sink = open_sink(broker, health=health)
     sink.write(StateChange("cam", SourceState.CONNECTED, 0.0))
     sink.write(decided(event=True, number=7))
-    wait_until(lambda: broker.on("edgekit/door/event") and any(state["label"] for state in broker.states()), "messages")
+    wait_until(lambda: broker.on("edgekit/door/event") and any(state["label"] for state in states(broker)), "messages")
     retained = {topic: retain for topic, _, retain in broker.messages}
     assert retained == {
         "homeassistant/device/edgekit_door/config": True,
@@ -138,7 +75,7 @@ def test_what_is_true_is_retained_and_an_event_is_not(broker, open_sink):
     }
     assert broker.on("edgekit/door/availability") == [b"online"]
     assert broker.on("edgekit/door/source")[-1] == b"connected"
-    assert broker.states()[-1] == {
+    assert states(broker)[-1] == {
         "label": "cat",
         "score": 0.9,
         "answer": {"label": "cat", "score": 0.9},
@@ -165,36 +102,36 @@ def test_the_last_will_is_a_retained_offline_and_the_client_has_the_camera_s_nam
 def test_a_state_is_sent_on_change_and_not_for_every_frame(broker, open_sink):
     sink = open_sink(broker)
     sink.write(decided())
-    wait_until(lambda: any(state["label"] == "cat" for state in broker.states()), "the first answer")
-    count = len(broker.states())
+    wait_until(lambda: any(state["label"] == "cat" for state in states(broker)), "the first answer")
+    count = len(states(broker))
     for number in range(2000):
         sink.write(decided(score=0.9 - number * 1e-5))
     sink.write(decided("dog"))
-    wait_until(lambda: broker.states()[-1]["label"] == "dog", "the change")
-    assert len(broker.states()) == count + 1
+    wait_until(lambda: states(broker)[-1]["label"] == "dog", "the change")
+    assert len(states(broker)) == count + 1
     sink.write(decided(None, score=0.3))
-    wait_until(lambda: broker.states()[-1]["label"] is None, "the end of the decision")
-    assert broker.states()[-1]["answer"] == {"label": "cat", "score": 0.3}
+    wait_until(lambda: states(broker)[-1]["label"] is None, "the end of the decision")
+    assert states(broker)[-1]["answer"] == {"label": "cat", "score": 0.3}
 
 
 def test_a_state_is_also_sent_once_per_interval(broker, open_sink):
     sink = open_sink(broker, interval_s=0.3)
     for score in (0.5, 0.6, 0.7):
         sink.write(decided(score=score))
-        wait_until(lambda score=score: broker.states() and broker.states()[-1]["score"] == score, f"score {score}")
+        wait_until(lambda score=score: states(broker) and states(broker)[-1]["score"] == score, f"score {score}")
 
 
 def test_after_a_loss_everything_true_is_said_again(broker, open_sink):
     sink = open_sink(broker)
     sink.write(StateChange("cam", SourceState.STALLED, 0.0))
     sink.write(decided())
-    wait_until(lambda: broker.on("edgekit/door/source") and broker.states()[-1]["label"] == "cat", "messages")
+    wait_until(lambda: broker.on("edgekit/door/source") and states(broker)[-1]["label"] == "cat", "messages")
     broker.messages.clear()
     broker.drop()
-    wait_until(lambda: broker.states() and broker.on("edgekit/door/source"), "messages after the loss")
+    wait_until(lambda: states(broker) and broker.on("edgekit/door/source"), "messages after the loss")
     assert broker.on("edgekit/door/availability") == [b"online"]
     assert len(broker.on("homeassistant/device/edgekit_door/config")) == 1
-    assert broker.states()[-1]["label"] == "cat"
+    assert states(broker)[-1]["label"] == "cat"
     assert broker.on("edgekit/door/source") == [b"stalled"]
     wait_until(lambda: sink.problem is None, "no problem")
 
@@ -202,7 +139,7 @@ def test_after_a_loss_everything_true_is_said_again(broker, open_sink):
 def test_home_assistant_s_start_brings_the_description_again_but_not_once_per_message(broker, open_sink):
     open_sink(broker)
     topic = "homeassistant/device/edgekit_door/config"
-    wait_until(lambda: broker.on(topic) and broker.states(), "the first description")
+    wait_until(lambda: broker.on(topic) and states(broker), "the first description")
     for _ in range(500):
         broker.publish("homeassistant/status", b"online")
     wait_until(lambda: len(broker.on(topic)) > 1, "the second description")
@@ -246,20 +183,16 @@ def test_a_refused_user_is_a_problem_in_one_sentence_without_the_password(broker
     assert "user bob" in sink.problem
     assert "s3cret" not in sink.problem
     broker.connack = b"\x20\x02\x00\x00"
-    wait_until(lambda: sink.problem is None and broker.states(), "the connection")
+    wait_until(lambda: sink.problem is None and states(broker), "the connection")
 
 
 def test_a_broker_that_is_down_at_the_start_is_found_later(open_sink):
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        port = place.getsockname()[1]
-    late = SmallBroker.__new__(SmallBroker)
-    late.port = port
-    sink = open_sink(late)
+    sink = open_sink(away := Away(free_port()))
     assert sink.problem
     sink.write(decided(event=True))
     wait_until(lambda: "refuses connections" in (sink.problem or ""), "the problem")
-    late.__init__(port)
-    wait_until(lambda: late.on("edgekit/door/event") and late.states(), "messages")
+    late = SmallBroker(away.port)
+    wait_until(lambda: late.on("edgekit/door/event") and states(late), "messages")
     wait_until(lambda: sink.problem is None, "no problem")
     late.close()
 
@@ -273,11 +206,11 @@ def test_a_peer_that_talks_nonsense_is_left_and_tried_again(broker, open_sink, s
     else:
         broker.after_connack = noise
     sink = open_sink(broker)
-    wait_until(lambda: len(broker.hellos) > 2 or (seed % 2 == 0 and broker.states()), "another attempt")
+    wait_until(lambda: len(broker.hellos) > 2 or (seed % 2 == 0 and states(broker)), "another attempt")
     broker.connack, broker.after_connack = b"\x20\x02\x00\x00", b""
     broker.messages.clear()
     broker.drop()
-    wait_until(lambda: broker.states() and sink.problem is None, "a sound connection")
+    wait_until(lambda: states(broker) and sink.problem is None, "a sound connection")
 
 
 def test_a_huge_message_is_not_taken(broker, open_sink):
@@ -289,22 +222,19 @@ def test_a_huge_message_is_not_taken(broker, open_sink):
 def test_closing_says_what_is_left_and_offline_and_ends_the_thread(broker, open_sink):
     before = set(threading.enumerate())
     sink = open_sink(broker)
-    wait_until(lambda: broker.states(), "a connection")
+    wait_until(lambda: states(broker), "a connection")
     sink.write(decided(event=True, number=3))
     sink.close()
     sink.close()
     sink.write(decided("dog"))
     assert broker.on("edgekit/door/availability")[-1] == b"offline"
-    assert broker.states()[-1]["label"] == "cat"
+    assert states(broker)[-1]["label"] == "cat"
     assert json.loads(broker.on("edgekit/door/event")[-1])["frame"] == 3
     assert set(threading.enumerate()) <= before | {broker.thread}
 
 
 def test_closing_without_a_broker_counts_what_was_never_sent(open_sink):
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        nowhere = SmallBroker.__new__(SmallBroker)
-        nowhere.port = place.getsockname()[1]
-    sink = open_sink(nowhere)
+    sink = open_sink(Away(free_port()))
     sink.write(decided(event=True))
     sink.close()
     assert sink.dropped == 1
@@ -314,6 +244,6 @@ def test_labels_of_strangers_stay_inside_the_json(broker, open_sink):
     sink = open_sink(broker)
     nasty = '"},\n{{ states("x") }} \x1b[31m \udcff 猫'
     sink.write(decided(nasty, event=True, score=float("nan")))
-    wait_until(lambda: broker.on("edgekit/door/event") and broker.states()[-1]["label"], "messages")
-    assert broker.states()[-1]["label"] == '"}, {{ states("x") }}  [31m   猫'
-    assert broker.states()[-1]["score"] is None
+    wait_until(lambda: broker.on("edgekit/door/event") and states(broker)[-1]["label"], "messages")
+    assert states(broker)[-1]["label"] == '"}, {{ states("x") }}  [31m   猫'
+    assert states(broker)[-1]["score"] is None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,46 +21,14 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sinks.mqtt.options import MqttOptions, parse_mqtt_url
 from edge_runtime.sinks.mqtt.sink import MqttSink
+from support.mqtt import Mosquitto, needs_mosquitto
 from support.results import decided
 from support.waiting import wait_until
 
 pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
 
 
-MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (apt install mosquitto)")
-
-
-class Mosquitto:
-    """A broker on a free port that can be stopped and started again; it keeps nothing on disk."""
-
-    def __init__(self, folder: Path, *lines: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as place:
-            self.port = place.getsockname()[1]
-        self.config = folder / "mosquitto.conf"
-        # Started by root it becomes a user of its own, who could not read the files of a test.
-        user = ["user root"] if os.getuid() == 0 else []
-        listener = [f"listener {self.port} 127.0.0.1", "persistence false", *user]
-        self.config.write_text("\n".join([*listener, *(lines or ["allow_anonymous true"])]) + "\n")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [str(MOSQUITTO), "-c", str(self.config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_until(self._listens, "mosquitto")
-
-    def _listens(self) -> bool:
-        assert self.process.poll() is None, "mosquitto ended at once"
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-            return True
-        return False
-
-    def stop(self) -> None:
-        if self.process:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
-            self.process.wait()
+pytestmark = needs_mosquitto
 
 
 class Listener:

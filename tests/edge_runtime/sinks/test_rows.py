@@ -7,6 +7,9 @@ import io
 import json
 import os
 import re
+from collections.abc import Callable
+from functools import partial
+from typing import TextIO
 
 import pytest
 
@@ -17,6 +20,7 @@ from edge_runtime.results import (
     FrameStamp,
     LatencyMs,
     Prediction,
+    Result,
     SourceState,
     StateChange,
 )
@@ -34,12 +38,22 @@ def classified(source: str = "a.jpg", top: tuple[Prediction, ...] = TOP, frame: 
     return Classified(source, top, LATENCY, frame)
 
 
-def test_jsonl_has_the_documented_fields() -> None:
+def written(make: Callable[[TextIO], Sink], *results: Result) -> str:
     stream = io.StringIO()
-    sink = JsonlSink(stream)
-    sink.write(classified())
-    sink.write(Failed("b.jpg", "ImageError", "is empty"))
-    first, second = (json.loads(line) for line in stream.getvalue().splitlines())
+    sink = make(stream)
+    for result in results:
+        sink.write(result)
+    sink.close()
+    return stream.getvalue()
+
+
+def frame_rows(*results: Result) -> list[dict[str, str]]:
+    return [*csv.DictReader(io.StringIO(written(partial(CsvSink, ranks=1, frames=True), *results)), strict=True)]
+
+
+def test_jsonl_has_the_documented_fields() -> None:
+    text = written(JsonlSink, classified(), Failed("b.jpg", "ImageError", "is empty"))
+    first, second = map(json.loads, text.splitlines())
     assert first == {
         "source": "a.jpg",
         "label": "cat",
@@ -51,11 +65,8 @@ def test_jsonl_has_the_documented_fields() -> None:
 
 
 def test_jsonl_says_when_a_live_frame_was_captured_and_not_for_a_file() -> None:
-    stream = io.StringIO()
-    sink = JsonlSink(stream)
-    sink.write(classified(frame=FrameStamp(7, 0.25, 1700000000.5, 12.0)))
-    sink.write(classified(frame=FrameStamp(7, 0.25, None, 12.0)))
-    live, file = (json.loads(line) for line in stream.getvalue().splitlines())
+    stamps = FrameStamp(7, 0.25, 1700000000.5, 12.0), FrameStamp(7, 0.25, None, 12.0)
+    live, file = map(json.loads, written(JsonlSink, *(classified(frame=stamp) for stamp in stamps)).splitlines())
     assert {name: live[name] for name in ("frame", "time_s", "captured_at", "age_ms")} == {
         "frame": 7,
         "time_s": 0.25,
@@ -66,14 +77,10 @@ def test_jsonl_says_when_a_live_frame_was_captured_and_not_for_a_file() -> None:
 
 
 def test_jsonl_round_trips_any_file_name_without_control_characters() -> None:
-    stream = io.StringIO()
-    JsonlSink(stream).write(classified(NASTY))
-    line = stream.getvalue().removesuffix("\n")
+    line = written(JsonlSink, classified(NASTY)).removesuffix("\n")
     assert line.isprintable()
     assert os.fsencode(json.loads(line)["source"]) == os.fsencode(NASTY)
-    stream = io.StringIO()
-    JsonlSink(stream).write(classified("猫/é.jpg"))
-    assert "猫/é.jpg" in stream.getvalue()
+    assert "猫/é.jpg" in written(JsonlSink, classified("猫/é.jpg"))
 
 
 @pytest.mark.parametrize("kind", ["table", "frames", "csv"])
@@ -97,11 +104,8 @@ def test_control_characters_of_names_labels_and_messages_are_escaped(kind: str, 
 
 
 def test_csv_rows_have_the_header_s_columns() -> None:
-    stream = io.StringIO()
-    sink = CsvSink(stream, ranks=3)
-    sink.write(classified('=1+1, "x".jpg'))
-    sink.write(Failed("b.jpg", "ImageError", "is empty"))
-    header, first, second = csv.reader(io.StringIO(stream.getvalue()))
+    results = classified('=1+1, "x".jpg'), Failed("b.jpg", "ImageError", "is empty")
+    header, first, second = csv.reader(io.StringIO(written(partial(CsvSink, ranks=3), *results)))
     assert header[:7] == ["source", "label", "score", "label_2", "score_2", "label_3", "score_3"]
     assert header[7:] == ["decode_ms", "preprocess_ms", "invoke_ms", "error"]
     assert first == ['=1+1, "x".jpg', "cat", "0.9", "dog", "0.1", "", "", "1.25", "0.5", "2.0", ""]
@@ -109,22 +113,18 @@ def test_csv_rows_have_the_header_s_columns() -> None:
 
 
 def test_csv_of_frames_adds_their_columns() -> None:
-    stream = io.StringIO()
-    CsvSink(stream, ranks=1, frames=True).write(classified(frame=FrameStamp(3, 0.1, None, 5.0)))
-    header, row = csv.reader(io.StringIO(stream.getvalue()))
-    assert dict(zip(header, row, strict=True))["frame"] == "3"
-    assert dict(zip(header, row, strict=True))["captured_at"] == ""
+    (row,) = frame_rows(classified(frame=FrameStamp(3, 0.1, None, 5.0)))
+    assert (row["frame"], row["captured_at"]) == ("3", "")
 
 
 def test_csv_of_frames_tells_decisions_and_states_in_the_same_columns() -> None:
-    stream = io.StringIO()
-    sink = CsvSink(stream, ranks=1, frames=True)
     stamp = FrameStamp(3, 0.1, 1700000000.25, 5.0)
-    sink.write(Classified("0", TOP[:1], LATENCY, stamp, Decision("cat", 0.8, event=True)))
-    sink.write(Classified("0", TOP[:1], LATENCY, stamp, Decision(None, 0.3, event=False), rejected=True))
-    sink.write(GONE)
-    sink.write(Failed("0", "ImageError", "is broken"))
-    event, nothing, gone, failed = csv.DictReader(io.StringIO(stream.getvalue()))
+    event, nothing, gone, failed = frame_rows(
+        Classified("0", TOP[:1], LATENCY, stamp, Decision("cat", 0.8, event=True)),
+        Classified("0", TOP[:1], LATENCY, stamp, Decision(None, 0.3, event=False), rejected=True),
+        GONE,
+        Failed("0", "ImageError", "is broken"),
+    )
     assert [*event][-7:] == ["decision", "decision_score", "event", "rejected", "state", "state_reason", "error"]
     assert [*event.values()][-7:] == ["cat", "0.8", "true", "false", "", "", ""]
     assert [*nothing.values()][-7:] == ["", "0.3", "false", "true", "", "", ""]
@@ -138,40 +138,26 @@ def test_csv_of_frames_tells_decisions_and_states_in_the_same_columns() -> None:
 
 
 def test_a_camera_that_went_is_a_line_in_every_form() -> None:
-    stream = io.StringIO()
-    sinks: tuple[Sink, ...] = (JsonlSink(stream), FrameSink(stream, ["cat", "dog"]), TableSink(stream, ["cat", "dog"]))
-    for sink in sinks:
-        stream.seek(0)
-        stream.truncate()
-        sink.write(GONE)
-        sink.close()
-        line = stream.getvalue()
+    assert json.loads(written(JsonlSink, GONE)) == {
+        "source": "camera",
+        "state": "reconnecting",
+        "at": 1700000000.5,
+        "reason": "gave no frame for 5 s",
+    }
+    frame, table = (partial(kind, labels=["cat", "dog"]) for kind in (FrameSink, TableSink))
+    for line in (written(frame, GONE), written(table, GONE).removeprefix(written(table))):
+        assert "reconnecting: gave no frame for 5 s" in line
         assert line.endswith("\n")
         assert line.count("\n") == 1
-        if isinstance(sink, JsonlSink):
-            assert json.loads(line) == {
-                "source": "camera",
-                "state": "reconnecting",
-                "at": 1700000000.5,
-                "reason": "gave no frame for 5 s",
-            }
-        else:
-            assert "reconnecting: gave no frame for 5 s" in line
-    stream = io.StringIO()
-    FrameSink(stream, ["cat", "dog"]).write(StateChange("camera", SourceState.CONNECTED, 0.0))
-    assert re.fullmatch(r"\d\d:\d\d:\d\d  connected\n", stream.getvalue())
+    line = written(frame, StateChange("camera", SourceState.CONNECTED, 0.0))
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  connected\n", line)
 
 
 def test_only_news_are_passed_on_when_events_are_asked() -> None:
     plain, event = classified(), Classified("0", TOP, LATENCY, None, Decision("cat", 0.8, event=True))
     still = Classified("0", TOP, LATENCY, None, Decision("cat", 0.8, event=False))
-    assert [is_news(result) for result in (plain, event, still, GONE, Failed("0", "a", "b"))] == [
-        False,
-        True,
-        False,
-        True,
-        True,
-    ]
+    news = [is_news(result) for result in (plain, event, still, GONE, Failed("0", "a", "b"))]
+    assert news == [False, True, False, True, True]
     stream = io.StringIO()
     sink = open_frame_sink("text", stream, ["cat", "dog"], 2, every="event")
     assert isinstance(sink, NewsOnly)
@@ -181,9 +167,8 @@ def test_only_news_are_passed_on_when_events_are_asked() -> None:
     first, second = stream.getvalue().splitlines()
     assert "event: cat 0.800" in first
     assert second.endswith("reconnecting: gave no frame for 5 s")
-    stream = io.StringIO()
-    open_frame_sink("jsonl", stream, ["cat", "dog"], 2).write(plain)
-    assert json.loads(stream.getvalue())["label"] == "cat"
+    line = written(lambda stream: open_frame_sink("jsonl", stream, ["cat", "dog"], 2), plain)
+    assert json.loads(line)["label"] == "cat"
 
 
 def test_table_keeps_its_columns_for_long_and_wide_text() -> None:
@@ -200,16 +185,13 @@ def test_table_keeps_its_columns_for_long_and_wide_text() -> None:
 
 
 def test_table_gives_the_whole_reason_of_a_failure() -> None:
-    stream = io.StringIO()
     reason = "expected something, got something else, " * 20
-    TableSink(stream, ["a", "b"]).write(Failed("a.jpg", "ImageError", reason))
-    assert reason in stream.getvalue()
+    assert reason in written(partial(TableSink, labels=["a", "b"]), Failed("a.jpg", "ImageError", reason))
 
 
 def test_frame_lines_tell_the_time_in_the_video() -> None:
-    stream = io.StringIO()
-    FrameSink(stream, ["cat", "dog"]).write(classified(frame=FrameStamp(75, 3723.5, None, 5.0)))
-    assert stream.getvalue() == "01:02:03.500  frame     75  cat    0.900     3.8  dog 0.100\n"
+    line = written(partial(FrameSink, labels=["cat", "dog"]), classified(frame=FrameStamp(75, 3723.5, None, 5.0)))
+    assert line == "01:02:03.500  frame     75  cat    0.900     3.8  dog 0.100\n"
 
 
 @pytest.mark.parametrize("width", [8, 9, 16, 30])
