@@ -262,7 +262,7 @@ def choose_dtype_policy(backend: str, precision: Precision, kind: str, capabilit
 
     Args:
         backend: ``tensorflow`` or ``jax``.
-        precision: Requested precision.
+        precision: Precision requested by the user.
         kind: ``cpu`` or ``gpu``.
         capability: Lowest compute capability of the GPUs, (0, 0) if unknown.
 

@@ -33,11 +33,9 @@ class ChildSpec:
 
 @dataclass(frozen=True)
 class AskAnswers:
-    """Request for the answers to all images.
+    """Request to write the probabilities of all ``images`` (``.npy``, uint8 [N, H, W, 3] RGB) to ``output``.
 
-    Attributes:
-        images: ``.npy`` file, uint8 [N, H, W, 3] RGB.
-        output: ``.npy`` file that the child writes: float32 [N, labels], probabilities in label order.
+    The output is a ``.npy`` file of float32 [N, labels], in label order.
     """
 
     images: str

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +52,19 @@ def latency_plot(report: Report, latencies_ms: Mapping[str, Sequence[Sequence[fl
         report: Report with the subjects in their order.
         latencies_ms: Every timed call by subject and round.
     """
-    calls = [
-        (subject, [call for burst in latencies_ms.get(subject.name, ()) for call in burst])
-        for subject, _ in measured(report)
-    ]
-    calls = [(subject, own) for subject, own in calls if own]
+    every = [(subject, [*chain.from_iterable(latencies_ms.get(subject.name, ()))]) for subject, _ in measured(report)]
+    calls = [(subject, own, percentile(own, 50)) for subject, own in every if own]
     if not calls:
         return None
     import numpy as np
 
     with house_style():
-        middles = [percentile(own, 50) for _, own in calls]
-        names = [f"{subject.name}, {significant(p50)} ms" for (subject, _), p50 in zip(calls, middles, strict=True)]
+        names = [f"{subject.name}, {significant(p50)} ms" for subject, _, p50 in calls]
         figure, axes = new_rows(names, "latency of a call, times the p50", row_inches=0.36)
-        tails = [percentile(own, 99) / p50 for (_, own), p50 in zip(calls, middles, strict=True)]
-        low = min(min(own) / p50 for (_, own), p50 in zip(calls, middles, strict=True))
+        tails = [percentile(own, 99) / p50 for _, own, p50 in calls]
+        low = min(min(own) / p50 for _, own, p50 in calls)
         ends = max(0.0, low - 0.02), min(_WIDEST, max(_NARROWEST, 1.05 * max(tails)))
-        for row, ((subject, own), p50) in enumerate(zip(calls, middles, strict=True)):
+        for row, (subject, own, p50) in enumerate(calls):
             multiples = np.asarray(own) / p50
             counts, edges = np.histogram(multiples, bins=_BINS, range=ends)
             color = KERAS if is_keras(subject) else ARTIFACT

@@ -72,7 +72,7 @@ class Outbox:
 
     def __init__(self, events: int = EVENTS) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[str, _Topic] = {}
+        self._topics: dict[str, _Topic] = {}
         self._events: deque[Message] = deque()
         self._capacity = events
         self.dropped = 0
@@ -80,23 +80,23 @@ class Outbox:
     def keep(self, topic: str, make: Callable[[], bytes], *, retain: bool = True) -> None:
         """Set the payload of a topic and make it due; topics are sent in the order of their first calls."""
         with self._lock:
-            known = self._kept.get(topic)
+            known = self._topics.get(topic)
             if known:
                 known.make, known.due_s = make, 0.0
             else:
-                self._kept[topic] = _Topic(make, retain, 0.0)
+                self._topics[topic] = _Topic(make, retain, 0.0)
 
     def touch(self, topic: str, gap_s: float) -> None:
         """Make a topic due again, ``gap_s`` seconds after it was last sent at the earliest."""
         with self._lock:
-            kept = self._kept[topic]
+            kept = self._topics[topic]
             due_s = kept.sent_s + gap_s
             kept.due_s = due_s if kept.due_s is None else min(kept.due_s, due_s)
 
     def resend(self) -> None:
         """Make all retained topics due, because the broker may have lost them."""
         with self._lock:
-            for kept in self._kept.values():
+            for kept in self._topics.values():
                 kept.due_s = 0.0 if kept.retain else kept.due_s
 
     def add_event(self, message: Message) -> None:
@@ -112,7 +112,7 @@ class Outbox:
         events = [message for message in messages if not message.retain]
         with self._lock:
             for message in reversed(events):
-                if message.topic in self._kept:
+                if message.topic in self._topics:
                     continue
                 if len(self._events) == self._capacity:
                     self.dropped += 1
@@ -122,7 +122,7 @@ class Outbox:
     def take(self, now_s: float) -> Message | None:
         """Remove and return the next message that is due, or None."""
         with self._lock:
-            due = (item for item in self._kept.items() if item[1].due_s is not None and item[1].due_s <= now_s)
+            due = (item for item in self._topics.items() if item[1].due_s is not None and item[1].due_s <= now_s)
             topic, kept = next(due, (None, None))
             if topic is None or kept is None:
                 return self._events.popleft() if self._events else None
@@ -135,7 +135,7 @@ class Outbox:
         with self._lock:
             if self._events:
                 return 0.0
-            due = [kept.due_s for kept in self._kept.values() if kept.due_s is not None]
+            due = [kept.due_s for kept in self._topics.values() if kept.due_s is not None]
         return max(0.0, min(due) - now_s) if due else math.inf
 
     def drop_all(self) -> None:

@@ -24,6 +24,7 @@ from edge_runtime.results import Failed
 from edge_runtime.sources import watch
 from edge_runtime.sources import watch as watch_module
 from edge_runtime.sources.watch import FolderWatch, is_being_written
+from support.waiting import wait_until
 
 pytest.importorskip("watchdog", reason="the extra watch is not installed")
 DEADLINE_S = 60
@@ -228,9 +229,9 @@ def test_the_command_classifies_what_lands_and_ends_well(
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         for count in range(1, 4):
-            wait_for(lambda count=count: output.exists() and output.read_text().count("\n") == count)
+            wait_until(lambda count=count: output.exists() and output.read_text().count("\n") == count)
             (folder / f"{count}.png").write_bytes(PICTURE if count != 2 else b"no image")
-        wait_for(lambda: output.read_text().count("\n") == 4)
+        wait_until(lambda: output.read_text().count("\n") == 4)
         process.send_signal(number)
         _, err = process.communicate(timeout=DEADLINE_S)
     finally:
@@ -241,10 +242,3 @@ def test_the_command_classifies_what_lands_and_ends_well(
     records = [json.loads(line) for line in output.read_text().splitlines()]
     assert [Path(record["source"]).name for record in records] == ["old.png", "1.png", "2.png", "3.png"]
     assert [record.get("label") for record in records] == ["red", "red", None, "red"]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)

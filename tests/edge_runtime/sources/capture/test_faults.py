@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -32,6 +32,7 @@ from edge_runtime.testing.cameras import (
     steady_camera,
     stream_part,
 )
+from support.waiting import is_running, wait_until
 
 pytestmark = pytest.mark.slow  # tens of seconds of waiting for deadlines to pass
 
@@ -71,20 +72,6 @@ def connected(given: Iterator[Frame | StateChange]) -> Frame:
 
 def grey(frame: Frame) -> float:
     return float(frame.image_hwc_rgb_u8.mean())
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return False
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end_s, "waited too long"
-        time.sleep(0.02)
 
 
 def test_a_slow_reader_gets_the_newest_frame_each_time() -> None:
@@ -297,7 +284,7 @@ for _ in source.frames():
         assert is_running(pid)
         parent.kill()
         parent.communicate()
-        wait_for(lambda: not is_running(pid))
+        wait_until(lambda: not is_running(pid))
 
 
 def test_closing_from_another_thread_ends_the_wait() -> None:
@@ -335,4 +322,4 @@ def test_a_hundred_times_open_and_closed_leave_nothing(tmp_path: Path) -> None:
         del given, source
         before = before or leftovers()
     # Fewer is no leak: what other tests of this process left behind may go in the meantime.
-    wait_for(lambda: all(now <= then for now, then in zip(leftovers(), before, strict=True)))
+    wait_until(lambda: all(now <= then for now, then in zip(leftovers(), before, strict=True)))

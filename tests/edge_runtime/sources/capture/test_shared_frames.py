@@ -16,11 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import edge_runtime
 from edge_runtime.errors import SourceError
 from edge_runtime.sources.capture.shared_frames import MAX_PIXELS, FrameReader, FrameWriter, create_memory
+from support.paths import CHECKOUT
 
-CHECKOUT = Path(edge_runtime.__file__).parents[1]
 WRITE_FOR_EVER = """
 import sys
 from edge_runtime.sources.capture.shared_frames import FrameWriter
