@@ -194,6 +194,7 @@ def test_a_bad_value_is_one_sentence(
     any(importlib.util.find_spec(name) is None for name in ("aiohttp", "paho")),
     reason="aiohttp or paho-mqtt is not installed (extras web, mqtt)",
 )
+@pytest.mark.slow
 def test_secrets_are_nowhere_to_be_seen(tiny_bundle: Path, tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("geheim\n")

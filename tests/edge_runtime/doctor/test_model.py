@@ -218,6 +218,7 @@ def test_the_tiny_models_are_what_their_builders_give(tmp_path: Path) -> None:
     assert onnx.load(doctor_replay.write_tiny(tmp_path, ".onnx")) == model
 
 
+@pytest.mark.slow
 def test_the_report_for_programs_and_no_native_import(bundle: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from edge_runtime.commands.doctor import run_doctor\n"
