@@ -32,7 +32,7 @@ from benchmarks.settings import Settings
 from benchmarks.statistics import NS_PER_MS, median_interval, percentile, ratio_of, summarize_latencies
 from edge_runtime.contract import Manifest
 from edge_runtime.errors import EngineError
-from edge_runtime.platform.board import core_count
+from edge_runtime.platform.process import core_count
 
 
 def assemble(

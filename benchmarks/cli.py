@@ -251,7 +251,7 @@ def settings_of(
 
 def _thread_counts(text: str | None) -> tuple[int, ...]:
     from edge_runtime.errors import UsageError
-    from edge_runtime.platform.board import core_count
+    from edge_runtime.platform.process import core_count
 
     if text is None:
         cores = core_count()

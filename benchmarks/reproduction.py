@@ -12,7 +12,7 @@ from benchmarks.records import Report
 from benchmarks.resources.power_meters import COMMAND_PREFIX, NO_METER
 from benchmarks.settings import Settings
 from edge_runtime.contract import MANIFEST_FILE
-from edge_runtime.labels import shorten
+from edge_runtime.errors import shorten
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.strict import to_mapping
 from edge_runtime.text import escape

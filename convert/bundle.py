@@ -24,7 +24,8 @@ from convert.source.model_source import ModelSource
 from edge_runtime.contract import GOLDEN_FILE, LABELS_FILE, MANIFEST_FILE, Artifact, Manifest, Variant
 from edge_runtime.labels import to_text
 from edge_runtime.platform.atomic import atomic_directory
-from edge_runtime.platform.board import core_count, cpu_model
+from edge_runtime.platform.process import core_count
+from edge_runtime.platform.board import cpu_model
 
 REPORT_FILE = "conversion.html"
 MARKDOWN_FILE = "conversion.md"

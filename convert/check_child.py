@@ -32,7 +32,7 @@ from convert.messages import (
 from edge_runtime.classifier import Classifier
 from edge_runtime.engines.base import Engine
 from edge_runtime.errors import EdgeKitError, EngineError
-from edge_runtime.platform.board import core_count
+from edge_runtime.platform.process import core_count
 from edge_runtime.platform.childproc import die_with_parent
 
 _INVOKES_A_TURN = 10

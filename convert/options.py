@@ -12,7 +12,8 @@ from pathlib import Path
 
 from edge_runtime.contract import Crop
 from edge_runtime.errors import CompatibilityError, UsageError
-from edge_runtime.labels import check_labels, normalize_label, shorten
+from edge_runtime.errors import shorten
+from edge_runtime.labels import check_labels, normalize_label
 
 
 class CalibrationMethod(str, enum.Enum):

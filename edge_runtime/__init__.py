@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from edge_runtime.pipeline.decide import Decider
     from edge_runtime.pipeline.folder import classify_files
     from edge_runtime.pipeline.health import Health
-    from edge_runtime.platform.board import core_count
+    from edge_runtime.platform.process import core_count
     from edge_runtime.results import (
         Classified,
         Decision,
@@ -61,7 +61,7 @@ _NAMES = {
     "pipeline.decide": "Decider",
     "pipeline.folder": "classify_files",
     "pipeline.health": "Health",
-    "platform.board": "core_count",
+    "platform.process": "core_count",
     "results": "Classified Decision Failed LatencyMs Prediction Result SourceState StateChange to_record",
     "sinks.background": "BackgroundSink",
     "sinks.base": "Sink",

@@ -107,3 +107,8 @@ class MissingExtraError(EdgeKitError):
             f"{command} needs the package {package}, which is not installed: run pip install 'edgekit[{extra}]' "
             f"(in a checkout: pip install '.[{extra}]')"
         )
+
+
+def shorten(text: str, limit: int = 120) -> str:
+    """Shorten untrusted text to at most ``limit`` characters, for a message."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

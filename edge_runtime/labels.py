@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from edge_runtime.errors import shorten
+
 MAX_LABEL_CHARACTERS = 256
 # The zero-width (non-)joiner: part of ordinary Persian words and of many emoji, though Python calls it unprintable.
 _JOINERS = str.maketrans("", "", "\u200c\u200d")
@@ -57,11 +59,6 @@ def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
         if other != name:
             return other, name
     return None
-
-
-def shorten(text: str, limit: int = 120) -> str:
-    """Shorten untrusted text to at most ``limit`` characters, for a message."""
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def to_text(labels: Sequence[str]) -> str:

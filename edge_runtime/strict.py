@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from edge_runtime.errors import ManifestError
-from edge_runtime.labels import shorten
+from edge_runtime.errors import shorten
 
 T = TypeVar("T")
 

@@ -33,7 +33,7 @@ from benchmarks.plan import KERAS_PREDICT, SubjectPlan
 from benchmarks.records import NotMeasured
 from benchmarks.settings import Scenario, Settings
 from edge_runtime.errors import EdgeKitError, EngineError
-from edge_runtime.platform.board import core_count
+from edge_runtime.platform.process import core_count
 from edge_runtime.progress import Progress
 
 _T = TypeVar("_T")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.plan import KERAS_MODEL_FILE
 from edge_runtime.contract import Artifact, Manifest, Variant
-from edge_runtime.labels import shorten
+from edge_runtime.errors import shorten
 from edge_runtime.model.bundle import check_artifact
 
 OWN = "edgekit"

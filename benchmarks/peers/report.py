@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.peers.measuring import DAMAGED
 from benchmarks.peers.plan import NotMeasured
 from benchmarks.statistics import Ratio, Share, is_noisy
-from edge_runtime.labels import shorten
+from edge_runtime.errors import shorten
 from edge_runtime.platform.atomic import check_free, write_atomic
 from edge_runtime.strict import to_mapping
 from edge_runtime.workstation.reporting.wording import (

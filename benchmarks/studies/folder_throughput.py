@@ -45,7 +45,7 @@ from edge_runtime.contract import Crop
 from edge_runtime.image_files import is_image_name
 from edge_runtime.model.bundle import ModelFile, ModelOptions, find_model
 from edge_runtime.pipeline.folder import classify_files
-from edge_runtime.platform.board import core_count
+from edge_runtime.platform.process import core_count
 from edge_runtime.preprocess import load_image
 from edge_runtime.workstation.reporting.wording import markdown_table
 

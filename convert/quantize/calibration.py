@@ -16,7 +16,7 @@ from convert.options import CalibrationMethod
 from convert.quantize.graph import FloatGraph
 from edge_runtime.contract import TensorSpec
 from edge_runtime.decision import dequantize
-from edge_runtime.platform.board import core_count
+from edge_runtime.platform.process import core_count
 
 Ranges: TypeAlias = dict[str, tuple[float, float]]
 """Smallest and largest value of each activation by name."""

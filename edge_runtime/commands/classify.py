@@ -15,7 +15,7 @@ from edge_runtime.commands.classify_options import STANDARD_INPUT, ClassifyJob
 from edge_runtime.commands.model_choice import ModelChoice
 from edge_runtime.commands.output import Interrupts, output_stream, write_errors
 from edge_runtime.errors import DataError
-from edge_runtime.platform.board import core_count
+from edge_runtime.platform.process import core_count
 from edge_runtime.platform.process import collect_as_usual
 from edge_runtime.results import Failed, Result
 from edge_runtime.sinks.rows import open_sink

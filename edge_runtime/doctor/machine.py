@@ -12,7 +12,8 @@ from pathlib import Path
 
 from edge_runtime.doctor.findings import Finding, info, ok, problem, warning
 from edge_runtime.platform import board
-from edge_runtime.platform.board import core_count, cpu_model
+from edge_runtime.platform.process import core_count
+from edge_runtime.platform.board import cpu_model
 from edge_runtime.platform.process import cache_folder
 
 _LOW_MEMORY_BYTES = 150 << 20

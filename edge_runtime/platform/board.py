@@ -1,4 +1,4 @@
-"""Describe the board: CPU model and core count, temperature, throttling, free memory and disk.
+"""Describe the board: CPU model, temperature, throttling, free memory and disk.
 
 Standard library only. Each function reads a few small files and returns None, or nothing, where the board does not
 tell; none raises. Pass another ``root`` to read a copy of ``/proc`` and ``/sys``.
@@ -13,11 +13,6 @@ from pathlib import Path
 
 ROOT = Path("/")
 _CPU_KEYS = ("model name", "Model", "Hardware")  # x86, then Raspberry Pi and other Arm boards
-
-
-def core_count() -> int:
-    """Return the number of cores that this process may use, at least 1."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_model(root: Path = ROOT) -> str:

@@ -1,4 +1,4 @@
-"""Process-wide settings: cache folder, garbage collection, and the standard error of native libraries.
+"""Settings of this process: cache folder, cores, garbage collection, and the standard error of native libraries.
 
 Imported at every start, so it loads nothing heavy.
 """
@@ -23,6 +23,11 @@ def cache_folder() -> Path:
     if "EDGEKIT_CACHE" in os.environ:
         return Path(os.environ["EDGEKIT_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit"
+
+
+def core_count() -> int:
+    """Return the number of cores that this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def collect_rarely() -> None:

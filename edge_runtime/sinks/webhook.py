@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edge_runtime.errors import UsageError
-from edge_runtime.labels import shorten
+from edge_runtime.errors import shorten
 from edge_runtime.platform.net import (
     ascii_host,
     find_secret,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_runtime.platform.board import core_count
+from edge_runtime.platform.process import core_count
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
 from train.intake.facts import NOT_AN_IMAGE, TRUNCATED, Facts, examine, has_wrong_suffix
 from train.intake.findings import Finding, Kind, LeftOut, Severity

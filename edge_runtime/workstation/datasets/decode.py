@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.contract import InputSpec
 from edge_runtime.errors import ImageError
-from edge_runtime.platform.board import core_count
+from edge_runtime.platform.process import core_count
 from edge_runtime.preprocess import load_prepared
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import DatasetError, UsageError
-from edge_runtime.labels import shorten
+from edge_runtime.errors import shorten
 from edge_runtime.platform.net import http_opener, http_request, is_temporary_status, network_error, percent_encode
 
 _SCHEMES = ("http", "https")

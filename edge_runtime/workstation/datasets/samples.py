@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.errors import DatasetError
-from edge_runtime.labels import check_class_names, normalize_label, shorten
+from edge_runtime.errors import shorten
+from edge_runtime.labels import check_class_names, normalize_label
 
 SPLIT_FILE = "split.csv"
 MAX_IMAGES = 1_000_000
