@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from benchmarks.records import Accuracy, AgainstKeras, Flip, LabelShare, Moved, Reject
 from benchmarks.statistics import Interval, share_of
+from edge_runtime.classifier import top1
 from edge_runtime.contract import OutputSpec
-from edge_runtime.decision import top1
 from edge_runtime.errors import EngineError
 from edge_runtime.workstation.statistics import expected_calibration_error, mcnemar_p, paired_drop_interval
 

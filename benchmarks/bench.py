@@ -23,11 +23,10 @@ from benchmarks.resources.board_state import BoardWatcher, invalid_reasons
 from benchmarks.resources.power_meters import open_meter
 from benchmarks.statistics import NS_PER_MS
 from edge_runtime import __version__
+from edge_runtime.classifier import top1
 from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
-from edge_runtime.decision import top1
 from edge_runtime.errors import OutputError
-from edge_runtime.model.bundle import file_sha256, read_bundle_manifest
-from edge_runtime.model.fastest import candidates, remember_fastest
+from edge_runtime.model.bundle import candidates, file_sha256, read_bundle_manifest, remember_fastest
 from edge_runtime.platform.atomic import atomic_directory, check_free
 from edge_runtime.progress import progress_bar
 

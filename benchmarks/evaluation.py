@@ -13,10 +13,8 @@ import numpy as np
 
 from benchmarks.plan import BenchConfig
 from benchmarks.records import DataRecord, Unreadable
-from edge_runtime.contract import InputSpec
-from edge_runtime.errors import DatasetError, OutputError, UsageError
-from edge_runtime.errors import shorten
-from edge_runtime.labels import look_alike_key
+from edge_runtime.contract import InputSpec, look_alike_key
+from edge_runtime.errors import DatasetError, OutputError, UsageError, shorten
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.decode import decode_all

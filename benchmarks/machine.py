@@ -12,8 +12,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.platform.process import core_count
 from edge_runtime.platform.board import cpu_model, governor, memory_info, read_text
+from edge_runtime.platform.process import core_count
 
 _GIT_TIMEOUT_S = 5.0
 

@@ -21,11 +21,10 @@ from convert.report.page import render_page
 from convert.report.text import render
 from convert.source.images import ImageArrays, list_sha256
 from convert.source.model_source import ModelSource
-from edge_runtime.contract import GOLDEN_FILE, LABELS_FILE, MANIFEST_FILE, Artifact, Manifest, Variant
-from edge_runtime.labels import to_text
+from edge_runtime.contract import GOLDEN_FILE, LABELS_FILE, MANIFEST_FILE, Artifact, Manifest, Variant, labels_to_text
 from edge_runtime.platform.atomic import atomic_directory
-from edge_runtime.platform.process import core_count
 from edge_runtime.platform.board import cpu_model
+from edge_runtime.platform.process import core_count
 
 REPORT_FILE = "conversion.html"
 MARKDOWN_FILE = "conversion.md"
@@ -155,7 +154,7 @@ def write_bundle(
     with atomic_directory(destination, marker=MANIFEST_FILE, overwrite=overwrite) as folder:
         for artifact in passed:
             shutil.copyfile(work_dir / artifact.file, folder / artifact.file)
-        (folder / LABELS_FILE).write_text(to_text(manifest.labels), encoding="utf-8")
+        (folder / LABELS_FILE).write_text(labels_to_text(manifest.labels), encoding="utf-8")
         np.savez(folder / GOLDEN_FILE, allow_pickle=False, **_golden(work_dir, passed))
         (folder / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")
         (folder / REPORT_FILE).write_text(render_page(record, images, names), encoding="utf-8")

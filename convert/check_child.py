@@ -30,10 +30,10 @@ from convert.messages import (
     write_message,
 )
 from edge_runtime.classifier import Classifier
-from edge_runtime.engines.base import Engine
+from edge_runtime.engines import Engine
 from edge_runtime.errors import EdgeKitError, EngineError
-from edge_runtime.platform.process import core_count
 from edge_runtime.platform.childproc import die_with_parent
+from edge_runtime.platform.process import core_count
 
 _INVOKES_A_TURN = 10
 _FEWEST_INVOKES = 3

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.classifier import top1
 from edge_runtime.contract import Check, OutputSpec, Variant
-from edge_runtime.decision import top1
 from edge_runtime.errors import CompatibilityError
 from edge_runtime.workstation.statistics import (
     expected_calibration_error,

@@ -24,8 +24,8 @@ from convert.messages import (
 )
 from convert.record import LeftOut
 from convert.tflite_model import read_model
+from edge_runtime.classifier import widen
 from edge_runtime.contract import Artifact, Manifest, Variant
-from edge_runtime.decision import widen
 from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import file_sha256
 

@@ -14,8 +14,7 @@ from typing import Any, Final
 import flatbuffers
 
 from convert.tflite_model import pack_model, unpack_model
-from edge_runtime.contract import LABELS_FILE, MANIFEST_FILE, InputSpec, Manifest
-from edge_runtime.labels import to_text
+from edge_runtime.contract import LABELS_FILE, MANIFEST_FILE, InputSpec, Manifest, labels_to_text
 from edge_runtime.model.embedded import CHECKSUM_FILE, METADATA_NAME, ONNX_LABELS_KEY, ONNX_MANIFEST_KEY
 
 _IDENTIFIER = b"M001"
@@ -59,7 +58,7 @@ def embed_tflite(path: Path, manifest: Manifest) -> None:
     flatbuffer = pack_model(model)
     path.write_bytes(flatbuffer)
     files = {
-        LABELS_FILE: to_text(manifest.labels),
+        LABELS_FILE: labels_to_text(manifest.labels),
         MANIFEST_FILE: manifest.without_artifacts().to_json(),
         CHECKSUM_FILE: hashlib.sha256(flatbuffer).hexdigest() + "\n",
     }
@@ -178,7 +177,7 @@ def embed_onnx(path: Path, manifest: Manifest) -> None:
 def onnx_properties(manifest: Manifest) -> dict[str, str]:
     """Build the ``metadata_props`` of a model with this manifest."""
     return {
-        ONNX_LABELS_KEY: to_text(manifest.labels),
+        ONNX_LABELS_KEY: labels_to_text(manifest.labels),
         ONNX_MANIFEST_KEY: manifest.without_artifacts().to_json(),
         "Image.BitmapPixelFormat": _PIXEL_FORMATS[manifest.input.color.value],
         "Image.ColorSpaceGamma": "SRGB",

@@ -10,10 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.contract import Crop
-from edge_runtime.errors import CompatibilityError, UsageError
-from edge_runtime.errors import shorten
-from edge_runtime.labels import check_labels, normalize_label
+from edge_runtime.contract import Crop, check_labels, normalize_label
+from edge_runtime.errors import CompatibilityError, UsageError, shorten
 
 
 class CalibrationMethod(str, enum.Enum):

@@ -6,8 +6,7 @@ import json
 from dataclasses import dataclass
 
 from convert.gate import Comparison, check_fractions
-from edge_runtime.contract import Artifact
-from edge_runtime.labels import check_labels
+from edge_runtime.contract import Artifact, check_labels
 from edge_runtime.strict import from_json, to_mapping
 
 RECORD_FILE = "conversion.json"

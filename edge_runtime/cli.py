@@ -12,8 +12,7 @@ import click
 
 from edge_runtime.cli_support import SectionedCommand, run_cli, with_options
 from edge_runtime.commands.camera_options import CameraJob
-from edge_runtime.commands.classify_options import ClassifyJob, classify_options
-from edge_runtime.commands.model_choice import ModelChoice, model_options
+from edge_runtime.commands.options import ClassifyJob, ModelChoice, classify_options, model_options
 from edge_runtime.platform.process import collect_rarely, silence_native_stderr
 from edge_runtime.version import __version__
 

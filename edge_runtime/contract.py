@@ -1,4 +1,4 @@
-"""The contract between training, conversion and the device: manifest, input and output specs, artifacts.
+"""The contract between training, conversion and the device: manifest, input and output specs, artifacts, labels.
 
 A manifest describes the input, the output and the measurements of a model. The producers write it, and every reader
 parses it strictly. This module uses the standard library only.
@@ -13,15 +13,18 @@ from __future__ import annotations
 import enum
 import json
 import re
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
-from edge_runtime.labels import check_labels
+from edge_runtime.errors import shorten
 from edge_runtime.strict import from_json, to_mapping
 
 SCHEMA_VERSION = 2
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_SIDE_PX = 4096
+MAX_LABEL_CHARACTERS = 256
 
 MANIFEST_FILE = "manifest.json"
 LABELS_FILE = "labels.txt"
@@ -29,6 +32,8 @@ GOLDEN_FILE = "golden.npz"
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# The zero-width (non-)joiner: part of ordinary Persian words and of many emoji, though Python calls it unprintable.
+_JOINERS = str.maketrans("", "", "\u200c\u200d")
 
 
 class ColorOrder(str, enum.Enum):
@@ -285,3 +290,62 @@ class Manifest:
             ManifestError: Not JSON, another schema version, or a field unknown, missing or out of range.
         """
         return from_json(Manifest, text, where, schema_version=SCHEMA_VERSION, max_bytes=MAX_MANIFEST_BYTES)
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Raise ValueError unless there are at least two labels, each one printable line of text."""
+    if len(labels) < 2:
+        raise ValueError(f"expected at least two labels, got {len(labels)}")
+    for index, label in enumerate(labels):
+        if not label.strip() or not label.translate(_JOINERS).isprintable():
+            raise ValueError(f"label {index} must be one printable line of text, got {shorten(repr(label))}")
+        if len(label) > MAX_LABEL_CHARACTERS:
+            raise ValueError(
+                f"label {index} must have at most {MAX_LABEL_CHARACTERS} characters, got {len(label)}: "
+                f"{shorten(repr(label))}"
+            )
+
+
+def check_class_names(labels: Sequence[str]) -> None:
+    """Check the labels of a training or test set, more strictly than `check_labels`.
+
+    Raises:
+        ValueError: A label that is not one line of text, or that people or file systems confuse with another.
+    """
+    check_labels(labels)
+    for label in labels:
+        if label != label.strip():
+            raise ValueError(f"label {label!r} begins or ends with a space")
+    clash = find_clash(labels)
+    if clash:
+        raise ValueError(f"labels {clash[0]!a} and {clash[1]!a} look alike, differing in case or encoding only")
+
+
+def normalize_label(text: str) -> str:
+    """Normalize to Unicode NFC, so that a folder named on a Mac (NFD) is the same class as one named elsewhere."""
+    return unicodedata.normalize("NFC", text)
+
+
+def look_alike_key(text: str) -> str:
+    """Key that is equal for names that differ only in case, Unicode normalization or invisible joiners."""
+    return normalize_label(text.translate(_JOINERS).lower())
+
+
+def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
+    """Find two different names with the same `look_alike_key`, or None."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(look_alike_key(name), name)
+        if other != name:
+            return other, name
+    return None
+
+
+def labels_to_text(labels: Sequence[str]) -> str:
+    """Write one label a line, each line ended."""
+    return "".join(f"{label}\n" for label in labels)
+
+
+def labels_from_text(text: str) -> tuple[str, ...]:
+    """Inverse of `labels_to_text`; the final newline adds no label."""
+    return tuple(text.removesuffix("\n").split("\n"))

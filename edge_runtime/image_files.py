@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import InputSpec
-from edge_runtime.errors import ImageError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import ImageError, shorten
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}

@@ -16,8 +16,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from edge_runtime.errors import ManifestError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import ManifestError, shorten
 
 T = TypeVar("T")
 

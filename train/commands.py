@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from edge_runtime.classifier import top1, widen
 from edge_runtime.contract import Manifest
-from edge_runtime.decision import top1, widen
 from edge_runtime.errors import DatasetError, ImageError, IntegrityError, ModelError, UsageError
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.platform.atomic import check_free

@@ -17,8 +17,7 @@ from benchmarks.comparison.record import Comparison, Limits
 from benchmarks.comparison.render import render_markdown, render_page, render_text
 from benchmarks.plan import KERAS_FUNCTION
 from benchmarks.records import ANSWERS_FILE, REPORT_FILE, Performance, Report, read_report
-from edge_runtime.errors import ComparisonError, DataError, GateError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import ComparisonError, DataError, GateError, shorten
 from edge_runtime.platform.atomic import atomic_directory, check_free
 from edge_runtime.strict import to_mapping
 from edge_runtime.workstation.datasets.samples import MAX_IMAGES

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_runtime.classifier import Classifier
-    from edge_runtime.engines.base import Engine
+    from edge_runtime.engines import Engine
     from edge_runtime.preprocess import ImageU8
 
 _DELEGATE = "DELEGATE"

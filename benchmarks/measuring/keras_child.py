@@ -82,7 +82,7 @@ class KerasSubject(Subject):
     def _widen(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
         import numpy as np
 
-        from edge_runtime.decision import widen
+        from edge_runtime.classifier import widen
 
         return widen(np.asarray(outputs, np.float32), self._manifest.output)
 

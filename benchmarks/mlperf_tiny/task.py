@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.processes import run_process
-from edge_runtime.contract import Crop, InputSpec, Variant
+from edge_runtime.contract import Crop, InputSpec, Variant, labels_to_text
 from edge_runtime.errors import DatasetError, EngineError
-from edge_runtime.labels import to_text
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.workstation.datasets.decode import decode_all
 from edge_runtime.workstation.datasets.index import LABELS_CSV, map_index_labels
@@ -119,7 +118,7 @@ def convert(task: Task, scratch: Path) -> tuple[dict[Variant, Path], float | Non
         EngineError: The conversion failed.
     """
     labels, images, bundle = scratch / "labels.txt", scratch / "images.csv", scratch / "bundle"
-    labels.write_text(to_text(LABELS), encoding="utf-8")
+    labels.write_text(labels_to_text(LABELS), encoding="utf-8")
     write_split_csv(images, task.samples)
     command = [str(Path(sys.executable).with_name("edge-convert")), "run", str(task.folder / KERAS_FILE)]
     command += ["--labels", str(labels), f"--input-range={INPUT_RANGE[0]:g},{INPUT_RANGE[1]:g}", "--crop", "stretch"]

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from edge_runtime.errors import EngineError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import EngineError, shorten
 from edge_runtime.platform.childproc import last_line
 
 _REASON_CHARACTERS = 300

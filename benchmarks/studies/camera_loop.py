@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from edge_runtime.classifier import Classifier
-from edge_runtime.commands.model_choice import read_labels_file
+from edge_runtime.commands.options import read_labels_file
 from edge_runtime.contract import Crop
 from edge_runtime.model.bundle import ModelOptions, find_model
 from edge_runtime.pipeline.camera import classify_frames

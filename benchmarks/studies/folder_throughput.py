@@ -40,7 +40,7 @@ from benchmarks.statistics import ratio_of
 from benchmarks.studies.common import compiled_environment, installed_program, run_whole
 from benchmarks.studies.plain_loop import open_model
 from edge_runtime.classifier import Classifier
-from edge_runtime.commands.model_choice import read_labels_file
+from edge_runtime.commands.options import read_labels_file
 from edge_runtime.contract import Crop
 from edge_runtime.image_files import is_image_name
 from edge_runtime.model.bundle import ModelFile, ModelOptions, find_model

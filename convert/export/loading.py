@@ -14,8 +14,7 @@ from convert.messages import ExportJob
 from convert.options import InputRange, Loader, ModelColor, ModelOutput
 from convert.source.saved_model import choose_signature
 from edge_runtime.contract import Head
-from edge_runtime.errors import ModelError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import ModelError, shorten
 
 _BATCH_SIZE = 32
 # A multiple of the batch size; bounds the memory that images take as float32.

@@ -26,8 +26,8 @@ from convert.quantize.graph import FloatGraph
 from convert.quantize.repair import AccuracyGate, repair
 from convert.quantize.tflite import TfliteQuantizer
 from convert.record import CalibrationPoint, Step
+from edge_runtime.classifier import widen
 from edge_runtime.contract import Variant
-from edge_runtime.decision import widen
 
 # Covariances converge long before ranges do.
 _OBSERVED_IMAGES = 128

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from convert.options import CalibrationMethod
 from convert.quantize.graph import FloatGraph
+from edge_runtime.classifier import dequantize
 from edge_runtime.contract import TensorSpec
-from edge_runtime.decision import dequantize
 from edge_runtime.platform.process import core_count
 
 Ranges: TypeAlias = dict[str, tuple[float, float]]

@@ -13,8 +13,8 @@ from convert.gate import points
 from convert.quantize.calibration import latency_ms, probabilities
 from convert.quantize.graph import FloatGraph
 from convert.record import Step
+from edge_runtime.classifier import top1, widen
 from edge_runtime.contract import OutputSpec
-from edge_runtime.decision import top1, widen
 
 Build = Callable[[Collection[str]], bytes]
 """Function that builds the model with the operators of these outputs in float32."""

@@ -16,8 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from convert.options import Loader, ModelFacts
-from edge_runtime.errors import ModelError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import ModelError, shorten
 from edge_runtime.workstation.datasets.zip_entries import ZIP_ERRORS
 
 MAX_CONFIG_BYTES = 64 << 20

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert.options import Loader, ModelFacts
-from edge_runtime.errors import ModelError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import ModelError, shorten
 from edge_runtime.model.protobuf import Message, WireError, integer, messages, text
 
 GRAPH_FILE = "saved_model.pb"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from edge_runtime.commands.model_choice import ModelChoice
+from edge_runtime.commands.options import ModelChoice
 from edge_runtime.contract import Artifact, Check, Head, Manifest, TensorSpec, TrainingSummary, Variant
 from edge_runtime.errors import CompatibilityError, EdgeKitError, EngineError, IntegrityError
 from edge_runtime.model.bundle import ModelFile, check_artifact, file_sha256, find_model, read_bundle_manifest

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 import edge_runtime
 from edge_runtime.cli_support import note
-from edge_runtime.commands.model_choice import ModelChoice
+from edge_runtime.commands.options import ModelChoice
 from edge_runtime.contract import Variant
 from edge_runtime.errors import UsageError
 from edge_runtime.model.bundle import ModelFile
@@ -102,7 +102,7 @@ def _limit_output(needs: Needs, context: click.Context) -> None:
 
 def _pin_variant(needs: Needs, model: ModelFile, chosen: dict[str, object]) -> None:
     """Name the variant that was measured fastest, because the service's own user does not share this user's cache."""
-    from edge_runtime.model.fastest import fastest_here
+    from edge_runtime.model.bundle import fastest_here
 
     if chosen["variant"] or model.manifest is None or model.artifact is None:
         return

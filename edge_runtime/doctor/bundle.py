@@ -10,8 +10,7 @@ from edge_runtime.contract import Artifact, Manifest, Variant
 from edge_runtime.doctor.findings import Finding, Level, info, ok, problem, warning
 from edge_runtime.doctor.probe import Answer, Probe, probe
 from edge_runtime.errors import EdgeKitError, EngineError, ModelError, OutputError
-from edge_runtime.model.bundle import check_artifact, find_model, read_bundle_manifest
-from edge_runtime.model.fastest import candidates, remember_fastest
+from edge_runtime.model.bundle import candidates, check_artifact, find_model, read_bundle_manifest, remember_fastest
 from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult, try_models
 from edge_runtime.platform import board
 

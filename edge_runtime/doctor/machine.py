@@ -12,9 +12,8 @@ from pathlib import Path
 
 from edge_runtime.doctor.findings import Finding, info, ok, problem, warning
 from edge_runtime.platform import board
-from edge_runtime.platform.process import core_count
 from edge_runtime.platform.board import cpu_model
-from edge_runtime.platform.process import cache_folder
+from edge_runtime.platform.process import cache_folder, core_count
 
 _LOW_MEMORY_BYTES = 150 << 20
 _LOW_DISK_BYTES = 500 << 20

@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.classifier import Classifier
+from edge_runtime.classifier import Classifier, top1
 from edge_runtime.contract import GOLDEN_FILE, OutputSpec, Variant
-from edge_runtime.decision import top1
-from edge_runtime.engines.base import EngineName, open_engine
+from edge_runtime.engines import EngineName, open_engine
 from edge_runtime.errors import EngineError, IntegrityError
 from edge_runtime.model.bundle import ModelFile, find_model, open_model
 from edge_runtime.preprocess import ImageU8

@@ -19,9 +19,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from edge_runtime.contract import LABELS_FILE, MANIFEST_FILE, MAX_MANIFEST_BYTES, Manifest
+from edge_runtime.contract import (
+    LABELS_FILE,
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    check_labels,
+    labels_from_text,
+)
 from edge_runtime.errors import IntegrityError
-from edge_runtime.labels import check_labels, from_text
 from edge_runtime.model import protobuf
 from edge_runtime.tflite.flatbuffer import DamageError, Reader, Table
 
@@ -87,7 +93,7 @@ def _from_tflite(path: Path) -> tuple[tuple[str, ...], bytes] | None:
             if MANIFEST_FILE not in archive.namelist():
                 return None
             manifest_json = _member(archive, MANIFEST_FILE)
-            labels = from_text(_member(archive, LABELS_FILE).decode())
+            labels = labels_from_text(_member(archive, LABELS_FILE).decode())
             checksum = _member(archive, CHECKSUM_FILE).decode().strip()
             flatbuffer_bytes = min(info.header_offset for info in archive.infolist())
     except (zipfile.BadZipFile, KeyError, ValueError, OSError, NotImplementedError) as error:
@@ -120,7 +126,9 @@ def _from_onnx(path: Path) -> tuple[tuple[str, ...], bytes] | None:
         raise IntegrityError(f"{path}: expected an ONNX model, but its structure is damaged ({error})") from error
     if ONNX_MANIFEST_KEY not in properties:
         return None
-    return from_text(properties.get(ONNX_LABELS_KEY, b"").decode(errors="replace")), properties[ONNX_MANIFEST_KEY]
+    return labels_from_text(properties.get(ONNX_LABELS_KEY, b"").decode(errors="replace")), properties[
+        ONNX_MANIFEST_KEY
+    ]
 
 
 class ModelMetadata(NamedTuple):

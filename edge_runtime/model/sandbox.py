@@ -70,7 +70,7 @@ def require_sandbox_pass(path: Path, engine: str, runtime: str) -> None:
 
     Args:
         path: The model file.
-        engine: Engine name as `edge_runtime.engines.base.parse_engine` takes it.
+        engine: Engine name as `edge_runtime.engines.parse_engine` takes it.
         runtime: Name and version of the runtime, such as ``litert 2.3.0``.
 
     Raises:
@@ -89,7 +89,7 @@ def try_models(paths: Sequence[Path], engine: str = "auto", *, timeout_s: float 
 
     Args:
         paths: Paths of ``.tflite`` and ``.onnx`` files.
-        engine: Engine name as `edge_runtime.engines.base.parse_engine` takes it.
+        engine: Engine name as `edge_runtime.engines.parse_engine` takes it.
         timeout_s: Time limit for one file, in seconds.
 
     Returns:

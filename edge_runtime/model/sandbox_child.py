@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import TensorSpec
-from edge_runtime.engines.base import import_runtime, open_engine
+from edge_runtime.engines import import_runtime, open_engine
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.model.sandbox import SandboxOutcome
 from edge_runtime.platform.childproc import die_with_parent, signal_name

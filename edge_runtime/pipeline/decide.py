@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.classifier import answer_of
 from edge_runtime.contract import OutputSpec
-from edge_runtime.decision import answer_of
 from edge_runtime.errors import UsageError
 from edge_runtime.results import Decision
 

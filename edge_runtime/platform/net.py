@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, unquote
 
-from edge_runtime.errors import UsageError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import UsageError, shorten
 from edge_runtime.version import __version__
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from edge_runtime.labels import look_alike_key, normalize_label
+from edge_runtime.contract import look_alike_key, normalize_label
 from edge_runtime.results import Classified, Result, to_record
 from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.base import MonitoredSink, Sink, capture_time, encode_jpeg

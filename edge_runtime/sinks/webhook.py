@@ -16,8 +16,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from edge_runtime.errors import UsageError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import UsageError, shorten
 from edge_runtime.platform.net import (
     ascii_host,
     find_secret,

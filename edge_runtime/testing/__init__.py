@@ -24,10 +24,10 @@ from edge_runtime.contract import (
     OutputSpec,
     TensorSpec,
     Variant,
+    labels_to_text,
 )
-from edge_runtime.engines.base import Engine
+from edge_runtime.engines import Engine
 from edge_runtime.errors import EngineError
-from edge_runtime.labels import to_text
 from edge_runtime.model.bundle import ModelFile, ModelOptions
 from edge_runtime.model.embedded import CHECKSUM_FILE
 from edge_runtime.preprocess import ImageU8
@@ -141,7 +141,7 @@ def write_tiny_model(path: Path, size: int = 8, *, with_manifest: bool = True) -
     path.write_bytes(flatbuffer)
     if with_manifest:
         with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(LABELS_FILE, to_text(TINY_LABELS))
+            archive.writestr(LABELS_FILE, labels_to_text(TINY_LABELS))
             archive.writestr(MANIFEST_FILE, tiny_manifest(size).to_json())
             archive.writestr(CHECKSUM_FILE, hashlib.sha256(flatbuffer).hexdigest())
     return path
@@ -167,7 +167,7 @@ def write_tiny_bundle(folder: Path, size: int = 8) -> Path:
         )
     plain = tiny_manifest(size)
     manifest = Manifest(plain.model_name, plain.labels, plain.input, plain.output, None, tuple(artifacts))
-    (folder / LABELS_FILE).write_text(to_text(TINY_LABELS), encoding="utf-8")
+    (folder / LABELS_FILE).write_text(labels_to_text(TINY_LABELS), encoding="utf-8")
     (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
     return folder
 

@@ -214,7 +214,8 @@ def check_runtime_supports(path: Path, codes: Iterable[OperatorCode], runtime: s
         return
     # Older LiteRT releases were not measured; they lack at least what the newest does.
     target = Target(runtime, newest_known if runtime == LITERT else release)
-    missing = unsupported(codes, target)
+    # The delegate brings this operator, whose version means nothing to the runtime.
+    missing = [operator for operator in unsupported(codes, target) if operator.name != EDGETPU_OPERATOR]
     if missing:
         raise EngineError(f"{path}: {_unsupported_message(missing, Target(runtime, release))}")
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from edge_runtime.classifier import answer_of, dequantize, quantize, top1, widen
 from edge_runtime.contract import Head, OutputSpec, TensorSpec
-from edge_runtime.decision import answer_of, dequantize, quantize, top1, widen
 from edge_runtime.errors import EngineError
 from edge_runtime.results import Prediction
 from edge_runtime.testing import fake_classifier

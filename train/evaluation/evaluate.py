@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.classifier import top1, widen
 from edge_runtime.contract import Head, OutputSpec
-from edge_runtime.decision import top1, widen
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.workstation.datasets.samples import Split
 from train.evaluation.calibration import (

@@ -27,8 +27,7 @@ from edge_runtime.contract import InputSpec
 from edge_runtime.errors import DatasetError, OutputError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.atomic import atomic_directory
-from edge_runtime.platform.process import core_count
-from edge_runtime.platform.process import cache_folder, silence_native_stderr
+from edge_runtime.platform.process import cache_folder, core_count, silence_native_stderr
 from edge_runtime.preprocess import prepare
 from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.resolve import resolve

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_runtime.errors import UsageError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import UsageError, shorten
 from edge_runtime.platform.net import ascii_host, find_secret, read_secret
 
 PASSWORD_VARIABLE = "EDGEKIT_MQTT_PASSWORD"  # noqa: S105  the name of a variable

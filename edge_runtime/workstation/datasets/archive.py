@@ -18,8 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from edge_runtime.errors import DatasetError, OutputError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import DatasetError, OutputError, shorten
 from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent

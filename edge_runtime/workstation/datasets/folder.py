@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge_runtime.contract import find_clash, normalize_label
 from edge_runtime.errors import DatasetError
 from edge_runtime.image_files import is_image_name, is_raw_name
-from edge_runtime.labels import find_clash, normalize_label
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split, make_dataset
 
 _SPLIT_NAMES = {

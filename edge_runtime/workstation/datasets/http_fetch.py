@@ -17,8 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime.errors import DatasetError, UsageError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import DatasetError, UsageError, shorten
 from edge_runtime.platform.net import http_opener, http_request, is_temporary_status, network_error, percent_encode
 
 _SCHEMES = ("http", "https")

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edge_runtime.errors import DatasetError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import DatasetError, shorten
 from edge_runtime.workstation.datasets.samples import (
     MAX_CSV_BYTES,
     MAX_IMAGES,

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.errors import DatasetError, OutputError, UsageError
-from edge_runtime.errors import shorten
+from edge_runtime.errors import DatasetError, OutputError, UsageError, shorten
 from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.errors import DatasetError
-from edge_runtime.errors import shorten
-from edge_runtime.labels import check_class_names, normalize_label
+from edge_runtime.contract import check_class_names, normalize_label
+from edge_runtime.errors import DatasetError, shorten
 
 SPLIT_FILE = "split.csv"
 MAX_IMAGES = 1_000_000

@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_runtime.errors import DatasetError
+from edge_runtime.contract import look_alike_key
+from edge_runtime.errors import DatasetError, shorten
 from edge_runtime.image_files import is_image_name, is_raw_name
-from edge_runtime.errors import shorten
-from edge_runtime.labels import look_alike_key
 from edge_runtime.preprocess import MAX_FILE_BYTES
 from edge_runtime.workstation.datasets.samples import MAX_IMAGES
 

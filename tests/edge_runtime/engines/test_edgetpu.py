@@ -11,7 +11,7 @@ import pytest
 
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import Crop, Variant
-from edge_runtime.engines.litert import LIBRARY_VARIABLE, is_edgetpu_library_installed
+from edge_runtime.engines import EDGETPU_LIBRARY_VARIABLE, is_edgetpu_library_installed
 from edge_runtime.errors import EngineError, UsageError
 from edge_runtime.model.bundle import ModelOptions, find_model, read_bundle_manifest
 from edge_runtime.testing import write_tiny_bundle
@@ -23,7 +23,7 @@ from support.tflite_models import Operator, Tensor, build_model
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv(LIBRARY_VARIABLE, str(tmp_path / "libnothing.so"))
+    monkeypatch.setenv(EDGETPU_LIBRARY_VARIABLE, str(tmp_path / "libnothing.so"))
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,7 @@ def log(fake_library, monkeypatch, tmp_path):
     """The fake is installed; what was called is written here."""
     path = tmp_path / "log"
     path.touch()
-    monkeypatch.setenv(LIBRARY_VARIABLE, str(fake_library))
+    monkeypatch.setenv(EDGETPU_LIBRARY_VARIABLE, str(fake_library))
     monkeypatch.setenv("FAKE_EDGETPU_LOG", str(path))
     return path
 

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from edge_runtime.contract import Manifest, Variant
 from edge_runtime.errors import OutputError
-from edge_runtime.model import fastest
-from edge_runtime.model.bundle import read_bundle_manifest
-from edge_runtime.model.fastest import fastest_here, remember_fastest
+from edge_runtime.model import bundle
+from edge_runtime.model.bundle import fastest_here, read_bundle_manifest, remember_fastest
 
 ARM = (Variant.INT8, Variant.FLOAT32)
 
@@ -71,13 +70,13 @@ def test_other_files_another_machine_or_another_runtime_know_nothing(
     assert fastest_here(replace(manifest, artifacts=tuple(manifest.artifacts[::-1]))) is Variant.INT8
     for name, other in (("cpu_model", "Raspberry Pi 5"), ("installed_runtimes", ["ai_edge_litert-9.dist-info"])):
         with monkeypatch.context() as patch:
-            patch.setattr(fastest, name, lambda value=other: value)
+            patch.setattr(bundle, name, lambda value=other: value)
             assert fastest_here(manifest) is None
     assert fastest_here(manifest) is Variant.INT8
 
 
 def test_the_runtimes_are_found_without_importing_them() -> None:
-    assert any(name.startswith("ai_edge_litert-") for name in fastest.installed_runtimes())
+    assert any(name.startswith("ai_edge_litert-") for name in bundle.installed_runtimes())
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
@@ -124,7 +123,7 @@ def test_without_a_place_it_says_so_and_reading_stays_quiet(
     def homeless(_manifest: Manifest) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(fastest, "record_path", homeless)
+    monkeypatch.setattr(bundle, "record_path", homeless)
     assert fastest_here(manifest) is None
     with pytest.raises(OutputError, match="EDGEKIT_CACHE"):
         remember_fastest(manifest, {Variant.INT8: 1.0}, ARM)

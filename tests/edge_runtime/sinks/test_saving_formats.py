@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.labels import look_alike_key, normalize_label
+from edge_runtime.contract import look_alike_key, normalize_label
 from edge_runtime.sinks.frame_folder import HEAD_BYTES, add_comment, read_comment
 from edge_runtime.sinks.save_frames import FolderNames, folder_name, label_of
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.engines.base import import_runtime, open_engine
-from edge_runtime.engines.litert import tflite_version
+from edge_runtime.engines import import_runtime, open_engine, tflite_version
 from edge_runtime.errors import EngineError
 from edge_runtime.tflite.validation import OperatorCode
 from edge_runtime.tflite.versions import check_runtime_supports

@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.contract import InputSpec
+from edge_runtime.contract import InputSpec, check_class_names
 from edge_runtime.errors import DatasetError, OutputError, UsageError
-from edge_runtime.labels import check_class_names
 from edge_runtime.workstation.datasets.decode import decode_all
 from edge_runtime.workstation.datasets.folder import read_folder
 from edge_runtime.workstation.datasets.resolve import draw_images, read_builtin, resolve
