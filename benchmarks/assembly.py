@@ -73,11 +73,7 @@ def _fault(item: Measurement, images: EvaluationSet, manifest: Manifest) -> str 
 
 
 def _row(
-    item: Measurement,
-    done: Mapping[str, Measurement],
-    images: EvaluationSet,
-    manifest: Manifest,
-    settings: Settings,
+    item: Measurement, done: Mapping[str, Measurement], images: EvaluationSet, manifest: Manifest, settings: Settings
 ) -> SubjectResult:
     plan, performance = item.plan, None
     if item.error is None and item.probabilities is not None:

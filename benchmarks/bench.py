@@ -110,11 +110,7 @@ def _measure(config: BenchConfig, manifest: Manifest, plans: Sequence[SubjectPla
 
 
 def _judge(
-    config: BenchConfig,
-    manifest: Manifest,
-    plans: Sequence[SubjectPlan],
-    measured: _Measured,
-    remarks: tuple[str, ...],
+    config: BenchConfig, manifest: Manifest, plans: Sequence[SubjectPlan], measured: _Measured, remarks: tuple[str, ...]
 ) -> Report:
     subjects = assemble(measured.measurements, measured.images, manifest, config.settings)
     invalid = invalid_reasons(measured.board)
