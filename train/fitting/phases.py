@@ -215,12 +215,14 @@ def _batches(
     encoded = target_rows(targets, count, recipe.head)
     if first_epoch is None:
         return Batches(inputs, encoded, size, rows=rows)
-    weights, mixup, steps = (
-        sample_weights(targets, count, recipe.loss),
-        recipe.augment.mixup,
-        recipe.fit.steps_per_epoch,
-    )
     return Batches(
-        inputs, encoded, size, rows=rows, seed=recipe.seed, weights=weights, mixup=mixup, steps=steps,
+        inputs,
+        encoded,
+        size,
+        rows=rows,
+        seed=recipe.seed,
+        weights=sample_weights(targets, count, recipe.loss),
+        mixup=recipe.augment.mixup,
+        steps=recipe.fit.steps_per_epoch,
         first_epoch=first_epoch,
-    )  # fmt: skip
+    )
