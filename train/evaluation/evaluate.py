@@ -71,12 +71,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Any,
-    data: TrainingData,
-    recipe: Recipe,
-    *,
-    head: Any = None,
-    features: NDArray[np.float32] | None = None,
+    model: Any, data: TrainingData, recipe: Recipe, *, head: Any = None, features: NDArray[np.float32] | None = None
 ) -> Evaluation:
     """Calibrate the model that will be saved, and measure it on every split.
 

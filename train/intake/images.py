@@ -118,7 +118,9 @@ def load_images(
         DatasetError: A class has too few readable images.
         OutputError: The pixel cache cannot be written.
     """
-    hashed, unreadable = hash_all(dataset.samples)
+    results = in_parallel(_hash, dataset.samples)
+    hashed = [result for result in results if isinstance(result, Sample)]
+    unreadable = [result for result in results if isinstance(result, LeftOut)]
     pixels = load_pixels(hashed, spec, progress)
     result = audit(dataset, hashed, pixels.facts, unreadable)
     _check_classes(dataset.labels, result.kept, result.left_out)
@@ -135,14 +137,8 @@ def load_images(
     )
 
 
-def hash_all(samples: Sequence[Sample]) -> tuple[list[Sample], list[LeftOut]]:
-    """Compute the SHA-256 of every image in parallel; leave out files that are unreadable or differ from the index."""
-    results = in_parallel(_hash, samples)
-    hashed = [result for result in results if isinstance(result, Sample)]
-    return hashed, [result for result in results if isinstance(result, LeftOut)]
-
-
 def _hash(sample: Sample) -> Sample | LeftOut:
+    """Compute the SHA-256 of a file; leave it out if it is unreadable or differs from the index."""
     try:
         sha256 = file_sha256(sample.path)
     except OSError as error:
