@@ -18,17 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.messages import (
-    CHECK_FILE,
-    GOLDEN_INPUT_FILE,
-    CheckFailure,
-    CheckJob,
-    Observation,
-    failure_file,
-    observation_file,
-    read_message,
-    write_message,
-)
+from convert import children
 from edge_runtime.classifier import Classifier
 from edge_runtime.engines.base import Engine
 from edge_runtime.errors import EdgeKitError, EngineError
@@ -48,7 +38,7 @@ _LONGEST_MESSAGE = 1000
 def main() -> None:
     """Read the job named on the command line and carry it out."""
     die_with_parent()
-    job = read_message(Path(sys.argv[1]), CheckJob)
+    job = children.read_message(Path(sys.argv[1]), children.CheckJob)
     work_dir, workers = Path(job.work_dir), job.workers or core_count()
     try:
         for name in job.files:
@@ -71,22 +61,24 @@ def check(file: Path, work_dir: Path, workers: int) -> None:
         workers: Number of interpreters that share the images, each with one thread.
     """
     # Outcomes of an earlier file of the same name must not remain.
-    observation_file(work_dir, file.name).unlink(missing_ok=True)
-    failure_file(work_dir, file.name).unlink(missing_ok=True)
+    children.observation_file(work_dir, file.name).unlink(missing_ok=True)
+    children.failure_file(work_dir, file.name).unlink(missing_ok=True)
     try:
         with _opened(file, workers) as classifiers:
-            for name in (CHECK_FILE, GOLDEN_INPUT_FILE):
+            for name in (children.CHECK_FILE, children.GOLDEN_INPUT_FILE):
                 outputs = run_all(classifiers, np.load(work_dir / name, mmap_mode="r"))
                 if not np.isfinite(outputs).all():
                     raise EngineError("gave values that are not numbers; the export is wrong")
                 np.save(work_dir / f"{file.name}-{name}", outputs)
             engine = classifiers[0].engine
-            observation = Observation(f"{engine.name} {engine.version}", engine.input, engine.output, latency_ms=0.0)
+            observation = children.Observation(
+                f"{engine.name} {engine.version}", engine.input, engine.output, latency_ms=0.0
+            )
     except _ERRORS as error:
         sentence = " ".join(str(error).split())[:_LONGEST_MESSAGE] or type(error).__name__
-        write_message(failure_file(work_dir, file.name), CheckFailure(sentence))
+        children.write_message(children.failure_file(work_dir, file.name), children.CheckFailure(sentence))
         return
-    write_message(observation_file(work_dir, file.name), observation)
+    children.write_message(children.observation_file(work_dir, file.name), observation)
 
 
 def run_all(classifiers: Sequence[Classifier], images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -109,15 +101,15 @@ def run_all(classifiers: Sequence[Classifier], images_nhwc_rgb_u8: NDArray[np.ui
 
 def add_latencies(files: Sequence[Path], work_dir: Path) -> None:
     """Time all artifacts that could be run and write the latency into their observations."""
-    written = {file: observation_file(work_dir, file.name) for file in files}
+    written = {file: children.observation_file(work_dir, file.name) for file in files}
     runnable = [file for file in files if written[file].exists()]
-    image_hwc_rgb_u8 = np.array(np.load(work_dir / GOLDEN_INPUT_FILE, mmap_mode="r")[0])
+    image_hwc_rgb_u8 = np.array(np.load(work_dir / children.GOLDEN_INPUT_FILE, mmap_mode="r")[0])
     with contextlib.ExitStack() as stack:
         engines = [stack.enter_context(Classifier(file)).engine for file in runnable]
         latencies_ms = median_latencies(engines, image_hwc_rgb_u8)
     for file, latency_ms in zip(runnable, latencies_ms, strict=True):
-        seen = read_message(written[file], Observation)
-        write_message(written[file], Observation(seen.engine, seen.input, seen.output, latency_ms))
+        seen = children.read_message(written[file], children.Observation)
+        children.write_message(written[file], children.Observation(seen.engine, seen.input, seen.output, latency_ms))
 
 
 def median_latencies(engines: Sequence[Engine], image_hwc_rgb_u8: NDArray[np.uint8]) -> list[float]:

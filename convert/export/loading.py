@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.messages import ExportJob
+from convert.children import ExportJob
 from convert.options import InputRange, Loader, ModelColor, ModelOutput
 from convert.source.saved_model import choose_signature
 from edge_runtime.contract import Head

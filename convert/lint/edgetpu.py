@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from convert.lint.operators import OperatorFacts, TensorFacts
+from convert.tflite_model import OperatorFacts, TensorFacts
 from edge_runtime.tflite.schema import EDGETPU_OPERATOR
 
 SOFTMAX_ELEMENTS: Final = 16_000
@@ -170,49 +170,29 @@ def _unit_strides(operator: OperatorFacts) -> Problem | None:
 
 
 _BATCH_FREE: Final = _not_along_batch(1)
-_WEIGHTS: Final = (_constant_weights, _same_dilation)
+# Operators without further conditions.
+_ANYWHERE: Final = (
+    "ADD", "L2_NORMALIZATION", "LOGISTIC", "MAXIMUM", "MINIMUM", "MUL", "RELU", "RELU6", "RELU_N1_TO_1", "RESHAPE",
+    "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPACE_TO_DEPTH", "SQUEEZE", "SUB", "TANH",
+)  # fmt: skip
 RULES: Final = MappingProxyType(
     {
-        "ADD": Rule(),
-        "AVERAGE_POOL_2D": Rule(limits=(_no_fused_activation,)),
+        **dict.fromkeys(_ANYWHERE, Rule()),
+        **dict.fromkeys(("EXPAND_DIMS", "QUANTIZE", "TRANSPOSE_CONV"), Rule(13)),
+        **dict.fromkeys(("RSQRT", "SQUARED_DIFFERENCE", "TRANSPOSE", "UNIDIRECTIONAL_SEQUENCE_LSTM"), Rule(14)),
+        **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), Rule(limits=(_no_fused_activation,))),
+        **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), Rule(limits=(_constant_weights, _same_dilation))),
+        **dict.fromkeys(("REDUCE_MAX", "REDUCE_MIN"), Rule(14, (_BATCH_FREE,))),
         "CONCATENATION": Rule(limits=(_no_fused_activation, _zero_constants)),
-        "CONV_2D": Rule(limits=_WEIGHTS),
-        "DEPTHWISE_CONV_2D": Rule(limits=_WEIGHTS),
-        "EXPAND_DIMS": Rule(13),
         "FULLY_CONNECTED": Rule(limits=(_constant_weights, _default_weights_format, _flat_output)),
-        "L2_NORMALIZATION": Rule(),
-        "LOGISTIC": Rule(),
-        "MAXIMUM": Rule(),
-        "MAX_POOL_2D": Rule(limits=(_no_fused_activation,)),
         "MEAN": Rule(limits=(_BATCH_FREE, _depth_multiple_of_four)),
-        "MINIMUM": Rule(),
-        "MUL": Rule(),
         "PACK": Rule(13, (_no_batch_packing,)),
         "PAD": Rule(limits=(_no_batch_padding,)),
         "PRELU": Rule(13, (_last_axis_alpha,)),
-        "QUANTIZE": Rule(13),
-        "REDUCE_MAX": Rule(14, (_BATCH_FREE,)),
-        "REDUCE_MIN": Rule(14, (_BATCH_FREE,)),
-        "RELU": Rule(),
-        "RELU6": Rule(),
-        "RELU_N1_TO_1": Rule(),
-        "RESHAPE": Rule(),
-        "RESIZE_BILINEAR": Rule(),
-        "RESIZE_NEAREST_NEIGHBOR": Rule(),
-        "RSQRT": Rule(14),
-        "SLICE": Rule(),
         "SOFTMAX": Rule(limits=(_small_softmax,)),
-        "SPACE_TO_DEPTH": Rule(),
         "SPLIT": Rule(limits=(_not_along_batch(0),)),
-        "SQUARED_DIFFERENCE": Rule(14),
-        "SQUEEZE": Rule(),
         "STRIDED_SLICE": Rule(limits=(_unit_strides,)),
-        "SUB": Rule(),
         "SUM": Rule(13, (_BATCH_FREE,)),
-        "TANH": Rule(),
-        "TRANSPOSE": Rule(14),
-        "TRANSPOSE_CONV": Rule(13),
-        "UNIDIRECTIONAL_SEQUENCE_LSTM": Rule(14),
     }
 )
 
@@ -293,7 +273,13 @@ def is_compiled(operators: tuple[OperatorFacts, ...]) -> bool:
 def forecast(operators: tuple[OperatorFacts, ...]) -> tuple[Forecast, ...]:
     """Forecast the processor of each operator, in the file's order."""
     if is_compiled(operators):
-        return tuple(_compiled(operator) for operator in operators)
+        left = Problem("the compiler left it to the CPU", "lint the uncompiled file")
+        return tuple(
+            Forecast(operator.index, operator.name, operator.version, Place.EDGETPU)
+            if operator.name == EDGETPU_OPERATOR
+            else _verdict(operator, left, None)
+            for operator in operators
+        )
     # Tensors that depend on the Edge TPU, and tensors that depend on a CPU operator behind it.
     used_edgetpu: set[tuple[int, int]] = set()
     blamed: dict[tuple[int, int], int] = {}
@@ -346,27 +332,15 @@ def memory(operators: tuple[OperatorFacts, ...], forecasts: tuple[Forecast, ...]
     )
 
 
-def _compiled(operator: OperatorFacts) -> Forecast:
-    if operator.name == EDGETPU_OPERATOR:
-        return Forecast(operator.index, operator.name, operator.version, Place.EDGETPU)
-    why = "the compiler left it to the CPU"
-    return Forecast(operator.index, operator.name, operator.version, Place.CPU, why, "lint the uncompiled file")
-
-
 def _verdict(operator: OperatorFacts, problem: Problem | None, fault: int | None) -> Forecast:
     about = (operator.index, operator.name, operator.version)
     if problem:
         return Forecast(*about, Place.CPU, problem.why, problem.remedy)
     if fault is not None:
         return Forecast(*about, Place.CPU, "follows an operator on the CPU", f"fix operator {fault}", after=fault)
-    return Forecast(*about, Place.EDGETPU, runtime=_runtime(operator))
-
-
-def _runtime(operator: OperatorFacts) -> int:
     dilated = operator.option("dilationWFactor", 1) != 1 or operator.option("dilationHFactor", 1) != 1
-    if operator.name == "DEPTHWISE_CONV_2D" and dilated:
-        return 13
-    return RULES[operator.name].runtime
+    needs_13 = operator.name == "DEPTHWISE_CONV_2D" and dilated
+    return Forecast(*about, Place.EDGETPU, runtime=13 if needs_13 else RULES[operator.name].runtime)
 
 
 def _tensor_problem(operator: OperatorFacts) -> Problem | None:

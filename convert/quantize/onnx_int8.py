@@ -159,22 +159,9 @@ def _channel_axis(node: Any) -> int | None:
     return None
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Statistics of tensors over the calibration images.
-
-    Attributes:
-        ranges: Range to represent of each float tensor, zero included.
-        means: Mean over all images of each requested tensor, float32 [1, ...].
-    """
-
-    ranges: Ranges
-    means: dict[str, NDArray[np.float32]]
-
-
 def observe(
     model: Any, images_nhwc_rgb_u8: NDArray[np.uint8], mean_of: Sequence[str], method: CalibrationMethod
-) -> Statistics:
+) -> tuple[Ranges, dict[str, NDArray[np.float32]]]:
     """Run the model over the images and collect statistics, in memory independent of their number.
 
     ONNX Runtime's own histogram calibrators keep every output of every image until the end.
@@ -185,6 +172,9 @@ def observe(
         images_nhwc_rgb_u8: Calibration images, uint8 [n, H, W, 3], n at least 1.
         mean_of: Names of the tensors to average.
         method: Method that derives a range.
+
+    Returns:
+        Range of each float tensor, zero included, and the mean of each tensor of ``mean_of``, float32 [1, ...].
     """
     names = _float_tensors(model)
     session = _session_with_outputs(model, names)
@@ -206,7 +196,7 @@ def observe(
         ranges = _narrowed(session, images_nhwc_rgb_u8, ranges, percentile_range)
     elif method is CalibrationMethod.MSE:
         ranges = _narrowed(session, images_nhwc_rgb_u8, ranges, least_error_range)
-    return Statistics(ranges, means)
+    return ranges, means
 
 
 def _narrowed(
@@ -278,12 +268,12 @@ def quantize_onnx(
 
     model = prepared_model(base_onnx)
     found = list(layers(model))
-    statistics = observe(model, representative_nhwc_rgb_u8, [layer.input for layer in found], method)
-    scales = {layer.name: weight_scales(layer, statistics.ranges) for layer in found}
+    ranges, means = observe(model, representative_nhwc_rgb_u8, [layer.input for layer in found], method)
+    scales = {layer.name: weight_scales(layer, ranges) for layer in found}
     errors = {layer.name: layer.weights - rounded_weights(layer, scales[layer.name]) for layer in found}
     if correct_bias and found:
-        _add_to_biases(model, found, _mean_outputs(found, errors, statistics.means))
-    quantized = _with_qdq(model, found, scales, statistics.ranges)
+        _add_to_biases(model, found, _mean_outputs(found, errors, means))
+    quantized = _with_qdq(model, found, scales, ranges)
     onnx.checker.check_model(quantized, full_check=True)
     onnx.save(quantized, str(destination))
 

@@ -74,11 +74,7 @@ def cut_head(graph: FloatGraph) -> Head | None:
     model.signatureDefs = None
     low = -zero_point * pixels.scale
     return Head(
-        data=pack_model(model),
-        tensor=pixels.tensor,
-        low=low,
-        high=low + 255 * pixels.scale,
-        shift=low - pixels.offset,
+        data=pack_model(model), tensor=pixels.tensor, low=low, high=low + 255 * pixels.scale, shift=low - pixels.offset
     )
 
 

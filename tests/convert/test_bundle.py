@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from convert.bundle import write_bundle
+from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE
 from convert.cli import cli
-from convert.conversion import DEFAULT_VARIANTS
-from convert.messages import CHECK_FILE, GOLDEN_INPUT_FILE
+from convert.options import DEFAULT_VARIANTS
 from convert.record import RECORD_FILE, ConversionRecord, LeftOut
 from convert.source.images import ImageArrays
 from edge_runtime.contract import GOLDEN_FILE, Variant
