@@ -298,12 +298,12 @@ def _check_exit(module: str, code: int, work_dir: Path, log_file: Path) -> None:
     if code == REFUSED_CODE:
         refusal = read_refusal(work_dir)
         if isinstance(refusal, OutputError) and _is_out_of_space(work_dir, str(refusal)):
-            raise no_space(work_dir.parent, _TMPDIR_REMEDY)
+            raise _no_space(work_dir.parent, _TMPDIR_REMEDY)
         raise refusal
     log_tail = "\n".join(log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:])
     # Writing to a mapped file on a full disk ends in SIGBUS.
     if (code > 0 or code == -signal.SIGBUS) and _is_out_of_space(work_dir, log_tail):
-        raise no_space(work_dir.parent, _TMPDIR_REMEDY)
+        raise _no_space(work_dir.parent, _TMPDIR_REMEDY)
     if code < 0:
         raise EngineError(
             f"{module} was killed ({signal_name(-code)}) before it finished, perhaps because memory ran out; "
@@ -331,11 +331,10 @@ def space_in(place: Path, remedy: str = _TMPDIR_REMEDY) -> Iterator[None]:
         is_short_write = error.errno is None and str(error).endswith("written")
         if error.errno not in _NO_SPACE and not is_short_write:
             raise
-        raise no_space(place, remedy) from error
+        raise _no_space(place, remedy) from error
 
 
-def no_space(place: Path, remedy: str) -> OutputError:
-    """Build the error for a full disk."""
+def _no_space(place: Path, remedy: str) -> OutputError:
     return OutputError(f"{place}: no space left there, so nothing was written; make room, or {remedy}")
 
 

@@ -34,12 +34,7 @@ _LIMIT = 127
 # Share of the mean variance that is added to every variance, so that the inverse exists; GPTQ's own value.
 _DAMPING = 0.01
 _FLOAT32, _FLOAT16, _INT8 = 0, 1, 9
-_BIAS_TYPES: dict[int, np.dtype[Any]] = {
-    0: np.dtype(np.float32),
-    1: np.dtype(np.float16),
-    2: np.dtype(np.int32),
-    4: np.dtype(np.int64),
-}
+_BIAS_TYPES: dict[int, np.dtype[Any]] = {0: np.dtype("f4"), 1: np.dtype("f2"), 2: np.dtype("i4"), 4: np.dtype("i8")}
 
 
 @dataclass

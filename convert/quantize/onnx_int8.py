@@ -355,15 +355,10 @@ def _with_qdq(model: Any, found: list[OnnxLayer], scales: Mapping[str, NDArray[n
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+    common = {"quant_type": QuantType.QUInt8, "zero_point": _WEIGHT_ZERO}
     of_weights = {
         layer.node.input[1]: [
-            {
-                "quant_type": QuantType.QUInt8,
-                "axis": layer.channel_axis,
-                "scale": float(scale),
-                "zero_point": _WEIGHT_ZERO,
-            }
-            for scale in scales[layer.name]
+            {**common, "axis": layer.channel_axis, "scale": float(scale)} for scale in scales[layer.name]
         ]
         for layer in found
     }

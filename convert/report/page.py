@@ -138,7 +138,12 @@ def _scatter(
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     plots.set_axis_from_zero(axes, [point.x for point in points])
     axes.margins(y=0.14)
-    plots.place_labels(figure, axes, [_label(point, floor) for point in points])
+    labels = []
+    for point in points:
+        accuracy = f", {percent(point.variant.comparison.check.accuracy)}" if point.y == floor else ""
+        name = f"{point.variant.artifact.variant.value}{accuracy}"
+        labels.append(plots.PointLabel(name, point.x, point.y, point.color, _MARKER_RADIUS_PT))
+    plots.place_labels(figure, axes, labels)
     return plots.svg_url(figure)
 
 
@@ -163,13 +168,6 @@ def _floor(record: ConversionRecord, variants: Sequence[VariantRecord], keras: f
     """Lowest accuracy in the plot, in percent, so that a bad variant does not compress the others."""
     losses = [entry.comparison.drop_points for entry in variants if entry.comparison.check.passed]
     return max(0.0, keras - _OUTLIER * max([_LEAST_SPAN_POINTS, record.max_drop_points, *losses]))
-
-
-def _label(point: _Point, floor: float) -> plots.PointLabel:
-    text = point.variant.artifact.variant.value
-    if point.y == floor:
-        text += f", {percent(point.variant.comparison.check.accuracy)}"
-    return plots.PointLabel(text, point.x, point.y, point.color, _MARKER_RADIUS_PT)
 
 
 def flip_tiles(
