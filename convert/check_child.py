@@ -11,7 +11,7 @@ import contextlib
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,18 +53,17 @@ def main() -> None:
 
 
 def check(file: Path, work_dir: Path, workers: int) -> None:
-    """Run one artifact as a device would and save its probabilities, float32 [images, labels].
+    """Run one artifact as a device would and save its probabilities, float32 [images, labels], in the work folder.
 
-    Args:
-        file: Path of the artifact.
-        work_dir: Folder with the inputs; outputs go there.
-        workers: Number of interpreters that share the images, each with one thread.
+    ``workers`` interpreters with one thread each share the images.
     """
+    observation_file, failure_file = children.outcome_files(work_dir, file.name)
     # Outcomes of an earlier file of the same name must not remain.
-    children.observation_file(work_dir, file.name).unlink(missing_ok=True)
-    children.failure_file(work_dir, file.name).unlink(missing_ok=True)
+    observation_file.unlink(missing_ok=True)
+    failure_file.unlink(missing_ok=True)
     try:
-        with _opened(file, workers) as classifiers:
+        with contextlib.ExitStack() as stack:
+            classifiers = [stack.enter_context(Classifier(file)) for _ in range(workers)]
             for name in (children.CHECK_FILE, children.GOLDEN_INPUT_FILE):
                 outputs = run_all(classifiers, np.load(work_dir / name, mmap_mode="r"))
                 if not np.isfinite(outputs).all():
@@ -76,9 +75,9 @@ def check(file: Path, work_dir: Path, workers: int) -> None:
             )
     except _ERRORS as error:
         sentence = " ".join(str(error).split())[:_LONGEST_MESSAGE] or type(error).__name__
-        children.write_message(children.failure_file(work_dir, file.name), children.CheckFailure(sentence))
+        children.write_message(failure_file, children.CheckFailure(sentence))
         return
-    children.write_message(children.observation_file(work_dir, file.name), observation)
+    children.write_message(observation_file, observation)
 
 
 def run_all(classifiers: Sequence[Classifier], images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -101,7 +100,7 @@ def run_all(classifiers: Sequence[Classifier], images_nhwc_rgb_u8: NDArray[np.ui
 
 def add_latencies(files: Sequence[Path], work_dir: Path) -> None:
     """Time all artifacts that could be run and write the latency into their observations."""
-    written = {file: children.observation_file(work_dir, file.name) for file in files}
+    written = {file: children.outcome_files(work_dir, file.name)[0] for file in files}
     runnable = [file for file in files if written[file].exists()]
     image_hwc_rgb_u8 = np.array(np.load(work_dir / children.GOLDEN_INPUT_FILE, mmap_mode="r")[0])
     with contextlib.ExitStack() as stack:
@@ -142,12 +141,6 @@ def _take_turn(engine: Engine, image_hwc_rgb_u8: NDArray[np.uint8], taken_ns: li
         started = time.perf_counter_ns()
         engine.invoke(tensor)
         taken_ns.append(time.perf_counter_ns() - started)
-
-
-@contextlib.contextmanager
-def _opened(file: Path, count: int) -> Iterator[list[Classifier]]:
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(Classifier(file)) for _ in range(count)]
 
 
 if __name__ == "__main__":

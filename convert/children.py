@@ -193,20 +193,15 @@ class CheckFailure:
 
 def read_outcome(work_dir: Path, file_name: str) -> Observation | CheckFailure | None:
     """Read the outcome of one artifact; None if its process died before it wrote one."""
-    observation, failure = observation_file(work_dir, file_name), failure_file(work_dir, file_name)
+    observation, failure = outcome_files(work_dir, file_name)
     if observation.exists():
         return read_message(observation, Observation)
     return read_message(failure, CheckFailure) if failure.exists() else None
 
 
-def observation_file(work_dir: Path, file_name: str) -> Path:
-    """Path of an artifact's `Observation`."""
-    return work_dir / f"{file_name}.json"
-
-
-def failure_file(work_dir: Path, file_name: str) -> Path:
-    """Path of an artifact's `CheckFailure`."""
-    return work_dir / f"{file_name}.error.json"
+def outcome_files(work_dir: Path, file_name: str) -> tuple[Path, Path]:
+    """Paths of an artifact's `Observation` and `CheckFailure`."""
+    return work_dir / f"{file_name}.json", work_dir / f"{file_name}.error.json"
 
 
 def read_message(path: Path, cls: type[T]) -> T:

@@ -32,13 +32,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class OperatorStatus:
-    """Row of the compiler's table of operators.
-
-    Attributes:
-        operator: Name of the operator.
-        count: Number of such operators.
-        status: Status in the compiler's words.
-    """
+    """Row of the compiler's table: name of the operators, their number, and their status in its words."""
 
     operator: str
     count: int

@@ -20,14 +20,7 @@ from edge_runtime.model.bundle import file_sha256
 def measure(
     files: Mapping[Variant, Path], manifest: Manifest, split: str, work_dir: Path, max_drop_points: float
 ) -> tuple[dict[Variant, VariantRecord], list[LeftOut]]:
-    """Run each file over the check and golden images.
-
-    Args:
-        files: Paths of the artifacts by variant.
-        manifest: Manifest of the model.
-        split: Name of the check images' split.
-        work_dir: Folder with the images and Keras' outputs.
-        max_drop_points: Allowed loss of accuracy, percentage points.
+    """Run each file over the check and golden images, and compare with Keras' outputs in the work folder.
 
     Returns:
         Measurements by variant, without steps and notes, and the variants that could not be run.

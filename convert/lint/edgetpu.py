@@ -36,12 +36,7 @@ _FIXED_REMEDY: Final = "convert with a fixed batch of 1 and a fixed image size"
 
 @dataclass(frozen=True)
 class Problem:
-    """Reason why an operator is not mapped.
-
-    Attributes:
-        why: Reason in one clause.
-        remedy: Suggested change of the model or conversion.
-    """
+    """Reason in one clause why an operator is not mapped, and the suggested change of model or conversion."""
 
     why: str
     remedy: str
@@ -52,21 +47,15 @@ Limit = Callable[[OperatorFacts], Problem | None]
 
 @dataclass(frozen=True)
 class Rule:
-    """Conditions of a supported operator.
-
-    Attributes:
-        runtime: Lowest Edge TPU runtime with the operator.
-        limits: Functions that check further conditions.
-    """
+    """Lowest Edge TPU runtime with an operator, and functions that check further conditions."""
 
     runtime: int = _OLDEST_RUNTIME
     limits: tuple[Limit, ...] = ()
 
 
 def _no_fused_activation(operator: OperatorFacts) -> Problem | None:
-    if operator.option("fusedActivationFunction") == 0:
-        return None
-    return Problem("has a fused activation", "put the activation before this layer")
+    problem = Problem("has a fused activation", "put the activation before this layer")
+    return None if operator.option("fusedActivationFunction") == 0 else problem
 
 
 def _same_dilation(operator: OperatorFacts) -> Problem | None:
@@ -77,21 +66,19 @@ def _same_dilation(operator: OperatorFacts) -> Problem | None:
 
 
 def _constant_weights(operator: OperatorFacts) -> Problem | None:
-    if all(tensor.is_constant for _, tensor in operator.inputs[1:]):
-        return None
-    return Problem("weights are computed while the model runs", "make weights and biases constants")
+    problem = Problem("weights are computed while the model runs", "make weights and biases constants")
+    return None if all(tensor.is_constant for _, tensor in operator.inputs[1:]) else problem
 
 
 def _default_weights_format(operator: OperatorFacts) -> Problem | None:
-    if operator.option("weightsFormat") == 0:
-        return None
-    return Problem("weights are stored shuffled", "convert with the default weights format")
+    problem = Problem("weights are stored shuffled", "convert with the default weights format")
+    return None if operator.option("weightsFormat") == 0 else problem
 
 
 def _flat_output(operator: OperatorFacts) -> Problem | None:
-    if all(side == 1 for side in operator.outputs[0][1].shape[:-1]):
-        return None
-    return Problem("output has more than one dimension", "flatten before the dense layer, or use a 1x1 convolution")
+    remedy = "flatten before the dense layer, or use a 1x1 convolution"
+    is_flat = all(side == 1 for side in operator.outputs[0][1].shape[:-1])
+    return None if is_flat else Problem("output has more than one dimension", remedy)
 
 
 def _small_softmax(operator: OperatorFacts) -> Problem | None:
@@ -99,9 +86,8 @@ def _small_softmax(operator: OperatorFacts) -> Problem | None:
     if any(side != 1 for side in shape[:-1]):
         return Problem("works on more than one dimension", "take the softmax of one vector, or take it on the CPU")
     if shape and shape[-1] > SOFTMAX_ELEMENTS:
-        return Problem(
-            f"has {shape[-1]} elements, at most {SOFTMAX_ELEMENTS} are mapped", "leave softmax out and take the largest"
-        )
+        why = f"has {shape[-1]} elements, at most {SOFTMAX_ELEMENTS} are mapped"
+        return Problem(why, "leave softmax out and take the largest")
     return None
 
 
@@ -141,9 +127,7 @@ def _no_batch_padding(operator: OperatorFacts) -> Problem | None:
 
 
 def _no_batch_packing(operator: OperatorFacts) -> Problem | None:
-    if operator.option("axis") != 0:
-        return None
-    return Problem("packs along the batch", "pack along another axis")
+    return None if operator.option("axis") else Problem("packs along the batch", "pack along another axis")
 
 
 def _zero_constants(operator: OperatorFacts) -> Problem | None:
@@ -289,12 +273,12 @@ def forecast(operators: tuple[OperatorFacts, ...]) -> tuple[Forecast, ...]:
         targets = [(operator.graph, number) for number, _ in operator.outputs]
         problem = find_problem(operator)
         fault = next((blamed[source] for source in sources if source in blamed), None)
-        if problem or fault is not None:
-            behind_edgetpu = any(source in used_edgetpu for source in sources)
-            if behind_edgetpu or fault is not None:
-                blamed.update(dict.fromkeys(targets, operator.index if fault is None else fault))
-        else:
+        if fault is not None:
+            blamed.update(dict.fromkeys(targets, fault))
+        elif not problem:
             used_edgetpu.update(targets)
+        elif not used_edgetpu.isdisjoint(sources):
+            blamed.update(dict.fromkeys(targets, operator.index))
         result.append(_verdict(operator, problem, fault))
     return tuple(result)
 
@@ -323,13 +307,9 @@ def memory(operators: tuple[OperatorFacts, ...], forecasts: tuple[Forecast, ...]
     text = f"weights {weight_bytes / (1 << 20):.2f} MiB of about 8 MiB on the chip: "
     if weight_bytes <= USUAL_WEIGHT_BYTES:
         return Memory(weight_bytes, 0, text + "all should stay there")
-    streamed_bytes = weight_bytes - USUAL_WEIGHT_BYTES
-    return Memory(
-        weight_bytes,
-        streamed_bytes,
-        text + f"about {streamed_bytes / (1 << 20):.1f} MiB would be sent from the host with every image, which is "
-        "slower; take a smaller network",
-    )
+    streamed = weight_bytes - USUAL_WEIGHT_BYTES
+    text += f"about {streamed / (1 << 20):.1f} MiB would be sent from the host with every image, which is slower; "
+    return Memory(weight_bytes, streamed, text + "take a smaller network")
 
 
 def _verdict(operator: OperatorFacts, problem: Problem | None, fault: int | None) -> Forecast:

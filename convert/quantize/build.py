@@ -69,13 +69,7 @@ class AccuracyGate:
 
 @dataclass(frozen=True)
 class Repaired:
-    """Result of a repair.
-
-    Attributes:
-        data: Passing model with the fewest float32 operators, or None.
-        kept: Output names of the operators that stay in float32.
-        steps: Attempts in order.
-    """
+    """Passing model with the fewest float32 operators or None, output names of these operators, attempts in order."""
 
     data: bytes | None
     kept: tuple[str, ...]
@@ -90,15 +84,9 @@ def repair(
     seconds: float,
     kept: Sequence[str] = (),
 ) -> Repaired:
-    """Search for the fewest operators that must stay in float32.
+    """Search for the fewest operators that must stay in float32, for at most ``seconds`` with the best result so far.
 
-    Args:
-        graph: Float32 model with the operators' names.
-        build: Function that builds a quantized model.
-        gate: Accuracy gate that the model must pass.
-        images: Calibration images for ranking operators, uint8 [n, H, W, 3].
-        seconds: Time limit of the search, in seconds; it then ends with the best result so far.
-        kept: Output names of operators that are in float32 anyway.
+    Calibration images, uint8 [n, H, W, 3], rank the operators; those of the outputs ``kept`` are in float32 anyway.
     """
     deadline = time.monotonic() + seconds
     ranked = [name for name in rank(graph, build, images[:_RANK_IMAGES], deadline) if name not in kept]

@@ -70,15 +70,9 @@ class LayerInput:
 
 
 def observe(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], seed: int) -> dict[str, LayerInput]:
-    """Run the float model over the images and sum up each layer's input.
+    """Run the float model over at least one image, uint8 [n, H, W, 3], and sum up each layer's input by its output name.
 
-    Args:
-        graph: Float32 model to run.
-        images_nhwc_rgb_u8: uint8 [n, H, W, 3], n at least 1.
-        seed: Seed for choosing places.
-
-    Returns:
-        Sums by the name of the layer's output.
+    The seed chooses the places.
     """
     rng = np.random.default_rng(seed)
     layers = list(graph.layers())

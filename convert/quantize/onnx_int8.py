@@ -99,11 +99,9 @@ def drop_unused(model: Any) -> None:
 
 
 def open_session(model: str | bytes, save_folded_to: Path | None = None) -> Any:
-    """Open an ONNX Runtime session on the CPU that prints nothing.
+    """Open an ONNX Runtime session on the CPU that prints nothing, for a file name or a serialized model.
 
-    Args:
-        model: File name or serialized model.
-        save_folded_to: Destination of the model after basic optimization; None opens it fully optimized.
+    With ``save_folded_to``, the model is optimized only basically and then saved there.
 
     Raises:
         EngineError: ONNX Runtime cannot open the model.
@@ -165,13 +163,8 @@ def observe(
     """Run the model over the images and collect statistics, in memory independent of their number.
 
     ONNX Runtime's own histogram calibrators keep every output of every image until the end.
-    A percentile and the mean squared error take a second run over the images.
-
-    Args:
-        model: Float32 ``ModelProto`` with inferred shapes.
-        images_nhwc_rgb_u8: Calibration images, uint8 [n, H, W, 3], n at least 1.
-        mean_of: Names of the tensors to average.
-        method: Method that derives a range.
+    A percentile and the mean squared error take a second run over the images. The model is a float32 ``ModelProto``
+    with inferred shapes.
 
     Returns:
         Range of each float tensor, zero included, and the mean of each tensor of ``mean_of``, float32 [1, ...].

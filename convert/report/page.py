@@ -42,13 +42,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Tile:
-    """Image with a changed answer.
-
-    Attributes:
-        jpeg_url: Embedded JPEG image.
-        name: Name of the image file.
-        flip: Answers of Keras and the artifact.
-    """
+    """Image with a changed answer: embedded JPEG, file name, answers of Keras and the artifact."""
 
     jpeg_url: str
     name: str
@@ -175,12 +169,7 @@ def flip_tiles(
 ) -> list[tuple[Tile, ...]]:
     """Choose up to `MAX_TILES` images for each variant, confident wrong answers first.
 
-    The variants take turns until the page is full.
-
-    Args:
-        record: Record with the changed answers.
-        images_nhwc_rgb_u8: uint8 [n, H, W, 3], the check images; only those shown are read.
-        names: Name of each check image.
+    The variants take turns until the page is full. Only the images shown are read.
     """
     chosen: list[list[Tile]] = [[] for _ in record.variants]
     urls: dict[int, str] = {}

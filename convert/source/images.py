@@ -47,14 +47,8 @@ def choose_images(
 ) -> ConversionImages:
     """Choose calibration images from the training split only, and check images from the validation split.
 
-    In a set without one of the two splits, all images take its place.
-
-    Args:
-        source: Model to convert.
-        run: Path from the command line; a run directory lists its own images.
-        calibration: SRC to use instead of the run's images, or None.
-        calibration_images: Number of calibration images, at least 1.
-        seed: Seed for choosing images; None takes the run's, or 0.
+    In a set without one of the two splits, all images take its place. ``calibration`` is a SRC to use instead of the
+    images that the run directory lists; without a seed, the run's is taken, or 0.
 
     Raises:
         UsageError: The path is no run directory and ``calibration`` is None.

@@ -61,11 +61,7 @@ _MAX_NESTING = 50
 
 
 def inspect_archive(path: Path, *, unsafe: bool) -> ModelFacts:
-    """Inspect a ``.keras`` file.
-
-    Args:
-        path: Path of a zip archive.
-        unsafe: True to accept layers that contain code.
+    """Inspect a ``.keras`` file; ``unsafe`` accepts layers that contain code.
 
     Raises:
         ModelError: Not a complete Keras archive, one with dangerous entries or layers, or not a classifier with one
@@ -89,11 +85,7 @@ def inspect_archive(path: Path, *, unsafe: bool) -> ModelFacts:
 
 
 def inspect_hdf5(path: Path, *, unsafe: bool) -> ModelFacts:
-    """Inspect an HDF5 file.
-
-    Args:
-        path: Path of an ``.h5`` file.
-        unsafe: True to accept layers that contain code.
+    """Inspect an HDF5 file; ``unsafe`` accepts layers that contain code.
 
     Raises:
         ModelError: Damaged, weights only, not of Keras, with dangerous links or layers, or not a classifier with one
@@ -154,14 +146,7 @@ def refuse_code(config: dict[str, Any], where: str) -> None:
 
 
 def read_facts(config: dict[str, Any], path: Path, shown: str, loader: Loader, *, unsafe: bool) -> ModelFacts:
-    """Read input shape, output width and own scaling of a configuration.
-
-    Args:
-        config: Configuration of the model.
-        path: Path of the model, for messages.
-        shown: Format and version in words.
-        loader: Library that loads the model.
-        unsafe: True to accept layers that contain code.
+    """Read input shape, output width and own scaling of a configuration; ``shown`` is format and version in words.
 
     Raises:
         ModelError: Code in a layer, several inputs or outputs, or a model whose class is not in the file.
