@@ -38,27 +38,21 @@ from edge_runtime.platform.board import core_count
 def assemble(
     measurements: Sequence[Measurement], images: EvaluationSet, manifest: Manifest, settings: Settings
 ) -> tuple[SubjectResult, ...]:
-    """Make the rows of a report, in the order of the measurements.
-
-    Args:
-        measurements: One measurement per subject.
-        images: Evaluation set that they answered.
-        manifest: Manifest of the bundle.
-        settings: Settings of the benchmark.
-    """
+    """Make the rows of a report, in the order of the measurements of the images."""
     for item in measurements:
         item.error = item.error or _fault(item, images, manifest)
-        item.not_measured += unlisted(images)
+        if images.unlisted:
+            # The scenarios that open files themselves had to leave these out.
+            reason = f"{len(images.unlisted)} image(s) have a line break in their name, and were left out of these"
+            item.not_measured.append(NotMeasured("stages, offline, camera", reason))
     done = {item.plan.name: item for item in measurements if item.error is None}
-    return tuple(_row(item, done, images, manifest, settings) for item in measurements)
-
-
-def unlisted(images: EvaluationSet) -> list[NotMeasured]:
-    """List the images that the scenarios which open files themselves had to leave out."""
-    if not images.unlisted:
-        return []
-    reason = f"{len(images.unlisted)} image(s) have a line break in their name, and were left out of these"
-    return [NotMeasured("stages, offline, camera", reason)]
+    rows = []
+    for item in measurements:
+        plan, performance = item.plan, None
+        if item.error is None and item.probabilities is not None:
+            performance = _performance(item, item.probabilities, done, images, manifest, settings)
+        rows.append(SubjectResult(plan.name, plan.file.name, plan.bytes, plan.sha256, item.error, performance))
+    return tuple(rows)
 
 
 def _fault(item: Measurement, images: EvaluationSet, manifest: Manifest) -> str | None:
@@ -70,19 +64,6 @@ def _fault(item: Measurement, images: EvaluationSet, manifest: Manifest) -> str 
     except EngineError as error:
         return str(error)
     return None
-
-
-def _row(
-    item: Measurement,
-    done: Mapping[str, Measurement],
-    images: EvaluationSet,
-    manifest: Manifest,
-    settings: Settings,
-) -> SubjectResult:
-    plan, performance = item.plan, None
-    if item.error is None and item.probabilities is not None:
-        performance = _performance(item, item.probabilities, done, images, manifest, settings)
-    return SubjectResult(plan.name, plan.file.name, plan.bytes, plan.sha256, item.error, performance)
 
 
 def _performance(
@@ -112,7 +93,7 @@ def _performance(
         camera=_camera(item.camera, settings.camera_fps) if item.camera else None,
         stages=stages,
         threads=tuple(_thread_point(count, bursts, seed) for count, bursts in sorted(item.threads.items())),
-        cold_start=summarize_starts(item.starts, stages),
+        cold_start=_cold_start(item.starts, stages),
         resources=_resources(item),
         not_measured=(*item.not_measured, *_without_energy(item, settings)),
     )
@@ -179,7 +160,7 @@ def _thread_point(count: int, bursts: Sequence[Burst], seed: int) -> ThreadPoint
     return ThreadPoint(count, latency.p50_ms, latency.p50_interval_ms)
 
 
-def summarize_starts(starts: Sequence[Start], stages: Stages | None) -> ColdStart:
+def _cold_start(starts: Sequence[Start], stages: Stages | None) -> ColdStart:
     """Find the nearest-rank median start and its parts."""
     ranked = sorted(starts, key=lambda start: start.total_ns)
     middle = ranked[(len(ranked) - 1) // 2]

@@ -117,12 +117,7 @@ Loader = Callable[[ChildSpec], Subject]
 
 
 def run_child(import_runtime: Callable[[], Loader]) -> None:
-    """Run a child program.
-
-    Args:
-        import_runtime: Function that imports the libraries and returns the function that opens the model, so that the
-            two are timed apart.
-    """
+    """Run a child program; ``import_runtime`` imports the libraries and returns the function that opens the model."""
     die_with_parent()
     spec = from_mapping(ChildSpec, json.loads(sys.argv[1]), "spec")
     os.set_inheritable(int(sys.argv[2]), False)
@@ -261,9 +256,6 @@ def time_stages(subject: Subject, request: AskStages) -> StageTimes:
 
     Every inference follows a decoding, which leaves the caches as on a device: this stage may take longer than a
     single-stream call, which follows another call.
-
-    Raises:
-        EdgeKitError: An image cannot be used, or the runtime failed.
     """
     paths = read_paths(request.paths)
     if not paths:

@@ -141,19 +141,14 @@ class Measurement:
 
 
 class Conditions:
-    """Conditions that are the same for every subject.
-
-    Args:
-        settings: Settings of the benchmark.
-        images: Images of the benchmark.
-        folder: Scratch folder, where answers are written.
+    """Conditions that are the same for every subject; see `EvaluationSet` for the two files.
 
     Attributes:
         settings: Settings of the benchmark.
         images: ``.npy`` file of the prepared images.
-        paths: Text file with one image path per line; see `EvaluationSet`.
+        paths: Text file with one image path per line.
         count: Number of images.
-        folder: Scratch folder, absolute.
+        folder: Scratch folder, absolute, where answers are written.
     """
 
     def __init__(self, settings: Settings, images: EvaluationSet, folder: Path) -> None:
@@ -187,13 +182,7 @@ def ask_once(subjects: Sequence[Measurement], conditions: Conditions) -> None:
 
 
 def ask_offline(subjects: Sequence[Measurement], conditions: Conditions, session: int) -> None:
-    """Run the folder bursts of one session, burst by burst in turn.
-
-    Args:
-        subjects: Subjects with an open process.
-        conditions: Conditions of the benchmark.
-        session: Number of the session, the first being 0.
-    """
+    """Run the folder bursts of one session, burst by burst in turn; the first session is 0."""
     request = AskOffline(conditions.paths, core_count(), pace.OFFLINE_S)
     bursts = {
         subject.plan.name: pace.offline_bursts(subject.plan, conditions.settings, session) for subject in subjects
@@ -218,11 +207,7 @@ def ask_offline(subjects: Sequence[Measurement], conditions: Conditions, session
 
 
 def sweep_threads(subject: Measurement, conditions: Conditions) -> None:
-    """Time single-stream with each thread count, in one fresh process each, burst by burst in turn.
-
-    Raises:
-        EngineError: A process failed.
-    """
+    """Time single-stream with each thread count, in one fresh process each, burst by burst in turn."""
     counts = conditions.settings.sweep_threads
     subject.threads.update({count: [] for count in counts})
     with ExitStack() as stack:

@@ -256,6 +256,11 @@ def test_recipes_and_help_answer_without_loading_keras() -> None:
     assert "cnn-small" in run_module("train.cli", "recipes").stdout
 
 
+def test_predict_loads_nothing_of_audit_training_or_report() -> None:
+    script = "import sys, train.predict; print(*sys.modules)"
+    assert not {"imagehash", "matplotlib", "train.intake", "train.rundir"} & set(run_code(script).stdout.split())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("weights", "least"), [("mobilenet_v2_0.35_224_no_top.h5", 0.92), ("mobilenet_v2_1.0_no_top_derived.h5", 0.96)]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
-from train.commands import resolve_recipe
 from train.recipe import load_recipe, override, parse_settings, recipe_names, to_toml
+from train.run import resolve_recipe
 
 RECIPES = ("cnn", "cnn-small", "emotion", "happy-sad", "mobilenetv2")
 
