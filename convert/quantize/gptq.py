@@ -70,9 +70,9 @@ class LayerInput:
 
 
 def observe(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], seed: int) -> dict[str, LayerInput]:
-    """Run the float model over at least one image, uint8 [n, H, W, 3], and sum up each layer's input by its output name.
+    """Run the float model over at least one image, uint8 [n, H, W, 3], and sum up the layers' inputs.
 
-    The seed chooses the places.
+    The sums go by the name of the layer's output; the seed chooses the places.
     """
     rng = np.random.default_rng(seed)
     layers = list(graph.layers())
