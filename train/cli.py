@@ -62,7 +62,7 @@ def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, 
     SRC is a source as in edge-train run --data. Writes report.html and findings.json; no image is changed.
     """
     require_extra("edge-train data", "train", "imagehash", "jinja2")
-    from train.intake.audit_command import run_audit
+    from train.intake.audit_report import run_audit
 
     run_audit(source, sha256, out, clean, as_json=as_json, overwrite=overwrite)
 

@@ -36,7 +36,7 @@ from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Split, count_p
 from train.evaluation.metrics import Scores, mean_ranking
 from train.fitting.training_state import TENSORBOARD_FOLDER, best_epoch, write_history_csv
 from train.intake.images import LEFT_OUT_FILE, write_left_out_csv
-from train.recipe import RECIPE_FILE, WEIGHTS_IMAGENET, WEIGHTS_NONE, Recipe, to_toml
+from train.recipe import RECIPE_FILE, WEIGHTS_IMAGENET, WEIGHTS_NONE, to_toml
 from train.saving import Format, save_model
 
 if TYPE_CHECKING:
@@ -84,10 +84,10 @@ def write_run(
 
 
 def _manifest(run: TrainingResult) -> Manifest:
-    scores, best = run.evaluation.scores, run.fitted.best
+    scores, best, weights = run.evaluation.scores, run.fitted.best, run.recipe.weights
     training = TrainingSummary(
         recipe=run.recipe.name,
-        weights=_weights_name(run.recipe),
+        weights=weights if weights in (WEIGHTS_NONE, WEIGHTS_IMAGENET) else Path(weights).name,
         backend=run.backend,
         seed=run.recipe.seed,
         data_name=run.data.name,
@@ -102,11 +102,6 @@ def _manifest(run: TrainingResult) -> Manifest:
         },
     )
     return Manifest(run.model_name, run.data.labels, run.recipe.input.spec(), run.evaluation.output, training)
-
-
-def _weights_name(recipe: Recipe) -> str:
-    weights = recipe.weights
-    return weights if weights in (WEIGHTS_NONE, WEIGHTS_IMAGENET) else Path(weights).name
 
 
 def metrics_mapping(run: TrainingResult) -> dict[str, Any]:

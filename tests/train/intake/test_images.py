@@ -29,13 +29,6 @@ def images_folder(colored_images: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(colored_images, tmp_path / "colors"))
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache."""
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_training_sees_exactly_what_the_device_sees(colored_images: Path) -> None:
     data = load_images(read_folder(colored_images), SPEC, SHARES, seed=1)
     for index in (0, 17, len(data.samples) - 1):
