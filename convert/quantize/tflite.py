@@ -32,7 +32,7 @@ FEW_WEIGHTS = 1024
 
 
 def prevent_bias_overflow(model: Any, graph: FloatGraph) -> None:
-    """Enlarge weight scales of a ``ModelT`` quantized from the float32 graph until every integer bias fits, in place."""
+    """Enlarge the weight scales of a ``ModelT`` quantized from the graph until every integer bias fits, in place."""
     subgraph = model.subgraphs[0]
     tensors = {text(tensor.name): tensor for tensor in subgraph.tensors}
     operators = {text(subgraph.tensors[operator.outputs[0]].name): operator for operator in subgraph.operators}

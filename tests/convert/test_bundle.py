@@ -56,7 +56,7 @@ def write(small_run, work_dir, tmp_path):
     def write(record):
         manifest = read_bundle_manifest(small_run)
         write_bundle(
-            tmp_path / "b", record, manifest, work_dir, ImageArrays(images, images, "validation"), overwrite=False
+            tmp_path / "b", record, manifest, work_dir, ImageArrays(images, images, "validation", 0), overwrite=False
         )
         return tmp_path / "b"
 
