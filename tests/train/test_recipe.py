@@ -127,9 +127,7 @@ def test_without_weights_the_whole_network_is_trained_in_one_phase() -> None:
         ({}, ("head.threshold=f1",), "threshold must be half for a softmax head"),
     ],
 )
-def test_options_that_do_not_fit_are_one_sentence(
-    chosen: dict[str, object], settings: tuple[str, ...], message: str
-) -> None:
+def test_options_that_do_not_fit_are_one_sentence(chosen, settings, message):
     with pytest.raises(UsageError, match=message):
         resolve_recipe("cnn-small", options(**chosen), settings)
 

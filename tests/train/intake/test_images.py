@@ -100,9 +100,7 @@ def test_a_damaged_cache_is_made_again(damage: bytes, colored_images: Path, cach
     np.testing.assert_array_equal(again.images_nhwc_rgb_u8, expected)
 
 
-def test_caches_that_were_not_used_for_longest_make_room(
-    colored_images: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_caches_that_were_not_used_for_longest_make_room(colored_images, cache, monkeypatch):
     load_images(read_folder(colored_images), SPEC, SHARES, seed=1)
     first = list((cache / "pixels").iterdir())
     monkeypatch.setenv("EDGEKIT_CACHE_GIB", "0.000001")
