@@ -25,17 +25,13 @@ _ROUNDING = 1e-3
 def accuracy_of(
     probabilities: NDArray[np.float32], truth: NDArray[np.integer], labels: Sequence[str], output: OutputSpec
 ) -> Accuracy:
-    """Compute the accuracy of a model, with the answers that the device would give.
+    """Compute the accuracy of a model with the answers that the device would give.
 
     Args:
-        probabilities: float32 [n, labels].
+        probabilities: float32 [n, labels], n at least 1; see `check_probabilities`.
         truth: int [n], label index of each image.
         labels: Label names, in output order.
         output: Rules that turn probabilities into an answer.
-
-    Raises:
-        EngineError: The probabilities are invalid; see `check_probabilities`.
-        ValueError: No images.
     """
     check_probabilities(probabilities, labels, len(truth))
     answers = top1(probabilities, output)
@@ -55,22 +51,14 @@ def accuracy_of(
 def check_probabilities(probabilities: NDArray[np.floating], labels: Sequence[str], images: int | None = None) -> None:
     """Check the probabilities that a measuring process wrote before anything is computed from them.
 
-    Args:
-        probabilities: Array to check, float [images, labels].
-        labels: Labels of the model.
-        images: Expected number of images, or None for any number.
-
     Raises:
-        EngineError: The shape or type is wrong, or values are not finite or not within 0..1.
+        EngineError: Not float [images, labels] (any number of images if None), or values not finite or not in 0..1.
     """
-    expected = f"[{'n' if images is None else images}, {len(labels)}]"
-    if (
-        probabilities.dtype.kind != "f"
-        or probabilities.ndim != 2
-        or probabilities.shape[1] != len(labels)
-        or images not in (None, len(probabilities))
-    ):
-        found = f"{probabilities.dtype} {list(probabilities.shape)}"
+    shape = probabilities.shape
+    wanted = (shape[:1] if images is None else (images,)) + (len(labels),)
+    if probabilities.dtype.kind != "f" or shape != wanted:
+        expected = f"[{'n' if images is None else images}, {len(labels)}]"
+        found = f"{probabilities.dtype} {list(shape)}"
         raise EngineError(f"expected probabilities, float {expected}, got {found}; convert the model again")
     are_finite = np.isfinite(probabilities).all(axis=1)
     if not are_finite.all():
@@ -125,10 +113,9 @@ def _per_label(
 def _reject(scores: NDArray[np.float64], is_right: NDArray[np.bool_], threshold: float) -> Reject | None:
     if not threshold:
         return None
-    is_kept = scores >= threshold
-    kept = int(is_kept.sum())
-    right = share_of(int(is_right[is_kept].sum()), kept) if kept else None
-    return Reject(threshold, share_of(kept, len(scores)), right)
+    answered = is_right[scores >= threshold]
+    right = share_of(int(answered.sum()), len(answered)) if len(answered) else None
+    return Reject(threshold, share_of(len(answered), len(scores)), right)
 
 
 def against_keras(
@@ -142,16 +129,12 @@ def against_keras(
     """Compare an artifact's answers with those of Keras to the same images.
 
     Args:
-        own: Probabilities of the artifact, float32 [n, labels].
-        keras: Probabilities of Keras, float32 [n, labels].
+        own: Probabilities of the artifact, float32 [n, labels], n at least 1; see `check_probabilities`.
+        keras: Probabilities of Keras, of the same shape.
         truth: int [n], label index of each image.
         labels: Label names, in output order.
         files: The n image files.
         output: Rules that turn probabilities into an answer.
-
-    Raises:
-        EngineError: The probabilities are invalid; see `check_probabilities`.
-        ValueError: No images.
     """
     for probabilities in (own, keras):
         check_probabilities(probabilities, labels, len(truth))

@@ -7,25 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import records
 from benchmarks.accuracy import accuracy_of, against_keras, check_probabilities
 from benchmarks.evaluation import EvaluationSet
 from benchmarks.measuring.protocol import Burst, CameraTrace, OfflineRun, StageTimes
 from benchmarks.measuring.scenarios import Measurement
 from benchmarks.measuring.session import Start
 from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT
-from benchmarks.records import (
-    AgainstKeras,
-    CameraRun,
-    ColdStart,
-    NotMeasured,
-    Offline,
-    Performance,
-    Resources,
-    SingleStream,
-    Stages,
-    SubjectResult,
-    ThreadPoint,
-)
 from benchmarks.resources.power_meters import explain_no_meter
 from benchmarks.resources.sizes import install_bytes, packages_of
 from benchmarks.settings import Settings
@@ -37,28 +25,22 @@ from edge_runtime.platform.process import core_count
 
 def assemble(
     measurements: Sequence[Measurement], images: EvaluationSet, manifest: Manifest, settings: Settings
-) -> tuple[SubjectResult, ...]:
-    """Make the rows of a report, in the order of the measurements.
-
-    Args:
-        measurements: One measurement per subject.
-        images: Evaluation set that they answered.
-        manifest: Manifest of the bundle.
-        settings: Settings of the benchmark.
-    """
+) -> tuple[records.SubjectResult, ...]:
+    """Make the rows of a report, in the order of the measurements of the images."""
     for item in measurements:
         item.error = item.error or _fault(item, images, manifest)
-        item.not_measured += unlisted(images)
+        if images.unlisted:
+            # The scenarios that open files themselves had to leave these out.
+            reason = f"{len(images.unlisted)} image(s) have a line break in their name, and were left out of these"
+            item.not_measured.append(records.NotMeasured("stages, offline, camera", reason))
     done = {item.plan.name: item for item in measurements if item.error is None}
-    return tuple(_row(item, done, images, manifest, settings) for item in measurements)
-
-
-def unlisted(images: EvaluationSet) -> list[NotMeasured]:
-    """List the images that the scenarios which open files themselves had to leave out."""
-    if not images.unlisted:
-        return []
-    reason = f"{len(images.unlisted)} image(s) have a line break in their name, and were left out of these"
-    return [NotMeasured("stages, offline, camera", reason)]
+    rows = []
+    for item in measurements:
+        plan, performance = item.plan, None
+        if item.error is None and item.probabilities is not None:
+            performance = _performance(item, item.probabilities, done, images, manifest, settings)
+        rows.append(records.SubjectResult(plan.name, plan.file.name, plan.bytes, plan.sha256, item.error, performance))
+    return tuple(rows)
 
 
 def _fault(item: Measurement, images: EvaluationSet, manifest: Manifest) -> str | None:
@@ -72,19 +54,6 @@ def _fault(item: Measurement, images: EvaluationSet, manifest: Manifest) -> str 
     return None
 
 
-def _row(
-    item: Measurement,
-    done: Mapping[str, Measurement],
-    images: EvaluationSet,
-    manifest: Manifest,
-    settings: Settings,
-) -> SubjectResult:
-    plan, performance = item.plan, None
-    if item.error is None and item.probabilities is not None:
-        performance = _performance(item, item.probabilities, done, images, manifest, settings)
-    return SubjectResult(plan.name, plan.file.name, plan.bytes, plan.sha256, item.error, performance)
-
-
 def _performance(
     item: Measurement,
     probabilities: NDArray[np.float32],
@@ -92,16 +61,16 @@ def _performance(
     images: EvaluationSet,
     manifest: Manifest,
     settings: Settings,
-) -> Performance:
+) -> records.Performance:
     truth, seed = np.asarray(images.truth, np.int64), settings.seed
     stages = _stages(item.stages) if item.stages else None
     reference = done.get(KERAS_PREDICT) or done.get(KERAS_FUNCTION)
-    against: AgainstKeras | None = None
+    against: records.AgainstKeras | None = None
     if not item.plan.is_keras and reference is not None and reference.probabilities is not None:
         files = [str(sample.path) for sample in images.samples]
         keras = reference.probabilities
         against = against_keras(probabilities, keras, truth, manifest.labels, files, manifest.output)
-    return Performance(
+    return records.Performance(
         runtime=item.runtime,
         delegate=item.delegate,
         tensorflow_loaded=item.tensorflow_loaded,
@@ -112,17 +81,17 @@ def _performance(
         camera=_camera(item.camera, settings.camera_fps) if item.camera else None,
         stages=stages,
         threads=tuple(_thread_point(count, bursts, seed) for count, bursts in sorted(item.threads.items())),
-        cold_start=summarize_starts(item.starts, stages),
+        cold_start=_cold_start(item.starts, stages),
         resources=_resources(item),
         not_measured=(*item.not_measured, *_without_energy(item, settings)),
     )
 
 
-def _single_stream(item: Measurement, function: Measurement | None, seed: int) -> SingleStream:
+def _single_stream(item: Measurement, function: Measurement | None, seed: int) -> records.SingleStream:
     own = _burst_p50_ms(item.bursts)
     spent_ns = sum(sum(burst.latencies_ns) for burst in item.bursts)
     waits_ns = [burst.waiting_ns for burst in item.bursts if burst.waiting_ns is not None]
-    return SingleStream(
+    return records.SingleStream(
         latency=summarize_latencies([burst.latencies_ns for burst in item.bursts], seed),
         duration_s=spent_ns / 1e9,
         burst_p50_ms=own,
@@ -139,10 +108,10 @@ def _median_ms(values_ns: Sequence[int]) -> float:
     return percentile(values_ns, 50) / NS_PER_MS
 
 
-def _offline(runs: Sequence[OfflineRun], seed: int) -> Offline:
+def _offline(runs: Sequence[OfflineRun], seed: int) -> records.Offline:
     rates = [run.images / (run.wall_ns / 1e9) for run in runs]
     images = sum(run.images for run in runs)
-    return Offline(
+    return records.Offline(
         workers=core_count(),
         images=images,
         images_per_s=percentile(rates, 50),
@@ -151,9 +120,9 @@ def _offline(runs: Sequence[OfflineRun], seed: int) -> Offline:
     )
 
 
-def _camera(trace: CameraTrace, fps: float) -> CameraRun:
+def _camera(trace: CameraTrace, fps: float) -> records.CameraRun:
     answered = len(trace.ages_ns)
-    return CameraRun(
+    return records.CameraRun(
         fps=fps,
         size_wh=(trace.width, trace.height),
         frames=trace.frames,
@@ -164,8 +133,8 @@ def _camera(trace: CameraTrace, fps: float) -> CameraRun:
     )
 
 
-def _stages(times: StageTimes) -> Stages:
-    return Stages(
+def _stages(times: StageTimes) -> records.Stages:
+    return records.Stages(
         decode_ms=_median_ms(times.decode_ns),
         preprocess_ms=_median_ms(times.preprocess_ns),
         invoke_ms=_median_ms(times.invoke_ns),
@@ -174,19 +143,19 @@ def _stages(times: StageTimes) -> Stages:
     )
 
 
-def _thread_point(count: int, bursts: Sequence[Burst], seed: int) -> ThreadPoint:
+def _thread_point(count: int, bursts: Sequence[Burst], seed: int) -> records.ThreadPoint:
     latency = summarize_latencies([burst.latencies_ns for burst in bursts], seed)
-    return ThreadPoint(count, latency.p50_ms, latency.p50_interval_ms)
+    return records.ThreadPoint(count, latency.p50_ms, latency.p50_interval_ms)
 
 
-def summarize_starts(starts: Sequence[Start], stages: Stages | None) -> ColdStart:
+def _cold_start(starts: Sequence[Start], stages: records.Stages | None) -> records.ColdStart:
     """Find the nearest-rank median start and its parts."""
     ranked = sorted(starts, key=lambda start: start.total_ns)
     middle = ranked[(len(ranked) - 1) // 2]
     steady_ms = None
     if stages:
         steady_ms = stages.decode_ms + stages.preprocess_ms + stages.invoke_ms + stages.postprocess_ms
-    return ColdStart(
+    return records.ColdStart(
         samples_ms=tuple(start.total_ns / NS_PER_MS for start in starts),
         median_ms=middle.total_ns / NS_PER_MS,
         interpreter_ms=middle.interpreter_ns / NS_PER_MS,
@@ -197,18 +166,18 @@ def summarize_starts(starts: Sequence[Start], stages: Stages | None) -> ColdStar
     )
 
 
-def _without_energy(item: Measurement, settings: Settings) -> list[NotMeasured]:
+def _without_energy(item: Measurement, settings: Settings) -> list[records.NotMeasured]:
     if item.energy_mj is None:
-        return [NotMeasured("energy", explain_no_meter(settings.power))]
+        return [records.NotMeasured("energy", explain_no_meter(settings.power))]
     if item.energy_mj[0] <= 0:
-        return [NotMeasured("energy", "it is within the noise of the idle board")]
+        return [records.NotMeasured("energy", "it is within the noise of the idle board")]
     return []
 
 
-def _resources(item: Measurement) -> Resources:
+def _resources(item: Measurement) -> records.Resources:
     calls = sum(len(burst.latencies_ns) for burst in item.bursts)
     energy_mj, metered = item.energy_mj or (None, 0)
-    return Resources(
+    return records.Resources(
         peak_memory_bytes=item.memory.peak_bytes if item.memory else None,
         steady_memory_bytes=item.memory.resident_bytes if item.memory else None,
         cpu_ms_per_inference=sum(burst.cpu_ns for burst in item.bursts) / NS_PER_MS / calls if calls else None,

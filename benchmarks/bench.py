@@ -7,12 +7,11 @@ import datetime
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.assembly import assemble
 from benchmarks.evaluation import EvaluationSet, choose_images, hashes_trained_on, prepare_images
-from benchmarks.machine import MachineRecord, describe_machine
+from benchmarks.machine import describe_machine
 from benchmarks.measuring.scenarios import Measurement
 from benchmarks.measuring.schedule import measure_all, steps
 from benchmarks.plan import BenchConfig, SubjectPlan, check_run, plan_subjects, remarks_on_checks, remarks_on_plan
@@ -21,6 +20,7 @@ from benchmarks.report.files import RawAnswers, write_report
 from benchmarks.report.verdict import verdict
 from benchmarks.resources.board_state import BoardWatcher, invalid_reasons
 from benchmarks.resources.power_meters import open_meter
+from benchmarks.settings import Settings
 from benchmarks.statistics import NS_PER_MS
 from edge_runtime import __version__
 from edge_runtime.classifier import top1
@@ -32,18 +32,6 @@ from edge_runtime.progress import progress_bar
 
 _DISTURBED_WAITING = 0.2
 """Share of the timed calls spent waiting for a CPU above which the order of the latencies is not reliable."""
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """All measurements, before they are judged."""
-
-    created_utc: str
-    duration_s: float
-    machine: MachineRecord
-    images: EvaluationSet
-    measurements: Sequence[Measurement]
-    board: BoardWatch
 
 
 def run_bench(config: BenchConfig) -> Report:
@@ -60,10 +48,41 @@ def run_bench(config: BenchConfig) -> Report:
     if config.keras is not None:
         remarks += check_run(config.keras, manifest)
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as scratch:
-        measured = _measure(config, manifest, plans, Path(scratch))
-    report = _judge(config, manifest, plans, measured, remarks)
+        started_s = time.monotonic()
+        created_utc = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        trained_on = hashes_trained_on(config.keras) if config.keras else None
+        # Before the images are decoded: the record describes the machine without the load of this program.
+        machine = describe_machine()
+        images = prepare_images(choose_images(config), manifest.labels, manifest.input, trained_on, Path(scratch))
+        measurements, board = _measure(config.settings, plans, images, Path(scratch))
+        duration_s = time.monotonic() - started_s
+    subjects, invalid = assemble(measurements, images, manifest, config.settings), invalid_reasons(board)
+    report = Report(
+        tool=f"edgekit {__version__}",
+        created_utc=created_utc,
+        duration_s=duration_s,
+        command=config.command,
+        settings=config.settings,
+        model_name=manifest.model_name,
+        bundle=str(config.bundle),
+        bundle_manifest_sha256=file_sha256(config.bundle / MANIFEST_FILE),
+        keras_run=str(config.keras) if config.keras else None,
+        keras_sha256=next((plan.sha256 for plan in plans if plan.is_keras), None),
+        machine=machine,
+        board=board,
+        data=images.record,
+        subjects=subjects,
+        invalid=invalid,
+        remarks=remarks,
+        verdict=verdict(subjects, invalid, machine),
+    )
+    done = [item for item in measurements if item.error is None]
+    latencies_ms = {
+        one.plan.name: [[ns / NS_PER_MS for ns in burst.latencies_ns] for burst in one.bursts] for one in done
+    }
+    answers = _answers(done, images, manifest)
     with atomic_directory(config.out, marker=REPORT_FILE, overwrite=config.overwrite) as folder:
-        write_report(folder, report, _latencies_ms(measured), _answers(measured, manifest), manifest.input)
+        write_report(folder, report, latencies_ms, answers, manifest.input)
     return report
 
 
@@ -91,68 +110,26 @@ def remember_measured(report: Report, manifest: Manifest) -> Variant | None:
         return None
 
 
-def _measure(config: BenchConfig, manifest: Manifest, plans: Sequence[SubjectPlan], scratch: Path) -> _Measured:
-    started_s = time.monotonic()
-    created_utc = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    trained_on = hashes_trained_on(config.keras) if config.keras else None
-    # Before the images are decoded: the record describes the machine without the load of this program.
-    machine = describe_machine()
-    images = prepare_images(choose_images(config), manifest.labels, manifest.input, trained_on, scratch)
+def _measure(
+    settings: Settings, plans: Sequence[SubjectPlan], images: EvaluationSet, scratch: Path
+) -> tuple[list[Measurement], BoardWatch]:
     with contextlib.ExitStack() as stack:
-        meter = open_meter(config.settings.power)
+        meter = open_meter(settings.power)
         if meter:
             stack.enter_context(meter)
         watcher = stack.enter_context(BoardWatcher(meter=meter))
-        progress = stack.enter_context(progress_bar("measuring", steps(plans, config.settings)))
-        measurements = measure_all(plans, config.settings, images, scratch, progress, meter)
-    return _Measured(created_utc, time.monotonic() - started_s, machine, images, measurements, watcher.watch)
+        progress = stack.enter_context(progress_bar("measuring", steps(plans, settings)))
+        measurements = measure_all(plans, settings, images, scratch, progress, meter)
+    return measurements, watcher.watch
 
 
-def _judge(
-    config: BenchConfig,
-    manifest: Manifest,
-    plans: Sequence[SubjectPlan],
-    measured: _Measured,
-    remarks: tuple[str, ...],
-) -> Report:
-    subjects = assemble(measured.measurements, measured.images, manifest, config.settings)
-    invalid = invalid_reasons(measured.board)
-    return Report(
-        tool=f"edgekit {__version__}",
-        created_utc=measured.created_utc,
-        duration_s=measured.duration_s,
-        command=config.command,
-        settings=config.settings,
-        model_name=manifest.model_name,
-        bundle=str(config.bundle),
-        bundle_manifest_sha256=file_sha256(config.bundle / MANIFEST_FILE),
-        keras_run=str(config.keras) if config.keras else None,
-        keras_sha256=next((plan.sha256 for plan in plans if plan.is_keras), None),
-        machine=measured.machine,
-        board=measured.board,
-        data=measured.images.record,
-        subjects=subjects,
-        invalid=invalid,
-        remarks=remarks,
-        verdict=verdict(subjects, invalid, measured.machine),
-    )
-
-
-def _latencies_ms(measured: _Measured) -> dict[str, list[list[float]]]:
-    return {
-        item.plan.name: [[ns / NS_PER_MS for ns in burst.latencies_ns] for burst in item.bursts]
-        for item in measured.measurements
-        if item.error is None
-    }
-
-
-def _answers(measured: _Measured, manifest: Manifest) -> RawAnswers:
+def _answers(done: Sequence[Measurement], images: EvaluationSet, manifest: Manifest) -> RawAnswers:
     return RawAnswers(
-        files=tuple(str(sample.path) for sample in measured.images.samples),
-        truth=tuple(sample.label for sample in measured.images.samples),
+        files=tuple(str(sample.path) for sample in images.samples),
+        truth=tuple(sample.label for sample in images.samples),
         by_subject={
             item.plan.name: [manifest.labels[index] for index in top1(item.probabilities, manifest.output)]
-            for item in measured.measurements
-            if item.error is None and item.probabilities is not None
+            for item in done
+            if item.probabilities is not None
         },
     )

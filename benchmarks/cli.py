@@ -123,14 +123,7 @@ def cli() -> None:
     help="Seconds after which a measuring process that does not answer is stopped.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing report.")
-def run(
-    bundle: Path,
-    data: str | None,
-    keras: Path | None,
-    out: Path | None,
-    overwrite: bool,
-    **choices: Any,
-) -> int:
+def run(bundle: Path, data: str | None, keras: Path | None, out: Path | None, overwrite: bool, **choices: Any) -> int:
     """Measure every export of BUNDLE, and with --keras the model it came from, each in its own processes.
 
     The report recommends a variant with reasons: open report.html. Exit code: 0 all measured, 1 some exports or images
@@ -229,13 +222,7 @@ def compare(
     return code
 
 
-def settings_of(
-    *,
-    quick: bool,
-    scenarios: Sequence[str],
-    sweep_threads: str | None,
-    **choices: Any,
-) -> Settings:
+def settings_of(*, quick: bool, scenarios: Sequence[str], sweep_threads: str | None, **choices: Any) -> Settings:
     """Make the settings of the options; an option that is not given keeps the value of ``--quick`` or the default."""
     from dataclasses import replace
 

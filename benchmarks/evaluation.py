@@ -32,14 +32,7 @@ _SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class Chosen:
-    """Labelled images before they are opened.
-
-    Attributes:
-        source: Source as the user gave it.
-        part: ``test``, ``validation``, ``train``, or ``all`` if the source has no parts.
-        samples: Chosen labelled images.
-        ignored: Number of files that are not images by their suffix.
-    """
+    """Labelled images before they are opened; see `DataRecord` for source, part and ignored files."""
 
     source: str
     part: str
@@ -53,8 +46,7 @@ class EvaluationSet:
 
     Attributes:
         images: ``.npy`` file, uint8 [N, H, W, 3] RGB.
-        paths_file: Text file for the scenarios that read image files: one absolute path per line, in the same order,
-            UTF-8 with ``surrogateescape``, each line ended by a newline.
+        paths_file: Text file with one absolute path per line, in the same order, UTF-8 with ``surrogateescape``.
         unlisted: Images that are missing there, because their name or folder holds a line break.
         samples: The N images, in the same order.
         truth: Label index of each image.
@@ -108,9 +100,9 @@ def choose_part(source: str, samples: Sequence[Sample], wanted: Split | None) ->
     for part in [wanted] if wanted else _PREFERENCE:
         if part in present:
             return part.value, tuple(sample for sample in samples if sample.split is part)
-    asked = wanted.value if wanted else "test or validation"
     found = ", ".join(sorted(split.value for split in present))
-    raise UsageError(f"{source}: holds no {asked} images, only {found}; choose with --split")
+    missing = wanted.value if wanted else "test or validation"
+    raise UsageError(f"{source}: holds no {missing} images, only {found}; choose with --split")
 
 
 def limit_samples(samples: tuple[Sample, ...], limit: int | None, seed: int) -> tuple[Sample, ...]:
@@ -138,10 +130,10 @@ def limit_samples(samples: tuple[Sample, ...], limit: int | None, seed: int) -> 
 def prepare_images(
     chosen: Chosen, labels: Sequence[str], spec: InputSpec, trained_on: frozenset[str] | None, folder: Path
 ) -> EvaluationSet:
-    """Decode the images into ``folder``; unreadable ones are recorded.
+    """Decode the images into ``folder``; unreadable ones are recorded, and class indices become the model's labels.
 
     Args:
-        chosen: Labelled images; class indices as labels become the model's names.
+        chosen: Labelled images to decode.
         labels: Labels of the model, in output order.
         spec: Geometry of the model's input.
         trained_on: SHA-256 of the images that the model was trained on, or None if unknown.
@@ -217,15 +209,7 @@ def check_labels_known(source: str, samples: Sequence[Sample], labels: Sequence[
     """Check that the model knows the label of every image.
 
     An unknown label is no mistake of the model, and leaving its images out silently would change the accuracy: the
-    error names the labels, counts the images, and suggests what may be meant.
-
-    Args:
-        source: Name of the source in messages.
-        samples: Labelled images, class indices already replaced by names.
-        labels: Labels of the model, in output order.
-
-    Raises:
-        DatasetError: The model does not know a label.
+    DatasetError names the labels, counts the images, and suggests what may be meant.
     """
     known = set(labels)
     unknown = Counter(sample.label for sample in samples if sample.label not in known)
@@ -266,13 +250,7 @@ def _few(texts: Sequence[str]) -> str:
 def write_images(
     paths: Sequence[Path], spec: InputSpec, file: Path, *, progress: Callable[[int], None] | None = None
 ) -> tuple[tuple[int, ...], tuple[tuple[int, str], ...]]:
-    """Decode image files by the contract into ``file``: uint8 [kept, H, W, 3] RGB.
-
-    Args:
-        paths: Image files to decode.
-        spec: Geometry of the model's input.
-        file: The ``.npy`` file to be written.
-        progress: Function called with 1 after each image.
+    """Decode image files by the contract into the ``.npy`` file ``file``: uint8 [kept, H, W, 3] RGB.
 
     Returns:
         Indices in ``paths`` of the kept images, and (index, reason) of the others.

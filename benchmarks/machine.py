@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -27,11 +28,9 @@ class Revision:
 
 
 def revision_of(folder: Path) -> Revision | None:
-    """Read the revision of a checkout whose top is ``folder``, without writing to it.
+    """Read the revision of a checkout whose top is ``folder``, without writing to it; None if git tells none.
 
-    Returns:
-        The revision; None if git is absent or fails, or the folder is no checkout (a repository further up does not
-        count: an installed package may lie in a virtual environment inside another repository).
+    A repository further up does not count: an installed package may lie in a virtual environment inside another one.
     """
     git = shutil.which("git")
     if git is None or not (folder / ".git").exists():
@@ -49,31 +48,18 @@ def _git(git: str, folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
             [git, "-c", "core.fsmonitor=false", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_GIT_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={**inherited, "GIT_OPTIONAL_LOCKS": "0"},
-        )
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
+            env={**inherited, "GIT_OPTIONAL_LOCKS": "0"}, timeout=_GIT_TIMEOUT_S,
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 
 _PACKAGES = (
-    "edgekit",
-    "numpy",
-    "opencv-python-headless",
-    "opencv-contrib-python-headless",
-    "opencv-python",
-    "opencv-contrib-python",
-    "ai-edge-litert",
-    "tflite-runtime",
-    "onnxruntime",
-    "tensorflow",
-    "keras",
+    *("edgekit", "numpy"),
+    *("opencv-python-headless", "opencv-contrib-python-headless", "opencv-python", "opencv-contrib-python"),
+    *("ai-edge-litert", "tflite-runtime", "onnxruntime", "tensorflow", "keras"),
 )
 # Flags by which XNNPACK, ONNX Runtime and oneDNN choose their kernels, as Linux names them on x86 and on Arm.
 _SIMD = (
@@ -81,23 +67,10 @@ _SIMD = (
     *("neon", "asimd", "asimdhp", "asimddp", "sve", "i8mm", "bf16"),
 )
 _VARIABLES = (
-    "CUDA_VISIBLE_DEVICES",
-    "GOMP_CPU_AFFINITY",
-    "KERAS_BACKEND",
-    "KMP_AFFINITY",
-    "KMP_BLOCKTIME",
-    "LD_PRELOAD",
-    "MALLOC_ARENA_MAX",
-    "MKL_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OMP_PROC_BIND",
-    "OMP_WAIT_POLICY",
-    "OPENBLAS_NUM_THREADS",
-    "TF_ENABLE_ONEDNN_OPTS",
-    "TF_NUM_INTEROP_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_XLA_FLAGS",
-    "XLA_FLAGS",
+    *("CUDA_VISIBLE_DEVICES", "GOMP_CPU_AFFINITY", "KERAS_BACKEND", "KMP_AFFINITY", "KMP_BLOCKTIME", "LD_PRELOAD"),
+    *("MALLOC_ARENA_MAX", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_WAIT_POLICY"),
+    *("OPENBLAS_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS", "TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS"),
+    *("TF_XLA_FLAGS", "XLA_FLAGS"),
 )
 _LONGEST_VALUE = 200
 _VIRTUAL = re.compile("kvm|qemu|virtual|vmware|bochs|xen|amazon ec2|google compute", re.IGNORECASE)
@@ -175,10 +148,8 @@ def describe_machine(root: Path = Path("/")) -> MachineRecord:
 def _package_versions() -> dict[str, str]:
     versions = {}
     for package in _PACKAGES:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions
 
 
@@ -192,14 +163,9 @@ def _cpu_flags(root: Path) -> frozenset[str]:
 
 
 def _is_virtual(root: Path, flags: frozenset[str]) -> bool | None:
-    if (
-        "hypervisor" in flags
-        or read_text(root / "sys/hypervisor/type")
-        or (root / "proc/device-tree/hypervisor").exists()
-    ):
-        return True
+    is_guest = read_text(root / "sys/hypervisor/type") or (root / "proc/device-tree/hypervisor").exists()
     product = " ".join(read_text(root / "sys/class/dmi/id" / name) or "" for name in ("sys_vendor", "product_name"))
-    if _VIRTUAL.search(product):
+    if "hypervisor" in flags or is_guest or _VIRTUAL.search(product):
         return True
     # A board is named in its device tree, and x86 shows the hypervisor flag to every guest.
     is_known_bare = bool(product.strip()) or "sse2" in flags or bool(read_text(root / "proc/device-tree/model"))
@@ -210,8 +176,6 @@ def _os_name(root: Path) -> str | None:
     for line in (read_text(root / "etc/os-release") or "").splitlines():
         key, _, value = line.partition("=")
         if key == "PRETTY_NAME":
-            try:
+            with contextlib.suppress(ValueError):
                 return " ".join(shlex.split(value)) or None
-            except ValueError:
-                return None
     return None

@@ -10,7 +10,6 @@ from benchmarks.machine import MachineRecord
 from benchmarks.plan import KERAS_MODEL_FILE, KERAS_SUBJECTS, BenchConfig
 from benchmarks.records import Report
 from benchmarks.resources.power_meters import COMMAND_PREFIX, NO_METER
-from benchmarks.settings import Settings
 from edge_runtime.contract import MANIFEST_FILE
 from edge_runtime.errors import shorten
 from edge_runtime.model.bundle import file_sha256
@@ -45,20 +44,10 @@ def config_of(
     power: str | None = None,
     overwrite: bool = False,
 ) -> BenchConfig:
-    """Make the configuration that repeats the run of a report.
+    """Make the configuration that repeats the run of a report; see `BenchConfig`.
 
-    A report may be untrusted, so a power meter that is a program is started only if ``power`` names it again; see
-    `lost_settings`.
-
-    Args:
-        report: Report to reproduce.
-        out: Directory of the new report.
-        command: Command line as typed, for the new report.
-        bundle: Current bundle directory; None takes the report's path.
-        data: Current source of the images; None takes the report's.
-        keras: Current run directory; None takes the report's path.
-        power: Name of the power reader; None takes the report's.
-        overwrite: True to replace an existing report.
+    Bundle, data, run and power meter are taken from the report unless they are given. A report may be untrusted, so a
+    power meter that is a program is started only if ``power`` names it again; see `lost_settings`.
     """
     run = keras or (Path(report.keras_run) if report.keras_run is not None else None)
     then = report.settings.power
@@ -87,12 +76,7 @@ def lost_settings(report: Report, config: BenchConfig) -> tuple[str, ...]:
 
 
 def changed_files(report: Report, config: BenchConfig) -> tuple[str, ...]:
-    """Write a sentence for each model file that differs from the report's, before anything is measured.
-
-    Args:
-        report: Report to reproduce.
-        config: Configuration with the current files.
-    """
+    """Write a sentence for each current model file that differs from the report's, before anything is measured."""
     then = {subject.file: subject.sha256 for subject in report.subjects if subject.name not in KERAS_SUBJECTS}
     now = {file: _hash_of(config.bundle / file) if Path(file).name == file else None for file in then}
     lines = [
@@ -105,15 +89,8 @@ def changed_files(report: Report, config: BenchConfig) -> tuple[str, ...]:
 
 
 def differences(old: Report, new: Report) -> tuple[str, ...]:
-    """Write a sentence for each difference between two reports other than their figures.
-
-    Args:
-        old: Report to reproduce.
-        new: Report of the repeated run.
-
-    Returns:
-        Sentences; none if files, images, machine, software and settings are the same.
-    """
+    """Write a sentence for each difference between two reports in files, images, machine, software and settings."""
+    settings = [{name: str(value) for name, value in to_mapping(one.settings).items()} for one in (old, new)]
     return (
         *_changed("The bundle's manifest", old.bundle_manifest_sha256, new.bundle_manifest_sha256),
         *_changed_values("The artifact", _artifact_hashes(old), _artifact_hashes(new)),
@@ -124,7 +101,7 @@ def differences(old: Report, new: Report) -> tuple[str, ...]:
         *_changed_machine(old.machine, new.machine),
         *_changed_values("The environment variable", old.machine.environment, new.machine.environment),
         *_changed_checkout(old.machine, new.machine),
-        *_changed_values("The setting", _values(old.settings), _values(new.settings)),
+        *_changed_values("The setting", *settings),
     )
 
 
@@ -138,10 +115,6 @@ def _hash_of(path: Path) -> str | None:
 
 def _artifact_hashes(report: Report) -> dict[str, str]:
     return {subject.name: subject.sha256 for subject in report.subjects if subject.name not in KERAS_SUBJECTS}
-
-
-def _values(settings: Settings) -> dict[str, str]:
-    return {name: str(value) for name, value in to_mapping(settings).items()}
 
 
 def _changed_machine(old: MachineRecord, new: MachineRecord) -> Iterator[str]:

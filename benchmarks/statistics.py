@@ -145,17 +145,12 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def summarize_latencies(bursts_ns: Sequence[Sequence[int]], seed: int = 0) -> LatencySummary:
-    """Compute percentiles over all calls, and the interval of the median over their bursts.
-
-    Calls of one burst are not independent, so whole bursts are drawn; see `benchmarks.statistics`.
+    """Compute percentiles over all calls, and the bootstrap interval of the median over their bursts.
 
     Args:
-        bursts_ns: Latencies of single calls in nanoseconds, burst by burst; at least one call. A burst without calls
-            does not count, and bursts may differ in length.
+        bursts_ns: Latencies of single calls in nanoseconds, burst by burst; ValueError without any call. A burst
+            without calls does not count, and bursts may differ in length.
         seed: Seed of the bootstrap.
-
-    Raises:
-        ValueError: There is no call.
     """
     bursts = [np.asarray(burst, np.int64) for burst in bursts_ns if len(burst)]
     if not bursts:
@@ -182,11 +177,6 @@ def summarize_latencies(bursts_ns: Sequence[Sequence[int]], seed: int = 0) -> La
 def ratio_of(reference: Sequence[float], own: Sequence[float], seed: int = 0) -> Ratio:
     """Divide the reference by the own figure, round by round.
 
-    Args:
-        reference: Figure of the reference in each round, above 0.
-        own: Own figure in each round, above 0; as many.
-        seed: Seed of the bootstrap.
-
     Raises:
         ValueError: There are no rounds, the numbers of rounds differ, or a value is not a number above 0.
     """
@@ -206,13 +196,7 @@ def ratio_of(reference: Sequence[float], own: Sequence[float], seed: int = 0) ->
 def median_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
     """Compute the bootstrap 95 % interval of the median of independent values, such as rates of offline bursts.
 
-    Args:
-        values: Values in any order.
-        seed: Seed of the bootstrap.
-
-    Returns:
-        The interval; None with fewer than 3 values. With fewer than 6 values its confidence is below 95 %; see
-        `median_of_values`.
+    It is None with fewer than 3 values, and its confidence is below 95 % with fewer than 6; see `median_of_values`.
     """
     if len(values) < _MIN_DRAWN:
         return None
@@ -231,15 +215,7 @@ def repeat_spread(ratio: Ratio) -> float | None:
 
 
 def is_noisy(ratio: Ratio, tolerance: float = 0.05) -> bool:
-    """Tell whether a second run is likely to give another ratio.
-
-    Args:
-        ratio: Ratio of one run.
-        tolerance: Allowed difference between two runs, as a share.
-
-    Returns:
-        True if `repeat_spread` is larger or unknown: an unknown spread cannot be relied on.
-    """
+    """Tell whether a second run may differ by more than a share of the ratio; an unknown spread counts as noisy."""
     spread = repeat_spread(ratio)
     return spread is None or spread > tolerance
 
@@ -258,12 +234,7 @@ def _around(estimate: float, low: float, high: float) -> Interval:
 def median_of_bursts(bursts: Sequence[NDArray[np.int64]], seed: int) -> tuple[float, float]:
     """Compute the 95 % interval of the nearest-rank median of all calls, drawing whole bursts with replacement.
 
-    Args:
-        bursts: Bursts of int64 [calls], at least one call in each; they may differ in length.
-        seed: Seed of the draws.
-
-    Returns:
-        Lower and upper end, both measured values.
+    Bursts are int64 [calls] with at least one call each, and may differ in length. Both ends are measured values.
     """
     drawn = np.random.default_rng(seed).multinomial(len(bursts), np.full(len(bursts), 1 / len(bursts)), RESAMPLES)
     return _ends(_weighted_medians(bursts, drawn).astype(np.float64))
@@ -276,8 +247,7 @@ def median_of_values(values: NDArray[np.float64], seed: int) -> tuple[float, flo
     probability of ``1 - 2 ** (1 - n)``, which is 75 % for 3 values and above 95 % from 6 on.
     """
     drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    medians: NDArray[np.float64] = np.median(values[drawn], axis=1)
-    return _ends(medians)
+    return _ends(np.median(values[drawn], axis=1))
 
 
 def median_of_series(values: NDArray[np.float64], seed: int) -> tuple[float, float]:
@@ -291,19 +261,14 @@ def median_of_series(values: NDArray[np.float64], seed: int) -> tuple[float, flo
     length = max(1, count // _BLOCKS)
     starts = np.random.default_rng(seed).integers(count, size=(RESAMPLES, math.ceil(count / length)))
     drawn = (starts[:, :, np.newaxis] + np.arange(length)) % count
-    medians: NDArray[np.float64] = np.median(values[drawn.reshape(RESAMPLES, -1)[:, :count]], axis=1)
-    return _ends(medians)
+    return _ends(np.median(values[drawn.reshape(RESAMPLES, -1)[:, :count]], axis=1))
 
 
 def _weighted_medians(bursts: Sequence[NDArray[np.int64]], drawn: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Compute the nearest-rank median of each resample.
+    """Compute the nearest-rank median of each resample, which holds burst i ``drawn[resample, i]`` times.
 
     All resamples consist of the same calls, so these are sorted once; the rank of the median is then bisected for all
     resamples at a time, by counting the calls of each burst up to a rank.
-
-    Args:
-        bursts: As in `median_of_bursts`.
-        drawn: int64 [resamples, bursts], how often each burst is in a resample.
     """
     pooled = np.concatenate(bursts)
     order = np.argsort(pooled, kind="stable")
@@ -337,12 +302,8 @@ def shift_between(before: Sequence[float], after: Sequence[float]) -> Shift:
     E. Lehmann, "Estimates of location based on rank tests", Annals of Mathematical Statistics 34 (1963) 598-611;
     M. Hollander and D. Wolfe, "Nonparametric statistical methods", 2nd ed. 1999, sections 4.1 to 4.3.
 
-    Args:
-        before: Values before, at least one.
-        after: Values after, at least one.
-
     Raises:
-        ValueError: There are no values, or one is not finite.
+        ValueError: A side has no values, or one is not finite.
     """
     first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if not first.size or not second.size or not (np.isfinite(first).all() and np.isfinite(second).all()):
@@ -381,19 +342,11 @@ def _u_cumulative(first: int, second: int) -> NDArray[np.float64]:
 
 
 def unpaired_drop_interval(before: Share, after: Share, confidence: float = CONFIDENCE) -> Interval:
-    """Compute the interval of one share minus another if the images cannot be paired.
+    """Compute the interval of ``before`` minus ``after`` in percentage points if the images cannot be paired.
 
     Newcombe's hybrid of the two Wilson intervals. For the same images it is conservative, because models tend to fail
-    on the same ones. Source: R. Newcombe, "Interval estimation for the difference
-    between independent proportions: comparison of eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10.
-
-    Args:
-        before: Share before the change.
-        after: Share after the change.
-        confidence: Confidence of the two-sided interval, between 0 and 1.
-
-    Returns:
-        Interval in percentage points; positive is a loss.
+    on the same ones. Source: R. Newcombe, "Interval estimation for the difference between independent proportions:
+    comparison of eleven methods", Statistics in Medicine 17 (1998) 873-890, method 10.
     """
     low1, high1 = wilson_interval(before.hits, before.total, confidence)
     low2, high2 = wilson_interval(after.hits, after.total, confidence)

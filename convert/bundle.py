@@ -5,23 +5,23 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from convert.measuring import Measured
-from convert.messages import CHECK_FILE, GOLDEN_INPUT_FILE, Exported, Quantized, QuantizeSettings
+from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE, Exported, Quantized
+from convert.options import Options
 from convert.record import RECORD_FILE, CalibrationRecord, ConversionRecord, LeftOut, VariantRecord
 from convert.report.page import render_page
 from convert.report.text import render
 from convert.source.images import ImageArrays, list_sha256
 from convert.source.model_source import ModelSource
-from edge_runtime.contract import GOLDEN_FILE, LABELS_FILE, MANIFEST_FILE, Artifact, Manifest, Variant, labels_to_text
+from edge_runtime.contract import GOLDEN_FILE, LABELS_FILE, MANIFEST_FILE, Manifest, Variant, labels_to_text
 from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.board import cpu_model
 from edge_runtime.platform.process import core_count
@@ -31,98 +31,76 @@ MARKDOWN_FILE = "conversion.md"
 _PACKAGES = ("ai-edge-quantizer", "ai-edge-litert", "onnx", "onnxruntime", "numpy", "opencv-python-headless")
 
 
-@dataclass(frozen=True)
-class ConversionOutcome:
-    """Results of one conversion, before the bundle is written.
+def make_record(
+    source: ModelSource,
+    arrays: ImageArrays,
+    options: Options,
+    exported: Exported,
+    quantized: Quantized,
+    measured: Mapping[Variant, VariantRecord],
+    left_out: Sequence[LeftOut],
+    start: float,
+) -> ConversionRecord:
+    """Assemble the record that the reports show and the bundle stores.
 
-    Attributes:
+    Args:
         source: Model that was converted.
         arrays: Images for calibration and checks.
-        seed: Seed that chose the images.
-        settings: Settings of calibration, rounding and repair.
-        max_drop_points: Allowed loss of accuracy, percentage points.
+        options: Options of the conversion.
         exported: Tools that loaded and exported the model.
         quantized: Attempts and notes of each variant.
         measured: Artifacts that could be run.
         left_out: Variants that could not be built or run.
-        seconds: Duration of the conversion, in seconds.
+        start: Start of the conversion on the monotonic clock, in seconds.
     """
-
-    source: ModelSource
-    arrays: ImageArrays
-    seed: int
-    settings: QuantizeSettings
-    max_drop_points: float
-    exported: Exported
-    quantized: Quantized
-    measured: Mapping[Variant, Measured]
-    left_out: Sequence[LeftOut]
-    seconds: float
-
-
-def make_record(done: ConversionOutcome) -> ConversionRecord:
-    """Assemble the record that the reports show and the bundle stores."""
-    manifest = done.source.manifest
-    made = {entry.variant: entry for entry in done.quantized.made}
+    manifest, settings, images = source.manifest, options.settings, arrays.representative
+    made = {entry.variant: entry for entry in quantized.made}
     return ConversionRecord(
         model_name=manifest.model_name,
         labels=manifest.labels,
-        origin=done.source.origin,
-        split=done.arrays.split,
-        check_images=len(done.arrays.check),
-        max_drop_points=done.max_drop_points,
-        calibration=_calibration(done),
+        origin=source.origin,
+        split=arrays.split,
+        check_images=len(arrays.check),
+        max_drop_points=options.max_drop_points,
+        calibration=CalibrationRecord(
+            images=len(images),
+            shared=len({sample.path for sample in images} & {sample.path for sample in arrays.check}),
+            method=settings.method.value,
+            seed=arrays.seed,
+            sha256=list_sha256(images),
+            per_class=dict(sorted(Counter(sample.label for sample in images).items())),
+            points=quantized.points,
+        ),
         variants=tuple(
-            VariantRecord(
-                artifact=measured.artifact,
-                comparison=measured.comparison,
-                latency_ms=measured.latency_ms,
+            replace(
+                record,
                 steps=made[variant].steps,
                 notes=made[variant].notes,
-                lowest_runtimes=(measured.artifact.minimum_runtime,),
+                lowest_runtimes=(record.artifact.minimum_runtime,),
                 float_operators=made[variant].float_operators,
             )
-            for variant, measured in done.measured.items()
+            for variant, record in measured.items()
         ),
-        left_out=tuple(done.left_out),
+        left_out=tuple(left_out),
         machine=f"{cpu_model()}, {core_count()} cores, {platform.machine()}",
-        seconds=done.seconds,
-        settings=_settings(done.settings),
-        versions=_versions(done.exported),
+        seconds=time.monotonic() - start,
+        settings={
+            "calibration method": settings.method.value,
+            "rounding": settings.rounding.value,
+            "repair": settings.repair.value,
+            "time for repair": f"{settings.repair_seconds:g} s",
+            "first operators in float32": str(settings.float_first),
+            "for old runtimes": "yes" if settings.old_runtime else "no",
+        },
+        versions=_versions(exported),
     )
-
-
-def _calibration(done: ConversionOutcome) -> CalibrationRecord:
-    images = done.arrays.representative
-    return CalibrationRecord(
-        images=len(images),
-        shared=len({sample.path for sample in images} & {sample.path for sample in done.arrays.check}),
-        method=done.settings.method.value,
-        seed=done.seed,
-        sha256=list_sha256(images),
-        per_class=dict(sorted(Counter(sample.label for sample in images).items())),
-        points=done.quantized.points,
-    )
-
-
-def _settings(settings: QuantizeSettings) -> dict[str, str]:
-    return {
-        "calibration method": settings.method.value,
-        "rounding": settings.rounding.value,
-        "repair": settings.repair.value,
-        "time for repair": f"{settings.repair_seconds:g} s",
-        "first operators in float32": str(settings.float_first),
-        "for old runtimes": "yes" if settings.old_runtime else "no",
-    }
 
 
 def _versions(exported: Exported) -> dict[str, str]:
     versions = {"model loaded by": exported.keras, "TFLite": exported.converter}
     if exported.onnx_converter:
         versions["ONNX"] = f"{exported.onnx_converter}, opset {exported.opset}"
-    for package in _PACKAGES:
-        versions[package] = importlib.metadata.version(package)
-    return versions
+    return versions | {package: importlib.metadata.version(package) for package in _PACKAGES}
 
 
 def write_bundle(
@@ -151,23 +129,16 @@ def write_bundle(
         return
     images = np.load(work_dir / CHECK_FILE, mmap_mode="r")
     names = [sample.path.name for sample in arrays.check]
+    # Inputs, Keras' probabilities, and those of each variant from the checking engine.
+    files = {"images_nhwc_rgb_u8": GOLDEN_INPUT_FILE, "keras": f"keras-{GOLDEN_INPUT_FILE}"}
+    files |= {artifact.variant.value: f"{artifact.file}-{GOLDEN_INPUT_FILE}" for artifact in passed}
+    golden: dict[str, Any] = {name: np.load(work_dir / file) for name, file in files.items()}
     with atomic_directory(destination, marker=MANIFEST_FILE, overwrite=overwrite) as folder:
         for artifact in passed:
             shutil.copyfile(work_dir / artifact.file, folder / artifact.file)
         (folder / LABELS_FILE).write_text(labels_to_text(manifest.labels), encoding="utf-8")
-        np.savez(folder / GOLDEN_FILE, allow_pickle=False, **_golden(work_dir, passed))
+        np.savez(folder / GOLDEN_FILE, allow_pickle=False, **golden)
         (folder / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")
         (folder / REPORT_FILE).write_text(render_page(record, images, names), encoding="utf-8")
         (folder / MARKDOWN_FILE).write_text(render(record), encoding="utf-8")
         (folder / MANIFEST_FILE).write_text(replace(manifest, artifacts=passed).to_json(), encoding="utf-8")
-
-
-def _golden(work_dir: Path, artifacts: tuple[Artifact, ...]) -> dict[str, NDArray[Any]]:
-    """Collect ``images_nhwc_rgb_u8``, ``keras``, and each variant's probabilities from the checking engine."""
-    arrays = {
-        "images_nhwc_rgb_u8": np.load(work_dir / GOLDEN_INPUT_FILE),
-        "keras": np.load(work_dir / f"keras-{GOLDEN_INPUT_FILE}"),
-    }
-    for artifact in artifacts:
-        arrays[artifact.variant.value] = np.load(work_dir / f"{artifact.file}-{GOLDEN_INPUT_FILE}")
-    return arrays

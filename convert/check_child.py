@@ -11,24 +11,14 @@ import contextlib
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.messages import (
-    CHECK_FILE,
-    GOLDEN_INPUT_FILE,
-    CheckFailure,
-    CheckJob,
-    Observation,
-    failure_file,
-    observation_file,
-    read_message,
-    write_message,
-)
+from convert import children
 from edge_runtime.classifier import Classifier
 from edge_runtime.engines import Engine
 from edge_runtime.errors import EdgeKitError, EngineError
@@ -48,7 +38,7 @@ _LONGEST_MESSAGE = 1000
 def main() -> None:
     """Read the job named on the command line and carry it out."""
     die_with_parent()
-    job = read_message(Path(sys.argv[1]), CheckJob)
+    job = children.read_message(Path(sys.argv[1]), children.CheckJob)
     work_dir, workers = Path(job.work_dir), job.workers or core_count()
     try:
         for name in job.files:
@@ -63,30 +53,31 @@ def main() -> None:
 
 
 def check(file: Path, work_dir: Path, workers: int) -> None:
-    """Run one artifact as a device would and save its probabilities, float32 [images, labels].
+    """Run one artifact as a device would and save its probabilities, float32 [images, labels], in the work folder.
 
-    Args:
-        file: Path of the artifact.
-        work_dir: Folder with the inputs; outputs go there.
-        workers: Number of interpreters that share the images, each with one thread.
+    ``workers`` interpreters with one thread each share the images.
     """
+    observation_file, failure_file = children.outcome_files(work_dir, file.name)
     # Outcomes of an earlier file of the same name must not remain.
-    observation_file(work_dir, file.name).unlink(missing_ok=True)
-    failure_file(work_dir, file.name).unlink(missing_ok=True)
+    observation_file.unlink(missing_ok=True)
+    failure_file.unlink(missing_ok=True)
     try:
-        with _opened(file, workers) as classifiers:
-            for name in (CHECK_FILE, GOLDEN_INPUT_FILE):
+        with contextlib.ExitStack() as stack:
+            classifiers = [stack.enter_context(Classifier(file)) for _ in range(workers)]
+            for name in (children.CHECK_FILE, children.GOLDEN_INPUT_FILE):
                 outputs = run_all(classifiers, np.load(work_dir / name, mmap_mode="r"))
                 if not np.isfinite(outputs).all():
                     raise EngineError("gave values that are not numbers; the export is wrong")
                 np.save(work_dir / f"{file.name}-{name}", outputs)
             engine = classifiers[0].engine
-            observation = Observation(f"{engine.name} {engine.version}", engine.input, engine.output, latency_ms=0.0)
+            observation = children.Observation(
+                f"{engine.name} {engine.version}", engine.input, engine.output, latency_ms=0.0
+            )
     except _ERRORS as error:
         sentence = " ".join(str(error).split())[:_LONGEST_MESSAGE] or type(error).__name__
-        write_message(failure_file(work_dir, file.name), CheckFailure(sentence))
+        children.write_message(failure_file, children.CheckFailure(sentence))
         return
-    write_message(observation_file(work_dir, file.name), observation)
+    children.write_message(observation_file, observation)
 
 
 def run_all(classifiers: Sequence[Classifier], images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -109,15 +100,15 @@ def run_all(classifiers: Sequence[Classifier], images_nhwc_rgb_u8: NDArray[np.ui
 
 def add_latencies(files: Sequence[Path], work_dir: Path) -> None:
     """Time all artifacts that could be run and write the latency into their observations."""
-    written = {file: observation_file(work_dir, file.name) for file in files}
+    written = {file: children.outcome_files(work_dir, file.name)[0] for file in files}
     runnable = [file for file in files if written[file].exists()]
-    image_hwc_rgb_u8 = np.array(np.load(work_dir / GOLDEN_INPUT_FILE, mmap_mode="r")[0])
+    image_hwc_rgb_u8 = np.array(np.load(work_dir / children.GOLDEN_INPUT_FILE, mmap_mode="r")[0])
     with contextlib.ExitStack() as stack:
         engines = [stack.enter_context(Classifier(file)).engine for file in runnable]
         latencies_ms = median_latencies(engines, image_hwc_rgb_u8)
     for file, latency_ms in zip(runnable, latencies_ms, strict=True):
-        seen = read_message(written[file], Observation)
-        write_message(written[file], Observation(seen.engine, seen.input, seen.output, latency_ms))
+        seen = children.read_message(written[file], children.Observation)
+        children.write_message(written[file], children.Observation(seen.engine, seen.input, seen.output, latency_ms))
 
 
 def median_latencies(engines: Sequence[Engine], image_hwc_rgb_u8: NDArray[np.uint8]) -> list[float]:
@@ -150,12 +141,6 @@ def _take_turn(engine: Engine, image_hwc_rgb_u8: NDArray[np.uint8], taken_ns: li
         started = time.perf_counter_ns()
         engine.invoke(tensor)
         taken_ns.append(time.perf_counter_ns() - started)
-
-
-@contextlib.contextmanager
-def _opened(file: Path, count: int) -> Iterator[list[Classifier]]:
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(Classifier(file)) for _ in range(count)]
 
 
 if __name__ == "__main__":

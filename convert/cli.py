@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from convert.options import CalibrationMethod, ForeignOptions, InputRange, ModelColor, ModelOutput, Repair, Rounding
+from convert import options as choices
+from convert.options import DEFAULT_VARIANTS, ForeignOptions, Options, QuantizeSettings
 from edge_runtime.cli_support import note, require_extra, run_cli
 from edge_runtime.contract import Crop, Variant
 from edge_runtime.errors import GateError, ModelError, UsageError
@@ -20,7 +23,6 @@ from edge_runtime.text import columns, escape, pad
 
 if TYPE_CHECKING:
     from convert.lint.findings import Finding, LintReport
-    from convert.messages import QuantizeSettings
 
 
 _TFLITE_VARIANTS = [variant.value for variant in Variant if variant.suffix == ".tflite"]
@@ -30,8 +32,15 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def _values(choices: type[Any]) -> click.Choice[str]:
-    return click.Choice([choice.value for choice in choices])
+class _OneOf(click.Choice[str]):
+    """Choice among the values of an enum; the function gets the member."""
+
+    def __init__(self, kind: type[enum.Enum]) -> None:
+        super().__init__([member.value for member in kind])
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self._kind(super().convert(value, param, ctx))
 
 
 def _group(*options: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,8 +62,8 @@ _foreign_options = _group(
         metavar="FILE",
         help="Label file, one label per line in output order.",
     ),
-    click.option("--input-range", type=_values(InputRange), help="Pixel range in training."),
-    click.option("--crop", type=_values(Crop), help="Crop policy in training."),
+    click.option("--input-range", type=_OneOf(choices.InputRange), help="Pixel range in training."),
+    click.option("--crop", type=_OneOf(Crop), help="Crop policy in training."),
     click.option(
         "--crop-fraction",
         type=click.FloatRange(0, 1, min_open=True),
@@ -62,17 +71,14 @@ _foreign_options = _group(
         metavar="F",
         help="Share of the centred region to keep.",
     ),
-    click.option("--color", type=_values(ModelColor), help="Channel order in training.  [default: rgb]"),
+    click.option("--color", type=_OneOf(choices.ModelColor), help="Channel order in training.  [default: rgb]"),
     click.option(
-        "--image-size",
-        type=click.IntRange(1),
-        metavar="S",
-        help="Input side in pixels, if the model leaves it open.",
+        "--image-size", type=click.IntRange(1), metavar="S", help="Input side in pixels, if the model leaves it open."
     ),
     click.option(
         "--output",
-        type=_values(ModelOutput),
-        default=ModelOutput.PROBABILITIES.value,
+        type=_OneOf(choices.ModelOutput),
+        default=choices.ModelOutput.PROBABILITIES.value,
         show_default=True,
         help="Values of the last layer; logits get a softmax or sigmoid.",
     ),
@@ -92,8 +98,9 @@ _integer_options = _group(
     ),
     click.option(
         "--calibration-method",
-        type=_values(CalibrationMethod),
-        default=CalibrationMethod.MIN_MAX.value,
+        "method",
+        type=_OneOf(choices.CalibrationMethod),
+        default=choices.CalibrationMethod.MIN_MAX.value,
         show_default=True,
         help="Method for activation ranges.",
     ),
@@ -102,15 +109,15 @@ _integer_options = _group(
     ),
     click.option(
         "--rounding",
-        type=_values(Rounding),
-        default=Rounding.CALIBRATED.value,
+        type=_OneOf(choices.Rounding),
+        default=choices.Rounding.CALIBRATED.value,
         show_default=True,
         help="Method for rounding weights.",
     ),
     click.option(
         "--repair",
-        type=_values(Repair),
-        default=Repair.AUTO.value,
+        type=_OneOf(choices.Repair),
+        default=choices.Repair.AUTO.value,
         show_default=True,
         help="auto: keep the fewest operators in float32 that let a failing integer variant pass.",
     ),
@@ -138,7 +145,7 @@ _integer_options = _group(
     "--variant",
     "variants",
     multiple=True,
-    type=_values(Variant),
+    type=_OneOf(Variant),
     help="Variant to export; repeatable.  [default: all but edgetpu]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle to write.  [default: bundles/<model name>]")
@@ -171,17 +178,7 @@ _integer_options = _group(
 @_foreign_options
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 def run(
-    model: Path,
-    variants: tuple[str, ...],
-    out: Path | None,
-    calibration: str | None,
-    calibration_images: int,
-    seed: int | None,
-    max_drop: float,
-    runtime: str | None,
-    edgetpu_share: float,
-    overwrite: bool,
-    **others: Any,
+    model: Path, variants: tuple[Variant, ...], out: Path | None, max_drop: float, runtime: str | None, **others: Any
 ) -> None:
     """Convert MODEL into a bundle: a run directory, a .keras or .h5 file, or a SavedModel folder.
 
@@ -190,25 +187,22 @@ def run(
     Exits with 8 if an export lost more than --max-drop; that export is then left out of the bundle.
     """
     require_extra("edge-convert", "convert", *_PACKAGES)
-    from convert.conversion import DEFAULT_VARIANTS, Options, convert
+    from convert.conversion import convert
     from edge_runtime.tflite.versions import has_builtin, parse_target
 
     # Dynamic range with a scale per output of a dense layer, which came with TensorFlow 2.17.
     old_runtime = runtime is not None and not has_builtin("FULLY_CONNECTED", 12, parse_target(runtime))
-    options = Options(
-        variants=tuple(dict.fromkeys(Variant(name) for name in variants)) or DEFAULT_VARIANTS,
-        foreign=_foreign(others),
-        calibration=calibration,
-        calibration_images=calibration_images,
-        seed=seed,
-        max_drop_points=max_drop,
-        settings=_settings(others, old_runtime=old_runtime),
-        runtime=runtime,
-        edgetpu_share=edgetpu_share,
-        overwrite=overwrite,
-    )
+    settings = QuantizeSettings(old_runtime=old_runtime, **_taken(others, QuantizeSettings))
+    foreign = ForeignOptions(**_taken(others, ForeignOptions))
+    variants = tuple(dict.fromkeys(variants)) or DEFAULT_VARIANTS
+    options = Options(variants, foreign, settings=settings, max_drop_points=max_drop, runtime=runtime, **others)
     bundle, record = convert(model, out, options, report=note)
     _conclude(bundle, record)
+
+
+def _taken(values: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Remove the values that are fields of a dataclass, and return them."""
+    return {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
 
 
 def _conclude(bundle: Path, record: Any) -> None:
@@ -226,36 +220,6 @@ def _conclude(bundle: Path, record: Any) -> None:
         parts = [f"{', '.join(failed)}: lost more than allowed"] if failed else []
         parts += [f"{', '.join(left_out)}: could not be built or run"] if left_out else []
         raise GateError(f"{'; '.join(parts)}; not in the bundle, see the table above")
-
-
-def _foreign(others: dict[str, Any]) -> ForeignOptions:
-    def choice(name: str, kind: type[Any]) -> Any:
-        return kind(others[name]) if others[name] is not None else None
-
-    return ForeignOptions(
-        labels=others["labels"],
-        input_range=choice("input_range", InputRange),
-        crop=choice("crop", Crop),
-        crop_fraction=others["crop_fraction"],
-        color=choice("color", ModelColor),
-        image_size=others["image_size"],
-        output=ModelOutput(others["output"]),
-        name=others["name"],
-        unsafe=others["unsafe"],
-    )
-
-
-def _settings(others: dict[str, Any], *, old_runtime: bool) -> QuantizeSettings:
-    from convert.messages import QuantizeSettings
-
-    return QuantizeSettings(
-        method=CalibrationMethod(others["calibration_method"]),
-        rounding=Rounding(others["rounding"]),
-        repair=Repair(others["repair"]),
-        repair_seconds=others["repair_seconds"],
-        float_first=others["float_first"],
-        old_runtime=old_runtime,
-    )
 
 
 @click.command()

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convert.lint.edgetpu import is_compiled
-from convert.lint.operators import read_operators
-from convert.tflite_model import read_model
+from convert.tflite_model import read_model, read_operators
 from edge_runtime.errors import EngineError, GateError, UsageError
 
 PROGRAM = "edgetpu_compiler"
@@ -33,13 +32,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class OperatorStatus:
-    """Row of the compiler's table of operators.
-
-    Attributes:
-        operator: Name of the operator.
-        count: Number of such operators.
-        status: Status in the compiler's words.
-    """
+    """Row of the compiler's table: name of the operators, their number, and their status in its words."""
 
     operator: str
     count: int
@@ -85,19 +78,6 @@ class CompilerLog:
         return self.mapped / self.total if self.total else 0.0
 
 
-@dataclass(frozen=True)
-class CompileResult:
-    """Result of a compilation.
-
-    Attributes:
-        file: Path of the compiled ``.tflite``, without metadata.
-        log: Contents of the compiler's log.
-    """
-
-    file: Path
-    log: CompilerLog
-
-
 def find_compiler() -> Path:
     """Find the compiler on PATH.
 
@@ -122,7 +102,7 @@ def compile_for_edgetpu(
     minimum_share: float = 0.9,
     timeout_s: float = 600,
     min_runtime: int | None = None,
-) -> CompileResult:
+) -> tuple[Path, CompilerLog]:
     """Compile a fully quantized model for the Edge TPU.
 
     Args:
@@ -131,6 +111,9 @@ def compile_for_edgetpu(
         minimum_share: Minimum share of the operators that must run on the Edge TPU, 0..1.
         timeout_s: Time limit of the compiler, in seconds.
         min_runtime: Lowest Edge TPU runtime that the file must run on; None leaves it to the compiler.
+
+    Returns:
+        Path of the compiled file, without metadata, and the contents of the log.
 
     Raises:
         EngineError: The compiler is missing, failed, or exceeded the time limit.
@@ -153,7 +136,7 @@ def compile_for_edgetpu(
         raise EngineError(f"{int8_file}: {PROGRAM} {log.version} reported success, but wrote no {file.name}")
     if not is_compiled(read_operators(read_model(file))):
         raise EngineError(f"{int8_file}: {PROGRAM} {log.version} wrote a file without an operator for the Edge TPU")
-    return CompileResult(file, log)
+    return file, log
 
 
 def parse_log(text: str) -> CompilerLog:

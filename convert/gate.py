@@ -23,14 +23,12 @@ from edge_runtime.workstation.statistics import (
     wilson_interval,
 )
 
-# A float export differs from Keras by rounding only; a larger difference is an export error.
-FLOAT_TOLERANCE = 1e-4
-# Half precision keeps 11 bits and a network multiplies many values; an export error gives a larger difference.
-FLOAT16_TOLERANCE = 2e-2
-_TOLERANCES = {
-    Variant.FLOAT32: FLOAT_TOLERANCE,
-    Variant.ONNX_FLOAT32: FLOAT_TOLERANCE,
-    Variant.FLOAT16: FLOAT16_TOLERANCE,
+# Allowed difference of a probability from Keras'; for other variants only accuracy counts. A float export differs by
+# rounding; half precision keeps 11 bits and a network multiplies many values. An export error gives a larger one.
+TOLERANCES = {
+    Variant.FLOAT32: 1e-4,
+    Variant.ONNX_FLOAT32: 1e-4,
+    Variant.FLOAT16: 2e-2,
 }
 
 
@@ -173,9 +171,10 @@ def compare(
         max_probability_difference=differences[0],
         golden_max_difference=differences[1],
         max_drop_points=max_drop_points,
-        passed=drop_points <= max_drop_points and max(differences) <= _TOLERANCES.get(variant, math.inf),
+        passed=drop_points <= max_drop_points and max(differences) <= TOLERANCES.get(variant, math.inf),
     )
     flips = _flips(reference, check, answers, keras_answers, labels)
+    pairs = Counter((flip.keras, flip.artifact) for flip in flips)
     return Comparison(
         check=result,
         accuracy_interval=wilson_interval(int(right.sum()), len(right)),
@@ -185,14 +184,9 @@ def compare(
         mcnemar_p=mcnemar_p(keras_right, right),
         calibration_error=expected_calibration_error(check, reference.truth, answers=answers),
         keras_calibration_error=expected_calibration_error(reference.check, reference.truth, answers=keras_answers),
-        flip_pairs=_flip_pairs(flips),
+        flip_pairs=tuple(FlipPair(*pair, count) for pair, count in sorted(pairs.items(), key=lambda p: (-p[1], p[0]))),
         flips=flips,
     )
-
-
-def tolerance(variant: Variant) -> float | None:
-    """Allowed difference of a variant's probabilities from Keras', 0..1; None if only its accuracy counts."""
-    return _TOLERANCES.get(variant)
 
 
 def points(fraction: float) -> float:
@@ -240,9 +234,3 @@ def _flips(
 def _score(probability: np.float32) -> float:
     """Clip to 0..1, since softmax may exceed 1 by rounding."""
     return min(1.0, max(0.0, float(probability)))
-
-
-def _flip_pairs(flips: Sequence[Flip]) -> tuple[FlipPair, ...]:
-    counts = Counter((flip.keras, flip.artifact) for flip in flips)
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(FlipPair(keras, artifact, count) for (keras, artifact), count in ordered)

@@ -20,7 +20,7 @@ from edge_runtime.model.embedded import CHECKSUM_FILE, METADATA_NAME, ONNX_LABEL
 _IDENTIFIER = b"M001"
 _PARSER_VERSION = "1.0.0"
 _TENSOR_AXIS_LABELS = 2
-_IMAGE_PROPERTIES = 2
+_FEATURE_PROPERTIES, _IMAGE_PROPERTIES = 1, 2
 _COLOR_RGB = 1
 # By colour order, which implies the number of channels (ONNX, docs/MetadataProps.md).
 _PIXEL_FORMATS: Final = {"rgb": "Rgb8", "bgr": "Bgr8", "gray": "Gray8"}
@@ -109,10 +109,7 @@ def _image_tensor(builder: flatbuffers.Builder, spec: InputSpec) -> int:
     builder.PrependInt8Slot(0, _COLOR_RGB, 0)
     builder.PrependUOffsetTRelativeSlot(1, size, 0)
     properties = builder.EndObject()
-    builder.StartObject(3)
-    builder.PrependUint8Slot(0, _IMAGE_PROPERTIES, 0)
-    builder.PrependUOffsetTRelativeSlot(1, properties, 0)
-    content = builder.EndObject()
+    content = _content(builder, _IMAGE_PROPERTIES, properties)
     return _table(builder, 7, {0: name, 1: description, 3: content})
 
 
@@ -121,18 +118,17 @@ def _probability_tensor(builder: flatbuffers.Builder) -> int:
     description = builder.CreateString("Probability of each label.")
     builder.StartObject(1)  # FeatureProperties, empty
     properties = builder.EndObject()
-    builder.StartObject(3)
-    builder.PrependUint8Slot(0, 1, 0)
-    builder.PrependUOffsetTRelativeSlot(1, properties, 0)
-    content = builder.EndObject()
-    files = _vector(
-        builder,
-        [
-            _associated_file(builder, LABELS_FILE, "One label a line, in output order.", _TENSOR_AXIS_LABELS),
-            _associated_file(builder, MANIFEST_FILE, "The edgekit manifest.", 0),
-        ],
-    )
+    content = _content(builder, _FEATURE_PROPERTIES, properties)
+    labels = _associated_file(builder, LABELS_FILE, "One label a line, in output order.", _TENSOR_AXIS_LABELS)
+    files = _vector(builder, [labels, _associated_file(builder, MANIFEST_FILE, "The edgekit manifest.", 0)])
     return _table(builder, 7, {0: name, 1: description, 3: content, 6: files})
+
+
+def _content(builder: flatbuffers.Builder, kind: int, properties: int) -> int:
+    builder.StartObject(3)
+    builder.PrependUint8Slot(0, kind, 0)
+    builder.PrependUOffsetTRelativeSlot(1, properties, 0)
+    return int(builder.EndObject())
 
 
 def _associated_file(builder: flatbuffers.Builder, name: str, description: str, kind: int) -> int:

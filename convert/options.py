@@ -1,4 +1,4 @@
-"""Choices of a conversion: how to read a foreign model, and how to calibrate, round and repair.
+"""Options of a conversion: contract of a foreign model, calibration, rounding and repair.
 
 Light and below all other modules: the command line, the source readers and all child processes import it.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from edge_runtime.contract import Crop, check_labels, normalize_label
+from edge_runtime.contract import Crop, Variant, check_labels, normalize_label
 from edge_runtime.errors import CompatibilityError, UsageError, shorten
 
 
@@ -120,19 +120,66 @@ class ForeignOptions:
     unsafe: bool = False
 
 
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """Settings of calibration, rounding and repair.
+
+    Attributes:
+        method: Method that derives activation ranges from the calibration images.
+        rounding: Method that rounds weights to integers.
+        repair: Treatment of an int8 model that fails the accuracy gate.
+        repair_seconds: Time limit for the repair of one artifact, in seconds.
+        float_first: Number of operators at the start of int8 models that stay in float32.
+        old_runtime: True to avoid a scale per output of a dense layer in dynamic range.
+        points: True to measure int8 with fewer calibration images too.
+    """
+
+    method: CalibrationMethod = CalibrationMethod.MIN_MAX
+    rounding: Rounding = Rounding.CALIBRATED
+    repair: Repair = Repair.AUTO
+    repair_seconds: float = 60.0
+    float_first: int = 0
+    old_runtime: bool = False
+    points: bool = True
+
+
+# All variants that need no other program.
+DEFAULT_VARIANTS = tuple(variant for variant in Variant if variant is not Variant.EDGETPU)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of one conversion.
+
+    Attributes:
+        variants: Variants to export, in order.
+        foreign: Contract of a model without a manifest.
+        calibration: SRC for calibration and checks instead of the run's own images, or None.
+        calibration_images: Number of images for calibration, at least 1.
+        seed: Seed for choosing calibration images; None takes the run's.
+        max_drop_points: Allowed loss of accuracy against Keras, percentage points.
+        settings: Settings of calibration, rounding and repair.
+        runtime: Runtime that must open every TFLite file, such as ``tflite-runtime==2.14``, or None.
+        edgetpu_share: Minimum share of operators that map to the Edge TPU, 0..1.
+        overwrite: True to replace an existing bundle.
+    """
+
+    variants: tuple[Variant, ...] = DEFAULT_VARIANTS
+    foreign: ForeignOptions = field(default_factory=ForeignOptions)
+    calibration: str | None = None
+    calibration_images: int = 500
+    seed: int | None = None
+    max_drop_points: float = 1.0
+    settings: QuantizeSettings = field(default_factory=QuantizeSettings)
+    runtime: str | None = None
+    edgetpu_share: float = 0.9
+    overwrite: bool = False
+
+
 def refuse_foreign_options(options: ForeignOptions, run: Path) -> None:
     """Raise UsageError for options that a run directory's manifest already answers."""
-    given = {
-        "--labels": options.labels is not None,
-        "--input-range": options.input_range is not None,
-        "--crop": options.crop is not None,
-        "--crop-fraction": options.crop_fraction != 1.0,
-        "--color": options.color is not None,
-        "--image-size": options.image_size is not None,
-        "--output": options.output is not ModelOutput.PROBABILITIES,
-        "--name": options.name is not None,
-    }
-    wrong = [name for name, is_given in given.items() if is_given]
+    given = [option.name for option in fields(options) if getattr(options, option.name) != option.default]
+    wrong = [f"--{name.replace('_', '-')}" for name in given if name != "unsafe"]
     if wrong:
         raise UsageError(f"{', '.join(wrong)}: only for a model from elsewhere; the manifest of the run {run} sets it")
 

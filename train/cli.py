@@ -62,7 +62,7 @@ def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, 
     SRC is a source as in edge-train run --data. Writes report.html and findings.json; no image is changed.
     """
     require_extra("edge-train data", "train", "imagehash", "jinja2")
-    from train.commands import run_audit
+    from train.intake.audit_report import run_audit
 
     run_audit(source, sha256, out, clean, as_json=as_json, overwrite=overwrite)
 
@@ -156,10 +156,9 @@ def run(
 
     packages = ("keras", backend_package(), "h5py", "matplotlib", "jinja2", "tomli_w", "sklearn", "imagehash")
     require_extra("edge-train run", "jax" if backend_package() == "jax" else "train", *packages)
-    from train.commands import print_summary, resolve_recipe, silent_unless
     from train.hardware import parse_hardware
-    from train.run import Request, train
-    from train.rundir import Format, parse_formats
+    from train.run import Request, print_summary, resolve_recipe, silent_unless, train
+    from train.saving import Format, parse_formats
 
     formats = parse_formats(also)
     if Format.SAVED_MODEL in formats:
@@ -191,7 +190,7 @@ def predict(run_directory: Path, paths: tuple[Path, ...]) -> int:
     from train.hardware import backend_package
 
     require_extra("edge-train predict", "train", "keras", backend_package())
-    from train.commands import predict_images
+    from train.predict import predict_images
 
     return predict_images(run_directory, paths)
 

@@ -23,6 +23,8 @@ from edge_runtime.platform.process import collecting_later
 
 FLOAT32, MIXED_BFLOAT16, MIXED_FLOAT16 = "float32", "mixed_bfloat16", "mixed_float16"
 _MAX_PROCESSES = 65536
+# Reading the images for the first time may take one host longer than another.
+_JOIN_S = 600
 _CLUSTER = re.compile(r"([0-9]{1,6})/([0-9]{1,6})@([^\s@/,]{1,255}):(0|[1-9][0-9]{0,4})")
 
 
@@ -160,10 +162,6 @@ def parse_cluster(text: str) -> Cluster:
     return Cluster(index, count, f"{host}:{port}")
 
 
-# Reading the images for the first time may take one host longer than another.
-_JOIN_S = 600
-
-
 def backend_package() -> str:
     """Return the import name of the Keras backend: ``$KERAS_BACKEND``, else TensorFlow."""
     return os.environ.get("KERAS_BACKEND") or "tensorflow"
@@ -240,7 +238,9 @@ def start(request: HardwareRequest, seed: int) -> tuple[str, Hardware]:
         _join(request.cluster)
     kind, devices, capability = _devices()
     if request.device is Device.GPU and kind != "gpu":
-        raise UsageError(f"--device gpu: {backend} sees no GPU here; {_gpu_advice()}, or omit --device")
+        extra = "jax[cuda12]" if backend_package() == "jax" else "tensorflow[and-cuda]"
+        advice = f"check nvidia-smi and install the driver and pip install '{extra}'"
+        raise UsageError(f"--device gpu: {backend} sees no GPU here; {advice}, or omit --device")
     if not request.spread:
         devices = devices[:1]
     policy = choose_dtype_policy(backend_package(), request.precision, kind, capability)
@@ -337,11 +337,6 @@ def _capability(text: str) -> tuple[int, int]:
     """Parse ``9.0`` to (9, 0), and anything else, such as an AMD architecture, to (0, 0)."""
     major, _, minor = str(text).partition(".")
     return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
-
-
-def _gpu_advice() -> str:
-    extra = "jax[cuda12]" if backend_package() == "jax" else "tensorflow[and-cuda]"
-    return f"check nvidia-smi and install the driver and pip install '{extra}'"
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ class InputSettings:
     crop_fraction: float
 
     def __post_init__(self) -> None:
-        _check_range("image_size", self.image_size, 32, 1024)
+        _check_ranges(self, image_size=(32, 1024))
         self.spec()
 
     def spec(self) -> InputSpec:
@@ -129,8 +129,7 @@ class CnnSettings:
             raise ValueError(f"filters must be 1 to 8 numbers from 1 to 4096, got {list(self.filters)}")
         if self.first_kernel not in (1, 3, 5, 7, 9, 11):
             raise ValueError(f"first_kernel must be an odd number from 1 to 11, got {self.first_kernel}")
-        _check_range("first_stride", self.first_stride, 1, 2)
-        _check_range("convolutions", self.convolutions, 1, 8)
+        _check_ranges(self, first_stride=(1, 2), convolutions=(1, 8))
         _check_share("block_dropout", self.block_dropout)
         if not -1000.0 <= self.pixels_low < self.pixels_high <= 1000.0:
             found = f"{self.pixels_low} and {self.pixels_high}"
@@ -158,7 +157,7 @@ class BackboneSettings:
         if self.alpha not in self.name.alphas:
             choices = ", ".join(map(str, self.name.alphas))
             raise ValueError(f"alpha of {self.name.value} must be one of {choices}, got {self.alpha}")
-        _check_range("views", self.views, 1, 64)
+        _check_ranges(self, views=(1, 64))
         if not self.weights:
             raise ValueError("weights must be imagenet, none or the path of a .h5 file, got nothing")
 
@@ -189,7 +188,7 @@ class HeadSettings:
     calibrate: bool
 
     def __post_init__(self) -> None:
-        _check_range("dense_units", self.dense_units, 0, 65536)
+        _check_ranges(self, dense_units=(0, 65536))
         _check_share("dropout", self.dropout)
         if self.kind is Head.SOFTMAX and self.threshold is not ThresholdRule.HALF:
             raise ValueError(f"threshold must be half for a softmax head, got {self.threshold.value}")
@@ -223,8 +222,7 @@ class AugmentSettings:
     def __post_init__(self) -> None:
         for name in ("rotation", "shift", "zoom", "brightness", "contrast"):
             _check_share(name, getattr(self, name))
-        _check_range("rand_augment", self.rand_augment, 0, 1)
-        _check_range("mixup", self.mixup, 0, 10)
+        _check_ranges(self, rand_augment=(0, 1), mixup=(0, 10))
 
 
 @dataclass(frozen=True)
@@ -246,7 +244,7 @@ class OptimizerSettings:
     def __post_init__(self) -> None:
         if not 0.0 < self.learning_rate <= 10.0:
             raise ValueError(f"learning_rate must be above 0 and at most 10, got {self.learning_rate}")
-        _check_range("warmup", self.warmup, 0, 0.5)
+        _check_ranges(self, warmup=(0, 0.5))
 
 
 @dataclass(frozen=True)
@@ -282,10 +280,8 @@ class FitSettings:
     patience: int
 
     def __post_init__(self) -> None:
-        _check_range("epochs", self.epochs, 1, 10_000)
-        _check_range("batch_size", self.batch_size, 1, 4096)
-        _check_range("steps_per_epoch", self.steps_per_epoch, 0, 1_000_000)
-        _check_range("patience", self.patience, 0, 10_000)
+        _check_ranges(self, epochs=(1, 10_000), batch_size=(1, 4096))
+        _check_ranges(self, steps_per_epoch=(0, 1_000_000), patience=(0, 10_000))
 
 
 @dataclass(frozen=True)
@@ -306,8 +302,7 @@ class FinetuneSettings:
     learning_rate: float
 
     def __post_init__(self) -> None:
-        _check_range("epochs", self.epochs, 0, 10_000)
-        _check_range("from_layer", self.from_layer, 0, 100_000)
+        _check_ranges(self, epochs=(0, 10_000), from_layer=(0, 100_000))
         if not 0.0 < self.learning_rate <= 10.0:
             raise ValueError(f"learning_rate must be above 0 and at most 10, got {self.learning_rate}")
 
@@ -325,9 +320,11 @@ class SplitSettings:
             raise ValueError(f"validation and test must be above 0 and together below 1, got {found}")
 
 
-def _check_range(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be {least} to {most}, got {value}")
+def _check_ranges(settings: object, **ranges: tuple[float, float]) -> None:
+    for name, (least, most) in ranges.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            raise ValueError(f"{name} must be {least} to {most}, got {value}")
 
 
 def _check_share(name: str, value: float) -> None:
@@ -372,7 +369,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable() or not self.summary.isprintable():
             raise ValueError(f"name and summary must be one printable line each, got {self.name!r} {self.summary!r}")
-        _check_range("seed", self.seed, 0, (1 << 32) - 1)
+        _check_ranges(self, seed=(0, (1 << 32) - 1))
         if (self.cnn is None) == (self.backbone is None):
             raise ValueError("expected exactly one of the tables [cnn] and [backbone]")
         if self.cnn is not None and self.input.image_size >> len(self.cnn.filters) < 1:

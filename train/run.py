@@ -1,27 +1,30 @@
-"""Run one training, from images to run directory."""
+"""Body of ``edge-train run``: one training, from images to run directory, and its summary."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from edge_runtime.cli_support import note
 from edge_runtime.contract import MANIFEST_FILE
 from edge_runtime.errors import OutputError, UsageError
 from edge_runtime.platform.atomic import check_free
-from edge_runtime.workstation.datasets.samples import fingerprint
+from edge_runtime.workstation.datasets.samples import Split, fingerprint
 from train.fitting.training_state import STATE_FILE, TENSORBOARD_FOLDER, Identity, TrainingState, load_state, locked
 from train.hardware import FLOAT32, HardwareRequest, check_request, start
 from train.intake.images import read_images
 from train.network.weights import with_checked_weights
-from train.recipe import Recipe, to_toml
-from train.rundir import Format
+from train.recipe import WEIGHTS_NONE, Recipe, load_recipe, override, parse_settings, to_toml
+from train.saving import Format
 
 if TYPE_CHECKING:
     from train.evaluation.evaluate import TrainingResult
@@ -152,3 +155,65 @@ def _check_same(state: TrainingState | None, identity: Identity, folder: Path) -
         f"{folder}: the interrupted training ran {reason}; use the same settings, or start again with "
         "--overwrite and without --resume"
     )
+
+
+def resolve_recipe(name: str, options: Mapping[str, Any], settings: Sequence[str]) -> Recipe:
+    """Load a recipe and change it by ``--set`` and by other options, which take precedence.
+
+    Args:
+        name: Name of a built-in recipe, or path of a recipe file.
+        options: Values of options by recipe field; None for an option that is absent.
+        settings: Values of ``--set``, each ``TABLE.FIELD=VALUE``.
+
+    Raises:
+        UsageError: Unknown recipe or field, or a value out of range.
+    """
+    recipe = load_recipe(name)
+    changes = {**parse_settings(settings), **{key: value for key, value in options.items() if value is not None}}
+    weights = changes.get("backbone.weights")
+    if recipe.backbone is None and weights is not None:
+        if weights != WEIGHTS_NONE:
+            raise UsageError(f"recipe {recipe.name} trains from scratch: --weights {weights} does not apply to it")
+        del changes["backbone.weights"]
+    elif weights == WEIGHTS_NONE and recipe.finetune is not None:
+        # Without weights nothing is frozen: the first phase trains the whole network.
+        changes.setdefault("finetune.epochs", 0)
+    return override(recipe, changes)
+
+
+@contextlib.contextmanager
+def silent_unless(is_chief: bool) -> Iterator[None]:
+    """Discard the output of all processes but the chief; errors still leave the block in each."""
+    if is_chief:
+        yield
+        return
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
+
+
+def print_summary(run: TrainingResult, out: Path) -> None:
+    """Print accuracy, speed and files of a training."""
+    scores, best = run.evaluation.scores, run.fitted.best
+    test, validation = scores[Split.TEST], scores[Split.VALIDATION]
+    speeds = {f"{name} phase" if name != "all" else "fit": speed for name, speed in run.fitted.speeds.items()}
+    rates = [f"{name} {speed.images_per_second:,.0f}" for name, speed in speeds.items()]
+    if run.fitted.feature_images_per_second:
+        rates.insert(0, f"backbone {run.fitted.feature_images_per_second:,.0f}")
+    feeding = max((speed.feed_share for speed in speeds.values()), default=0.0)
+    phase = "" if best.phase == "all" else f", {best.phase} phase"
+    lines = {
+        "test accuracy": f"{test.accuracy:.1%} of {test.images} images "
+        f"(95 % interval {test.accuracy_low:.1%} to {test.accuracy_high:.1%})",
+        "validation accuracy": f"{validation.accuracy:.1%} of {validation.images} images (epoch {best.epoch}{phase})",
+        "time": f"{run.seconds:.0f} s; images per second: {', '.join(rates) or 'resumed'}; "
+        f"batch preparation took {feeding:.1%} of the epoch time",
+        "run directory": str(out),
+        "report": str(out / "report.html"),
+        "next": f"edge-convert run {out}",
+    }
+    for name, text in lines.items():
+        click.echo(f"{name:<19} {text}")

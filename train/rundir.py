@@ -20,60 +20,31 @@ Contents of ``metrics.json``; shares are 0..1, times in seconds, losses in nats,
 
 from __future__ import annotations
 
-import contextlib
-import enum
 import json
-import logging
 import math
 import shutil
-import sys
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.contract import MANIFEST_FILE, Manifest, TrainingSummary
-from edge_runtime.errors import OutputError, UsageError
+from edge_runtime.errors import OutputError
 from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.strict import to_mapping
 from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Split, count_per_split, fingerprint, write_split_csv
 from train.evaluation.metrics import Scores, mean_ranking
 from train.fitting.training_state import TENSORBOARD_FOLDER, best_epoch, write_history_csv
 from train.intake.images import LEFT_OUT_FILE, write_left_out_csv
-from train.recipe import RECIPE_FILE, WEIGHTS_IMAGENET, WEIGHTS_NONE, Recipe, to_toml
+from train.recipe import RECIPE_FILE, WEIGHTS_IMAGENET, WEIGHTS_NONE, to_toml
+from train.saving import Format, save_model
 
 if TYPE_CHECKING:
     from train.evaluation.evaluate import TrainingResult
 
 HISTORY_FILE = "history.csv"
 METRICS_FILE = "metrics.json"
-MODEL_FILE = "model.keras"
 _MAX_CONFUSION_CLASSES = 100
-
-
-class Format(str, enum.Enum):
-    """Format of a model saved besides ``model.keras``."""
-
-    H5 = "h5"
-    SAVED_MODEL = "saved_model"
-    WEIGHTS = "weights"
-
-
-_NAMES = {Format.H5: "model.h5", Format.SAVED_MODEL: "saved_model", Format.WEIGHTS: "model.weights.h5"}
-
-
-def parse_formats(text: str) -> tuple[Format, ...]:
-    """Parse a list such as ``h5,weights``.
-
-    Raises:
-        UsageError: The list names an unknown format.
-    """
-    try:
-        return tuple(dict.fromkeys(Format(name.strip()) for name in text.split(",") if name.strip()))
-    except ValueError as error:
-        known = ", ".join(format_.value for format_ in Format)
-        raise UsageError(f"--also: expected a list of {known}, got {text!r}") from error
 
 
 def write_run(
@@ -113,10 +84,10 @@ def write_run(
 
 
 def _manifest(run: TrainingResult) -> Manifest:
-    scores, best = run.evaluation.scores, run.fitted.best
+    scores, best, weights = run.evaluation.scores, run.fitted.best, run.recipe.weights
     training = TrainingSummary(
         recipe=run.recipe.name,
-        weights=_weights_name(run.recipe),
+        weights=weights if weights in (WEIGHTS_NONE, WEIGHTS_IMAGENET) else Path(weights).name,
         backend=run.backend,
         seed=run.recipe.seed,
         data_name=run.data.name,
@@ -131,11 +102,6 @@ def _manifest(run: TrainingResult) -> Manifest:
         },
     )
     return Manifest(run.model_name, run.data.labels, run.recipe.input.spec(), run.evaluation.output, training)
-
-
-def _weights_name(recipe: Recipe) -> str:
-    weights = recipe.weights
-    return weights if weights in (WEIGHTS_NONE, WEIGHTS_IMAGENET) else Path(weights).name
 
 
 def metrics_mapping(run: TrainingResult) -> dict[str, Any]:
@@ -204,36 +170,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def save_model(folder: Path, model: Any, also: Iterable[Format]) -> None:
-    """Save a model as ``model.keras`` and in other formats.
-
-    ``saved_model`` is a folder for TensorFlow Serving; its signature ``serving_default`` takes ``image``, float32
-    [n, H, W, 3] RGB 0..255.
-    """
-    model.save(folder / MODEL_FILE)
-    for format_ in also:
-        path = folder / _NAMES[format_]
-        if format_ is Format.WEIGHTS:
-            model.save_weights(path)
-        elif format_ is Format.H5:
-            with _quiet():
-                model.save(path)
-        else:
-            with _quiet():
-                model.export(path, format="tf_saved_model", verbose=False)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress warnings of Keras and TensorFlow about old formats, and redirect standard output to standard error."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -63,15 +63,11 @@ class _ClassifierPool:
 def run_offline(request: AskOffline, open_classifier: Callable[[], Classifier]) -> OfflineRun:
     """Classify files for a while; time starts when every worker has opened its interpreter and caught up.
 
-    An image that cannot be classified takes its time and does not count.
-
-    Args:
-        request: Files, workers and duration.
-        open_classifier: Function that opens the classifier of one worker, which closes it.
+    An image that cannot be classified takes its time and does not count. Each worker closes the classifier that it
+    opens.
 
     Raises:
-        EngineError: Not one of the images could be classified.
-        EdgeKitError: The model cannot be opened.
+        EdgeKitError: The model cannot be opened, or not one of the images can be classified.
     """
     import cv2
 
@@ -116,12 +112,8 @@ class PacedSource(FrameSource):
     Frame n is taken at ``n / fps`` seconds, and its age counts from then on; a loop that comes late gets an older
     frame and never sees those before it. The clock alone tells the newest frame: a thread that fills a slot would wait
     for the interpreter lock and stamp late frames as fresh. Capturing and decoding are not part of it; a camera does
-    these in another process.
-
-    Args:
-        images: Images shown in turn, uint8 [height, width, 3] RGB; at least one.
-        fps: Frames per second.
-        frames: Number of frames until the end.
+    these in another process. At least one image, uint8 [height, width, 3] RGB; they are shown in turn, for ``frames``
+    frames in all.
     """
 
     name = "paced"
@@ -152,14 +144,10 @@ class PacedSource(FrameSource):
 
 
 def run_camera(request: AskCamera, classifier: Classifier) -> CameraTrace:
-    """Follow a paced camera through the camera loop.
+    """Follow a paced camera through the camera loop, with images cut to frames of 1280x720.
 
-    Args:
-        request: Images, shown as frames of 1280x720 and cut to that shape, with rate and duration.
-        classifier: Classifier that stays open; it answers one unmeasured frame first to be warm for the size.
-
-    Raises:
-        EngineError: No image can be shown, or the runtime failed.
+    The classifier stays open; it answers one unmeasured frame first to be warm for the size. Raises EngineError if no
+    image can be shown, or the runtime failed.
     """
     from edge_runtime.pipeline.camera import classify_frames
 
@@ -178,11 +166,7 @@ def frames_due(duration_s: float, fps: float) -> int:
 
 
 def load_frames(paths: Sequence[Path], size_wh: tuple[int, int] = FRAME_SIZE_WH) -> list[ImageU8]:
-    """Decode the first few readable images and bring all to one size, without distortion.
-
-    Raises:
-        EngineError: Not one of them is an image file that can be decoded.
-    """
+    """Decode the first few readable images and bring all to one size, without distortion; EngineError if none is."""
     from edge_runtime.preprocess import load_image
 
     images: list[ImageU8] = []

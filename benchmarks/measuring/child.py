@@ -18,26 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from benchmarks.measuring.protocol import (
-    Answered,
-    AskAnswers,
-    AskBurst,
-    AskCamera,
-    AskMemory,
-    AskOffline,
-    AskStages,
-    Burst,
-    CameraTrace,
-    ChildFailure,
-    ChildSpec,
-    Memory,
-    OfflineRun,
-    Opened,
-    Reply,
-    StageTimes,
-    decode,
-    encode,
-)
+from benchmarks.measuring import protocol
 from edge_runtime.errors import EdgeKitError, EngineError
 from edge_runtime.platform.childproc import die_with_parent
 from edge_runtime.strict import from_mapping
@@ -99,11 +80,11 @@ class Subject(ABC):
         """Compute the probabilities of all images: uint8 [N, H, W, 3] to float32 [N, labels]."""
 
     @abstractmethod
-    def offline(self, request: AskOffline) -> OfflineRun:
+    def offline(self, request: protocol.AskOffline) -> protocol.OfflineRun:
         """Classify image files at full speed; raises EngineError if that does not apply."""
 
     @abstractmethod
-    def camera(self, request: AskCamera) -> CameraTrace:
+    def camera(self, request: protocol.AskCamera) -> protocol.CameraTrace:
         """Follow a paced camera; raises EngineError if that does not apply."""
 
     def check(self) -> None:  # noqa: B027 - nothing to check by default
@@ -113,24 +94,19 @@ class Subject(ABC):
         """Release the model."""
 
 
-Loader = Callable[[ChildSpec], Subject]
+Loader = Callable[[protocol.ChildSpec], Subject]
 
 
 def run_child(import_runtime: Callable[[], Loader]) -> None:
-    """Run a child program.
-
-    Args:
-        import_runtime: Function that imports the libraries and returns the function that opens the model, so that the
-            two are timed apart.
-    """
+    """Run a child program; ``import_runtime`` imports the libraries and returns the function that opens the model."""
     die_with_parent()
-    spec = from_mapping(ChildSpec, json.loads(sys.argv[1]), "spec")
+    spec = from_mapping(protocol.ChildSpec, json.loads(sys.argv[1]), "spec")
     os.set_inheritable(int(sys.argv[2]), False)
     with os.fdopen(int(sys.argv[2]), "w", encoding="utf-8") as replies:
         try:
             subject, opened = _open(spec, import_runtime)
         except EdgeKitError as error:
-            _send(replies, ChildFailure(str(error)))
+            _send(replies, protocol.ChildFailure(str(error)))
             return
         _send(replies, opened)
         _serve(subject, _private_input(), replies)
@@ -144,7 +120,7 @@ def is_training_loaded() -> bool:
     return any(library in sys.modules for library in TRAINING_LIBRARIES)
 
 
-def _open(spec: ChildSpec, import_runtime: Callable[[], Loader]) -> tuple[Subject, Opened]:
+def _open(spec: protocol.ChildSpec, import_runtime: Callable[[], Loader]) -> tuple[Subject, protocol.Opened]:
     load = import_runtime()
     imported_ns = time.monotonic_ns()
     subject = load(spec)
@@ -153,7 +129,8 @@ def _open(spec: ChildSpec, import_runtime: Callable[[], Loader]) -> tuple[Subjec
     subject.postprocess(subject.invoke(subject.prepare(image)))
     answered_ns = time.monotonic_ns()
     subject.check()
-    return subject, Opened(subject.runtime, subject.delegate(), STARTED_NS, imported_ns, loaded_ns, answered_ns)
+    moments_ns = STARTED_NS, imported_ns, loaded_ns, answered_ns
+    return subject, protocol.Opened(subject.runtime, subject.delegate(), *moments_ns)
 
 
 def _private_input() -> TextIO:
@@ -167,41 +144,41 @@ def _private_input() -> TextIO:
 
 def _serve(subject: Subject, requests: TextIO, replies: TextIO) -> None:
     for line in iter(requests.readline, ""):
-        reply: Reply | ChildFailure
+        reply: protocol.Reply | protocol.ChildFailure
         try:
             reply = _answer(subject, line)
             subject.check()
         except EdgeKitError as error:
-            reply = ChildFailure(str(error))
+            reply = protocol.ChildFailure(str(error))
         _send(replies, reply)
 
 
-def _answer(subject: Subject, line: str) -> Reply:
-    request = decode(line)
-    if isinstance(request, AskBurst):
+def _answer(subject: Subject, line: str) -> protocol.Reply:
+    request = protocol.decode(line)
+    if isinstance(request, protocol.AskBurst):
         return time_burst(subject.call, request)
-    if isinstance(request, AskMemory):
+    if isinstance(request, protocol.AskMemory):
         return memory()
-    if isinstance(request, AskStages):
+    if isinstance(request, protocol.AskStages):
         return time_stages(subject, request)
-    if isinstance(request, AskOffline):
+    if isinstance(request, protocol.AskOffline):
         return subject.offline(request)
-    if isinstance(request, AskCamera):
+    if isinstance(request, protocol.AskCamera):
         return subject.camera(request)
-    if isinstance(request, AskAnswers):
+    if isinstance(request, protocol.AskAnswers):
         import numpy as np
 
         np.save(request.output, subject.answers(np.load(request.images, mmap_mode="r")))
-        return Answered(is_training_loaded())
+        return protocol.Answered(is_training_loaded())
     raise EngineError(f"expected a request, got {type(request).__name__}")
 
 
-def _send(replies: TextIO, message: Reply | ChildFailure) -> None:
-    replies.write(encode(message))
+def _send(replies: TextIO, message: protocol.Reply | protocol.ChildFailure) -> None:
+    replies.write(protocol.encode(message))
     replies.flush()
 
 
-def time_burst(call: Callable[[ImageU8], object], request: AskBurst) -> Burst:
+def time_burst(call: Callable[[ImageU8], object], request: protocol.AskBurst) -> protocol.Burst:
     """Time single calls on a few images in turn; see `AskBurst`.
 
     The images are copied out of the mapped file first, so that no page of it is read inside a timed call.
@@ -216,9 +193,9 @@ def time_burst(call: Callable[[ImageU8], object], request: AskBurst) -> Burst:
     latencies_ns = time_calls(call, inputs, request.duration_s, request.queries)
     cpu_ns, waited_ns = time.process_time_ns() - cpu_before_ns, run_queue_wait_ns()
     if waited_ns is None or waited_before_ns is None:
-        return Burst(latencies_ns, cpu_ns, None)
+        return protocol.Burst(latencies_ns, cpu_ns, None)
     # The sum falls when a thread ends in between.
-    return Burst(latencies_ns, cpu_ns, max(0, waited_ns - waited_before_ns))
+    return protocol.Burst(latencies_ns, cpu_ns, max(0, waited_ns - waited_before_ns))
 
 
 def time_calls(
@@ -256,14 +233,11 @@ def warm_up(
     return calls
 
 
-def time_stages(subject: Subject, request: AskStages) -> StageTimes:
+def time_stages(subject: Subject, request: protocol.AskStages) -> protocol.StageTimes:
     """Time the stages apart, one image file after another, as a device works.
 
     Every inference follows a decoding, which leaves the caches as on a device: this stage may take longer than a
     single-stream call, which follows another call.
-
-    Raises:
-        EdgeKitError: An image cannot be used, or the runtime failed.
     """
     paths = read_paths(request.paths)
     if not paths:
@@ -275,7 +249,7 @@ def time_stages(subject: Subject, request: AskStages) -> StageTimes:
         if time.perf_counter() >= until_s:
             break
     rows = [_time_file(subject, path) for path in chosen]
-    return StageTimes(*zip(*rows, strict=True))
+    return protocol.StageTimes(*zip(*rows, strict=True))
 
 
 def _time_file(subject: Subject, path: Path) -> tuple[int, int, int, int]:
@@ -305,7 +279,7 @@ def read_paths(file: str) -> list[Path]:
     return [Path(line) for line in lines if line]
 
 
-def memory() -> Memory:
+def memory() -> protocol.Memory:
     """Read the resident memory of this process: highest so far, and now.
 
     The peak is ``VmHWM``: ``ru_maxrss`` of Linux starts with the memory of the process that spawned this one, so a
@@ -317,7 +291,7 @@ def memory() -> Memory:
         name, _, value = line.partition(":")
         if name in ("VmHWM", "VmRSS"):
             found[name] = int(value.split()[0]) * 1024
-    return Memory(found.get("VmHWM"), found.get("VmRSS"))
+    return protocol.Memory(found.get("VmHWM"), found.get("VmRSS"))
 
 
 def run_queue_wait_ns() -> int | None:

@@ -35,12 +35,7 @@ _TOP_K = 5
 
 
 class KerasSubject(Subject):
-    """A loaded Keras model; subclasses define its call.
-
-    Args:
-        model: Keras model from uint8 [batch, H, W, 3] RGB to probabilities.
-        manifest: Manifest of the run.
-    """
+    """A loaded Keras model from uint8 [batch, H, W, 3] RGB to probabilities; subclasses define its call."""
 
     def __init__(self, model: Any, manifest: Manifest) -> None:
         import keras
@@ -123,13 +118,7 @@ class PredictSubject(KerasSubject):
 
 
 class FunctionSubject(KerasSubject):
-    """The model as a ``tf.function`` traced for one image, numpy in and numpy out.
-
-    Args:
-        model: Keras model, see `KerasSubject`.
-        manifest: Manifest of the run.
-        use_xla: True to compile with XLA.
-    """
+    """The model as a ``tf.function`` traced for one image, numpy in and numpy out; compiled by XLA with ``use_xla``."""
 
     def __init__(self, model: Any, manifest: Manifest, *, use_xla: bool) -> None:
         super().__init__(model, manifest)

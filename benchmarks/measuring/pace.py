@@ -96,12 +96,8 @@ def groups(
 ) -> list[list[SubjectPlan]]:
     """Divide the subjects so that the processes of each group fit into memory together.
 
-    ``keras-function``, the reference of all ratios, comes into the first group with as many others as fit.
-
-    Args:
-        plans: Subjects to divide.
-        available_bytes: Free memory; None if unknown, which gives one group.
-        has_second_predict: True if ``keras-predict`` gets a second process for the folder.
+    ``keras-function``, the reference of all ratios, comes into the first group with as many others as fit. Unknown
+    memory gives one group. ``has_second_predict`` counts a second process of ``keras-predict``, for the folder.
     """
     room = math.inf if available_bytes is None else available_bytes * _USABLE
     found: list[tuple[list[SubjectPlan], int]] = []

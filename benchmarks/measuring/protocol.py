@@ -61,12 +61,7 @@ class AskBurst:
 
 @dataclass(frozen=True)
 class AskStages:
-    """Request to time decoding, preprocessing, inference and postprocessing apart.
-
-    Attributes:
-        paths: Text file with one image path per line.
-        images: Largest number of images.
-    """
+    """Request to time the stages apart over at most ``images`` of the paths in a text file, one per line."""
 
     paths: str
     images: int
@@ -74,12 +69,9 @@ class AskStages:
 
 @dataclass(frozen=True)
 class AskOffline:
-    """Request to classify image files at full speed, as ``edge-run classify`` does with a folder.
+    """Request to classify image files at full speed for a least duration, as ``edge-run classify`` does with a folder.
 
-    Attributes:
-        paths: Text file with one image path per line; repeated from the start when it is used up.
-        workers: Threads, each with its own interpreter.
-        duration_s: Least duration in seconds.
+    The paths, one per line of a text file, are repeated. Each worker is a thread with its own interpreter.
     """
 
     paths: str
@@ -89,13 +81,7 @@ class AskOffline:
 
 @dataclass(frozen=True)
 class AskCamera:
-    """Request to play decoded images as a paced camera through the camera loop.
-
-    Attributes:
-        paths: Text file with one image path per line.
-        fps: Frame rate of the camera.
-        duration_s: Duration of the stream.
-    """
+    """Request to play the images of a text file, one path per line, as a paced camera through the camera loop."""
 
     paths: str
     fps: float
@@ -109,17 +95,10 @@ class AskMemory:
 
 @dataclass(frozen=True)
 class Opened:
-    """First line of a child: the model is open and has answered its first image.
+    """First line of a child: the model is open and has answered its first image; see `Subject` and `Start`.
 
-    The moments are nanoseconds of ``time.monotonic_ns``, which all processes share.
-
-    Attributes:
-        runtime: Runtime and version, such as ``litert 2.3.0``.
-        delegate: Executor of the operators, or None if the runtime does not tell.
-        started_ns: Moment of the first line of Python.
-        imported_ns: Moment when the libraries were imported.
-        loaded_ns: Moment when the model was open.
-        answered_ns: Moment when the first image was classified.
+    The moments are nanoseconds of ``time.monotonic_ns``, which all processes share: the first line of Python, the
+    libraries imported, the model open, the first image classified.
     """
 
     runtime: str

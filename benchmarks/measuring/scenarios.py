@@ -15,19 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.evaluation import EvaluationSet
-from benchmarks.measuring import pace
-from benchmarks.measuring.protocol import (
-    Answered,
-    AskAnswers,
-    AskCamera,
-    AskOffline,
-    AskStages,
-    Burst,
-    CameraTrace,
-    Memory,
-    OfflineRun,
-    StageTimes,
-)
+from benchmarks.measuring import pace, protocol
 from benchmarks.measuring.session import Session, Start
 from benchmarks.plan import KERAS_PREDICT, SubjectPlan
 from benchmarks.records import NotMeasured
@@ -72,12 +60,12 @@ class Measurement:
     tensorflow_loaded: bool = False
     probabilities: NDArray[np.float32] | None = None
     starts: list[Start] = field(default_factory=list)
-    bursts: list[Burst] = field(default_factory=list)
-    stages: StageTimes | None = None
-    offline: list[OfflineRun] = field(default_factory=list)
-    camera: CameraTrace | None = None
-    threads: dict[int, list[Burst]] = field(default_factory=dict)
-    memory: Memory | None = None
+    bursts: list[protocol.Burst] = field(default_factory=list)
+    stages: protocol.StageTimes | None = None
+    offline: list[protocol.OfflineRun] = field(default_factory=list)
+    camera: protocol.CameraTrace | None = None
+    threads: dict[int, list[protocol.Burst]] = field(default_factory=dict)
+    memory: protocol.Memory | None = None
     energy_mj: tuple[float, int] | None = None
     not_measured: list[NotMeasured] = field(default_factory=list)
     _session: Session | None = None
@@ -141,19 +129,14 @@ class Measurement:
 
 
 class Conditions:
-    """Conditions that are the same for every subject.
-
-    Args:
-        settings: Settings of the benchmark.
-        images: Images of the benchmark.
-        folder: Scratch folder, where answers are written.
+    """Conditions that are the same for every subject; see `EvaluationSet` for the two files.
 
     Attributes:
         settings: Settings of the benchmark.
         images: ``.npy`` file of the prepared images.
-        paths: Text file with one image path per line; see `EvaluationSet`.
+        paths: Text file with one image path per line.
         count: Number of images.
-        folder: Scratch folder, absolute.
+        folder: Scratch folder, absolute, where answers are written.
     """
 
     def __init__(self, settings: Settings, images: EvaluationSet, folder: Path) -> None:
@@ -187,14 +170,8 @@ def ask_once(subjects: Sequence[Measurement], conditions: Conditions) -> None:
 
 
 def ask_offline(subjects: Sequence[Measurement], conditions: Conditions, session: int) -> None:
-    """Run the folder bursts of one session, burst by burst in turn.
-
-    Args:
-        subjects: Subjects with an open process.
-        conditions: Conditions of the benchmark.
-        session: Number of the session, the first being 0.
-    """
-    request = AskOffline(conditions.paths, core_count(), pace.OFFLINE_S)
+    """Run the folder bursts of one session, burst by burst in turn; the first session is 0."""
+    request = protocol.AskOffline(conditions.paths, core_count(), pace.OFFLINE_S)
     bursts = {
         subject.plan.name: pace.offline_bursts(subject.plan, conditions.settings, session) for subject in subjects
     }
@@ -210,7 +187,7 @@ def ask_offline(subjects: Sequence[Measurement], conditions: Conditions, session
             return wide[0]
 
         def work(subject: Measurement) -> None:
-            subject.offline.append(session_of(subject).ask(request, OfflineRun))
+            subject.offline.append(session_of(subject).ask(request, protocol.OfflineRun))
 
         for burst in range(max(bursts.values(), default=0)):
             for subject in conditions.shuffled([one for one in subjects if burst < bursts[one.plan.name]]):
@@ -218,11 +195,7 @@ def ask_offline(subjects: Sequence[Measurement], conditions: Conditions, session
 
 
 def sweep_threads(subject: Measurement, conditions: Conditions) -> None:
-    """Time single-stream with each thread count, in one fresh process each, burst by burst in turn.
-
-    Raises:
-        EngineError: A process failed.
-    """
+    """Time single-stream with each thread count, in one fresh process each, burst by burst in turn."""
     counts = conditions.settings.sweep_threads
     subject.threads.update({count: [] for count in counts})
     with ExitStack() as stack:
@@ -230,7 +203,7 @@ def sweep_threads(subject: Measurement, conditions: Conditions) -> None:
         for round_index in range(pace.SWEEP_ROUNDS):
             request = pace.sweep_burst(conditions.images, is_first=round_index == 0)
             for count in conditions.shuffled(counts):
-                subject.threads[count].append(sessions[count].ask(request, Burst))
+                subject.threads[count].append(sessions[count].ask(request, protocol.Burst))
 
 
 def needs_wide_predict(threads: int) -> bool:
@@ -255,7 +228,7 @@ def _ask_all_answers(subjects: Sequence[Measurement], conditions: Conditions) ->
 
 def _ask_answers(subject: Measurement, conditions: Conditions) -> None:
     file = conditions.folder / f"answers-{subject.plan.name}.npy"
-    answered = subject.session.ask(AskAnswers(conditions.images, str(file)), Answered)
+    answered = subject.session.ask(protocol.AskAnswers(conditions.images, str(file)), protocol.Answered)
     probabilities = np.load(file, allow_pickle=False)
     if probabilities.ndim != 2 or len(probabilities) != conditions.count:
         raise EngineError(f"expected an answer for each of {conditions.count} images, got {probabilities.shape}")
@@ -268,9 +241,9 @@ def _ask_answers(subject: Measurement, conditions: Conditions) -> None:
 
 def _ask_stages(subject: Measurement, conditions: Conditions) -> None:
     images = pace.stage_images(subject.plan, conditions.settings)
-    subject.stages = subject.session.ask(AskStages(conditions.paths, images), StageTimes)
+    subject.stages = subject.session.ask(protocol.AskStages(conditions.paths, images), protocol.StageTimes)
 
 
 def _ask_camera(subject: Measurement, conditions: Conditions) -> None:
-    request = AskCamera(conditions.paths, conditions.settings.camera_fps, pace.CAMERA_S)
-    subject.camera = subject.session.ask(request, CameraTrace)
+    request = protocol.AskCamera(conditions.paths, conditions.settings.camera_fps, pace.CAMERA_S)
+    subject.camera = subject.session.ask(request, protocol.CameraTrace)

@@ -46,7 +46,7 @@ def measure_all(
     progress: Progress,
     meter: Meter | None = None,
 ) -> list[Measurement]:
-    """Measure all subjects; a failure of one is recorded, never raised, and does not stop the others.
+    """Measure all subjects in their order; a failure of one is recorded, never raised, and does not stop the others.
 
     Args:
         plans: Subjects to measure.
@@ -55,9 +55,6 @@ def measure_all(
         folder: Scratch folder of the children.
         progress: Function called with the number of pieces of work that are over; see `steps`.
         meter: Power meter for the energy of the single-stream bursts, or None.
-
-    Returns:
-        One measurement per subject, in the same order.
     """
     conditions = Conditions(settings, images, folder)
     subjects = [Measurement(plan, pace.steps_of(plan, settings), progress) for plan in plans]
@@ -116,6 +113,10 @@ def _run_session(group: Sequence[Measurement], conditions: Conditions, meter: Me
     bursts, because answers, folders and cameras would be counted as the model's.
     """
     settings = conditions.settings
+
+    def read_memory(subject: Measurement) -> None:
+        subject.memory = subject.session.ask(AskMemory(), Memory)
+
     try:
         for subject in conditions.shuffled(group):
             subject.must(lambda one: one.enter(conditions.open(one.plan)))
@@ -125,7 +126,7 @@ def _run_session(group: Sequence[Measurement], conditions: Conditions, meter: Me
                 subject.must(partial(_ask_burst, request=request, meter=meter))
         if session == settings.sessions - 1:
             for subject in group:
-                subject.must(_ask_memory)
+                subject.must(read_memory)
         if session == 0:
             ask_once(group, conditions)
         ask_offline(group, conditions, session)
@@ -146,10 +147,6 @@ def _ask_burst(subject: Measurement, request: AskBurst, meter: Meter | None) -> 
     if span.energy_mj is not None:
         energy_mj, calls = subject.energy_mj or (0.0, 0)
         subject.energy_mj = energy_mj + span.energy_mj, calls + len(burst.latencies_ns)
-
-
-def _ask_memory(subject: Measurement) -> None:
-    subject.memory = subject.session.ask(AskMemory(), Memory)
 
 
 def _note_few_queries(subject: Measurement, settings: Settings) -> None:

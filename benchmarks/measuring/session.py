@@ -10,10 +10,9 @@ import select
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, TypeVar
 
 from benchmarks.measuring.protocol import ChildFailure, ChildSpec, Opened, Reply, Request, decode, encode
@@ -85,14 +84,9 @@ class Session:
         spawned_ns = time.monotonic_ns()
         try:
             self._process = subprocess.Popen(
-                command,
-                cwd=folder,
-                env=child_environment(plan, os.environ),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=self._stderr,
-                pass_fds=(child_fd,),
-            )
+                command, cwd=folder, env=child_environment(plan, os.environ), pass_fds=(child_fd,),
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._stderr,
+            )  # fmt: skip
         except OSError as error:
             self._stderr.close()
             os.close(self._replies_fd)
@@ -157,9 +151,7 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not issubclass(kind, EngineError):
             self.kill()  # Ctrl-C must not wait for the child
         self.close()
@@ -202,13 +194,9 @@ class Session:
                 reason = "its process closed its reply pipe and was stopped"
         self._process.kill()
         code = self._process.wait()
-        self._end_reason = reason or describe_crash(code, self._stderr_end())
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - _STDERR_BYTES))
+        self._end_reason = reason or describe_crash(code, self._stderr.read().decode(errors="replace"))
         return EngineError(self._end_reason)
-
-    def _stderr_end(self) -> str:
-        size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - _STDERR_BYTES))
-        return self._stderr.read().decode(errors="replace")
 
 
 def child_environment(plan: SubjectPlan, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -218,14 +206,9 @@ def child_environment(plan: SubjectPlan, inherited: Mapping[str, str]) -> dict[s
 
 def describe_crash(code: int, stderr: str) -> str:
     """Describe in one sentence a process that ended without an answer."""
-    reason = _explaining_line([line.strip() for line in stderr.splitlines() if line.strip()])
+    lines = [text for line in stderr.splitlines() if (text := line.strip()) and not _NOISE.match(text)]
+    exceptions = [line for line in lines if _EXCEPTION.match(line)]
+    reason = (exceptions or lines or ["no error output"])[-1][:300]
     if code < 0:
         return f"its process was killed by {signal_name(-code)} ({reason})"
     return f"its process failed with exit code {code} ({reason})"
-
-
-def _explaining_line(lines: Sequence[str]) -> str:
-    telling = [line for line in lines if not _NOISE.match(line)]
-    exceptions = [line for line in telling if _EXCEPTION.match(line)]
-    found = (exceptions or telling)[-1:]
-    return found[0][:300] if found else "no error output"

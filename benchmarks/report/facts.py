@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 from benchmarks.records import BoardState, Report
 from benchmarks.report.tables import is_keras, measured
 from benchmarks.statistics import is_noisy, repeat_spread
@@ -11,6 +14,7 @@ MOST_IMAGES = 20
 MOST_LABELS = 30
 NO_CAVEATS = "Nothing: every model was measured on every image, and the machine was quiet."
 Fact = tuple[str, str]
+_Key = TypeVar("_Key")
 
 _QUIET_WAITING = 0.05
 """Share of the timed calls spent waiting for a CPU up to which a machine counts as quiet."""
@@ -30,10 +34,9 @@ def facts_of(report: Report) -> list[tuple[str, list[Fact]]]:
 
 def _method(report: Report) -> list[Fact]:
     done, settings = measured(report), report.settings
-    runtimes: dict[str, list[str]] = {}
-    for subject, figures in done:
-        how = figures.runtime + (f" ({figures.delegate})" if figures.delegate else "")
-        runtimes.setdefault(one_line(how), []).append(subject.name)
+    runtimes = _grouped(
+        (one_line(one.runtime + (f" ({one.delegate})" if one.delegate else "")), subject.name) for subject, one in done
+    )
     clean = [subject.name for subject, figures in done if not figures.tensorflow_loaded]
     calls = ", ".join(f"{subject.name} {figures.single_stream.latency.queries:,}" for subject, figures in done)
     return [
@@ -158,26 +161,28 @@ def caveats(report: Report) -> list[str]:
 
 def _not_measured(report: Report) -> list[str]:
     """List subjects, then figures; those with the same reason share a sentence."""
-    failed: dict[str, list[str]] = {}
-    for subject in report.subjects:
-        if subject.error:
-            failed.setdefault(subject.error, []).append(one_line(subject.name))
+    failed = _grouped((subject.error, one_line(subject.name)) for subject in report.subjects if subject.error)
     lines = [
         f"{joined(names)} {'was' if len(names) == 1 else 'were'} not measured: {sentence(reason)}"
         for reason, names in failed.items()
     ]
     done = measured(report)
-    figures: dict[tuple[str, str], dict[str, None]] = {}
-    for subject, performance in done:
-        for item in performance.not_measured:
-            figures.setdefault((item.what, item.reason), {})[subject.name] = None
-    by_reason: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for (what, reason), names in figures.items():
-        by_reason.setdefault((reason, tuple(names)), []).append(one_line(what))
+    figures = _grouped(
+        ((item.what, item.reason), subject.name) for subject, figures in done for item in figures.not_measured
+    )
+    by_reason = _grouped(((reason, tuple(names)), one_line(what)) for (what, reason), names in figures.items())
     for (reason, owners), whats in by_reason.items():
         whose = "any model" if len(owners) == len(done) > 1 else joined(owners)
         lines.append(f"Not measured of {whose}: {joined(whats)}: {sentence(reason)}")
     return lines
+
+
+def _grouped(pairs: Iterable[tuple[_Key, str]]) -> dict[_Key, list[str]]:
+    """Collect the different values of each key, in order."""
+    found: dict[_Key, dict[str, None]] = {}
+    for key, value in pairs:
+        found.setdefault(key, {})[value] = None
+    return {key: list(values) for key, values in found.items()}
 
 
 def _noise(report: Report) -> list[str]:

@@ -13,19 +13,10 @@ from benchmarks.report.tables import SECTIONS, Table, main_table, terminal_table
 from edge_runtime.contract import InputSpec
 from edge_runtime.workstation.reporting.wording import escape_markdown, markdown_list, markdown_table, one_line
 
-LATENCY_COLUMNS = ("subject", "round", "call", "latency_ms")
-ANSWER_COLUMNS = ("file", "label")
-
 
 @dataclass(frozen=True)
 class RawAnswers:
-    """Answers of all models.
-
-    Attributes:
-        files: Image files, as in the report.
-        truth: True label of each image.
-        by_subject: Answered label of each image, by subject.
-    """
+    """Image files as in the report, their true labels, and the label that each subject answered with."""
 
     files: tuple[str, ...]
     truth: tuple[str, ...]
@@ -58,19 +49,15 @@ def write_report(
     for name, text in texts.items():
         # File names of Linux may be bytes that are not text; JSON and CSV keep them unchanged.
         (folder / name).write_text(text, encoding="utf-8", errors="surrogateescape")
-    write_latencies(folder / LATENCIES_FILE, latencies_ms)
-    write_answers(folder / ANSWERS_FILE, answers)
-
-
-def write_latencies(path: Path, latencies_ms: Mapping[str, Sequence[Sequence[float]]]) -> None:
-    """Write one row per timed call; rounds and calls count from 0, and a round is the same period for all subjects."""
+    # Rounds and calls count from 0, and a round is the same period for all subjects.
     rows = (
         (subject, number, call, f"{latency_ms:.6f}")
         for subject, bursts in latencies_ms.items()
         for number, burst in enumerate(bursts)
         for call, latency_ms in enumerate(burst)
     )
-    _write_csv(path, LATENCY_COLUMNS, rows)
+    _write_csv(folder / LATENCIES_FILE, ("subject", "round", "call", "latency_ms"), rows)
+    write_answers(folder / ANSWERS_FILE, answers)
 
 
 def write_answers(path: Path, answers: RawAnswers) -> None:
@@ -80,7 +67,7 @@ def write_answers(path: Path, answers: RawAnswers) -> None:
     the file is for programs, or to be imported as text.
     """
     rows = zip(answers.files, answers.truth, *answers.by_subject.values(), strict=True)
-    _write_csv(path, (*ANSWER_COLUMNS, *answers.by_subject), rows)
+    _write_csv(path, ("file", "label", *answers.by_subject), rows)
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 from benchmarks.records import Flip, Report
 from benchmarks.report import plots
 from benchmarks.report.facts import NO_CAVEATS, caveats, facts_of
-from benchmarks.report.tables import SECTIONS, Table, main_table, measured
+from benchmarks.report.tables import SECTIONS, main_table, measured
 from edge_runtime.contract import InputSpec
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.image_files import BIN_SUFFIX
@@ -25,15 +26,6 @@ LatenciesMs = Mapping[str, Sequence[Sequence[float]]]
 
 
 @dataclass(frozen=True)
-class Changed:
-    """One model's answer to a flipped image; ``score`` is 0..1."""
-
-    subject: str
-    answer: str
-    score: float
-
-
-@dataclass(frozen=True)
 class Tile:
     """One flipped image.
 
@@ -41,54 +33,41 @@ class Tile:
         jpeg_url: Embedded image; empty if it cannot be shown.
         reason: Reason why it cannot be shown; empty if it can.
         name: Folder and file name.
-        flip: True label and the answer of Keras.
-        changed: Answers of the models that disagree with Keras, as far as the report lists their flips.
+        changed: Models that disagree with Keras, with their flips, as far as the report lists these; at least one.
     """
 
     jpeg_url: str
     reason: str
     name: str
-    flip: Flip
-    changed: tuple[Changed, ...]
+    changed: tuple[tuple[str, Flip], ...]
 
     @property
     def is_wrong(self) -> bool:
         """True if one of the changed answers is wrong."""
-        return any(item.answer != self.flip.label for item in self.changed)
+        return any(flip.answer != flip.label for _, flip in self.changed)
 
 
 def read_tiles(report: Report, spec: InputSpec | None = None) -> tuple[Tile, ...]:
-    """Read the worst flips of all models, at most `MAX_TILES`, the models in turn.
+    """Read the images of the worst flips again: the worst of each model, then the second of each, up to `MAX_TILES`.
 
-    Args:
-        report: Report with the paths of the images, which are read again.
-        spec: Geometry of the model, needed for images that are the bare bytes of an input.
+    Images that are the bare bytes of a model's input need its geometry, ``spec``.
     """
-    changed: dict[str, list[Changed]] = {}
-    first: dict[str, Flip] = {}
-    for subject, flip in _in_turns(report):
-        first.setdefault(flip.file, flip)
-        changed.setdefault(flip.file, []).append(Changed(subject, flip.answer, flip.score))
+    flips = [
+        [(subject.name, flip) for flip in figures.against_keras.flips]
+        for subject, figures in measured(report)
+        if figures.against_keras
+    ]
+    changed: dict[str, list[tuple[str, Flip]]] = {}
+    for pair in filter(None, chain.from_iterable(zip_longest(*flips))):
+        changed.setdefault(pair[1].file, []).append(pair)
     tiles, room = [], _MAX_CHARACTERS
-    for file, flip in list(first.items())[:MAX_TILES]:
+    for file, pairs in islice(changed.items(), MAX_TILES):
         url, reason = _image_url(Path(file), spec)
         room -= len(url)
         if room < 0:
             url, reason = "", "left out, because the page would become too large"
-        name = one_line("/".join(Path(file).parts[-2:]))
-        tiles.append(Tile(url, reason, name, flip, tuple(changed[file])))
+        tiles.append(Tile(url, reason, one_line("/".join(Path(file).parts[-2:])), tuple(pairs)))
     return tuple(tiles)
-
-
-def _in_turns(report: Report) -> Iterator[tuple[str, Flip]]:
-    """Yield the worst flip of each model, then the second of each, and so on."""
-    flips = [
-        (subject.name, figures.against_keras.flips) for subject, figures in measured(report) if figures.against_keras
-    ]
-    for rank in range(max((len(own) for _, own in flips), default=0)):
-        for name, own in flips:
-            if rank < len(own):
-                yield name, own[rank]
 
 
 def _image_url(file: Path, spec: InputSpec | None) -> tuple[str, str]:
@@ -111,19 +90,8 @@ class Plot:
     note: str
 
 
-@dataclass(frozen=True)
-class Section:
-    """A heading with plots, a table, or both."""
-
-    title: str
-    plots: tuple[Plot, ...]
-    table: Table | None
-
-
 def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[Tile]) -> str:
-    """Render the page.
-
-    Labels, file names and messages come from users, so the template escapes everything.
+    """Render the page; labels, file names and messages come from users, so the template escapes everything.
 
     Args:
         report: Report with its verdict.
@@ -131,7 +99,7 @@ def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[
         thumbnails: Images of the worst flips; see `read_tiles`.
     """
     drawn = _plots(report, latencies_ms) if measured(report) else {}
-    sections = [Section(title, drawn.get(title, ()), build(report)) for title, build in SECTIONS]
+    sections = [(title, drawn.get(title, ()), build(report)) for title, build in SECTIONS]
     return render_html(
         "benchmarks.report",
         "report.html",
@@ -139,7 +107,7 @@ def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[
             "report": report,
             "main": main_table(report),
             "overview": drawn.get("", ()),
-            "sections": [section for section in sections if section.plots or section.table],
+            "sections": sections,
             "caveats": caveats(report),
             "no_caveats": NO_CAVEATS,
             "first_lines": _FIRST_LINES,

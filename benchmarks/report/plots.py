@@ -47,10 +47,6 @@ def latency_plot(report: Report, latencies_ms: Mapping[str, Sequence[Sequence[fl
     """Draw the distribution of the latencies as multiples of the subject's own p50; None without latencies.
 
     Absolute latencies of one slow model would flatten those of all others.
-
-    Args:
-        report: Report with the subjects in their order.
-        latencies_ms: Every timed call by subject and round.
     """
     every = [(subject, [*chain.from_iterable(latencies_ms.get(subject.name, ()))]) for subject, _ in measured(report)]
     calls = [(subject, own, percentile(own, 50)) for subject, own in every if own]
@@ -85,7 +81,9 @@ def stages_plot(report: Report) -> str | None:
     with house_style():
         figure, axes = new_rows([subject.name for subject, _ in rows], "one image file, ms")
         parts = [[getattr(stages, f"{name}_ms") for name, _ in _STAGES] for _, stages in rows]
-        end = _bar_end([sum(part) for part in parts])
+        lengths = [sum(part) for part in parts]
+        # The axis ends after the longest bar that is not far longer than the shortest.
+        end = 1.18 * max(length for length in lengths if length <= WIDE * min(lengths))
         for row, part in enumerate(parts):
             left = 0.0
             for (name, color), length in zip(_STAGES, part, strict=True):
@@ -152,12 +150,6 @@ def rounds_plot(report: Report) -> str | None:
         return svg_url(figure)
 
 
-def _bar_end(lengths: Sequence[float]) -> float:
-    """Compute the end of the axis: after the longest bar that is not far longer than the shortest."""
-    shown = [length for length in lengths if length <= WIDE * min(lengths)]
-    return 1.18 * max(shown)
-
-
 def _name_bar(axes: Any, row: int, length: float, end: float, text: str) -> None:
     """Write the length behind its bar, or at the edge if the bar is cut."""
     if length > end:
@@ -170,17 +162,7 @@ def _name_bar(axes: Any, row: int, length: float, end: float, text: str) -> None
 
 @dataclass(frozen=True)
 class Point:
-    """One model.
-
-    Attributes:
-        name: Name of the subject.
-        p50_ms: Median latency in milliseconds.
-        accuracy: Accuracy in percent.
-        low: Lower end of the accuracy's Wilson interval, in percent.
-        high: Upper end of the accuracy's Wilson interval, in percent.
-        bytes: Size of the model file.
-        is_keras: True for a Keras model.
-    """
+    """One model: median latency in milliseconds, accuracy with its Wilson interval in percent, and size of the file."""
 
     name: str
     p50_ms: float
@@ -191,20 +173,13 @@ class Point:
     is_keras: bool
 
 
-def points_of(report: Report) -> list[Point]:
-    """Make the points of all measured subjects."""
-    return [
-        Point(
-            name=subject.name,
-            p50_ms=figures.single_stream.latency.p50_ms,
-            accuracy=100 * figures.accuracy.top1.fraction,
-            low=100 * figures.accuracy.top1.low,
-            high=100 * figures.accuracy.top1.high,
-            bytes=subject.bytes,
-            is_keras=is_keras(subject),
-        )
-        for subject, figures in measured(report)
-    ]
+def _points(report: Report) -> list[Point]:
+    points = []
+    for subject, figures in measured(report):
+        share, p50_ms = figures.accuracy.top1, figures.single_stream.latency.p50_ms
+        percents = 100 * share.fraction, 100 * share.low, 100 * share.high
+        points.append(Point(subject.name, p50_ms, *percents, subject.bytes, is_keras(subject)))
+    return points
 
 
 def pareto_front(points: Iterable[Point]) -> list[Point]:
@@ -222,17 +197,13 @@ def pareto_front(points: Iterable[Point]) -> list[Point]:
 def pareto_plot(report: Report) -> str:
     """Draw accuracy against latency as an embedded image."""
     with house_style():
-        return svg_url(_draw(points_of(report)))
+        return svg_url(_draw(_points(report)))
 
 
 def write_pareto_svg(report: Report, path: Path) -> None:
-    """Write the plot as an SVG file on white, as the README shows it; an existing file is replaced.
-
-    Raises:
-        OutputError: The folder cannot be written.
-    """
+    """Write or replace the plot as an SVG file on white, as the README shows it; raises OutputError if that fails."""
     with house_style():
-        write_atomic(path, svg(_draw(points_of(report)), background="white"))
+        write_atomic(path, svg(_draw(_points(report)), background="white"))
 
 
 def _draw(points: Sequence[Point]) -> Any:
@@ -240,11 +211,13 @@ def _draw(points: Sequence[Point]) -> Any:
     if not points:
         axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center")
         return figure
-    floor = _floor(points)
+    # A lower accuracy is drawn at the floor of the axis, so that it does not flatten the others.
+    best = max(points, key=lambda point: point.accuracy)
+    floor = max(0.0, best.accuracy - max(_LEAST_SHOWN_POINTS, 2 * (best.accuracy - best.low)))
     set_axis_from_zero(axes, [point.p50_ms for point in points])
     front = pareto_front(points)
     axes.plot(
-        [point.p50_ms for point in front], [_height(point, floor) for point in front],
+        [point.p50_ms for point in front], [max(floor, point.accuracy) for point in front],
         color=SECOND, linestyle="--", linewidth=1, drawstyle="steps-post", alpha=0.7, label="Pareto front", zorder=1,
     )  # fmt: skip
     largest = max([point.bytes for point in points] + [1])
@@ -258,26 +231,15 @@ def _draw(points: Sequence[Point]) -> Any:
     return figure
 
 
-def _floor(points: Sequence[Point]) -> float:
-    """Compute the lowest accuracy of the axis; a lower one is drawn there, so that it does not flatten the others."""
-    best = max(points, key=lambda point: point.accuracy)
-    return max(0.0, best.accuracy - max(_LEAST_SHOWN_POINTS, 2 * (best.accuracy - best.low)))
-
-
 def _draw_point(axes: Any, point: Point, floor: float, largest: int, *, is_on_front: bool) -> None:
-    color, y = KERAS if point.is_keras else ARTIFACT, _height(point, floor)
-    axes.plot(
-        [point.p50_ms] * 2, [max(floor, point.low), max(floor, point.high)], color=color, alpha=0.35, linewidth=1.5
-    )
+    color, y = KERAS if point.is_keras else ARTIFACT, max(floor, point.accuracy)
+    ends = [max(floor, point.low), max(floor, point.high)]
+    axes.plot([point.p50_ms] * 2, ends, color=color, alpha=0.35, linewidth=1.5)
     axes.scatter(
         [point.p50_ms], [y], s=_area_pt2(point, largest), color=color, alpha=0.55, zorder=3,
         edgecolors=SECOND if is_on_front else color, linewidths=2.2 if is_on_front else 0.8,
         marker="v" if y > point.accuracy else "o",
     )  # fmt: skip
-
-
-def _height(point: Point, floor: float) -> float:
-    return max(floor, point.accuracy)
 
 
 def _area_pt2(point: Point, largest: int) -> float:
@@ -302,7 +264,7 @@ def _legend(axes: Any, points: Sequence[Point], largest: int) -> None:
 def _labels(points: Sequence[Point], floor: float, largest: int) -> list[PointLabel]:
     labels = []
     for point in points:
-        y = _height(point, floor)
+        y = max(floor, point.accuracy)
         text = point.name if y == point.accuracy else f"{point.name}, {significant(point.accuracy)} %"
         radius_pt = (_area_pt2(point, largest) / math.pi) ** 0.5
         labels.append(PointLabel(text, point.p50_ms, y, "#5c6670" if point.is_keras else ARTIFACT, radius_pt))

@@ -34,13 +34,8 @@ def report_schema() -> dict[str, Any]:
 def json_schema(cls: type) -> dict[str, Any]:
     """Make the JSON Schema (2020-12) of a tree of dataclasses as `edge_runtime.strict` reads it.
 
-    All fields are required and no others allowed; descriptions are taken from the docstrings.
-
-    Args:
-        cls: Dataclass whose fields have the types that `edge_runtime.strict` supports.
-
-    Raises:
-        TypeError: A field has an unsupported type.
+    All fields are required and no others allowed; descriptions are taken from the docstrings. Raises TypeError for a
+    type that `edge_runtime.strict` does not read.
     """
     definitions: dict[str, Any] = {}
     return {**_of_class(cls, definitions), "$defs": dict(sorted(definitions.items()))}
@@ -51,12 +46,11 @@ def _of_class(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
         definitions[cls.__name__] = {}  # reserved before the fields are read, so that a class may contain itself
         hints, described = typing.get_type_hints(cls), _attributes(cls)
         fields = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
+        texts = {name: {"description": described[name]} if name in described else {} for name in fields}
         definitions[cls.__name__] = {
             "type": "object",
-            "description": _summary(cls),
-            "properties": {
-                name: _described(_of_hint(hints[name], definitions), described.get(name)) for name in fields
-            },
+            "description": _plain(inspect.getdoc(cls) or "").partition("Attributes:")[0].strip(),
+            "properties": {name: {**_of_hint(hints[name], definitions), **texts[name]} for name in fields},
             "required": fields,
             "additionalProperties": False,
         }
@@ -66,8 +60,10 @@ def _of_class(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
 def _of_hint(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        inner = next(argument for argument in arguments if argument is not type(None))
-        return _or_null(_of_hint(inner, definitions))
+        schema = _of_hint(next(argument for argument in arguments if argument is not type(None)), definitions)
+        if isinstance(schema.get("type"), str) and "enum" not in schema:
+            return {**schema, "type": [schema["type"], "null"]}
+        return {"anyOf": [schema, {"type": "null"}]}
     if origin is tuple:
         return {"type": "array", "items": _of_hint(arguments[0], definitions)}
     if origin is dict:
@@ -79,21 +75,6 @@ def _of_hint(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if hint in _SCALARS:
         return {"type": _SCALARS[hint]}
     raise TypeError(f"expected a type that edge_runtime.strict reads, got {hint}")
-
-
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(schema.get("type"), str) and "enum" not in schema:
-        return {**schema, "type": [schema["type"], "null"]}
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def _described(schema: dict[str, Any], text: str | None) -> dict[str, Any]:
-    return schema if text is None else {**schema, "description": text}
-
-
-def _summary(cls: type) -> str:
-    """Read the docstring up to its attributes, on one line."""
-    return _plain(inspect.getdoc(cls) or "").partition("Attributes:")[0].strip()
 
 
 def _attributes(cls: type) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from benchmarks.plan import KERAS_SUBJECTS
@@ -45,14 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
-
-    Attributes:
-        header: Name of each column, with its unit.
-        rows: Rows with one cell per column.
-        note: Explanation below the table; may be empty.
-        text_columns: Indices of the columns that hold words, the first one always.
-    """
+    """Named columns, rows with one cell per column, a note below, and the indices of the columns that hold words."""
 
     header: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -93,6 +87,10 @@ def _number(value: float | None, interval: Interval | None = None) -> Cell:
     return NOTHING if value is None else Cell(significant(value), span(interval))
 
 
+def _whole(value_ms: float) -> Cell:
+    return Cell(f"{value_ms:.0f}")
+
+
 def _share(share: Share | None) -> Cell:
     return NOTHING if share is None else Cell(percent(share.fraction), percent_range(share.low, share.high))
 
@@ -115,16 +113,10 @@ def _row(report: Report, subject: SubjectResult, cells: Iterable[Cell]) -> Row:
     return Row((Cell(subject.name), *cells), kind)
 
 
-def _table(
-    report: Report, columns: Columns, note: str, part: Callable[[Performance], Any] = lambda figures: figures
-) -> Table | None:
+def _table(report: Report, part: str | None, columns: Columns, note: str) -> Table | None:
     """Make a table with one row per measured subject that has the part; None without rows, and no empty columns."""
-    parts = [(subject, part(figures)) for subject, figures in measured(report)]
-    rows = [
-        _row(report, subject, [cell(found) for cell in columns.values()])
-        for subject, found in parts
-        if found is not None
-    ]
+    parts = [(subject, getattr(figures, part) if part else figures) for subject, figures in measured(report)]
+    rows = [_row(report, subject, [cell(found) for cell in columns.values()]) for subject, found in parts if found]
     return _without_empty_columns(Table(("model", *columns), tuple(rows), note)) if rows else None
 
 
@@ -197,86 +189,91 @@ def terminal_table(report: Report) -> Table:
     return replace(table, rows=tuple(rows), note="")
 
 
-def latency_table(report: Report) -> Table | None:
-    """Make the table of the single-stream percentiles, or None without figures."""
-    columns: Columns = {
-        "calls": lambda one: Cell(f"{one.latency.queries:,}", f"{one.duration_s:.1f} s"),
-        "least, ms": lambda one: _number(one.latency.minimum_ms),
-        "p50, ms": lambda one: _number(one.latency.p50_ms, one.latency.p50_interval_ms),
-        "p90, ms": lambda one: _number(one.latency.p90_ms),
-        "p95, ms": lambda one: _number(one.latency.p95_ms),
-        "p99, ms": lambda one: _number(one.latency.p99_ms),
-        "p99.9, ms": lambda one: _number(one.latency.p99_9_ms),
-        "most, ms": lambda one: _number(one.latency.maximum_ms),
-        "disturbed": lambda one: _if_any(one.waiting, lambda share: Cell(percent(share))),
-    }
-    note = (
+_FIGURE_TABLES: Mapping[str, tuple[str | None, Columns, str]] = {
+    "Latency": (
+        "single_stream",
+        {
+            "calls": lambda one: Cell(f"{one.latency.queries:,}", f"{one.duration_s:.1f} s"),
+            "least, ms": lambda one: _number(one.latency.minimum_ms),
+            "p50, ms": lambda one: _number(one.latency.p50_ms, one.latency.p50_interval_ms),
+            "p90, ms": lambda one: _number(one.latency.p90_ms),
+            "p95, ms": lambda one: _number(one.latency.p95_ms),
+            "p99, ms": lambda one: _number(one.latency.p99_ms),
+            "p99.9, ms": lambda one: _number(one.latency.p99_9_ms),
+            "most, ms": lambda one: _number(one.latency.maximum_ms),
+            "disturbed": lambda one: _if_any(one.waiting, lambda share: Cell(percent(share))),
+        },
         "Single stream: one prepared image after another. p99 needs 100 calls, p99.9 a thousand. Disturbed: share of "
-        "the timed calls during which another program had the CPU."
-    )
-    return _table(report, columns, note, lambda figures: figures.single_stream)
-
-
-def throughput_table(report: Report) -> Table | None:
-    """Make the table of the offline scenario, or None without figures."""
-    columns: Columns = {
-        "images per second": lambda one: _number(one.images_per_s, one.interval_images_per_s),
-        "workers": lambda one: Cell(str(one.workers)),
-        "CPU ms per image": lambda one: _number(1e3 * one.cpu_s_per_image),
-        "images": lambda one: Cell(f"{one.images:,}"),
-    }
-    note = "All image files at once, as edge-run classify does with a folder: decode, prepare, invoke and the rest."
-    return _table(report, columns, note, lambda figures: figures.offline)
-
-
-def camera_table(report: Report) -> Table | None:
-    """Make the table of the freshness behind a paced camera, or None without figures."""
-    columns: Columns = {
-        "camera": lambda one: Cell(f"{one.fps:g} fps", "x".join(map(str, one.size_wh))),
-        "frames": lambda one: Cell(str(one.frames)),
-        "answered": lambda one: Cell(str(one.answered)),
-        "dropped": lambda one: Cell(str(one.dropped)),
-        "age p50, ms": lambda one: _number(one.age_p50_ms),
-        "age p99, ms": lambda one: _number(one.age_p99_ms),
-    }
-    note = "Age: time from the capture of a frame to its answer. Dropped: skipped because a newer frame was there."
-    return _table(report, columns, note, lambda figures: figures.camera)
-
-
-def stages_table(report: Report) -> Table | None:
-    """Make the table of the stages, or None without figures."""
-    columns: Columns = {
-        "decode, ms": lambda one: _number(one.decode_ms),
-        "preprocess, ms": lambda one: _number(one.preprocess_ms),
-        "invoke, ms": lambda one: _number(one.invoke_ms),
-        "postprocess, ms": lambda one: _number(one.postprocess_ms),
-        "sum, ms": lambda one: _number(one.decode_ms + one.preprocess_ms + one.invoke_ms + one.postprocess_ms),
-        "images": lambda one: Cell(str(one.images)),
-    }
-    note = "Median of each stage, one image file after another."
-    return _table(report, columns, note, lambda figures: figures.stages)
-
-
-def cold_start_table(report: Report) -> Table | None:
-    """Make the table of the median cold start and its parts, or None without figures."""
-
-    def whole(value_ms: float) -> Cell:
-        return Cell(f"{value_ms:.0f}")
-
-    columns: Columns = {
-        "starts": lambda one: Cell(str(len(one.samples_ms))),
-        "median, ms": lambda one: whole(one.median_ms),
-        "Python, ms": lambda one: whole(one.interpreter_ms),
-        "import, ms": lambda one: whole(one.import_ms),
-        "load, ms": lambda one: whole(one.load_ms),
-        "first answer, ms": lambda one: whole(one.first_ms),
-        "warm, ms": lambda one: _number(one.steady_ms),
-    }
-    note = (
+        "the timed calls during which another program had the CPU.",
+    ),
+    "Stages": (
+        "stages",
+        {
+            "decode, ms": lambda one: _number(one.decode_ms),
+            "preprocess, ms": lambda one: _number(one.preprocess_ms),
+            "invoke, ms": lambda one: _number(one.invoke_ms),
+            "postprocess, ms": lambda one: _number(one.postprocess_ms),
+            "sum, ms": lambda one: _number(one.decode_ms + one.preprocess_ms + one.invoke_ms + one.postprocess_ms),
+            "images": lambda one: Cell(str(one.images)),
+        },
+        "Median of each stage, one image file after another.",
+    ),
+    "Cold start": (
+        "cold_start",
+        {
+            "starts": lambda one: Cell(str(len(one.samples_ms))),
+            "median, ms": lambda one: _whole(one.median_ms),
+            "Python, ms": lambda one: _whole(one.interpreter_ms),
+            "import, ms": lambda one: _whole(one.import_ms),
+            "load, ms": lambda one: _whole(one.load_ms),
+            "first answer, ms": lambda one: _whole(one.first_ms),
+            "warm, ms": lambda one: _number(one.steady_ms),
+        },
         "Time from the start of the process to its first answer for one image file. Median of several starts, so the "
-        "libraries are in the page cache; warm: the same image file once everything runs."
-    )
-    return _table(report, columns, note, lambda figures: figures.cold_start)
+        "libraries are in the page cache; warm: the same image file once everything runs.",
+    ),
+    "Throughput": (
+        "offline",
+        {
+            "images per second": lambda one: _number(one.images_per_s, one.interval_images_per_s),
+            "workers": lambda one: Cell(str(one.workers)),
+            "CPU ms per image": lambda one: _number(1e3 * one.cpu_s_per_image),
+            "images": lambda one: Cell(f"{one.images:,}"),
+        },
+        "All image files at once, as edge-run classify does with a folder: decode, prepare, invoke and the rest.",
+    ),
+    "Camera": (
+        "camera",
+        {
+            "camera": lambda one: Cell(f"{one.fps:g} fps", "x".join(map(str, one.size_wh))),
+            "frames": lambda one: Cell(str(one.frames)),
+            "answered": lambda one: Cell(str(one.answered)),
+            "dropped": lambda one: Cell(str(one.dropped)),
+            "age p50, ms": lambda one: _number(one.age_p50_ms),
+            "age p99, ms": lambda one: _number(one.age_p99_ms),
+        },
+        "Age: time from the capture of a frame to its answer. Dropped: skipped because a newer frame was there.",
+    ),
+    "Scores": (
+        None,
+        {
+            "calibration error": lambda one: Cell(percent(one.accuracy.calibration_error)),
+            "reject threshold": lambda one: _if_any(one.accuracy.reject, lambda own: Cell(f"{own.threshold:.2f}")),
+            "answered": lambda one: _if_any(one.accuracy.reject, lambda own: _share(own.answered)),
+            "right of these": lambda one: _if_any(one.accuracy.reject, lambda own: _share(own.right_of_answered)),
+            "only Keras right": lambda one: _if_any(one.against_keras, lambda own: Cell(str(own.lost))),
+            "only this right": lambda one: _if_any(one.against_keras, lambda own: Cell(str(own.gained))),
+        },
+        "Calibration error: mean distance of a score from the share of right answers with such a score. "
+        "Answers below the reject threshold count as none of the labels. The last columns count images.",
+    ),
+}
+"""Part of the figures, columns and note of each table with one row per measured subject, by title."""
+
+
+def figure_table(title: str, report: Report) -> Table | None:
+    """Make the table of one part of the figures, by its title; None without figures."""
+    return _table(report, *_FIGURE_TABLES[title])
 
 
 def threads_table(report: Report) -> Table | None:
@@ -290,7 +287,7 @@ def threads_table(report: Report) -> Table | None:
         return cell
 
     columns = {counted(count, "thread"): column(count) for count in counts}
-    return _table(report, columns, "p50 of one prepared image, in ms.", lambda figures: figures.threads or None)
+    return _table(report, "threads", columns, "p50 of one prepared image, in ms.")
 
 
 def resources_table(report: Report) -> Table | None:
@@ -310,24 +307,7 @@ def resources_table(report: Report) -> Table | None:
     )
     if report.board.power_meter is not None:
         note += " Energy is above idle."
-    return _table(report, columns, note)
-
-
-def scores_table(report: Report) -> Table | None:
-    """Make the table of calibration, reject threshold and discordant answers, or None without figures."""
-    columns: Columns = {
-        "calibration error": lambda one: Cell(percent(one.accuracy.calibration_error)),
-        "reject threshold": lambda one: _if_any(one.accuracy.reject, lambda own: Cell(f"{own.threshold:.2f}")),
-        "answered": lambda one: _if_any(one.accuracy.reject, lambda own: _share(own.answered)),
-        "right of these": lambda one: _if_any(one.accuracy.reject, lambda own: _share(own.right_of_answered)),
-        "only Keras right": lambda one: _if_any(one.against_keras, lambda own: Cell(str(own.lost))),
-        "only this right": lambda one: _if_any(one.against_keras, lambda own: Cell(str(own.gained))),
-    }
-    note = (
-        "Calibration error: mean distance of a score from the share of right answers with such a score. "
-        "Answers below the reject threshold count as none of the labels. The last columns count images."
-    )
-    return _table(report, columns, note)
+    return _table(report, None, columns, note)
 
 
 def per_label_table(report: Report) -> Table | None:
@@ -383,14 +363,14 @@ def moved_table(report: Report) -> Table | None:
 
 
 SECTIONS: Sequence[tuple[str, Callable[[Report], Table | None]]] = (
-    ("Latency", latency_table),
-    ("Stages", stages_table),
-    ("Cold start", cold_start_table),
+    ("Latency", partial(figure_table, "Latency")),
+    ("Stages", partial(figure_table, "Stages")),
+    ("Cold start", partial(figure_table, "Cold start")),
     ("Memory, CPU time and size", resources_table),
     ("Threads", threads_table),
-    ("Throughput", throughput_table),
-    ("Camera", camera_table),
-    ("Scores", scores_table),
+    ("Throughput", partial(figure_table, "Throughput")),
+    ("Camera", partial(figure_table, "Camera")),
+    ("Scores", partial(figure_table, "Scores")),
     ("By label", per_label_table),
     ("Where errors moved", moved_table),
 )

@@ -70,12 +70,8 @@ def verdict(subjects: Sequence[SubjectResult], invalid: Sequence[str], machine: 
 
     The choice is the fastest of the artifacts that lost at most `ALLOWED_DROP_POINTS` of Keras' accuracy and are not
     significantly worse by McNemar's test. Of those that are as fast, round by round, the smallest file wins, then the
-    most accurate. Without Keras, an artifact may lose as much against the most accurate artifact.
-
-    Args:
-        subjects: Rows of the report.
-        invalid: Reasons why the latencies must not be quoted.
-        machine: Machine of the measurements.
+    most accurate. Without Keras, an artifact may lose as much against the most accurate artifact. With reasons in
+    ``invalid``, the choice is provisional.
     """
     candidates = [
         Candidate(subject, subject.performance)
@@ -192,11 +188,8 @@ def _keras_speed(best: Candidate) -> list[str]:
 def _rejected(best: Candidate, candidates: Sequence[Candidate], eligible: Sequence[Candidate]) -> list[str]:
     """Explain why faster candidates are not recommended."""
     lines = []
-    for one in candidates:
-        if one in eligible or one.p50_ms >= best.p50_ms:
-            continue
-        against = one.figures.against_keras
-        why = f"is right on only {percent(one.accuracy)}"
+    for one in (one for one in candidates if one not in eligible and one.p50_ms < best.p50_ms):
+        against, why = one.figures.against_keras, f"is right on only {percent(one.accuracy)}"
         if against is not None:
             why = f"lost {against.drop_points:.1f} points (McNemar p {p_value(against.mcnemar_p)})"
         lines.append(f"{one.name} is faster ({significant(one.p50_ms)} ms) but {why}.")

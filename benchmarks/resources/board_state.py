@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from benchmarks.records import BoardState, BoardWatch
 from benchmarks.resources.power import Meter, Repeater
@@ -32,11 +32,7 @@ _REMEDIES = {"under-voltage": _SUPPLY_REMEDY, "frequency fell": "find what lower
 
 
 def read_state(root: Path = ROOT) -> BoardState:
-    """Read the state of the board in a few milliseconds; on a Raspberry Pi it may start ``vcgencmd``.
-
-    Args:
-        root: Folder of ``proc`` and ``sys``.
-    """
+    """Read the state of the board in a few milliseconds; on a Raspberry Pi it may start ``vcgencmd``."""
     return BoardState(
         temperature_c=temperature_c(root),
         frequency_mhz=frequency_mhz(root),
@@ -61,11 +57,7 @@ class BoardWatcher:
     """Reads the state of the board before, every 2 s during, and after the block.
 
     During the block it reads a few kernel files in a thread, well under a millisecond each time, and starts no process.
-
-    Args:
-        root: Folder of ``proc`` and ``sys``.
-        meter: Power meter in use, for the record; it is not read.
-        period_s: Seconds between two readings.
+    A power meter is not read, only recorded.
 
     Attributes:
         hottest_c: Highest temperature so far in °C, or None.
@@ -96,16 +88,14 @@ class BoardWatcher:
         self._repeater.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._repeater.stop()
         after = read_state(self._root)
         self._note(after.temperature_c, after.frequency_mhz, after.governor, ())
         if _throttle_count(self._root) > self._throttle_count:
             self.seen.add("throttled")
         flags = (*after.throttling, *(f"{name} {WHILE_MEASURING}" for name in sorted(self.seen)))
-        after = BoardState(after.temperature_c, after.frequency_mhz, after.governor, flags, after.load_average_1min)
+        after = replace(after, throttling=flags)
         meter = f"{self._meter.name} ({self._meter.covers})" if self._meter else None
         idle_w = round(self._meter.idle_w, 3) if self._meter else None
         self._watch = BoardWatch(self._before or after, after, self.hottest_c, meter, idle_w)

@@ -13,11 +13,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 SAMPLE_PERIOD_S = 0.05
@@ -62,21 +61,15 @@ class Span:
     energy_mj: float | None = None
 
 
-class Meter:
-    """A reader with known idle power. Measuring idle takes 2 s, so open it before anything runs.
+class Meter(AbstractContextManager["Meter"]):
+    """A reader with known idle power, closed with the meter.
 
-    Args:
-        reader: Power reader; closed with the meter.
-        sleep: Function that waits for a number of seconds.
-        clock_s: Monotonic clock in seconds.
+    Measuring idle takes 2 s, so open it before anything runs; OSError if the reader fails.
 
     Attributes:
         name: Name of the reader.
         covers: Description of what the figures include.
         idle_w: Power before the first measurement, in watts.
-
-    Raises:
-        OSError: The reader failed.
     """
 
     def __init__(
@@ -113,25 +106,12 @@ class Meter:
             if energy_mj is not None:
                 span.energy_mj = energy_mj - self.idle_w * span.duration_s * 1e3
 
-    def close(self) -> None:
-        """Release the reader; repeated calls do nothing."""
+    def __exit__(self, *_: object) -> None:
         self._reader.close()
-
-    def __enter__(self) -> Meter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def read_number(path: Path) -> float:
-    """Read the number in a small kernel file.
-
-    Raises:
-        OSError: The file cannot be read, or holds no number.
-    """
+    """Read the number in a small kernel file; raises OSError if it cannot be read or holds no number."""
     with path.open("rb") as file:
         text = file.read(64).decode("ascii", "replace").strip()
     try:
@@ -157,17 +137,9 @@ class Counter:
 
 
 class CounterReader(PowerReader):
-    """Energy that the hardware counts.
+    """Sum of energy counters of the hardware.
 
-    A span must be shorter than one period of the counter: 262 kJ on x86, so 44 minutes at 100 W.
-
-    Args:
-        name: Name as in ``--power``.
-        covers: Description of what the figure includes.
-        counters: Counters that are summed.
-
-    Attributes:
-        counters: Counters that are summed.
+    A span must be shorter than one period of a counter: 262 kJ on x86, so 44 minutes at 100 W.
     """
 
     def __init__(self, name: str, covers: str, counters: Sequence[Counter]) -> None:
@@ -176,27 +148,19 @@ class CounterReader(PowerReader):
 
     def begin(self) -> None:
         """Read the counters; see `PowerReader.begin`."""
-        self._before_uj = self._read_uj()
+        self._before_uj = [read_number(counter.path) for counter in self.counters]
 
     def end(self) -> float:
         """Return the counted energy; see `PowerReader.end`."""
-        pairs = zip(self.counters, self._before_uj, self._read_uj(), strict=True)
-        return sum(counter.between(before_uj, after_uj) for counter, before_uj, after_uj in pairs) / 1e3
+        pairs = zip(self.counters, self._before_uj, strict=True)
+        return sum(counter.between(before_uj, read_number(counter.path)) for counter, before_uj in pairs) / 1e3
 
     def close(self) -> None:
         """Do nothing: no resource is open."""
 
-    def _read_uj(self) -> list[float]:
-        return [read_number(counter.path) for counter in self.counters]
-
 
 class Repeater:
-    """Thread that calls a function periodically between `start` and `stop`; an OSError of it ends the calls.
-
-    Args:
-        work: Function without parameters.
-        period_s: Seconds between two calls; the first comes after one period.
-        name: Name of the thread.
+    """Thread that calls a function after each period between `start` and `stop`.
 
     Attributes:
         failure: OSError that ended the calls, or None.
@@ -242,15 +206,8 @@ class SampledReader(PowerReader):
 
     Sampling uses energy too; the idle power is sampled in the same way, so this cancels out.
 
-    Args:
-        name: Name as in ``--power``.
-        covers: Description of what the figure includes.
-        read_w: Function that returns watts, or raises OSError.
-        period_s: Seconds between two samples.
-        release: Function called on `close`.
-
     Attributes:
-        read_w: Function that returns watts.
+        read_w: Function that returns watts, or raises OSError.
         samples: Samples of the span (seconds, watts).
         repeater: Thread that takes the samples.
     """
@@ -300,15 +257,11 @@ def integrate_mj(samples: Sequence[tuple[float, float]]) -> float:
 class PrintedPower:
     """Newest number printed by a program, one per line; other lines are ignored.
 
-    Args:
-        command: Command as typed in a terminal; no shell is involved.
+    The command is split as in a terminal, without a shell: ValueError if its quotes do not match, OSError if the
+    program cannot be started.
 
     Attributes:
         process: The running program.
-
-    Raises:
-        OSError: The program cannot be started.
-        ValueError: The quotes do not match.
     """
 
     def __init__(self, command: str) -> None:
@@ -340,11 +293,8 @@ class PrintedPower:
             self.process.wait()
 
     def _listen(self) -> None:
-        output = self.process.stdout
-        if output is None:
-            return
-        with contextlib.closing(output):
-            while line := output.readline(_LONGEST_LINE):
+        with self.process.stdout or contextlib.nullcontext() as output:
+            while output and (line := output.readline(_LONGEST_LINE)):
                 with contextlib.suppress(ValueError):
                     watts = float(line)
                     if math.isfinite(watts):

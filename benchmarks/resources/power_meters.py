@@ -39,8 +39,8 @@ Found: TypeAlias = "PowerReader | str"
 def find_rapl(root: Path) -> Found:
     """Find the energy counters of x86 CPUs: packages, and memory if it is counted separately.
 
-    Source: the kernel's Documentation/power/powercap/powercap.rst. The zones ``core`` and ``uncore`` are parts of the
-    package, and ``psys`` contains it, so they are left out.
+    The zones ``core`` and ``uncore`` are parts of the package, and ``psys`` contains it, so they are left out.
+    Source: the kernel's Documentation/power/powercap/powercap.rst.
     """
     zones = sorted(root.glob("sys/class/powercap/intel-rapl:*"))
     chosen = [zone for zone in zones if _kernel_word(zone / "name").startswith(("package", "dram"))]
@@ -61,9 +61,7 @@ def find_rapl(root: Path) -> Found:
 def find_hwmon(root: Path, wanted: str | None = None) -> Found:
     """Find a power monitor chip with a driver, such as INA219, INA226, INA3221 or INA238.
 
-    Args:
-        root: Folder of ``sys``.
-        wanted: Name of a channel; None takes the only one, or the one labelled as the board's input.
+    Without a ``wanted`` channel, the only one is taken, or the one labelled as the board's input.
     """
     channels: dict[str, Callable[[], float]] = {}
     for chip in sorted(root.glob("sys/class/hwmon/hwmon*")):
@@ -114,10 +112,7 @@ def find_battery(root: Path) -> Found:
 def pmic_w(text: str) -> float:
     """Sum the watts in the output of ``vcgencmd pmic_read_adc`` over the rails with voltage and current.
 
-    ``EXT5V`` and ``BATT`` have no current.
-
-    Raises:
-        OSError: No rail has both.
+    ``EXT5V`` and ``BATT`` have no current. Raises OSError if no rail has both.
     """
     values = {(rail, unit): float(number) for rail, unit, number in _PMIC_LINE.findall(text)}
     rails = [rail for rail, unit in values if unit == "A" and (rail, "V") in values]
@@ -185,8 +180,7 @@ def open_meter(name: str | None, root: Path = Path("/")) -> Meter | None:
     """Open a power meter, which takes 2 s in which nothing else should run.
 
     Args:
-        name: ``hwmon``, ``hwmon:CHANNEL``, ``rapl``, ``pmic``, ``battery`` or ``command:PROGRAM ARGUMENTS``; ``none``
-            for no meter; None for the first one found.
+        name: Reader as in ``--power``; ``none`` for no meter, None for the first one found.
         root: Folder of ``sys`` and ``usr``.
 
     Returns:
@@ -200,7 +194,15 @@ def open_meter(name: str | None, root: Path = Path("/")) -> Meter | None:
     if name is None:
         meters = (meter for finder in _FINDERS.values() if isinstance(meter := _meter(finder(root)), Meter))
         return next(meters, None)
-    meter = _meter(_find_named(name, root))
+    if name in _FINDERS:
+        found = _FINDERS[name](root)
+    elif name.startswith(_HWMON_PREFIX):
+        found = find_hwmon(root, name.removeprefix(_HWMON_PREFIX))
+    elif name.startswith(COMMAND_PREFIX):
+        found = _start_program(name.removeprefix(COMMAND_PREFIX))
+    else:
+        found = f"expected {', '.join(_FINDERS)}, hwmon:CHANNEL, 'command:PROGRAM ARGUMENTS' or {NO_METER}"
+    meter = _meter(found)
     if isinstance(meter, str):
         raise UsageError(f"--power {name}: {meter}; --power {NO_METER} measures without energy")
     return meter
@@ -212,16 +214,6 @@ def explain_no_meter(name: str | None, root: Path = Path("/")) -> str:
         return f"switched off with --power {NO_METER}"
     reasons = [f"{finder} ({found})" for finder, find in _FINDERS.items() if isinstance(found := find(root), str)]
     return f"no power meter can be read: {', '.join(reasons)}"
-
-
-def _find_named(name: str, root: Path) -> Found:
-    if name in _FINDERS:
-        return _FINDERS[name](root)
-    if name.startswith(_HWMON_PREFIX):
-        return find_hwmon(root, name.removeprefix(_HWMON_PREFIX))
-    if name.startswith(COMMAND_PREFIX):
-        return _start_program(name.removeprefix(COMMAND_PREFIX))
-    return f"expected {', '.join(_FINDERS)}, hwmon:CHANNEL, 'command:PROGRAM ARGUMENTS' or {NO_METER}"
 
 
 def _meter(found: Found) -> Meter | str:

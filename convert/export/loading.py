@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.messages import ExportJob
+from convert.children import ExportJob
 from convert.options import InputRange, Loader, ModelColor, ModelOutput
 from convert.source.saved_model import choose_signature
 from edge_runtime.contract import Head
@@ -60,15 +60,7 @@ def load(job: ExportJob) -> Loaded:
 
 
 def answer(job: ExportJob, loaded: Loaded, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Compute the original model's probabilities, with its pixels prepared in NumPy.
-
-    Args:
-        job: Input range, color and output of the model.
-        loaded: Model to run.
-        images_nhwc_rgb_u8: uint8 [n, height, width, 3], RGB.
-
-    Returns:
-        float32 [n, labels], or [n, 1] of a sigmoid head.
+    """Compute the original model's probabilities, float32 [n, labels] or [n, 1], with pixels prepared in NumPy.
 
     Raises:
         ModelError: The model fails, or its output is not one probability per label.
@@ -95,16 +87,7 @@ def answer(job: ExportJob, loaded: Loaded, images_nhwc_rgb_u8: NDArray[np.uint8]
 def prepare_pixels(
     images_nhwc_rgb_u8: NDArray[np.uint8], input_range: InputRange, color: ModelColor
 ) -> NDArray[np.float32]:
-    """Scale and reorder pixels in float32, for the original model.
-
-    Args:
-        images_nhwc_rgb_u8: uint8 [n, height, width, 3], RGB.
-        input_range: Values that 0 and 255 become.
-        color: Channel order, or one channel of grey.
-
-    Returns:
-        float32 [n, height, width, 3], or [n, height, width, 1] for grey.
-    """
+    """Scale and reorder pixels for the original model: float32 [n, height, width, 3], or 1 channel for grey."""
     pixels = images_nhwc_rgb_u8.astype(np.float32)
     if color is ModelColor.BGR:
         pixels = np.ascontiguousarray(pixels[..., ::-1])
@@ -122,11 +105,6 @@ def pixel_graph(image: Any, input_range: InputRange, color: ModelColor) -> Any:
 
     BGR and grey are a 1x1 convolution that scales too: one operator that every runtime and the Edge TPU have, whose
     weights, one number per channel, lose nothing in int8. Reversing an axis would run on the CPU only.
-
-    Args:
-        image: uint8 tensor [batch, height, width, 3], RGB.
-        input_range: Values that 0 and 255 become.
-        color: Channel order, or one channel of grey.
     """
     import tensorflow as tf
 

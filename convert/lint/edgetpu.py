@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from convert.lint.operators import OperatorFacts, TensorFacts
+from convert.tflite_model import OperatorFacts, TensorFacts
 from edge_runtime.tflite.schema import EDGETPU_OPERATOR
 
 SOFTMAX_ELEMENTS: Final = 16_000
@@ -36,12 +36,7 @@ _FIXED_REMEDY: Final = "convert with a fixed batch of 1 and a fixed image size"
 
 @dataclass(frozen=True)
 class Problem:
-    """Reason why an operator is not mapped.
-
-    Attributes:
-        why: Reason in one clause.
-        remedy: Suggested change of the model or conversion.
-    """
+    """Reason in one clause why an operator is not mapped, and the suggested change of model or conversion."""
 
     why: str
     remedy: str
@@ -52,21 +47,15 @@ Limit = Callable[[OperatorFacts], Problem | None]
 
 @dataclass(frozen=True)
 class Rule:
-    """Conditions of a supported operator.
-
-    Attributes:
-        runtime: Lowest Edge TPU runtime with the operator.
-        limits: Functions that check further conditions.
-    """
+    """Lowest Edge TPU runtime with an operator, and functions that check further conditions."""
 
     runtime: int = _OLDEST_RUNTIME
     limits: tuple[Limit, ...] = ()
 
 
 def _no_fused_activation(operator: OperatorFacts) -> Problem | None:
-    if operator.option("fusedActivationFunction") == 0:
-        return None
-    return Problem("has a fused activation", "put the activation before this layer")
+    problem = Problem("has a fused activation", "put the activation before this layer")
+    return None if operator.option("fusedActivationFunction") == 0 else problem
 
 
 def _same_dilation(operator: OperatorFacts) -> Problem | None:
@@ -77,21 +66,19 @@ def _same_dilation(operator: OperatorFacts) -> Problem | None:
 
 
 def _constant_weights(operator: OperatorFacts) -> Problem | None:
-    if all(tensor.is_constant for _, tensor in operator.inputs[1:]):
-        return None
-    return Problem("weights are computed while the model runs", "make weights and biases constants")
+    problem = Problem("weights are computed while the model runs", "make weights and biases constants")
+    return None if all(tensor.is_constant for _, tensor in operator.inputs[1:]) else problem
 
 
 def _default_weights_format(operator: OperatorFacts) -> Problem | None:
-    if operator.option("weightsFormat") == 0:
-        return None
-    return Problem("weights are stored shuffled", "convert with the default weights format")
+    problem = Problem("weights are stored shuffled", "convert with the default weights format")
+    return None if operator.option("weightsFormat") == 0 else problem
 
 
 def _flat_output(operator: OperatorFacts) -> Problem | None:
-    if all(side == 1 for side in operator.outputs[0][1].shape[:-1]):
-        return None
-    return Problem("output has more than one dimension", "flatten before the dense layer, or use a 1x1 convolution")
+    remedy = "flatten before the dense layer, or use a 1x1 convolution"
+    is_flat = all(side == 1 for side in operator.outputs[0][1].shape[:-1])
+    return None if is_flat else Problem("output has more than one dimension", remedy)
 
 
 def _small_softmax(operator: OperatorFacts) -> Problem | None:
@@ -99,9 +86,8 @@ def _small_softmax(operator: OperatorFacts) -> Problem | None:
     if any(side != 1 for side in shape[:-1]):
         return Problem("works on more than one dimension", "take the softmax of one vector, or take it on the CPU")
     if shape and shape[-1] > SOFTMAX_ELEMENTS:
-        return Problem(
-            f"has {shape[-1]} elements, at most {SOFTMAX_ELEMENTS} are mapped", "leave softmax out and take the largest"
-        )
+        why = f"has {shape[-1]} elements, at most {SOFTMAX_ELEMENTS} are mapped"
+        return Problem(why, "leave softmax out and take the largest")
     return None
 
 
@@ -141,9 +127,7 @@ def _no_batch_padding(operator: OperatorFacts) -> Problem | None:
 
 
 def _no_batch_packing(operator: OperatorFacts) -> Problem | None:
-    if operator.option("axis") != 0:
-        return None
-    return Problem("packs along the batch", "pack along another axis")
+    return None if operator.option("axis") else Problem("packs along the batch", "pack along another axis")
 
 
 def _zero_constants(operator: OperatorFacts) -> Problem | None:
@@ -170,49 +154,29 @@ def _unit_strides(operator: OperatorFacts) -> Problem | None:
 
 
 _BATCH_FREE: Final = _not_along_batch(1)
-_WEIGHTS: Final = (_constant_weights, _same_dilation)
+# Operators without further conditions.
+_ANYWHERE: Final = (
+    "ADD", "L2_NORMALIZATION", "LOGISTIC", "MAXIMUM", "MINIMUM", "MUL", "RELU", "RELU6", "RELU_N1_TO_1", "RESHAPE",
+    "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "SPACE_TO_DEPTH", "SQUEEZE", "SUB", "TANH",
+)  # fmt: skip
 RULES: Final = MappingProxyType(
     {
-        "ADD": Rule(),
-        "AVERAGE_POOL_2D": Rule(limits=(_no_fused_activation,)),
+        **dict.fromkeys(_ANYWHERE, Rule()),
+        **dict.fromkeys(("EXPAND_DIMS", "QUANTIZE", "TRANSPOSE_CONV"), Rule(13)),
+        **dict.fromkeys(("RSQRT", "SQUARED_DIFFERENCE", "TRANSPOSE", "UNIDIRECTIONAL_SEQUENCE_LSTM"), Rule(14)),
+        **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), Rule(limits=(_no_fused_activation,))),
+        **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), Rule(limits=(_constant_weights, _same_dilation))),
+        **dict.fromkeys(("REDUCE_MAX", "REDUCE_MIN"), Rule(14, (_BATCH_FREE,))),
         "CONCATENATION": Rule(limits=(_no_fused_activation, _zero_constants)),
-        "CONV_2D": Rule(limits=_WEIGHTS),
-        "DEPTHWISE_CONV_2D": Rule(limits=_WEIGHTS),
-        "EXPAND_DIMS": Rule(13),
         "FULLY_CONNECTED": Rule(limits=(_constant_weights, _default_weights_format, _flat_output)),
-        "L2_NORMALIZATION": Rule(),
-        "LOGISTIC": Rule(),
-        "MAXIMUM": Rule(),
-        "MAX_POOL_2D": Rule(limits=(_no_fused_activation,)),
         "MEAN": Rule(limits=(_BATCH_FREE, _depth_multiple_of_four)),
-        "MINIMUM": Rule(),
-        "MUL": Rule(),
         "PACK": Rule(13, (_no_batch_packing,)),
         "PAD": Rule(limits=(_no_batch_padding,)),
         "PRELU": Rule(13, (_last_axis_alpha,)),
-        "QUANTIZE": Rule(13),
-        "REDUCE_MAX": Rule(14, (_BATCH_FREE,)),
-        "REDUCE_MIN": Rule(14, (_BATCH_FREE,)),
-        "RELU": Rule(),
-        "RELU6": Rule(),
-        "RELU_N1_TO_1": Rule(),
-        "RESHAPE": Rule(),
-        "RESIZE_BILINEAR": Rule(),
-        "RESIZE_NEAREST_NEIGHBOR": Rule(),
-        "RSQRT": Rule(14),
-        "SLICE": Rule(),
         "SOFTMAX": Rule(limits=(_small_softmax,)),
-        "SPACE_TO_DEPTH": Rule(),
         "SPLIT": Rule(limits=(_not_along_batch(0),)),
-        "SQUARED_DIFFERENCE": Rule(14),
-        "SQUEEZE": Rule(),
         "STRIDED_SLICE": Rule(limits=(_unit_strides,)),
-        "SUB": Rule(),
         "SUM": Rule(13, (_BATCH_FREE,)),
-        "TANH": Rule(),
-        "TRANSPOSE": Rule(14),
-        "TRANSPOSE_CONV": Rule(13),
-        "UNIDIRECTIONAL_SEQUENCE_LSTM": Rule(14),
     }
 )
 
@@ -293,7 +257,13 @@ def is_compiled(operators: tuple[OperatorFacts, ...]) -> bool:
 def forecast(operators: tuple[OperatorFacts, ...]) -> tuple[Forecast, ...]:
     """Forecast the processor of each operator, in the file's order."""
     if is_compiled(operators):
-        return tuple(_compiled(operator) for operator in operators)
+        left = Problem("the compiler left it to the CPU", "lint the uncompiled file")
+        return tuple(
+            Forecast(operator.index, operator.name, operator.version, Place.EDGETPU)
+            if operator.name == EDGETPU_OPERATOR
+            else _verdict(operator, left, None)
+            for operator in operators
+        )
     # Tensors that depend on the Edge TPU, and tensors that depend on a CPU operator behind it.
     used_edgetpu: set[tuple[int, int]] = set()
     blamed: dict[tuple[int, int], int] = {}
@@ -303,12 +273,12 @@ def forecast(operators: tuple[OperatorFacts, ...]) -> tuple[Forecast, ...]:
         targets = [(operator.graph, number) for number, _ in operator.outputs]
         problem = find_problem(operator)
         fault = next((blamed[source] for source in sources if source in blamed), None)
-        if problem or fault is not None:
-            behind_edgetpu = any(source in used_edgetpu for source in sources)
-            if behind_edgetpu or fault is not None:
-                blamed.update(dict.fromkeys(targets, operator.index if fault is None else fault))
-        else:
+        if fault is not None:
+            blamed.update(dict.fromkeys(targets, fault))
+        elif not problem:
             used_edgetpu.update(targets)
+        elif not used_edgetpu.isdisjoint(sources):
+            blamed.update(dict.fromkeys(targets, operator.index))
         result.append(_verdict(operator, problem, fault))
     return tuple(result)
 
@@ -337,20 +307,9 @@ def memory(operators: tuple[OperatorFacts, ...], forecasts: tuple[Forecast, ...]
     text = f"weights {weight_bytes / (1 << 20):.2f} MiB of about 8 MiB on the chip: "
     if weight_bytes <= USUAL_WEIGHT_BYTES:
         return Memory(weight_bytes, 0, text + "all should stay there")
-    streamed_bytes = weight_bytes - USUAL_WEIGHT_BYTES
-    return Memory(
-        weight_bytes,
-        streamed_bytes,
-        text + f"about {streamed_bytes / (1 << 20):.1f} MiB would be sent from the host with every image, which is "
-        "slower; take a smaller network",
-    )
-
-
-def _compiled(operator: OperatorFacts) -> Forecast:
-    if operator.name == EDGETPU_OPERATOR:
-        return Forecast(operator.index, operator.name, operator.version, Place.EDGETPU)
-    why = "the compiler left it to the CPU"
-    return Forecast(operator.index, operator.name, operator.version, Place.CPU, why, "lint the uncompiled file")
+    streamed = weight_bytes - USUAL_WEIGHT_BYTES
+    text += f"about {streamed / (1 << 20):.1f} MiB would be sent from the host with every image, which is slower; "
+    return Memory(weight_bytes, streamed, text + "take a smaller network")
 
 
 def _verdict(operator: OperatorFacts, problem: Problem | None, fault: int | None) -> Forecast:
@@ -359,14 +318,9 @@ def _verdict(operator: OperatorFacts, problem: Problem | None, fault: int | None
         return Forecast(*about, Place.CPU, problem.why, problem.remedy)
     if fault is not None:
         return Forecast(*about, Place.CPU, "follows an operator on the CPU", f"fix operator {fault}", after=fault)
-    return Forecast(*about, Place.EDGETPU, runtime=_runtime(operator))
-
-
-def _runtime(operator: OperatorFacts) -> int:
     dilated = operator.option("dilationWFactor", 1) != 1 or operator.option("dilationHFactor", 1) != 1
-    if operator.name == "DEPTHWISE_CONV_2D" and dilated:
-        return 13
-    return RULES[operator.name].runtime
+    needs_13 = operator.name == "DEPTHWISE_CONV_2D" and dilated
+    return Forecast(*about, Place.EDGETPU, runtime=13 if needs_13 else RULES[operator.name].runtime)
 
 
 def _tensor_problem(operator: OperatorFacts) -> Problem | None:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.lint import edgetpu
-from convert.lint.operators import OperatorFacts, minimum_runtime, read_operators, unsupported
-from convert.tflite_model import read_model
+from convert.tflite_model import OperatorFacts, minimum_runtime, read_model, read_operators, unsupported
 from edge_runtime.errors import UsageError
 from edge_runtime.tflite.versions import LITERT, TFLITE_RUNTIME, Target, parse_target
 
@@ -104,7 +103,12 @@ def _lint_edgetpu(path: Path, operators: tuple[OperatorFacts, ...], runtime: str
     share = _share(findings)
     compiled = edgetpu.is_compiled(operators)
     sizes = () if compiled or not share else (edgetpu.memory(operators, forecasts).text,)
-    verdict = _compiled_verdict(findings) if compiled else _edgetpu_verdict(findings, forecasts)
+    if compiled:
+        left = sum(not finding.ok for finding in findings)
+        rest = f"{left} operators were left to the CPU" if left else "nothing was left to the CPU"
+        verdict = f"was compiled for the Edge TPU already: {rest}"
+    else:
+        verdict = _edgetpu_verdict(findings, forecasts)
     return LintReport(str(path), EDGETPU, share == 1, share, verdict, runtime, sizes, findings)
 
 
@@ -124,12 +128,6 @@ def _edgetpu_verdict(findings: tuple[Finding, ...], forecasts: tuple[edgetpu.For
         f"{mapped} of {count} operators ({share:.0%}) should map to the Edge TPU, the rest run on the CPU; "
         f"first is operator {first.index}, {first.name}: {first.why}"
     )
-
-
-def _compiled_verdict(findings: tuple[Finding, ...]) -> str:
-    left = sum(not finding.ok for finding in findings)
-    rest = f"{left} operators were left to the CPU" if left else "nothing was left to the CPU"
-    return f"was compiled for the Edge TPU already: {rest}"
 
 
 def _lint_runtime(

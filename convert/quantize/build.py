@@ -1,33 +1,167 @@
-"""Build each variant from the float32 model; ranges and layer inputs are measured once and shared."""
+"""Build each variant from the float32 model, and repair an integer variant that fails the accuracy gate.
+
+Ranges and layer inputs are measured once and shared. Repair keeps the fewest harmful operators in float32.
+"""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.messages import (
-    BASE_ONNX,
-    BASE_TFLITE,
-    CHECK_FILE,
-    REPRESENTATIVE_FILE,
-    TRUTH_FILE,
-    BuiltVariant,
-    QuantizeJob,
-)
+from convert import children
+from convert.gate import points
 from convert.options import Repair, Rounding
-from convert.quantize.calibration import ImageRanges, Ranges, measure, ranges
+from convert.quantize.calibration import ImageRanges, Ranges, latency_ms, measure, probabilities, ranges
 from convert.quantize.gptq import GptqRounder, observe
 from convert.quantize.graph import FloatGraph
-from convert.quantize.repair import AccuracyGate, repair
 from convert.quantize.tflite import TfliteQuantizer
 from convert.record import CalibrationPoint, Step
-from edge_runtime.classifier import widen
-from edge_runtime.contract import Variant
+from edge_runtime.classifier import top1, widen
+from edge_runtime.contract import OutputSpec, Variant
+
+Build = Callable[[Collection[str]], bytes]
+"""Function that builds the model with the operators of these outputs in float32."""
+
+_RANK_IMAGES = 32
+_ONE_BY_ONE = 4
+
+
+@dataclass(frozen=True)
+class AccuracyGate:
+    """Check images, Keras' probabilities and the allowed loss of accuracy.
+
+    Attributes:
+        images_nhwc_rgb_u8: Check images, uint8 [n, H, W, 3].
+        truth: int [n], index of each image's label.
+        keras: float32 [n, labels], Keras' probabilities.
+        output: Rule that turns probabilities into an answer.
+        max_drop_points: Allowed loss of accuracy, percentage points.
+    """
+
+    images_nhwc_rgb_u8: NDArray[np.uint8]
+    truth: NDArray[np.int64]
+    keras: NDArray[np.float32]
+    output: OutputSpec
+    max_drop_points: float
+
+    def step(self, data: bytes, description: str) -> Step:
+        """Measure one model that takes uint8 images."""
+        answers = top1(widen(probabilities(data, self.images_nhwc_rgb_u8), self.output), self.output)
+        keras_answers = top1(self.keras, self.output)
+        accuracy = float(np.mean(answers == self.truth))
+        drop = points(float(np.mean(keras_answers == self.truth)) - accuracy)
+        return Step(
+            description=description,
+            accuracy=accuracy,
+            agreement=float(np.mean(answers == keras_answers)),
+            bytes=len(data),
+            latency_ms=latency_ms(data),
+            passed=drop <= self.max_drop_points,
+        )
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """Passing model with the fewest float32 operators or None, output names of these operators, attempts in order."""
+
+    data: bytes | None
+    kept: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+
+def repair(
+    graph: FloatGraph,
+    build: Build,
+    gate: AccuracyGate,
+    images: NDArray[np.uint8],
+    seconds: float,
+    kept: Sequence[str] = (),
+) -> Repaired:
+    """Search for the fewest operators that must stay in float32, for at most ``seconds`` with the best result so far.
+
+    Calibration images, uint8 [n, H, W, 3], rank the operators; those of the outputs ``kept`` are in float32 anyway.
+    """
+    deadline = time.monotonic() + seconds
+    ranked = [name for name in rank(graph, build, images[:_RANK_IMAGES], deadline) if name not in kept]
+    steps: list[Step] = []
+    for count in _counts(len(ranked)):
+        chosen = [*kept, *ranked[:count]]
+        data = build(chosen)
+        steps.append(gate.step(data, _description(ranked[:count])))
+        if steps[-1].passed:
+            return _prune(build, gate, data, ranked[:count], tuple(kept), steps, deadline)
+        if time.monotonic() > deadline:
+            break
+    return Repaired(None, (), tuple(steps))
+
+
+def rank(graph: FloatGraph, build: Build, images: NDArray[np.uint8], deadline: float) -> list[str]:
+    """Rank operators by the mean absolute change of the answers when each alone is quantized, worst first.
+
+    Operators not reached before the deadline come last, in execution order.
+    """
+    head = graph.pixels().operators
+    names = [graph.name(operator.outputs[0]) for operator in graph.operators[head:]]
+    exact = probabilities(graph.data, images)
+    harm: dict[str, float] = {}
+    for name in names:
+        if time.monotonic() > deadline:
+            break
+        others = [other for other in names if other != name]
+        harm[name] = float(np.mean(np.abs(exact - probabilities(build(others), images))))
+    return sorted(harm, key=lambda name: -harm[name]) + [name for name in names if name not in harm]
+
+
+def _counts(limit: int) -> list[int]:
+    """Numbers of operators to try: 1, 2, 3, 4, then a third more each time, up to half of the operators."""
+    counts, count = [], 1
+    while count <= max(1, limit // 2):
+        counts.append(count)
+        count = count + 1 if count < _ONE_BY_ONE else -(-count * 4 // 3)
+    return counts
+
+
+def _prune(
+    build: Build,
+    gate: AccuracyGate,
+    data: bytes,
+    chosen: list[str],
+    kept: tuple[str, ...],
+    steps: list[Step],
+    deadline: float,
+) -> Repaired:
+    """Return operators to integers one by one, least harmful first, as long as the model passes."""
+    # While counts rose by one, the last operator is needed: without it the model failed a step before.
+    for name in reversed(chosen if len(chosen) > _ONE_BY_ONE else chosen[:-1]):
+        if time.monotonic() > deadline:
+            break
+        fewer = [other for other in chosen if other != name]
+        candidate = build([*kept, *fewer])
+        step = gate.step(candidate, _description(fewer))
+        if step.passed:
+            chosen, data = fewer, candidate
+            steps.append(step)
+    return Repaired(data, (*kept, *chosen), tuple(steps))
+
+
+def _description(names: Sequence[str]) -> str:
+    shown = ", ".join(short_name(name) for name in names[:4]) + (", …" if len(names) > 4 else "")
+    return f"{len(names)} operator{'s' if len(names) != 1 else ''} in float32: {shown}"
+
+
+def short_name(output: str) -> str:
+    """Extract the layer's name, such as ``block_1_expand``, from the converter's long tensor names."""
+    parts = [part for part in output.replace(";", "/").split("/") if part]
+    inner = [part for part in parts if not part.startswith(("batchnorm", "convolution", "BiasAdd", "depthwise", "sub"))]
+    return (inner[-1] if inner else output)[:60]
+
 
 # Covariances converge long before ranges do.
 _OBSERVED_IMAGES = 128
@@ -42,18 +176,18 @@ _ROUNDED = {
 class VariantBuilder:
     """Builder of the variants of one job, in its work folder."""
 
-    def __init__(self, job: QuantizeJob) -> None:
+    def __init__(self, job: children.QuantizeJob) -> None:
         self._job = job
         self._settings = job.settings
         self._work_dir = Path(job.work_dir)
 
-    def build(self, variant: Variant) -> BuiltVariant:
+    def build(self, variant: Variant) -> children.BuiltVariant:
         """Write one variant's file, ``<model>-<variant>.<suffix>``, and record the attempts."""
         destination = self._work_dir / variant.file_name(self._job.model_name)
         if variant is Variant.FLOAT32:
-            shutil.copyfile(self._work_dir / BASE_TFLITE, destination)
+            shutil.copyfile(self._work_dir / children.BASE_TFLITE, destination)
         elif variant is Variant.ONNX_FLOAT32:
-            shutil.copyfile(self._work_dir / BASE_ONNX, destination)
+            shutil.copyfile(self._work_dir / children.BASE_ONNX, destination)
         elif variant is Variant.FLOAT16:
             destination.write_bytes(self._quantizer.float16(self._rounder))
         elif variant is Variant.ONNX_INT8:
@@ -63,7 +197,7 @@ class VariantBuilder:
             destination.write_bytes(self._quantizer.int8(self._ranges, self._rounder))
         else:
             return self._build_integer(variant, destination)
-        return BuiltVariant(variant, (), ())
+        return children.BuiltVariant(variant, (), ())
 
     def points(self) -> tuple[CalibrationPoint, ...]:
         """Measure int8 with fewer calibration images."""
@@ -81,14 +215,14 @@ class VariantBuilder:
         from convert.quantize.onnx_int8 import quantize_onnx
 
         quantize_onnx(
-            self._work_dir / BASE_ONNX,
+            self._work_dir / children.BASE_ONNX,
             self._representative,
             destination,
             method=self._settings.method,
             correct_bias=self._settings.rounding is Rounding.CALIBRATED,
         )
 
-    def _build_integer(self, variant: Variant, destination: Path) -> BuiltVariant:
+    def _build_integer(self, variant: Variant, destination: Path) -> children.BuiltVariant:
         """Try nearest rounding and calibrated rounding, then repair."""
         asked = self._float_first if variant in _FULL_INTEGER else []
         notes = [f"the first {len(asked)} operators compute in float32, as requested"] if asked else []
@@ -114,7 +248,7 @@ class VariantBuilder:
             data, kept = repaired.data or data, repaired.kept
             notes.append(_repair_note(variant, len(kept)))
         destination.write_bytes(data)
-        return BuiltVariant(variant, tuple(steps), tuple(notes), len({*asked, *kept}))
+        return children.BuiltVariant(variant, tuple(steps), tuple(notes), len({*asked, *kept}))
 
     def _quantized(self, variant: Variant, kept: Collection[str], rounder: GptqRounder | None) -> bytes:
         if variant is Variant.DYNAMIC:
@@ -126,7 +260,7 @@ class VariantBuilder:
 
     @cached_property
     def _graph(self) -> FloatGraph:
-        return FloatGraph((self._work_dir / BASE_TFLITE).read_bytes())
+        return FloatGraph((self._work_dir / children.BASE_TFLITE).read_bytes())
 
     @cached_property
     def _quantizer(self) -> TfliteQuantizer:
@@ -134,7 +268,7 @@ class VariantBuilder:
 
     @cached_property
     def _representative(self) -> NDArray[np.uint8]:
-        images: NDArray[np.uint8] = np.load(self._work_dir / REPRESENTATIVE_FILE)
+        images: NDArray[np.uint8] = np.load(self._work_dir / children.REPRESENTATIVE_FILE)
         return images
 
     @cached_property
@@ -163,9 +297,9 @@ class VariantBuilder:
     @cached_property
     def _gate(self) -> AccuracyGate:
         return AccuracyGate(
-            images_nhwc_rgb_u8=np.load(self._work_dir / CHECK_FILE),
-            truth=np.load(self._work_dir / TRUTH_FILE),
-            keras=widen(np.load(self._work_dir / f"keras-{CHECK_FILE}"), self._job.output),
+            images_nhwc_rgb_u8=np.load(self._work_dir / children.CHECK_FILE),
+            truth=np.load(self._work_dir / children.TRUTH_FILE),
+            keras=widen(np.load(self._work_dir / f"keras-{children.CHECK_FILE}"), self._job.output),
             output=self._job.output,
             max_drop_points=self._job.max_drop_points,
         )

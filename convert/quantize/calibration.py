@@ -57,16 +57,15 @@ def run_over(interpreter: Any, images_nhwc_rgb_u8: NDArray[np.uint8]) -> Iterato
 
 def probabilities(data: bytes, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Run a model with uint8 input on all cores: float32 [images, outputs]."""
-    return np.concatenate(_in_parallel(lambda part: _probabilities(data, part), images_nhwc_rgb_u8))
 
+    def part(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        interpreter = open_interpreter(data)
+        detail = interpreter.get_output_details()[0]
+        dtype, (scale, zero_point) = np.dtype(detail["dtype"]).name, detail["quantization"]
+        spec = TensorSpec("output", dtype, tuple(detail["shape"]), float(scale), int(zero_point))
+        return np.stack([dequantize(run.get_tensor(detail["index"])[0], spec) for run in run_over(interpreter, images)])
 
-def _probabilities(data: bytes, images_nhwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float32]:
-    interpreter = open_interpreter(data)
-    detail = interpreter.get_output_details()[0]
-    scale, zero_point = detail["quantization"]
-    spec = TensorSpec("output", np.dtype(detail["dtype"]).name, tuple(detail["shape"]), float(scale), int(zero_point))
-    rows = [dequantize(run.get_tensor(detail["index"])[0], spec) for run in run_over(interpreter, images_nhwc_rgb_u8)]
-    return np.stack(rows)
+    return np.concatenate(_in_parallel(part, images_nhwc_rgb_u8))
 
 
 def latency_ms(data: bytes) -> float:
@@ -100,12 +99,7 @@ class ImageRanges:
 
 
 def measure(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8]) -> ImageRanges:
-    """Run the float model over the images and record each activation's range per image.
-
-    Args:
-        graph: Float32 model to run.
-        images_nhwc_rgb_u8: uint8 [n, H, W, 3], n at least 1.
-    """
+    """Run the float model over at least one image, uint8 [n, H, W, 3], and record each activation's range per image."""
     activations = graph.activations()
 
     def part(images: NDArray[np.uint8]) -> list[list[tuple[float, float]]]:
@@ -124,13 +118,9 @@ def measure(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8]) -> ImageRa
 def ranges(
     graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], measured: ImageRanges, method: CalibrationMethod
 ) -> Ranges:
-    """Derive the range of each activation.
+    """Derive the range of each activation from the ranges per image, which `measure` found.
 
-    Args:
-        graph: Float32 model to run.
-        images_nhwc_rgb_u8: Images of ``measured``; run again for a percentile or the mean squared error.
-        measured: Ranges per image, from `measure`.
-        method: Method that derives a range.
+    A percentile and the mean squared error take a second run over the same images.
     """
     low, high = measured.low.min(axis=0), measured.high.max(axis=0)
     if method is CalibrationMethod.MOVING_AVERAGE:
@@ -177,10 +167,7 @@ def _histograms(
 def percentile_range(counts: NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
     """Cut the rarest values off both ends, 0.01 % together, but keep zero in the range.
 
-    Args:
-        counts: int [BINS], number of values in each equal part of the range.
-        low: Lower end of the range, at most 0.
-        high: Upper end of the range, at least 0.
+    ``counts`` is int [BINS], the number of values in each equal part of the range from ``low`` <= 0 to ``high`` >= 0.
     """
     share = np.cumsum(counts) / counts.sum()
     outside = (1 - _PERCENTILE / 100) / 2
@@ -192,10 +179,7 @@ def percentile_range(counts: NDArray[np.int64], low: float, high: float) -> tupl
 def least_error_range(counts: NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
     """Find the range, shrunk evenly from both ends, whose 256 levels give the least squared error.
 
-    Args:
-        counts: int [BINS], number of values in each equal part of the range.
-        low: Lower end of the range, at most 0.
-        high: Upper end of the range, at least 0.
+    The arguments are those of `percentile_range`.
     """
     centers = low + (np.arange(BINS) + 0.5) * (high - low) / BINS
 

@@ -11,7 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from convert.messages import QUANTIZED_FILE, BuiltVariant, Quantized, QuantizeJob, read_message, write_message
+from convert.children import QUANTIZED_FILE, BuiltVariant, Quantized, QuantizeJob, read_message, write_message
 from convert.quantize.build import VariantBuilder
 from edge_runtime.contract import Variant
 from edge_runtime.errors import EdgeKitError

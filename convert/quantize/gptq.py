@@ -34,12 +34,7 @@ _LIMIT = 127
 # Share of the mean variance that is added to every variance, so that the inverse exists; GPTQ's own value.
 _DAMPING = 0.01
 _FLOAT32, _FLOAT16, _INT8 = 0, 1, 9
-_BIAS_TYPES: dict[int, np.dtype[Any]] = {
-    0: np.dtype(np.float32),
-    1: np.dtype(np.float16),
-    2: np.dtype(np.int32),
-    4: np.dtype(np.int64),
-}
+_BIAS_TYPES: dict[int, np.dtype[Any]] = {0: np.dtype("f4"), 1: np.dtype("f2"), 2: np.dtype("i4"), 4: np.dtype("i8")}
 
 
 @dataclass
@@ -75,15 +70,9 @@ class LayerInput:
 
 
 def observe(graph: FloatGraph, images_nhwc_rgb_u8: NDArray[np.uint8], seed: int) -> dict[str, LayerInput]:
-    """Run the float model over the images and sum up each layer's input.
+    """Run the float model over at least one image, uint8 [n, H, W, 3], and sum up the layers' inputs.
 
-    Args:
-        graph: Float32 model to run.
-        images_nhwc_rgb_u8: uint8 [n, H, W, 3], n at least 1.
-        seed: Seed for choosing places.
-
-    Returns:
-        Sums by the name of the layer's output.
+    The sums go by the name of the layer's output; the seed chooses the places.
     """
     rng = np.random.default_rng(seed)
     layers = list(graph.layers())

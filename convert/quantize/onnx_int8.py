@@ -99,11 +99,9 @@ def drop_unused(model: Any) -> None:
 
 
 def open_session(model: str | bytes, save_folded_to: Path | None = None) -> Any:
-    """Open an ONNX Runtime session on the CPU that prints nothing.
+    """Open an ONNX Runtime session on the CPU that prints nothing, for a file name or a serialized model.
 
-    Args:
-        model: File name or serialized model.
-        save_folded_to: Destination of the model after basic optimization; None opens it fully optimized.
+    With ``save_folded_to``, the model is optimized only basically and then saved there.
 
     Raises:
         EngineError: ONNX Runtime cannot open the model.
@@ -159,32 +157,17 @@ def _channel_axis(node: Any) -> int | None:
     return None
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Statistics of tensors over the calibration images.
-
-    Attributes:
-        ranges: Range to represent of each float tensor, zero included.
-        means: Mean over all images of each requested tensor, float32 [1, ...].
-    """
-
-    ranges: Ranges
-    means: dict[str, NDArray[np.float32]]
-
-
 def observe(
     model: Any, images_nhwc_rgb_u8: NDArray[np.uint8], mean_of: Sequence[str], method: CalibrationMethod
-) -> Statistics:
+) -> tuple[Ranges, dict[str, NDArray[np.float32]]]:
     """Run the model over the images and collect statistics, in memory independent of their number.
 
     ONNX Runtime's own histogram calibrators keep every output of every image until the end.
-    A percentile and the mean squared error take a second run over the images.
+    A percentile and the mean squared error take a second run over the images. The model is a float32 ``ModelProto``
+    with inferred shapes.
 
-    Args:
-        model: Float32 ``ModelProto`` with inferred shapes.
-        images_nhwc_rgb_u8: Calibration images, uint8 [n, H, W, 3], n at least 1.
-        mean_of: Names of the tensors to average.
-        method: Method that derives a range.
+    Returns:
+        Range of each float tensor, zero included, and the mean of each tensor of ``mean_of``, float32 [1, ...].
     """
     names = _float_tensors(model)
     session = _session_with_outputs(model, names)
@@ -206,7 +189,7 @@ def observe(
         ranges = _narrowed(session, images_nhwc_rgb_u8, ranges, percentile_range)
     elif method is CalibrationMethod.MSE:
         ranges = _narrowed(session, images_nhwc_rgb_u8, ranges, least_error_range)
-    return Statistics(ranges, means)
+    return ranges, means
 
 
 def _narrowed(
@@ -278,12 +261,12 @@ def quantize_onnx(
 
     model = prepared_model(base_onnx)
     found = list(layers(model))
-    statistics = observe(model, representative_nhwc_rgb_u8, [layer.input for layer in found], method)
-    scales = {layer.name: weight_scales(layer, statistics.ranges) for layer in found}
+    ranges, means = observe(model, representative_nhwc_rgb_u8, [layer.input for layer in found], method)
+    scales = {layer.name: weight_scales(layer, ranges) for layer in found}
     errors = {layer.name: layer.weights - rounded_weights(layer, scales[layer.name]) for layer in found}
     if correct_bias and found:
-        _add_to_biases(model, found, _mean_outputs(found, errors, statistics.means))
-    quantized = _with_qdq(model, found, scales, statistics.ranges)
+        _add_to_biases(model, found, _mean_outputs(found, errors, means))
+    quantized = _with_qdq(model, found, scales, ranges)
     onnx.checker.check_model(quantized, full_check=True)
     onnx.save(quantized, str(destination))
 
@@ -365,15 +348,10 @@ def _with_qdq(model: Any, found: list[OnnxLayer], scales: Mapping[str, NDArray[n
     from onnxruntime.quantization.calibrate import TensorData, TensorsData
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
+    common = {"quant_type": QuantType.QUInt8, "zero_point": _WEIGHT_ZERO}
     of_weights = {
         layer.node.input[1]: [
-            {
-                "quant_type": QuantType.QUInt8,
-                "axis": layer.channel_axis,
-                "scale": float(scale),
-                "zero_point": _WEIGHT_ZERO,
-            }
-            for scale in scales[layer.name]
+            {**common, "axis": layer.channel_axis, "scale": float(scale)} for scale in scales[layer.name]
         ]
         for layer in found
     }

@@ -32,12 +32,7 @@ FEW_WEIGHTS = 1024
 
 
 def prevent_bias_overflow(model: Any, graph: FloatGraph) -> None:
-    """Enlarge weight scales until every integer bias fits, in place.
-
-    Args:
-        model: ``ModelT`` quantized from the float32 model, with the same tensor names.
-        graph: Float32 model with the exact values.
-    """
+    """Enlarge the weight scales of a ``ModelT`` quantized from the graph until every integer bias fits, in place."""
     subgraph = model.subgraphs[0]
     tensors = {text(tensor.name): tensor for tensor in subgraph.tensors}
     operators = {text(subgraph.tensors[operator.outputs[0]].name): operator for operator in subgraph.operators}
@@ -72,8 +67,8 @@ def _store(model: Any, tensor: Any, values: Any, scale: Any) -> None:
 class TfliteQuantizer:
     """Quantizer of one float32 model to its variants.
 
-    Args:
-        graph: Float32 model to quantize.
+    In all methods, ``rounder`` rounds weights by calibration, or to nearest if None, and ``kept`` are the output names
+    of operators that compute in float32.
     """
 
     def __init__(self, graph: FloatGraph) -> None:
@@ -87,9 +82,6 @@ class TfliteQuantizer:
 
         Layers with few weights, mostly the first ones, keep float32: they would save little, and their errors pass
         through the whole network.
-
-        Args:
-            rounder: Calibrated rounding; None rounds to nearest.
         """
         recipe = _Recipe()
         recipe.weights_only(16, algorithm_key="float_casting")
@@ -102,12 +94,8 @@ class TfliteQuantizer:
         """Quantize to dynamic range: int8 weights, activations quantized at run time by dense and convolution layers.
 
         The few weights of depthwise convolutions are widened when the model is opened, since that operator's kernel for
-        dynamic range is slow.
-
-        Args:
-            rounder: Calibrated rounding; None rounds to nearest.
-            old_runtime: True to avoid a scale per output of a dense layer, which runtimes before TensorFlow 2.17 lack.
-            kept: Output names of operators that compute in float32.
+        dynamic range is slow. ``old_runtime`` avoids a scale per output of a dense layer, which runtimes before
+        TensorFlow 2.17 lack.
         """
         recipe = _Recipe()
         recipe.dynamic(old_runtime=old_runtime)
@@ -129,11 +117,7 @@ class TfliteQuantizer:
     ) -> bytes:
         """Quantize to integers only: int8 weights and activations, uint8 input and output.
 
-        Args:
-            ranges: Ranges of the activations by name.
-            rounder: Calibrated rounding; None rounds to nearest.
-            per_tensor: True for one scale per weight tensor instead of one per output channel, for old runtimes.
-            kept: Output names of operators that stay in float32.
+        ``per_tensor`` gives one scale per weight tensor instead of one per output channel, for old runtimes.
         """
         recipe = _Recipe()
         recipe.static(8, per_tensor=per_tensor)
@@ -144,12 +128,12 @@ class TfliteQuantizer:
             # Without a corrected bias only the float32 scaling gives a float32 layer exact inputs.
             recipe.keep_float(self._scaling)
             recipe.keep_ends(input_end=True, output_end=False)
-            model = recipe.apply(self._graph.data, ranges)
-            prevent_bias_overflow(model, self._graph)
-            return _finished(model, rounder)
-        model = recipe.apply(head.data, {**ranges, head.tensor: (head.low, head.high)})
+            model, shift = recipe.apply(self._graph.data, ranges), None
+        else:
+            model = recipe.apply(head.data, {**ranges, head.tensor: (head.low, head.high)})
+            shift = dict.fromkeys(self._first_consumers(head), head.shift)
         prevent_bias_overflow(model, self._graph)
-        return _finished(model, rounder, dict.fromkeys(self._first_consumers(head), head.shift))
+        return _finished(model, rounder, shift)
 
     def _first_consumers(self, head: Head) -> set[str]:
         return {
@@ -188,13 +172,9 @@ class _Recipe:
         self._manager.add_weight_only_config(".*", self._operators.DEPTHWISE_CONV_2D, num_bits=8)
 
     def static(self, activation_bits: int, *, per_tensor: bool) -> None:
-        self._manager.add_static_config(
-            ".*",
-            self._operators.ALL_SUPPORTED,
-            activation_num_bits=activation_bits,
-            weight_num_bits=8,
-            weight_granularity=self._granularity.TENSORWISE if per_tensor else self._granularity.CHANNELWISE,
-        )
+        granularity = self._granularity.TENSORWISE if per_tensor else self._granularity.CHANNELWISE
+        bits = {"activation_num_bits": activation_bits, "weight_num_bits": 8}
+        self._manager.add_static_config(".*", self._operators.ALL_SUPPORTED, weight_granularity=granularity, **bits)
 
     def keep_float(self, outputs: Iterable[str]) -> None:
         for name in outputs:
@@ -211,12 +191,14 @@ class _Recipe:
         """Quantize a model to a ``ModelT``, without the tool's output and progress bars."""
         from ai_edge_quantizer import quantizer
 
-        statistics = None
-        if ranges is not None:
-            statistics = {
+        statistics = (
+            None
+            if ranges is None
+            else {
                 name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
                 for name, (low, high) in ranges.items()
             }
+        )
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             result = quantizer.Quantizer(data, self._manager.get_quantization_recipe()).quantize(statistics)
         return unpack_model(bytes(result.quantized_model))

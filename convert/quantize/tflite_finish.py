@@ -74,11 +74,7 @@ def cut_head(graph: FloatGraph) -> Head | None:
     model.signatureDefs = None
     low = -zero_point * pixels.scale
     return Head(
-        data=pack_model(model),
-        tensor=pixels.tensor,
-        low=low,
-        high=low + 255 * pixels.scale,
-        shift=low - pixels.offset,
+        data=pack_model(model), tensor=pixels.tensor, low=low, high=low + 255 * pixels.scale, shift=low - pixels.offset
     )
 
 
@@ -238,7 +234,8 @@ def _version(name: str, types: _Types) -> int:
     if name == "QUANTIZE":
         return 2 if _INT16 in (types.input, types.output) else 1
     if name == "DEQUANTIZE":
-        return _dequantize_version(types)
+        int8 = 5 if types.per_channel else 2
+        return 3 if types.input in (_INT16, _FLOAT16) else int8 if types.input == _INT8 else 1
     return 1
 
 
@@ -248,14 +245,6 @@ def _dense_version(types: _Types, hybrid: bool) -> int:
     by_type = (9 if types.options.asymmetricQuantizeInputs else 3) if hybrid else 4 if types.input == _INT8 else 1
     # A missing bias or kept dimensions require a version independent of the types.
     return max(by_type, 5 if types.options.keepNumDims else 1, 1 if types.has_bias else 6)
-
-
-def _dequantize_version(types: _Types) -> int:
-    if types.input in (_INT16, _FLOAT16):
-        return 3
-    if types.input == _INT8:
-        return 5 if types.per_channel else 2
-    return 1
 
 
 def _by_type(dtype: int, *, int8: int, int16: int) -> int:

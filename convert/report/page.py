@@ -10,21 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.gate import Flip, FlipPair
+from convert.gate import Flip
 from convert.record import CalibrationPoint, CalibrationRecord, ConversionRecord, Step, VariantRecord
 from convert.report import text
 from convert.report.text import recommendation
+from edge_runtime.workstation.reporting import plots
 from edge_runtime.workstation.reporting.pages import render_html, thumbnail_url
-from edge_runtime.workstation.reporting.plots import (
-    ARTIFACT,
-    KERAS,
-    SECOND,
-    PointLabel,
-    new_figure,
-    place_labels,
-    set_axis_from_zero,
-    svg_url,
-)
 from edge_runtime.workstation.reporting.wording import percent
 
 _FAILED = "#c62828"
@@ -50,23 +41,8 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class StepRow:
-    """Step, with its changes against the previous one; both are empty for the first step."""
-
-    step: Step
-    size_change: str
-    latency_change: str
-
-
-@dataclass(frozen=True)
 class Tile:
-    """Image with a changed answer.
-
-    Attributes:
-        jpeg_url: Embedded JPEG image.
-        name: Name of the image file.
-        flip: Answers of Keras and the artifact.
-    """
+    """Image with a changed answer: embedded JPEG, file name, answers of Keras and the artifact."""
 
     jpeg_url: str
     name: str
@@ -76,29 +52,6 @@ class Tile:
     def is_wrong(self) -> bool:
         """True if the artifact's answer is wrong."""
         return self.flip.artifact != self.flip.truth
-
-
-@dataclass(frozen=True)
-class FlipSection:
-    """Changed answers of one variant.
-
-    Attributes:
-        variant: Record of the variant.
-        pairs: Most frequent pairs of labels.
-        more_pairs: Number of other pairs.
-        tiles: Images with changed answers.
-        total: Number of images with changed answers.
-        worse: Number of images that only Keras has right.
-        better: Number of images that only the artifact has right.
-    """
-
-    variant: VariantRecord
-    pairs: tuple[FlipPair, ...]
-    more_pairs: int
-    tiles: tuple[Tile, ...]
-    total: int
-    worse: int
-    better: int
 
 
 def render_page(
@@ -121,7 +74,12 @@ def render_page(
             "wording": text,
             "recommendation": recommendation(record),
             "keras": record.variants[0].comparison if record.variants else None,
-            "unsure": _unsure(record),
+            # Passed, but the interval includes a loss above the gate.
+            "unsure": [
+                variant.artifact.variant.value
+                for variant in record.passed
+                if variant.comparison.drop_interval_points[1] > record.max_drop_points
+            ],
             "plots": _plots(record),
             "steps": [(variant, _step_rows(variant.steps)) for variant in record.variants if variant.steps],
             "flips": _flips(record, flip_tiles(record, check_images_nhwc_rgb_u8, check_names)),
@@ -143,21 +101,21 @@ def latency_plot(record: ConversionRecord) -> str:
 
 def calibration_plot(points: Sequence[CalibrationPoint]) -> str:
     """Plot accuracy of int8 and its agreement with Keras against the number of calibration images."""
-    figure, axes = new_figure(_SIZE_INCHES, "calibration images", "percent")
+    figure, axes = plots.new_figure(_SIZE_INCHES, "calibration images", "percent")
     images = [point.images for point in points]
-    for name, color, marker in (("accuracy", ARTIFACT, "o"), ("agreement", SECOND, "s")):
+    for name, color, marker in (("accuracy", plots.ARTIFACT, "o"), ("agreement", plots.SECOND, "s")):
         axes.plot(images, [100 * getattr(point, name) for point in points], color=color, marker=marker, label=name)
     axes.set_xscale("log")
     axes.set_xticks(images, [str(count) for count in images])
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=9)
-    return svg_url(figure)
+    return plots.svg_url(figure)
 
 
 def _scatter(
     record: ConversionRecord, variants: Sequence[VariantRecord], x_of: Callable[[VariantRecord], float], xlabel: str
 ) -> str:
-    figure, axes = new_figure(_SIZE_INCHES, xlabel, "accuracy, %")
+    figure, axes = plots.new_figure(_SIZE_INCHES, xlabel, "accuracy, %")
     keras = 100 * variants[0].comparison.check.keras_accuracy
     floor = _floor(record, variants, keras)
     points = [
@@ -169,13 +127,18 @@ def _scatter(
         axes.plot([point.x] * 2, ends, color=point.color, alpha=0.25, linewidth=2, solid_capstyle="butt")
         marker = "v" if point.y == floor else "o" if point.has_passed else "X"
         axes.plot([point.x], [point.y], color=point.color, marker=marker, markersize=7, linestyle="")
-    axes.axhline(keras, color=KERAS, linestyle="--", linewidth=1, label="Keras")
+    axes.axhline(keras, color=plots.KERAS, linestyle="--", linewidth=1, label="Keras")
     axes.axhline(keras - record.max_drop_points, color=_FAILED, linestyle=":", linewidth=1, label="the gate")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    set_axis_from_zero(axes, [point.x for point in points])
+    plots.set_axis_from_zero(axes, [point.x for point in points])
     axes.margins(y=0.14)
-    place_labels(figure, axes, [_label(point, floor) for point in points])
-    return svg_url(figure)
+    labels = []
+    for point in points:
+        accuracy = f", {percent(point.variant.comparison.check.accuracy)}" if point.y == floor else ""
+        name = f"{point.variant.artifact.variant.value}{accuracy}"
+        labels.append(plots.PointLabel(name, point.x, point.y, point.color, _MARKER_RADIUS_PT))
+    plots.place_labels(figure, axes, labels)
+    return plots.svg_url(figure)
 
 
 @dataclass(frozen=True)
@@ -192,7 +155,7 @@ class _Point:
 
     @property
     def color(self) -> str:
-        return ARTIFACT if self.has_passed else _FAILED
+        return plots.ARTIFACT if self.has_passed else _FAILED
 
 
 def _floor(record: ConversionRecord, variants: Sequence[VariantRecord], keras: float) -> float:
@@ -201,24 +164,12 @@ def _floor(record: ConversionRecord, variants: Sequence[VariantRecord], keras: f
     return max(0.0, keras - _OUTLIER * max([_LEAST_SPAN_POINTS, record.max_drop_points, *losses]))
 
 
-def _label(point: _Point, floor: float) -> PointLabel:
-    text = point.variant.artifact.variant.value
-    if point.y == floor:
-        text += f", {percent(point.variant.comparison.check.accuracy)}"
-    return PointLabel(text, point.x, point.y, point.color, _MARKER_RADIUS_PT)
-
-
 def flip_tiles(
     record: ConversionRecord, images_nhwc_rgb_u8: NDArray[np.uint8], names: Sequence[str]
 ) -> list[tuple[Tile, ...]]:
     """Choose up to `MAX_TILES` images for each variant, confident wrong answers first.
 
-    The variants take turns until the page is full.
-
-    Args:
-        record: Record with the changed answers.
-        images_nhwc_rgb_u8: uint8 [n, H, W, 3], the check images; only those shown are read.
-        names: Name of each check image.
+    The variants take turns until the page is full. Only the images shown are read.
     """
     chosen: list[list[Tile]] = [[] for _ in record.variants]
     urls: dict[int, str] = {}
@@ -237,15 +188,6 @@ def flip_tiles(
     return [tuple(tiles) for tiles in chosen]
 
 
-def _unsure(record: ConversionRecord) -> list[str]:
-    """Passed variants whose interval includes a loss above the gate."""
-    return [
-        variant.artifact.variant.value
-        for variant in record.passed
-        if variant.comparison.drop_interval_points[1] > record.max_drop_points
-    ]
-
-
 def _plots(record: ConversionRecord) -> list[Plot]:
     drawn = []
     if record.variants:
@@ -255,31 +197,28 @@ def _plots(record: ConversionRecord) -> list[Plot]:
     return drawn
 
 
-def _step_rows(steps: Sequence[Step]) -> list[StepRow]:
-    rows = [StepRow(step, "", "") for step in steps[:1]]
+def _step_rows(steps: Sequence[Step]) -> list[tuple[Step, str, str]]:
+    """Pair each step with its change of size and latency against the previous one; both are empty for the first."""
+    rows = [(step, "", "") for step in steps[:1]]
     for before, step in itertools.pairwise(steps):
         is_timed = before.latency_ms > 0 and step.latency_ms > 0
-        rows.append(
-            StepRow(
-                step,
-                f"{(step.bytes - before.bytes) / 1e3:+.1f} kB",
-                f"{step.latency_ms - before.latency_ms:+.2f} ms" if is_timed else "",
-            )
-        )
+        change = f"{step.latency_ms - before.latency_ms:+.2f} ms" if is_timed else ""
+        rows.append((step, f"{(step.bytes - before.bytes) / 1e3:+.1f} kB", change))
     return rows
 
 
-def _flips(record: ConversionRecord, tiles: Sequence[tuple[Tile, ...]]) -> list[FlipSection]:
+def _flips(record: ConversionRecord, tiles: Sequence[tuple[Tile, ...]]) -> list[dict[str, Any]]:
+    """Collect the changed answers of each variant, and the number of images that only one side has right."""
     return [
-        FlipSection(
-            variant=variant,
-            pairs=variant.comparison.flip_pairs[:_MAX_PAIRS],
-            more_pairs=max(0, len(variant.comparison.flip_pairs) - _MAX_PAIRS),
-            tiles=shown,
-            total=len(variant.comparison.flips),
-            worse=sum(flip.keras == flip.truth for flip in variant.comparison.flips),
-            better=sum(flip.artifact == flip.truth for flip in variant.comparison.flips),
-        )
+        {
+            "variant": variant,
+            "pairs": variant.comparison.flip_pairs[:_MAX_PAIRS],
+            "more_pairs": max(0, len(variant.comparison.flip_pairs) - _MAX_PAIRS),
+            "tiles": shown,
+            "total": len(variant.comparison.flips),
+            "worse": sum(flip.keras == flip.truth for flip in variant.comparison.flips),
+            "better": sum(flip.artifact == flip.truth for flip in variant.comparison.flips),
+        }
         for variant, shown in zip(record.variants, tiles, strict=True)
         if variant.comparison.flips
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from convert.gate import Comparison, tolerance
+from convert.gate import TOLERANCES, Comparison
 from convert.record import CalibrationRecord, ConversionRecord, VariantRecord
 from edge_runtime.contract import Variant
 from edge_runtime.text import columns, fit, pad
@@ -66,9 +66,9 @@ def failure(record: VariantRecord) -> str:
         return ""
     if record.comparison.drop_points > check.max_drop_points:
         return f"lost {record.comparison.drop_points:.2f} points, more than the allowed {check.max_drop_points:g}"
-    allowed = tolerance(record.artifact.variant)
+    allowed = TOLERANCES.get(record.artifact.variant, 0.0)
     largest = max(check.max_probability_difference, check.golden_max_difference)
-    return f"a probability differs from Keras' by {largest:.1e}, more than the allowed {allowed or 0:.0e}"
+    return f"a probability differs from Keras' by {largest:.1e}, more than the allowed {allowed:.0e}"
 
 
 def text_table(record: ConversionRecord) -> str:
@@ -79,7 +79,7 @@ def text_table(record: ConversionRecord) -> str:
     others = sum(widths) - widths[_RUNTIME] + len(_GAP) * (len(widths) - 1)
     widths[_RUNTIME] = max(len(_HEADER[_RUNTIME]), min(widths[_RUNTIME], WIDTH - others))
     lines = [_line(row, widths) for row in rows]
-    return "\n".join([*lines, "", *_wrapped(explanation(record)), *_reasons(record)])
+    return "\n".join([*lines, "", *textwrap.wrap(explanation(record), WIDTH), *_reasons(record)])
 
 
 def explanation(record: ConversionRecord) -> str:
@@ -88,18 +88,13 @@ def explanation(record: ConversionRecord) -> str:
         return "Nothing could be measured."
     comparison = record.variants[0].comparison
     keras = percent(comparison.check.keras_accuracy, 2)
+    count = record.calibration.shared if record.calibration else 0
+    shared = f"; {count} of them are calibration images too, so figures of integer variants are too high"
     return (
-        f"Checked on {record.check_images} images ({one_line(record.split)}{_shared(record)}) in a process "
+        f"Checked on {record.check_images} images ({one_line(record.split)}{shared if count else ''}) in a process "
         f"without TensorFlow. Keras: {keras} ({percent_range(*comparison.keras_accuracy_interval)}). "
         "Change is against Keras, in percentage points; agreement is the share of images with Keras' answer; latency "
         "is the median of single images on one thread of this machine; other processors differ."
-    )
-
-
-def _shared(record: ConversionRecord) -> str:
-    shared = record.calibration.shared if record.calibration else 0
-    return (
-        f"; {shared} of them are calibration images too, so figures of integer variants are too high" if shared else ""
     )
 
 
@@ -126,16 +121,9 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _reasons(record: ConversionRecord) -> list[str]:
-    lines = []
-    for variant in record.failed:
-        lines += _wrapped(f"{variant.artifact.variant.value} is not in the bundle: {failure(variant)}.")
-    for left_out in record.left_out:
-        lines += _wrapped(f"{one_line(left_out.variant)} was left out: {one_line(left_out.reason)}")
-    return lines
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH)
+    reasons = [f"{_name(variant)} is not in the bundle: {failure(variant)}." for variant in record.failed]
+    reasons += [f"{one_line(entry.variant)} was left out: {one_line(entry.reason)}" for entry in record.left_out]
+    return [line for reason in reasons for line in textwrap.wrap(reason, WIDTH)]
 
 
 def recommendation(record: ConversionRecord) -> str:
@@ -144,18 +132,16 @@ def recommendation(record: ConversionRecord) -> str:
     Latency was measured on this machine only; on Arm, int8 is assumed to be the fastest.
     """
     passed = record.passed
-    if not passed:
-        return _nothing_passed(record)
-    parts = [_here(passed), _arm(record, passed), _mediapipe(passed), _onnx(passed)]
-    sentence = "; ".join(part for part in parts if part)
-    return f"{sentence[0].upper()}{sentence[1:]}."
-
-
-def _nothing_passed(record: ConversionRecord) -> str:
     if not record.variants:
         return "No recommendation, because no variant could be exported and run."
-    closest = min(record.variants, key=lambda variant: variant.comparison.drop_points)
-    return f"No variant passed; the closest to Keras is {_name(closest)} ({failure(closest)})."
+    if not passed:
+        closest = min(record.variants, key=lambda variant: variant.comparison.drop_points)
+        return f"No variant passed; the closest to Keras is {_name(closest)} ({failure(closest)})."
+    for_mediapipe = _of(passed, _FOR_MEDIAPIPE)[:2]
+    mediapipe = f"MediaPipe opens {joined(for_mediapipe)}" if for_mediapipe else ""
+    parts = [_here(passed), _arm(record, passed), mediapipe, _onnx(passed)]
+    sentence = "; ".join(part for part in parts if part)
+    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _here(passed: Sequence[VariantRecord]) -> str:
@@ -167,9 +153,8 @@ def _here(passed: Sequence[VariantRecord]) -> str:
     if fastest is None:
         return f"for the smallest file take {_name(smallest)} ({_cost(smallest, megabytes(smallest.artifact.bytes))})"
     where = f"on this machine's processor take {_name(fastest)}, "
-    speed = (
-        "as fast here as any that passed" if _has_rival(fastest, passed) else "the fastest here of those that passed"
-    )
+    as_fast = sum(0 < variant.latency_ms <= _AS_FAST * fastest.latency_ms for variant in passed)
+    speed = "as fast here as any that passed" if as_fast > 1 else "the fastest here of those that passed"
     if fastest is smallest:
         both = f"{milliseconds(fastest.latency_ms)}, {megabytes(fastest.artifact.bytes)}"
         return f"{where}{speed} and the smallest ({_cost(fastest, both)})"
@@ -193,11 +178,6 @@ def _arm(record: ConversionRecord, passed: Sequence[VariantRecord]) -> str:
     return f"no int8 passed for an Arm board or an Edge TPU, so measure {joined(others)} on the board"
 
 
-def _mediapipe(passed: Sequence[VariantRecord]) -> str:
-    names = _of(passed, _FOR_MEDIAPIPE)[:2]
-    return f"MediaPipe opens {joined(names)}" if names else ""
-
-
 def _onnx(passed: Sequence[VariantRecord]) -> str:
     files = [variant for variant in passed if variant.artifact.variant.suffix == ".onnx"]
     if not files:
@@ -214,11 +194,6 @@ def _fastest(variants: Sequence[VariantRecord]) -> VariantRecord | None:
     limit_ms = _AS_FAST * min(variant.latency_ms for variant in timed)
     as_fast = [variant for variant in timed if variant.latency_ms <= limit_ms]
     return min(as_fast, key=lambda variant: (variant.comparison.drop_points, variant.artifact.bytes))
-
-
-def _has_rival(fastest: VariantRecord, variants: Iterable[VariantRecord]) -> bool:
-    limit_ms = _AS_FAST * fastest.latency_ms
-    return any(variant is not fastest and 0 < variant.latency_ms <= limit_ms for variant in variants)
 
 
 def _cost(variant: VariantRecord, figure: str) -> str:
@@ -272,17 +247,11 @@ def _markdown_row(variant: VariantRecord) -> Sequence[str]:
 def _steps(variant: VariantRecord) -> list[str]:
     if not variant.steps:
         return []
-    rows = [
-        (
-            step.description,
-            percent(step.accuracy, 2),
-            percent(step.agreement, 2),
-            megabytes(step.bytes),
-            milliseconds(step.latency_ms),
-            "passed" if step.passed else "failed",
-        )
-        for step in variant.steps
-    ]
+    rows = []
+    for step in variant.steps:
+        shares = percent(step.accuracy, 2), percent(step.agreement, 2)
+        verdict = "passed" if step.passed else "failed"
+        rows.append((step.description, *shares, megabytes(step.bytes), milliseconds(step.latency_ms), verdict))
     header = ("step", "accuracy", "agreement", "size", "latency here", "gate")
     return [f"## Steps of {_name(variant)}", markdown_table(header, rows)]
 
@@ -301,14 +270,9 @@ def _calibration(calibration: CalibrationRecord) -> list[str]:
         f"{calibration.images} images ({classes}{more}), of which {calibration.shared} are check images too, method "
         f"{calibration.method}, seed {calibration.seed}, SHA-256 of their list {calibration.sha256}."
     )
-    rows = [
-        (str(point.images), percent(point.accuracy, 2), percent(point.agreement, 2)) for point in calibration.points
-    ]
-    return [
-        "## Calibration",
-        escape_markdown(text),
-        *([markdown_table(("images", "accuracy of int8", "agreement"), rows)] if rows else []),
-    ]
+    rows = [(str(p.images), percent(p.accuracy, 2), percent(p.agreement, 2)) for p in calibration.points]
+    table = [markdown_table(("images", "accuracy of int8", "agreement"), rows)] if rows else []
+    return ["## Calibration", escape_markdown(text), *table]
 
 
 def _made_with(record: ConversionRecord) -> list[str]:

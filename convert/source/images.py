@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.messages import CHECK_FILE, GOLDEN_INPUT_FILE, REPRESENTATIVE_FILE, TRUTH_FILE
+from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE, REPRESENTATIVE_FILE, TRUTH_FILE
 from convert.source.model_source import ModelSource
 from edge_runtime.contract import InputSpec, Manifest
 from edge_runtime.errors import DatasetError, UsageError
@@ -47,14 +47,8 @@ def choose_images(
 ) -> ConversionImages:
     """Choose calibration images from the training split only, and check images from the validation split.
 
-    In a set without one of the two splits, all images take its place.
-
-    Args:
-        source: Model to convert.
-        run: Path from the command line; a run directory lists its own images.
-        calibration: SRC to use instead of the run's images, or None.
-        calibration_images: Number of calibration images, at least 1.
-        seed: Seed for choosing images; None takes the run's, or 0.
+    In a set without one of the two splits, all images take its place. ``calibration`` is a SRC to use instead of the
+    images that the run directory lists; without a seed, the run's is taken, or 0.
 
     Raises:
         UsageError: The path is no run directory and ``calibration`` is None.
@@ -138,11 +132,13 @@ class ImageArrays:
         representative: Calibration images, in the order of the array.
         check: Check images, in the order of the array.
         split: Name of the check images' split.
+        seed: Seed that chose the images.
     """
 
     representative: tuple[Sample, ...]
     check: tuple[Sample, ...]
     split: str
+    seed: int
 
 
 def write_arrays(
@@ -168,7 +164,7 @@ def write_arrays(
     np.save(work_dir / TRUTH_FILE, np.array([manifest.labels.index(sample.label) for sample in kept_check], np.int64))
     split = Split.VALIDATION.value if all(s.split is Split.VALIDATION for s in kept_check) else "all"
     report(f"calibrating with {len(representative)} images, checking on {len(check)} ({split})")
-    return ImageArrays(kept_representative, kept_check, split)
+    return ImageArrays(kept_representative, kept_check, split, images.seed)
 
 
 def _decode(

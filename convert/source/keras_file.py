@@ -60,11 +60,7 @@ _MAX_NESTING = 50
 
 
 def inspect_archive(path: Path, *, unsafe: bool) -> ModelFacts:
-    """Inspect a ``.keras`` file.
-
-    Args:
-        path: Path of a zip archive.
-        unsafe: True to accept layers that contain code.
+    """Inspect a ``.keras`` file; ``unsafe`` accepts layers that contain code.
 
     Raises:
         ModelError: Not a complete Keras archive, one with dangerous entries or layers, or not a classifier with one
@@ -88,11 +84,7 @@ def inspect_archive(path: Path, *, unsafe: bool) -> ModelFacts:
 
 
 def inspect_hdf5(path: Path, *, unsafe: bool) -> ModelFacts:
-    """Inspect an HDF5 file.
-
-    Args:
-        path: Path of an ``.h5`` file.
-        unsafe: True to accept layers that contain code.
+    """Inspect an HDF5 file; ``unsafe`` accepts layers that contain code.
 
     Raises:
         ModelError: Damaged, weights only, not of Keras, with dangerous links or layers, or not a classifier with one
@@ -137,7 +129,7 @@ def refuse_code(config: dict[str, Any], where: str) -> None:
                 f"{where}: layer {name} is a {shorten(str(class_name), 40)} layer, which can run code or read files "
                 "that the file names; replace it by Keras layers, or pass --unsafe if you trust the author"
             )
-        if class_name in _OP_LAYERS and not _calculates(class_name, details):
+        if class_name in _OP_LAYERS and not _calculates(class_name, details.get("function")):
             function = shorten(str(details.get("function") or details.get("cls_symbol")), 60)
             raise ModelError(
                 f"{where}: layer {name} calls the TensorFlow function {function}, which does more than calculate; "
@@ -153,14 +145,7 @@ def refuse_code(config: dict[str, Any], where: str) -> None:
 
 
 def read_facts(config: dict[str, Any], path: Path, shown: str, loader: Loader, *, unsafe: bool) -> ModelFacts:
-    """Read input shape, output width and own scaling of a configuration.
-
-    Args:
-        config: Configuration of the model.
-        path: Path of the model, for messages.
-        shown: Format and version in words.
-        loader: Library that loads the model.
-        unsafe: True to accept layers that contain code.
+    """Read input shape, output width and own scaling of a configuration; ``shown`` is format and version in words.
 
     Raises:
         ModelError: Code in a layer, several inputs or outputs, or a model whose class is not in the file.
@@ -198,11 +183,9 @@ def _is_keras(module: object, class_name: str) -> bool:
     return isinstance(module, str) and _KERAS_MODULE.fullmatch(module) is not None
 
 
-def _calculates(class_name: object, details: dict[str, Any]) -> bool:
-    if class_name in ("SlicingOpLambda", "TFOpLambda"):
-        function = details.get("function")
-        return isinstance(function, str) and _CALCULATING.fullmatch(function) is not None
-    return False
+def _calculates(class_name: object, function: object) -> bool:
+    is_named = class_name in ("SlicingOpLambda", "TFOpLambda") and isinstance(function, str)
+    return is_named and _CALCULATING.fullmatch(str(function)) is not None
 
 
 def _tables(config: object) -> Iterator[dict[str, Any]]:
@@ -248,17 +231,17 @@ def _input_shape(model: dict[str, Any], depth: int = 0) -> tuple[int | None, ...
     named = _references(_config_of(model).get("input_layers"))
     chosen = [layer for layer in layers if _name(layer) in named] if named else layers[:1]
     for layer in chosen:
-        config = _config_of(layer)
-        for key in ("batch_shape", "batch_input_shape"):
-            shape = config.get(key)
-            if isinstance(shape, list) and all(size is None or type(size) is int for size in shape):
-                return tuple(shape)
+        if (shape := _stated_shape(layer, "batch_shape", "batch_input_shape")) is not None:
+            return shape
         if layer.get("class_name") in _MODELS and depth < _MAX_NESTING:
             return _input_shape(layer, depth + 1)
-    shape = _config_of(model).get("build_input_shape")
-    if isinstance(shape, list) and all(size is None or type(size) is int for size in shape):
-        return tuple(shape)
-    return None
+    return _stated_shape(model, "build_input_shape")
+
+
+def _stated_shape(layer: dict[str, Any], *keys: str) -> tuple[int | None, ...] | None:
+    shapes = [_config_of(layer).get(key) for key in keys]
+    valid = [s for s in shapes if isinstance(s, list) and all(size is None or type(size) is int for size in s)]
+    return tuple(valid[0]) if valid else None
 
 
 def _own_scaling(model: dict[str, Any], depth: int = 0) -> float | None:
@@ -308,13 +291,12 @@ def _output_width(model: dict[str, Any], depth: int = 0) -> int | None:
             return width if type(width) is int else None
         if class_name not in _SAME_WIDTH:
             return None
-        layer = by_name.get(_feeder(layer) or "") if named else _before(layers, layer)
+        if named:
+            layer = by_name.get(_feeder(layer) or "")
+        else:
+            index = next(index for index, other in enumerate(layers) if other is layer)
+            layer = layers[index - 1] if index else None
     return None
-
-
-def _before(layers: list[dict[str, Any]], layer: dict[str, Any]) -> dict[str, Any] | None:
-    index = next(index for index, other in enumerate(layers) if other is layer)
-    return layers[index - 1] if index else None
 
 
 def _feeder(layer: dict[str, Any]) -> str | None:

@@ -51,11 +51,7 @@ def choose_signature(names: Iterable[str]) -> str | None:
 
 
 def inspect_saved_model(folder: Path, *, unsafe: bool) -> ModelFacts:
-    """Inspect a SavedModel.
-
-    Args:
-        folder: Folder with ``saved_model.pb``.
-        unsafe: True to accept dangerous operators and TensorFlow 1 graphs.
+    """Inspect a SavedModel folder; ``unsafe`` accepts dangerous operators and TensorFlow 1 graphs.
 
     Raises:
         ModelError: Not a complete SavedModel, one with dangerous operators, or not a classifier with one input.

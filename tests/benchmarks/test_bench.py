@@ -16,16 +16,7 @@ import pytest
 
 from benchmarks import cli
 from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, PAGE_FILE, Performance, read_report
-from edge_runtime.contract import (
-    MANIFEST_FILE,
-    Artifact,
-    Head,
-    InputSpec,
-    Manifest,
-    OutputSpec,
-    TensorSpec,
-    Variant,
-)
+from edge_runtime.contract import MANIFEST_FILE, Artifact, Head, InputSpec, Manifest, OutputSpec, TensorSpec, Variant
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.workstation.datasets.folder import read_folder
 from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Split, write_split_csv

@@ -95,7 +95,7 @@ def test_what_can_be_seen_without_loading_the_model(
     (work / "empty" / "cat").mkdir(parents=True)
     if "taken" in more:
         (work / "taken").write_text("mine")
-    monkeypatch.setattr("convert.conversion.run_child", lambda *_args, **_kwargs: pytest.fail("a child was started"))
+    monkeypatch.setattr("convert.children.run_child", lambda *_args, **_kwargs: pytest.fail("a child was started"))
     more = [text.format(models=models) for text in more]
     arguments = arguments_for(models, name, colored_images, *more)
     exit_code, out, err = call_cli(convert.cli.cli, monkeypatch, capsys, "edge-convert", *arguments)

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from convert.bundle import write_bundle
+from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE
 from convert.cli import cli
-from convert.conversion import DEFAULT_VARIANTS
-from convert.messages import CHECK_FILE, GOLDEN_INPUT_FILE
+from convert.options import DEFAULT_VARIANTS
 from convert.record import RECORD_FILE, ConversionRecord, LeftOut
 from convert.source.images import ImageArrays
 from edge_runtime.contract import GOLDEN_FILE, Variant
@@ -56,7 +56,7 @@ def write(small_run, work_dir, tmp_path):
     def write(record):
         manifest = read_bundle_manifest(small_run)
         write_bundle(
-            tmp_path / "b", record, manifest, work_dir, ImageArrays(images, images, "validation"), overwrite=False
+            tmp_path / "b", record, manifest, work_dir, ImageArrays(images, images, "validation", 0), overwrite=False
         )
         return tmp_path / "b"
 

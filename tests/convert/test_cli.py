@@ -12,9 +12,18 @@ import pytest
 from click.testing import CliRunner
 
 from convert.cli import cli
-from convert.conversion import DEFAULT_VARIANTS, Options
-from convert.messages import QuantizeSettings
-from convert.options import CalibrationMethod, ForeignOptions, InputRange, ModelColor, ModelOutput, Repair, Rounding
+from convert.options import (
+    DEFAULT_VARIANTS,
+    CalibrationMethod,
+    ForeignOptions,
+    InputRange,
+    ModelColor,
+    ModelOutput,
+    Options,
+    QuantizeSettings,
+    Repair,
+    Rounding,
+)
 from edge_runtime.contract import GOLDEN_FILE, Crop, Variant
 from edge_runtime.model.bundle import read_bundle_manifest
 from support.programs import run_code

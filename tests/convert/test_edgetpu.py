@@ -9,9 +9,8 @@ import pytest
 
 import convert.cli
 from convert.lint.edgetpu import is_compiled
-from convert.lint.operators import read_operators
 from convert.record import RECORD_FILE, ConversionRecord
-from convert.tflite_model import read_model
+from convert.tflite_model import read_model, read_operators
 from edge_runtime.contract import Variant
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.model.embedded import embedded_manifest

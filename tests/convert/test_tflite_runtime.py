@@ -11,8 +11,7 @@ import json
 import numpy as np
 import pytest
 
-from convert.lint.operators import unsupported
-from convert.tflite_model import read_model
+from convert.tflite_model import read_model, unsupported
 from edge_runtime import Classifier
 from edge_runtime.contract import Variant
 from edge_runtime.model.bundle import read_bundle_manifest

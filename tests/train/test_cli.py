@@ -58,9 +58,7 @@ def test_the_report_is_one_file_that_needs_no_network(small_run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_model_and_names_are_escaped(
-    run_program: Run, colored_images: Path, tmp_path: Path
-) -> None:
+def test_the_same_seed_gives_the_same_model_and_names_are_escaped(run_program, colored_images, tmp_path):
     data = Path(shutil.copytree(colored_images, tmp_path / "data"))
     (data / "red").rename(data / "<b>red & co")
     (data / "blue" / "text.jpg").write_text("no image")
@@ -146,9 +144,7 @@ def test_a_set_that_cannot_be_trained_on_is_one_sentence_and_exit_3(
         (("--set", "optimizer.speed=1"), 2, "recipe cnn-small.optimizer.speed: unknown field"),
     ],
 )
-def test_a_bad_option_is_one_sentence(
-    options: tuple[str, ...], code: int, message: str, run_program: Run, colored_images: Path, tmp_path: Path
-) -> None:
+def test_a_bad_option_is_one_sentence(options, code, message, run_program, colored_images, tmp_path):
     out = () if "--out" in options else ("--out", tmp_path / "run")
     done = run_program("edge-train", "run", "--data", colored_images, *out, *options)
     assert done.returncode == code, done.stderr
@@ -158,9 +154,7 @@ def test_a_bad_option_is_one_sentence(
 
 
 @pytest.mark.slow
-def test_an_existing_run_is_kept_and_a_foreign_folder_never_replaced(
-    run_program: Run, colored_images: Path, small_run: Path, tmp_path: Path
-) -> None:
+def test_an_existing_run_is_kept_and_a_foreign_folder_never_replaced(run_program, colored_images, small_run, tmp_path):
     before = (small_run / "manifest.json").read_bytes()
     done = run_program("edge-train", "run", "--data", colored_images, "--out", small_run, *QUICK)
     assert done.returncode == 7
@@ -222,9 +216,7 @@ def test_every_saved_format_gives_the_same_answers(two_phase_run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sigmoid_head_trains_predicts_and_converts_to_the_same_answers(
-    run_program: Run, colored_images: Path, tmp_path: Path
-) -> None:
+def test_a_sigmoid_head_trains_predicts_and_converts_to_the_same_answers(run_program, colored_images, tmp_path):
     out, bundle = tmp_path / "run", tmp_path / "bundle"
     options = ("--recipe", "happy-sad", "--image-size", "32", "--epochs", "6", "--set", "head.threshold=f1")
     done = run_program("edge-train", "run", "--data", colored_images, "--out", out, *options)
@@ -256,13 +248,16 @@ def test_recipes_and_help_answer_without_loading_keras() -> None:
     assert "cnn-small" in run_module("train.cli", "recipes").stdout
 
 
+def test_predict_loads_nothing_of_audit_training_or_report() -> None:
+    script = "import sys, train.predict; print(*sys.modules)"
+    assert not {"imagehash", "matplotlib", "train.intake", "train.rundir"} & set(run_code(script).stdout.split())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("weights", "least"), [("mobilenet_v2_0.35_224_no_top.h5", 0.92), ("mobilenet_v2_1.0_no_top_derived.h5", 0.96)]
 )
-def test_cats_and_dogs_reach_what_was_promised(
-    weights: str, least: float, run_program: Run, real_data: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_cats_and_dogs_reach_what_was_promised(weights, least, run_program, real_data, tmp_path):
     # Fine-tuning can only add to it, so one epoch is enough to see that it does not take away.
     options = ("--recipe", "mobilenetv2", "--weights", real_data("weights") / weights, "--set", "finetune.epochs=1")
     done = run_program(

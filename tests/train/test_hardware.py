@@ -120,9 +120,7 @@ def test_the_environment_is_set_before_the_backend_is_loaded_and_the_users_wins(
         ("jax", Precision.MIXED, "gpu", (0, 0), MIXED_FLOAT16),
     ],
 )
-def test_mixed_precision_is_for_gpus_with_matrix_units(
-    backend: str, precision: Precision, kind: str, capability: tuple[int, int], expected: str
-) -> None:
+def test_mixed_precision_is_for_gpus_with_matrix_units(backend, precision, kind, capability, expected):
     assert choose_dtype_policy(backend, precision, kind, capability) == expected
 
 
@@ -159,14 +157,7 @@ def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--distributed", "0/2@localhost:7777"), "several processes need the JAX backend"),
     ],
 )
-def test_hardware_that_cannot_be_is_one_sentence(
-    options: tuple[str, ...],
-    message: str,
-    run_program: Run,
-    colored_images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_hardware_that_cannot_be_is_one_sentence(options, message, run_program, colored_images, tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     out = tmp_path / "run"
@@ -213,9 +204,7 @@ def test_a_seed_decides_every_bit(run_program: Run, colored_images: Path, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_a_model_trained_in_16_bits_is_saved_in_32(
-    policy: str, colored_images: Path, mobilenetv2_weights: Path, tmp_path: Path
-) -> None:
+def test_a_model_trained_in_16_bits_is_saved_in_32(policy, colored_images, mobilenetv2_weights, tmp_path):
     """float16 is what GPUs get; here the choice is overruled, so that a CPU goes the same way."""
     script = (
         "import sys, train.hardware; policy = sys.argv.pop(1);"

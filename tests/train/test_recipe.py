@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
-from train.commands import resolve_recipe
 from train.recipe import load_recipe, override, parse_settings, recipe_names, to_toml
+from train.run import resolve_recipe
 
 RECIPES = ("cnn", "cnn-small", "emotion", "happy-sad", "mobilenetv2")
 
@@ -127,9 +127,7 @@ def test_without_weights_the_whole_network_is_trained_in_one_phase() -> None:
         ({}, ("head.threshold=f1",), "threshold must be half for a softmax head"),
     ],
 )
-def test_options_that_do_not_fit_are_one_sentence(
-    chosen: dict[str, object], settings: tuple[str, ...], message: str
-) -> None:
+def test_options_that_do_not_fit_are_one_sentence(chosen, settings, message):
     with pytest.raises(UsageError, match=message):
         resolve_recipe("cnn-small", options(**chosen), settings)
 

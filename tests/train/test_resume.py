@@ -62,9 +62,7 @@ def test_a_killed_training_goes_on_with_the_same_curve(run_program: Run, colored
 
 
 @pytest.mark.slow
-def test_a_kill_before_the_first_epoch_leaves_nothing_that_is_in_the_way(
-    run_program: Run, colored_images: Path, tmp_path: Path
-) -> None:
+def test_a_kill_before_the_first_epoch_leaves_nothing_that_is_in_the_way(run_program, colored_images, tmp_path):
     program = Path(sys.executable).with_name("edge-train")
     command = [program, "run", "--data", colored_images, "--out", tmp_path / "killed", *QUICK]
     start_and_kill(command, "colors: 60 images", 0.5)

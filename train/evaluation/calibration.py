@@ -1,6 +1,10 @@
 """Temperature calibration of the scores, and the thresholds for decisions and rejection.
 
 Guo et al., "On Calibration of Modern Neural Networks", arXiv:1706.04599.
+
+Arguments of all functions: ``logits`` [n, labels]; ``targets`` int64 [n], class indices; ``scores`` float32 [n], 0..1,
+probability of the answer, or of the second label of a sigmoid head; ``is_right`` bool [n], True for right answers;
+``is_second`` bool [n], True for images of the second label.
 """
 
 from __future__ import annotations
@@ -17,6 +21,10 @@ BINS = 15
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 8.0
 _MIN_IMAGES = 10
 _FOLD_TOLERANCE = 1e-4
+HALF = 0.5
+KEPT_SHARE = 0.95
+# The highest score of an 8-bit export is 255/256 and rarely reached: a higher threshold would reject everything.
+_MAX_REJECT_THRESHOLD = 0.98
 
 
 @dataclass(frozen=True)
@@ -86,11 +94,7 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.int64]) ->
     If all of a few images are answered right, the likelihood grows towards temperature 0. So the fit adds one image
     with uniform class probabilities: n right answers of n support at most n of n + 1. The result is between
     `MIN_TEMPERATURE` and `MAX_TEMPERATURE`. The gain is significant if its mean in log-likelihood is above its
-    standard error; a smaller one may be chance.
-
-    Args:
-        logits: Logits [n, labels] of images that were not used for training.
-        targets: int64 [n], class indices.
+    standard error; a smaller one may be chance. The images must not have been used for training.
     """
     from scipy.optimize import minimize_scalar
 
@@ -135,12 +139,7 @@ def check_folded(outputs: NDArray[np.float32], expected: NDArray[np.float32]) ->
 
 
 def reliability(scores: NDArray[np.floating], is_right: NDArray[np.bool_]) -> Reliability:
-    """Compare the scores of answers with the share of right ones.
-
-    Args:
-        scores: Probability of each answer [n], 0..1.
-        is_right: bool [n], True for right answers.
-    """
+    """Compare the scores of answers with the share of right ones."""
     index = np.minimum((scores * BINS).astype(np.intp), BINS - 1)
     images = np.bincount(index, minlength=BINS)
     score_sums = np.bincount(index, scores.astype(np.float64), minlength=BINS)
@@ -151,12 +150,6 @@ def reliability(scores: NDArray[np.floating], is_right: NDArray[np.bool_]) -> Re
     )
     error = float(np.abs(score_sums - right_sums).sum() / max(len(scores), 1))
     return Reliability(error, bins)
-
-
-HALF = 0.5
-KEPT_SHARE = 0.95
-# The highest score of an 8-bit export is 255/256 and rarely reached: a higher threshold would reject everything.
-_MAX_REJECT_THRESHOLD = 0.98
 
 
 @dataclass(frozen=True)
@@ -203,10 +196,6 @@ def best_f1_threshold(scores: NDArray[np.float32], is_second: NDArray[np.bool_])
     """Find the threshold with the highest F1; of equal ones that nearest to 0.5.
 
     Thresholds are midpoints of neighbouring scores, so that rounding does not change an answer.
-
-    Args:
-        scores: float32 [n], probability of the second label.
-        is_second: bool [n], True for images of the second label.
     """
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order].astype(np.float64)
@@ -220,13 +209,7 @@ def best_f1_threshold(scores: NDArray[np.float32], is_second: NDArray[np.bool_])
 
 
 def scores_at(threshold: float, scores: NDArray[np.float32], is_second: NDArray[np.bool_]) -> ThresholdScores:
-    """Compute the metrics of the second label at a threshold.
-
-    Args:
-        threshold: Lowest probability of the second label at which it is the answer.
-        scores: float32 [n], probability of the second label.
-        is_second: bool [n], True for images of the second label.
-    """
+    """Compute the metrics of the second label, the answer from ``threshold`` on."""
     says_second = scores >= threshold
     hits, named, images = int((says_second & is_second).sum()), int(says_second.sum()), int(is_second.sum())
     return ThresholdScores(
@@ -241,9 +224,7 @@ def scores_at(threshold: float, scores: NDArray[np.float32], is_second: NDArray[
 def reject_threshold(scores: NDArray[np.float32], is_right: NDArray[np.bool_]) -> float:
     """Choose a reject threshold that keeps 95 % of the right answers, at most 0.98; 0 without right answers.
 
-    Args:
-        scores: float32 [n], probability of each answer, on images that were not used for training.
-        is_right: bool [n], True for right answers.
+    The images must not have been used for training.
     """
     right = scores[is_right]
     if not len(right):
@@ -252,13 +233,7 @@ def reject_threshold(scores: NDArray[np.float32], is_right: NDArray[np.bool_]) -
 
 
 def rejection(threshold: float, scores: NDArray[np.float32], is_right: NDArray[np.bool_]) -> Rejection:
-    """Measure the effect of a reject threshold.
-
-    Args:
-        threshold: Threshold from `reject_threshold`.
-        scores: float32 [n], probability of each answer.
-        is_right: bool [n], True for right answers.
-    """
+    """Measure the effect of a threshold from `reject_threshold`."""
     is_kept = scores >= threshold
     kept = int(is_kept.sum())
     return Rejection(

@@ -71,12 +71,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Any,
-    data: TrainingData,
-    recipe: Recipe,
-    *,
-    head: Any = None,
-    features: NDArray[np.float32] | None = None,
+    model: Any, data: TrainingData, recipe: Recipe, *, head: Any = None, features: NDArray[np.float32] | None = None
 ) -> Evaluation:
     """Calibrate the model that will be saved, and measure it on every split.
 
@@ -93,8 +88,19 @@ def evaluate(
     Raises:
         EdgeKitError: An output of the model is not finite.
     """
-    logits = _logits(model, data) if features is None else _logits_of_features(head, features)
-    _check_finite(logits)
+    if features is None:
+        logits = predict(_logits_model(model), data.images_nhwc_rgb_u8, data.image_rows, "evaluating")
+    else:
+        x = head.input
+        for layer in head.layers[1:-1]:
+            x = layer(x)
+        logits = _logits_model(head, x).predict(features, batch_size=_FEATURE_BATCH, verbose=0)
+    broken = int((~np.isfinite(logits).all(axis=1)).sum())
+    if broken:
+        raise EdgeKitError(
+            f"training diverged: the outputs of {broken} of {len(logits)} images are not finite; "
+            "lower optimizer.learning_rate"
+        )
     validation, test = data.rows(Split.VALIDATION), data.rows(Split.TEST)
     fitted_on, truth = _two_columns(logits[validation]), data.targets[validation]
     temperature = fit_temperature(fitted_on, truth) if recipe.head.calibrate else 1.0
@@ -107,6 +113,10 @@ def evaluate(
     is_right = answers == data.targets
     certainty, certainty_before = (p[np.arange(len(p)), answers] for p in (after, before))
     reject = reject_threshold(certainty[validation], is_right[validation])
+    thresholds: tuple[ThresholdScores, ...] = ()
+    if recipe.head.kind is Head.SIGMOID:
+        wanted = dict.fromkeys([threshold, HALF])
+        thresholds = tuple(scores_at(value, after[test, 1], data.targets[test] == 1) for value in wanted)
     calibration = Calibration(
         temperature,
         nll(fitted_on, truth),
@@ -118,49 +128,24 @@ def evaluate(
         OutputSpec(recipe.head.kind, threshold, reject),
         after,
         answers,
-        {split: _score(split, answers, data) for split in Split},
+        {split: score(answers[r], data.targets[r], data.labels) for split in Split for r in [data.rows(split)]},
         rank(after[test], data.targets[test], data.labels),
         calibration,
-        _thresholds(recipe.head, threshold, after[test], data.targets[test]),
+        thresholds,
         rejection(reject, certainty[test], is_right[test]),
     )
 
 
-def _logits(model: Any, data: TrainingData) -> NDArray[np.float32]:
-    """Compute the outputs before softmax or sigmoid, float32 [images, outputs]."""
-    return predict(_logits_model(model), data.images_nhwc_rgb_u8, data.image_rows, "evaluating")
+def _logits_model(model: Any, inside: Any = None) -> Any:
+    """Copy a model without softmax or sigmoid, since logits cannot be recovered from rounded probabilities.
 
-
-def _logits_of_features(head: Any, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Compute the outputs before softmax or sigmoid from known features."""
-    x = head.input
-    for layer in head.layers[1:-1]:
-        x = layer(x)
-    without = keras.Model(head.input, _linear(head.layers[-1])(x))
-    without.layers[-1].set_weights(head.layers[-1].get_weights())
-    logits: NDArray[np.float32] = without.predict(features, batch_size=_FEATURE_BATCH, verbose=0)
-    return logits
-
-
-def _check_finite(logits: NDArray[np.float32]) -> None:
-    broken = int((~np.isfinite(logits).all(axis=1)).sum())
-    if broken:
-        raise EdgeKitError(
-            f"training diverged: the outputs of {broken} of {len(logits)} images are not finite; "
-            "lower optimizer.learning_rate"
-        )
-
-
-def _logits_model(model: Any) -> Any:
-    """Copy the model without softmax or sigmoid, since logits cannot be recovered from rounded probabilities."""
+    ``inside`` is the input of the last layer, by default that of its first use.
+    """
     last = model.get_layer(OUTPUT_LAYER)
-    without = keras.Model(model.input, _linear(last)(last.input))
-    without.layers[-1].set_weights(last.get_weights())
+    linear = keras.layers.Dense(last.units, dtype="float32", name="logits")
+    without = keras.Model(model.input, linear(last.input if inside is None else inside))
+    linear.set_weights(last.get_weights())
     return without
-
-
-def _linear(last: Any) -> Any:
-    return keras.layers.Dense(last.units, dtype="float32", name="logits")
 
 
 def _two_columns(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -188,20 +173,6 @@ def _decision_threshold(head: HeadSettings, probabilities: NDArray[np.float32], 
     if head.threshold is ThresholdRule.HALF:
         return HALF
     return best_f1_threshold(probabilities[:, 1], targets == 1)
-
-
-def _score(split: Split, answers: NDArray[np.int64], data: TrainingData) -> Scores:
-    rows = data.rows(split)
-    return score(answers[rows], data.targets[rows], data.labels)
-
-
-def _thresholds(
-    head: HeadSettings, threshold: float, probabilities: NDArray[np.float32], targets: NDArray[np.int64]
-) -> tuple[ThresholdScores, ...]:
-    if head.kind is Head.SOFTMAX:
-        return ()
-    wanted = dict.fromkeys([threshold, HALF])
-    return tuple(scores_at(value, probabilities[:, 1], targets == 1) for value in wanted)
 
 
 @dataclass(frozen=True)

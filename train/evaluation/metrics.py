@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.workstation.statistics import wilson_interval
 
+_MAX_CURVE_POINTS = 200
+
 
 @dataclass(frozen=True)
 class ClassScores:
@@ -119,34 +121,15 @@ def _score_class(label: str, hits: int, images: int, named: int) -> ClassScores:
     precision = hits / named if named else 0.0
     recall = hits / images if images else 0.0
     f1 = 2 * hits / (images + named) if images + named else 0.0
-    return ClassScores(
-        label,
-        images,
-        precision,
-        *_interval(hits, named),
-        recall,
-        *_interval(hits, images),
-        f1,
-        *f1_interval(hits, images, named),
-    )
+    intervals = _interval(hits, named), _interval(hits, images), f1_interval(hits, images, named)
+    return ClassScores(label, images, precision, *intervals[0], recall, *intervals[1], f1, *intervals[2])
 
 
 def _averages(classes: Sequence[ClassScores], weights: Sequence[int]) -> Averages:
-    total = sum(weights)
-    if not total:
+    if not classes:
         return Averages(0.0, 0.0, 0.0)
-
-    def mean(values: Sequence[float]) -> float:
-        return sum(value * weight for value, weight in zip(values, weights, strict=True)) / total
-
-    return Averages(
-        mean([entry.precision for entry in classes]),
-        mean([entry.recall for entry in classes]),
-        mean([entry.f1 for entry in classes]),
-    )
-
-
-_MAX_CURVE_POINTS = 200
+    values = [(entry.precision, entry.recall, entry.f1) for entry in classes]
+    return Averages(*np.average(values, axis=0, weights=weights).tolist())
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from train.fitting.training_state import Epoch, Identity, TrainingState, best_ep
 
 # ruff: noqa: ARG002 - Keras passes every argument by position, used or not
 
-
 _SECONDS_BETWEEN_LINES = 2.0
 _SECONDS_BETWEEN_SAVES = 10.0
 
@@ -108,13 +107,8 @@ class StateSaver(keras.callbacks.Callback):
         """Save the state of the fitted model and of the recorder."""
         recorder = self._recorder
         if recorder.weights:
-            state = TrainingState.capture(
-                self._identity,
-                recorder.before_training or (math.nan, math.nan),
-                recorder.history,
-                recorder.weights,
-                fitted,
-            )
+            before = recorder.before_training or (math.nan, math.nan)
+            state = TrainingState.capture(self._identity, before, recorder.history, recorder.weights, fitted)
             state.save(self._folder)
             self._saved_at = time.perf_counter()
 

@@ -22,7 +22,15 @@ from train.network.augmentation import augmented, augmented_view
 from train.network.models import Network, unfreeze
 from train.recipe import ClassWeights, HeadSettings, LossSettings, OptimizerName, OptimizerSettings, Recipe, Schedule
 
+WHOLE, HEAD, FINETUNE = "all", "head", "finetune"
 _BATCH_SIZE = 32
+_OPTIMIZERS = {
+    OptimizerName.ADAM: keras.optimizers.Adam,
+    OptimizerName.ADAMW: keras.optimizers.AdamW,
+    OptimizerName.RMSPROP: keras.optimizers.RMSprop,
+    OptimizerName.SGD: lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
+}
+_WARMUP_START = 0.1  # share of the peak learning rate
 
 
 def predict(
@@ -51,15 +59,6 @@ def predict(
     return result[: len(rows)].astype(np.float32, copy=False)
 
 
-_OPTIMIZERS = {
-    OptimizerName.ADAM: keras.optimizers.Adam,
-    OptimizerName.ADAMW: keras.optimizers.AdamW,
-    OptimizerName.RMSPROP: keras.optimizers.RMSprop,
-    OptimizerName.SGD: lambda rate: keras.optimizers.SGD(rate, momentum=0.9, nesterov=True),
-}
-_WARMUP_START = 0.1  # share of the peak learning rate
-
-
 class _BinaryAccuracy(keras.metrics.BinaryAccuracy):
     """Accuracy without padding."""
 
@@ -80,14 +79,12 @@ def _is_counted(targets: Any) -> Any:
 
 def compile_model(model: Any, recipe: Recipe, optimizer: OptimizerSettings, steps: int) -> None:
     """Compile a model with loss, metric ``accuracy`` and an optimiser whose schedule spans ``steps`` steps."""
-    smoothing = recipe.loss.label_smoothing
-    losses = keras.losses
     is_sigmoid = recipe.head.kind is Head.SIGMOID
-    loss = losses.BinaryCrossentropy if is_sigmoid else losses.CategoricalCrossentropy
+    loss = keras.losses.BinaryCrossentropy if is_sigmoid else keras.losses.CategoricalCrossentropy
     metric = _BinaryAccuracy if is_sigmoid else _CategoricalAccuracy
     model.compile(
         _OPTIMIZERS[optimizer.name](_learning_rate(optimizer, steps)),
-        loss(label_smoothing=smoothing),
+        loss(label_smoothing=recipe.loss.label_smoothing),
         metrics=[metric(name="accuracy")],
         jit_compile=jit_compile(),
     )
@@ -111,18 +108,14 @@ def sample_weights(targets: NDArray[np.int64], label_count: int, loss: LossSetti
 def _learning_rate(settings: OptimizerSettings, steps: int) -> Any:
     """Build the schedule: linear warm-up, then cosine decay to 0 (arXiv:1608.03983) or a constant."""
     peak, rising = settings.learning_rate, round(settings.warmup * steps)
-    if settings.schedule is Schedule.COSINE:
-        start, target = (_WARMUP_START * peak, peak) if rising else (peak, None)
-        return keras.optimizers.schedules.CosineDecay(start, steps - rising, warmup_target=target, warmup_steps=rising)
-    if not rising:
+    if settings.schedule is Schedule.CONSTANT and not rising:
         return peak
+    start, target = (_WARMUP_START * peak, peak) if rising else (peak, None)
     # Cosine decay with alpha 1 is constant.
+    alpha = 0.0 if settings.schedule is Schedule.COSINE else 1.0
     return keras.optimizers.schedules.CosineDecay(
-        _WARMUP_START * peak, max(1, steps - rising), alpha=1.0, warmup_target=peak, warmup_steps=rising
+        start, max(1, steps - rising), alpha=alpha, warmup_target=target, warmup_steps=rising
     )
-
-
-WHOLE, HEAD, FINETUNE = "all", "head", "finetune"
 
 
 @dataclass(frozen=True)
@@ -171,36 +164,32 @@ def phases_of(recipe: Recipe) -> tuple[Phase, ...]:
 
 
 def prepare_task(phase: Phase, network: Network, data: TrainingData, recipe: Recipe, first_epoch: int) -> Task:
-    """Prepare model and batches of a phase from epoch ``first_epoch`` on, counted from 0 within the phase."""
-    if phase.name == HEAD:
-        return _on_features(network, data, recipe, first_epoch)
-    if phase.name == FINETUNE and recipe.finetune is not None:
-        unfreeze(network.backbone, recipe.finetune.from_layer)
-    fitted = augmented(network.model, recipe.augment, recipe.seed)
+    """Prepare model and batches of a phase from epoch ``first_epoch`` on, counted from 0 within the phase.
+
+    For the phase ``head`` the features of every image, and of the augmented views of training images, are computed
+    once.
+    """
     train, validation = (data.rows(split) for split in (Split.TRAIN, Split.VALIDATION))
-    images, rows = data.images_nhwc_rgb_u8, data.image_rows
-    return Task(
-        fitted,
-        _train_batches(images, data.targets[train], data, recipe, first_epoch, rows[train]),
-        _validation_batches(images, data.targets[validation], data, recipe, rows[validation]),
-    )
-
-
-def _on_features(network: Network, data: TrainingData, recipe: Recipe, first_epoch: int) -> Task:
-    """Compute the features of every image and of the augmented views of training images once."""
+    train_targets, validation_targets = data.targets[train], data.targets[validation]
+    if phase.name != HEAD:
+        if phase.name == FINETUNE and recipe.finetune is not None:
+            unfreeze(network.backbone, recipe.finetune.from_layer)
+        images, rows = data.images_nhwc_rgb_u8, data.image_rows
+        return Task(
+            augmented(network.model, recipe.augment, recipe.seed),
+            _batches(images, train_targets, data, recipe, rows[train], first_epoch),
+            _batches(images, validation_targets, data, recipe, rows[validation]),
+        )
     views = recipe.backbone.views if recipe.backbone else 1
-    everything = np.arange(len(data.samples))
-    train, validation = (data.rows(split) for split in (Split.TRAIN, Split.VALIDATION))
     started = time.perf_counter()
-    features = _features(network, data, recipe, 0, everything)
+    features = _features(network, data, recipe, 0, np.arange(len(data.samples)))
     augmented_features = [_features(network, data, recipe, view, train) for view in range(1, views)]
     rate = (len(features) + sum(map(len, augmented_features))) / (time.perf_counter() - started)
     inputs = np.concatenate([features[train], *augmented_features])
-    targets = np.tile(data.targets[train], views)
     return Task(
         network.head,
-        _train_batches(inputs, targets, data, recipe, first_epoch),
-        _validation_batches(features[validation], data.targets[validation], data, recipe),
+        _batches(inputs, np.tile(train_targets, views), data, recipe, None, first_epoch),
+        _batches(features[validation], validation_targets, data, recipe),
         features,
         rate,
     )
@@ -213,33 +202,27 @@ def _features(
     return predict(model, data.images_nhwc_rgb_u8, data.image_rows[rows], "features")
 
 
-def _train_batches(
+def _batches(
     inputs: NDArray[Any],
     targets: NDArray[np.int64],
     data: TrainingData,
     recipe: Recipe,
-    first_epoch: int,
     rows: NDArray[np.intp] | None = None,
+    first_epoch: int | None = None,
 ) -> Batches:
+    """Make batches for training from an epoch on, or for validation without one."""
+    count, size = len(data.labels), recipe.fit.batch_size
+    encoded = target_rows(targets, count, recipe.head)
+    if first_epoch is None:
+        return Batches(inputs, encoded, size, rows=rows)
     return Batches(
         inputs,
-        target_rows(targets, len(data.labels), recipe.head),
-        recipe.fit.batch_size,
+        encoded,
+        size,
         rows=rows,
         seed=recipe.seed,
-        weights=sample_weights(targets, len(data.labels), recipe.loss),
+        weights=sample_weights(targets, count, recipe.loss),
         mixup=recipe.augment.mixup,
         steps=recipe.fit.steps_per_epoch,
         first_epoch=first_epoch,
     )
-
-
-def _validation_batches(
-    inputs: NDArray[Any],
-    targets: NDArray[np.int64],
-    data: TrainingData,
-    recipe: Recipe,
-    rows: NDArray[np.intp] | None = None,
-) -> Batches:
-    encoded = target_rows(targets, len(data.labels), recipe.head)
-    return Batches(inputs, encoded, recipe.fit.batch_size, rows=rows)

@@ -20,6 +20,13 @@ from edge_runtime.errors import IntegrityError, ManifestError, OutputError
 from edge_runtime.platform.atomic import atomic_file
 from edge_runtime.strict import from_mapping
 
+STATE_FILE = "state.npz"
+TENSORBOARD_FOLDER = "tensorboard"
+_LOCK_FILE = "lock"
+_META = "meta"
+
+Arrays = tuple[NDArray[Any], ...]
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -50,14 +57,6 @@ def write_history_csv(path: Path, history: Sequence[Epoch]) -> None:
         writer = csv.DictWriter(file, [field.name for field in fields(Epoch)], lineterminator="\n")
         writer.writeheader()
         writer.writerows({**asdict(row), "seconds": round(row.seconds, 3)} for row in history)
-
-
-STATE_FILE = "state.npz"
-TENSORBOARD_FOLDER = "tensorboard"
-_LOCK_FILE = "lock"
-_META = "meta"
-
-Arrays = tuple[NDArray[Any], ...]
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_runtime.platform.process import core_count
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
-from train.intake.facts import NOT_AN_IMAGE, TRUNCATED, Facts, examine, has_wrong_suffix
+from train.intake.facts import NOT_AN_IMAGE, TRUNCATED, Facts, examine, has_wrong_suffix, in_parallel
 from train.intake.findings import Finding, Kind, LeftOut, Severity
 from train.intake.near_duplicates import TooManyAlikeError, group_pairs, near_pairs
 
@@ -70,16 +68,19 @@ class Audited:
     facts: dict[str, Facts]
     audit: Audit
 
+    @property
+    def file_count(self) -> int:
+        """Number of files found, images or not."""
+        return len(self.dataset.samples) + len(self.dataset.ignored)
+
     def short_name(self, path: Path) -> str:
         """Return a path relative to the common folder of all files."""
-        return os.path.relpath(path, self._root()) if self.dataset.samples else str(path)
-
-    def _root(self) -> str:
-        paths = [sample.path for sample in self.dataset.samples] + list(self.dataset.ignored)
-        folders = {str(path.parent) for path in paths}
+        if not self.dataset.samples:
+            return str(path)
+        folders = {str(file.parent) for file in (*(s.path for s in self.dataset.samples), *self.dataset.ignored)}
         root = os.path.commonpath(folders)
         # Keep the class folder even if all files are in one.
-        return root if len(folders) > 1 else str(Path(root).parent)
+        return os.path.relpath(path, root if len(folders) > 1 else Path(root).parent)
 
 
 def audit(
@@ -148,17 +149,12 @@ def drop_conflicts(samples: Sequence[Sample], near: Mapping[str, Collection[str]
         samples: Readable images, with ``sha256``; ``split`` may be None.
         near: SHA-256 values of the near-duplicates by SHA-256.
     """
-    labels = _screen(samples, near, _has_other_label, Kind.TWO_CLASSES)
-    parts = _screen(labels.kept, near, _is_held_out_further, Kind.LEAKAGE)
+    labels = _screen(samples, near, Kind.TWO_CLASSES)
+    parts = _screen(labels.kept, near, Kind.LEAKAGE)
     return Screened(parts.kept, labels.left_out + parts.left_out, labels.findings + parts.findings)
 
 
-def _screen(
-    samples: Sequence[Sample],
-    near: Mapping[str, Collection[str]],
-    conflicts: Callable[[Sample, Sample], bool],
-    kind: Kind,
-) -> Screened:
+def _screen(samples: Sequence[Sample], near: Mapping[str, Collection[str]], kind: Kind) -> Screened:
     """Leave out every sample that conflicts with another sample of the same image."""
     # One file per content, label and split stands for all its copies, of which there may be thousands.
     by_content: dict[str, dict[tuple[str, Split | None], Sample]] = {}
@@ -167,17 +163,25 @@ def _screen(
 
     def partners(sample: Sample, contents: Collection[str]) -> list[Sample]:
         others = [other for content in sorted(contents) for other in by_content.get(content, {}).values()]
-        return [other for other in others if conflicts(sample, other)]
+        if kind is Kind.TWO_CLASSES:
+            return [other for other in others if other.label != sample.label]
+        return [other for other in others if sample.split and other.split and _is_further(other.split, sample.split)]
 
     same = {sample: partners(sample, [sample.sha256]) for sample in samples}
     almost = {sample: partners(sample, near.get(sample.sha256, ())) for sample in samples if not same[sample]}
     near_count = sum(map(bool, almost.values()))
     findings: list[Finding] = []
     if near_count > max(_MIN_NEAR_LIMIT, _MAX_NEAR_SHARE * len(samples)):
-        findings.append(_too_many(near_count, len(samples), kind))
+        where = "class" if kind is Kind.TWO_CLASSES else "part of the set"
+        message = (
+            f"{near_count} of {len(samples)} images are almost the same as one in another {where}: too many to be "
+            "errors, so they are kept; split a set from one camera or video by recording, or its test accuracy is too "
+            "high"
+        )
+        findings.append(Finding(Kind.ALIKE, message, (), Severity.WARNING))
         almost = {}
     left_out = [
-        LeftOut(sample, _same_reason(found, kind) if same[sample] else _almost_reason(found[0], kind))
+        LeftOut(sample, _reason(found, kind, is_same=bool(same[sample])))
         for sample in samples
         if (found := same[sample] or almost.get(sample, []))
     ]
@@ -187,29 +191,28 @@ def _screen(
     return Screened(tuple(sample for sample in samples if sample not in gone), tuple(left_out), tuple(findings))
 
 
-def _has_other_label(sample: Sample, other: Sample) -> bool:
-    return sample.label != other.label
+def _is_further(split: Split, than: Split) -> bool:
+    return _HELD_OUT[split] > _HELD_OUT[than]
 
 
-def _is_held_out_further(sample: Sample, other: Sample) -> bool:
-    return sample.split is not None and other.split is not None and _HELD_OUT[other.split] > _HELD_OUT[sample.split]
-
-
-def _same_reason(found: Sequence[Sample], kind: Kind) -> str:
+def _reason(found: Sequence[Sample], kind: Kind, *, is_same: bool) -> str:
+    """Explain why a file is left out, from the files it conflicts with."""
+    other = found[0]
     if kind is Kind.TWO_CLASSES:
-        return f"the same file is also labelled {', '.join(sorted({other.label for other in found}))}"
-    return f"the same file is also in {_furthest(found)}, where it stays"
+        labels = ", ".join(sorted({sample.label for sample in found}))
+        return (
+            f"the same file is also labelled {labels}"
+            if is_same
+            else f"almost the same image is labelled {other.label}: {other.path}"
+        )
+    if is_same:
+        return f"the same file is also in {_split_names(found)[-1]}, where it stays"
+    return f"almost the same image is in {_split_names([other])[-1]}: {other.path}"
 
 
-def _almost_reason(other: Sample, kind: Kind) -> str:
-    if kind is Kind.TWO_CLASSES:
-        return f"almost the same image is labelled {other.label}: {other.path}"
-    return f"almost the same image is in {_furthest([other])}: {other.path}"
-
-
-def _furthest(found: Sequence[Sample]) -> str:
-    splits = [other.split for other in found if other.split is not None]
-    return max(splits, key=_HELD_OUT.__getitem__).value
+def _split_names(samples: Sequence[Sample]) -> list[str]:
+    """Name the given splits of some files, the one that is held out furthest last."""
+    return [split.value for split in sorted({s.split for s in samples if s.split}, key=_HELD_OUT.__getitem__)]
 
 
 def _findings(samples: Sequence[Sample], links: Mapping[Sample, Sequence[Sample]], kind: Kind) -> list[Finding]:
@@ -223,19 +226,9 @@ def _findings(samples: Sequence[Sample], links: Mapping[Sample, Sequence[Sample]
         if kind is Kind.TWO_CLASSES:
             message = f"{same} labelled {' and '.join(sorted({member.label for member in members}))}"
         else:
-            splits = sorted({member.split for member in members if member.split}, key=_HELD_OUT.__getitem__)
-            message = f"{same} in {' and '.join(split.value for split in splits)}"
+            message = f"{same} in {' and '.join(_split_names(members))}"
         findings.append(Finding(kind, message, members, Severity.ERROR))
     return findings
-
-
-def _too_many(count: int, total: int, kind: Kind) -> Finding:
-    where = "class" if kind is Kind.TWO_CLASSES else "part of the set"
-    message = (
-        f"{count} of {total} images are almost the same as one in another {where}: too many to be errors, so they are "
-        "kept; split a set from one camera or video by recording, or its test accuracy is too high"
-    )
-    return Finding(Kind.ALIKE, message, (), Severity.WARNING)
 
 
 def _groups(kept: Sequence[Sample], near: Mapping[str, Iterable[str]]) -> tuple[dict[str, str], list[Finding]]:
@@ -297,13 +290,15 @@ def _properties(readable: Sequence[Sample], facts: Mapping[str, Facts]) -> list[
             huge.append(sample)
         if has_wrong_suffix(sample.path, entry.format):
             renamed[sample.path.suffix.lower(), entry.format].append(sample)
-    findings = []
-    if tiny:
-        message = f"{len(tiny)} of {len(readable)} images have a side under {_TINY_PX} pixels"
-        findings.append(Finding(Kind.TINY, message, tuple(tiny), Severity.WARNING))
-    if huge:
-        message = f"{len(huge)} of {len(readable)} images have more than {_HUGE_PIXELS // 1_000_000} million pixels"
-        findings.append(Finding(Kind.HUGE, message, tuple(huge), Severity.WARNING))
+    sizes = (
+        (Kind.TINY, tiny, f"have a side under {_TINY_PX} pixels"),
+        (Kind.HUGE, huge, f"have more than {_HUGE_PIXELS // 1_000_000} million pixels"),
+    )
+    findings = [
+        Finding(kind, f"{len(files)} of {len(readable)} images {what}", tuple(files), Severity.WARNING)
+        for kind, files, what in sizes
+        if files
+    ]
     for (suffix, format_name), files in sorted(renamed.items()):
         message = f"{format_name.upper()} by content, but named {suffix or 'without suffix'}"
         findings.append(Finding(Kind.WRONG_SUFFIX, message, tuple(files), Severity.WARNING))
@@ -336,29 +331,10 @@ def audit_files(dataset: Dataset, progress: Callable[[int], None] | None = None)
         dataset: Data set to read.
         progress: Function called with 1 after each file.
     """
-    samples, found = dataset.samples, _examine_all(dataset.samples, progress)
-    unread = [LeftOut(sample, entry.problem) for sample, entry in zip(samples, found, strict=True) if not entry.sha256]
-    hashed = [
-        replace(sample, sha256=entry.sha256) for sample, entry in zip(samples, found, strict=True) if entry.sha256
-    ]
+    # Drop each full image at once: a data set may be larger than memory.
+    found = in_parallel(lambda sample: examine(sample.path)[0], dataset.samples, progress)
+    examined = list(zip(dataset.samples, found, strict=True))
+    unread = [LeftOut(sample, entry.problem) for sample, entry in examined if not entry.sha256]
+    hashed = [replace(sample, sha256=entry.sha256) for sample, entry in examined if entry.sha256]
     facts = {entry.sha256: entry for entry in found if entry.sha256}
     return Audited(dataset, facts, audit(dataset, hashed, facts, unread))
-
-
-def _examine_all(samples: Sequence[Sample], progress: Callable[[int], None] | None) -> list[Facts]:
-    def examine_one(sample: Sample) -> Facts:
-        # Drop the full image at once: a data set may be larger than memory.
-        return examine(sample.path)[0]
-
-    found: list[Facts] = []
-    with ThreadPoolExecutor(core_count()) as pool:
-        try:
-            for entry in pool.map(examine_one, samples):
-                found.append(entry)
-                if progress:
-                    progress(1)
-        except BaseException:
-            # On Ctrl-C cancel the files that are still queued.
-            pool.shutdown(cancel_futures=True)
-            raise
-    return found

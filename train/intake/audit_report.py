@@ -1,22 +1,34 @@
-"""Write the results of an audit: ``report.html``, ``findings.json`` and the cleaned index."""
+"""Body of ``edge-train data``: audit a data set, print a summary, write report, ``findings.json`` and cleaned index."""
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
+import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import ImageError, OutputError
-from edge_runtime.platform.atomic import atomic_directory, atomic_file
+import click
+
+from edge_runtime.errors import DatasetError, ImageError, OutputError
+from edge_runtime.platform.atomic import atomic_directory, atomic_file, check_free
+from edge_runtime.platform.process import silence_native_stderr
 from edge_runtime.preprocess import load_image
+from edge_runtime.progress import progress_bar
+from edge_runtime.text import escape
+from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Sample, Split, write_split_csv
 from edge_runtime.workstation.reporting.pages import render_html, thumbnail_url
-from train.intake.audit import Audited
+from edge_runtime.workstation.reporting.wording import counted
+from train.intake.audit import Audited, audit_files
 from train.intake.findings import Finding, Kind
 
+_EXAMPLES = 3
+_MAX_CLASS_LINES = 30
 _MAX_GROUPS = 24
 _MAX_FILES_OF_GROUP = 4
 _MAX_FILES_OF_LIST = 12
@@ -26,23 +38,110 @@ _JPEG_QUALITY = 75
 _SIDE_EDGES_PX = (0, 32, 64, 128, 256, 512, 1024, 2048)
 # One finding of these kinds is one image, and its files belong side by side.
 _SIDE_BY_SIDE = {Kind.TWO_CLASSES, Kind.LEAKAGE, Kind.DUPLICATE, Kind.NEAR_DUPLICATE}
-REPORT_FILE = "report.html"
-FINDINGS_FILE = "findings.json"
+_REPORT_FILE = "report.html"
+_FINDINGS_FILE = "findings.json"
 _SCHEMA_VERSION = 1
 
 
-def write_report(folder: Path, audited: Audited, *, overwrite: bool = False) -> None:
-    """Write the report folder atomically.
+def run_audit(
+    source: str, sha256: str | None, out: Path | None, clean: Path | None, *, as_json: bool, overwrite: bool
+) -> None:
+    """Audit a data set, print the findings, and write the report and the cleaned index.
+
+    Args:
+        source: Data set, as `edge_runtime.workstation.datasets.resolve` takes it.
+        sha256: Expected SHA-256 of a zip, or None.
+        out: Folder of the report; None for ``audits/NAME``.
+        clean: Path of the cleaned index, or None.
+        as_json: True to print ``findings.json`` instead of the summary.
+        overwrite: True to replace existing output.
 
     Raises:
-        OutputError: The folder exists and ``overwrite`` is false, or it cannot be written.
+        DatasetError: The set cannot be listed, or a class has no usable image. The report is still written in the
+            second case, the cleaned index is not.
+        OutputError: Output exists already or cannot be written.
     """
+    if out:
+        check_free(out, overwrite=overwrite, marker=_FINDINGS_FILE)
+    if clean:
+        check_free(clean, overwrite=overwrite)
+    dataset = resolve(source, sha256=sha256, progress=progress_bar)
+    out = out or Path("audits") / _folder_name(dataset.name)
+    check_free(out, overwrite=overwrite, marker=_FINDINGS_FILE)
+    # libjpeg and libpng print warnings without file names; the report lists the files.
+    with silence_native_stderr():
+        with progress_bar("reading files", len(dataset.samples)) as progress:
+            audited = audit_files(dataset, progress)
+        _write_report(out, audited, overwrite)
+    if as_json:
+        click.echo(findings_json(audited), nl=False)
+    else:
+        _print_summary(audited, out / _REPORT_FILE)
+    present = {sample.label for sample in audited.audit.kept}
+    missing = [repr(label) for label in dataset.labels if label not in present]
+    if missing:
+        raise DatasetError(
+            f"{dataset.name}: no image of class {', '.join(missing)} can be used; add images or remove the class"
+        )
+    listed = _write_clean_index(clean, audited, overwrite) if clean else 0
+    if not as_json:
+        if clean:
+            click.echo(f"index   {clean} ({listed} images)")
+        data = shlex.quote(str(clean or source))
+        click.echo(f"next    edge-train run --data {data} --out runs/{_folder_name(out.name)}")
+
+
+def _folder_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:64] or "data"
+
+
+def _print_summary(audited: Audited, page: Path) -> None:
+    result = audited.audit
+    files = counted(audited.file_count, "file")
+    click.echo(f"{audited.dataset.name}: {files}, {len(result.kept)} kept, {len(result.left_out)} left out\n")
+    _print_classes(audited)
+    for kind, findings in _by_kind(audited):
+        affected = {sample for finding in findings for sample in finding.samples}
+        click.echo(f"\n{kind.heading}{': ' + counted(len(affected), 'file') if affected else ''}. {kind.advice}")
+        for finding in findings[:_EXAMPLES]:
+            names = [escape(audited.short_name(sample.path)) for sample in finding.samples[:_EXAMPLES]]
+            more = len(finding.samples) - len(names)
+            listed = ", ".join(names) + (f" and {more} more" if more else "")
+            click.echo(f"  {finding.message}{f': {listed}' if names else ''}")
+        if len(findings) > _EXAMPLES:
+            click.echo(f"  and {len(findings) - _EXAMPLES} more")
+    if not result.findings:
+        click.echo("\nNo findings: every file can be used as it is.")
+    click.echo(f"\nreport  {page}")
+
+
+def _print_classes(audited: Audited) -> None:
+    """Print the number of kept images by class and split."""
+    counts = Counter((sample.label, sample.split) for sample in audited.audit.kept)
+    given = {split for _, split in counts}
+    splits = [split for split in (*Split, None) if split in given]
+    rows = [["class", *(split.value if split else "images" for split in splits)]]
+    rows += [[label, *(str(counts[label, split]) for split in splits)] for label in audited.dataset.labels]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows[: 1 + _MAX_CLASS_LINES]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        click.echo("  ".join(cells))
+    if len(rows) > 1 + _MAX_CLASS_LINES:
+        click.echo(f"and {len(rows) - 1 - _MAX_CLASS_LINES} more classes")
+
+
+def _by_kind(audited: Audited) -> list[tuple[Kind, list[Finding]]]:
+    """Group the findings by kind, in the order of the report."""
+    grouped = {kind: [finding for finding in audited.audit.findings if finding.kind is kind] for kind in Kind}
+    return [(kind, findings) for kind, findings in grouped.items() if findings]
+
+
+def _write_report(folder: Path, audited: Audited, overwrite: bool) -> None:
     try:
-        with atomic_directory(folder, marker=FINDINGS_FILE, overwrite=overwrite) as temporary:
-            (temporary / FINDINGS_FILE).write_text(findings_json(audited), encoding="utf-8")
-            (temporary / REPORT_FILE).write_text(
-                render_audit_page(audited), encoding="utf-8", errors="backslashreplace"
-            )
+        with atomic_directory(folder, marker=_FINDINGS_FILE, overwrite=overwrite) as temporary:
+            (temporary / _FINDINGS_FILE).write_text(findings_json(audited), encoding="utf-8")
+            page = render_audit_page(audited)
+            (temporary / _REPORT_FILE).write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(f"{folder}: the report cannot be written ({error.strerror})") from error
 
@@ -62,7 +161,7 @@ def findings_json(audited: Audited) -> str:
         "schema_version": _SCHEMA_VERSION,
         "name": audited.dataset.name,
         "labels": audited.dataset.labels,
-        "files": len(audited.dataset.samples) + len(audited.dataset.ignored),
+        "files": audited.file_count,
         "kept": len(result.kept),
         "left_out": len(result.left_out),
         "classes": {
@@ -83,157 +182,83 @@ def findings_json(audited: Audited) -> str:
     return json.dumps(data, indent=1) + "\n"
 
 
-def _file(sample: Sample) -> dict[str, Any]:
-    return {
-        "file": str(sample.path.resolve()),
-        "sha256": sample.sha256,
-        "label": sample.label,
-        "split": _split_name(sample),
-    }
+def _file(sample: Sample) -> dict[str, str]:
+    names = {"sha256": sample.sha256, "label": sample.label, "split": _split_name(sample)}
+    return {"file": str(sample.path.resolve()), **names}
 
 
 def _split_name(sample: Sample) -> str:
     return sample.split.value if sample.split else ""
 
 
-def write_clean_index(path: Path, audited: Audited, *, overwrite: bool = False) -> int:
-    """Write the usable images, one of each set of duplicates, as a CSV index that is a data source itself.
-
-    Returns:
-        Number of images in the index.
-
-    Raises:
-        OutputError: The file exists and ``overwrite`` is false, or it cannot be written.
-    """
-    single: dict[str, Sample] = {}
-    for sample in audited.audit.kept:
-        single.setdefault(sample.sha256, sample)
+def _write_clean_index(path: Path, audited: Audited, overwrite: bool) -> int:
+    """Write the usable images, one of each set of duplicates, as a CSV index, and return their number."""
+    # Of equal keys a dict keeps the last value, hence the reversed order: the first file of a set is listed.
+    single = {sample.sha256: sample for sample in reversed(audited.audit.kept)}
+    chosen = [sample for sample in audited.audit.kept if single[sample.sha256] is sample]
     try:
         with atomic_file(path, overwrite=overwrite) as temporary:
-            write_split_csv(temporary, single.values())
+            write_split_csv(temporary, chosen)
     except OSError as error:
         raise OutputError(f"{path}: the index cannot be written ({error.strerror})") from error
-    return len(single)
-
-
-@dataclass(frozen=True)
-class Card:
-    """File of a finding; unknown text is empty.
-
-    Attributes:
-        name: Path within the data set.
-        where: Class and split of the file.
-        size: Width and height in pixels.
-        is_left_out: True if training does not use the file.
-        jpeg_url: Thumbnail as a data URL.
-    """
-
-    name: str
-    where: str
-    size: str
-    is_left_out: bool
-    jpeg_url: str
-
-
-@dataclass(frozen=True)
-class Group:
-    """Files of one finding, its message, and the number of files not shown."""
-
-    message: str
-    cards: tuple[Card, ...]
-    more: int
-
-
-@dataclass(frozen=True)
-class Section:
-    """Findings of one kind: number of files, the first groups, and the number of groups not shown."""
-
-    kind: Kind
-    files: int
-    groups: tuple[Group, ...]
-    more_groups: int
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Bar of a chart: name, count, and share of the longest bar 0..1."""
-
-    name: str
-    count: int
-    share: float
+    return len(chosen)
 
 
 def render_audit_page(audited: Audited) -> str:
     """Render the page; the template escapes all text, since labels and file names come from the user's folders."""
-    result = audited.audit
+    kept = audited.audit.kept
+    facts = [audited.facts[sample.sha256] for sample in kept]
     splits = [split.value for split in Split if any(sample.split is split for sample in audited.dataset.samples)]
+    counts = Counter((sample.label, _split_name(sample)) for sample in kept)
+    per_label = Counter(sample.label for sample in kept)
+    left_out = Counter(item.sample.label for item in audited.audit.left_out)
+    side_names = [f"{low} to {high - 1} px" for low, high in itertools.pairwise(_SIDE_EDGES_PX)]
+    side_names.append(f"{_SIDE_EDGES_PX[-1]} px and more")
+    sides = Counter(bisect.bisect(_SIDE_EDGES_PX, min(entry.width_px, entry.height_px)) - 1 for entry in facts)
     return render_html(
         "train",
         "audit.html",
         {
             "name": audited.dataset.name,
             "audited": audited,
-            "result": result,
-            "files": len(audited.dataset.samples) + len(audited.dataset.ignored),
+            "result": audited.audit,
+            "files": audited.file_count,
             "splits": splits,
-            "classes": _classes(audited, splits),
-            "sides": _sides(audited),
-            "formats": _bars(
-                Counter(audited.facts[sample.sha256].format or "other" for sample in result.kept).most_common()
-            ),
+            "classes": [
+                (bar, [counts[bar["name"], split] for split in splits], left_out[bar["name"]])
+                for bar in _bars((label, per_label[label]) for label in audited.dataset.labels)
+            ],
+            "sides": _bars((name, sides[index]) for index, name in enumerate(side_names)),
+            "formats": _bars(Counter(entry.format or "other" for entry in facts).most_common()),
             "sections": _sections(audited),
         },
     )
 
 
-def _classes(audited: Audited, splits: Sequence[str]) -> list[tuple[Bar, list[int], int]]:
-    """Count by class: kept images as a bar, kept images by split, and images left out."""
-    kept = Counter((sample.label, sample.split.value if sample.split else "") for sample in audited.audit.kept)
-    left_out = Counter(item.sample.label for item in audited.audit.left_out)
-    totals = [
-        (label, sum(count for (name, _), count in kept.items() if name == label)) for label in audited.dataset.labels
-    ]
-    return [(bar, [kept[bar.name, split] for split in splits], left_out[bar.name]) for bar in _bars(totals)]
-
-
-def _sides(audited: Audited) -> list[Bar]:
-    """Count kept images by their shorter side."""
-    facts = [audited.facts[sample.sha256] for sample in audited.audit.kept]
-    sides = [min(entry.width_px, entry.height_px) for entry in facts]
-    ends = [*_SIDE_EDGES_PX[1:], None]
-    return _bars(
-        (
-            f"{low} to {high - 1} px" if high else f"{low} px and more",
-            sum(1 for side in sides if low <= side and (high is None or side < high)),
-        )
-        for low, high in zip(_SIDE_EDGES_PX, ends, strict=True)
-    )
-
-
-def _bars(counts: Iterable[tuple[str, int]]) -> list[Bar]:
+def _bars(counts: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
+    """Bars of a chart: ``name``, ``count``, and ``share`` of the longest bar 0..1."""
     rows = list(counts)
     longest = max((count for _, count in rows), default=0) or 1
-    return [Bar(name, count, count / longest) for name, count in rows]
+    return [{"name": name, "count": count, "share": count / longest} for name, count in rows]
 
 
-def _sections(audited: Audited) -> list[Section]:
-    cards = _Cards(audited)
+def _sections(audited: Audited) -> list[dict[str, Any]]:
+    """Findings by kind: number of files, the first groups, and the number of groups not shown."""
+    left_out = {item.sample for item in audited.audit.left_out}
+    thumbs: dict[str, str] = {}
     sections = []
-    for kind in Kind:
-        findings = [finding for finding in audited.audit.findings if finding.kind is kind]
-        if not findings:
-            continue
+    for kind, findings in _by_kind(audited):
         limit = _MAX_FILES_OF_GROUP if kind in _SIDE_BY_SIDE else _MAX_FILES_OF_LIST
-        groups = tuple(
-            Group(
-                finding.message,
-                tuple(cards.of(sample) for sample in _shown(finding, limit)),
-                max(0, len(finding.samples) - limit),
-            )
+        groups = [
+            {
+                "message": finding.message,
+                "cards": [_card(audited, sample, sample in left_out, thumbs) for sample in _shown(finding, limit)],
+                "more": max(0, len(finding.samples) - limit),
+            }
             for finding in findings[:_MAX_GROUPS]
-        )
+        ]
         files = len({sample for finding in findings for sample in finding.samples})
-        sections.append(Section(kind, files, groups, len(findings) - len(groups)))
+        sections.append({"kind": kind, "files": files, "groups": groups, "more_groups": len(findings) - len(groups)})
     return sections
 
 
@@ -247,30 +272,19 @@ def _shown(finding: Finding, limit: int) -> list[Sample]:
     return (leading + [sample for sample in finding.samples if sample not in chosen])[:limit]
 
 
-class _Cards:
-    """Builder of cards, which embeds at most 400 thumbnails to limit the size of the page."""
-
-    def __init__(self, audited: Audited) -> None:
-        self._audited = audited
-        self._left_out = {item.sample for item in audited.audit.left_out}
-        self._thumbs: dict[str, str] = {}
-
-    def of(self, sample: Sample) -> Card:
-        """Make the card of one file."""
-        facts = self._audited.facts.get(sample.sha256)
-        is_image = facts is not None and not facts.problem
-        return Card(
-            self._audited.short_name(sample.path),
-            ", ".join([sample.label, *([sample.split.value] if sample.split else [])]),
-            f"{facts.width_px} × {facts.height_px}" if facts and is_image else "",
-            sample in self._left_out,
-            self._thumb(sample) if is_image else "",
-        )
-
-    def _thumb(self, sample: Sample) -> str:
-        if sample.sha256 not in self._thumbs and len(self._thumbs) < _MAX_THUMBS:
-            self._thumbs[sample.sha256] = _thumbnail_url(sample.path)
-        return self._thumbs.get(sample.sha256, "")
+def _card(audited: Audited, sample: Sample, is_left_out: bool, thumbs: dict[str, str]) -> dict[str, Any]:
+    """Describe one file; ``thumbs`` holds at most 400 thumbnails by SHA-256, which limits the size of the page."""
+    facts = audited.facts.get(sample.sha256)
+    is_image = facts is not None and not facts.problem
+    if is_image and sample.sha256 not in thumbs and len(thumbs) < _MAX_THUMBS:
+        thumbs[sample.sha256] = _thumbnail_url(sample.path)
+    return {
+        "name": audited.short_name(sample.path),
+        "where": ", ".join([sample.label, *([sample.split.value] if sample.split else [])]),
+        "size": f"{facts.width_px} × {facts.height_px}" if facts and is_image else "",
+        "is_left_out": is_left_out,
+        "jpeg_url": thumbs.get(sample.sha256, "") if is_image else "",
+    }
 
 
 def _thumbnail_url(path: Path) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import imagehash
@@ -21,6 +22,7 @@ from PIL import Image
 
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.errors import ImageError
+from edge_runtime.platform.process import core_count
 from edge_runtime.preprocess import MAX_FILE_BYTES, ImageU8, decode_image, prepare
 
 _SIGNATURES = (
@@ -46,6 +48,20 @@ _SUFFIXES = {
 }
 # Cameras append a maker's note or padding after the end of a JPEG.
 _END_BYTES = 1 << 16
+THUMB_SIDE_PX = 16
+NOT_AN_IMAGE = "is not an image: its content is of no known image format"
+TRUNCATED = "is truncated: the file ends before the image does"
+_HASH_BLOCK_BYTES = 1 << 20
+_THUMB_BYTES = THUMB_SIDE_PX * THUMB_SIDE_PX * 3
+# Four pixels per thumbnail pixel and two per pixel of the perceptual hash: both shrink by whole factors, which is exact
+# on every machine, and a photo is shrunk from full size only once.
+_SMALL = InputSpec(height=64, width=64, crop=Crop.STRETCH)
+_HASHED_SIDE_PX = 32
+_JSON_VERSION = 1
+_COLUMNS = ["sha256", "size_bytes", "format", "width_px", "height_px", "phash", "thumb_rgb_u8", "problem"]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def image_format(data: bytes) -> str:
@@ -78,20 +94,6 @@ def is_cut_short(data: bytes, format_name: str) -> bool:
     if format_name == "bmp":
         return len(data) < int.from_bytes(data[2:6], "little")
     return False
-
-
-THUMB_SIDE_PX = 16
-NOT_AN_IMAGE = "is not an image: its content is of no known image format"
-TRUNCATED = "is truncated: the file ends before the image does"
-
-_HASH_BLOCK_BYTES = 1 << 20
-_THUMB_BYTES = THUMB_SIDE_PX * THUMB_SIDE_PX * 3
-# Four pixels per thumbnail pixel and two per pixel of the perceptual hash: both shrink by whole factors, which is exact
-# on every machine, and a photo is shrunk from full size only once.
-_SMALL = InputSpec(height=64, width=64, crop=Crop.STRETCH)
-_HASHED_SIDE_PX = 32
-_JSON_VERSION = 1
-_COLUMNS = ["sha256", "size_bytes", "format", "width_px", "height_px", "phash", "thumb_rgb_u8", "problem"]
 
 
 @dataclass(frozen=True)
@@ -153,18 +155,10 @@ def examine(path: Path, data: bytes | None = None) -> tuple[Facts, ImageU8 | Non
 
 def facts_to_json(facts: Sequence[Facts]) -> str:
     """Write facts as JSON, which `facts_from_json` reads back."""
+    texts = [(f"{entry.phash:016x}", base64.b64encode(entry.thumb_rgb_u8).decode()) for entry in facts]
     rows = [
-        [
-            entry.sha256,
-            entry.size_bytes,
-            entry.format,
-            entry.width_px,
-            entry.height_px,
-            f"{entry.phash:016x}",
-            base64.b64encode(entry.thumb_rgb_u8).decode(),
-            entry.problem,
-        ]
-        for entry in facts
+        [entry.sha256, entry.size_bytes, entry.format, entry.width_px, entry.height_px, *text, entry.problem]
+        for entry, text in zip(facts, texts, strict=True)
     ]
     return json.dumps({"version": _JSON_VERSION, "columns": _COLUMNS, "rows": rows}, separators=(",", ":"))
 
@@ -176,11 +170,9 @@ def facts_from_json(text: str) -> list[Facts]:
         ValueError: The text is damaged or of another version.
     """
     data = json.loads(text)
-    if not isinstance(data, dict) or data.get("version") != _JSON_VERSION or data.get("columns") != _COLUMNS:
-        raise ValueError(f"expected facts of version {_JSON_VERSION}")
-    rows = data.get("rows")
-    if not isinstance(rows, list):
-        raise ValueError("expected a list of rows")
+    expected = {"version": _JSON_VERSION, "columns": _COLUMNS}
+    if not isinstance(data, dict) or not isinstance(rows := data.pop("rows", None), list) or data != expected:
+        raise ValueError(f"expected rows of facts of version {_JSON_VERSION}")
     return [_facts_of_row(row) for row in rows]
 
 
@@ -193,6 +185,24 @@ def _facts_of_row(row: Any) -> Facts:
     if len(thumb_rgb_u8) != (0 if problem else _THUMB_BYTES) or len(phash) != 16:
         raise ValueError(f"{sha256}: expected a thumbnail of {_THUMB_BYTES} bytes and a hash of 16 digits")
     return Facts(sha256, size, format_name, width, height, int(phash, 16), thumb_rgb_u8, problem)
+
+
+def in_parallel(
+    function: Callable[[_Item], _Result], items: Sequence[_Item], progress: Callable[[int], None] | None = None
+) -> list[_Result]:
+    """Apply a function to all items in one thread per core, in order; ``progress`` is called with 1 after each."""
+    results = []
+    with ThreadPoolExecutor(core_count()) as pool:
+        try:
+            for result in pool.map(function, items):
+                results.append(result)
+                if progress:
+                    progress(1)
+        except BaseException:
+            # On Ctrl-C cancel the items that are still queued.
+            pool.shutdown(cancel_futures=True)
+            raise
+    return results
 
 
 def _explain(problem: str, data: bytes, format_name: str) -> str:

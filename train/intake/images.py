@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,13 +26,13 @@ from edge_runtime.contract import InputSpec
 from edge_runtime.errors import DatasetError, OutputError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.atomic import atomic_directory
-from edge_runtime.platform.process import cache_folder, core_count, silence_native_stderr
+from edge_runtime.platform.process import cache_folder, silence_native_stderr
 from edge_runtime.preprocess import prepare
 from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
 from train.intake.audit import audit
-from train.intake.facts import Facts, examine, facts_from_json, facts_to_json
+from train.intake.facts import Facts, examine, facts_from_json, facts_to_json, in_parallel
 from train.intake.findings import Finding, Kind, LeftOut
 from train.intake.split import assign_splits
 from train.recipe import Recipe, SplitSettings
@@ -119,7 +118,9 @@ def load_images(
         DatasetError: A class has too few readable images.
         OutputError: The pixel cache cannot be written.
     """
-    hashed, unreadable = hash_all(dataset.samples)
+    results = in_parallel(_hash, dataset.samples)
+    hashed = [result for result in results if isinstance(result, Sample)]
+    unreadable = [result for result in results if isinstance(result, LeftOut)]
     pixels = load_pixels(hashed, spec, progress)
     result = audit(dataset, hashed, pixels.facts, unreadable)
     _check_classes(dataset.labels, result.kept, result.left_out)
@@ -136,15 +137,8 @@ def load_images(
     )
 
 
-def hash_all(samples: Sequence[Sample]) -> tuple[list[Sample], list[LeftOut]]:
-    """Compute the SHA-256 of every image in parallel; leave out files that are unreadable or differ from the index."""
-    with ThreadPoolExecutor(core_count()) as pool:
-        results = list(pool.map(_hash, samples))
-    hashed = [result for result in results if isinstance(result, Sample)]
-    return hashed, [result for result in results if isinstance(result, LeftOut)]
-
-
 def _hash(sample: Sample) -> Sample | LeftOut:
+    """Compute the SHA-256 of a file; leave it out if it is unreadable or differs from the index."""
     try:
         sha256 = file_sha256(sample.path)
     except OSError as error:
@@ -205,8 +199,7 @@ def load_pixels(samples: Sequence[Sample], spec: InputSpec, progress: Callable[[
         if (folder / _MARKER).is_file():
             with contextlib.suppress(OSError, ValueError):
                 return _open(folder, row_of)
-        with contextlib.suppress(_FinishedElsewhereError):
-            _build(folder, [paths[sha256] for sha256 in hashes], hashes, spec, progress)
+        _build(folder, [paths[sha256] for sha256 in hashes], hashes, spec, progress)
         _evict(folder)
         return _open(folder, row_of)
     except (OSError, ValueError) as error:
@@ -215,10 +208,6 @@ def load_pixels(samples: Sequence[Sample], spec: InputSpec, progress: Callable[[
             f"{folder}: prepared images cannot be cached ({reason}); "
             "free disk space, or set EDGEKIT_CACHE to another folder"
         ) from error
-
-
-class _FinishedElsewhereError(Exception):
-    """Another process finished the same cache in the meantime."""
 
 
 def _key(hashes: Sequence[str], spec: InputSpec) -> str:
@@ -247,14 +236,11 @@ def _build(
             images.flush()
             (temporary / _FACTS_FILE).write_text(facts_to_json(facts), encoding="utf-8")
             (temporary / _MARKER).touch()
-    except OutputError as error:
-        if not (folder / _MARKER).is_file():
+    except (OutputError, OSError) as error:
+        is_taken = isinstance(error, OutputError) or error.errno in (errno.EEXIST, errno.ENOTEMPTY)
+        # Another process may have finished the same cache in the meantime.
+        if not is_taken or not (folder / _MARKER).is_file():
             raise
-        raise _FinishedElsewhereError from error
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) or not (folder / _MARKER).is_file():
-            raise
-        raise _FinishedElsewhereError from error
 
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:
@@ -280,13 +266,7 @@ def _decode(
             images[row] = prepare(image, spec)
         return facts
 
-    with ThreadPoolExecutor(core_count()) as pool:
-        results = []
-        for facts in pool.map(decode, range(len(paths))):
-            results.append(facts)
-            if progress:
-                progress(1)
-    return results
+    return in_parallel(decode, range(len(paths)), progress)
 
 
 def _evict(newest: Path) -> None:

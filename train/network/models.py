@@ -30,86 +30,20 @@ from train.recipe import (
     Recipe,
 )
 
-_SCALE_LAYER = "scale"
-
-
-def build_backbone(image: Any, settings: BackboneSettings) -> Any:
-    """Build an average-pooled backbone with the weights of the settings.
-
-    Args:
-        image: Keras tensor, float32 [n, H, W, 3] RGB 0..255.
-        settings: Name, width and initial weights of the backbone.
-
-    Returns:
-        Keras model from ``image`` to features [n, d]. It scales pixels itself: to -1..1 for MobileNetV2, otherwise by
-        the first layers of the network (https://keras.io/api/applications).
-
-    Raises:
-        IntegrityError: The weight file does not fit the network.
-        UsageError: The ImageNet weights cannot be downloaded.
-    """
-    if settings.weights == WEIGHTS_IMAGENET:
-        return _downloaded(image, settings)
-    body = _construct(image, settings, None)
-    if settings.weights != WEIGHTS_NONE:
-        _load(body, settings)
-    return body
-
-
-def numbered_layers(backbone: Any) -> list[Any]:
-    """List the layers as `keras.applications` numbers them: 0 is the input; the added scaling is not counted."""
-    return [layer for layer in backbone.layers if layer.name != _SCALE_LAYER]
-
-
-def _construct(image: Any, settings: BackboneSettings, weights: str | None) -> Any:
-    applications = keras.applications
-    common: dict[str, Any] = {"include_top": False, "weights": weights, "pooling": "avg"}
-    if settings.name is BackboneName.MOBILENETV2:
-        scaled = keras.layers.Rescaling(1.0 / 127.5, offset=-1.0, name=_SCALE_LAYER)(image)
-        return applications.MobileNetV2(input_tensor=scaled, alpha=settings.alpha, **common)
-    if settings.name is BackboneName.MOBILENETV3_SMALL:
-        return applications.MobileNetV3Small(input_tensor=image, alpha=settings.alpha, **common)
-    if settings.name is BackboneName.MOBILENETV3_LARGE:
-        return applications.MobileNetV3Large(input_tensor=image, alpha=settings.alpha, **common)
-    if settings.name is BackboneName.EFFICIENTNET_B0:
-        return applications.EfficientNetB0(input_tensor=image, **common)
-    return applications.EfficientNetV2B0(input_tensor=image, **common)
-
-
-def _load(body: Any, settings: BackboneSettings) -> None:
-    path = Path(settings.weights)
-    try:
-        body.load_weights(path)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        reason = f"Keras cannot load it ({str(error).splitlines()[0]})"
-        raise IntegrityError(not_these_weights(path, settings.name, reason)) from error
-
-
-def _downloaded(image: Any, settings: BackboneSettings) -> Any:
-    """Build a backbone with the published weights, from Keras' cache or downloaded; they fit any input size."""
-    try:
-        # Keras prints the download to standard output, which is for results, and warns of other input sizes.
-        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _construct(image, settings, WEIGHTS_IMAGENET)
-    except Exception as error:
-        # keras.utils.get_file raises Exception itself when a download fails.
-        if not isinstance(error, OSError) and not isinstance(error.__context__, OSError):
-            raise
-        raise UsageError(
-            "the ImageNet weights cannot be downloaded (no network?); give a file with --weights FILE.h5, "
-            f"the no-top weights of a Keras {settings.name.value}"
-        ) from error
-
-
 OUTPUT_LAYER = "probabilities"
-
+_SCALE_LAYER = "scale"
+_BACKBONES = {
+    BackboneName.MOBILENETV2: keras.applications.MobileNetV2,
+    BackboneName.MOBILENETV3_SMALL: keras.applications.MobileNetV3Small,
+    BackboneName.MOBILENETV3_LARGE: keras.applications.MobileNetV3Large,
+    BackboneName.EFFICIENTNET_B0: keras.applications.EfficientNetB0,
+    BackboneName.EFFICIENTNETV2_B0: keras.applications.EfficientNetV2B0,
+}
 _POOLS = {
     Pool.AVERAGE: keras.layers.GlobalAveragePooling2D,
     Pool.MAX: keras.layers.GlobalMaxPooling2D,
     Pool.FLATTEN: keras.layers.Flatten,
 }
-
 # With Keras' default 0.99 the statistics lag epochs behind in the few hundred steps of a small set.
 _MOMENTUM = 0.9
 
@@ -160,6 +94,66 @@ def build(recipe: Recipe, label_count: int) -> Network:
     return Network(model, keras.Model(image, body.output), keras.Model(features, _stack(features, head_layers)))
 
 
+def build_backbone(image: Any, settings: BackboneSettings) -> Any:
+    """Build an average-pooled backbone with the weights of the settings.
+
+    Args:
+        image: Keras tensor, float32 [n, H, W, 3] RGB 0..255.
+        settings: Name, width and initial weights of the backbone.
+
+    Returns:
+        Keras model from ``image`` to features [n, d]. It scales pixels itself: to -1..1 for MobileNetV2, otherwise by
+        the first layers of the network (https://keras.io/api/applications).
+
+    Raises:
+        IntegrityError: The weight file does not fit the network.
+        UsageError: The ImageNet weights cannot be downloaded.
+    """
+    if settings.weights == WEIGHTS_IMAGENET:
+        return _downloaded(image, settings)
+    body = _construct(image, settings, None)
+    if settings.weights != WEIGHTS_NONE:
+        path = Path(settings.weights)
+        try:
+            body.load_weights(path)
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            reason = f"Keras cannot load it ({str(error).splitlines()[0]})"
+            raise IntegrityError(not_these_weights(path, settings.name, reason)) from error
+    return body
+
+
+def _construct(image: Any, settings: BackboneSettings, weights: str | None) -> Any:
+    width: dict[str, float] = {}
+    if settings.name is BackboneName.MOBILENETV2:
+        image = keras.layers.Rescaling(1.0 / 127.5, offset=-1.0, name=_SCALE_LAYER)(image)
+    if len(settings.name.alphas) > 1:
+        width["alpha"] = settings.alpha
+    network = _BACKBONES[settings.name]
+    return network(input_tensor=image, include_top=False, weights=weights, pooling="avg", **width)
+
+
+def _downloaded(image: Any, settings: BackboneSettings) -> Any:
+    """Build a backbone with the published weights, from Keras' cache or downloaded; they fit any input size."""
+    try:
+        # Keras prints the download to standard output, which is for results, and warns of other input sizes.
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _construct(image, settings, WEIGHTS_IMAGENET)
+    except Exception as error:
+        # keras.utils.get_file raises Exception itself when a download fails.
+        if not isinstance(error, OSError) and not isinstance(error.__context__, OSError):
+            raise
+        raise UsageError(
+            "the ImageNet weights cannot be downloaded (no network?); give a file with --weights FILE.h5, "
+            f"the no-top weights of a Keras {settings.name.value}"
+        ) from error
+
+
+def numbered_layers(backbone: Any) -> list[Any]:
+    """List the layers as `keras.applications` numbers them: 0 is the input; the added scaling is not counted."""
+    return [layer for layer in backbone.layers if layer.name != _SCALE_LAYER]
+
+
 def unfreeze(backbone: Any, from_layer: int) -> None:
     """Make the upper layers of a frozen backbone trainable, except batch normalisations.
 
@@ -205,15 +199,12 @@ def _head_layers(label_count: int, settings: HeadSettings) -> list[Any]:
     if settings.dense_units:
         layers.append(keras.layers.Dropout(settings.dropout, name="dropout_hidden"))
         layers.append(keras.layers.Dense(settings.dense_units, activation="relu", name="hidden"))
+    # The order of construction decides the initial weights of a seed.
     layers.append(keras.layers.Dropout(settings.dropout, name="dropout"))
-    is_sigmoid = settings.kind is Head.SIGMOID
+    units = 1 if settings.kind is Head.SIGMOID else label_count
     # Always float32, which probabilities near 0 and 1 need.
-    layers.append(
-        keras.layers.Dense(
-            1 if is_sigmoid else label_count, activation=settings.kind.value, dtype="float32", name=OUTPUT_LAYER
-        )
-    )
-    return layers
+    output = keras.layers.Dense(units, activation=settings.kind.value, dtype="float32", name=OUTPUT_LAYER)
+    return [*layers, output]
 
 
 def _stack(x: Any, layers: list[Any]) -> Any:
@@ -228,10 +219,8 @@ def plain_model(model: Any) -> Any:
     Layers keep the precision of their construction in the saved file, and conversion would meet casts.
     """
     keras.config.set_dtype_policy(FLOAT32)
-    copy = keras.models.clone_model(model, clone_function=_in_float32)
+    copy = keras.models.clone_model(
+        model, clone_function=lambda layer: layer.__class__.from_config({**layer.get_config(), "dtype": FLOAT32})
+    )
     copy.set_weights(model.get_weights())
     return copy
-
-
-def _in_float32(layer: Any) -> Any:
-    return layer.__class__.from_config({**layer.get_config(), "dtype": FLOAT32})

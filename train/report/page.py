@@ -6,7 +6,6 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,35 +41,6 @@ _HIGHLIGHTED_OF_MANY = 5
 _percent = functools.partial(percent, space=NO_BREAK_SPACE)
 
 
-@dataclass(frozen=True)
-class Plot:
-    """Plot as an embedded PNG, with its text alternative."""
-
-    url: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One test image and its prediction.
-
-    Attributes:
-        jpeg_url: Image as a data URL.
-        file: Folder and name of the file.
-        answer: Label predicted by the model.
-        score: Probability of the answer, 0..1.
-        label: True label of the image.
-        is_rejected: True if the score is below the reject threshold.
-    """
-
-    jpeg_url: str
-    file: str
-    answer: str
-    score: float
-    label: str
-    is_rejected: bool
-
-
 def render_report(run: TrainingResult) -> str:
     """Render the page; the template escapes all text, since labels and file names come from the user's folders."""
     return render_html(
@@ -103,17 +73,31 @@ def kept_epoch(run: TrainingResult) -> str:
 
 def sentences(run: TrainingResult) -> list[str]:
     """Summarise the training in sentences: kept epoch, phases, early stopping, chance level."""
-    best = run.fitted.best
-    kept = (
+    best, (loss, accuracy) = run.fitted.best, run.fitted.before_training
+    found = [
         f"Kept: {kept_epoch(run)} of {len(run.fitted.history)}, the best on validation "
-        f"({_percent(best.val_accuracy)} right)."
-    )
-    return [kept, *_finetuning(run), *_untrained(run), *_stopped_early(run), *_chance(run)]
+        f"({_percent(best.val_accuracy)} right).",
+        *_finetuning(run),
+    ]
+    if math.isfinite(accuracy):
+        found.append(f"Before training, {_percent(accuracy)} of the validation images were right (loss {loss:.3f}).")
+    for phase in phases_of(run.recipe):
+        done = sum(row.phase == phase.name for row in run.fitted.history)
+        if 0 < done < phase.epochs:
+            name = "Training" if phase.name == WHOLE else f"Phase {phase.name}"
+            patience = f"{run.recipe.fit.patience} of them without improvement"
+            found.append(f"{name} stopped after {done} of {phase.epochs} epochs, {patience}.")
+    test = run.evaluation.scores[Split.TEST]
+    largest = max(test.classes, key=lambda entry: entry.images)
+    if largest.images:
+        chance = f"would be right on {_percent(largest.images / test.images)} of the test images"
+        found.append(f"Always answering “{largest.label}”, the largest class, {chance}.")
+    return found
 
 
 def _finetuning(run: TrainingResult) -> list[str]:
-    phases = {name: best_epoch([row for row in run.fitted.history if row.phase == name]) for name in (HEAD, FINETUNE)}
-    head, finetuned = phases[HEAD], phases[FINETUNE]
+    """Compare the best epochs of both phases, if there are two."""
+    head, finetuned = (best_epoch([r for r in run.fitted.history if r.phase == name]) for name in (HEAD, FINETUNE))
     if head is None or finetuned is None:
         return []
     pair = f"{_percent(finetuned.val_accuracy)} against {_percent(head.val_accuracy)}"
@@ -124,42 +108,18 @@ def _finetuning(run: TrainingResult) -> list[str]:
     return [f"Fine-tuning was not better than the head alone on validation ({pair}), so the head's weights were kept."]
 
 
-def _untrained(run: TrainingResult) -> list[str]:
-    loss, accuracy = run.fitted.before_training
-    if not math.isfinite(accuracy):
-        return []
-    return [f"Before training, {_percent(accuracy)} of the validation images were right (loss {loss:.3f})."]
+def _plot(url: str, text: str) -> dict[str, str]:
+    """Pair a plot, an embedded PNG, with its text alternative."""
+    return {"url": url, "text": text}
 
 
-def _stopped_early(run: TrainingResult) -> list[str]:
-    found = []
-    for phase in phases_of(run.recipe):
-        done = sum(row.phase == phase.name for row in run.fitted.history)
-        if 0 < done < phase.epochs:
-            name = "Training" if phase.name == WHOLE else f"Phase {phase.name}"
-            found.append(
-                f"{name} stopped after {done} of {phase.epochs} epochs, {run.recipe.fit.patience} of them "
-                "without improvement."
-            )
-    return found
-
-
-def _chance(run: TrainingResult) -> list[str]:
-    test = run.evaluation.scores[Split.TEST]
-    largest = max(test.classes, key=lambda entry: entry.images)
-    if not largest.images:
-        return []
-    share = _percent(largest.images / test.images)
-    return [f"Always answering “{largest.label}”, the largest class, would be right on {share} of the test images."]
-
-
-def _curves(run: TrainingResult) -> list[Plot]:
+def _curves(run: TrainingResult) -> list[dict[str, str]]:
     history, best = run.fitted.history, run.fitted.best
     loss, accuracy = run.fitted.before_training
     return [
-        Plot(plots.loss_curve(history, best, loss), "Loss by epoch, training and validation"),
-        Plot(plots.accuracy_curve(history, best, accuracy), "Accuracy by epoch, training and validation"),
-        Plot(plots.learning_rate_curve(history), "Learning rate by epoch"),
+        _plot(plots.loss_curve(history, best, loss), "Loss by epoch, training and validation"),
+        _plot(plots.accuracy_curve(history, best, accuracy), "Accuracy by epoch, training and validation"),
+        _plot(plots.learning_rate_curve(history), "Learning rate by epoch"),
     ]
 
 
@@ -172,20 +132,16 @@ def _test_tables(test: Scores) -> dict[str, Any]:
         for j, count in enumerate(row)
         if count and test.classes[j] is not entry
     ]
+    by_f1 = sorted((i for i, e in enumerate(test.classes) if e.images), key=lambda i: test.classes[i].f1)
     return {
         "test": test,
         "is_small": is_small,
-        "lowest_f1": [] if len(test.classes) <= _MAX_OPEN_CLASSES else _lowest_f1(test),
+        "lowest_f1": [] if len(test.classes) <= _MAX_OPEN_CLASSES else by_f1[:_MAX_LOWEST],
         "heat": _heat(test) if is_small else [],
-        "heat_plot": None if is_small else Plot(plots.confusion_image(test), "Confusion matrix"),
+        "heat_plot": None if is_small else _plot(plots.confusion_image(test), "Confusion matrix"),
         "confusions": sorted(pairs, key=lambda pair: -pair[0])[:_MAX_CONFUSIONS],
         "confusions_total": len(pairs),
     }
-
-
-def _lowest_f1(scores: Scores) -> list[int]:
-    present = [i for i, entry in enumerate(scores.classes) if entry.images]
-    return sorted(present, key=lambda i: scores.classes[i].f1)[:_MAX_LOWEST]
 
 
 def _heat(scores: Scores) -> list[tuple[str, list[tuple[int, float, bool]]]]:
@@ -203,8 +159,8 @@ def _ranking(rankings: Sequence[Ranking]) -> dict[str, Any]:
     if len(known) > len(COLORS):
         known = sorted(known, key=lambda i: rankings[i].average_precision or 0.0)[:_HIGHLIGHTED_OF_MANY]
     drawn = [
-        Plot(plots.roc_plot(rankings, known), "ROC curves by class"),
-        Plot(plots.precision_recall_plot(rankings, known), "Precision-recall curves by class"),
+        _plot(plots.roc_plot(rankings, known), "ROC curves by class"),
+        _plot(plots.precision_recall_plot(rankings, known), "Precision-recall curves by class"),
     ]
     return {
         "ranking_plots": drawn if known else [],
@@ -223,7 +179,7 @@ def _reliability(run: TrainingResult) -> dict[str, Any]:
         shown = [(calibration.test_before, "before calibration"), (calibration.test_after, "after calibration")]
     return {
         "calibration": calibration,
-        "reliability_plots": [Plot(plots.reliability_plot(entry, title), title) for entry, title in shown],
+        "reliability_plots": [_plot(plots.reliability_plot(entry, title), title) for entry, title in shown],
     }
 
 
@@ -254,14 +210,14 @@ def _findings(findings: Sequence[Finding]) -> list[tuple[str, int, list[tuple[st
     ]
 
 
-def predictions(run: TrainingResult) -> list[Tile]:
+def predictions(run: TrainingResult) -> list[dict[str, Any]]:
     """Draw test images at random, so that right and wrong answers keep their true shares."""
     rows = run.data.rows(Split.TEST)
     chosen = np.random.default_rng(run.recipe.seed).permutation(rows)[:_MAX_TILES]
     return [_tile(run, int(row)) for row in chosen]
 
 
-def worst_mistakes(run: TrainingResult) -> list[Tile]:
+def worst_mistakes(run: TrainingResult) -> list[dict[str, Any]]:
     """Select wrong answers on test images, highest score first."""
     rows = run.data.rows(Split.TEST)
     wrong = rows[run.evaluation.answers[rows] != run.data.targets[rows]]
@@ -284,18 +240,19 @@ def augmented_url(run: TrainingResult) -> str | None:
     return jpeg_url(np.concatenate([columns[0], gap, *columns[1:]], axis=1), _JPEG_QUALITY)
 
 
-def _tile(run: TrainingResult, row: int) -> Tile:
+def _tile(run: TrainingResult, row: int) -> dict[str, Any]:
+    """Describe one test image and its prediction; ``score`` is the probability of the answer, 0..1."""
     labels, evaluation = run.data.labels, run.evaluation
     score = float(evaluation.answer_scores(np.array([row]))[0])
     path = run.data.samples[row].path
-    return Tile(
-        jpeg_url(_tile_image(run.data.images([row])[0]), _JPEG_QUALITY),
-        f"{path.parent.name}/{path.name}",
-        labels[evaluation.answers[row]],
-        score,
-        labels[run.data.targets[row]],
-        score < evaluation.output.reject_threshold,
-    )
+    return {
+        "jpeg_url": jpeg_url(_tile_image(run.data.images([row])[0]), _JPEG_QUALITY),
+        "file": f"{path.parent.name}/{path.name}",
+        "answer": labels[evaluation.answers[row]],
+        "score": score,
+        "label": labels[run.data.targets[row]],
+        "is_rejected": score < evaluation.output.reject_threshold,
+    }
 
 
 def _tile_image(image_hwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:

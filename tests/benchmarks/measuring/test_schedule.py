@@ -19,14 +19,7 @@ from hypothesis import strategies as st
 
 from benchmarks.measuring import pace, scenarios, schedule
 from benchmarks.measuring.schedule import measure_all, steps
-from benchmarks.plan import (
-    ARTIFACT_MODULE,
-    KERAS_FUNCTION,
-    KERAS_MODULE,
-    KERAS_PREDICT,
-    KERAS_XLA,
-    SubjectPlan,
-)
+from benchmarks.plan import ARTIFACT_MODULE, KERAS_FUNCTION, KERAS_MODULE, KERAS_PREDICT, KERAS_XLA, SubjectPlan
 from benchmarks.settings import Scenario, Settings
 
 # It answers at once and notes what it was asked; its name says how it behaves.
@@ -268,10 +261,7 @@ def test_groups_lose_nobody_whatever_the_memory(plans, available, second):
 
 
 @given(
-    sessions=st.integers(1, 5),
-    rounds=st.integers(1, 50),
-    duration_s=st.floats(0.01, 100),
-    queries=st.integers(1, 5000),
+    sessions=st.integers(1, 5), rounds=st.integers(1, 50), duration_s=st.floats(0.01, 100), queries=st.integers(1, 5000)
 )
 def test_all_bursts_together_reach_the_least_time_and_number(sessions, rounds, duration_s, queries):
     settings = Settings(sessions=sessions, rounds=rounds, min_duration_s=duration_s, min_queries=queries)

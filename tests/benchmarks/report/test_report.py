@@ -16,12 +16,12 @@ from benchmarks.report.facts import caveats
 from benchmarks.report.files import RawAnswers, render_markdown, render_table, write_answers, write_report
 from benchmarks.report.tables import (
     MOST_LABELS,
+    figure_table,
     main_table,
     moved_table,
     per_label_table,
     resources_table,
     threads_table,
-    throughput_table,
 )
 from edge_runtime.errors import DataError, ManifestError
 from edge_runtime.workstation.reporting.wording import escape_markdown, joined, p_value, signed, significant
@@ -93,10 +93,10 @@ def test_the_terminal_table_is_aligned() -> None:
 
 def test_tables_of_what_was_not_measured_are_left_out() -> None:
     nothing = small(BROKEN)
-    assert (throughput_table(nothing), threads_table(nothing), resources_table(nothing)) == (None, None, None)
+    assert (figure_table("Throughput", nothing), threads_table(nothing), resources_table(nothing)) == (None, None, None)
     assert "## Throughput" not in render_markdown(nothing)
     without = changed(small(), "int8", offline=None)
-    assert throughput_table(without) is None
+    assert figure_table("Throughput", without) is None
     resources = resources_table(small())
     assert resources is not None
     assert "energy per inference, mJ" not in resources.header

@@ -8,20 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
-from convert.children import REFUSED_CODE, read_refusal, refuse
+from convert import children
 from convert.conversion import export_job
 from convert.export.child import export
 from convert.export.loading import pixel_graph, prepare_pixels
-from convert.messages import (
-    BASE_ONNX,
-    BASE_TFLITE,
-    CHECK_FILE,
-    EXPORTED_FILE,
-    GOLDEN_INPUT_FILE,
-    Exported,
-    read_message,
-    write_message,
-)
 from convert.options import ForeignOptions, InputRange, Loader, ModelColor, ModelOutput
 from convert.quantize.calibration import open_interpreter, probabilities
 from convert.source.model_source import read_model
@@ -78,8 +68,8 @@ def models(tmp_path_factory):
 def job_of(model, labels, work_dir, input_range=InputRange.BYTE, onnx=True, **options):
     """The job of a model from elsewhere, its images in place."""
     said = ForeignOptions(labels, input_range, Crop.STRETCH, **options)
-    np.save(work_dir / CHECK_FILE, IMAGES)
-    np.save(work_dir / GOLDEN_INPUT_FILE, IMAGES[:3])
+    np.save(work_dir / children.CHECK_FILE, IMAGES)
+    np.save(work_dir / children.GOLDEN_INPUT_FILE, IMAGES[:3])
     return export_job(read_model(model, said), work_dir, onnx=onnx)
 
 
@@ -96,16 +86,16 @@ def check_exports(job, outputs):
     import onnxruntime
 
     work_dir = Path(job.work_dir)
-    keras_answers = np.load(work_dir / f"keras-{CHECK_FILE}")
+    keras_answers = np.load(work_dir / f"keras-{children.CHECK_FILE}")
     assert keras_answers.dtype == np.float32
     np.testing.assert_allclose(keras_answers, outputs, atol=1e-5)
-    np.testing.assert_allclose(np.load(work_dir / f"keras-{GOLDEN_INPUT_FILE}"), outputs[:3], atol=1e-5)
+    np.testing.assert_allclose(np.load(work_dir / f"keras-{children.GOLDEN_INPUT_FILE}"), outputs[:3], atol=1e-5)
     assert np.ptp(keras_answers, axis=0).max() > 0.02, "answers that hardly differ would prove nothing"
-    tflite_answers, operators = run_tflite(work_dir / BASE_TFLITE)
+    tflite_answers, operators = run_tflite(work_dir / children.BASE_TFLITE)
     np.testing.assert_allclose(tflite_answers, keras_answers, atol=1e-5)
-    session = onnxruntime.InferenceSession(str(work_dir / BASE_ONNX))
+    session = onnxruntime.InferenceSession(str(work_dir / children.BASE_ONNX))
     np.testing.assert_allclose(session.run(None, {"image": IMAGES})[0], keras_answers, atol=1e-5)
-    model = onnx.load(str(work_dir / BASE_ONNX))
+    model = onnx.load(str(work_dir / children.BASE_ONNX))
     assert [entry.version for entry in model.opset_import if entry.domain == ""] == [18]
     described = [(v.name, v.type, v.shape) for v in (*session.get_inputs(), *session.get_outputs())]
     assert described == [
@@ -159,7 +149,7 @@ def test_a_saved_model_is_asked_through_its_signature(models, tmp_path):
 def test_a_saved_model_of_keras_2_is_exported(models, tmp_path):
     job = job_of(models / "saved2", models / "three.txt", tmp_path, InputRange.UNIT, output=ModelOutput.LOGITS)
     export(job)
-    assert run_tflite(tmp_path / BASE_TFLITE)[0].shape == (40, 3)
+    assert run_tflite(tmp_path / children.BASE_TFLITE)[0].shape == (40, 3)
 
 
 def test_an_output_by_name_and_a_model_that_was_never_built_are_taken(models, tmp_path):
@@ -173,8 +163,8 @@ def test_an_output_by_name_and_a_model_that_was_never_built_are_taken(models, tm
     for name in ("named.keras", "unbuilt.keras"):
         job = job_of(tmp_path / name, models / "three.txt", tmp_path, InputRange.UNIT, image_size=SIZE)
         export(job)
-        answers = np.load(tmp_path / f"keras-{CHECK_FILE}")
-        np.testing.assert_allclose(run_tflite(tmp_path / BASE_TFLITE)[0], answers, atol=1e-5)
+        answers = np.load(tmp_path / f"keras-{children.CHECK_FILE}")
+        np.testing.assert_allclose(run_tflite(tmp_path / children.BASE_TFLITE)[0], answers, atol=1e-5)
 
 
 @pytest.mark.parametrize("input_range", InputRange)
@@ -206,7 +196,7 @@ def test_what_only_the_loaded_model_shows_is_one_sentence(models, tmp_path, mode
     with pytest.raises(ModelError, match=message) as error:
         export(job)
     assert "\n" not in str(error.value)
-    assert not (tmp_path / BASE_TFLITE).exists()
+    assert not (tmp_path / children.BASE_TFLITE).exists()
 
 
 def test_a_layer_that_the_library_does_not_know_is_one_sentence(models, tmp_path):
@@ -223,7 +213,7 @@ def test_a_layer_that_the_library_does_not_know_is_one_sentence(models, tmp_path
 def run_child(job):
     """The child as its parent starts it."""
     path = Path(job.work_dir) / "job.json"
-    write_message(path, job)
+    children.write_message(path, job)
     return run_module("convert.export.child", path)
 
 
@@ -234,7 +224,7 @@ def test_the_child_tells_its_progress_and_what_it_used(models, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line in ("float32", "onnx-float32")]
     assert lines == ["float32", "onnx-float32"]
-    exported = read_message(tmp_path / EXPORTED_FILE, Exported)
+    exported = children.read_message(tmp_path / children.EXPORTED_FILE, children.Exported)
     assert exported.opset == 18
     assert exported.converter.startswith("tensorflow ")
     assert exported.onnx_converter.startswith("tf2onnx ")
@@ -243,22 +233,22 @@ def test_the_child_tells_its_progress_and_what_it_used(models, tmp_path):
 @pytest.mark.slow
 def test_the_child_leaves_a_sentence_when_it_refuses(models, tmp_path):
     done = run_child(job_of(models / "detector.keras", models / "three.txt", tmp_path))
-    assert done.returncode == REFUSED_CODE
+    assert done.returncode == children.REFUSED_CODE
     assert "Traceback" not in done.stderr
-    error = read_refusal(tmp_path)
+    error = children.read_refusal(tmp_path)
     assert type(error) is ModelError
     assert "detector.keras: expected a classifier" in str(error)
 
 
 def test_a_refusal_comes_through_or_says_that_it_was_lost(tmp_path):
-    assert "make room" in str(read_refusal(tmp_path))
+    assert "make room" in str(children.read_refusal(tmp_path))
     with pytest.raises(SystemExit) as stopped:
-        refuse(tmp_path, OutputError("no space left"))
-    assert stopped.value.code == REFUSED_CODE
-    assert type(read_refusal(tmp_path)) is OutputError
-    assert str(read_refusal(tmp_path)) == "no space left"
+        children.refuse(tmp_path, OutputError("no space left"))
+    assert stopped.value.code == children.REFUSED_CODE
+    assert type(children.read_refusal(tmp_path)) is OutputError
+    assert str(children.read_refusal(tmp_path)) == "no space left"
     with pytest.raises(SystemExit):
-        refuse(tmp_path / "gone", ModelError("x"))
+        children.refuse(tmp_path / "gone", ModelError("x"))
 
 
 @pytest.mark.slow
@@ -275,8 +265,8 @@ def test_real_keras_2_files_are_exported(real_data, tmp_path, model, labels, inp
     said = ForeignOptions(tmp_path / "l.txt", input_range, Crop.CENTER)
     source = read_model(real_data(folder) / name, said)
     images = np.random.default_rng(1).integers(0, 256, (4, *source.manifest.input.shape_hwc), np.uint8)
-    np.save(tmp_path / CHECK_FILE, images)
-    np.save(tmp_path / GOLDEN_INPUT_FILE, images)
+    np.save(tmp_path / children.CHECK_FILE, images)
+    np.save(tmp_path / children.GOLDEN_INPUT_FILE, images)
     assert export(export_job(source, tmp_path, onnx=False)).keras.startswith("tf-keras 2.")
-    assert np.load(tmp_path / f"keras-{CHECK_FILE}").shape == (4, len(labels.split()))
-    assert (tmp_path / BASE_TFLITE).stat().st_size > 100_000
+    assert np.load(tmp_path / f"keras-{children.CHECK_FILE}").shape == (4, len(labels.split()))
+    assert (tmp_path / children.BASE_TFLITE).stat().st_size > 100_000

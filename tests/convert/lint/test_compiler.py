@@ -137,10 +137,10 @@ def test_a_log_without_a_table_is_refused():
 
 def test_a_model_that_maps_is_compiled(model, work_dir, compiler):
     folder = compiler(ALL_MAPPED)
-    result = compile_for_edgetpu(model, work_dir)
-    assert result.file == work_dir / "model-int8_edgetpu.tflite"
-    assert result.file.read_bytes() == COMPILED
-    assert result.log.share == 1
+    file, log = compile_for_edgetpu(model, work_dir)
+    assert file == work_dir / "model-int8_edgetpu.tflite"
+    assert file.read_bytes() == COMPILED
+    assert log.share == 1
     arguments = (folder / "arguments.json").read_text()
     assert arguments == f'["-s", "-o", "{work_dir}", "{model}"]'
 
@@ -160,7 +160,7 @@ def test_too_small_a_share_is_refused_with_the_operators_to_mend(model, work_dir
     assert "at least 90%" in text
     assert text.index("2 HARD_SWISH (Operation not supported)") < text.index("106 CONV_2D")
     assert "\n" not in text
-    assert compile_for_edgetpu(model, work_dir, minimum_share=0.19).log.mapped == 27
+    assert compile_for_edgetpu(model, work_dir, minimum_share=0.19)[1].mapped == 27
 
 
 def test_nothing_mapped_is_refused_at_any_share(model, work_dir, compiler):
@@ -172,7 +172,7 @@ def test_nothing_mapped_is_refused_at_any_share(model, work_dir, compiler):
 def test_a_table_that_is_only_in_the_log_file_is_found(model, work_dir, compiler):
     table = rows(("CONV_2D", 3, "Mapped to Edge TPU"))
     compiler(HEADER + "See the operation log file for individual operation details.\n", log=table)
-    assert compile_for_edgetpu(model, work_dir).log.total == 3
+    assert compile_for_edgetpu(model, work_dir)[1].total == 3
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ from click.testing import CliRunner
 from convert.cli import lint as lint_command
 from convert.lint.edgetpu import RULES, USUAL_WEIGHT_BYTES, Place, find_problem, forecast, memory
 from convert.lint.findings import lint
-from convert.lint.operators import OperatorFacts, TensorFacts, read_operators
-from convert.tflite_model import read_model
+from convert.tflite_model import OperatorFacts, TensorFacts, read_model, read_operators
 from edge_runtime.errors import GateError, IntegrityError, ModelError, UsageError
 from edge_runtime.testing import write_tiny_model
 from support.programs import run_code

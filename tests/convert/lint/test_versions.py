@@ -16,8 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import convert.tflite_model
-from convert.lint.operators import minimum_runtime, read_operators, unsupported
-from convert.tflite_model import read_model
+from convert.tflite_model import minimum_runtime, read_model, read_operators, unsupported
 from edge_runtime.errors import IntegrityError, ModelError, UsageError
 from edge_runtime.tflite import validation
 from edge_runtime.tflite.version_table import BUNDLED_CUSTOM, LITERT_LACKS, LITERT_NEWEST, RELEASES

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from convert.messages import QUANTIZED_FILE, write_message
+from convert.children import QUANTIZED_FILE, write_message
 from convert.options import CalibrationMethod, Repair, Rounding
 from convert.quantize.build import VariantBuilder
 from convert.quantize.calibration import open_interpreter, probabilities
@@ -200,7 +200,7 @@ def test_a_model_that_fails_and_may_not_be_repaired_is_written_as_it_is(tmp_path
         next(counter)
         return Step(description, 0.1, 0.1, len(data), 1.0, False)
 
-    monkeypatch.setattr("convert.quantize.repair.AccuracyGate.step", failing)
+    monkeypatch.setattr("convert.quantize.build.AccuracyGate.step", failing)
     made = VariantBuilder(job).build(Variant.INT8)
     assert next(counter) == len(made.steps) == 2
     assert (tmp_path / "model-int8.tflite").read_bytes() == all_made[1][Variant.INT8]

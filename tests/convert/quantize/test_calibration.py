@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 import convert.quantize.calibration
 import convert.quantize.gptq
 from convert.options import CalibrationMethod
-from convert.quantize.calibration import (
-    BINS,
-    least_error_range,
-    measure,
-    moving_average,
-    percentile_range,
-)
+from convert.quantize.calibration import BINS, least_error_range, measure, moving_average, percentile_range
 from convert.quantize.gptq import observe
 from convert.quantize.graph import FloatGraph
 from support.quantization import calibrated, tensor_values

@@ -163,7 +163,7 @@ def test_a_corrected_bias_holds_what_rounding_the_weights_misses(base, int8, ima
     (corrected, steps), (plain, _) = bias_of(int8, 1), bias_of(tmp_path / "plain.onnx", 1)
     model = prepared_model(base)
     depthwise = list(layers(model))[1]
-    scales = weight_scales(depthwise, observe(model, images[:48], [], CalibrationMethod.MIN_MAX).ranges)
+    scales = weight_scales(depthwise, observe(model, images[:48], [], CalibrationMethod.MIN_MAX)[0])
     error = (depthwise.weights - rounded_weights(depthwise, scales))[:, 0]
     # Every image through the layer, place by place, in place of the mean image.
     seen = prepared_model(base)
@@ -192,8 +192,8 @@ def test_a_channel_next_to_nothing_keeps_its_bias(tmp_path, images):
 @pytest.mark.parametrize("method", CalibrationMethod)
 def test_every_method_gives_ranges_within_what_was_seen(base, images, method, tmp_path):
     model = prepared_model(base)
-    full = observe(model, images, [], CalibrationMethod.MIN_MAX).ranges
-    ranges = observe(model, images, [], method).ranges
+    full = observe(model, images, [], CalibrationMethod.MIN_MAX)[0]
+    ranges = observe(model, images, [], method)[0]
     assert set(ranges) == set(full)
     for name, (low, high) in ranges.items():
         slack = 0.01 * (full[name][1] - full[name][0])
@@ -206,7 +206,7 @@ def test_every_method_gives_ranges_within_what_was_seen(base, images, method, tm
 def test_means_are_those_of_all_images(base, images):
     model = prepared_model(base)
     first = next(layers(model))
-    mean = observe(model, images, [first.input], CalibrationMethod.MIN_MAX).means[first.input]
+    mean = observe(model, images, [first.input], CalibrationMethod.MIN_MAX)[1][first.input]
     expected = (images.mean(axis=0) / 127.5 - 1).transpose(2, 0, 1)[np.newaxis]
     np.testing.assert_allclose(mean, expected, atol=1e-5)
 

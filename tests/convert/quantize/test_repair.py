@@ -8,12 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import convert.quantize.repair
+import convert.quantize.build
 from convert.options import Repair
-from convert.quantize.build import VariantBuilder
+from convert.quantize.build import VariantBuilder, rank, repair, short_name
 from convert.quantize.calibration import open_interpreter, probabilities
 from convert.quantize.graph import FloatGraph
-from convert.quantize.repair import rank, repair, short_name
 from convert.record import Step
 from edge_runtime.contract import Variant
 from support.quantization import write_job
@@ -71,8 +70,8 @@ class MadeUp:
 def made_up(monkeypatch):
     def make(*arguments, **choices):
         fake = MadeUp(*arguments, **choices)
-        monkeypatch.setattr(convert.quantize.repair, "probabilities", fake.probabilities)
-        monkeypatch.setattr(convert.quantize.repair, "time", SimpleNamespace(monotonic=lambda: fake.now))
+        monkeypatch.setattr(convert.quantize.build, "probabilities", fake.probabilities)
+        monkeypatch.setattr(convert.quantize.build, "time", SimpleNamespace(monotonic=lambda: fake.now))
         return fake
 
     return make

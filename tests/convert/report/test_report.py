@@ -46,7 +46,7 @@ def text_of(page: str) -> str:
 @pytest.fixture
 def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots take a second a page and have no words of the user."""
-    monkeypatch.setattr(page_module, "svg_url", lambda _figure: "data:image/svg+xml;base64,")
+    monkeypatch.setattr(page_module.plots, "svg_url", lambda _figure: "data:image/svg+xml;base64,")
 
 
 # The page

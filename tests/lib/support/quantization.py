@@ -8,15 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convert.messages import (
-    BASE_TFLITE,
-    CHECK_FILE,
-    REPRESENTATIVE_FILE,
-    TRUTH_FILE,
-    QuantizeJob,
-    QuantizeSettings,
-)
-from convert.options import CalibrationMethod
+from convert.children import BASE_TFLITE, CHECK_FILE, REPRESENTATIVE_FILE, TRUTH_FILE, QuantizeJob
+from convert.options import CalibrationMethod, QuantizeSettings
 from convert.quantize.calibration import Ranges, measure, open_interpreter, probabilities, ranges, run_over
 from convert.quantize.graph import FloatGraph
 from edge_runtime.contract import Head, OutputSpec, Variant

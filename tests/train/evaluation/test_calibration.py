@@ -77,10 +77,7 @@ def test_a_model_that_gives_other_probabilities_is_refused() -> None:
             check_folded(outputs, expected)
 
 
-@given(
-    npst.arrays(np.float32, st.integers(0, 60), elements=st.floats(0, 1, width=32)),
-    st.integers(0, 2**32 - 1),
-)
+@given(npst.arrays(np.float32, st.integers(0, 60), elements=st.floats(0, 1, width=32)), st.integers(0, 2**32 - 1))
 def test_every_answer_is_in_one_bin(scores: np.ndarray, seed: int) -> None:
     is_right = np.random.default_rng(seed).random(len(scores)) < 0.5
     found = reliability(scores, is_right)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,15 @@ from edge_runtime.workstation.datasets.samples import Sample, Split
 from train.evaluation.calibration import best_f1_threshold, reject_threshold, rejection, scores_at
 from train.evaluation.metrics import f1_interval, mean_ranking, rank, score
 from train.intake.images import TrainingData
-from train.recipe import Recipe, load_recipe, override
+from train.recipe import Recipe, ThresholdRule, load_recipe, override
+
+
+@pytest.fixture
+def evaluation() -> ModuleType:
+    """Module of the evaluation, which imports Keras."""
+    import train.evaluation.evaluate
+
+    return train.evaluation.evaluate
 
 
 def some_answers(labels: int, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -172,11 +181,7 @@ def recipe_of(head: Head, **changes: Any) -> Recipe:
 
 @pytest.mark.parametrize(("head", "labels"), [(Head.SOFTMAX, 3), (Head.SOFTMAX, 2), (Head.SIGMOID, 2)])
 @pytest.mark.parametrize("scale", [2.0, 0.02])
-def test_the_saved_model_gives_the_calibrated_scores_and_the_same_answers(
-    head: Head, labels: int, scale: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import train.evaluation.evaluate as evaluation
-
+def test_the_saved_model_gives_the_calibrated_scores_and_the_same_answers(head, labels, scale, monkeypatch, evaluation):
     passes = []
     predict = evaluation.predict
     monkeypatch.setattr(evaluation, "predict", lambda *a: passes.append(len(a[2])) or predict(*a))
@@ -201,56 +206,45 @@ def test_the_saved_model_gives_the_calibrated_scores_and_the_same_answers(
     assert found.calibration.test_after.error < found.calibration.test_before.error
 
 
-def test_a_threshold_is_fitted_where_the_recipe_asks_for_it() -> None:
-    from train.evaluation.evaluate import evaluate
-    from train.recipe import ThresholdRule
-
+def test_a_threshold_is_fitted_where_the_recipe_asks_for_it(evaluation):
     data, model = colored(2, PARTS), model_of(Head.SIGMOID, 2)
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([kernel, bias - 15])  # says the first label too often
-    found = evaluate(model, data, recipe_of(Head.SIGMOID, threshold=ThresholdRule.F1))
+    found = evaluation.evaluate(model, data, recipe_of(Head.SIGMOID, threshold=ThresholdRule.F1))
     chosen, half = found.thresholds
     assert chosen.threshold == found.output.decision_threshold < half.threshold == 0.5
     assert chosen.f1 > half.f1
     assert chosen.accuracy == pytest.approx(found.scores[Split.TEST].accuracy)
 
 
-def test_calibration_can_be_left_out_and_then_the_weights_stay() -> None:
-    from train.evaluation.evaluate import evaluate
-
+def test_calibration_can_be_left_out_and_then_the_weights_stay(evaluation):
     data, model = colored(3, PARTS), model_of(Head.SOFTMAX, 3, 2.0)
     kernel = model.layers[-1].get_weights()[0]
     recipe = recipe_of(Head.SOFTMAX)
-    found = evaluate(model, data, replace(recipe, head=replace(recipe.head, calibrate=False)))
+    found = evaluation.evaluate(model, data, replace(recipe, head=replace(recipe.head, calibrate=False)))
     assert found.calibration.temperature == 1.0
     assert found.calibration.test_before == found.calibration.test_after
     assert np.array_equal(model.layers[-1].get_weights()[0], kernel)
 
 
-def test_a_fold_that_does_not_work_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    import train.evaluation.evaluate as evaluation
-
+def test_a_fold_that_does_not_work_is_an_error(monkeypatch, evaluation):
     monkeypatch.setattr(evaluation, "fold", lambda _layer, _temperature: None)
     with pytest.raises(EdgeKitError, match="this is a bug in edgekit"):
         evaluation.evaluate(model_of(Head.SOFTMAX, 3, 2.0), colored(3, PARTS), recipe_of(Head.SOFTMAX))
 
 
-def test_a_model_without_numbers_is_an_error() -> None:
-    from train.evaluation.evaluate import evaluate
-
+def test_a_model_without_numbers_is_an_error(evaluation):
     model = model_of(Head.SOFTMAX, 3, float("nan"))
     with pytest.raises(
         EdgeKitError, match=r"the outputs of 162 of 162 images are not finite; lower optimizer\.learning_rate"
     ):
-        evaluate(model, colored(3, PARTS), recipe_of(Head.SOFTMAX))
+        evaluation.evaluate(model, colored(3, PARTS), recipe_of(Head.SOFTMAX))
 
 
 @pytest.mark.parametrize("labels", [3, 1000])
-def test_parts_may_be_empty_and_classes_absent(labels: int) -> None:
-    from train.evaluation.evaluate import evaluate
-
+def test_parts_may_be_empty_and_classes_absent(labels, evaluation):
     data = colored(labels, {Split.TRAIN: 6})
-    found = evaluate(model_of(Head.SOFTMAX, labels), data, recipe_of(Head.SOFTMAX))
+    found = evaluation.evaluate(model_of(Head.SOFTMAX, labels), data, recipe_of(Head.SOFTMAX))
     assert found.scores[Split.TEST].images == 0
     assert found.output.reject_threshold == 0.0
     assert found.calibration.temperature == 1.0

@@ -8,9 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,7 +22,6 @@ from support.http import free_port
 from support.paths import PROGRAMS
 from train.hardware import load_keras
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 COUNTS = {"train": 20, "validation": 5, "test": 3}
 TINY = ("--image-size", "32", "--batch-size", "16", "--epochs", "2", "--seed", "3")
 SETTINGS = ("cnn.filters=[8]", "head.dense_units=0", "loss.class_weights=balanced", "augment.mixup=0.2")
@@ -105,9 +104,7 @@ def test_two_processes_reach_the_losses_of_one(one_process: Path, odd_images: Pa
 
 
 @pytest.mark.slow
-def test_two_devices_of_one_process_reach_the_losses_of_one_under_jax(
-    one_process: Path, odd_images: Path, tmp_path: Path
-) -> None:
+def test_two_devices_of_one_process_reach_the_losses_of_one_under_jax(one_process, odd_images, tmp_path):
     flags = "--xla_force_host_platform_device_count=2"
     code, _, errors = finish(start_jax(odd_images, tmp_path / "run", *options(*SETTINGS), XLA_FLAGS=flags))
     assert code == 0, errors
@@ -177,8 +174,6 @@ def test_the_death_of_one_process_ends_the_other(killed: int, odd_images: Path, 
 def batches(shard: Any, count: int, size: int, **more: Any) -> Any:
     """Batches of ``count`` items as the process of that shard makes them; item i is the number i."""
     load_keras(0)
-    from unittest import mock
-
     from train.fitting.pipeline import Batches
 
     values = np.arange(count, dtype=np.float32)[:, np.newaxis]
@@ -188,9 +183,7 @@ def batches(shard: Any, count: int, size: int, **more: Any) -> Any:
 
 @settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.booleans())
-def test_the_parts_of_all_processes_are_the_whole(
-    count: int, per_device: int, processes: int, devices_each: int, is_training: bool
-) -> None:
+def test_the_parts_of_all_processes_are_the_whole(count, per_device, processes, devices_each, is_training):
     from train.distribution import Shard
 
     devices = processes * devices_each
@@ -245,8 +238,6 @@ def test_what_fills_a_batch_up_counts_neither_in_loss_nor_in_accuracy(kind: str)
     targets = target_rows(rng.integers(0, 2, 9), 2, recipe.head)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(targets.shape[1], activation=kind)])
     compile_model(model, recipe, recipe.optimizer, 1)
-    from unittest import mock
-
     from train.fitting.pipeline import Batches
 
     figures = []

@@ -29,13 +29,6 @@ def images_folder(colored_images: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(colored_images, tmp_path / "colors"))
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache."""
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_training_sees_exactly_what_the_device_sees(colored_images: Path) -> None:
     data = load_images(read_folder(colored_images), SPEC, SHARES, seed=1)
     for index in (0, 17, len(data.samples) - 1):
@@ -107,9 +100,7 @@ def test_a_damaged_cache_is_made_again(damage: bytes, colored_images: Path, cach
     np.testing.assert_array_equal(again.images_nhwc_rgb_u8, expected)
 
 
-def test_caches_that_were_not_used_for_longest_make_room(
-    colored_images: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_caches_that_were_not_used_for_longest_make_room(colored_images, cache, monkeypatch):
     load_images(read_folder(colored_images), SPEC, SHARES, seed=1)
     first = list((cache / "pixels").iterdir())
     monkeypatch.setenv("EDGEKIT_CACHE_GIB", "0.000001")

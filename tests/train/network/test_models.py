@@ -13,11 +13,11 @@ from edge_runtime.errors import IntegrityError, UsageError
 from edge_runtime.workstation.datasets.folder import read_folder
 from edge_runtime.workstation.statistics import wilson_interval
 from support.training import build, cnn
-from train.commands import resolve_recipe
 from train.evaluation.metrics import score
 from train.intake.images import load_images
 from train.network.weights import check_weights, with_checked_weights
 from train.recipe import BackboneName, ClassWeights, LossSettings, Recipe, load_recipe, override
+from train.run import resolve_recipe
 
 
 def mobilenetv2(weights: str) -> Recipe:

@@ -267,7 +267,4 @@ def test_findings_are_counted_by_kind() -> None:
         Finding(Kind.UNBALANCED, "cats are many", (), Severity.WARNING),
     )
     metrics = metrics_mapping(run_of(data=images_of(("cat", "dog"), findings=findings)))
-    assert metrics["findings"] == {
-        "duplicate": {"findings": 2, "files": 5},
-        "unbalanced": {"findings": 1, "files": 0},
-    }
+    assert metrics["findings"] == {"duplicate": {"findings": 2, "files": 5}, "unbalanced": {"findings": 1, "files": 0}}
