@@ -1,6 +1,6 @@
 """Classify one image: ranked labels, with the stages callable one by one.
 
-Source of the rule: the TensorFlow Lite 8-bit quantization specification.
+Quantized tensors follow the TensorFlow Lite 8-bit quantization specification: real = scale * (quantized - zero_point).
 """
 
 from __future__ import annotations
@@ -107,11 +107,7 @@ class Classifier:
         return self.probabilities_of(self.invoke(prepared_hwc_rgb_u8))
 
     def invoke(self, prepared_hwc_rgb_u8: ImageU8) -> NDArray[Any]:
-        """Run the model on one prepared image: uint8 [H, W, 3] RGB to its output tensor as it is.
-
-        Raises:
-            EngineError: The runtime failed, or the classifier was closed.
-        """
+        """Run the model on one prepared image: uint8 [H, W, 3] RGB to its output tensor as it is."""
         if self._is_closed:
             raise EngineError(f"{self.model.path}: the classifier was closed; make a new one")
         tensor: NDArray[Any] = prepared_hwc_rgb_u8[np.newaxis]
@@ -167,12 +163,6 @@ class Classifier:
 
 
 def _input_spec(model: ModelFile, engine: Engine) -> InputSpec:
-    """Geometry of an opened model.
-
-    Raises:
-        UsageError: An option is missing for a model without a manifest.
-        CompatibilityError: It does not take one RGB image, or another size than its manifest says.
-    """
     shape = engine.input.shape
     for tensor in (engine.input, engine.output):
         if tensor.dtype not in _DTYPES:
@@ -195,11 +185,6 @@ def _input_spec(model: ModelFile, engine: Engine) -> InputSpec:
 
 
 def _labels(model: ModelFile, engine: Engine) -> tuple[str, ...]:
-    """Labels of an opened model, in the order of its outputs.
-
-    Raises:
-        CompatibilityError: The number of labels does not fit the outputs.
-    """
     labels = model.labels or ()
     width = model.output_spec.width(len(labels)) if model.output_spec else len(labels)
     found = math.prod(engine.output.shape)
@@ -212,11 +197,7 @@ def _labels(model: ModelFile, engine: Engine) -> tuple[str, ...]:
 
 
 def _input_lookup(model: ModelFile, engine: Engine) -> NDArray[Any] | None:
-    """Table from pixel value to the model's input value, [256] or [256, 3]; None for a model that takes pixels.
-
-    Raises:
-        CompatibilityError: A model with a manifest that does not take pixels.
-    """
+    """Table from pixel value to the model's input value, [256] or [256, 3]; None for a model that takes pixels."""
     if engine.input.dtype == "uint8":
         return None
     if model.manifest or model.input_ranges is None:
@@ -265,15 +246,7 @@ def quantize(real: NDArray[Any], info: TensorSpec) -> NDArray[Any]:
 
 
 def widen(outputs: NDArray[np.float32], output: OutputSpec) -> NDArray[np.float32]:
-    """Add the second column to the outputs of a sigmoid head.
-
-    Args:
-        outputs: float32 [n, labels] of a softmax head, [n, 1] of a sigmoid head.
-        output: Meaning of the outputs.
-
-    Returns:
-        float32 [n, labels], one probability a label.
-    """
+    """Add the second column to the outputs of a sigmoid head: float32 [n, 1] or [n, labels] to [n, labels]."""
     if output.head is Head.SIGMOID:
         return np.concatenate([np.float32(1.0) - outputs, outputs], axis=1)
     return outputs
@@ -284,11 +257,9 @@ def top1(probabilities: NDArray[np.float32], output: OutputSpec) -> NDArray[np.i
 
     The first of equal probabilities wins, on every machine; a sigmoid head's second label wins from its threshold on.
     """
-    if output.head is Head.SIGMOID:
-        answers: NDArray[np.int64] = (probabilities[:, 1] >= output.decision_threshold).astype(np.int64)
-    else:
-        answers = np.argmax(probabilities, axis=1).astype(np.int64)
-    return answers
+    is_sigmoid = output.head is Head.SIGMOID
+    answers = probabilities[:, 1] >= output.decision_threshold if is_sigmoid else np.argmax(probabilities, axis=1)
+    return answers.astype(np.int64)
 
 
 def answer_of(probabilities: NDArray[np.float32], output: OutputSpec) -> int:

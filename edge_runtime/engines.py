@@ -115,7 +115,7 @@ def open_engine(
         EngineError: The runtime is not installed, lacks an operator or failed.
         IntegrityError: The file is damaged.
     """
-    name, device = _parse_for(path, engine)
+    name, device, runtime = _parse_for(path, engine)
     if path.suffix == ".onnx":
         return OnnxEngine(path, threads)
     from edge_runtime.tflite.validation import read_structure
@@ -125,7 +125,7 @@ def open_engine(
         raise UsageError(
             f"{path}: was not compiled for the Edge TPU; give the edgetpu variant, or leave out --engine {name.value}"
         )
-    return LiteRtEngine(path, structure, threads, _tflite_name(name), device=device, cpu_fallback=cpu_fallback)
+    return LiteRtEngine(path, structure, threads, runtime, device=device, cpu_fallback=cpu_fallback)
 
 
 def import_runtime(path: Path, engine: EngineName | str = EngineName.AUTO) -> str:
@@ -135,15 +135,15 @@ def import_runtime(path: Path, engine: EngineName | str = EngineName.AUTO) -> st
         UsageError: The runtime cannot open this kind of file.
         EngineError: It is not installed.
     """
-    name, _ = _parse_for(path, engine)
+    *_, runtime = _parse_for(path, engine)
     if path.suffix == ".onnx":
         return f"onnxruntime {_import_onnxruntime().__version__}"
-    runtime, _ = import_tflite(_tflite_name(name))
-    return f"{runtime} {tflite_version(runtime)}"
+    name, _ = _import_tflite(runtime)
+    return f"{name} {_tflite_version(name)}"
 
 
 def _is_utf8_name(path: Path) -> bool:
-    """Tell whether a runtime can open the file by its name; others are given its content."""
+    """Tell whether a runtime can open the file by its name; otherwise it gets the content."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -152,24 +152,19 @@ def _is_utf8_name(path: Path) -> bool:
 
 
 def _not_a_classifier(path: Path, inputs: int, outputs: int) -> CompatibilityError:
-    """Make the error for a model without exactly one input and one output."""
     return CompatibilityError(
         f"{path}: expected one input and one output, got {inputs} and {outputs}; only image classifiers are supported"
     )
 
 
-def _parse_for(path: Path, engine: EngineName | str) -> tuple[EngineName, str | None]:
-    """Parse an engine name and refuse one that cannot open this kind of file."""
+def _parse_for(path: Path, engine: EngineName | str) -> tuple[EngineName, str | None, str | None]:
+    """Parse an engine name for a file: engine, Edge TPU device, and the TFLite runtime that is wanted."""
     name, device = parse_engine(engine)
     is_onnx = path.suffix == ".onnx"
     if is_onnx != (name is EngineName.ONNXRUNTIME) and name is not EngineName.AUTO:
         fitting = "onnxruntime" if is_onnx else "litert or tflite-runtime"
         raise UsageError(f"{path}: engine {name.value} cannot open this file; use --engine {fitting}")
-    return name, device
-
-
-def _tflite_name(name: EngineName) -> str | None:
-    return None if name in (EngineName.AUTO, EngineName.EDGETPU) else name.value
+    return name, device, None if name in (EngineName.AUTO, EngineName.EDGETPU) else name.value
 
 
 class LiteRtEngine(Engine):
@@ -180,7 +175,7 @@ class LiteRtEngine(Engine):
         structure: Result of `read_structure` for the file.
         threads: Threads inside one inference, 1 or more.
         runtime: ``litert`` or ``tflite-runtime``; None takes the first that is installed, in this order.
-        device: Edge TPU as `load_delegate` takes it; None takes any.
+        device: Edge TPU in libedgetpu's notation: ``usb``, ``pci``, ``usb:1``, ``:0``; None takes any.
         cpu_fallback: Advice on running the same model without an Edge TPU, for a message.
 
     Raises:
@@ -201,10 +196,10 @@ class LiteRtEngine(Engine):
     ) -> None:
         if (len(structure.inputs), len(structure.outputs)) != (1, 1):
             raise _not_a_classifier(path, len(structure.inputs), len(structure.outputs))
-        self.name, module = import_tflite(runtime)
+        self.name, module = _import_tflite(runtime)
         delegates = None
         if structure.is_for_edgetpu:
-            delegates, self.accelerator = [load_delegate(path, module, device, cpu_fallback)], "edgetpu"
+            delegates, self.accelerator = [_load_delegate(path, module, device, cpu_fallback)], "edgetpu"
         # By name, so that the file is mapped.
         model = {"model_path": str(path)} if _is_utf8_name(path) else {"model_content": path.read_bytes()}
         is_opened = False
@@ -229,7 +224,7 @@ class LiteRtEngine(Engine):
     @property
     def version(self) -> str:
         """Version of the installed distribution."""
-        return tflite_version(self.name)
+        return _tflite_version(self.name)
 
     def invoke(self, input_nhwc: NDArray[Any]) -> NDArray[Any]:
         """Run one image; see `Engine.invoke`."""
@@ -248,18 +243,8 @@ class LiteRtEngine(Engine):
         self._interpreter = None
 
 
-def import_tflite(wanted: str | None) -> tuple[str, ModuleType]:
-    """Import a runtime.
-
-    Args:
-        wanted: ``litert`` or ``tflite-runtime``; None takes the first that is installed.
-
-    Returns:
-        Its name, and its module with ``Interpreter``.
-
-    Raises:
-        EngineError: It is not installed, or none is.
-    """
+def _import_tflite(wanted: str | None) -> tuple[str, ModuleType]:
+    """Import the wanted TFLite runtime, else the first that is installed: its name, and its module."""
     reasons = []
     for name in [wanted] if wanted else list(_TFLITE):
         module, distribution = _TFLITE[name]
@@ -274,7 +259,7 @@ def import_tflite(wanted: str | None) -> tuple[str, ModuleType]:
 
 
 @functools.cache
-def tflite_version(name: str) -> str:
+def _tflite_version(name: str) -> str:
     """Version of an imported runtime's distribution, such as ``2.3.0``; ``unknown`` if it has no metadata."""
     module, distribution = _TFLITE[name]
     installed = Path(importlib.import_module(module).__file__ or "").parents[1]
@@ -301,18 +286,7 @@ def is_edgetpu_library_installed() -> bool:
     return True
 
 
-def load_delegate(path: Path, runtime: ModuleType, device: str | None, cpu_fallback: str | None) -> Any:
-    """Load the Edge TPU delegate.
-
-    Args:
-        path: The model file, for the message.
-        runtime: Module with the function ``load_delegate``.
-        device: Edge TPU in libedgetpu's notation: ``usb``, ``pci``, ``usb:1``, ``:0``; None takes any.
-        cpu_fallback: Advice on running the same model without an Edge TPU, for the message.
-
-    Raises:
-        EngineError: There is no such library, or no such device.
-    """
+def _load_delegate(path: Path, runtime: ModuleType, device: str | None, cpu_fallback: str | None) -> Any:
     import ctypes
 
     library = _edgetpu_library()
@@ -330,7 +304,6 @@ def load_delegate(path: Path, runtime: ModuleType, device: str | None, cpu_fallb
 
 
 def _edgetpu_library() -> str:
-    """Name or path of the delegate's library: ``$EDGEKIT_EDGETPU_LIBRARY``, else ``libedgetpu.so.1``."""
     return os.environ.get(EDGETPU_LIBRARY_VARIABLE) or _EDGETPU_LIBRARY
 
 

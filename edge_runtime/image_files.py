@@ -47,14 +47,7 @@ def is_image_or_raw_name(path: Path) -> bool:
 
 
 def parse_npy(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-    """Read one image of a ``.npy`` file.
-
-    Args:
-        data: Content of the whole file.
-        max_pixels: Maximum of height times width.
-
-    Returns:
-        uint8 [height, width, 3], RGB; grey is repeated.
+    """Read one image of a whole ``.npy`` file to uint8 [height, width, 3], RGB; grey is repeated.
 
     Raises:
         ImageError: Not a ``.npy`` file, another type or shape, too large, or with missing or extra bytes.
@@ -63,10 +56,8 @@ def parse_npy(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     if descr not in _UINT8:
         raise ImageError(f"expected an array of uint8, got {shorten(repr(descr), 40)}")
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)) or 0 in shape:
-        raise ImageError(
-            "expected an array [height, width, 3], [height, width, 1] or [height, width] of one image, "
-            f"got {shorten(str(list(shape)), 60)}"
-        )
+        expected = "an array [height, width, 3], [height, width, 1] or [height, width] of one image"
+        raise ImageError(f"expected {expected}, got {shorten(str(list(shape)), 60)}")
     height, width, channels = (*shape, 1)[:3]
     if height * width > max_pixels:
         raise ImageError(f"expected at most {max_pixels / 1e6:.0f} million pixels, got {width}x{height}")
@@ -83,14 +74,7 @@ def parse_npy(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
 
 
 def parse_bin(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
-    """Read one image that is stored as the bytes of the model's input.
-
-    Args:
-        data: Content of the whole file.
-        spec: Input spec with the expected size.
-
-    Returns:
-        uint8 [spec.height, spec.width, 3], RGB.
+    """Read one image that is stored as the bytes of the model's input, uint8 [spec.height, spec.width, 3] RGB.
 
     Raises:
         ImageError: Another number of bytes.

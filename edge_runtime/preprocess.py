@@ -47,10 +47,7 @@ _JPEG_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def load_image(path: Path) -> ImageU8:
-    """Read and decode one image file.
-
-    Returns:
-        uint8 [height, width, 3], RGB, oriented by EXIF.
+    """Read and decode one image file: uint8 [height, width, 3], RGB, oriented by EXIF.
 
     Raises:
         ImageError: The file cannot be read, is too large, or is not a whole image.
@@ -105,14 +102,7 @@ def decode_image(data: bytes) -> ImageU8:
 
 
 def prepare(image_hwc_rgb_u8: ImageU8, spec: InputSpec) -> ImageU8:
-    """Crop and resize an image to the model's input.
-
-    Args:
-        image_hwc_rgb_u8: uint8 [h, w, 3], RGB, any size.
-        spec: Geometry of the model's input.
-
-    Returns:
-        uint8 [spec.height, spec.width, 3], RGB.
+    """Crop and resize an image, uint8 [h, w, 3] RGB of any size, to uint8 [spec.height, spec.width, 3] RGB.
 
     Raises:
         ImageError: The array is not such an image.
@@ -298,10 +288,7 @@ def _bmp(data: bytes) -> tuple[int, int]:
 def _webp(data: bytes) -> tuple[int, int] | None:
     kind = data[12:16]
     if kind == b"VP8X":
-        return (
-            1 + int.from_bytes(data[24:27], "little"),
-            1 + int.from_bytes(data[27:30], "little"),
-        )
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
     if kind == b"VP8L":
         bits = struct.unpack_from("<I", data, 21)[0]
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)

@@ -139,11 +139,8 @@ def to_record(result: Result) -> dict[str, Any]:
     if isinstance(result, Failed):
         return {"source": result.source, "error": {"type": result.error_type, "message": result.message}}
     top = [{"label": prediction.label, "score": round(prediction.score, _SCORE_DIGITS)} for prediction in result.top]
-    latency_ms = {
-        "decode": round(result.latency_ms.decode, _MS_DIGITS),
-        "preprocess": round(result.latency_ms.preprocess, _MS_DIGITS),
-        "invoke": round(result.latency_ms.invoke, _MS_DIGITS),
-    }
+    stages = ("decode", "preprocess", "invoke")
+    latency_ms = {stage: round(getattr(result.latency_ms, stage), _MS_DIGITS) for stage in stages}
     record = {"source": result.source, **_frame_record(result.frame), **top[0], "top": top}
     if result.rejected:
         record["rejected"] = True
@@ -158,9 +155,5 @@ def _frame_record(frame: FrameStamp | None) -> dict[str, Any]:
     if frame is None:
         return {}
     live = {} if frame.captured_at is None else {"captured_at": round(frame.captured_at, _MS_DIGITS)}
-    return {
-        "frame": frame.number,
-        "time_s": round(frame.time_s, _MS_DIGITS),
-        **live,
-        "age_ms": round(frame.age_ms, _MS_DIGITS),
-    }
+    time_s, age_ms = round(frame.time_s, _MS_DIGITS), round(frame.age_ms, _MS_DIGITS)
+    return {"frame": frame.number, "time_s": time_s, **live, "age_ms": age_ms}

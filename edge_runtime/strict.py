@@ -20,6 +20,8 @@ from edge_runtime.errors import ManifestError, shorten
 
 T = TypeVar("T")
 
+_KINDS = {bool: "a boolean", str: "text", int: "an integer", float: "a number", list: "a list", dict: "a table"}
+
 
 def from_mapping(cls: type[T], data: object, where: str, *, require_all: bool = True) -> T:
     """Build the dataclass ``cls`` from a mapping.
@@ -47,7 +49,7 @@ def from_mapping(cls: type[T], data: object, where: str, *, require_all: bool = 
     for name, field in fields.items():
         if name in data:
             values[name] = _parse(hints[name], data[name], f"{where}.{name}", require_all)
-        elif require_all or _has_no_default(field):
+        elif require_all or (field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING):
             raise ManifestError(f"{where}.{name}: missing field")
     try:
         return cls(**values)
@@ -100,20 +102,8 @@ def to_mapping(value: Any) -> Any:
     return value
 
 
-def _has_no_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
 def _kind(value: object) -> str:
-    names = {
-        bool: "a boolean",
-        str: "text",
-        int: "an integer",
-        float: "a number",
-        list: "a list",
-        dict: "a table",
-    }
-    return names.get(type(value), "null" if value is None else type(value).__name__)
+    return _KINDS.get(type(value), "null" if value is None else type(value).__name__)
 
 
 def _parse(hint: Any, value: object, where: str, require_all: bool) -> Any:
@@ -152,8 +142,7 @@ def _parse_scalar(hint: Any, value: object, where: str) -> Any:
             ) from error
     if type(value) is hint:
         return value
-    expected = {str: "text", bool: "a boolean", int: "an integer", float: "a number"}[hint]
-    raise ManifestError(f"{where}: expected {expected}, got {_kind(value)} ({_shown(value)})")
+    raise ManifestError(f"{where}: expected {_KINDS[hint]}, got {_kind(value)} ({_shown(value)})")
 
 
 def _shown(value: object) -> str:

@@ -31,7 +31,14 @@ from edge_runtime.contract import (
     OutputSpec,
     Variant,
 )
-from edge_runtime.engines import Engine, EngineName, import_runtime, open_engine, parse_engine
+from edge_runtime.engines import (
+    Engine,
+    EngineName,
+    import_runtime,
+    is_edgetpu_library_installed,
+    open_engine,
+    parse_engine,
+)
 from edge_runtime.errors import EngineError, IntegrityError, ManifestError, ModelError, OutputError, UsageError
 from edge_runtime.model.embedded import NO_METADATA, ModelMetadata, Range, embedded_manifest, model_metadata
 from edge_runtime.platform.board import cpu_model
@@ -177,13 +184,7 @@ def _from_bundle(bundle: Path, variant: Variant | None, options: ModelOptions) -
 
 
 class OpenedModel(NamedTuple):
-    """An opened model.
-
-    Attributes:
-        model: The file that was opened; the CPU fallback where the Edge TPU could not be used.
-        engine: The opened runtime.
-        note: One sentence for the user about a fallback, or None.
-    """
+    """An opened model; ``note`` is one sentence for the user where ``model`` is the CPU fallback, else None."""
 
     model: ModelFile
     engine: Engine
@@ -195,11 +196,6 @@ def open_model(model: ModelFile, engine: EngineName | str = EngineName.AUTO, thr
 
     Where the Edge TPU variant of a bundle was chosen by default and the Edge TPU cannot be used, the CPU fallback of
     the same bundle is opened.
-
-    Args:
-        model: The model file.
-        engine: Engine name as `edge_runtime.engines.parse_engine` takes it.
-        threads: Threads inside one inference, 1 or more.
 
     Raises:
         EdgeKitError: It cannot be used here; see `edge_runtime.errors`.
@@ -231,9 +227,7 @@ def _open(model: ModelFile, engine: EngineName | str, threads: int) -> Engine:
 def missing_options(model: ModelFile, engine: Engine | None) -> tuple[str, ...]:
     """List the command-line options that a model without a manifest still needs, each with its meaning.
 
-    Args:
-        model: The model file, with its options and metadata.
-        engine: The opened model, or None where it cannot be opened here.
+    ``engine`` is None where the model cannot be opened here.
     """
     missing = []
     if model.manifest:
@@ -262,11 +256,7 @@ def read_bundle_manifest(bundle: Path) -> Manifest:
 
 
 def check_artifact(bundle: Path, artifact: Artifact) -> Path:
-    """Compare one artifact with its SHA-256 and give its path.
-
-    Raises:
-        IntegrityError: The file is missing or was altered.
-    """
+    """Compare one artifact with its SHA-256 and give its path; raise IntegrityError if it is missing or altered."""
     path = bundle / artifact.file
     if not path.is_file():
         raise IntegrityError(f"{path}: is named in the bundle's manifest but is missing; copy the whole bundle again")
@@ -294,14 +284,7 @@ def _structure(path: Path) -> Structure | None:
 
 @dataclass(frozen=True)
 class FastestRecord:
-    """One measurement.
-
-    Attributes:
-        machine: Processor and runtimes, from `machine_identity`.
-        fastest: The variant to take.
-        latency_ms: Median milliseconds of one inference in one thread, by variant.
-        schema_version: Version of this record, `RECORD_VERSION`.
-    """
+    """Measurement on one `machine_identity`: median milliseconds of one inference in one thread, by variant."""
 
     machine: str
     fastest: Variant
@@ -315,16 +298,16 @@ def default_variant(bundle: Path, manifest: Manifest) -> Variant:
     Raises:
         ModelError: No variant that can run here passed its check.
     """
-    has_edgetpu = any(artifact.variant is Variant.EDGETPU for artifact in manifest.artifacts) and _has_delegate()
+    held = {artifact.variant for artifact in manifest.artifacts}
+    has_edgetpu = Variant.EDGETPU in held and is_edgetpu_library_installed()
     measured = fastest_here(manifest)
     if measured is not None and (measured is not Variant.EDGETPU or has_edgetpu):
         return measured
     if has_edgetpu and Variant.EDGETPU in candidates(manifest):
         return Variant.EDGETPU
-    variant = cpu_variant(manifest)
-    if variant:
+    if variant := cpu_variant(manifest):
         return variant
-    if {artifact.variant for artifact in manifest.artifacts} == {Variant.EDGETPU} and not has_edgetpu:
+    if held == {Variant.EDGETPU} and not has_edgetpu:
         raise ModelError(
             f"{bundle}: holds only a model for the Edge TPU, and its delegate is not installed here; install "
             "libedgetpu1-std, or convert the model again with --variant int8 too"
@@ -371,15 +354,12 @@ def fastest_here(manifest: Manifest) -> Variant | None:
 def remember_fastest(
     manifest: Manifest, latency_ms: Mapping[Variant, float], presumed: tuple[Variant, ...] | None = None
 ) -> Variant | None:
-    """Record the fastest variant on this machine.
+    """Record and return the fastest variant on this machine; None if no measured variant passed its check.
 
     Args:
         manifest: Manifest of the bundle.
         latency_ms: Median milliseconds of one inference in one thread, of each variant that ran well here.
         presumed: Order that decides between variants of equal speed; None takes `default_order`.
-
-    Returns:
-        The default variant from now on; None if no measured variant passed its check.
 
     Raises:
         OutputError: There is no cache folder, or it cannot be written.
@@ -426,9 +406,3 @@ def record_path(manifest: Manifest) -> Path:
     """Path of the record for exactly these artifacts."""
     digests = sorted(f"{artifact.variant.value} {artifact.sha256}" for artifact in manifest.artifacts)
     return cache_folder() / _RECORD_FOLDER / f"{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:32]}.json"
-
-
-def _has_delegate() -> bool:
-    from edge_runtime.engines import is_edgetpu_library_installed
-
-    return is_edgetpu_library_installed()

@@ -159,17 +159,9 @@ def model_metadata(path: Path, structure: Structure) -> ModelMetadata:
 
 
 def read_metadata(path: Path, flatbuffer: bytes) -> ModelMetadata:
-    """Read the metadata of a model with one input and one output.
+    """Read the metadata buffer of a model with one input and one output, whose zip holds the labels.
 
-    Args:
-        path: The model file, whose zip holds the labels.
-        flatbuffer: Content of its metadata buffer.
-
-    Returns:
-        The metadata; None for each part that is missing or unusable.
-
-    Raises:
-        DamageError: The metadata points outside itself.
+    Each part that is missing or unusable is None; metadata that point outside themselves raise DamageError.
     """
     graph = next(Reader(flatbuffer, _IDENTIFIER).root().tables(3), None)
     if graph is None:

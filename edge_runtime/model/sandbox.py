@@ -66,12 +66,7 @@ def needs_sandbox(path: Path, runtime: str) -> bool:
 
 
 def require_sandbox_pass(path: Path, engine: str, runtime: str) -> None:
-    """Run a file in the sandbox, refuse it if it fails, and record a pass.
-
-    Args:
-        path: The model file.
-        engine: Engine name as `edge_runtime.engines.parse_engine` takes it.
-        runtime: Name and version of the runtime, such as ``litert 2.3.0``.
+    """Run a file in the sandbox and record its pass with a runtime such as ``litert 2.3.0``.
 
     Raises:
         IntegrityError: It crashed the child.
@@ -79,8 +74,16 @@ def require_sandbox_pass(path: Path, engine: str, runtime: str) -> None:
         EdgeKitError: The structural check or the runtime refused it.
     """
     (result,) = try_models([path], engine)
+    if result.outcome is SandboxOutcome.CRASHED:
+        raise IntegrityError(
+            f"{path}: crashed {runtime} in a trial run ({result.reason}), so it is damaged or not made for this "
+            "runtime; copy or export it again"
+        )
+    if result.outcome is SandboxOutcome.TIMED_OUT:
+        raise EngineError(f"{path}: gave no answer in a trial run of {runtime} ({result.reason})")
     if not result.ok:
-        raise _error(result, runtime)
+        kind: type[EdgeKitError] = getattr(errors, result.error or "", EngineError)
+        raise kind(result.reason)
     remember_pass(path, runtime)
 
 
@@ -109,18 +112,6 @@ def try_models(paths: Sequence[Path], engine: str = "auto", *, timeout_s: float 
         outcome = SandboxOutcome(answer["outcome"])
         results[index] = SandboxResult(paths[index], outcome, answer["reason"], answer["error"])
     return results
-
-
-def _error(result: SandboxResult, runtime: str) -> EdgeKitError:
-    if result.outcome is SandboxOutcome.CRASHED:
-        return IntegrityError(
-            f"{result.path}: crashed {runtime} in a trial run ({result.reason}), so it is damaged or not made for this "
-            "runtime; copy or export it again"
-        )
-    if result.outcome is SandboxOutcome.TIMED_OUT:
-        return EngineError(f"{result.path}: gave no answer in a trial run of {runtime} ({result.reason})")
-    kind: type[EdgeKitError] = getattr(errors, result.error or "", EngineError)
-    return kind(result.reason)
 
 
 def _run_child(job: dict[str, Any], timeout_s: float) -> tuple[list[dict[str, Any]], str]:

@@ -47,13 +47,7 @@ _LIST_BYTES = {"B": 1, "H": 2, "I": 4, "Q": 8}
 
 
 class OperatorCode(NamedTuple):
-    """Operator and version, as a model declares it.
-
-    Attributes:
-        name: Name in the schema, or the own name of a custom operator.
-        version: Version of the built-in operator.
-        is_custom: True for an operator that is not built in.
-    """
+    """Operator and version, as a model declares it; ``name`` is that of the schema, or a custom operator's own."""
 
     name: str
     version: int
@@ -82,7 +76,7 @@ class Structure(NamedTuple):
 
 
 def read_structure(path: Path) -> Structure:
-    """Check a ``.tflite`` file; see the module docstring.
+    """Check a ``.tflite`` file.
 
     Raises:
         ModelError: The file cannot be read, or is larger than 1 GiB.
@@ -112,11 +106,7 @@ def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
 
 
 def check_structure(data: Bytes) -> Structure:
-    """Check the bytes of a ``.tflite`` file; see the module docstring.
-
-    Raises:
-        DamageError: It is not a TFLite model, or a damaged one.
-    """
+    """Check the bytes of a ``.tflite`` file; raise DamageError if it is not a TFLite model, or a damaged one."""
     reader = Reader(data, _IDENTIFIER)
     model = reader.root()
     if model.scalar(0, "I") != _VERSION:
@@ -125,7 +115,9 @@ def check_structure(data: Bytes) -> Structure:
         raise DamageError("it keeps data in other files, which is not supported")
     model.text(3)
     model.vector(5, 4)
-    buffers = [_buffer(table) for table in model.tables(4)]
+    # Each vector is checked, also where its data lie elsewhere.
+    inline = [(table, table.vector(0, 1)) for table in model.tables(4)]
+    buffers = [_check_stretch(table, 1, "a buffer") or span for table, span in inline]
     codes = [_operator_code(table) for table in model.tables(1)]
     metadata = dict(_metadata(model, buffers))
     graphs = [_Graph(table, buffers, codes) for table in model.tables(2)]
@@ -140,8 +132,6 @@ def check_structure(data: Bytes) -> Structure:
 
 
 class _Graph:
-    """One checked graph."""
-
     def __init__(self, table: Table, buffers: list[Span], codes: list[OperatorCode]) -> None:
         self._reader = table.reader
         self.tensors = [_read_tensor(tensor, buffers) for tensor in table.tables(0)]
@@ -164,13 +154,8 @@ class _Graph:
             raise DamageError("no operator writes an output of a graph")
 
     def specs(self, indices: tuple[int, ...]) -> tuple[TensorSpec, ...]:
-        """Specs of tensors by index."""
-        return tuple(self._spec(self.tensors[index]) for index in indices)
-
-    def _spec(self, tensor: _Tensor) -> TensorSpec:
-        return TensorSpec(
-            self._reader.text(tensor.name), tensor.dtype or "unknown", tensor.shape, tensor.scale, tensor.zero_point
-        )
+        text, tensors = self._reader.text, [self.tensors[index] for index in indices]
+        return tuple(TensorSpec(text(t.name), t.dtype or "unknown", t.shape, t.scale, t.zero_point) for t in tensors)
 
     def _check_operator(self, table: Table, codes: int, written: list[bool], constants: list[bool]) -> None:
         code = table.scalar(0, "I")
@@ -201,11 +186,6 @@ class _Graph:
             wrong = next(index for index in indices if not least <= index < len(self.tensors))
             raise DamageError(f"it names tensor {wrong} of {len(self.tensors)}")
         return indices
-
-
-def _buffer(table: Table) -> Span:
-    span = table.vector(0, 1)
-    return _check_stretch(table, 1, "a buffer") or span
 
 
 def _check_stretch(table: Table, field: int, what: str) -> Span | None:
@@ -255,39 +235,18 @@ def _check_signatures(model: Table, graphs: list[_Graph]) -> None:
 
 
 class _Tensor(NamedTuple):
-    """One checked tensor.
-
-    Attributes:
-        name: First byte and length of its name in the file.
-        shape: Length of each side; 1 for an open batch.
-        dtype: Lower-case name of the schema's type, mostly numpy's too; "" for an unknown type.
-        bytes: Size in memory, in bytes.
-        is_constant: True if the file holds its values.
-        is_variable: True if it keeps its values from one run to the next.
-        scale: Scale of a per-tensor quantization; 0 without one, or with several scales.
-        zero_point: Zero point of a per-tensor quantization.
-    """
-
     name: Span
-    shape: tuple[int, ...]
-    dtype: str
-    bytes: int
-    is_constant: bool
-    is_variable: bool
-    scale: float
+    shape: tuple[int, ...]  # 1 for an open batch
+    dtype: str  # lower-case name of the schema's type, mostly numpy's too; "" for an unknown type
+    bytes: int  # in memory
+    is_constant: bool  # the file holds its values
+    is_variable: bool  # it keeps its values from one run to the next
+    scale: float  # of a per-tensor quantization; 0 without one, or with several scales
     zero_point: int
 
 
 def _read_tensor(table: Table, buffers: list[Span]) -> _Tensor:
-    """Check one tensor and everything that it points to.
-
-    Args:
-        table: Table of the tensor.
-        buffers: Span of every buffer; (0, 0) for one without data.
-
-    Raises:
-        DamageError: Something points outside the file, or does not fit together.
-    """
+    """Check one tensor and everything that it points to; the span of a buffer without data is (0, 0)."""
     shape = _shape(table)
     number = table.scalar(1, "b")
     dtype, bits = TENSOR_TYPES[number] if 0 <= number < len(TENSOR_TYPES) else _UNKNOWN_TYPE

@@ -26,12 +26,7 @@ Release = tuple[int, ...]
 
 
 class Target(NamedTuple):
-    """A runtime on a device.
-
-    Attributes:
-        name: Name of the runtime, ``litert`` or ``tflite-runtime``.
-        release: Release of the runtime, such as ``2.14.0``.
-    """
+    """A runtime on a device: ``litert`` or ``tflite-runtime``, and its release, such as ``2.14.0``."""
 
     name: str
     release: str
@@ -42,14 +37,9 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Unsupported:
-    """An operator that a runtime does not have.
+    """An operator that a runtime does not have, with reason and remedy as clauses of a message.
 
-    Attributes:
-        index: Position in the file, counted through all graphs.
-        name: Name of the operator.
-        version: Version of the operator.
-        why: Reason, as a clause for a message.
-        remedy: Advice, as a clause for a message.
+    ``index`` is its position in the file, counted through all graphs.
     """
 
     index: int
@@ -86,13 +76,9 @@ def parse_target(text: str) -> Target:
 def minimum_runtime(codes: Iterable[OperatorCode]) -> str:
     """Lowest runtime that has every operator and version of a model.
 
-    Args:
-        codes: Kinds of all operators, as in `edge_runtime.tflite.validation.Structure`.
-
-    Returns:
-        A TensorFlow Lite release such as ``tflite 2.4.0``. Where an operator is newer than the last of those releases,
-        the LiteRT that is known to have it (``litert 2.3.0``), or ``unknown, newer than litert 2.3.0``. Custom
-        operators that no plain runtime has are named: ``tflite with edgetpu-custom-op, 1.5.0``.
+    This is a TensorFlow Lite release such as ``tflite 2.4.0``. Where an operator is newer than the last of those
+    releases, it is the LiteRT that is known to have it (``litert 2.3.0``), or ``unknown, newer than litert 2.3.0``.
+    Custom operators that no plain runtime has are named: ``tflite with edgetpu-custom-op, 1.5.0``.
     """
     kinds = set(codes)
     custom = sorted(kind.name for kind in kinds if kind.is_custom and kind.name not in BUNDLED_CUSTOM)
@@ -108,12 +94,7 @@ def minimum_runtime(codes: Iterable[OperatorCode]) -> str:
 
 
 def unsupported(codes: Iterable[OperatorCode], target: Target) -> list[Unsupported]:
-    """List the operators of a model that a runtime does not have.
-
-    Args:
-        codes: Kinds of all operators, in the order of the file.
-        target: Runtime and release to compare with.
-    """
+    """List the operators of a model, given in the order of the file, that a runtime does not have."""
     found = []
     for index, (name, version, is_custom) in enumerate(codes):
         reason = _custom_reason(name) if is_custom else _reason(name, version, target)
@@ -195,18 +176,9 @@ def parse_release(text: str) -> Release | None:
 
 
 def check_runtime_supports(path: Path, codes: Iterable[OperatorCode], runtime: str, release: str) -> None:
-    """Refuse a model with an operator, or a version of one, that the runtime does not have.
+    """Raise EngineError for an operator that a runtime such as ``litert``, ``2.3.0`` does not have, with a remedy.
 
     The table ends with the releases that it was made from; a newer runtime is not checked, because it may have more.
-
-    Args:
-        path: The model file, for the message.
-        codes: Kinds of all operators.
-        runtime: ``litert`` or ``tflite-runtime``.
-        release: Release of the runtime, such as ``2.3.0``.
-
-    Raises:
-        EngineError: An operator is not supported; the message names it, its version, the runtime and a remedy.
     """
     newest_known = LITERT_RELEASE if runtime == LITERT else LAST_TFLITE_RUNTIME
     installed, known = parse_release(release), parse_release(newest_known)
@@ -217,13 +189,9 @@ def check_runtime_supports(path: Path, codes: Iterable[OperatorCode], runtime: s
     # The delegate brings this operator, whose version means nothing to the runtime.
     missing = [operator for operator in unsupported(codes, target) if operator.name != EDGETPU_OPERATOR]
     if missing:
-        raise EngineError(f"{path}: {_unsupported_message(missing, Target(runtime, release))}")
-
-
-def _unsupported_message(missing: list[Unsupported], installed: Target) -> str:
-    first = missing[0]
-    more = f" (and {len(missing) - 1} more operators)" if len(missing) > 1 else ""
-    return (
-        f"{installed} cannot run operator {first.index}, {first.name} version {first.version}: {first.why}{more}; "
-        f"{first.remedy}"
-    )
+        first = missing[0]
+        more = f" (and {len(missing) - 1} more operators)" if len(missing) > 1 else ""
+        raise EngineError(
+            f"{path}: {Target(runtime, release)} cannot run operator {first.index}, {first.name} version "
+            f"{first.version}: {first.why}{more}; {first.remedy}"
+        )
