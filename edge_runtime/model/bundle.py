@@ -57,11 +57,9 @@ _TIE = 1.05
 # Presumed until a benchmark has run here: XNNPACK's int8 kernels win on Arm, its float ones on x86. It computes float16
 # weights as float32, and has no kernels for int16 activations: 20 ms where float32 takes 0.7. ONNX stands behind the
 # others because its runtime is an extra. The Edge TPU's file comes before all where its delegate is installed.
-_INT8_FIRST = (Variant.INT8, Variant.INT8_PER_TENSOR)
-_FLOAT_FIRST = (Variant.FLOAT32, Variant.FLOAT16)
+_INT8 = (Variant.INT8, Variant.INT8_PER_TENSOR)
+_FLOAT = (Variant.FLOAT32, Variant.FLOAT16)
 _BEHIND = (Variant.DYNAMIC, Variant.ONNX_INT8, Variant.ONNX_FLOAT32, Variant.INT16X8)
-ARM_ORDER = (*_INT8_FIRST, *_FLOAT_FIRST, *_BEHIND)
-X86_ORDER = (*_FLOAT_FIRST, *_INT8_FIRST, *_BEHIND)
 
 
 @dataclass(frozen=True)
@@ -325,7 +323,8 @@ def cpu_variant(manifest: Manifest) -> Variant | None:
 
 def default_order() -> tuple[Variant, ...]:
     """CPU variants, the presumed fastest on this processor first."""
-    return ARM_ORDER if platform.machine().lower().startswith(("aarch64", "arm")) else X86_ORDER
+    is_arm = platform.machine().lower().startswith(("aarch64", "arm"))
+    return (*_INT8, *_FLOAT, *_BEHIND) if is_arm else (*_FLOAT, *_INT8, *_BEHIND)
 
 
 def candidates(manifest: Manifest) -> tuple[Variant, ...]:
@@ -337,13 +336,9 @@ def fastest_here(manifest: Manifest) -> Variant | None:
     """Read the variant that was measured fastest here; None without a valid record. Never raises."""
     try:
         with record_path(manifest).open("rb") as file:
-            record = from_json(
-                FastestRecord,
-                file.read(_MAX_RECORD_BYTES + 1),
-                "record",
-                schema_version=RECORD_VERSION,
-                max_bytes=_MAX_RECORD_BYTES,
-            )
+            text = file.read(_MAX_RECORD_BYTES + 1)
+        limits = {"schema_version": RECORD_VERSION, "max_bytes": _MAX_RECORD_BYTES}
+        record = from_json(FastestRecord, text, "record", **limits)
     except (OSError, RuntimeError, ManifestError):
         return None
     if record.machine != machine_identity() or record.fastest not in candidates(manifest):

@@ -29,7 +29,6 @@ from edge_runtime.platform.childproc import die_with_parent, signal_name
 _MEMORY_BYTES = 1 << 30
 _MEMORY_PER_FILE_BYTE = 4  # the file is mapped, and a delegate packs its weights again
 _LONGEST_REASON = 2000
-_NO_ANSWER = b""
 
 
 def main() -> None:
@@ -77,14 +76,13 @@ def _try_in_fork(path: Path, engine: str, timeout_s: float) -> dict[str, Any]:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return _answer(SandboxOutcome.CRASHED, f"signal {number}, {signal_name(number)}")
-    if written == _NO_ANSWER:
+    if not written:
         return _answer(SandboxOutcome.CRASHED, f"exit code {os.waitstatus_to_exitcode(status)}")
     answer: dict[str, Any] = json.loads(written)
     return answer
 
 
 def _read_until(descriptor: int, deadline_s: float) -> bytes | None:
-    """Read up to the end of the pipe; None if the deadline passes first."""
     parts: list[bytes] = []
     while select.select([descriptor], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
         part = os.read(descriptor, 1 << 16)
@@ -117,9 +115,8 @@ def _try(path: Path, engine: str) -> dict[str, Any]:
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         return _answer(SandboxOutcome.REFUSED, f"{path}: cannot be run ({error})", "EngineError")
     except MemoryError:
-        return _answer(
-            SandboxOutcome.REFUSED, f"{path}: needs more memory than a model of its size should", "IntegrityError"
-        )
+        reason = f"{path}: needs more memory than a model of its size should"
+        return _answer(SandboxOutcome.REFUSED, reason, "IntegrityError")
     return _answer(SandboxOutcome.OK)
 
 

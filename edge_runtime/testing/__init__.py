@@ -110,12 +110,7 @@ class FakeSource(FrameSource):
 
 
 def fake_classifier(labels: Sequence[str] = ("dark", "light"), engine: FakeEngine | None = None) -> Classifier:
-    """Make a classifier around a `FakeEngine`; no file is read.
-
-    Args:
-        labels: Labels, one for each output of the engine.
-        engine: Fake engine, or None for one that fits the labels.
-    """
+    """Make a classifier around a fake engine, or one that fits the labels; no file is read."""
     engine = engine or FakeEngine(len(labels))
     size = engine.input.shape[1]
     manifest = Manifest("fake", tuple(labels), InputSpec(size, size), OutputSpec(Head.SOFTMAX, 0.0), training=None)

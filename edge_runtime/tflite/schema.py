@@ -39,34 +39,14 @@ _OPERATOR_NAMES = (
     "STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE STABLEHLO_SHIFT_LEFT STABLEHLO_CBRT STABLEHLO_CASE"
 )
 
-# Name by number of TensorType, and bits of one value; 0 for what has no fixed size.
-TENSOR_TYPES: Final = (
-    ("float32", 32),
-    ("float16", 16),
-    ("int32", 32),
-    ("uint8", 8),
-    ("int64", 64),
-    ("string", 0),
-    ("bool", 8),
-    ("int16", 16),
-    ("complex64", 64),
-    ("int8", 8),
-    ("float64", 64),
-    ("complex128", 128),
-    ("uint64", 64),
-    ("resource", 0),
-    ("variant", 0),
-    ("uint32", 32),
-    ("uint16", 16),
-    ("int4", 4),
-    ("bfloat16", 16),
-    ("int2", 2),
-    ("uint4", 4),
-    ("float8_e4m3fn", 8),
-    ("float8_e5m2", 8),
+# Name by number of TensorType, with the bits of one value; 0 for what has no fixed size.
+_TENSOR_TYPES = (
+    "float32:32 float16:16 int32:32 uint8:8 int64:64 string:0 bool:8 int16:16 complex64:64 int8:8 float64:64 "
+    "complex128:128 uint64:64 resource:0 variant:0 uint32:32 uint16:16 int4:4 bfloat16:16 int2:2 uint4:4 "
+    "float8_e4m3fn:8 float8_e5m2:8"
 )
 
-# How the fields of the nth table of the union BuiltinOptions are laid out, one letter a field: 1, 2, 4 and 8 are the
+# Fields of the nth table of the union BuiltinOptions, one letter a field: 1, 2, 4 and 8 are the
 # bytes of a number, B, H, I and Q a list of such numbers, s a text, - a field that is no more. A dot alone is no field.
 _BUILTIN_OPTIONS = (
     ". 1441441 1444144 4II 1 144441 411 11 11111B 4 41 11 1 4444 14411 --11 4 I 441 4 1 1 . 44 . . . 1 11 1 I 111 "
@@ -79,5 +59,6 @@ _BUILTIN_OPTIONS_2 = (
 )
 
 OPERATOR_NAMES: Final = tuple(_OPERATOR_NAMES.split())
+TENSOR_TYPES: Final = tuple((name, int(bits)) for name, _, bits in (t.partition(":") for t in _TENSOR_TYPES.split()))
 BUILTIN_OPTIONS: Final = tuple(_BUILTIN_OPTIONS.split())
 BUILTIN_OPTIONS_2: Final = tuple(_BUILTIN_OPTIONS_2.split())

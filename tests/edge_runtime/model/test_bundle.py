@@ -13,14 +13,7 @@ import pytest
 
 from edge_runtime.classifier import Classifier
 from edge_runtime.contract import GOLDEN_FILE, Crop, Variant
-from edge_runtime.errors import (
-    CompatibilityError,
-    EdgeKitError,
-    IntegrityError,
-    ManifestError,
-    ModelError,
-    UsageError,
-)
+from edge_runtime.errors import CompatibilityError, EdgeKitError, IntegrityError, ManifestError, ModelError, UsageError
 from edge_runtime.model.bundle import ModelOptions, find_model, read_bundle_manifest
 
 
@@ -100,14 +93,8 @@ def write_bundle_of(folder, tiny_bundle, variants, file=None):
 @pytest.mark.parametrize(
     ("machine", "order"),
     [
-        (
-            "aarch64",
-            "int8 int8-per-tensor float32 float16 dynamic onnx-int8 onnx-float32 int16x8",
-        ),
-        (
-            "x86_64",
-            "float32 float16 int8 int8-per-tensor dynamic onnx-int8 onnx-float32 int16x8",
-        ),
+        ("aarch64", "int8 int8-per-tensor float32 float16 dynamic onnx-int8 onnx-float32 int16x8"),
+        ("x86_64", "float32 float16 int8 int8-per-tensor dynamic onnx-int8 onnx-float32 int16x8"),
     ],
 )
 def test_the_default_is_what_the_processor_is_presumed_to_run_fastest(

@@ -262,8 +262,7 @@ def layout_of(source):
 
 
 @pytest.mark.parametrize(
-    ("union", "layouts"),
-    [("BuiltinOptions", facts.BUILTIN_OPTIONS), ("BuiltinOptions2", facts.BUILTIN_OPTIONS_2)],
+    ("union", "layouts"), [("BuiltinOptions", facts.BUILTIN_OPTIONS), ("BuiltinOptions2", facts.BUILTIN_OPTIONS_2)]
 )
 def test_the_layouts_of_options_are_those_of_the_schema(union, layouts, sources):
     numbers = {value: name for name, value in vars(getattr(schema, union)).items() if isinstance(value, int) and value}
