@@ -176,7 +176,11 @@ def test_the_wheel_holds_every_file_of_the_packages(guest: Path):
     (wheel,) = (guest / "wheel").glob("*.whl")
     packages = ("edge_runtime", "train", "convert", "benchmarks")
     files = [path.relative_to(CHECKOUT) for package in packages for path in (CHECKOUT / package).rglob("*.*")]
-    expected = {str(file) for file in files if file.suffix not in (".md", ".pyc")}
+    # What runs from a checkout only is not installed.
+    left_out = tuple(f"benchmarks/{name}/" for name in ("peers", "studies", "mlperf_tiny"))
+    expected = {
+        str(file) for file in files if file.suffix not in (".md", ".pyc") and not str(file).startswith(left_out)
+    }
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert "edge_runtime/py.typed" in held
     assert held == expected

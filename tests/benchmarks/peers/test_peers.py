@@ -288,8 +288,8 @@ def test_the_real_tools_that_are_here(small_run, small_bundle, tmp_path):
     """MediaPipe and whatever else ``make bench-peers`` has installed; Keras is always here."""
     if Places(CHECKOUT).python("mediapipe") is None:
         pytest.skip("no virtual environment with MediaPipe (make test prepares .venv-mediapipe)")
-    arguments = ("--bundle", small_bundle, "--keras", small_run, "--out", tmp_path / "out", "--timeout", "200")
-    done = run_module("benchmarks.peers", *arguments, "--pictures", "6", "--rounds", "1")
+    arguments = ("--bundle", small_bundle, "--keras", small_run, "--out", tmp_path / "out", "--timeout", "600")
+    done = run_module("benchmarks.peers", *arguments, "--pictures", "6", "--rounds", "1", timeout_s=1800)
     assert done.returncode == 0, done.stderr
     rows = {row["name"]: row for row in json.loads((tmp_path / "out/peers.json").read_text())["rows"]}
     for name in ("MediaPipe ImageClassifier, float32", "MediaPipe ImageClassifier, int8", "Keras predict, model.keras"):
