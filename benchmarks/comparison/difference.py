@@ -73,7 +73,7 @@ def compare_reports(
     """Compare two reports, subject by subject.
 
     Args:
-        before: First report.
+        before: Report that the other is judged against.
         after: Second report, judged against the first.
         answers_before: Answers of the first report, or None where they are missing.
         answers_after: Answers of the second report, or None where they are missing.

@@ -82,7 +82,7 @@ class Difference:
         p: P value of no change, adjusted for multiple tests once judged; None where it is not tested.
         method: Origin of interval and p value, or the reason why there are none.
         limit: Largest change for the worse, in the unit of ``change``.
-        outcome: Judgement.
+        outcome: Judgement by limit and significance.
     """
 
     metric: str
@@ -130,7 +130,7 @@ class SubjectComparison:
     Attributes:
         name: Variant of the artifact, or ``keras-...``.
         same_file: True if both reports measured the same model file.
-        differences: Compared metrics.
+        differences: Metrics that were compared.
         not_compared: Metrics that could not be compared, each with its reason.
         notes: Changes around the model, such as its runtime.
     """
@@ -176,8 +176,8 @@ class Comparison:
     """Differences between two reports.
 
     Attributes:
-        before: First report.
-        after: Second report.
+        before: Origin of the first report.
+        after: Origin of the second report.
         limits: Largest changes for the worse that pass.
         reference: Model that latencies were divided by, because it shows the speed of the machine; or None.
         method: Sentences on the comparison of latencies and the adjustment of p values.
@@ -189,7 +189,7 @@ class Comparison:
         in_neither: Models requested and measured in neither report.
         regressions: One sentence for each significant change for the worse beyond its limit.
         unsure: One sentence for each change beyond its limit that is not significant.
-        schema_version: `COMPARISON_SCHEMA_VERSION`.
+        schema_version: Version of this form, `COMPARISON_SCHEMA_VERSION`.
     """
 
     before: Side

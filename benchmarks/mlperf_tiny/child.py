@@ -32,7 +32,7 @@ def single_stream(
     """Time each query in nanoseconds, in order.
 
     Args:
-        classifier: Opened model.
+        classifier: The opened model.
         images_nhwc_rgb_u8: Images, taken in turn.
         queries: Least number of queries.
         duration_s: Least duration of all queries in seconds.

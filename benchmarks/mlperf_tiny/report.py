@@ -81,7 +81,7 @@ class FileResult:
     """Results of one model file.
 
     Attributes:
-        file: Model file.
+        file: Path of the model.
         runtime: Runtime and version.
         answers: Class index of each image, int64 [N].
         latencies_ns: Latencies in order, int64 [queries].
@@ -101,8 +101,8 @@ class ModelRow:
 
     Attributes:
         name: Name, such as ``published int8``.
-        file: File name.
-        bytes: File size.
+        file: Name of the file.
+        bytes: Size of the file.
         sha256: SHA-256 of the file.
         runtime: Runtime and version.
         accuracy: Top-1 over all evaluation images.
@@ -132,7 +132,7 @@ class TinyReport:
     """Run of the task.
 
     Attributes:
-        schema_version: `SCHEMA_VERSION`.
+        schema_version: Version of this form, `SCHEMA_VERSION`.
         created_at: Time in UTC, ISO 8601.
         command: Command line as typed.
         machine: `benchmarks.machine.MachineRecord` as a mapping.
@@ -145,7 +145,7 @@ class TinyReport:
         keras_known: Top-1 of the same on all images as measured before, or None.
         load_before: Load average of the minute before.
         load_after: Load average of the last minute.
-        rows: Measured files.
+        rows: Files that were measured.
         not_measured: Files that could not be measured, each with its reason.
     """
 

@@ -35,7 +35,7 @@ class PeersConfig:
     """Command line of ``python -m benchmarks.peers``.
 
     Attributes:
-        bundle: Bundle directory.
+        bundle: Directory of the bundle.
         keras: Run directory that it was made from, or None.
         data: Source of labelled images, or None for the test split of ``keras``.
         pictures: Largest number of images.

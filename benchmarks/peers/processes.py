@@ -32,7 +32,7 @@ class Finished:
         wall_ns: Duration until its end.
         cpu_ns: Processor time of it and its children, start and end included.
         peak_bytes: Largest resident memory, from the kernel.
-        output: Standard output.
+        output: Its standard output.
     """
 
     started_ns: int

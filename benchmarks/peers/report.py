@@ -107,7 +107,7 @@ class PeersReport:
     """Comparison of tools.
 
     Attributes:
-        schema_version: `SCHEMA_VERSION`.
+        schema_version: Version of this form, `SCHEMA_VERSION`.
         created_at: Time in UTC, ISO 8601.
         command: Command line as typed.
         machine: `benchmarks.machine.MachineRecord` as a mapping.
