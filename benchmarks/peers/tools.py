@@ -103,6 +103,7 @@ def open_mediapipe(request: dict[str, Any]) -> _Opened:
 
     options = ImageClassifierOptions(base_options=BaseOptions(model_asset_path=request["model"]), max_results=3)
     classifier = ImageClassifier.create_from_options(options)
+    _kept.append(classifier)  # one that failed and is collected during another one's call waits for itself forever
 
     def classify(path: str) -> tuple[str, None]:
         result = classifier.classify(mp.Image.create_from_file(path))
@@ -313,3 +314,5 @@ if __name__ == "__main__":
     sys.path.pop(0)  # this folder, whose modules no tool must find
     result = run(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     print(f"\n{json.dumps(result)}", flush=True)
+    if _kept:
+        os._exit(0)  # what is kept must not be collected at the end either
