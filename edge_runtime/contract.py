@@ -307,11 +307,7 @@ def check_labels(labels: Sequence[str]) -> None:
 
 
 def check_class_names(labels: Sequence[str]) -> None:
-    """Check the labels of a training or test set, more strictly than `check_labels`.
-
-    Raises:
-        ValueError: A label that is not one line of text, or that people or file systems confuse with another.
-    """
+    """Check labels of a set of images; beyond `check_labels`, people and file systems must not confuse two of them."""
     check_labels(labels)
     for label in labels:
         if label != label.strip():

@@ -280,7 +280,7 @@ def is_edgetpu_library_installed() -> bool:
     import ctypes
 
     try:
-        ctypes.CDLL(_edgetpu_library())
+        ctypes.CDLL(os.environ.get(EDGETPU_LIBRARY_VARIABLE) or _EDGETPU_LIBRARY)
     except OSError:
         return False
     return True
@@ -289,7 +289,7 @@ def is_edgetpu_library_installed() -> bool:
 def _load_delegate(path: Path, runtime: ModuleType, device: str | None, cpu_fallback: str | None) -> Any:
     import ctypes
 
-    library = _edgetpu_library()
+    library = os.environ.get(EDGETPU_LIBRARY_VARIABLE) or _EDGETPU_LIBRARY
     try:
         # Loaded here first, because the runtime's own class prints to standard error if the library does not load.
         ctypes.CDLL(library)
@@ -301,10 +301,6 @@ def _load_delegate(path: Path, runtime: ModuleType, device: str | None, cpu_fall
             f"({_line(error)}); plug the Edge TPU in and install libedgetpu1-std, or "
             f"{cpu_fallback or 'give the int8 variant of the same model'}"
         ) from error
-
-
-def _edgetpu_library() -> str:
-    return os.environ.get(EDGETPU_LIBRARY_VARIABLE) or _EDGETPU_LIBRARY
 
 
 def _line(error: Exception) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 import edge_runtime.cli
 from edge_runtime.testing import write_tiny_bundle
@@ -25,6 +26,10 @@ from support.programs import call_cli
 # What this machine remembers of a person's own bundles and models must not change what tests see.
 _CACHE = tempfile.TemporaryDirectory(prefix="edgekit-cache-")
 os.environ["EDGEKIT_CACHE"] = _CACHE.name
+
+# Machines under load are slow, and a fixture of a test is the same for all of its examples on purpose.
+settings.register_profile("edgekit", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("edgekit")
 
 LABELS = ("blue", "red")
 

@@ -126,11 +126,7 @@ def write_tiny_model(path: Path, size: int = 8, *, with_manifest: bool = True) -
     """Write a real TFLite model without TensorFlow: uint8 ``[1, size, size, 3]`` to the mean of each channel.
 
     Its outputs are uint8 of scale 1/256 in the order of `TINY_LABELS`. Needs the schema that ai-edge-litert brings.
-
-    Args:
-        path: Path of the ``.tflite`` file to write.
-        size: Height and width of the input, in pixels.
-        with_manifest: True to embed the manifest, as in an exported artifact.
+    The manifest is embedded as in an exported artifact, unless ``with_manifest`` is False.
     """
     flatbuffer = _tiny_flatbuffer(size)
     path.write_bytes(flatbuffer)

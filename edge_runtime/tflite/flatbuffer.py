@@ -36,14 +36,9 @@ class DamageError(IntegrityError):
 
 
 class Reader:
-    """One FlatBuffer.
+    """One FlatBuffer in the content of a whole file, with four bytes of ``identifier`` at offset 4.
 
-    Args:
-        data: Content of the whole file; bytes after the FlatBuffer are ignored.
-        identifier: Expected four bytes at offset 4.
-
-    Raises:
-        DamageError: Too short, or another kind of file.
+    Bytes after the FlatBuffer are ignored; a file that is too short or of another kind raises DamageError.
     """
 
     def __init__(self, data: Bytes, identifier: bytes) -> None:

@@ -113,29 +113,26 @@ import edge_runtime
 from edge_runtime.cli import cli
 
 root = str(Path(edge_runtime.__file__).parent) + "/"
-names, reached = set(), []
+names = set()
 
 def count(frame, event, _argument):
     code = frame.f_code
-    if event != "call" or reached or not code.co_filename.startswith(root):
+    if event != "call" or not code.co_filename.startswith(root):
         return
     if code.co_name.startswith("<") or code.co_flags & 2 == 0:  # a comprehension, or the body of a module or class
         return
     names.add(code.co_filename.removeprefix(root))
-    if (code.co_filename.removeprefix(root), code.co_name) == ("engines.py", "invoke"):
-        reached.append(True)
 
 threading.setprofile(count)
 sys.setprofile(count)
 cli(sys.argv[1:], standalone_mode=False)
 sys.setprofile(None)
-assert reached
 print(*sorted(names), sep="\\n", file=sys.stderr)
 """
 
 
-def test_an_image_reaches_the_runtime_through_few_files(tiny_bundle: Path, tmp_path: Path) -> None:
-    """Files of edge_runtime of which a function runs between the command line and the first call of the runtime."""
+def test_an_image_is_classified_by_few_files(tiny_bundle: Path, tmp_path: Path) -> None:
+    """Files of edge_runtime of which a function runs from the command line to the runtime and back."""
     photo = write_image(tmp_path / "photo.jpg", plain_image(0))
     run = run_code(_COUNT_FILES, "classify", tiny_bundle, photo)
     files = [line for line in run.stderr.splitlines() if line.endswith(".py")]

@@ -19,10 +19,11 @@ from support.images import plain_image, write_image, write_images
 from support.paths import PROGRAMS
 from support.tflite_models import Operator, Tensor, build_model
 
+pytestmark = pytest.mark.usefixtures("cache")
+
 
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+def _no_library(monkeypatch, tmp_path):
     monkeypatch.setenv(EDGETPU_LIBRARY_VARIABLE, str(tmp_path / "libnothing.so"))
 
 
@@ -55,13 +56,8 @@ def bundle(tmp_path):
     tensors = [Tensor("image", (1, 8, 8, 3), "uint8", 1 / 256), Tensor("probabilities", (1, 3), "uint8", 1 / 256)]
     data = build_model(tensors, [Operator("edgetpu-custom-op", ["image"], ["probabilities"])])
     (folder / "tiny-edgetpu.tflite").write_bytes(data)
-    added = replace(
-        manifest.artifacts[0],
-        variant=Variant.EDGETPU,
-        file="tiny-edgetpu.tflite",
-        sha256=hashlib.sha256(data).hexdigest(),
-        bytes=len(data),
-    )
+    facts = {"file": "tiny-edgetpu.tflite", "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    added = replace(manifest.artifacts[0], variant=Variant.EDGETPU, **facts)
     (folder / "manifest.json").write_text(replace(manifest, artifacts=(*manifest.artifacts, added)).to_json())
     return folder
 

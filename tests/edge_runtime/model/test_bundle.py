@@ -163,15 +163,12 @@ def test_a_missing_artifact_manifest_or_path_is_one_error(bundle, tmp_path):
         find_model(tmp_path / "model.pb")
 
 
-def test_labels_that_do_not_match_the_output_are_refused(bundle):
-    edit_manifest(bundle, lambda data: data.update(labels=["blue", "green", "red"]))
-    with pytest.raises(CompatibilityError, match="3 labels need 3 outputs, but the model has 2"):
-        Classifier(bundle)
-
-
-def test_geometry_that_does_not_match_the_input_is_refused(bundle):
+def test_a_manifest_that_does_not_match_the_model_is_refused(bundle):
     edit_manifest(bundle, lambda data: data["input"].update(width=64))
     with pytest.raises(CompatibilityError, match=r"manifest says input \[32, 64, 3\], the model \[32, 32, 3\]"):
+        Classifier(bundle)
+    edit_manifest(bundle, lambda data: (data["input"].update(width=32), data.update(labels=["blue", "green", "red"])))
+    with pytest.raises(CompatibilityError, match="3 labels need 3 outputs, but the model has 2"):
         Classifier(bundle)
 
 

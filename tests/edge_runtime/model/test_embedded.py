@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import flatbuffers
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.tflite_model import pack_model, unpack_model
@@ -28,56 +26,47 @@ LABELS = ("red", "green", "blue")
 TENSOR_AXIS_LABELS, NORMALIZATION, SCORE_CALIBRATION = 2, 1, 2
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
-def table(builder: flatbuffers.Builder, slots: Mapping[int, tuple[str, int]]) -> int:
-    builder.StartObject(max(slots, default=-1) + 1)
-    for slot, (kind, value) in slots.items():
-        prepend = {"offset": builder.PrependUOffsetTRelativeSlot, "byte": builder.PrependUint8Slot}[kind]
-        prepend(slot, value, 0)
+def table(builder, offsets, **bytes_by_slot):
+    """A table of offsets by slot, and of bytes: ``byte2=7`` is the byte 7 in slot 2."""
+    numbers = {int(name.removeprefix("byte")): value for name, value in bytes_by_slot.items()}
+    builder.StartObject(max([*offsets, *numbers], default=-1) + 1)
+    for slot, value in offsets.items():
+        builder.PrependUOffsetTRelativeSlot(slot, value, 0)
+    for slot, value in numbers.items():
+        builder.PrependUint8Slot(slot, value, 0)
     return builder.EndObject()
 
 
-def tables(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
-    builder.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        builder.PrependUOffsetTRelative(offset)
-    return builder.EndVector()
-
-
-def floats(builder: flatbuffers.Builder, values: Sequence[float]) -> int:
+def vector(builder, values, prepend=flatbuffers.Builder.PrependUOffsetTRelative):
     builder.StartVector(4, len(values), 4)
     for value in reversed(values):
-        builder.PrependFloat32(value)
+        prepend(builder, value)
     return builder.EndVector()
 
 
-def metadata(mean=None, std=None, label_files: Sequence[tuple[str, str]] = ()) -> bytes:
+def metadata(mean=None, std=None, label_files=()):
     """ModelMetadata as MediaPipe's writer makes it, score calibration included; ``label_files`` are name and locale."""
     builder = flatbuffers.Builder(256)
     units = []
     if mean is not None:
-        fields = {0: ("offset", floats(builder, mean)), 1: ("offset", floats(builder, std))}
-        options = table(builder, fields)
-        units.append(table(builder, {0: ("byte", NORMALIZATION), 1: ("offset", options)}))
-    source = table(builder, {4: ("offset", tables(builder, units))})
+        means, deviations = (vector(builder, values, flatbuffers.Builder.PrependFloat32) for values in (mean, std))
+        units.append(table(builder, {1: table(builder, {0: means, 1: deviations})}, byte0=NORMALIZATION))
+    source = table(builder, {4: vector(builder, units)})
     files = []
     for name, locale in label_files:
-        texts = {0: ("offset", builder.CreateString(name)), 3: ("offset", builder.CreateString(locale))}
-        if not locale:
-            del texts[3]
-        files.append(table(builder, {**texts, 2: ("byte", TENSOR_AXIS_LABELS)}))
-    calibration = table(builder, {0: ("byte", SCORE_CALIBRATION), 1: ("offset", table(builder, {}))})
-    target = table(builder, {4: ("offset", tables(builder, [calibration])), 6: ("offset", tables(builder, files))})
-    graph = table(builder, {2: ("offset", tables(builder, [source])), 3: ("offset", tables(builder, [target]))})
-    builder.Finish(table(builder, {3: ("offset", tables(builder, [graph]))}), b"M001")
+        texts = {0: builder.CreateString(name)} | ({3: builder.CreateString(locale)} if locale else {})
+        files.append(table(builder, texts, byte2=TENSOR_AXIS_LABELS))
+    calibration = table(builder, {1: table(builder, {})}, byte0=SCORE_CALIBRATION)
+    target = table(builder, {4: vector(builder, [calibration]), 6: vector(builder, files)})
+    graph = table(builder, {2: vector(builder, [source]), 3: vector(builder, [target])})
+    builder.Finish(table(builder, {3: vector(builder, [graph])}), b"M001")
     return bytes(builder.Output())
 
 
-def write_model(path: Path, dtype: str, said: bytes | None, files: Mapping[str, bytes] | None = None) -> Path:
+def write_model(path, dtype, said, files=None):
     """The mean of each channel, of a tensor that is quantized with scale 0.5 unless it is float."""
     scale = None if dtype == "float32" else 0.5
     tensors = [
@@ -166,7 +155,7 @@ def test_metadata_that_cannot_be_used_leaves_it_to_be_said(tmp_path, said, files
         Classifier(path)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=6), st.integers(0, 400))
 def test_damaged_metadata_is_read_or_refused(tmp_path, changes, cut):
     data = bytearray(metadata([127.5], [127.5], BOTH_LANGUAGES))

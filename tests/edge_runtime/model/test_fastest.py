@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.contract import Manifest, Variant
+from edge_runtime.contract import Variant
 from edge_runtime.errors import OutputError
 from edge_runtime.model import bundle
 from edge_runtime.model.bundle import fastest_here, read_bundle_manifest, remember_fastest
@@ -18,36 +17,33 @@ from edge_runtime.model.bundle import fastest_here, read_bundle_manifest, rememb
 ARM = (Variant.INT8, Variant.FLOAT32)
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
-def manifest(tiny_bundle: Path) -> Manifest:
+def manifest(tiny_bundle):
     return read_bundle_manifest(tiny_bundle)
 
 
-def written(cache: Path) -> Path:
+def written(cache):
     (path,) = cache.rglob("*.json")
     return path
 
 
 @pytest.mark.parametrize(("float32_ms", "int8_ms", "fastest"), [(1.0, 2.0, "float32"), (2.0, 1.0, "int8")])
-def test_the_fastest_is_remembered(manifest: Manifest, float32_ms: float, int8_ms: float, fastest: str) -> None:
+def test_the_fastest_is_remembered(manifest, float32_ms, int8_ms, fastest):
     assert fastest_here(manifest) is None
     assert remember_fastest(manifest, {Variant.FLOAT32: float32_ms, Variant.INT8: int8_ms}, ARM) is Variant(fastest)
     assert fastest_here(manifest) is Variant(fastest)
 
 
 @pytest.mark.parametrize("presumed", [ARM, ARM[::-1], ()])
-def test_equals_are_decided_by_the_presumed_order(manifest: Manifest, presumed: tuple[Variant, ...]) -> None:
+def test_equals_are_decided_by_the_presumed_order(manifest, presumed):
     remember_fastest(manifest, {Variant.FLOAT32: 1.0, Variant.INT8: 1.02}, presumed)
     assert fastest_here(manifest) is (presumed or [Variant.FLOAT32])[0]
 
 
-def test_only_variants_whose_check_passed_count(manifest: Manifest) -> None:
+def test_only_variants_whose_check_passed_count(manifest):
     float32, int8 = manifest.artifacts
     assert float32.check is not None
     failed = replace(float32, check=replace(float32.check, passed=False))
@@ -61,9 +57,7 @@ def test_only_variants_whose_check_passed_count(manifest: Manifest) -> None:
     assert fastest_here(replace(manifest, artifacts=(failed, int8))) is None
 
 
-def test_other_files_another_machine_or_another_runtime_know_nothing(
-    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_files_another_machine_or_another_runtime_know_nothing(manifest, monkeypatch):
     remember_fastest(manifest, {Variant.INT8: 1.0}, ARM)
     first, *others = manifest.artifacts
     assert fastest_here(replace(manifest, artifacts=(replace(first, sha256="0" * 64), *others))) is None
@@ -75,13 +69,13 @@ def test_other_files_another_machine_or_another_runtime_know_nothing(
     assert fastest_here(manifest) is Variant.INT8
 
 
-def test_the_runtimes_are_found_without_importing_them() -> None:
+def test_the_runtimes_are_found_without_importing_them():
     assert any(name.startswith("ai_edge_litert-") for name in bundle.installed_runtimes())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(max_examples=50)
 @given(st.binary(max_size=200))
-def test_damage_counts_as_no_memory(manifest: Manifest, cache: Path, damage: bytes) -> None:
+def test_damage_counts_as_no_memory(manifest, cache, damage):
     remember_fastest(manifest, {Variant.INT8: 1.0}, ARM)
     path = written(cache)
     whole = path.read_bytes()
@@ -94,14 +88,14 @@ def test_damage_counts_as_no_memory(manifest: Manifest, cache: Path, damage: byt
     "change",
     [{"fastest": "onnx-float32"}, {"fastest": "none"}, {"schema_version": 2}, {"more": 1}, {"latency_ms": {"x": "y"}}],
 )
-def test_what_does_not_fit_is_not_believed(manifest: Manifest, cache: Path, change: dict[str, object]) -> None:
+def test_what_does_not_fit_is_not_believed(manifest, cache, change):
     remember_fastest(manifest, {Variant.INT8: 1.0}, ARM)
     path = written(cache)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert fastest_here(manifest) is None
 
 
-def test_a_memory_of_gigabytes_or_a_folder_is_not_read(manifest: Manifest, cache: Path) -> None:
+def test_a_memory_of_gigabytes_or_a_folder_is_not_read(manifest, cache):
     remember_fastest(manifest, {Variant.INT8: 1.0}, ARM)
     path = written(cache)
     with path.open("r+b") as file:
@@ -112,15 +106,13 @@ def test_a_memory_of_gigabytes_or_a_folder_is_not_read(manifest: Manifest, cache
     assert fastest_here(manifest) is None
 
 
-def test_without_a_place_it_says_so_and_reading_stays_quiet(
-    manifest: Manifest, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_place_it_says_so_and_reading_stays_quiet(manifest, cache, monkeypatch):
     cache.write_text("a file where the folder should be")
     with pytest.raises(OutputError):
         remember_fastest(manifest, {Variant.INT8: 1.0}, ARM)
     assert fastest_here(manifest) is None
 
-    def homeless(_manifest: Manifest) -> Path:
+    def homeless(_manifest):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(bundle, "record_path", homeless)

@@ -21,6 +21,7 @@ from edge_runtime.tflite.validation import read_structure
 from support.tflite_models import Operator, Tensor, build_model
 
 OPTIONS = ModelOptions(labels=TINY_LABELS, crop=Crop.STRETCH)
+pytestmark = pytest.mark.usefixtures("cache")
 
 # A runtime that does what the last bytes of the model say.
 FAKE_INTERPRETER = """
@@ -53,11 +54,9 @@ class Interpreter:
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+def _no_pass_known(monkeypatch):
     monkeypatch.delenv("EDGEKIT_TRIAL", raising=False)
     forget_passes()
-    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -104,17 +103,10 @@ def test_refusals_carry_the_reason_and_its_error(untrusted, tmp_path, real_data)
     no_model.write_bytes(b"hello")
     unknown = real_data("coral/invalid_models/model_invoking_error.tflite")
     results = try_models([cut, no_model, unknown, tmp_path / "missing.tflite", untrusted])
-    assert [result.error for result in results] == [
-        "IntegrityError",
-        "IntegrityError",
-        "EngineError",
-        "ModelError",
-        None,
-    ]
+    assert [result.error for result in results] == [*["IntegrityError"] * 2, "EngineError", "ModelError", None]
     assert [result.outcome.value for result in results] == ["refused"] * 4 + ["ok"]
-    for result, words in zip(
-        results, ("not a whole TFLite", "cannot open it", "fake-op-double", "cannot be read"), strict=False
-    ):
+    words_of_all = ("not a whole TFLite", "cannot open it", "fake-op-double", "cannot be read")
+    for result, words in zip(results, words_of_all, strict=False):
         assert words in result.reason
         assert str(result.path) in result.reason
 

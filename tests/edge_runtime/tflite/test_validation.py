@@ -10,7 +10,7 @@ import time
 import flatbuffers
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convert.tflite_model import pack_model, unpack_model
@@ -161,7 +161,7 @@ def test_every_truncation_is_refused_and_a_tail_does_no_harm(tiny):
     assert check_structure(tiny + bytes(99)) == check_structure(tiny)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=500)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8))
 def test_changed_bytes_are_refused_or_read_as_the_schema_reads_them(tiny, changes):
     data = bytearray(tiny)

@@ -1,4 +1,4 @@
-"""Operators against the installed runtime, before it is asked to open a model."""
+"""Operators against the installed runtime: one that it lacks is named."""
 
 from __future__ import annotations
 
@@ -55,14 +55,10 @@ def test_a_runtime_that_may_have_it_decides_for_itself(code, runtime, release, t
     check_runtime_supports(tmp_path / "m.tflite", [code], runtime, release)
 
 
-def test_it_is_asked_before_the_model_is_opened(tmp_path):
+def test_a_model_that_the_runtime_refuses_names_its_operator(tmp_path):
     path = tmp_path / "m.tflite"
-    path.write_bytes(
-        build_model(
-            [Tensor("image", (1, 8, 8, 3), "float32", None), Tensor("answer", (1, 8, 8, 3), "float32", None)],
-            [Operator("ABS", ["image"], ["answer"], 77)],
-        )
-    )
+    tensors = [Tensor(name, (1, 8, 8, 3), "float32", None) for name in ("image", "answer")]
+    path.write_bytes(build_model(tensors, [Operator("ABS", ["image"], ["answer"], 77)]))
     with pytest.raises(EngineError, match=r"operator 0, ABS version 77: litert [\d.]+ has it up to version 5"):
         open_engine(path)
 
