@@ -25,11 +25,7 @@ from edge_runtime.workstation.statistics import (
 
 # Allowed difference of a probability from Keras'; for other variants only accuracy counts. A float export differs by
 # rounding; half precision keeps 11 bits and a network multiplies many values. An export error gives a larger one.
-TOLERANCES = {
-    Variant.FLOAT32: 1e-4,
-    Variant.ONNX_FLOAT32: 1e-4,
-    Variant.FLOAT16: 2e-2,
-}
+TOLERANCES = {Variant.FLOAT32: 1e-4, Variant.ONNX_FLOAT32: 1e-4, Variant.FLOAT16: 2e-2}
 
 
 @dataclass(frozen=True)

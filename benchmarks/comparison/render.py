@@ -130,10 +130,7 @@ def summary_table(comparison: Comparison) -> Table:
         *((name, lambda item, name=name: item.metric == name) for name in _COLUMNS),
     )
     rows = [
-        Row(
-            (Cell(subject.name), *(_change_cell(subject, is_wanted) for _, is_wanted in columns)),
-            _kind(subject),
-        )
+        Row((Cell(subject.name), *(_change_cell(subject, is_wanted) for _, is_wanted in columns)), _kind(subject))
         for subject in comparison.subjects
     ]
     return Table(("model", *(name for name, _ in columns)), tuple(rows), _SUMMARY_NOTE)

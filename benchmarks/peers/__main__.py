@@ -43,13 +43,7 @@ _DEMO, _DEMO_RUN = Path("bundles/smileys"), Path("runs/smileys")
 @click.option("--pictures", type=click.IntRange(min=1), help=f"Largest number of images [default: {_IMAGES}].")
 @click.option("--rounds", type=click.IntRange(min=1), help=f"Fresh processes of each tool [default: {_ROUNDS}].")
 @click.option("--threads", type=click.IntRange(1, 256), default=1, show_default=True, help="Threads in one inference.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Seed for order and images.",
-)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed for order and images.")
 @click.option(
     "--timeout",
     "timeout_s",

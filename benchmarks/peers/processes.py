@@ -43,10 +43,7 @@ class Finished:
 
 
 def run_process(
-    command: Sequence[str | Path],
-    timeout_s: float,
-    good: Sequence[int] = (0,),
-    env: Mapping[str, str] | None = None,
+    command: Sequence[str | Path], timeout_s: float, good: Sequence[int] = (0,), env: Mapping[str, str] | None = None
 ) -> Finished:
     """Run a command to its end.
 

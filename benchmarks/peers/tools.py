@@ -96,10 +96,7 @@ def open_mediapipe(request: dict[str, Any]) -> _Opened:
     """Open MediaPipe's ``ImageClassifier`` after its guide: it reads the file, scales and ranks by itself."""
     import mediapipe as mp  # type: ignore[import-not-found]  # it lives in an environment of its own
     from mediapipe.tasks.python import BaseOptions  # type: ignore[import-not-found]
-    from mediapipe.tasks.python.vision import (  # type: ignore[import-not-found]
-        ImageClassifier,
-        ImageClassifierOptions,
-    )
+    from mediapipe.tasks.python.vision import ImageClassifier, ImageClassifierOptions  # type: ignore[import-not-found]
 
     options = ImageClassifierOptions(base_options=BaseOptions(model_asset_path=request["model"]), max_results=3)
     classifier = ImageClassifier.create_from_options(options)
@@ -248,13 +245,7 @@ def time_images(classify: _Classify, request: dict[str, Any]) -> dict[str, Any]:
         total_ns.append(total)
         inference_ns.append(inner)
     cpu_ns = time.process_time_ns() - cpu_started_ns
-    return {
-        "answers": answers,
-        "total_ns": total_ns,
-        "inference_ns": inference_ns,
-        "errors": errors,
-        "cpu_ns": cpu_ns,
-    }
+    return {"answers": answers, "total_ns": total_ns, "inference_ns": inference_ns, "errors": errors, "cpu_ns": cpu_ns}
 
 
 def try_awkward(opener: Callable[[dict[str, Any]], _Opened], request: dict[str, Any]) -> list[str]:

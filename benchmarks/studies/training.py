@@ -74,11 +74,7 @@ def train_notebook(data: str, weights: str, alpha: float, epochs: int, learning_
 
     def read(part: str, *, shuffle: bool) -> object:
         found = keras.utils.image_dataset_from_directory(
-            f"{data}/{part}",
-            image_size=(_SIDE_PX, _SIDE_PX),
-            batch_size=_BATCH_SIZE,
-            shuffle=shuffle,
-            verbose=False,
+            f"{data}/{part}", image_size=(_SIDE_PX, _SIDE_PX), batch_size=_BATCH_SIZE, shuffle=shuffle, verbose=False
         )
         return found.prefetch(tf.data.AUTOTUNE)
 

@@ -77,10 +77,7 @@ class CameraJob:
         help="Decide by K of the last N frames, or by a moving average with this weight of the newest.",
     )
     threshold: float | None = _decision(
-        "--threshold",
-        type=_Number(0, 1),
-        metavar="P",
-        help="Minimum score of a decision [default: the model's own].",
+        "--threshold", type=_Number(0, 1), metavar="P", help="Minimum score of a decision [default: the model's own]."
     )
     ignore: tuple[str, ...] = _decision(
         "--ignore", multiple=True, metavar="LABEL", help='Label that means "nothing there". Repeatable.'
@@ -132,11 +129,7 @@ class CameraJob:
         help="Number of old --output files to keep.",
     )
     save_frames: Path | None = _rows(
-        "--save-frames",
-        type=_PATH,
-        metavar="DIR",
-        resource=Resource.WRITE_PATH,
-        help="Save images as DIR/LABEL/*.jpg.",
+        "--save-frames", type=_PATH, metavar="DIR", resource=Resource.WRITE_PATH, help="Save images as DIR/LABEL/*.jpg."
     )
     save: str = _rows(
         "--save",

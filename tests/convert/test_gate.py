@@ -90,8 +90,7 @@ def test_a_flip_that_gains_is_no_loss():
 
 
 @pytest.mark.parametrize(
-    ("variant", "allowed"),
-    [(Variant.FLOAT32, 1e-4), (Variant.ONNX_FLOAT32, 1e-4), (Variant.FLOAT16, 2e-2)],
+    ("variant", "allowed"), [(Variant.FLOAT32, 1e-4), (Variant.ONNX_FLOAT32, 1e-4), (Variant.FLOAT16, 2e-2)]
 )
 def test_a_float_export_must_also_have_the_same_probabilities(variant, allowed):
     assert TOLERANCES[variant] == allowed

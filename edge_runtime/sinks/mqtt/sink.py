@@ -20,13 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from edge_runtime.results import Classified, Result, SourceState, StateChange
 from edge_runtime.sinks.base import MonitoredSink, capture_time, encode_jpeg
 from edge_runtime.sinks.mqtt.connection import Message, MqttConnection, Outbox
-from edge_runtime.sinks.mqtt.home_assistant import (
-    EXPIRE_AFTER_S,
-    Device,
-    clean,
-    discovery_payload,
-    discovery_topic,
-)
+from edge_runtime.sinks.mqtt.home_assistant import EXPIRE_AFTER_S, Device, clean, discovery_payload, discovery_topic
 from edge_runtime.sinks.mqtt.options import MqttOptions, slug, tls_context
 
 if TYPE_CHECKING:

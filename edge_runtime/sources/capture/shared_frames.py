@@ -87,14 +87,7 @@ class FrameWriter:
         return _view(self._memory, self._slot, height, width)
 
     def publish(
-        self,
-        size_hw: tuple[int, int],
-        number: int,
-        *,
-        time_s: float,
-        is_live: bool,
-        started_s: float,
-        decode_ms: float,
+        self, size_hw: tuple[int, int], number: int, *, time_s: float, is_live: bool, started_s: float, decode_ms: float
     ) -> None:
         """Make the last `slot` the newest frame; see `Frame` for the values. A live frame has a time of capture."""
         with _Lock(self._descriptor):

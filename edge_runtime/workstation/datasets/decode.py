@@ -32,11 +32,7 @@ class Decoded:
 
 
 def decode_all(
-    paths: Sequence[Path],
-    spec: InputSpec,
-    *,
-    workers: int = 0,
-    progress: Callable[[int], None] | None = None,
+    paths: Sequence[Path], spec: InputSpec, *, workers: int = 0, progress: Callable[[int], None] | None = None
 ) -> Decoded:
     """Decode files by the contract; a bad file is recorded, never fatal.
 

@@ -42,10 +42,7 @@ def read_builtin(name: str, count: int = SMILEYS_COUNT, progress: ProgressBars =
     folder = cache_folder() / f"{name}-v{VERSION}-n{count}"
     if not (folder / _MARKER).is_file():
         try:
-            with (
-                atomic_directory(folder, marker=_MARKER) as temporary,
-                progress(f"drawing {name}", count) as advance,
-            ):
+            with atomic_directory(folder, marker=_MARKER) as temporary, progress(f"drawing {name}", count) as advance:
                 for path, image_hwc_rgb_u8 in _named_images(count, _SEED):
                     _write_png(temporary / path, image_hwc_rgb_u8)
                     advance(1)

@@ -191,12 +191,7 @@ def clutter(rng: np.random.Generator, image: Image, count: int, keep_out: Pose |
         elif kind == 2:
             stroke(image, box, colour, width_px, closed=True)
         elif kind == 3:
-            stroke(
-                image,
-                ellipse((x, y), (radius, radius), start, start + rng.uniform(60, 200)),
-                colour,
-                width_px,
-            )
+            stroke(image, ellipse((x, y), (radius, radius), start, start + rng.uniform(60, 200)), colour, width_px)
         else:
             turn = np.deg2rad(start)
             reach = (radius * float(np.cos(turn)), radius * float(np.sin(turn)))
@@ -238,10 +233,7 @@ def occlude(rng: np.random.Generator, image: Image, pose: Pose) -> None:
         angle = rng.uniform(-0.4, 0.4)
         height, thick = rng.uniform(-1.0, -0.25), rng.uniform(0.06, 0.16)
         band = line(
-            (-2, height - angle),
-            (2, height + angle),
-            (2, height + angle + thick),
-            (-2, height - angle + thick),
+            (-2, height - angle), (2, height + angle), (2, height + angle + thick), (-2, height - angle + thick)
         )
         if rng.random() < 0.4:
             band = band[:, ::-1] * 0.8

@@ -138,10 +138,7 @@ def test_a_slow_day_is_no_regression_where_keras_tells() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
-    [
-        ({"sha256": "4" * 64}, "same model file"),
-        ({"performance": None, "error": "no memory"}, "not measured in both"),
-    ],
+    [({"sha256": "4" * 64}, "same model file"), ({"performance": None, "error": "no memory"}, "not measured in both")],
 )
 def test_without_a_usable_reference_latencies_stand_for_themselves(changes: dict[str, Any], reason: str) -> None:
     before, after = (sample_report(altered("int8", p50_ms=p50), seed=1) for p50 in (0.52, 0.65))
@@ -293,8 +290,7 @@ def test_throughput_is_lower_only_if_the_intervals_lie_apart(
 
 
 @pytest.mark.parametrize(
-    ("keras_rate", "outcome"),
-    [(95.0, Outcome.REGRESSION), (115.0, Outcome.SHOWN), (85.0, Outcome.SHOWN)],
+    ("keras_rate", "outcome"), [(95.0, Outcome.REGRESSION), (115.0, Outcome.SHOWN), (85.0, Outcome.SHOWN)]
 )
 def test_throughput_is_not_judged_where_keras_says_that_all_cores_had_another_speed(
     keras_rate: float, outcome: Outcome

@@ -13,16 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks.mlperf_tiny import child, task
 from benchmarks.mlperf_tiny.report import ModelRow, StreamSettings, TinyReport, measure_files, render, run_task
-from benchmarks.mlperf_tiny.task import (
-    FLOAT_FILE,
-    INT8_FILE,
-    KERAS_FILE,
-    KNOWN_HITS,
-    LABELS,
-    SIDE,
-    halved,
-    read_task,
-)
+from benchmarks.mlperf_tiny.task import FLOAT_FILE, INT8_FILE, KERAS_FILE, KNOWN_HITS, LABELS, SIDE, halved, read_task
 from benchmarks.peers.plan import NotMeasured
 from benchmarks.peers.processes import run_process
 from benchmarks.statistics import share_of, summarize_latencies

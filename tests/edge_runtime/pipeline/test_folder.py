@@ -156,12 +156,7 @@ def test_any_kind_of_image_is_classified(
 
 def test_what_is_no_image_fails_with_one_sentence(tmp_path: Path) -> None:
     whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
-    contents = {
-        "text.jpg": b"hello, I am no image",
-        "empty.jpg": b"",
-        "cut.jpg": whole[:100],
-        "zeros.png": bytes(999),
-    }
+    contents = {"text.jpg": b"hello, I am no image", "empty.jpg": b"", "cut.jpg": whole[:100], "zeros.png": bytes(999)}
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
     for name in (*contents, "none.jpg", "."):

@@ -15,13 +15,7 @@ import pytest
 
 from edge_runtime.errors import OutputError
 from edge_runtime.preprocess import ImageU8, load_image
-from edge_runtime.results import (
-    Classified,
-    Decision,
-    Failed,
-    SourceState,
-    StateChange,
-)
+from edge_runtime.results import Classified, Decision, Failed, SourceState, StateChange
 from edge_runtime.sinks.frame_folder import HEAD_BYTES, LOCK_FILE, FrameFolder, add_comment, read_comment
 from edge_runtime.sinks.save_frames import FrameChooser, SaveChoice, SaveFrames, image_stem, open_save_frames
 from edge_runtime.workstation.datasets.folder import read_folder

@@ -16,14 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import edge_runtime.pipeline.health
 import edge_runtime.sinks.web.images as images_module
-from edge_runtime.results import (
-    Classified,
-    Failed,
-    FrameStamp,
-    LatencyMs,
-    Prediction,
-    SourceState,
-)
+from edge_runtime.results import Classified, Failed, FrameStamp, LatencyMs, Prediction, SourceState
 from edge_runtime.sinks.web.images import shrink
 from support.waiting import wait_until
 from support.web import GREY, WebCamera

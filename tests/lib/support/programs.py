@@ -18,11 +18,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def run_module(
-    module: str,
-    *arguments: object,
-    timeout_s: float = 300,
-    cwd: Path = CHECKOUT,
-    env: Mapping[str, str] | None = None,
+    module: str, *arguments: object, timeout_s: float = 300, cwd: Path = CHECKOUT, env: Mapping[str, str] | None = None
 ) -> Done:
     """Run ``python -m module`` and return its exit code and output."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
