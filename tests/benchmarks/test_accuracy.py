@@ -39,7 +39,7 @@ def one_hot(answers: list[int], scores: list[float] | None = None, labels: int =
     return np.array(rows, np.float32)
 
 
-def test_accuracy_counts_right_answers_by_label() -> None:
+def test_accuracy_counts_right_answers_by_label():
     truth = np.array([0, 0, 0, 2])
     found = accuracy_of(one_hot([0, 0, 1, 2]), truth, LABELS, SOFTMAX)
     assert found.top1 == share_of(3, 4)
@@ -49,7 +49,7 @@ def test_accuracy_counts_right_answers_by_label() -> None:
     assert found.calibration_error == pytest.approx(abs(0.8 - 0.75), abs=1e-6)
 
 
-def test_answers_are_those_of_the_device_at_a_sigmoid_threshold() -> None:
+def test_answers_are_those_of_the_device_at_a_sigmoid_threshold():
     truth = np.array([1, 1, 0])
     probabilities = table((0.7, 0.3), (0.75, 0.25), (0.1, 0.9))
     found = accuracy_of(probabilities, truth, ("no", "yes"), OutputSpec(Head.SIGMOID, 0.28))
@@ -59,7 +59,7 @@ def test_answers_are_those_of_the_device_at_a_sigmoid_threshold() -> None:
     assert found.calibration_error == pytest.approx(wanted, abs=1e-6)
 
 
-def test_images_below_the_reject_threshold_are_not_answered() -> None:
+def test_images_below_the_reject_threshold_are_not_answered():
     probabilities = one_hot([0, 1, 2, 2], [0.9, 0.9, 0.6, 0.6])
     output = OutputSpec(Head.SOFTMAX, 0.0, reject_threshold=0.7)
     reject = accuracy_of(probabilities, np.array([0, 0, 2, 2]), LABELS, output).reject
@@ -71,7 +71,7 @@ def test_images_below_the_reject_threshold_are_not_answered() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.7, 0.9])
-def test_a_score_at_the_reject_threshold_is_judged_as_the_device_judges_it(threshold: float) -> None:
+def test_a_score_at_the_reject_threshold_is_judged_as_the_device_judges_it(threshold):
     # As float32, 0.7 and 0.9 are a little less than as doubles, 0.3 is a little more.
     probabilities = table((threshold, *[(1 - threshold) / 4] * 4))
     labels = tuple("abcde")
@@ -85,7 +85,7 @@ def test_a_score_at_the_reject_threshold_is_judged_as_the_device_judges_it(thres
 
 @given(st.data())
 @settings(deadline=None, max_examples=60)
-def test_five_best_are_those_that_the_device_ranks(data: st.DataObject) -> None:
+def test_five_best_are_those_that_the_device_ranks(data):
     labels = data.draw(st.sampled_from([6, 9, 70]))
     images = data.draw(st.integers(1, 6))
     # Quantised scores tie all the time.
@@ -117,7 +117,7 @@ def test_five_best_are_those_that_the_device_ranks(data: st.DataObject) -> None:
         (np.zeros((0, 3), np.float32), r"got float32 \[0, 3\]"),
     ],
 )
-def test_a_broken_artifact_is_an_error_in_one_sentence(probabilities: np.ndarray, message: str) -> None:
+def test_a_broken_artifact_is_an_error_in_one_sentence(probabilities, message):
     truth = np.array([0, 1])
     with pytest.raises(EngineError, match=message):
         accuracy_of(probabilities, truth, LABELS, SOFTMAX)
@@ -127,14 +127,14 @@ def test_a_broken_artifact_is_an_error_in_one_sentence(probabilities: np.ndarray
             against_keras(own, keras, truth, LABELS, ["a", "b"], SOFTMAX)
 
 
-def test_probabilities_may_miss_their_range_by_a_rounding_but_scores_do_not() -> None:
+def test_probabilities_may_miss_their_range_by_a_rounding_but_scores_do_not():
     probabilities = table((1.0000002, -1e-7, 0))
     check_probabilities(probabilities, LABELS)
     found = against_keras(one_hot([1]), probabilities, np.array([0]), LABELS, ["a"], SOFTMAX)
     assert found.flips[0].keras_score == 1.0
 
 
-def test_no_images_are_refused() -> None:
+def test_no_images_are_refused():
     nothing, truth = np.zeros((0, 3), np.float32), np.zeros(0, np.int64)
     with pytest.raises(ValueError, match="total >= 1"):
         accuracy_of(nothing, truth, LABELS, SOFTMAX)
@@ -148,7 +148,7 @@ def against(keras: list[int], own: list[int], truth: list[int], **scores: list[f
     return against_keras(own_table, keras_table, np.array(truth), LABELS, files, SOFTMAX)
 
 
-def test_flips_are_counted_and_the_worst_come_first() -> None:
+def test_flips_are_counted_and_the_worst_come_first():
     found = against(
         truth=[0, 0, 0, 1, 2, 0, 0],
         keras=[0, 0, 0, 2, 1, 0, 1],
@@ -169,7 +169,7 @@ def test_flips_are_counted_and_the_worst_come_first() -> None:
     )
 
 
-def test_equal_answers_lose_nothing_and_still_are_not_certain() -> None:
+def test_equal_answers_lose_nothing_and_still_are_not_certain():
     found = against(truth=[0, 1, 2, 1], keras=[0, 1, 2, 0], own=[0, 1, 2, 0])
     assert (found.agreement.fraction, found.drop_points, found.mcnemar_p) == (1.0, 0.0, 1.0)
     assert (found.lost, found.gained, found.moved, found.flips) == (0, 0, (), ())
@@ -178,7 +178,7 @@ def test_equal_answers_lose_nothing_and_still_are_not_certain() -> None:
 
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=60))
 @settings(deadline=None, max_examples=80)
-def test_what_is_said_beside_keras_adds_up(images: list[tuple[int, int, int]]) -> None:
+def test_what_is_said_beside_keras_adds_up(images):
     truth, keras, own = (list(column) for column in zip(*images, strict=True))
     found = against(truth=truth, keras=keras, own=own)
     right, keras_right = np.equal(own, truth), np.equal(keras, truth)
@@ -198,7 +198,7 @@ def test_what_is_said_beside_keras_adds_up(images: list[tuple[int, int, int]]) -
     assert (other_way.lost, other_way.gained) == (found.gained, found.lost)
 
 
-def test_lists_of_flips_are_bounded() -> None:
+def test_lists_of_flips_are_bounded():
     labels = tuple(f"label{index:02}" for index in range(30))
     truth = np.arange(30)
     wrong = (truth + 1) % 30
@@ -209,7 +209,7 @@ def test_lists_of_flips_are_bounded() -> None:
     assert [item.label for item in found.moved] == list(labels[:MAX_MOVED])
 
 
-def test_published_models_are_as_right_as_published(real_data) -> None:
+def test_published_models_are_as_right_as_published(real_data):
     folder: Path = real_data("mlperf_tiny_ic")
     samples = resolve(str(folder / "eval")).samples
     truth = np.array([int(sample.label) for sample in samples])

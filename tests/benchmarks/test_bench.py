@@ -45,12 +45,12 @@ needs_keras = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None,
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def photos(tmp_path):
     return make_photos(tmp_path / "photos")
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
+def bundle(tmp_path):
     return make_onnx_bundle(tmp_path / "bundle")
 
 
@@ -112,7 +112,7 @@ def edge_bench(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
 
 
 @pytest.mark.slow
-def test_run_measures_a_bundle_and_writes_a_report(bundle, photos, tmp_path, monkeypatch, capsys) -> None:
+def test_run_measures_a_bundle_and_writes_a_report(bundle, photos, tmp_path, monkeypatch, capsys):
     out = tmp_path / "report"
     short = ["--sessions", "2", "--rounds", "3", "--min-duration", "0.1", "--min-queries", "30"]
     assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", out, *short) == 0
@@ -158,7 +158,7 @@ def check_figures(figures: Performance) -> None:
     assert start.steady_ms < start.median_ms
 
 
-def test_a_quick_run_says_what_it_left_out(bundle: Path, photos: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_quick_run_says_what_it_left_out(bundle, photos, tmp_path, monkeypatch):
     assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--quick", "--out", tmp_path / "report") == 0
     report = read_report(tmp_path / "report")
     assert report.settings.quick
@@ -170,7 +170,7 @@ def test_a_quick_run_says_what_it_left_out(bundle: Path, photos: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_run_can_be_reproduced_from_its_report(bundle, photos, tmp_path, monkeypatch, capsys) -> None:
+def test_a_run_can_be_reproduced_from_its_report(bundle, photos, tmp_path, monkeypatch, capsys):
     first, second = tmp_path / "first", tmp_path / "second"
     options = ["--quick", "--min-queries", "20", "--seed", "3", "--limit", "8"]
     assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", first, *options) == 0
@@ -185,7 +185,7 @@ def test_a_run_can_be_reproduced_from_its_report(bundle, photos, tmp_path, monke
     assert "set of images" in capsys.readouterr().err
 
 
-def test_run_measures_the_rest_when_an_artifact_was_altered(bundle, photos, tmp_path, monkeypatch, capsys) -> None:
+def test_run_measures_the_rest_when_an_artifact_was_altered(bundle, photos, tmp_path, monkeypatch, capsys):
     good = (bundle / Variant.ONNX_FLOAT32.file_name("tiny")).read_bytes()
     two = write_bundle(tmp_path / "two", {Variant.INT8: b"not a model", Variant.ONNX_FLOAT32: good})
     with (two / Variant.INT8.file_name("tiny")).open("ab") as file:
@@ -198,9 +198,7 @@ def test_run_measures_the_rest_when_an_artifact_was_altered(bundle, photos, tmp_
     assert whole.performance is not None
 
 
-def test_run_names_unreadable_images_and_measures_the_others(
-    bundle: Path, photos: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_run_names_unreadable_images_and_measures_the_others(bundle, photos, tmp_path, monkeypatch):
     (photos / "dark" / "text.jpg").write_text("hello")
     (photos / "light" / "empty.png").touch()
     (photos / "light" / "notes.txt").write_text("not an image by name")
@@ -210,7 +208,7 @@ def test_run_names_unreadable_images_and_measures_the_others(
     assert (data.images, data.ignored_files) == (12, 1)
 
 
-def test_run_keeps_to_the_part_and_the_number_asked_for(bundle: Path, tmp_path: Path, monkeypatch) -> None:
+def test_run_keeps_to_the_part_and_the_number_asked_for(bundle, tmp_path, monkeypatch):
     for part in ("train", "validation", "test"):
         make_photos(tmp_path / "parts" / part)
     options = ["--data", tmp_path / "parts", "--split", "validation", "--limit", "5", "--quick"]
@@ -234,9 +232,7 @@ def test_run_keeps_to_the_part_and_the_number_asked_for(bundle: Path, tmp_path: 
         (["{bundle}", "--data", "{strange}"], 3, "6 of 12 images have a label that the model does not know: 'cat'"),
     ],
 )
-def test_run_says_what_is_wrong_in_one_sentence(
-    bundle, photos, tmp_path, monkeypatch, capsys, arguments: list[str], code: int, said: str
-) -> None:
+def test_run_says_what_is_wrong_in_one_sentence(bundle, photos, tmp_path, monkeypatch, capsys, arguments, code, said):
     strange = make_photos(tmp_path / "strange")
     (strange / "dark").rename(strange / "cat")
     places = {"bundle": bundle, "photos": photos, "tmp": tmp_path, "strange": strange}
@@ -249,9 +245,7 @@ def test_run_says_what_is_wrong_in_one_sentence(
 
 
 @needs_keras
-def test_run_refuses_a_bundle_without_exports_and_a_run_that_is_none(
-    bundle, photos, tmp_path, monkeypatch, capsys
-) -> None:
+def test_run_refuses_a_bundle_without_exports_and_a_run_that_is_none(bundle, photos, tmp_path, monkeypatch, capsys):
     empty = write_bundle(tmp_path / "empty", {})
     assert edge_bench(monkeypatch, "run", empty, "--data", photos) == 4
     assert "holds no exported model" in capsys.readouterr().err
@@ -260,9 +254,7 @@ def test_run_refuses_a_bundle_without_exports_and_a_run_that_is_none(
 
 
 @needs_keras
-def test_run_keras_of_another_model_is_refused(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
-) -> None:
+def test_run_keras_of_another_model_is_refused(bundle, tmp_path, monkeypatch, capsys):
     other = tmp_path / "run"
     other.mkdir()
     (other / "model.keras").touch()
@@ -271,7 +263,7 @@ def test_run_keras_of_another_model_is_refused(
     assert "its labels ('light', 'dark') is not the bundle's" in capsys.readouterr().err
 
 
-def test_parent_imports_no_training_library_and_its_command_line_no_numpy() -> None:
+def test_parent_imports_no_training_library_and_its_command_line_no_numpy():
     light = "import benchmarks.cli, sys; assert 'numpy' not in sys.modules, 'numpy'"
     whole = "import benchmarks.bench, sys; assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
     for code in (light, whole):
@@ -280,7 +272,7 @@ def test_parent_imports_no_training_library_and_its_command_line_no_numpy() -> N
 
 @pytest.mark.slow
 @needs_keras
-def test_run_compares_tflite_with_keras(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_compares_tflite_with_keras(photos, tmp_path, monkeypatch):
     run = tmp_path / "run"
     run.mkdir()
     subprocess.run([sys.executable, "-c", MAKE_KERAS_RUN, str(run), str(SIDE)], check=True, capture_output=True)

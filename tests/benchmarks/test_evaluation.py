@@ -48,7 +48,7 @@ def config(data: Path | None, keras: Path | None = None, **choices: object) -> B
     return BenchConfig(Path("bundle"), source, keras, Path("report"), False, "edge-bench run", Settings(**choices))
 
 
-def test_images_keep_their_order_and_labels_when_some_are_left_out(tmp_path: Path) -> None:
+def test_images_keep_their_order_and_labels_when_some_are_left_out(tmp_path):
     missing, altered, broken, first, second = images(tmp_path, 5)
     missing.path.unlink()
     altered = replace(altered, sha256="0" * 64)
@@ -67,7 +67,7 @@ def test_images_keep_their_order_and_labels_when_some_are_left_out(tmp_path: Pat
     assert found.unlisted == ()
 
 
-def test_class_indices_become_the_models_labels(tmp_path: Path) -> None:
+def test_class_indices_become_the_models_labels(tmp_path):
     samples = tuple(replace(sample, label=str(LABELS.index(sample.label))) for sample in images(tmp_path, 3))
     found = prepare_images(Chosen("tiny", "all", samples, 0), LABELS, SPEC, None, tmp_path)
     assert [sample.label for sample in found.samples] == ["cat", "dog", "cat"]
@@ -93,27 +93,25 @@ def test_class_indices_become_the_models_labels(tmp_path: Path) -> None:
         (["z" * 900], [f"label{n}" for n in range(999)], "z{40}.*'label4' and 994 more; rename"),
     ],
 )
-def test_labels_that_the_model_does_not_know_are_counted_with_a_remedy(
-    labels: list[str], known: tuple[str, ...], message: str
-) -> None:
+def test_labels_that_the_model_does_not_know_are_counted_with_a_remedy(labels, known, message):
     with pytest.raises(DatasetError, match=message) as caught:
         check_labels_known("photos", [Sample(Path("a.png"), label) for label in labels], known)
     assert len(str(caught.value)) < 600
     assert str(caught.value).isprintable()
 
 
-def test_labels_that_the_model_knows_need_not_be_all_of_them() -> None:
+def test_labels_that_the_model_knows_need_not_be_all_of_them():
     check_labels_known("photos", [Sample(Path("a.png"), "cat")], LABELS)
 
 
-def test_images_that_the_model_was_trained_on_are_counted(tmp_path: Path) -> None:
+def test_images_that_the_model_was_trained_on_are_counted(tmp_path):
     samples = images(tmp_path, 4)
     trained_on = frozenset(sample.sha256 for sample in samples[:3])
     found = prepare_images(Chosen("photos", "all", samples, 0), LABELS, SPEC, trained_on, tmp_path)
     assert found.record.trained_on == 3
 
 
-def test_images_none_of_which_can_be_read_are_refused_with_a_reason(tmp_path: Path) -> None:
+def test_images_none_of_which_can_be_read_are_refused_with_a_reason(tmp_path):
     samples = images(tmp_path, 2)
     for sample in samples:
         sample.path.unlink()
@@ -130,7 +128,7 @@ def test_images_none_of_which_can_be_read_are_refused_with_a_reason(tmp_path: Pa
         ((None,), None, "all"),
     ],
 )
-def test_part_is_test_else_validation(present: tuple[Split | None, ...], wanted: Split | None, used: str) -> None:
+def test_part_is_test_else_validation(present, wanted, used):
     samples = [Sample(Path(f"{split}.png"), "cat", split) for split in present]
     part, chosen = choose_part("photos", samples, wanted)
     assert part == used
@@ -138,12 +136,12 @@ def test_part_is_test_else_validation(present: tuple[Split | None, ...], wanted:
 
 
 @pytest.mark.parametrize(("split", "wanted"), [(Split.TRAIN, None), (Split.TEST, Split.VALIDATION), (None, Split.TEST)])
-def test_part_that_is_not_there_is_refused(split: Split | None, wanted: Split | None) -> None:
+def test_part_that_is_not_there_is_refused(split, wanted):
     with pytest.raises(UsageError, match="--split"):
         choose_part("photos", [Sample(Path("a.png"), "cat", split)], wanted)
 
 
-def test_limit_draws_from_the_whole_in_the_old_order() -> None:
+def test_limit_draws_from_the_whole_in_the_old_order():
     samples = tuple(Sample(Path(f"{number:03}.png"), "cat") for number in range(300))
     drawn = limit_samples(samples, 30, 0)
     assert len(set(drawn)) == 30
@@ -168,16 +166,14 @@ def of_classes(*sizes: int) -> tuple[Sample, ...]:
         ((90, 5, 5), 2, (2, 0, 0)),  # too few for one of each
     ],
 )
-def test_limit_keeps_the_proportions_of_the_classes(
-    sizes: tuple[int, ...], limit: int, expected: tuple[int, ...]
-) -> None:
+def test_limit_keeps_the_proportions_of_the_classes(sizes, limit, expected):
     counts = Counter(sample.label for sample in limit_samples(of_classes(*sizes), limit, 3))
     assert tuple(counts[f"class{index}"] for index in range(len(sizes))) == expected
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.integers(1, 100), st.integers(0, 5))
 @settings(deadline=None)
-def test_limit_gives_larger_classes_no_fewer_places(sizes: list[int], limit: int, seed: int) -> None:
+def test_limit_gives_larger_classes_no_fewer_places(sizes, limit, seed):
     samples = of_classes(*sizes)
     drawn = limit_samples(samples, limit, seed)
     assert len(set(drawn)) == min(limit, len(samples))
@@ -190,7 +186,7 @@ def test_limit_gives_larger_classes_no_fewer_places(sizes: list[int], limit: int
             assert size < other_size or count >= other_count - (size == other_size)
 
 
-def test_a_set_without_images_is_refused(tmp_path: Path) -> None:
+def test_a_set_without_images_is_refused(tmp_path):
     write_split_csv(tmp_path / SPLIT_FILE, ())
     with pytest.raises(DatasetError, match=r"split\.csv of .* lists no images; give labelled images with --data"):
         choose_images(config(None, keras=tmp_path))
@@ -201,7 +197,7 @@ def test_a_set_without_images_is_refused(tmp_path: Path) -> None:
         choose_images(config(None))
 
 
-def test_class_folders_named_by_index_are_taken(tmp_path: Path) -> None:
+def test_class_folders_named_by_index_are_taken(tmp_path):
     for label in ("0", "1"):
         (tmp_path / "data" / label).mkdir(parents=True)
     for number, sample in enumerate(images(tmp_path, 4)):
@@ -211,7 +207,7 @@ def test_class_folders_named_by_index_are_taken(tmp_path: Path) -> None:
     assert (found.record.part, found.record.images_per_label) == ("all", {"cat": 1, "dog": 1})
 
 
-def test_names_with_line_breaks_are_measured_but_not_listed(tmp_path: Path) -> None:
+def test_names_with_line_breaks_are_measured_but_not_listed(tmp_path):
     samples = images(tmp_path, 5)
     names = ["plain.png", "two\nlines.png", "carriage\rreturn.png", "para\u2029graph.png", os.fsdecode(b"caf\xe9.png")]
     renamed = []
@@ -227,7 +223,7 @@ def test_names_with_line_breaks_are_measured_but_not_listed(tmp_path: Path) -> N
     assert text == f"{renamed[0].path}\n{renamed[4].path}\n"
 
 
-def test_listed_paths_are_absolute_and_links_stay_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listed_paths_are_absolute_and_links_stay_links(tmp_path, monkeypatch):
     sample = images(tmp_path, 1)[0]
     blob = sample.path.rename(tmp_path / "blob-without-suffix")
     sample.path.symlink_to(blob)
@@ -239,9 +235,7 @@ def test_listed_paths_are_absolute_and_links_stay_links(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("broken", [(), (0,), (3, 10), tuple(range(11))])
 @pytest.mark.parametrize("per_chunk", [1, 4, 100])
-def test_images_decoded_in_portions_are_as_if_decoded_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: tuple[int, ...], per_chunk: int
-) -> None:
+def test_images_decoded_in_portions_are_as_if_decoded_at_once(tmp_path, monkeypatch, broken, per_chunk):
     paths = [sample.path for sample in images(tmp_path, 11)]
     for index in broken:
         paths[index].write_text("no image")
@@ -254,7 +248,7 @@ def test_images_decoded_in_portions_are_as_if_decoded_at_once(
     assert sum(seen) == 11
 
 
-def test_a_full_disk_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence_with_a_remedy(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     paths = [sample.path for sample in images(tmp_path, 2)]
@@ -265,7 +259,7 @@ def test_a_full_disk_is_one_sentence_with_a_remedy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["eval", "eval/y_labels.csv"])
-def test_mlperf_tinys_evaluation_set_is_taken_as_it_lies(name: str, real_data, tmp_path: Path) -> None:
+def test_mlperf_tinys_evaluation_set_is_taken_as_it_lies(name, real_data, tmp_path):
     labels = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     chosen = choose_images(config(real_data("mlperf_tiny_ic") / name))
     found = prepare_images(chosen, labels, InputSpec(32, 32), None, tmp_path)

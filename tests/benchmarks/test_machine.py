@@ -31,7 +31,7 @@ def make_checkout(folder: Path) -> str:
     return git(folder, "rev-parse", "HEAD")
 
 
-def test_record_describes_this_machine_and_survives_strict_parsing() -> None:
+def test_record_describes_this_machine_and_survives_strict_parsing():
     record = describe_machine()
     assert record.cpu_model
     assert 1 <= record.cores_usable <= record.cores_total
@@ -40,7 +40,7 @@ def test_record_describes_this_machine_and_survives_strict_parsing() -> None:
     assert from_mapping(MachineRecord, to_mapping(record), "machine") == record
 
 
-def test_record_reads_a_board_with_its_governor(tmp_path: Path) -> None:
+def test_record_reads_a_board_with_its_governor(tmp_path):
     put(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "ondemand\n")
     put(tmp_path, "proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
     put(tmp_path, "proc/cpuinfo", PI5)
@@ -55,7 +55,7 @@ def test_record_reads_a_board_with_its_governor(tmp_path: Path) -> None:
     assert record.virtualised is False
 
 
-def test_record_says_none_where_nothing_can_be_read(tmp_path: Path) -> None:
+def test_record_says_none_where_nothing_can_be_read(tmp_path):
     record = describe_machine(tmp_path)
     assert (record.governor, record.memory_bytes, record.os_name, record.virtualised) == (None, None, None, None)
     assert record.simd == ()
@@ -73,19 +73,19 @@ def test_record_says_none_where_nothing_can_be_read(tmp_path: Path) -> None:
         ({"proc/cpuinfo": PI5}, None),
     ],
 )
-def test_virtual_machines_are_told_apart(tmp_path: Path, files: dict[str, str], expected: bool | None) -> None:
+def test_virtual_machines_are_told_apart(tmp_path, files, expected):
     for name, text in files.items():
         put(tmp_path, name, text)
     assert describe_machine(tmp_path).virtualised is expected
 
 
 @pytest.mark.parametrize("text", ["PRETTY_NAME='unfinished\n", "PRETTY_NAME=\n", "\x00\xff", "NAME=x\n"])
-def test_a_damaged_os_release_is_no_error(tmp_path: Path, text: str) -> None:
+def test_a_damaged_os_release_is_no_error(tmp_path, text):
     put(tmp_path, "etc/os-release", text)
     assert describe_machine(tmp_path).os_name is None
 
 
-def test_only_variables_of_the_list_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_variables_of_the_list_are_recorded(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.setenv("XLA_FLAGS", "--x" * 1000)
     monkeypatch.setenv("SOME_API_KEY", "secret")
@@ -95,7 +95,7 @@ def test_only_variables_of_the_list_are_recorded(monkeypatch: pytest.MonkeyPatch
     assert "SOME_API_KEY" not in environment
 
 
-def test_revision_tells_the_commit_and_whether_files_were_altered(tmp_path: Path, monkeypatch) -> None:
+def test_revision_tells_the_commit_and_whether_files_were_altered(tmp_path, monkeypatch):
     commit = make_checkout(tmp_path / "checkout")
     make_checkout(tmp_path / "other")
     # As it is in a hook of another repository.
@@ -107,14 +107,14 @@ def test_revision_tells_the_commit_and_whether_files_were_altered(tmp_path: Path
     assert revision_of(tmp_path / "checkout") == Revision(commit, True)
 
 
-def test_a_repository_around_an_installed_package_is_not_its_checkout(tmp_path: Path) -> None:
+def test_a_repository_around_an_installed_package_is_not_its_checkout(tmp_path):
     make_checkout(tmp_path / "users")
     site_packages = tmp_path / "users/.venv/lib/site-packages"
     site_packages.mkdir(parents=True)
     assert revision_of(site_packages) is None
 
 
-def test_no_git_and_a_broken_checkout_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_git_and_a_broken_checkout_are_no_error(tmp_path, monkeypatch):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/.git").write_text("gitdir: nowhere\n")
     assert revision_of(tmp_path / "broken") is None

@@ -33,14 +33,14 @@ MANIFEST = Manifest("m", ("a", "b"), InputSpec(8, 8), OutputSpec(Head.SOFTMAX, 0
 CONFIG = BenchConfig(Path("bundle"), None, Path("run"), Path("out"), False, "", Settings())
 
 
-def test_plan_measures_keras_first_then_the_artifacts_in_their_order() -> None:
+def test_plan_measures_keras_first_then_the_artifacts_in_their_order():
     plans = plan_subjects(CONFIG, MANIFEST)
     assert [plan.name for plan in plans] == ["keras-predict", "keras-function", "keras-xla", "float32", "int8"]
     assert [plan.is_keras for plan in plans] == [True, True, True, False, False]
     assert all(plan.model.is_absolute() for plan in plans)
 
 
-def test_a_quick_run_keeps_the_baseline_of_keras_and_says_so() -> None:
+def test_a_quick_run_keeps_the_baseline_of_keras_and_says_so():
     plans = plan_subjects(replace(CONFIG, settings=Settings(quick=True)), MANIFEST)
     assert [plan.name for plan in plans if plan.is_keras] == ["keras-function"]
     images, ways = remarks_on_plan(replace(CONFIG, settings=Settings(quick=True, limit=150)))
@@ -49,36 +49,36 @@ def test_a_quick_run_keeps_the_baseline_of_keras_and_says_so() -> None:
     assert remarks_on_plan(CONFIG) == ()
 
 
-def test_plan_keeps_to_the_variants_asked_for_and_needs_no_keras() -> None:
+def test_plan_keeps_to_the_variants_asked_for_and_needs_no_keras():
     plans = plan_subjects(replace(CONFIG, keras=None, settings=Settings(variants=("int8",))), MANIFEST)
     assert [plan.name for plan in plans] == ["int8"]
 
 
-def test_a_variant_that_the_bundle_does_not_hold_is_wrong_usage() -> None:
+def test_a_variant_that_the_bundle_does_not_hold_is_wrong_usage():
     with pytest.raises(UsageError, match="has no variant float16; it holds float32, int8"):
         plan_subjects(replace(CONFIG, settings=Settings(variants=("float16",))), MANIFEST)
 
 
-def test_plan_knows_size_and_hash_of_what_is_there_and_says_nothing_of_what_is_missing(tmp_path: Path) -> None:
+def test_plan_knows_size_and_hash_of_what_is_there_and_says_nothing_of_what_is_missing(tmp_path):
     (tmp_path / FLOAT32.file).write_bytes(b"abc")
     there, missing = plan_subjects(replace(CONFIG, keras=None, bundle=tmp_path), MANIFEST)
     assert (there.bytes, there.sha256) == (3, hashlib.sha256(b"abc").hexdigest())
     assert (missing.bytes, missing.sha256) == (0, "")
 
 
-def test_single_stream_cannot_be_left_out() -> None:
+def test_single_stream_cannot_be_left_out():
     with pytest.raises(UsageError, match="single-stream"):
         Settings(scenarios=(Scenario.OFFLINE,))
 
 
-def test_a_failed_check_of_a_planned_artifact_is_remarked() -> None:
+def test_a_failed_check_of_a_planned_artifact_is_remarked():
     plans = plan_subjects(CONFIG, MANIFEST)
     (remark,) = remarks_on_checks(MANIFEST, plans)
     assert remark.startswith("int8 did not pass its check at conversion (accuracy 80.0% against 90.0%")
     assert remarks_on_checks(MANIFEST, plans[:4]) == ()
 
 
-def test_run_is_compared_with_the_bundle(tmp_path: Path) -> None:
+def test_run_is_compared_with_the_bundle(tmp_path):
     (tmp_path / "model.keras").touch()
 
     def write(manifest: Manifest) -> None:

@@ -18,7 +18,7 @@ from support.reports import sample_report
 
 
 @pytest.fixture(scope="module")
-def report() -> Report:
+def report():
     return sample_report()
 
 
@@ -30,7 +30,7 @@ def config(report: Report, **changes: Any):
     return config_of(report, Path("again"), command="edge-bench reproduce REPORT", **changes)
 
 
-def test_the_same_run_follows_from_a_written_report(report: Report, tmp_path: Path) -> None:
+def test_the_same_run_follows_from_a_written_report(report, tmp_path):
     settings = Settings(split="test", limit=50, variants=("int8",), rounds=3, seed=7, sweep_threads=(1, 2))
     data = dataclasses.replace(report.data, source="photos.zip")
     (tmp_path / "report.json").write_text(dataclasses.replace(report, settings=settings, data=data).to_json())
@@ -40,7 +40,7 @@ def test_the_same_run_follows_from_a_written_report(report: Report, tmp_path: Pa
     assert (again.out, again.overwrite, again.command) == (Path("again"), False, "edge-bench reproduce REPORT")
 
 
-def test_images_of_the_run_are_taken_from_the_run(report: Report) -> None:
+def test_images_of_the_run_are_taken_from_the_run(report):
     of_run = dataclasses.replace(report, data=dataclasses.replace(report.data, source="split.csv of runs/pets"))
     assert config(of_run).data is None
     moved = config(of_run, keras=Path("elsewhere/pets"))
@@ -49,14 +49,14 @@ def test_images_of_the_run_are_taken_from_the_run(report: Report) -> None:
     assert config(without_keras).data == "split.csv of runs/pets"
 
 
-def test_places_can_be_given_anew(report: Report) -> None:
+def test_places_can_be_given_anew(report):
     again = config(report, bundle=Path("b"), data="d.zip", keras=Path("k"), power="rapl", overwrite=True)
     assert (again.bundle, again.data, again.keras) == (Path("b"), "d.zip", Path("k"))
     assert again.settings.power == "rapl"
     assert again.overwrite
 
 
-def test_a_report_starts_no_program(report: Report) -> None:
+def test_a_report_starts_no_program(report):
     hostile = dataclasses.replace(report, settings=Settings(power="command:touch /tmp/owned"))
     again = config(hostile)
     assert again.settings.power == "none"
@@ -65,7 +65,7 @@ def test_a_report_starts_no_program(report: Report) -> None:
     assert lost_settings(report, config(report)) == ()
 
 
-def test_changed_files_are_told_before_anything_is_measured(report: Report, tmp_path: Path) -> None:
+def test_changed_files_are_told_before_anything_is_measured(report, tmp_path):
     bundle, run = tmp_path / "bundle", tmp_path / "run"
     bundle.mkdir()
     run.mkdir()
@@ -93,7 +93,7 @@ def test_changed_files_are_told_before_anything_is_measured(report: Report, tmp_
     assert keras.startswith("The Keras model was ")
 
 
-def test_a_strangers_report_names_no_file_outside_the_bundle(report: Report, tmp_path: Path) -> None:
+def test_a_strangers_report_names_no_file_outside_the_bundle(report, tmp_path):
     (tmp_path / "secret").write_text("x")
     (tmp_path / "bundle").mkdir()
     odd = dataclasses.replace(report.subjects[-1], file="../secret", sha256=file_sha256(tmp_path / "secret"))
@@ -104,7 +104,7 @@ def test_a_strangers_report_names_no_file_outside_the_bundle(report: Report, tmp
     assert any("zero" in line for line in changed_files(device, config(device, bundle=Path("/dev"))))
 
 
-def test_the_same_report_has_no_differences(report: Report) -> None:
+def test_the_same_report_has_no_differences(report):
     assert differences(report, report) == ()
     later = dataclasses.replace(report, created_utc="2027-01-01T00:00:00+00:00", duration_s=1.0, command="x")
     # What a machine does at the moment is in the figures, not in what they were measured on.
@@ -129,7 +129,7 @@ MACHINE_CHANGES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "words"), MACHINE_CHANGES)
-def test_each_change_of_the_machine_is_one_sentence(report: Report, changes: dict[str, Any], words: str) -> None:
+def test_each_change_of_the_machine_is_one_sentence(report, changes, words):
     plain = with_machine(
         report,
         simd=("avx2",),
@@ -143,18 +143,18 @@ def test_each_change_of_the_machine_is_one_sentence(report: Report, changes: dic
     assert words in line
 
 
-def test_every_field_of_the_machine_is_compared_or_left_out_on_purpose() -> None:
+def test_every_field_of_the_machine_is_compared_or_left_out_on_purpose():
     on_purpose = {"load_average_1min", "cores_total"}  # the one is in the figures, the other bears on none
     tested = {name for changes, _ in MACHINE_CHANGES for name in changes}
     elsewhere = {"virtualised", "packages", "git_dirty"}
     assert {field.name for field in dataclasses.fields(MachineRecord)} == on_purpose | tested | elsewhere
 
 
-def test_memory_that_a_kernel_counts_a_little_differently_is_the_same(report: Report) -> None:
+def test_memory_that_a_kernel_counts_a_little_differently_is_the_same(report):
     assert differences(report, with_machine(report, memory_bytes=8_010_000_000)) == ()
 
 
-def test_packages_models_images_and_settings(report: Report) -> None:
+def test_packages_models_images_and_settings(report):
     packages = {"numpy": "2.5.0", "onnxruntime": "1.31.1"}
     artifact = report.subjects[-1]
     new = dataclasses.replace(
@@ -183,7 +183,7 @@ def test_packages_models_images_and_settings(report: Report) -> None:
         assert words in text
 
 
-def test_what_strangers_write_cannot_steer_a_terminal(report: Report) -> None:
+def test_what_strangers_write_cannot_steer_a_terminal(report):
     hostile = with_machine(report, cpu_model="\x1b[2J" + "x" * 5000)
     (line,) = differences(hostile, report)
     assert line.isprintable()

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from numpy.typing import NDArray
 
 from benchmarks.statistics import (
     Interval,
@@ -41,27 +40,27 @@ COUNTS = st.integers(1, 100_000).flatmap(lambda total: st.tuples(st.integers(0, 
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_wilson_interval_gives_the_published_values(hits: int, total: int, low: float, high: float) -> None:
+def test_wilson_interval_gives_the_published_values(hits, total, low, high):
     found = wilson_interval(hits, total)
     assert found == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
 @given(COUNTS)
-def test_wilson_interval_holds_the_share_within_0_and_1(counts: tuple[int, int]) -> None:
+def test_wilson_interval_holds_the_share_within_0_and_1(counts):
     share = share_of(*counts)
     assert 0.0 <= share.low <= share.fraction <= share.high <= 1.0
     assert share.low < share.high
 
 
 @given(COUNTS)
-def test_wilson_interval_is_symmetric_in_hits_and_misses(counts: tuple[int, int]) -> None:
+def test_wilson_interval_is_symmetric_in_hits_and_misses(counts):
     hits, total = counts
     low, high = wilson_interval(hits, total)
     assert wilson_interval(total - hits, total) == (pytest.approx(1 - high), pytest.approx(1 - low))
 
 
 @pytest.mark.parametrize(("hits", "total"), [(0, 0), (-1, 4), (5, 4)])
-def test_wilson_interval_refuses_impossible_counts(hits: int, total: int) -> None:
+def test_wilson_interval_refuses_impossible_counts(hits, total):
     with pytest.raises(ValueError, match="hits"):
         wilson_interval(hits, total)
 
@@ -69,35 +68,35 @@ def test_wilson_interval_refuses_impossible_counts(hits: int, total: int) -> Non
 @pytest.mark.parametrize(
     ("percent", "expected"), [(5, 15), (30, 20), (40, 20), (50, 35), (90, 50), (99, 50), (100, 50)]
 )
-def test_percentile_is_the_nearest_rank(percent: float, expected: float) -> None:
+def test_percentile_is_the_nearest_rank(percent, expected):
     assert percentile([50, 15, 40, 20, 35], percent) == expected
 
 
-def test_percentile_ranks_whole_numbers_without_rounding_up() -> None:
+def test_percentile_ranks_whole_numbers_without_rounding_up():
     values = list(range(1, 201))
     assert [percentile(values, percent) for percent in (50, 90, 99)] == [100, 180, 198]
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1), st.floats(0.001, 100))
-def test_percentile_is_a_measured_value_that_enough_values_do_not_exceed(values: list[float], percent: float) -> None:
+def test_percentile_is_a_measured_value_that_enough_values_do_not_exceed(values, percent):
     found = percentile(values, percent)
     assert found in values
     assert sum(value <= found for value in values) >= percent / 100 * len(values) * (1 - 1e-12)
 
 
 @pytest.mark.parametrize(("values", "percent"), [([], 50), ([1.0], 0), ([1.0], 101)])
-def test_percentile_refuses_nothing_and_nonsense(values: list[float], percent: float) -> None:
+def test_percentile_refuses_nothing_and_nonsense(values, percent):
     with pytest.raises(ValueError, match="expected values"):
         percentile(values, percent)
 
 
 @pytest.mark.parametrize("percent", ["50", "90", "95", "99", "99.9", "100"])
 @pytest.mark.parametrize("count", [1, 2, 7, 100, 999, 1000, 1001, 5000, 70_000])
-def test_percentile_of_a_report_has_the_exact_rank(percent: str, count: int) -> None:
+def test_percentile_of_a_report_has_the_exact_rank(percent, count):
     assert percentile(range(1, count + 1), float(percent)) == math.ceil(Fraction(percent) * count / 100)
 
 
-def test_latency_summary_comes_from_single_calls_and_not_from_their_mean() -> None:
+def test_latency_summary_comes_from_single_calls_and_not_from_their_mean():
     summary = summarize_latencies([[1_000_000] * 98, [500_000_000, 2_000_000_000]])
     assert (summary.p50_ms, summary.p90_ms, summary.p95_ms, summary.p99_ms) == (1.0, 1.0, 1.0, 500.0)
     assert (summary.queries, summary.minimum_ms, summary.maximum_ms) == (100, 1.0, 2000.0)
@@ -105,18 +104,18 @@ def test_latency_summary_comes_from_single_calls_and_not_from_their_mean() -> No
 
 
 @pytest.mark.parametrize(("count", "has"), [(99, (False, False)), (100, (True, False)), (1000, (True, True))])
-def test_high_percentiles_need_as_many_calls_as_they_divide(count: int, has: tuple[bool, bool]) -> None:
+def test_high_percentiles_need_as_many_calls_as_they_divide(count, has):
     summary = summarize_latencies([list(range(1, count + 1))])
     assert (summary.p99_ms is not None, summary.p99_9_ms is not None) == has
 
 
-def test_p99_9_of_a_thousand_calls_is_the_second_slowest() -> None:
+def test_p99_9_of_a_thousand_calls_is_the_second_slowest():
     assert summarize_latencies([[1_000_000] * 998, [3_000_000, 9_000_000]]).p99_9_ms == 3.0
 
 
 @given(BURSTS, st.integers(0, 9))
 @settings(deadline=None, max_examples=60)
-def test_latency_summary_is_ordered_and_its_interval_holds_the_median(bursts: list[list[int]], seed: int) -> None:
+def test_latency_summary_is_ordered_and_its_interval_holds_the_median(bursts, seed):
     summary = summarize_latencies(bursts, seed)
     rising = [summary.minimum_ms, summary.p50_ms, summary.p90_ms, summary.p95_ms, summary.p99_ms, summary.p99_9_ms]
     rising = [value for value in (*rising, summary.maximum_ms) if value is not None]
@@ -132,7 +131,7 @@ def test_latency_summary_is_ordered_and_its_interval_holds_the_median(bursts: li
 
 @given(BURSTS, st.sampled_from([2, 1000]))
 @settings(deadline=None, max_examples=40)
-def test_latency_summary_grows_with_its_latencies(bursts: list[list[int]], factor: int) -> None:
+def test_latency_summary_grows_with_its_latencies(bursts, factor):
     once, more = summarize_latencies(bursts), summarize_latencies([[factor * call for call in b] for b in bursts])
     assert more.p50_ms == pytest.approx(factor * once.p50_ms)
     if once.p50_interval_ms and more.p50_interval_ms:
@@ -142,7 +141,7 @@ def test_latency_summary_grows_with_its_latencies(bursts: list[list[int]], facto
 
 @given(st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=30), min_size=3, max_size=8), st.integers(0, 99))
 @settings(deadline=None, max_examples=40)
-def test_bursts_of_any_length_are_drawn_as_if_one_by_one(bursts: list[list[int]], seed: int) -> None:
+def test_bursts_of_any_length_are_drawn_as_if_one_by_one(bursts, seed):
     drawn = np.random.default_rng(seed).multinomial(len(bursts), [1 / len(bursts)] * len(bursts), 1999)
     medians = sorted(
         percentile([call for times, burst in zip(row, bursts, strict=True) for call in burst * times], 50)
@@ -152,12 +151,12 @@ def test_bursts_of_any_length_are_drawn_as_if_one_by_one(bursts: list[list[int]]
     assert found == (medians[49], medians[-50])
 
 
-def test_a_summary_of_nothing_is_refused() -> None:
+def test_a_summary_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one call, got 2 empty bursts"):
         summarize_latencies([[], []])
 
 
-def test_interval_of_the_median_holds_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_of_the_median_holds_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
     hits = 0
     for run in range(200):
@@ -170,7 +169,7 @@ def test_interval_of_the_median_holds_the_truth_about_as_often_as_it_says() -> N
     assert 0.87 <= hits / 200 <= 0.99
 
 
-def test_calls_drawn_one_by_one_would_claim_far_too_much() -> None:
+def test_calls_drawn_one_by_one_would_claim_far_too_much():
     rng = np.random.default_rng(2)
     calls = (np.exp(rng.normal(0, 0.05, (20, 1)) + rng.normal(0, 0.02, (20, 30))) * 1e6).astype(int)
     by_burst = np.subtract(*median_of_bursts(list(calls), 0)[::-1])
@@ -178,13 +177,13 @@ def test_calls_drawn_one_by_one_would_claim_far_too_much() -> None:
     assert by_burst > 2 * by_call
 
 
-def test_interval_of_few_values_holds_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_of_few_values_holds_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(3)
     ends = [median_of_values(rng.normal(5, 1, 20), run) for run in range(400)]
     assert 0.88 <= sum(low <= 5 <= high for low, high in ends) / 400 <= 0.99
 
 
-def test_interval_of_a_series_knows_of_slow_drifts() -> None:
+def test_interval_of_a_series_knows_of_slow_drifts():
     rng = np.random.default_rng(4)
     held = {median_of_series: 0, median_of_values: 0}
     for run in range(100):
@@ -199,11 +198,11 @@ def test_interval_of_a_series_knows_of_slow_drifts() -> None:
 
 @given(arrays(np.float64, st.integers(1, 19), elements=st.floats(-5, 5)), st.integers(0, 9))
 @settings(deadline=None, max_examples=40)
-def test_a_short_series_is_drawn_value_by_value(values: NDArray[np.float64], seed: int) -> None:
+def test_a_short_series_is_drawn_value_by_value(values, seed):
     assert median_of_series(values, seed) == median_of_values(values, seed)
 
 
-def test_ratio_is_the_median_over_rounds_and_not_a_ratio_of_medians() -> None:
+def test_ratio_is_the_median_over_rounds_and_not_a_ratio_of_medians():
     # The machine slowed down twofold for the last two rounds, for both alike.
     ratio = ratio_of([10, 10, 10, 20, 20], [5, 5, 5, 10, 8])
     assert (ratio.median, ratio.rounds) == (pytest.approx(2), 5)
@@ -213,7 +212,7 @@ def test_ratio_is_the_median_over_rounds_and_not_a_ratio_of_medians() -> None:
 
 @given(ROUNDS, st.integers(0, 9))
 @settings(deadline=None, max_examples=60)
-def test_ratio_the_other_way_round_is_the_reciprocal(rounds: list[tuple[float, float]], seed: int) -> None:
+def test_ratio_the_other_way_round_is_the_reciprocal(rounds, seed):
     first, second = zip(*rounds, strict=True)
     ratio, other = ratio_of(first, second, seed), ratio_of(second, first, seed)
     assert other.median == pytest.approx(1 / ratio.median)
@@ -230,12 +229,12 @@ def test_ratio_the_other_way_round_is_the_reciprocal(rounds: list[tuple[float, f
 @pytest.mark.parametrize(
     ("reference", "own"), [([], []), ([1.0], [1.0, 2.0]), ([1.0], [0.0]), ([math.inf], [1.0]), ([1.0], [math.nan])]
 )
-def test_ratio_of_what_is_no_duration_is_refused(reference: list[float], own: list[float]) -> None:
+def test_ratio_of_what_is_no_duration_is_refused(reference, own):
     with pytest.raises(ValueError, match="expected rounds of numbers above 0"):
         ratio_of(reference, own)
 
 
-def test_interval_of_few_rates_goes_from_the_lowest_to_the_highest_or_is_none() -> None:
+def test_interval_of_few_rates_goes_from_the_lowest_to_the_highest_or_is_none():
     assert median_interval([]) is median_interval([3.0, 4.0]) is None
     assert median_interval([3.0, 5.0, 4.0]) == Interval(3.0, 5.0)
     assert median_interval([3.0, 5.0, 4.0], seed=7) == median_interval([3.0, 5.0, 4.0], seed=7)
@@ -243,7 +242,7 @@ def test_interval_of_few_rates_goes_from_the_lowest_to_the_highest_or_is_none() 
 
 @given(st.lists(st.floats(0.1, 1e6), min_size=3, max_size=25), st.integers(0, 9))
 @settings(deadline=None, max_examples=60)
-def test_interval_of_values_holds_their_median(values: list[float], seed: int) -> None:
+def test_interval_of_values_holds_their_median(values, seed):
     interval = median_interval(values, seed)
     assert interval is not None
     assert min(values) <= interval.low <= float(np.median(values)) <= interval.high <= max(values)
@@ -258,6 +257,6 @@ def test_interval_of_values_holds_their_median(values: list[float], seed: int) -
         (Ratio(10.0, None, 2), True),
     ],
 )
-def test_ratio_is_noisy_when_its_interval_is_wide_or_not_known(ratio: Ratio, expected: bool) -> None:
+def test_ratio_is_noisy_when_its_interval_is_wide_or_not_known(ratio, expected):
     assert is_noisy(ratio) is expected
     assert is_noisy(ratio, tolerance=0.5) is (ratio.interval is None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pkgutil
 import time
-from pathlib import Path
 
 import pytest
 
@@ -95,7 +94,7 @@ assert gc.get_freeze_count() > 1000
 
 
 @pytest.mark.parametrize("command", ["classify", "camera"])
-def test_long_work_collects_as_usual(command: str, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_long_work_collects_as_usual(command, tiny_bundle, tmp_path):
     image = plain_image(0, 16, 16)
     if command == "classify":
         arguments = [write_image(tmp_path / "black.png", image)]
@@ -131,7 +130,7 @@ print(*sorted(names), sep="\\n", file=sys.stderr)
 """
 
 
-def test_an_image_is_classified_by_few_files(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_an_image_is_classified_by_few_files(tiny_bundle, tmp_path):
     """Files of edge_runtime of which a function runs from the command line to the runtime and back."""
     photo = write_image(tmp_path / "photo.jpg", plain_image(0))
     run = run_code(_COUNT_FILES, "classify", tiny_bundle, photo)

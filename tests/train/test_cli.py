@@ -22,7 +22,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.mark.slow
-def test_a_run_directory_holds_what_it_should(small_run: Path) -> None:
+def test_a_run_directory_holds_what_it_should(small_run):
     names = {path.name for path in small_run.iterdir()} - {"tensorboard"}
     assert names == {
         *("model.keras", "manifest.json", "recipe.toml", "split.csv", "history.csv", "metrics.json", "report.html")
@@ -48,7 +48,7 @@ def test_a_run_directory_holds_what_it_should(small_run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_report_is_one_file_that_needs_no_network(small_run: Path) -> None:
+def test_the_report_is_one_file_that_needs_no_network(small_run):
     text = (small_run / "report.html").read_text()
     assert "data:image/png;base64," in text
     assert text.count("data:image/jpeg;base64,") > 4
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_model_and_names_are_escaped(run_program, c
 
 
 @pytest.mark.slow
-def test_a_mobilenetv2_from_random_weights_trains_whole(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
+def test_a_mobilenetv2_from_random_weights_trains_whole(run_program, colored_images, tmp_path):
     out = tmp_path / "run"
     options = ("--recipe", "mobilenetv2", "--weights", "none", "--image-size", "32", "--epochs", "1")
     done = run_program("edge-train", "run", "--data", colored_images, "--out", out, *options)
@@ -118,8 +118,8 @@ def too_few(folder: Path) -> None:
     ],
 )
 def test_a_set_that_cannot_be_trained_on_is_one_sentence_and_exit_3(
-    spoil: Callable[[Path], None], message: str, run_program: Run, colored_images: Path, tmp_path: Path
-) -> None:
+    spoil, message, run_program, colored_images, tmp_path
+):
     data = Path(shutil.copytree(colored_images, tmp_path / "data"))
     spoil(data)
     done = run_program("edge-train", "run", "--data", data, "--out", tmp_path / "run", *QUICK)
@@ -167,9 +167,7 @@ def test_an_existing_run_is_kept_and_a_foreign_folder_never_replaced(run_program
 
 
 @pytest.fixture(scope="module")
-def two_phase_run(
-    run_program: Run, colored_images: Path, mobilenetv2_weights: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def two_phase_run(run_program, colored_images, mobilenetv2_weights, tmp_path_factory):
     """A frozen backbone and fine-tuning, with the model in every format."""
     out = tmp_path_factory.mktemp("two") / "run"
     options = ("--image-size", "32", "--epochs", "2", "--set", "finetune.epochs=2", "--set", "fit.patience=1")
@@ -181,7 +179,7 @@ def two_phase_run(
 
 
 @pytest.mark.slow
-def test_the_best_epoch_of_both_phases_is_kept(two_phase_run: Path) -> None:
+def test_the_best_epoch_of_both_phases_is_kept(two_phase_run):
     rows = curve(two_phase_run)
     assert {row["phase"] for row in rows} == {"head", "finetune"}
     assert [int(row["epoch"]) for row in rows] == list(range(1, len(rows) + 1))
@@ -195,7 +193,7 @@ def test_the_best_epoch_of_both_phases_is_kept(two_phase_run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_saved_format_gives_the_same_answers(two_phase_run: Path) -> None:
+def test_every_saved_format_gives_the_same_answers(two_phase_run):
     from train.hardware import load_keras
 
     load_keras(0)
@@ -238,7 +236,7 @@ def test_a_sigmoid_head_trains_predicts_and_converts_to_the_same_answers(run_pro
     assert exported == answers
 
 
-def test_recipes_and_help_answer_without_loading_keras() -> None:
+def test_recipes_and_help_answer_without_loading_keras():
     script = (
         "import sys; from train.cli import cli; cli.main(sys.argv[1:], standalone_mode=False);"
         "assert not {'keras', 'tensorflow', 'matplotlib', 'cv2'} & set(sys.modules), 'too much is loaded'"
@@ -248,7 +246,7 @@ def test_recipes_and_help_answer_without_loading_keras() -> None:
     assert "cnn-small" in run_module("train.cli", "recipes").stdout
 
 
-def test_predict_loads_nothing_of_audit_training_or_report() -> None:
+def test_predict_loads_nothing_of_audit_training_or_report():
     script = "import sys, train.predict; print(*sys.modules)"
     assert not {"imagehash", "matplotlib", "train.intake", "train.rundir"} & set(run_code(script).stdout.split())
 

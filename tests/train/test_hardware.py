@@ -46,13 +46,13 @@ TINY = ("--set", "cnn.filters=[8]", "--set", "head.dense_units=0", "--image-size
     st.sampled_from(["node1", "127.0.0.1", "gpu-3.example.org", "[::1]", "[fe80::2]"]),
     st.integers(1, 65535),
 )
-def test_a_process_of_several_is_read_as_written(place: tuple[int, int], host: str, port: int) -> None:
+def test_a_process_of_several_is_read_as_written(place, host, port):
     index, count = place
     assert parse_cluster(f"{index}/{count}@{host}:{port}") == Cluster(index, count, f"{host}:{port}")
 
 
 @given(st.text(max_size=40) | st.from_regex(r"\A[0-9]{1,3}/[0-9]{1,3}@[a-z:.\[\]]{0,5}:[0-9]{0,6}\Z"))
-def test_anything_else_is_one_sentence(text: str) -> None:
+def test_anything_else_is_one_sentence(text):
     sentence = "--distributed: none"
     try:
         cluster = parse_cluster(text)
@@ -76,13 +76,13 @@ def test_anything_else_is_one_sentence(text: str) -> None:
         ("0/2@node1:7777\n", "expected auto, off or"),
     ],
 )
-def test_a_process_that_cannot_be_says_why(text: str, message: str) -> None:
+def test_a_process_that_cannot_be_says_why(text, message):
     with pytest.raises(UsageError, match="--distributed: ") as raised:
         parse_cluster(text)
     assert message in str(raised.value)
 
 
-def test_options_become_a_request() -> None:
+def test_options_become_a_request():
     assert parse_hardware("auto", "auto", "auto", deterministic=False) == HardwareRequest()
     request = parse_hardware("gpu", "mixed", "1/2@node1:7777", deterministic=True)
     assert request == HardwareRequest(Device.GPU, Precision.MIXED, True, Cluster(1, 2, "node1:7777"), True)
@@ -90,7 +90,7 @@ def test_options_become_a_request() -> None:
     assert not parse_hardware("cpu", "auto", "off", deterministic=False).spread
 
 
-def test_the_environment_is_set_before_the_backend_is_loaded_and_the_users_wins() -> None:
+def test_the_environment_is_set_before_the_backend_is_loaded_and_the_users_wins():
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "true", "XLA_FLAGS": "--xla_dump_to=/tmp/x"}
     prepare_environment(HardwareRequest(Device.CPU, deterministic=True), environment)
     assert environment == {
@@ -124,14 +124,14 @@ def test_mixed_precision_is_for_gpus_with_matrix_units(backend, precision, kind,
     assert choose_dtype_policy(backend, precision, kind, capability) == expected
 
 
-def test_hardware_is_one_line() -> None:
+def test_hardware_is_one_line():
     card = "NVIDIA H200"
     assert Hardware("gpu", (card,), FLOAT32, 0, 1, False).describe() == "NVIDIA H200, float32"
     several = Hardware("gpu", (card,) * 4, MIXED_BFLOAT16, 0, 2, False)
     assert several.describe() == "4 x NVIDIA H200, mixed precision (bfloat16), 2 processes"
 
 
-def test_a_batch_must_be_divided_evenly() -> None:
+def test_a_batch_must_be_divided_evenly():
     hardware = Hardware("gpu", ("GPU",) * 3, FLOAT32, 0, 1, False)
     hardware.check_batch_size(33)
     with pytest.raises(
@@ -142,7 +142,7 @@ def test_a_batch_must_be_divided_evenly() -> None:
         hardware.check_batch_size(32)
 
 
-def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     with pytest.raises(UsageError, match="KERAS_BACKEND: expected tensorflow or jax, got 'torch'"):
         check_request(HardwareRequest())
@@ -187,7 +187,7 @@ def weights_digest(run: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_seed_decides_every_bit(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
+def test_a_seed_decides_every_bit(run_program, colored_images, tmp_path):
     """On a CPU without any option, with dropout, augmentation, mixup, shuffling and initialisation."""
     random = ["augment.rotation=0.1", "augment.brightness=0.1", "augment.mixup=0.2", "head.dropout=0.5"]
     settings = [part for setting in random for part in ("--set", setting)]
@@ -225,7 +225,7 @@ def test_a_model_trained_in_16_bits_is_saved_in_32(policy, colored_images, mobil
 
 
 @pytest.mark.slow
-def test_jax_needs_no_tensorflow(colored_images: Path, tmp_path: Path) -> None:
+def test_jax_needs_no_tensorflow(colored_images, tmp_path):
     pytest.importorskip("jax")
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     program = PROGRAMS / "edge_train_without_tensorflow.py"

@@ -25,13 +25,13 @@ def edited(tmp_path: Path, name: str, old: str, new: str) -> str:
     return str(path)
 
 
-def test_the_built_in_recipes_are_these() -> None:
+def test_the_built_in_recipes_are_these():
     assert recipe_names() == RECIPES
     assert all(load_recipe(name).name == name for name in recipe_names())
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_survives_the_round_trip(name: str, tmp_path: Path) -> None:
+def test_a_recipe_survives_the_round_trip(name, tmp_path):
     path = tmp_path / "resolved.toml"
     path.write_text(to_toml(load_recipe(name)))
     assert load_recipe(str(path)) == load_recipe(name)
@@ -54,33 +54,33 @@ def test_a_recipe_survives_the_round_trip(name: str, tmp_path: Path) -> None:
         ("[input]", "[input", "not valid TOML"),
     ],
 )
-def test_a_mistake_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:
+def test_a_mistake_is_named(old, new, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         load_recipe(edited(tmp_path, "cnn-small", old, new))
 
 
-def test_a_recipe_has_exactly_one_architecture(tmp_path: Path) -> None:
+def test_a_recipe_has_exactly_one_architecture(tmp_path):
     path = tmp_path / "none.toml"
     path.write_text(to_toml(load_recipe("cnn-small")).split("[cnn]")[0])
     with pytest.raises(UsageError, match=r"exactly one of the tables \[cnn\] and \[backbone\]"):
         load_recipe(str(path))
 
 
-def test_an_alpha_that_does_not_exist_lists_those_that_do(tmp_path: Path) -> None:
+def test_an_alpha_that_does_not_exist_lists_those_that_do(tmp_path):
     with pytest.raises(
         UsageError, match=r"alpha of mobilenetv2 must be one of 0.35, 0.5, 0.75, 1.0, 1.3, 1.4, got 0.6"
     ):
         load_recipe(edited(tmp_path, "mobilenetv2", "alpha = 1.0", "alpha = 0.6"))
 
 
-def test_an_unknown_name_lists_the_known_ones() -> None:
+def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(
         UsageError, match="resnet: no such recipe; expected one of cnn, cnn-small, emotion, happy-sad, mobilenetv2"
     ):
         load_recipe("resnet")
 
 
-def test_a_missing_or_binary_file_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_or_binary_file_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match="recipe cannot be read"):
         load_recipe(str(tmp_path / "absent.toml"))
     (tmp_path / "binary.toml").write_bytes(b"\xff\x00\xfe")
@@ -93,7 +93,7 @@ def options(**chosen: object) -> dict[str, object]:
     return {path: chosen.get(name) for name, path in names.items()}
 
 
-def test_options_replace_fields() -> None:
+def test_options_replace_fields():
     recipe = resolve_recipe("mobilenetv2", options(epochs=3, image_size=96, seed=7), ("backbone.alpha=0.5",))
     assert (recipe.fit.epochs, recipe.input.image_size, recipe.seed) == (3, 96, 7)
     assert recipe.backbone is not None
@@ -102,7 +102,7 @@ def test_options_replace_fields() -> None:
     assert override(recipe, {"fit.epochs": None}) == recipe
 
 
-def test_without_weights_the_whole_network_is_trained_in_one_phase() -> None:
+def test_without_weights_the_whole_network_is_trained_in_one_phase():
     recipe = resolve_recipe("mobilenetv2", options(weights="none"), ())
     assert recipe.backbone is not None
     assert not recipe.backbone.is_frozen
@@ -132,7 +132,7 @@ def test_options_that_do_not_fit_are_one_sentence(chosen, settings, message):
         resolve_recipe("cnn-small", options(**chosen), settings)
 
 
-def test_set_takes_every_kind_of_value() -> None:
+def test_set_takes_every_kind_of_value():
     found = parse_settings(
         ("cnn.filters=[8, 16]", "fit.epochs = 3", "augment.mirror=false", "name=my recipe", "a.b=1e-4")
     )
@@ -146,12 +146,12 @@ def test_set_takes_every_kind_of_value() -> None:
 
 
 @given(st.text(max_size=30))
-def test_any_setting_is_read_or_refused(text: str) -> None:
+def test_any_setting_is_read_or_refused(text):
     with contextlib.suppress(UsageError):
         resolve_recipe("cnn-small", {}, (text,))
 
 
-def test_as_many_halvings_as_the_image_has_pixels_for(tmp_path: Path) -> None:
+def test_as_many_halvings_as_the_image_has_pixels_for(tmp_path):
     six = load_recipe(edited(tmp_path, "cnn-small", "    64,\n]", "    64,\n    64,\n    64,\n]"))
     assert override(six, {"input.image_size": 64}) == six
     with pytest.raises(UsageError, match="image_size 32 is too small for 6 blocks"):

@@ -34,7 +34,7 @@ def start_and_kill(command: list[str | Path], after: str, wait_s: float) -> None
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_with_the_same_curve(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_with_the_same_curve(run_program, colored_images, tmp_path):
     program = Path(sys.executable).with_name("edge-train")
     changes = ("--set", "augment.rotation=0.1", "--set", "head.dropout=0.5", "--set", "augment.mixup=0.2")
     options = ("run", "--data", colored_images, "--image-size", "32", "--batch-size", "8", "--epochs", "40", *changes)
@@ -72,7 +72,7 @@ def test_a_kill_before_the_first_epoch_leaves_nothing_that_is_in_the_way(run_pro
     assert [path.name for path in tmp_path.iterdir()] == ["killed"]
 
 
-def test_two_trainings_into_one_place_are_kept_apart(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
+def test_two_trainings_into_one_place_are_kept_apart(run_program, colored_images, tmp_path):
     from train.fitting.training_state import locked
 
     with locked(tmp_path / "run.training"):
@@ -82,7 +82,7 @@ def test_two_trainings_into_one_place_are_kept_apart(run_program: Run, colored_i
 
 
 @pytest.mark.slow
-def test_a_damaged_state_is_one_sentence(run_program: Run, colored_images: Path, tmp_path: Path) -> None:
+def test_a_damaged_state_is_one_sentence(run_program, colored_images, tmp_path):
     (tmp_path / "run.training").mkdir()
     (tmp_path / "run.training" / "state.npz").write_bytes(b"PK\x03\x04 no zip")
     command = ("edge-train", "run", "--data", colored_images, "--out", tmp_path / "run", *QUICK)

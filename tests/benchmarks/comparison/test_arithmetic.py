@@ -81,20 +81,20 @@ def pair(
     return compare_reports(before, after, answers_before, answers_after, limits)
 
 
-def test_where_nothing_changed_hardly_any_comparison_finds_something() -> None:
+def test_where_nothing_changed_hardly_any_comparison_finds_something():
     """With limits of 0 nothing but the tests decides; 8 of them keep the promise of 1 in 20 together."""
     limits = Limits(0.0, 0.0, 0.0)
     found = sum(bool(pair(seed, limits, drift=0.15, unsteady=0.0).regressions) for seed in range(150))
     assert found <= 10  # 5 % are 7.5; of which half are for the better
 
 
-def test_processes_that_differ_by_chance_are_kept_from_failing_by_the_limit() -> None:
+def test_processes_that_differ_by_chance_are_kept_from_failing_by_the_limit():
     """A new process may be faster or slower as a whole, which no test over rounds can know."""
     found = sum(bool(pair(seed, Limits(), drift=0.15, unsteady=0.015).regressions) for seed in range(150))
     assert found <= 1
 
 
-def test_a_fifth_slower_or_three_points_worse_is_found_all_the_same() -> None:
+def test_a_fifth_slower_or_three_points_worse_is_found_all_the_same():
     slower = [pair(seed, Limits(), drift=0.15, unsteady=0.03, slow=1.2) for seed in range(40)]
     assert sum(any("int8: p50" in line for line in item.regressions) for item in slower) >= 38
     worse = [pair(seed, Limits(), drift=0.15, unsteady=0.03, drop=0.03) for seed in range(40)]
@@ -102,7 +102,7 @@ def test_a_fifth_slower_or_three_points_worse_is_found_all_the_same() -> None:
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))
-def test_holm_lies_between_the_raw_p_values_and_bonferronis(p_values: list[float]) -> None:
+def test_holm_lies_between_the_raw_p_values_and_bonferronis(p_values):
     adjusted = holm(p_values)
     for raw, p in zip(p_values, adjusted, strict=True):
         assert raw <= p <= min(1.0, len(p_values) * raw)
@@ -110,7 +110,7 @@ def test_holm_lies_between_the_raw_p_values_and_bonferronis(p_values: list[float
     assert in_order == sorted(in_order)
 
 
-def test_holm_gives_the_worked_values() -> None:
+def test_holm_gives_the_worked_values():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
 
 
@@ -125,15 +125,13 @@ def test_holm_gives_the_worked_values() -> None:
         (10, 10, 0, 10, 0.6075, 1.0),
     ],
 )
-def test_the_unpaired_interval_gives_the_published_values(
-    hits1: int, total1: int, hits2: int, total2: int, low: float, high: float
-) -> None:
+def test_the_unpaired_interval_gives_the_published_values(hits1, total1, hits2, total2, low, high):
     interval = unpaired_drop_interval(share_of(hits1, total1), share_of(hits2, total2))
     assert (interval.low, interval.high) == (pytest.approx(100 * low, abs=0.006), pytest.approx(100 * high, abs=0.006))
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.data())
-def test_the_unpaired_p_and_interval_agree(total1: int, total2: int, data: st.DataObject) -> None:
+def test_the_unpaired_p_and_interval_agree(total1, total2, data):
     before = share_of(data.draw(st.integers(0, total1)), total1)
     after = share_of(data.draw(st.integers(0, total2)), total2)
     interval, p = unpaired_drop_interval(before, after), unpaired_p(before, after)
@@ -146,7 +144,7 @@ SAMPLE = st.lists(st.floats(-5, 5), min_size=1, max_size=12)
 
 
 @given(SAMPLE, SAMPLE)
-def test_the_shift_mirrors_and_its_interval_holds_its_estimate(first: list[float], second: list[float]) -> None:
+def test_the_shift_mirrors_and_its_interval_holds_its_estimate(first, second):
     there, back = shift_between(first, second), shift_between(second, first)
     assert there.p == pytest.approx(back.p)
     assert there.estimate == pytest.approx(-back.estimate)
@@ -156,7 +154,7 @@ def test_the_shift_mirrors_and_its_interval_holds_its_estimate(first: list[float
 
 
 @pytest.mark.parametrize(("first", "second"), [(3, 3), (4, 9), (20, 20), (50, 7), (60, 20), (120, 80)])
-def test_the_shift_has_the_p_value_that_scipy_has_and_an_interval_that_agrees_with_it(first: int, second: int) -> None:
+def test_the_shift_has_the_p_value_that_scipy_has_and_an_interval_that_agrees_with_it(first, second):
     from scipy.stats import mannwhitneyu
 
     rng = np.random.default_rng(first * second)
@@ -169,18 +167,18 @@ def test_the_shift_has_the_p_value_that_scipy_has_and_an_interval_that_agrees_wi
         assert is_beyond == (found.p <= 0.05)
 
 
-def test_three_rounds_on_a_side_prove_nothing() -> None:
+def test_three_rounds_on_a_side_prove_nothing():
     found = shift_between([1.0, 1.1, 1.2], [9.0, 9.1, 9.2])
     assert (found.interval, found.p) == (None, pytest.approx(0.1))
 
 
 @pytest.mark.parametrize("values", [[], [float("nan")], [float("inf"), 1.0]])
-def test_the_shift_refuses_what_is_no_sample(values: list[float]) -> None:
+def test_the_shift_refuses_what_is_no_sample(values):
     with pytest.raises(ValueError, match="finite"):
         shift_between(values, [1.0])
 
 
-def test_intervals_apart_do_not_touch() -> None:
+def test_intervals_apart_do_not_touch():
     assert intervals_apart(Interval(1, 2), Interval(3, 4))
     assert intervals_apart(Interval(3, 4), Interval(1, 2))
     assert not intervals_apart(Interval(1, 3), Interval(3, 4))
@@ -191,7 +189,7 @@ def order_of(first: Answers, second: Answers) -> list[int] | None:
     return None if order is None else order.tolist()
 
 
-def test_images_are_known_again_in_another_folder_and_another_order() -> None:
+def test_images_are_known_again_in_another_folder_and_another_order():
     before = Answers(("/data/old/cat/1.jpg", "/data/old/dog/1.jpg"), None, ("cat", "dog"), {})
     moved = Answers(("new/dog/1.jpg", "new/./cat/1.jpg"), None, ("dog", "cat"), {})
     assert order_of(before, moved) == [1, 0]
@@ -200,7 +198,7 @@ def test_images_are_known_again_in_another_folder_and_another_order() -> None:
     assert order_of(before, Answers(("new/cat/1.jpg",), None, ("cat",), {})) is None
 
 
-def test_a_hash_tells_more_than_a_name_unless_images_are_there_twice() -> None:
+def test_a_hash_tells_more_than_a_name_unless_images_are_there_twice():
     before = Answers(("a.jpg", "b.jpg"), ("1" * 64, "2" * 64), ("cat", "dog"), {})
     renamed = Answers(("x.jpg", "y.jpg"), ("2" * 64, "1" * 64), ("dog", "cat"), {})
     assert order_of(before, renamed) == [1, 0]
@@ -209,7 +207,7 @@ def test_a_hash_tells_more_than_a_name_unless_images_are_there_twice() -> None:
 
 
 @given(st.permutations(range(6)))
-def test_pairing_finds_every_order(order: list[int]) -> None:
+def test_pairing_finds_every_order(order):
     files = tuple(f"photos/{index}.jpg" for index in range(6))
     before = Answers(files, None, tuple("ababab"), {"m": tuple("aabbab")})
     after = Answers(

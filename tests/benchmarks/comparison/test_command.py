@@ -36,7 +36,7 @@ def write(folder: Path, samples: tuple[Sample, ...] = SAMPLES, **changes: Any) -
 
 
 @pytest.fixture(scope="module")
-def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reports(tmp_path_factory):
     root = tmp_path_factory.mktemp("reports")
     write(root / "before")
     write(root / "same")
@@ -59,7 +59,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("threads", ["--strict"], 9),
     ],
 )
-def test_the_exit_code_says_whether_it_became_worse(reports: Path, after: str, options: list[str], code: int) -> None:
+def test_the_exit_code_says_whether_it_became_worse(reports, after, options, code):
     done = CliRunner().invoke(
         compare, [str(reports / "before"), str(reports / after / "report.json"), *options], standalone_mode=False
     )
@@ -69,14 +69,14 @@ def test_the_exit_code_says_whether_it_became_worse(reports: Path, after: str, o
     assert ("NOT THE SAME MACHINE" in done.output) == (after == "threads")
 
 
-def test_an_invalid_report_has_an_exit_code_of_its_own(reports: Path) -> None:
+def test_an_invalid_report_has_an_exit_code_of_its_own(reports):
     config = CompareConfig(str(reports / "before"), str(reports / "invalid"))
     with pytest.raises(EdgeKitError, match="neither pass nor fail") as caught:
         run_compare(config)
     assert caught.value.exit_code == 9
 
 
-def test_the_same_is_printed_as_markdown_and_json_and_written(reports: Path, tmp_path: Path) -> None:
+def test_the_same_is_printed_as_markdown_and_json_and_written(reports, tmp_path):
     config = CompareConfig(str(reports / "before"), str(reports / "slow"), format=Format.JSON, out=tmp_path / "out")
     text, code = run_compare(config)
     data = json.loads(text)
@@ -90,7 +90,7 @@ def test_the_same_is_printed_as_markdown_and_json_and_written(reports: Path, tmp
     run_compare(dataclasses.replace(config, overwrite=True))
 
 
-def test_the_page_needs_nothing_else_and_escapes_what_others_wrote(tmp_path: Path) -> None:
+def test_the_page_needs_nothing_else_and_escapes_what_others_wrote(tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     write(tmp_path / "a")
     write(tmp_path / "b", model_name=evil, tool=evil)
@@ -103,7 +103,7 @@ def test_the_page_needs_nothing_else_and_escapes_what_others_wrote(tmp_path: Pat
     assert "src=" not in page.replace("&lt;img src=x", "")
 
 
-def test_answers_are_paired_only_beside_a_report_directory(reports: Path, tmp_path: Path) -> None:
+def test_answers_are_paired_only_beside_a_report_directory(reports, tmp_path):
     assert load_report(reports / "before")[1] is not None
     (tmp_path / "copied.json").write_bytes((reports / "before/report.json").read_bytes())
     (tmp_path / "answers.csv").write_text("nonsense")
@@ -148,14 +148,14 @@ def _stream(data: Any) -> Any:
     ],
     ids=lambda text: str(len(text)),
 )
-def test_a_report_that_nobody_measured_is_refused_in_one_sentence(text: str, reports: Path, tmp_path: Path) -> None:
+def test_a_report_that_nobody_measured_is_refused_in_one_sentence(text, reports, tmp_path):
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(EdgeKitError) as caught:
         run_compare(CompareConfig(str(reports / "before"), str(tmp_path)))
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_what_is_no_file_is_refused_at_once(reports: Path, tmp_path: Path) -> None:
+def test_what_is_no_file_is_refused_at_once(reports, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     os.truncate(os.open(tmp_path / "large", os.O_CREAT | os.O_WRONLY), 1 << 30)
     for name in ("pipe", "large", "missing", "."):
@@ -177,7 +177,7 @@ def test_what_is_no_file_is_refused_at_once(reports: Path, tmp_path: Path) -> No
     ],
     ids=range(8),
 )
-def test_answers_that_are_no_table_are_refused_in_one_sentence(text: str, tmp_path: Path) -> None:
+def test_answers_that_are_no_table_are_refused_in_one_sentence(text, tmp_path):
     path = tmp_path / "answers.csv"
     path.write_text(text)
     with pytest.raises(DataError) as caught:
@@ -186,7 +186,7 @@ def test_answers_that_are_no_table_are_refused_in_one_sentence(text: str, tmp_pa
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_answers_or_a_data_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_any_bytes_are_answers_or_a_data_error(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(b"file,label,int8\n" + data)
     try:
@@ -196,7 +196,7 @@ def test_any_bytes_are_answers_or_a_data_error(tmp_path_factory: pytest.TempPath
     assert len(answers.files) == len(answers.truth) == len(answers.by_subject["int8"]) > 0
 
 
-def test_answers_that_are_not_those_of_the_report_are_not_paired(reports: Path, tmp_path: Path) -> None:
+def test_answers_that_are_not_those_of_the_report_are_not_paired(reports, tmp_path):
     """Such as those of another run that were copied over them."""
     folder = write(tmp_path / "b")
     raw = sample_answers((*SAMPLES[:2], dataclasses.replace(SAMPLES[2], lost=50)))
@@ -208,7 +208,7 @@ def test_answers_that_are_not_those_of_the_report_are_not_paired(reports: Path, 
     assert "Newcombe" in methods["int8"]
 
 
-def test_the_commands_import_nothing_heavy() -> None:
+def test_the_commands_import_nothing_heavy():
     code = "import sys, benchmarks.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "scipy", "jinja2", "cv2"} & set(done.stdout.split())

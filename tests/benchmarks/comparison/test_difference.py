@@ -73,7 +73,7 @@ def with_machine(report: Report, **changes: Any) -> Report:
     return dataclasses.replace(report, machine=dataclasses.replace(report.machine, **changes))
 
 
-def test_two_runs_of_one_thing_differ_in_nothing() -> None:
+def test_two_runs_of_one_thing_differ_in_nothing():
     comparison = compare(SAMPLES)
     assert (comparison.regressions, comparison.unsure) == ((), ())
     assert conclusion(comparison).startswith("No regression")
@@ -82,7 +82,7 @@ def test_two_runs_of_one_thing_differ_in_nothing() -> None:
     assert comparison.is_whole
 
 
-def test_a_model_that_is_a_fifth_slower_is_a_regression_and_a_twentieth_is_not() -> None:
+def test_a_model_that_is_a_fifth_slower_is_a_regression_and_a_twentieth_is_not():
     slow = compare(altered("int8", p50_ms=0.52 * 1.2))
     assert [line.partition(":")[0] for line in slow.regressions] == ["int8"]
     item = find(slow, "int8", "p50 against keras-function")
@@ -97,13 +97,13 @@ def test_a_model_that_is_a_fifth_slower_is_a_regression_and_a_twentieth_is_not()
     assert shown.p < 0.05  # sure, but allowed
 
 
-def test_a_faster_model_is_an_improvement() -> None:
+def test_a_faster_model_is_an_improvement():
     comparison = compare(altered("int8", p50_ms=0.4))
     assert find(comparison, "int8", "p50 against").outcome is Outcome.IMPROVEMENT
     assert comparison.regressions == ()
 
 
-def test_three_points_fewer_of_1000_images_are_a_regression() -> None:
+def test_three_points_fewer_of_1000_images_are_a_regression():
     comparison = compare(altered("int8", lost=35, gained=5))
     item = find(comparison, "int8", "top-1")
     assert (item.outcome, item.change) == (Outcome.REGRESSION, pytest.approx(-3.0))
@@ -112,7 +112,7 @@ def test_three_points_fewer_of_1000_images_are_a_regression() -> None:
     assert find(comparison, "float32", "top-1").outcome is Outcome.WITHIN
 
 
-def test_pairs_show_what_two_shares_cannot() -> None:
+def test_pairs_show_what_two_shares_cannot():
     samples = altered("int8", lost=20)
     paired = compare(samples)
     assert find(paired, "int8", "top-1").outcome is Outcome.REGRESSION
@@ -125,7 +125,7 @@ def test_pairs_show_what_two_shares_cannot() -> None:
     assert "may be" in conclusion(unpaired)
 
 
-def test_a_slow_day_is_no_regression_where_keras_tells() -> None:
+def test_a_slow_day_is_no_regression_where_keras_tells():
     samples = tuple(dataclasses.replace(item, p50_ms=1.3 * item.p50_ms) for item in SAMPLES)
     comparison = compare(samples)
     assert comparison.regressions == ()
@@ -140,7 +140,7 @@ def test_a_slow_day_is_no_regression_where_keras_tells() -> None:
     ("changes", "reason"),
     [({"sha256": "4" * 64}, "same model file"), ({"performance": None, "error": "no memory"}, "not measured in both")],
 )
-def test_without_a_usable_reference_latencies_stand_for_themselves(changes: dict[str, Any], reason: str) -> None:
+def test_without_a_usable_reference_latencies_stand_for_themselves(changes, reason):
     before, after = (sample_report(altered("int8", p50_ms=p50), seed=1) for p50 in (0.52, 0.65))
     keras = dataclasses.replace(after.subjects[0], **changes)
     comparison = against(before, dataclasses.replace(after, subjects=(keras, *after.subjects[1:])))
@@ -150,7 +150,7 @@ def test_without_a_usable_reference_latencies_stand_for_themselves(changes: dict
     assert any(reason in line and "another day" in line for line in comparison.method)
 
 
-def test_a_keras_that_something_else_disturbed_is_no_reference() -> None:
+def test_a_keras_that_something_else_disturbed_is_no_reference():
     """Seen on a busy machine: 1.3 to 6.3 ms, while the artifacts were steady within 2 %."""
     disturbed = altered("keras-function", noise=0.4)
     reports = [sample_report(altered("int8", p50_ms=p50)[1:], seed=1) for p50 in (0.52, 0.65)]
@@ -162,13 +162,13 @@ def test_a_keras_that_something_else_disturbed_is_no_reference() -> None:
     assert [line.partition(" 0.")[0] for line in comparison.regressions] == ["int8: p50"]
 
 
-def test_another_runtime_of_keras_is_no_reference() -> None:
+def test_another_runtime_of_keras_is_no_reference():
     before = sample_report(SAMPLES)
     comparison = against(before, with_performance(before, "keras-function", runtime="tensorflow 9"))
     assert any("ran on tensorflow 2.21.0 and then on tensorflow 9" in line for line in comparison.method)
 
 
-def test_another_machine_is_said_loudly_and_its_times_are_not_compared() -> None:
+def test_another_machine_is_said_loudly_and_its_times_are_not_compared():
     after = with_machine(sample_report(altered("int8", p50_ms=9.0, bytes=900_000), **IMAGES), cpu_model="Other chip")
     comparison = against(sample_report(SAMPLES, **IMAGES), after)
     assert comparison.differences[0].startswith("NOT THE SAME MACHINE")
@@ -179,7 +179,7 @@ def test_another_machine_is_said_loudly_and_its_times_are_not_compared() -> None
     assert not comparison.is_whole
 
 
-def test_other_threads_are_another_setting() -> None:
+def test_other_threads_are_another_setting():
     report = sample_report(SAMPLES)
     other = dataclasses.replace(report, settings=dataclasses.replace(report.settings, threads=2))
     comparison = against(report, other)
@@ -187,7 +187,7 @@ def test_other_threads_are_another_setting() -> None:
     assert comparison.reference is None
 
 
-def test_other_labels_are_another_question_and_other_images_another_sample() -> None:
+def test_other_labels_are_another_question_and_other_images_another_sample():
     report = sample_report(SAMPLES)
     other_labels = dataclasses.replace(report, data=dataclasses.replace(report.data, images_per_label={"rose": 250}))
     comparison = against(report, other_labels)
@@ -201,7 +201,7 @@ def test_other_labels_are_another_question_and_other_images_another_sample() -> 
     assert "Newcombe" in find(comparison, "int8", "top-1").method
 
 
-def test_a_small_change_of_software_is_told_and_does_not_hinder() -> None:
+def test_a_small_change_of_software_is_told_and_does_not_hinder():
     report = sample_report(SAMPLES)
     other = with_machine(report, packages={"numpy": "2.5.0"}, kernel="Linux 7")
     comparison = against(report, dataclasses.replace(other, model_name="pets2"))
@@ -212,7 +212,7 @@ def test_a_small_change_of_software_is_told_and_does_not_hinder() -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_an_invalid_report_can_neither_pass_nor_fail(which: int) -> None:
+def test_an_invalid_report_can_neither_pass_nor_fail(which):
     reports = [sample_report(SAMPLES), sample_report(SAMPLES)]
     reports[which] = dataclasses.replace(reports[which], invalid=("The board throttled.",))
     with pytest.raises(ComparisonError, match=r"(A|B): expected a sound report.*The board throttled\)") as caught:
@@ -221,13 +221,13 @@ def test_an_invalid_report_can_neither_pass_nor_fail(which: int) -> None:
     assert caught.value.exit_code == 9
 
 
-def test_reports_without_a_common_model_cannot_be_compared() -> None:
+def test_reports_without_a_common_model_cannot_be_compared():
     reports = sample_report(SAMPLES[1:2]), sample_report(SAMPLES[2:3])
     with pytest.raises(ComparisonError, match="models in common"):
         against(*reports)
 
 
-def test_a_model_that_no_longer_opens_is_a_regression_and_one_left_out_is_listed() -> None:
+def test_a_model_that_no_longer_opens_is_a_regression_and_one_left_out_is_listed():
     broken = (*SAMPLES[:2], dataclasses.replace(SAMPLES[2], error="the file is damaged"))
     comparison = compare(broken)
     assert comparison.regressions == ("int8: was measured and no longer can be: the file is damaged.",)
@@ -239,7 +239,7 @@ def test_a_model_that_no_longer_opens_is_a_regression_and_one_left_out_is_listed
     assert [item.name for item in comparison.only_after] == ["float16"]
 
 
-def test_bytes_are_judged_by_the_limit_alone_and_keras_is_not_judged() -> None:
+def test_bytes_are_judged_by_the_limit_alone_and_keras_is_not_judged():
     comparison = compare(altered("int8", bytes=730_000, memory_bytes=80_000_000))
     assert [line.split(" (")[0] for line in comparison.regressions] == [
         "int8: peak memory 70.0 MB -> 80.0 MB",
@@ -260,7 +260,7 @@ def test_bytes_are_judged_by_the_limit_alone_and_keras_is_not_judged() -> None:
         ((415.0, 420.0, 425.0), Outcome.WITHIN),
     ],
 )
-def test_a_cold_start_is_slower_only_if_all_starts_are(samples_ms: tuple[float, ...], outcome: Outcome) -> None:
+def test_a_cold_start_is_slower_only_if_all_starts_are(samples_ms, outcome):
     report = sample_report(SAMPLES)
     cold_start = performance_of(report, "int8").cold_start
     start = dataclasses.replace(cold_start, samples_ms=samples_ms, median_ms=samples_ms[1])
@@ -276,9 +276,7 @@ def test_a_cold_start_is_slower_only_if_all_starts_are(samples_ms: tuple[float, 
         (None, Interval(75, 85), Outcome.UNSURE),
     ],
 )
-def test_throughput_is_lower_only_if_the_intervals_lie_apart(
-    before: Interval | None, after: Interval, outcome: Outcome
-) -> None:
+def test_throughput_is_lower_only_if_the_intervals_lie_apart(before, after, outcome):
     report = sample_report(SAMPLES)
     reports = [
         with_performance(report, "int8", offline=Offline(2, 500, rate, interval, 0.001))
@@ -292,9 +290,7 @@ def test_throughput_is_lower_only_if_the_intervals_lie_apart(
 @pytest.mark.parametrize(
     ("keras_rate", "outcome"), [(95.0, Outcome.REGRESSION), (115.0, Outcome.SHOWN), (85.0, Outcome.SHOWN)]
 )
-def test_throughput_is_not_judged_where_keras_says_that_all_cores_had_another_speed(
-    keras_rate: float, outcome: Outcome
-) -> None:
+def test_throughput_is_not_judged_where_keras_says_that_all_cores_had_another_speed(keras_rate, outcome):
     samples = (Sample("keras-predict", 60.0, 2_600_000, memory_bytes=880_000_000), *SAMPLES)
     reports = []
     for keras, own in ((100.0, 1000.0), (keras_rate, 700.0)):
@@ -313,7 +309,7 @@ def test_throughput_is_not_judged_where_keras_says_that_all_cores_had_another_sp
 
 
 @pytest.mark.parametrize(("keras_ms", "outcome"), [(5200.0, Outcome.REGRESSION), (6000.0, Outcome.SHOWN)])
-def test_cold_start_is_not_judged_where_keras_started_at_another_speed(keras_ms: float, outcome: Outcome) -> None:
+def test_cold_start_is_not_judged_where_keras_started_at_another_speed(keras_ms, outcome):
     reports = []
     for keras, own in ((5000.0, 200.0), (keras_ms, 260.0)):
         report = sample_report(SAMPLES)
@@ -331,14 +327,14 @@ def test_cold_start_is_not_judged_where_keras_started_at_another_speed(keras_ms:
     )
 
 
-def test_few_rounds_among_many_tests_are_said_to_be_too_few() -> None:
+def test_few_rounds_among_many_tests_are_said_to_be_too_few():
     before, after = (sample_report(altered("int8", p50_ms=p50), rounds=4) for p50 in (0.52, 0.78))
     comparison = against(before, after)
     assert find(comparison, "int8", "p50 against").outcome is Outcome.UNSURE
     assert any(line.startswith("Too few rounds") for line in comparison.method)
 
 
-def test_texts_escape_what_others_wrote() -> None:
+def test_texts_escape_what_others_wrote():
     report = sample_report(SAMPLES)
     evil = "<script>alert(1)</script>\n# x [a](b)"
     other = with_machine(dataclasses.replace(report, model_name=evil), cpu_model=evil)
@@ -353,6 +349,6 @@ def test_texts_escape_what_others_wrote() -> None:
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
-def test_limits_are_numbers_of_0_or_more(value: float) -> None:
+def test_limits_are_numbers_of_0_or_more(value):
     with pytest.raises(UsageError, match="max_slowdown"):
         Limits(max_slowdown=value)

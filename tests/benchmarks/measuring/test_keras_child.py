@@ -36,14 +36,14 @@ def open_keras(run: Path, scratch: Path, image: Path, name: str) -> Session:
 
 
 @pytest.fixture
-def scratch(tmp_path: Path) -> Path:
+def scratch(tmp_path):
     folder = tmp_path / "scratch"
     folder.mkdir()
     return folder
 
 
 @pytest.fixture
-def keras_images(colored_images: Path, scratch: Path) -> list[Path]:
+def keras_images(colored_images, scratch):
     """Four images of both classes, listed, and prepared for a model of 32 pixels."""
     paths = [path for label in ("blue", "red") for path in sorted((colored_images / label).iterdir())[:2]]
     np.save(scratch / "images.npy", np.stack([load_prepared(path, InputSpec(32, 32)) for path in paths]))

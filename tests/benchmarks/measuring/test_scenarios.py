@@ -44,7 +44,7 @@ def write_list(folder: Path, paths: Sequence[Path]) -> str:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> list[Path]:
+def photos(tmp_path):
     paths = [tmp_path / f"{value}.png" for value in (0, 120, 250)]
     for path in paths:
         cv2.imwrite(str(path), np.full((30, 40, 3), int(path.stem), np.uint8))
@@ -69,7 +69,7 @@ class Opener:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_offline_counts_what_every_worker_does_and_closes_all(tmp_path: Path, photos: list[Path], workers: int) -> None:
+def test_offline_counts_what_every_worker_does_and_closes_all(tmp_path, photos, workers):
     opener, threads = Opener(delay_s=0.005), cv2.getNumThreads()
     run = run_offline(AskOffline(write_list(tmp_path, photos), workers, 0.4), opener)
     assert len(opener.engines) == workers
@@ -82,7 +82,7 @@ def test_offline_counts_what_every_worker_does_and_closes_all(tmp_path: Path, ph
     assert cv2.getNumThreads() == threads
 
 
-def test_offline_begins_when_the_last_worker_is_there(tmp_path: Path, photos: list[Path]) -> None:
+def test_offline_begins_when_the_last_worker_is_there(tmp_path, photos):
     opener = Opener(delay_s=0.01, late_s=[0.0, 0.5])
     run = run_offline(AskOffline(write_list(tmp_path, photos), 2, 0.2), opener)
     first, second = (engine.invocations for engine in opener.engines)
@@ -91,7 +91,7 @@ def test_offline_begins_when_the_last_worker_is_there(tmp_path: Path, photos: li
     assert run.images <= 2 * run.wall_ns / 10e6 + 2
 
 
-def test_offline_images_that_fail_do_not_count(tmp_path: Path, photos: list[Path]) -> None:
+def test_offline_images_that_fail_do_not_count(tmp_path, photos):
     broken = [tmp_path / f"broken{index}.png" for index in range(3)]
     for path in broken:
         path.write_bytes(b"no image")
@@ -101,13 +101,13 @@ def test_offline_images_that_fail_do_not_count(tmp_path: Path, photos: list[Path
     assert 0 < run.images <= sum(engine.invocations for engine in opener.engines)
 
 
-def test_offline_says_what_is_wrong_where_all_fail(tmp_path: Path, photos: list[Path]) -> None:
+def test_offline_says_what_is_wrong_where_all_fail(tmp_path, photos):
     ask = AskOffline(write_list(tmp_path, photos), 2, 0.05)
     with pytest.raises(EngineError, match=r"not one of 3 images could be classified .*fake failed"):
         run_offline(ask, Opener(fails=True))
 
 
-def test_offline_passes_on_that_a_model_cannot_be_opened_again(tmp_path: Path, photos: list[Path]) -> None:
+def test_offline_passes_on_that_a_model_cannot_be_opened_again(tmp_path, photos):
     opener = Opener()
 
     def open_once() -> Classifier:
@@ -120,7 +120,7 @@ def test_offline_passes_on_that_a_model_cannot_be_opened_again(tmp_path: Path, p
     assert opener.engines[0].closed
 
 
-def test_offline_gives_an_answer_of_a_model_slower_than_its_time(tmp_path: Path, photos: list[Path]) -> None:
+def test_offline_gives_an_answer_of_a_model_slower_than_its_time(tmp_path, photos):
     run = run_offline(AskOffline(write_list(tmp_path, photos), 1, 0.01), Opener(delay_s=0.1))
     assert run.images == 1
     assert run.wall_ns >= 0.1e9
@@ -136,7 +136,7 @@ def frames_of(source: PacedSource, until_s: float | None = None, pause_s: float 
     return found
 
 
-def test_paced_source_shows_every_frame_to_who_keeps_up() -> None:
+def test_paced_source_shows_every_frame_to_who_keeps_up():
     white = BLACK + np.uint8(255)
     frames = frames_of(PacedSource([BLACK, white], fps=20, frames=6))
     numbers = [frame.number for frame in frames]
@@ -149,19 +149,19 @@ def test_paced_source_shows_every_frame_to_who_keeps_up() -> None:
     assert all(frame.captured_at is not None for frame in frames)
 
 
-def test_paced_source_gives_the_newest_frame_to_who_is_slow() -> None:
+def test_paced_source_gives_the_newest_frame_to_who_is_slow():
     frames = frames_of(PacedSource([BLACK], fps=100, frames=40), pause_s=0.08)
     numbers = [frame.number for frame in frames]
     assert len(numbers) <= 6
     assert all(b - a >= 8 for a, b in itertools.pairwise(numbers))
 
 
-def test_paced_source_ends_in_time() -> None:
+def test_paced_source_ends_in_time():
     assert frames_of(PacedSource([BLACK], fps=1, frames=100), until_s=time.perf_counter() + 0.01)[0].number == 0
     assert frames_of(PacedSource([BLACK], fps=1, frames=100), until_s=time.perf_counter() - 1) == []
 
 
-def test_age_counts_from_the_moment_that_a_frame_was_due() -> None:
+def test_age_counts_from_the_moment_that_a_frame_was_due():
     classifier = fake_classifier(engine=FakeEngine(2, delay_s=0.05))
     results = [result for result, _ in classify_frames(PacedSource([BLACK], fps=30, frames=8), classifier)]
     stamps = [result.frame for result in results if isinstance(result, Classified) and result.frame]
@@ -169,7 +169,7 @@ def test_age_counts_from_the_moment_that_a_frame_was_due() -> None:
     assert len(stamps) < 8
 
 
-def test_camera_counts_frames_and_ages(tmp_path: Path, photos: list[Path]) -> None:
+def test_camera_counts_frames_and_ages(tmp_path, photos):
     trace = run_camera(AskCamera(write_list(tmp_path, photos), 20, 0.5), fake_classifier())
     assert (trace.width, trace.height) == FRAME_SIZE_WH
     assert trace.frames == 10
@@ -177,7 +177,7 @@ def test_camera_counts_frames_and_ages(tmp_path: Path, photos: list[Path]) -> No
     assert all(age_ns > 0 for age_ns in trace.ages_ns)
 
 
-def test_camera_of_a_model_slower_than_its_time_drops_the_rest(tmp_path: Path, photos: list[Path]) -> None:
+def test_camera_of_a_model_slower_than_its_time_drops_the_rest(tmp_path, photos):
     classifier = fake_classifier(engine=FakeEngine(2, delay_s=0.3))
     trace = run_camera(AskCamera(write_list(tmp_path, photos), 100, 0.2), classifier)
     assert (trace.frames, len(trace.ages_ns)) == (20, 1)
@@ -185,17 +185,17 @@ def test_camera_of_a_model_slower_than_its_time_drops_the_rest(tmp_path: Path, p
 
 
 @given(st.integers(1, 240), st.integers(1, 100))
-def test_frames_that_are_due_in_tenths_of_a_second(fps: int, tenths: int) -> None:
+def test_frames_that_are_due_in_tenths_of_a_second(fps, tenths):
     assert frames_due(tenths / 10, fps) == -(-fps * tenths // 10)
 
 
-def test_camera_without_a_image_that_can_be_decoded(tmp_path: Path) -> None:
+def test_camera_without_a_image_that_can_be_decoded(tmp_path):
     (tmp_path / "input.bin").write_bytes(bytes(192))
     with pytest.raises(EngineError, match="no image can be shown as a camera frame"):
         run_camera(AskCamera(write_list(tmp_path, [tmp_path / "input.bin"]), 30, 0.1), fake_classifier())
 
 
-def test_camera_takes_a_few_readable_images(tmp_path: Path, photos: list[Path]) -> None:
+def test_camera_takes_a_few_readable_images(tmp_path, photos):
     frames = load_frames([tmp_path / "missing.png", *photos * 7])
     assert len(frames) == 10
     assert {frame.shape for frame in frames} == {(720, 1280, 3)}
@@ -203,7 +203,7 @@ def test_camera_takes_a_few_readable_images(tmp_path: Path, photos: list[Path]) 
 
 
 @given(st.integers(1, 60), st.integers(1, 60))
-def test_cover_fills_the_frame_without_distortion(width: int, height: int) -> None:
+def test_cover_fills_the_frame_without_distortion(width, height):
     # A grey ramp in each direction: equal slopes in the frame mean that nothing was stretched one way.
     across, down = np.meshgrid(np.arange(width), np.arange(height))
     frame = cover(np.stack([across, down, across], axis=2).astype(np.uint8), (64, 36))
@@ -213,7 +213,7 @@ def test_cover_fills_the_frame_without_distortion(width: int, height: int) -> No
         assert spans[0] == pytest.approx(spans[1], abs=0.1)
 
 
-def test_cover_of_a_needle_takes_little_memory() -> None:
+def test_cover_of_a_needle_takes_little_memory():
     assert cover(np.zeros((20_000, 1, 3), np.uint8), FRAME_SIZE_WH).shape == (720, 1280, 3)
 
 
@@ -233,7 +233,7 @@ print(json.dumps([offline.images, offline.wall_ns, camera.frames, len(camera.age
 """
 
 
-def test_a_real_model_in_a_process_of_its_own_without_the_reports_libraries(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_real_model_in_a_process_of_its_own_without_the_reports_libraries(tmp_path, photos):
     model = write_tiny_model(tmp_path / "tiny.tflite")
     command = [sys.executable, "-c", CHILD, str(model), write_list(tmp_path, photos)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)

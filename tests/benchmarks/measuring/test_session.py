@@ -42,7 +42,7 @@ OPENS = HEAD + "send(Opened('fake 1', None, now, now + 1, now + 2, now + 3))\n"
 
 
 @pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def scratch(tmp_path, monkeypatch):
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)  # children look for programs where this process does
@@ -50,7 +50,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
+def photo(tmp_path):
     path = tmp_path / "green.png"
     cv2.imwrite(str(path), np.full((20, 20, 3), (0, 200, 0), np.uint8))
     return path

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.records import Report, Verdict
+from benchmarks.records import Verdict
 from benchmarks.report import plots, schema
 from benchmarks.report.page import MAX_TILES, read_tiles, render_page
 from benchmarks.report.plots import Point, pareto_front, pareto_plot, write_pareto_svg
@@ -54,17 +54,17 @@ def svg_of(url: str | None) -> ET.Element:
 
 
 @pytest.fixture(scope="module")
-def report() -> Report:
+def report():
     made = sample_report()
     return dataclasses.replace(made, verdict=Verdict("int8", "Ship int8."))
 
 
 @pytest.fixture(scope="module")
-def page(report: Report) -> str:
+def page(report):
     return render_page(report, sample_latencies(), read_tiles(report))
 
 
-def test_the_page_stands_alone_and_is_whole(page: str) -> None:
+def test_the_page_stands_alone_and_is_whole(page):
     tags = Tags(page)
     assert tags.open == []
     assert not tags.of("script")
@@ -76,7 +76,7 @@ def test_the_page_stands_alone_and_is_whole(page: str) -> None:
     assert len(page) < 2_000_000
 
 
-def test_the_page_can_be_read_aloud(page: str) -> None:
+def test_the_page_can_be_read_aloud(page):
     tags = Tags(page)
     assert tags.of("html") == [{"lang": "en"}]
     assert all(header.get("scope") in ("col", "row") for header in tags.of("th"))
@@ -88,13 +88,13 @@ def test_the_page_can_be_read_aloud(page: str) -> None:
     assert all(box.get("tabindex") == "0" for box in wrappers)
 
 
-def test_the_verdict_comes_first(page: str) -> None:
+def test_the_verdict_comes_first(page):
     texts = ("Ship int8.", "Before you quote a figure", "<h2>Models", "<h2>Accuracy against latency", "<h2>Reproduce")
     places = [page.index(text) for text in texts]
     assert places == sorted(places)
 
 
-def test_the_page_escapes_everything() -> None:
+def test_the_page_escapes_everything():
     labels = (f"{HOSTILE}a", "b")
     made = sample_report((KERAS, Sample("int8", 0.5, lost=2), Sample("x", 1.0, error=HOSTILE)), labels=labels)
     made = dataclasses.replace(
@@ -113,7 +113,7 @@ def test_the_page_escapes_everything() -> None:
     assert page.count("&lt;script&gt;") > 8
 
 
-def test_a_report_without_figures_is_a_page_all_the_same() -> None:
+def test_a_report_without_figures_is_a_page_all_the_same():
     made = sample_report((Sample("int8", 0.5, error="broken"),))
     page = render_page(made, {}, ())
     assert Tags(page).open == []
@@ -122,13 +122,13 @@ def test_a_report_without_figures_is_a_page_all_the_same() -> None:
     assert "int8 was not measured: broken." in page
 
 
-def test_names_that_are_no_text_do_not_stop_the_page() -> None:
+def test_names_that_are_no_text_do_not_stop_the_page():
     made = sample_report((KERAS, Sample("int8", 0.5, lost=2)))
     made = dataclasses.replace(made, bundle="bundle\udcff")
     render_page(made, {}, ()).encode("utf-8")
 
 
-def test_flips_are_shown_small_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flips_are_shown_small_and_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = sample_report((KERAS, Sample("int8", 0.5, lost=3), Sample("dynamic", 0.6, lost=1)))
     image = np.random.default_rng(0).integers(0, 255, (600, 900, 3), np.uint8)
@@ -148,7 +148,7 @@ def test_flips_are_shown_small_and_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert page.count("data:image/jpeg") == 1
 
 
-def test_images_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_have_a_limit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.report.page._MAX_CHARACTERS", 30_000)
     for label, start in (("cat", 0), ("dog", 1)):
@@ -163,7 +163,7 @@ def test_images_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(read_tiles(sample_report((KERAS, *many), rounds=2, calls=1))) <= MAX_TILES
 
 
-def test_images_of_bare_bytes_are_shown_by_the_models_size(tmp_path: Path) -> None:
+def test_images_of_bare_bytes_are_shown_by_the_models_size(tmp_path):
     made = sample_report((KERAS, Sample("int8", 0.5, lost=1)))
     file = tmp_path / "0.bin"
     file.write_bytes(bytes(32 * 32 * 3))
@@ -182,7 +182,7 @@ def point(name: str, p50_ms: float, accuracy: float) -> Point:
     return Point(name, p50_ms, accuracy, accuracy - 1, accuracy + 1, 1000, False)
 
 
-def test_the_front_holds_what_nothing_beats() -> None:
+def test_the_front_holds_what_nothing_beats():
     points = [
         point("slow", 9, 90),
         point("best", 3, 95),
@@ -194,7 +194,7 @@ def test_the_front_holds_what_nothing_beats() -> None:
     assert pareto_front([]) == []
 
 
-def test_plots_are_svg_and_the_same_each_time(report: Report) -> None:
+def test_plots_are_svg_and_the_same_each_time(report):
     latencies = sample_latencies()
     assert pareto_plot(report) == pareto_plot(report)
     for url in (
@@ -217,7 +217,7 @@ def test_plots_are_svg_and_the_same_each_time(report: Report) -> None:
         (Sample("int8", 0.5, error="broken"),),
     ],
 )
-def test_plots_of_odd_reports(samples: tuple[Sample, ...]) -> None:
+def test_plots_of_odd_reports(samples):
     made = sample_report(samples, rounds=3, calls=2)
     assert svg_of(pareto_plot(made)).tag.endswith("svg")
     has_figures = samples[0].error is None
@@ -226,23 +226,23 @@ def test_plots_of_odd_reports(samples: tuple[Sample, ...]) -> None:
     assert (plots.rounds_plot(made) is not None) == has_figures
 
 
-def test_a_single_round_has_no_plot_of_rounds() -> None:
+def test_a_single_round_has_no_plot_of_rounds():
     assert plots.rounds_plot(sample_report((KERAS, Sample("int8", 0.5)), rounds=1)) is None
 
 
-def test_the_plot_for_a_readme_is_on_white(report: Report, tmp_path: Path) -> None:
+def test_the_plot_for_a_readme_is_on_white(report, tmp_path):
     write_pareto_svg(report, tmp_path / "pareto.svg")
     text = (tmp_path / "pareto.svg").read_text(encoding="utf-8")
     assert ET.fromstring(text).tag.endswith("svg")  # noqa: S314
     assert "fill: #ffffff" in text
 
 
-def test_the_published_schema_is_what_the_records_say() -> None:
+def test_the_published_schema_is_what_the_records_say():
     published = Path(schema.__file__).with_name(schema.SCHEMA_FILE).read_text(encoding="utf-8")
     assert published == schema.to_text(), "write it anew: python -m benchmarks.report.schema > schema.json"
 
 
-def test_the_schema_describes_its_fields() -> None:
+def test_the_schema_describes_its_fields():
     made = schema.report_schema()
     latency = made["$defs"]["LatencySummary"]
     assert latency["additionalProperties"] is False
@@ -254,7 +254,7 @@ def test_the_schema_describes_its_fields() -> None:
     assert plain == []
 
 
-def test_the_schema_refuses_types_that_are_not_read() -> None:
+def test_the_schema_refuses_types_that_are_not_read():
     @dataclasses.dataclass(frozen=True)
     class Odd:
         when: bytes
@@ -295,7 +295,7 @@ def problems(value: Any, rule: dict[str, Any], root: dict[str, Any], where: str 
     return []
 
 
-def test_a_report_follows_the_schema_and_an_altered_one_does_not() -> None:
+def test_a_report_follows_the_schema_and_an_altered_one_does_not():
     """By a checker of our own, because no validator of JSON Schema is among the packages of the tests."""
     made = schema.report_schema()
     data = json.loads(sample_report().to_json())

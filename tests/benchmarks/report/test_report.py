@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -47,7 +46,7 @@ def changed(report: Report, name: str, **figures: object) -> Report:
     return dataclasses.replace(report, subjects=tuple(subjects))
 
 
-def test_a_sample_is_as_a_run_makes_it() -> None:
+def test_a_sample_is_as_a_run_makes_it():
     report = small(FUNCTION, INT8, BROKEN)
     int8 = report.subjects[1].performance
     assert int8 is not None
@@ -59,7 +58,7 @@ def test_a_sample_is_as_a_run_makes_it() -> None:
     assert small().is_complete
 
 
-def test_the_main_table_has_a_row_a_subject_with_intervals() -> None:
+def test_the_main_table_has_a_row_a_subject_with_intervals():
     table = main_table(small(FUNCTION, INT8, BROKEN))
     rows = {row.cells[0].text: dict(zip(table.header, row.cells, strict=True)) for row in table.rows}
     assert list(rows) == ["keras-function", "int8", "edgetpu"]
@@ -71,27 +70,27 @@ def test_the_main_table_has_a_row_a_subject_with_intervals() -> None:
     assert rows["edgetpu"]["accuracy"].text == "not measured"
 
 
-def test_columns_that_nobody_fills_are_left_out() -> None:
+def test_columns_that_nobody_fills_are_left_out():
     assert "top-5" not in main_table(small()).header
     assert "top-5" in main_table(sample_report((FUNCTION, INT8), labels=tuple("abcdef"))).header
     alone = main_table(small(INT8)).header
     assert not {"McNemar p", "agrees with Keras", "speed-up"} & set(alone)
 
 
-def test_the_chosen_row_is_marked() -> None:
+def test_the_chosen_row_is_marked():
     report = small()
     report = dataclasses.replace(report, verdict=dataclasses.replace(report.verdict, variant="int8"))
     assert [row.kind for row in main_table(report).rows] == ["keras", "chosen"]
 
 
-def test_the_terminal_table_is_aligned() -> None:
+def test_the_terminal_table_is_aligned():
     lines = render_table(small(FUNCTION, INT8, BROKEN)).splitlines()
     assert len(lines) == 5
     assert len({len(line) for line in lines}) == len({line.count("|") for line in lines}) == 1
     assert len(lines[0]) < 160
 
 
-def test_tables_of_what_was_not_measured_are_left_out() -> None:
+def test_tables_of_what_was_not_measured_are_left_out():
     nothing = small(BROKEN)
     assert (figure_table("Throughput", nothing), threads_table(nothing), resources_table(nothing)) == (None, None, None)
     assert "## Throughput" not in render_markdown(nothing)
@@ -102,7 +101,7 @@ def test_tables_of_what_was_not_measured_are_left_out() -> None:
     assert "energy per inference, mJ" not in resources.header
 
 
-def test_labels_that_lost_most_come_first_and_the_rest_is_counted() -> None:
+def test_labels_that_lost_most_come_first_and_the_rest_is_counted():
     labels = tuple(f"label{index:02d}" for index in range(30))
     # The first images are lost, and image i has label i.
     report = sample_report((FUNCTION, Sample("int8", 0.5, lost=2)), images=300, keras_right=300, labels=labels)
@@ -114,7 +113,7 @@ def test_labels_that_lost_most_come_first_and_the_rest_is_counted() -> None:
     assert table.header == ("label", "images", "Keras", "int8")
 
 
-def test_without_keras_the_lowest_recall_comes_first() -> None:
+def test_without_keras_the_lowest_recall_comes_first():
     labels = tuple(f"label{index:02d}" for index in range(30))
     table = per_label_table(sample_report((Sample("int8", 0.5, lost=1),), images=300, keras_right=300, labels=labels))
     assert table is not None
@@ -122,7 +121,7 @@ def test_without_keras_the_lowest_recall_comes_first() -> None:
     assert "Lowest recall first" in table.note
 
 
-def test_moved_answers_are_sorted_by_count_and_the_rest_is_counted() -> None:
+def test_moved_answers_are_sorted_by_count_and_the_rest_is_counted():
     table = moved_table(small(FUNCTION, Sample("int8", 0.5, lost=5), Sample("float32", 0.6, lost=20)))
     assert table is not None
     counts = [int(row.cells[4].text) for row in table.rows]
@@ -135,17 +134,17 @@ def test_moved_answers_are_sorted_by_count_and_the_rest_is_counted() -> None:
     assert "2 more changed answers" in moved_table(cut).note  # type: ignore[union-attr]
 
 
-def test_a_sound_report_has_no_caveats() -> None:
+def test_a_sound_report_has_no_caveats():
     assert caveats(small()) == []
     assert "Nothing: every model was measured" in render_markdown(small())
 
 
-def test_what_makes_a_run_invalid_is_said_first() -> None:
+def test_what_makes_a_run_invalid_is_said_first():
     report = dataclasses.replace(small(FUNCTION, INT8, BROKEN), invalid=("The board was throttled",))
     assert caveats(report)[0] == "Do not quote the latencies: The board was throttled."
 
 
-def test_reasons_that_are_the_same_share_a_sentence() -> None:
+def test_reasons_that_are_the_same_share_a_sentence():
     report = small(FUNCTION, Sample("a", 1.0, error="gone"), Sample("b", 1.0, error="gone"), INT8, Sample("c", 0.7))
     assert "a and b were not measured: gone." in caveats(report)
     reason = "no cv2"
@@ -156,7 +155,7 @@ def test_reasons_that_are_the_same_share_a_sentence() -> None:
     assert "Not measured of int8 and c: stages: no cv2." in lines
 
 
-def test_noise_and_disturbance_are_said() -> None:
+def test_noise_and_disturbance_are_said():
     lines = caveats(small(FUNCTION, Sample("int8", 0.5, noise=0.4), Sample("float32", 0.6), rounds=20))
     noisy = next(line for line in lines if "too noisy" in line)
     assert "int8 (" in noisy
@@ -174,7 +173,7 @@ def test_noise_and_disturbance_are_said() -> None:
     assert any("int8 has no interval" in line for line in few)
 
 
-def test_images_that_do_not_tell_are_said() -> None:
+def test_images_that_do_not_tell_are_said():
     report = small()
 
     def lines(**data: object) -> str:
@@ -186,7 +185,7 @@ def test_images_that_do_not_tell_are_said() -> None:
     assert "selected the weights" in lines(part="validation")
 
 
-def test_a_missing_keras_is_said() -> None:
+def test_a_missing_keras_is_said():
     assert any("--keras RUN" in line for line in caveats(small(INT8)))
     failed = small(Sample("keras-function", 4.0, error="died"), INT8)
     assert any("it was not measured" in line for line in caveats(failed))
@@ -194,7 +193,7 @@ def test_a_missing_keras_is_said() -> None:
     assert caveats(remarked) == ["int8 did not pass its check."]
 
 
-def test_markdown_has_every_section_and_escapes_text_of_people_and_files() -> None:
+def test_markdown_has_every_section_and_escapes_text_of_people_and_files():
     report = small(FUNCTION, INT8, Sample("edgetpu", 1.0, error="dir/[x](y)|z: broken\nsecond ~~line~~"))
     bad = (Unreadable("a|b\n<img src=x>.jpg", "is *not* a `image`\x1b[31m"),)
     data = dataclasses.replace(report.data, unreadable=bad, source="# photos")
@@ -210,7 +209,7 @@ def test_markdown_has_every_section_and_escapes_text_of_people_and_files() -> No
 
 
 @given(st.text())
-def test_escaped_text_stays_in_its_cell(text: str) -> None:
+def test_escaped_text_stays_in_its_cell(text):
     found = escape_markdown(text)
     assert len(found.splitlines()) <= 1
     assert "<" not in found
@@ -218,7 +217,7 @@ def test_escaped_text_stays_in_its_cell(text: str) -> None:
     assert not found.lstrip().startswith(("#", "- ", "+ "))
 
 
-def test_all_files_are_written_and_read_again(tmp_path: Path) -> None:
+def test_all_files_are_written_and_read_again(tmp_path):
     samples = (FUNCTION, INT8, BROKEN)
     report = small(*samples)
     latencies = sample_latencies(samples, rounds=2, calls=3)
@@ -233,7 +232,7 @@ def test_all_files_are_written_and_read_again(tmp_path: Path) -> None:
     assert (answers[0]["label"], answers[0]["int8"]) == ("cat", "dog")
 
 
-def test_answers_keep_names_as_they_are(tmp_path: Path) -> None:
+def test_answers_keep_names_as_they_are(tmp_path):
     names = ("=cmd|'/c calc'!A0.jpg", 'a,"b".jpg', "line\nbreak.jpg", "byte\udcff.jpg")
     write_answers(tmp_path / "a.csv", RawAnswers(names, ("x",) * 4, {"int8": ("y",) * 4}))
     with (tmp_path / "a.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -242,7 +241,7 @@ def test_answers_keep_names_as_they_are(tmp_path: Path) -> None:
     assert b'"=cmd' in (tmp_path / "a.csv").read_bytes()
 
 
-def test_a_report_of_another_shape_is_refused_by_field(tmp_path: Path) -> None:
+def test_a_report_of_another_shape_is_refused_by_field(tmp_path):
     data = json.loads(small().to_json())
     data["machine"]["colour"] = "green"
     (tmp_path / REPORT_FILE).write_text(json.dumps(data))
@@ -255,11 +254,11 @@ def test_a_report_of_another_shape_is_refused_by_field(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "text"), [(0.0066, "0.007"), (0.70412, "0.704"), (9.314, "9.31"), (66.12, "66.1"), (113.7, "114")]
 )
-def test_significant_digits(value: float, text: str) -> None:
+def test_significant_digits(value, text):
     assert significant(value) == text
 
 
-def test_words_of_figures() -> None:
+def test_words_of_figures():
     assert [signed(value) for value in (0.004, -0.004, 1.0, -2.345)] == ["0.00", "0.00", "+1.00", "-2.35"]
     assert [p_value(value) for value in (0.0001, 0.0123, 0.5)] == ["< 0.001", "0.012", "0.50"]
     assert [joined(names) for names in ((), ("a",), ("a", "b"), ("a", "b", "c"))] == ["", "a", "a and b", "a, b and c"]

@@ -30,7 +30,7 @@ def without_latency_rounds(report: Report) -> Report:
     return dataclasses.replace(report, subjects=tuple(subjects))
 
 
-def test_the_fastest_of_those_that_are_accurate_enough_wins() -> None:
+def test_the_fastest_of_those_that_are_accurate_enough_wins():
     found = judge(*SAMPLES)
     assert found.variant == "int8"
     assert found.text.startswith("Ship int8 on this machine (Sample chip): 0.5")
@@ -40,25 +40,25 @@ def test_the_fastest_of_those_that_are_accurate_enough_wins() -> None:
     assert "Not measured, and so not compared: edgetpu." in found.text
 
 
-def test_the_verdict_is_the_same_each_time_and_in_any_order() -> None:
+def test_the_verdict_is_the_same_each_time_and_in_any_order():
     report = sample_report()
     first = verdict(report.subjects, (), report.machine)
     assert verdict(report.subjects, (), report.machine) == first
     assert verdict(report.subjects[::-1], (), report.machine).variant == first.variant
 
 
-def test_equally_fast_ones_are_told_apart_by_size() -> None:
+def test_equally_fast_ones_are_told_apart_by_size():
     found = judge(KERAS, Sample("float32", 0.50, 2_000_000), Sample("float16", 0.505, 1_000_000))
     assert found.variant == "float16"
     assert "float32 is not measurably faster" in found.text
 
 
-def test_equally_fast_ones_of_one_size_are_told_apart_by_accuracy() -> None:
+def test_equally_fast_ones_of_one_size_are_told_apart_by_accuracy():
     found = judge(KERAS, Sample("a", 0.50, 9_000, lost=2), Sample("b", 0.50, 9_000, lost=1))
     assert found.variant == "b"
 
 
-def test_noise_makes_two_equally_fast() -> None:
+def test_noise_makes_two_equally_fast():
     quiet = (KERAS, Sample("big", 0.50, 9_000), Sample("small", 0.60, 8_000))
     assert judge(*quiet).variant == "big"
     noisy = [dataclasses.replace(sample, noise=0.6) for sample in quiet]
@@ -67,7 +67,7 @@ def test_noise_makes_two_equally_fast() -> None:
     assert found.text.startswith("Provisional, because the machine was too noisy")
 
 
-def test_rounds_that_do_not_match_are_compared_by_p50() -> None:
+def test_rounds_that_do_not_match_are_compared_by_p50():
     report = without_latency_rounds(sample_report((KERAS, Sample("big", 0.5, 9), Sample("small", 0.6, 8))))
     assert verdict(report.subjects, (), report.machine).variant == "big"
 
@@ -76,31 +76,31 @@ def test_rounds_that_do_not_match_are_compared_by_p50() -> None:
     ("lost", "gained", "is_shipped"),
     [(0, 0, True), (1, 0, True), (2, 0, True), (3, 0, False), (12, 10, True), (14, 11, False), (0, 6, True)],
 )
-def test_at_most_one_point_may_be_lost(lost: int, gained: int, is_shipped: bool) -> None:
+def test_at_most_one_point_may_be_lost(lost, gained, is_shipped):
     found = judge(KERAS, Sample("int8", 0.5, lost=lost, gained=gained), images=200, keras_right=180)
     assert found.variant == ("int8" if is_shipped else None)
 
 
-def test_a_small_but_significant_loss_is_not_shipped() -> None:
+def test_a_small_but_significant_loss_is_not_shipped():
     found = judge(KERAS, Sample("int8", 0.5, lost=8), Sample("float32", 0.9), images=1000, keras_right=950, calls=2)
     assert found.variant == "float32"
     assert "int8 is faster (0.5" in found.text
     assert "lost 0.8 points (McNemar p 0.008)" in found.text
 
 
-def test_a_significant_gain_is_no_reason_against() -> None:
+def test_a_significant_gain_is_no_reason_against():
     found = judge(KERAS, Sample("int8", 0.5, gained=10), images=200, keras_right=180)
     assert found.variant == "int8"
     assert "5.0 points more than Keras" in found.text
 
 
-def test_where_all_lost_too_much_nothing_is_shipped() -> None:
+def test_where_all_lost_too_much_nothing_is_shipped():
     found = judge(KERAS, Sample("int8", 0.5, lost=30), Sample("int16x8", 0.9, lost=20))
     assert found.variant is None
     assert "The closest is int16x8, which lost 8.0 points" in found.text
 
 
-def test_without_keras_the_most_accurate_sets_the_mark() -> None:
+def test_without_keras_the_most_accurate_sets_the_mark():
     found = judge(Sample("float32", 0.9), Sample("int8", 0.5, lost=2), Sample("dynamic", 0.4, lost=20))
     assert found.variant == "int8"
     assert "it was not compared with the Keras model" in found.text
@@ -109,13 +109,13 @@ def test_without_keras_the_most_accurate_sets_the_mark() -> None:
     assert "as fast as Keras" not in found.text
 
 
-def test_a_keras_that_failed_is_said() -> None:
+def test_a_keras_that_failed_is_said():
     found = judge(Sample("keras-function", 4.0, error="died"), Sample("int8", 0.5))
     assert found.variant == "int8"
     assert "Keras could not be measured" in found.text
 
 
-def test_where_nothing_is_measured_nothing_is_recommended() -> None:
+def test_where_nothing_is_measured_nothing_is_recommended():
     found = judge(KERAS, Sample("int8", 0.5, error="the file is broken\nsecond line"))
     assert found.variant is None
     assert "not one artifact was measured" in found.text
@@ -125,13 +125,13 @@ def test_where_nothing_is_measured_nothing_is_recommended() -> None:
     assert judge().variant is None
 
 
-def test_an_invalid_run_is_provisional() -> None:
+def test_an_invalid_run_is_provisional():
     found = judge(KERAS, Sample("int8", 0.5), invalid=("The board was throttled",))
     assert found.variant == "int8"
     assert found.text.startswith("Provisional, because the latencies of this run must not be quoted: The board was")
 
 
-def test_few_images_are_said() -> None:
+def test_few_images_are_said():
     text = judge(KERAS, Sample("int8", 0.5), images=50, keras_right=48).text
     assert "Few images: a loss of up to" in text
     assert "8 images are too few" in judge(Sample("int8", 0.5), images=8, keras_right=8).text
@@ -139,13 +139,13 @@ def test_few_images_are_said() -> None:
     assert "ruled out" not in many
 
 
-def test_an_artifact_slower_than_keras_is_said() -> None:
+def test_an_artifact_slower_than_keras_is_said():
     text = judge(KERAS, Sample("int8", 8.0)).text
     assert "times as long as Keras as a compiled function" in text
     assert "only artifact here that is accurate enough" in text
 
 
-def test_trade_offs_are_told() -> None:
+def test_trade_offs_are_told():
     fast = Sample("fast", 0.5, 2_000_000, lost=2, memory_bytes=90_000_000)
     light = Sample("light", 0.9, 400_000, memory_bytes=50_000_000)
     text = judge(KERAS, fast, light).text
@@ -154,7 +154,7 @@ def test_trade_offs_are_told() -> None:
     assert "light was right on 2 more images" in text
 
 
-def test_a_trade_off_that_takes_ten_times_as_long_is_none() -> None:
+def test_a_trade_off_that_takes_ten_times_as_long_is_none():
     fast = Sample("fast", 0.5, 2_000_000, lost=2, memory_bytes=90_000_000)
     slow = Sample("slow", 6.0, 400_000, memory_bytes=50_000_000)
     text = judge(KERAS, fast, slow).text
@@ -169,9 +169,7 @@ def test_a_trade_off_that_takes_ten_times_as_long_is_none() -> None:
         max_size=3,
     )
 )
-def test_what_is_shipped_is_accurate_enough_and_nothing_accurate_is_clearly_faster(
-    figures: list[tuple[float, int, int, int]],
-) -> None:
+def test_what_is_shipped_is_accurate_enough_and_nothing_accurate_is_clearly_faster(figures):
     samples = [
         Sample(f"v{i}", p50, 1000 * (1 + size), lost, gained) for i, (p50, lost, gained, size) in enumerate(figures)
     ]

@@ -32,20 +32,20 @@ def watch_of(before: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> Board
     return BoardWatch(states[0], states[1], 55.0, None, None)
 
 
-def test_state_of_a_board(tmp_path: Path) -> None:
+def test_state_of_a_board(tmp_path):
     put_board(tmp_path, celsius=61.5, flags="50005")
     state = read_state(tmp_path)
     assert (state.temperature_c, state.frequency_mhz, state.governor) == (61.5, 1800.0, "ondemand")
     assert state.throttling == ("under-voltage now", "throttled now")
 
 
-def test_state_of_a_machine_that_tells_nothing(tmp_path: Path) -> None:
+def test_state_of_a_machine_that_tells_nothing(tmp_path):
     state = read_state(tmp_path)
     assert (state.temperature_c, state.frequency_mhz, state.governor, state.throttling) == (None, None, None, ())
     assert state.load_average_1min >= 0
 
 
-def test_frequency_comes_from_cpuinfo_where_there_is_no_cpufreq(tmp_path: Path) -> None:
+def test_frequency_comes_from_cpuinfo_where_there_is_no_cpufreq(tmp_path):
     cores = sorted(os.sched_getaffinity(0))
     blocks = [f"processor\t: {core}\ncpu MHz\t\t: {2000 + 100 * index}.5\n" for index, core in enumerate(cores)]
     stranger = f"processor\t: {max(cores) + 1}\ncpu MHz\t\t: 9.0\n"
@@ -54,12 +54,12 @@ def test_frequency_comes_from_cpuinfo_where_there_is_no_cpufreq(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("text", ["", "rubbish\n", "processor: x\ncpu MHz: y\n", "cpu MHz : 5\n"])
-def test_a_damaged_cpuinfo_is_no_error(tmp_path: Path, text: str) -> None:
+def test_a_damaged_cpuinfo_is_no_error(tmp_path, text):
     put(tmp_path, "proc/cpuinfo", text)
     assert frequency_mhz(tmp_path) is None
 
 
-def test_the_kernels_own_thermal_cap_counts_and_a_fan_does_not(tmp_path: Path) -> None:
+def test_the_kernels_own_thermal_cap_counts_and_a_fan_does_not(tmp_path):
     put(tmp_path, "sys/class/thermal/cooling_device0/type", "pwm-fan\n")
     put(tmp_path, "sys/class/thermal/cooling_device0/cur_state", "3\n")
     put(tmp_path, "sys/class/thermal/cooling_device1/type", "thermal-cpufreq-0\n")
@@ -69,7 +69,7 @@ def test_the_kernels_own_thermal_cap_counts_and_a_fan_does_not(tmp_path: Path) -
     assert read_state(tmp_path).throttling == ("thermal cap now",)
 
 
-def test_watcher_sees_what_comes_and_goes_while_measuring(tmp_path: Path) -> None:
+def test_watcher_sees_what_comes_and_goes_while_measuring(tmp_path):
     put_board(tmp_path, celsius=50)
     with BoardWatcher(tmp_path, period_s=0.01) as watcher:
         put_board(tmp_path, celsius=82, flags="4")
@@ -82,7 +82,7 @@ def test_watcher_sees_what_comes_and_goes_while_measuring(tmp_path: Path) -> Non
     assert "'throttled' while measuring" in reason
 
 
-def test_watcher_starts_no_process_while_measuring(tmp_path: Path) -> None:
+def test_watcher_starts_no_process_while_measuring(tmp_path):
     log = tmp_path / "asked"
     program = put(tmp_path, "usr/bin/vcgencmd", f"#!/bin/sh\necho asked >> {log}\necho throttled=0x0\n")
     program.chmod(0o755)
@@ -94,7 +94,7 @@ def test_watcher_starts_no_process_while_measuring(tmp_path: Path) -> None:
     assert invalid_reasons(watcher.watch) == ()
 
 
-def test_processor_that_counts_its_throttling(tmp_path: Path) -> None:
+def test_processor_that_counts_its_throttling(tmp_path):
     counter = put(tmp_path, "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", "7\n")
     with BoardWatcher(tmp_path) as quiet:
         pass
@@ -112,7 +112,7 @@ def test_processor_that_counts_its_throttling(tmp_path: Path) -> None:
         ("performance", "intel_pstate", ()),  # turbo comes and goes
     ],
 )
-def test_a_fixed_frequency_that_falls(tmp_path: Path, governor: str, driver: str, expected: tuple[str, ...]) -> None:
+def test_a_fixed_frequency_that_falls(tmp_path, governor, driver, expected):
     put_board(tmp_path, mhz=1800, by=governor)
     put(tmp_path, "sys/devices/system/cpu/cpu0/cpufreq/scaling_driver", driver)
     with BoardWatcher(tmp_path) as watcher:
@@ -121,7 +121,7 @@ def test_a_fixed_frequency_that_falls(tmp_path: Path, governor: str, driver: str
     assert bool(invalid_reasons(watcher.watch)) is bool(expected)
 
 
-def test_watch_is_not_there_before_the_end(tmp_path: Path) -> None:
+def test_watch_is_not_there_before_the_end(tmp_path):
     with BoardWatcher(tmp_path) as watcher, pytest.raises(RuntimeError, match="still being watched"):
         _ = watcher.watch
 
@@ -137,19 +137,19 @@ def test_watch_is_not_there_before_the_end(tmp_path: Path) -> None:
         (("throttled now",), ("throttled now",), "before the first measurement and after the last measurement"),
     ],
 )
-def test_reasons_that_make_a_run_worthless(before: tuple[str, ...], after: tuple[str, ...], words: str | None) -> None:
+def test_reasons_that_make_a_run_worthless(before, after, words):
     reasons = invalid_reasons(watch_of(before, after))
     assert len(reasons) == (words is not None)
     assert words is None or words in reasons[0]
 
 
-def test_each_reason_has_its_own_remedy() -> None:
+def test_each_reason_has_its_own_remedy():
     voltage, heat = invalid_reasons(watch_of(after=("under-voltage now", "throttled now")))
     assert "power supply" in voltage
     assert "cool the board" in heat
 
 
-def test_packages_of_every_runtime_bring_what_prepares_images() -> None:
+def test_packages_of_every_runtime_bring_what_prepares_images():
     for runtime in ("litert 2.3.0", "tflite-runtime", "onnxruntime 1.31.1", "keras 3.15 on tensorflow 2.21"):
         packages = packages_of(runtime)
         assert {"numpy", "click", "edgekit"} < set(packages)
@@ -158,7 +158,7 @@ def test_packages_of_every_runtime_bring_what_prepares_images() -> None:
     assert packages_of("") == packages_of("armnn 1") == ()
 
 
-def test_install_size_counts_what_is_required_once() -> None:
+def test_install_size_counts_what_is_required_once():
     numpy, both = install_bytes(("numpy",)), install_bytes(("numpy", "opencv-python-headless"))
     opencv = install_bytes(("opencv-python-headless",))
     assert numpy is not None
@@ -170,12 +170,12 @@ def test_install_size_counts_what_is_required_once() -> None:
     assert litert > opencv + 10_000_000
 
 
-def test_install_size_is_unknown_for_what_is_not_installed() -> None:
+def test_install_size_is_unknown_for_what_is_not_installed():
     assert install_bytes(()) is None
     assert install_bytes(("numpy", "no-such-package-anywhere")) is None
 
 
-def test_install_size_of_edgekit_is_its_device_side() -> None:
+def test_install_size_of_edgekit_is_its_device_side():
     alone = install_bytes(("edgekit",))
     assert alone is not None
     assert 100_000 < alone < 5_000_000

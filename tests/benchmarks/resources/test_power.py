@@ -41,7 +41,7 @@ PMIC_ANSWER = """
 
 
 @pytest.fixture(autouse=True)
-def _short_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_idle(monkeypatch):
     monkeypatch.setattr(power, "_IDLE_S", 0.05)
 
 
@@ -88,7 +88,7 @@ def ticking() -> Iterator[float]:
     return itertools.count(0.0, 1.0)
 
 
-def test_meter_subtracts_idle() -> None:
+def test_meter_subtracts_idle():
     reader = ScriptedReader(2000.0, 5000.0)
     with Meter(reader, sleep=lambda _: None, clock_s=ticking().__next__) as meter:
         assert meter.idle_w == 2.0  # 2000 mJ in one tick of 1 s
@@ -98,7 +98,7 @@ def test_meter_subtracts_idle() -> None:
     assert reader.closed
 
 
-def test_a_reader_that_fails_does_not_disturb_the_block() -> None:
+def test_a_reader_that_fails_does_not_disturb_the_block():
     meter = Meter(ScriptedReader(2000.0, OSError("gone"), 4000.0), sleep=lambda _: None, clock_s=ticking().__next__)
     with meter.span() as failed:
         pass
@@ -108,7 +108,7 @@ def test_a_reader_that_fails_does_not_disturb_the_block() -> None:
     assert good.energy_mj == 2000.0
 
 
-def test_an_error_in_the_block_comes_through_and_the_next_span_works() -> None:
+def test_an_error_in_the_block_comes_through_and_the_next_span_works():
     meter = Meter(ScriptedReader(0.0, 1.0, 2.0), sleep=lambda _: None)
     with pytest.raises(ValueError, match="child died"), meter.span():
         raise ValueError("child died")
@@ -118,13 +118,13 @@ def test_an_error_in_the_block_comes_through_and_the_next_span_works() -> None:
 
 
 @given(st.floats(0, 100), st.lists(st.floats(0.001, 10), min_size=1, max_size=30))
-def test_constant_power_integrates_exactly(watts: float, steps_s: list[float]) -> None:
+def test_constant_power_integrates_exactly(watts, steps_s):
     times_s = list(itertools.accumulate(steps_s, initial=5.0))
     expected_mj = watts * (times_s[-1] - times_s[0]) * 1e3
     assert integrate_mj([(time_s, watts) for time_s in times_s]) == pytest.approx(expected_mj, rel=1e-9, abs=1e-9)
 
 
-def test_sampled_power_is_summed_while_a_span_lasts() -> None:
+def test_sampled_power_is_summed_while_a_span_lasts():
     values = itertools.chain([0.0], itertools.repeat(10.0))
     reader = SampledReader("test", "", lambda: next(values), period_s=0.001)
     started_s = time.perf_counter()
@@ -136,7 +136,7 @@ def test_sampled_power_is_summed_while_a_span_lasts() -> None:
     assert not reader.repeater.is_running
 
 
-def test_sampled_power_that_fails_is_told_at_the_end() -> None:
+def test_sampled_power_that_fails_is_told_at_the_end():
     def fail() -> float:
         if next(calls) > 0:
             raise OSError("unplugged")
@@ -150,7 +150,7 @@ def test_sampled_power_that_fails_is_told_at_the_end() -> None:
         reader.end()
 
 
-def test_counters_add_up_and_come_round(tmp_path: Path) -> None:
+def test_counters_add_up_and_come_round(tmp_path):
     first, second = put(tmp_path, "a", "999000\n"), put(tmp_path, "b", "5000\n")
     reader = CounterReader("test", "", [Counter(first, 1_000_000), Counter(second, 1_000_000)])
     reader.begin()
@@ -159,7 +159,7 @@ def test_counters_add_up_and_come_round(tmp_path: Path) -> None:
     assert reader.end() == pytest.approx(2.0 + 4.0)  # millijoules
 
 
-def test_a_counter_without_a_known_range_may_not_go_back(tmp_path: Path) -> None:
+def test_a_counter_without_a_known_range_may_not_go_back(tmp_path):
     file = put(tmp_path, "a", "7\n")
     reader = CounterReader("test", "", [Counter(file, None)])
     reader.begin()
@@ -171,7 +171,7 @@ def test_a_counter_without_a_known_range_may_not_go_back(tmp_path: Path) -> None
         reader.begin()
 
 
-def test_rapl_takes_packages_and_memory_and_no_part_twice(tmp_path: Path) -> None:
+def test_rapl_takes_packages_and_memory_and_no_part_twice(tmp_path):
     zone(tmp_path, "intel-rapl:0", "package-0", 10)
     zone(tmp_path, "intel-rapl:0:0", "core", 9)
     zone(tmp_path, "intel-rapl:0:1", "dram", 3)
@@ -184,7 +184,7 @@ def test_rapl_takes_packages_and_memory_and_no_part_twice(tmp_path: Path) -> Non
     assert "memory" in found.covers
 
 
-def test_rapl_that_only_root_may_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rapl_that_only_root_may_read_says_so(tmp_path, monkeypatch):
     zone(tmp_path, "intel-rapl:0", "package-0", 10).chmod(0)
     if os.geteuid() == 0:  # whom no mode stops
 
@@ -198,14 +198,14 @@ def test_rapl_that_only_root_may_read_says_so(tmp_path: Path, monkeypatch: pytes
         open_meter("rapl", tmp_path)
 
 
-def test_hwmon_reads_power_or_volts_and_amperes(tmp_path: Path) -> None:
+def test_hwmon_reads_power_or_volts_and_amperes(tmp_path):
     ina(tmp_path, 0, "nvme", power1_input="9000000")  # no meter of the board
     assert isinstance(find_hwmon(tmp_path), str)
     ina(tmp_path, 1, "ina219", power1_input="3500000", in1_input="5000", curr1_input="700")
     assert read_w(find_hwmon(tmp_path)) == 3.5
 
 
-def test_hwmon_takes_the_boards_input_among_channels_or_asks(tmp_path: Path) -> None:
+def test_hwmon_takes_the_boards_input_among_channels_or_asks(tmp_path):
     channels = {"in1_label": "VDD_CPU", "in1_input": "5000", "curr1_input": "100", "in1_enable": "1"}
     channels |= {"in2_label": "VDD_SOC", "in2_input": "5000", "curr2_input": "200", "in2_enable": "1"}
     channels |= {"in3_label": "unused", "in3_input": "0", "curr3_input": "0", "in3_enable": "0", "curr4_input": "300"}
@@ -218,19 +218,19 @@ def test_hwmon_takes_the_boards_input_among_channels_or_asks(tmp_path: Path) -> 
     assert read_w(find_hwmon(tmp_path)) == pytest.approx(0.5)
 
 
-def test_pmic_sums_the_rails_that_tell_volts_and_amperes() -> None:
+def test_pmic_sums_the_rails_that_tell_volts_and_amperes():
     assert pmic_w(PMIC_ANSWER) == pytest.approx(0.1 * 3.7 + 2.0 * 0.75)
     with pytest.raises(OSError, match="Raspberry Pi 5"):
         pmic_w('error=1 error_msg="Command not registered"')
 
 
 @given(st.text())
-def test_any_other_answer_of_the_pmic_is_an_error_or_a_number(text: str) -> None:
+def test_any_other_answer_of_the_pmic_is_an_error_or_a_number(text):
     with contextlib.suppress(OSError):
         assert pmic_w(text) >= 0
 
 
-def test_pmic_is_asked_through_vcgencmd(tmp_path: Path) -> None:
+def test_pmic_is_asked_through_vcgencmd(tmp_path):
     assert "no vcgencmd" in str(find_pmic(tmp_path))
     program = put(tmp_path, "usr/bin/vcgencmd", f'#!/bin/sh\n[ "$1" = pmic_read_adc ] && cat <<EOF{PMIC_ANSWER}EOF\n')
     program.chmod(0o755)
@@ -239,7 +239,7 @@ def test_pmic_is_asked_through_vcgencmd(tmp_path: Path) -> None:
     assert "Raspberry Pi 5" in str(find_pmic(tmp_path))
 
 
-def test_battery_counts_while_it_is_discharging_and_a_mouse_never(tmp_path: Path) -> None:
+def test_battery_counts_while_it_is_discharging_and_a_mouse_never(tmp_path):
     put(tmp_path, "sys/class/power_supply/hid-mouse/type", "Battery\n")
     put(tmp_path, "sys/class/power_supply/hid-mouse/scope", "Device\n")
     put(tmp_path, "sys/class/power_supply/hid-mouse/status", "Discharging\n")
@@ -257,7 +257,7 @@ def test_battery_counts_while_it_is_discharging_and_a_mouse_never(tmp_path: Path
     assert read_w(find_battery(tmp_path)) == pytest.approx(7.0)
 
 
-def test_whichever_is_found_is_taken_and_none_is_explained(tmp_path: Path) -> None:
+def test_whichever_is_found_is_taken_and_none_is_explained(tmp_path):
     assert open_meter(None, tmp_path) is None
     reasons = explain_no_meter(None, tmp_path)
     assert all(name in reasons for name in ("hwmon", "rapl", "pmic", "battery"))
@@ -270,12 +270,12 @@ def test_whichever_is_found_is_taken_and_none_is_explained(tmp_path: Path) -> No
         assert meter.idle_w == pytest.approx(4.0, rel=0.2)
 
 
-def test_an_unknown_reader_lists_the_known(tmp_path: Path) -> None:
+def test_an_unknown_reader_lists_the_known(tmp_path):
     with pytest.raises(UsageError, match=r"--power joules: expected hwmon, rapl, pmic, battery, .*command:.* or none"):
         open_meter("joules", tmp_path)
 
 
-def test_a_persons_own_program_is_read(tmp_path: Path) -> None:
+def test_a_persons_own_program_is_read(tmp_path):
     script = put(
         tmp_path,
         "my meter.py",
@@ -296,12 +296,12 @@ def test_a_persons_own_program_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["", "no-such-program-anywhere", "'unfinished", "true", "echo no number"])
-def test_a_program_that_is_no_meter_is_a_usage_error(command: str) -> None:
+def test_a_program_that_is_no_meter_is_a_usage_error(command):
     with pytest.raises(UsageError, match="watts, one a line"):
         open_meter(f"command:{command}")
 
 
-def test_a_program_that_falls_silent_gives_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_falls_silent_gives_no_energy(monkeypatch):
     meter = open_meter("command:echo 3.5")
     assert meter is not None
     monkeypatch.setattr(power, "_STALE_S", -1.0)

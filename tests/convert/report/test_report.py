@@ -27,7 +27,7 @@ INT8 = (Variant.FLOAT32, Variant.INT8)
 
 
 @pytest.fixture(scope="module")
-def record() -> ConversionRecord:
+def record():
     """All variants, of which per-tensor int8 failed, and one that could not be made."""
     return sample_record(left_out=(LeftOut("edgetpu", "no edgetpu_compiler on PATH"),))
 
@@ -44,7 +44,7 @@ def text_of(page: str) -> str:
 
 
 @pytest.fixture
-def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_drawing(monkeypatch):
     """Plots take a second a page and have no words of the user."""
     monkeypatch.setattr(page_module.plots, "svg_url", lambda _figure: "data:image/svg+xml;base64,")
 
@@ -52,7 +52,7 @@ def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
 # The page
 
 
-def test_the_page_is_complete_needs_nothing_else_and_is_the_same_each_time(record: ConversionRecord) -> None:
+def test_the_page_is_complete_needs_nothing_else_and_is_the_same_each_time(record):
     page = page_of(record)
     assert page == page_of(record)
     for forbidden in ("http://", "https://", "<script", "<link", "@import", "url(", "onload="):
@@ -73,7 +73,7 @@ def test_the_page_is_complete_needs_nothing_else_and_is_the_same_each_time(recor
     assert len(page) < 3_000_000
 
 
-def test_plots_hold_nothing_that_is_fetched(record: ConversionRecord) -> None:
+def test_plots_hold_nothing_that_is_fetched(record):
     for url in re.findall(r'src="data:image/svg\+xml;base64,([^"]*)"', page_of(record)):
         drawing = base64.b64decode(url).decode()
         assert "<svg" in drawing
@@ -82,7 +82,7 @@ def test_plots_hold_nothing_that_is_fetched(record: ConversionRecord) -> None:
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_every_figure_of_a_variant_is_in_its_row(record: ConversionRecord) -> None:
+def test_every_figure_of_a_variant_is_in_its_row(record):
     text = text_of(page_of(record))
     for variant in record.variants:
         comparison = variant.comparison
@@ -108,14 +108,14 @@ def test_every_figure_of_a_variant_is_in_its_row(record: ConversionRecord) -> No
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_it_says_where_the_images_are_too_few(record: ConversionRecord) -> None:
+def test_it_says_where_the_images_are_too_few(record):
     unsure = "passed, but 400 images are too few to rule out that more than the allowed 1 would be lost on others."
     assert f"int8 and onnx-int8 {unsure}" in text_of(page_of(record))
     assert "too few" not in text_of(page_of(replace(record, max_drop_points=5.0)))
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_what_comes_from_outside_is_escaped_and_need_be_no_text() -> None:
+def test_what_comes_from_outside_is_escaped_and_need_be_no_text():
     evil = "<u>evil</u>"
     odd = sample_record(ODD, images=60, left_out=(LeftOut("edgetpu", evil),))
     variants = tuple(replace(variant, notes=(evil,), lowest_runtimes=(evil,)) for variant in odd.variants)
@@ -136,7 +136,7 @@ def test_what_comes_from_outside_is_escaped_and_need_be_no_text() -> None:
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_flips_are_counted_and_shown() -> None:
+def test_flips_are_counted_and_shown():
     record = sample_record(images=400, variants=(Variant.INT8_PER_TENSOR,))
     comparison = record.variants[0].comparison
     page = page_of(record)
@@ -152,7 +152,7 @@ def test_flips_are_counted_and_shown() -> None:
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_without_flips_calibration_or_variants_the_page_says_so() -> None:
+def test_without_flips_calibration_or_variants_the_page_says_so():
     same = replace(sample_record(variants=(Variant.FLOAT32,)), calibration=None)
     text = text_of(page_of(same))
     assert "Every artifact answered every image as Keras did." in text
@@ -168,7 +168,7 @@ def test_without_flips_calibration_or_variants_the_page_says_so() -> None:
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_many_classes_stay_readable() -> None:
+def test_many_classes_stay_readable():
     labels = [f"class {index:04d}" for index in range(300)]
     page = page_of(sample_record(labels, images=800, variants=(Variant.INT8_PER_TENSOR,)))
     assert len(page) < 3_000_000
@@ -177,7 +177,7 @@ def test_many_classes_stay_readable() -> None:
 
 
 @pytest.mark.parametrize("latency_ms", [0.0, 0.5])
-def test_a_page_of_one_variant_that_was_not_timed_has_no_plot_of_latency(latency_ms: float) -> None:
+def test_a_page_of_one_variant_that_was_not_timed_has_no_plot_of_latency(latency_ms):
     record = with_figures(sample_record(variants=(Variant.FLOAT32,), images=20), Variant.FLOAT32, latency_ms=latency_ms)
     assert page_of(record).count('class="plot"') == (3 if latency_ms else 2)
     assert ("–" in text_table(record)) == (not latency_ms)
@@ -186,7 +186,7 @@ def test_a_page_of_one_variant_that_was_not_timed_has_no_plot_of_latency(latency
 # Images
 
 
-def test_images_are_small_and_the_variants_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_small_and_the_variants_share_the_room(monkeypatch):
     record = sample_record(images=400, variants=(Variant.INT8_PER_TENSOR, Variant.ONNX_INT8))
     images = noisy_images(400, 320)
     names = [str(index) for index in range(400)]
@@ -208,7 +208,7 @@ def test_images_are_small_and_the_variants_share_the_room(monkeypatch: pytest.Mo
 # Table and Markdown
 
 
-def test_the_table_fits_a_terminal(record: ConversionRecord) -> None:
+def test_the_table_fits_a_terminal(record):
     lines = text_table(record).splitlines()
     assert all(columns(line) <= WIDTH for line in lines)
     assert lines[0].split()[:3] == ["variant", "size", "accuracy"]
@@ -220,7 +220,7 @@ def test_the_table_fits_a_terminal(record: ConversionRecord) -> None:
     assert starts == {lines[0].index("verdict")}
 
 
-def test_markdown_says_the_same(record: ConversionRecord) -> None:
+def test_markdown_says_the_same(record):
     written = render(record)
     assert written.startswith("# Conversion of pets\n")
     assert recommendation(record) in written
@@ -232,11 +232,11 @@ def test_markdown_says_the_same(record: ConversionRecord) -> None:
 
 
 @pytest.mark.parametrize(("value", "expected"), [(-0.004, "0.00"), (0.0, "0.00"), (1.25, "+1.25"), (-0.25, "-0.25")])
-def test_a_change_has_a_sign_unless_it_is_none(value: float, expected: str) -> None:
+def test_a_change_has_a_sign_unless_it_is_none(value, expected):
     assert signed(value) == expected
 
 
-def test_why_an_artifact_failed() -> None:
+def test_why_an_artifact_failed():
     record = sample_record(variants=(Variant.FLOAT32, Variant.INT8_PER_TENSOR))
     float32, int8 = record.variants
     assert wording.failure(float32) == ""
@@ -249,7 +249,7 @@ def test_why_an_artifact_failed() -> None:
 # The recommendation
 
 
-def test_it_names_the_fastest_here_the_smallest_and_what_to_try_elsewhere() -> None:
+def test_it_names_the_fastest_here_the_smallest_and_what_to_try_elsewhere():
     record = with_figures(sample_record(), Variant.FLOAT32, latency_ms=0.5, drop_points=0.0)
     assert recommendation(with_figures(record, Variant.DYNAMIC, drop_points=0.25)) == (
         "On this machine's processor take float32, the fastest here of those that passed (0.500 ms, 0.00 points), and "
@@ -259,7 +259,7 @@ def test_it_names_the_fastest_here_the_smallest_and_what_to_try_elsewhere() -> N
     )
 
 
-def test_of_those_that_are_as_fast_it_takes_the_one_that_lost_least() -> None:
+def test_of_those_that_are_as_fast_it_takes_the_one_that_lost_least():
     record = sample_record(variants=INT8)
     as_fast = with_figures(record, Variant.INT8, latency_ms=record.variants[0].latency_ms * 0.97, drop_points=0.5)
     assert "take float32, as fast here as any that passed" in recommendation(as_fast)
@@ -269,7 +269,7 @@ def test_of_those_that_are_as_fast_it_takes_the_one_that_lost_least() -> None:
     )
 
 
-def test_what_failed_is_never_recommended() -> None:
+def test_what_failed_is_never_recommended():
     record = with_figures(sample_record(variants=INT8), Variant.INT8, passed=False, latency_ms=0.1)
     assert recommendation(record) == (
         "Take float32, the only variant that passed (1.65 MB, 0.710 ms here); no int8 passed for an Arm board or an "
@@ -280,13 +280,13 @@ def test_what_failed_is_never_recommended() -> None:
     assert "try int8-per-tensor first" in recommendation(per_tensor)
 
 
-def test_on_arm_nothing_is_presumed() -> None:
+def test_on_arm_nothing_is_presumed():
     record = replace(sample_record(variants=INT8), machine="Raspberry Pi 5, 4 cores, aarch64")
     assert "probably" not in recommendation(record)
     assert "On this machine's processor take float32" in recommendation(record)
 
 
-def test_without_latency_only_size_is_spoken_of() -> None:
+def test_without_latency_only_size_is_spoken_of():
     record = sample_record(variants=INT8)
     for variant in INT8:
         record = with_figures(record, variant, latency_ms=0.0)
@@ -294,7 +294,7 @@ def test_without_latency_only_size_is_spoken_of() -> None:
     assert "fastest here" not in recommendation(record)
 
 
-def test_when_none_passed_it_says_which_came_closest() -> None:
+def test_when_none_passed_it_says_which_came_closest():
     record = sample_record(variants=(Variant.INT8, Variant.INT8_PER_TENSOR))
     record = with_figures(record, Variant.INT8, passed=False, drop_points=1.25)
     assert recommendation(record) == (
@@ -303,7 +303,7 @@ def test_when_none_passed_it_says_which_came_closest() -> None:
 
 
 @pytest.mark.parametrize("dropped", range(8))
-def test_it_is_one_sentence_and_promises_no_ratio(dropped: int) -> None:
+def test_it_is_one_sentence_and_promises_no_ratio(dropped):
     record = sample_record(images=50)
     sentence = recommendation(replace(record, variants=record.variants[:dropped] + record.variants[dropped + 1 :]))
     assert sentence.endswith(".")

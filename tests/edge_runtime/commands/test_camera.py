@@ -26,7 +26,7 @@ NO_PAUSE = ("--min-interval", "0")
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip(tmp_path_factory):
     """A second of red, one of green and one of blue, at ten frames a second."""
     path = tmp_path_factory.mktemp("videos") / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 32))
@@ -38,7 +38,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def rows(edge_run: EdgeRun, tiny_bundle: Path, clip: Path) -> Callable[..., list[dict[str, Any]]]:
+def rows(edge_run, tiny_bundle, clip):
     def run(*options: str | Path) -> list[dict[str, Any]]:
         code, out, err = edge_run("camera", tiny_bundle, "--source", clip, "--format", "jsonl", *options)
         assert code == 0, err
@@ -60,13 +60,11 @@ def events(rows: list[dict[str, Any]]) -> list[tuple[int, str]]:
         ("0.2", [(0, "red"), (13, "green"), (22, "blue")]),
     ],
 )
-def test_smoothing_says_how_soon_a_change_counts(
-    rows: Callable[..., list[dict[str, Any]]], smooth: str, expected: list[tuple[int, str]]
-) -> None:
+def test_smoothing_says_how_soon_a_change_counts(rows, smooth, expected):
     assert events(rows("--smooth", smooth, *NO_PAUSE)) == expected
 
 
-def test_threshold_ignore_and_interval_leave_events_out(rows: Callable[..., list[dict[str, Any]]]) -> None:
+def test_threshold_ignore_and_interval_leave_events_out(rows):
     plain = ("--smooth", "none")
     high = rows(*plain, "--threshold", "0.9")
     assert {row["decision"]["label"] for row in high} == {None}
@@ -76,21 +74,21 @@ def test_threshold_ignore_and_interval_leave_events_out(rows: Callable[..., list
     assert events(rows(*plain, "--min-interval", "1.5")) == [(0, "red"), (15, "green")]
 
 
-def test_every_event_writes_nothing_else(rows: Callable[..., list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_every_event_writes_nothing_else(rows, tmp_path):
     output = tmp_path / "out.csv"
     assert len(rows("--every", "event", *NO_PAUSE, "--output", output)) == 3
     with output.open(newline="") as file:
         assert [row["decision"] for row in csv.DictReader(file)] == ["red", "green", "blue"]
 
 
-def test_limits_loop_and_top_k(rows: Callable[..., list[dict[str, Any]]]) -> None:
+def test_limits_loop_and_top_k(rows):
     looped = rows("--loop", "--max-frames", "45", "--top-k", "2")
     assert [row["frame"] for row in looped] == list(range(45))
     assert {len(row["top"]) for row in looped} == {2}
     assert len(rows("--loop", "--duration", "0.5")) > 1
 
 
-def test_realtime_keeps_the_pace_of_the_video(rows: Callable[..., list[dict[str, Any]]]) -> None:
+def test_realtime_keeps_the_pace_of_the_video(rows):
     began_s = time.monotonic()
     given = rows("--realtime")
     assert time.monotonic() - began_s > 2
@@ -98,14 +96,14 @@ def test_realtime_keeps_the_pace_of_the_video(rows: Callable[..., list[dict[str,
     assert "label" in given[1]
 
 
-def test_forms_of_standard_output(edge_run: EdgeRun, tiny_bundle: Path, clip: Path) -> None:
+def test_forms_of_standard_output(edge_run, tiny_bundle, clip):
     camera = ("camera", tiny_bundle, "--source", clip, "--max-frames", "2")
     assert "frame      1  red" in edge_run(*camera)[1]
     assert len(list(csv.DictReader(io.StringIO(edge_run(*camera, "--format", "csv")[1])))) == 2
     assert json.loads(edge_run(*camera, "--format", "jsonl")[1].splitlines()[1])["label"] == "red"
 
 
-def test_output_is_put_aside_and_appended_to(rows: Callable[..., list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_output_is_put_aside_and_appended_to(rows, tmp_path):
     output = tmp_path / "out.jsonl"
     rows("--output", output, "--rotate", "2kB", "--keep", "2")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -123,7 +121,7 @@ def folders(root: Path) -> list[str]:
     return sorted(path.parent.name for path in root.glob("*/*.jpg"))
 
 
-def test_images_of_the_chosen_kind_are_saved(rows: Callable[..., list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_images_of_the_chosen_kind_are_saved(rows, tmp_path):
     plain = ("--smooth", "none", *NO_PAUSE, "--save-interval", "0")
     rows(*plain, "--save-frames", tmp_path / "events")
     assert folders(tmp_path / "events") == ["blue", "green", "red"]
@@ -139,7 +137,7 @@ def test_images_of_the_chosen_kind_are_saved(rows: Callable[..., list[dict[str, 
     assert folders(tmp_path / "quota") == ["blue"]
 
 
-def test_what_a_sink_lost_is_told_at_the_end(edge_run: EdgeRun, tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
+def test_what_a_sink_lost_is_told_at_the_end(edge_run, tiny_bundle, clip, tmp_path):
     options = ("--save-frames", tmp_path / "saved", "--save-quota", "5")
     code, _, err = edge_run("camera", tiny_bundle, "--source", clip, *options)
     assert code == 0
@@ -179,9 +177,7 @@ def test_what_a_sink_lost_is_told_at_the_end(edge_run: EdgeRun, tiny_bundle: Pat
         ("--source gopher://me:geheim@x", "gopher://me:***@x: expected"),
     ],
 )
-def test_a_bad_value_is_one_sentence(
-    edge_run: EdgeRun, tiny_bundle: Path, clip: Path, tmp_path: Path, options: str, says: str
-) -> None:
+def test_a_bad_value_is_one_sentence(edge_run, tiny_bundle, clip, tmp_path, options, says):
     words = options.format(out=tmp_path / "new").split()
     code, out, err = edge_run("camera", tiny_bundle, "--source", clip, *words)
     assert (code, out) == (2, "")
@@ -195,7 +191,7 @@ def test_a_bad_value_is_one_sentence(
     reason="aiohttp or paho-mqtt is not installed (extras web, mqtt)",
 )
 @pytest.mark.slow
-def test_secrets_are_nowhere_to_be_seen(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_secrets_are_nowhere_to_be_seen(tiny_bundle, tmp_path):
     password = tmp_path / "password"
     password.write_text("geheim\n")
     output, saved = tmp_path / "out.jsonl", tmp_path / "saved"
@@ -227,7 +223,7 @@ def test_secrets_are_nowhere_to_be_seen(tiny_bundle: Path, tmp_path: Path) -> No
         assert "geheim" not in text
 
 
-def test_a_service_without_lines_still_tells_its_errors(edge_run: EdgeRun, tiny_bundle: Path) -> None:
+def test_a_service_without_lines_still_tells_its_errors(edge_run, tiny_bundle):
     code, unit, _ = edge_run("service", tiny_bundle, "--source", "0", "--output", "log.jsonl")
     assert code == 0
     assert {"StandardOutput=null", "StandardError=journal"} <= set(unit.splitlines())

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ import pytest
 
 from edge_runtime.testing.cameras import STREAM_HEAD, FakeHttpCamera, Send, stream_part
 from support.files import small_file_system
-from support.http import Receiver
 from support.mqtt import Mosquitto, needs_mosquitto
 from support.paths import CHECKOUT
 from support.waiting import is_running, wait_until
@@ -119,7 +117,7 @@ def images(folder: Path) -> list[Path]:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+def broker(tmp_path):
     broker = Mosquitto(tmp_path)
     broker.start()
     yield broker
@@ -128,9 +126,7 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 @needs_mosquitto
 @needs_paho
-def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(
-    tmp_path: Path, tiny_bundle: Path, receiver: Receiver, broker: Mosquitto
-) -> None:
+def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(tmp_path, tiny_bundle, receiver, broker):
     def script(number: int, request: bytes, send: Send) -> None:
         if number > 1:
             steady(number, request, send)
@@ -167,9 +163,7 @@ def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(
 
 @needs_mosquitto
 @needs_paho
-def test_a_broker_that_hangs_dies_and_comes_back_stops_nothing(
-    tmp_path: Path, tiny_bundle: Path, broker: Mosquitto
-) -> None:
+def test_a_broker_that_hangs_dies_and_comes_back_stops_nothing(tmp_path, tiny_bundle, broker):
     with (
         FakeHttpCamera(steady) as camera,
         Run(tmp_path, tiny_bundle, "--source", camera.url, "--mqtt", f"mqtt://127.0.0.1:{broker.port}") as run,
@@ -193,7 +187,7 @@ def test_a_broker_that_hangs_dies_and_comes_back_stops_nothing(
 
 
 @pytest.fixture
-def large_disk(tmp_path: Path) -> Iterator[Path]:
+def large_disk(tmp_path):
     with small_file_system(tmp_path / "disk", "130m") as folder:
         yield folder
 
@@ -206,9 +200,7 @@ def fill(folder: Path) -> Path:
     return filler
 
 
-def test_a_full_disk_is_told_and_over_when_there_is_room_again(
-    tmp_path: Path, tiny_bundle: Path, large_disk: Path
-) -> None:
+def test_a_full_disk_is_told_and_over_when_there_is_room_again(tmp_path, tiny_bundle, large_disk):
     output, saved = large_disk / "out.jsonl", large_disk / "saved"
     with (
         FakeHttpCamera(steady) as camera,
@@ -227,7 +219,7 @@ def test_a_full_disk_is_told_and_over_when_there_is_room_again(
         assert records(output)[-1]["decision"]["event"]
 
 
-def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path, tiny_bundle):
     offset, saved = tmp_path / "offset", tmp_path / "saved"
     offset.write_text("0")
     (tmp_path / "sitecustomize.py").write_text(
@@ -257,7 +249,7 @@ def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path: Path, tiny_bundl
     assert len(years) >= 2, years
 
 
-def test_a_camera_that_comes_late_with_damaged_images_of_many_sizes(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_a_camera_that_comes_late_with_damaged_images_of_many_sizes(tmp_path, tiny_bundle):
     def script(_number: int, _request: bytes, send: Send) -> None:
         send(STREAM_HEAD)
         for size in itertools.cycle((64, 1920, 8, 640)):
@@ -281,7 +273,7 @@ def test_a_camera_that_comes_late_with_damaged_images_of_many_sizes(tmp_path: Pa
             run.stop()
 
 
-def test_killed_in_the_middle_it_goes_on_with_the_same_file(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_killed_in_the_middle_it_goes_on_with_the_same_file(tmp_path, tiny_bundle):
     output, saved = tmp_path / "out.jsonl", tmp_path / "saved"
     with FakeHttpCamera(steady) as camera:
         arguments = [tiny_bundle, "--source", camera.url, "--output", output, "--save-frames", saved]
@@ -304,7 +296,7 @@ def test_killed_in_the_middle_it_goes_on_with_the_same_file(tmp_path: Path, tiny
     assert not list(saved.glob("*/.*partial"))
 
 
-def test_clients_that_never_read_hold_nothing_up(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_clients_that_never_read_hold_nothing_up(tmp_path, tiny_bundle):
     with FakeHttpCamera(steady) as camera, Run(tmp_path, tiny_bundle, "--source", camera.url) as run:
         port = int(run._address().rsplit(":", 1)[1].strip("/"))
         with contextlib.ExitStack() as stack:
@@ -320,7 +312,7 @@ def test_clients_that_never_read_hold_nothing_up(tmp_path: Path, tiny_bundle: Pa
             run.stop()
 
 
-def test_two_programs_cannot_have_one_file_folder_or_port(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_two_programs_cannot_have_one_file_folder_or_port(tmp_path, tiny_bundle):
     output, saved = tmp_path / "out.jsonl", tmp_path / "saved"
     with (
         FakeHttpCamera(steady) as camera,

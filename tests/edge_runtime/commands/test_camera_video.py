@@ -30,7 +30,7 @@ def write_video(path: Path, rounds: int, codec: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long_video(tmp_path_factory):
     """More frames than fit into a pipe as lines, so that a run is stopped in its middle."""
     return write_video(tmp_path_factory.mktemp("videos") / "long.avi", 2000, "MJPG")
 
@@ -40,9 +40,7 @@ def run_camera(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(("name", "codec"), [("v.avi", "MJPG"), ("v.mp4", "mp4v")])
-def test_every_frame_of_a_file_is_a_line_until_its_end(
-    tmp_path: Path, tiny_bundle: Path, name: str, codec: str
-) -> None:
+def test_every_frame_of_a_file_is_a_line_until_its_end(tmp_path, tiny_bundle, name, codec):
     video = write_video(tmp_path / name, 4, codec)
     done = run_camera(tiny_bundle, "--source", video, "--format", "jsonl")
     assert done.returncode == 0
@@ -55,7 +53,7 @@ def test_every_frame_of_a_file_is_a_line_until_its_end(
     assert done.stderr.count("\n") == 1
 
 
-def test_text_and_csv_stop_at_the_limit(tiny_bundle: Path, long_video: Path) -> None:
+def test_text_and_csv_stop_at_the_limit(tiny_bundle, long_video):
     done = run_camera(tiny_bundle, "--source", long_video, "--max-frames", "2")
     assert done.returncode == 0
     first, second = done.stdout.splitlines()
@@ -69,7 +67,7 @@ def test_text_and_csv_stop_at_the_limit(tiny_bundle: Path, long_video: Path) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_in_the_middle_is_clean(tiny_bundle: Path, long_video: Path, number: signal.Signals) -> None:
+def test_a_stop_in_the_middle_is_clean(tiny_bundle, long_video, number):
     program = [*CAMERA, str(tiny_bundle), "--source", str(long_video), "--format", "jsonl"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -97,7 +95,7 @@ def test_a_stop_in_the_middle_is_clean(tiny_bundle: Path, long_video: Path, numb
         ("picamera", 6, "picamera2"),
     ],
 )
-def test_a_source_that_does_not_open_is_one_sentence(tiny_bundle: Path, source: str, code: int, says: str) -> None:
+def test_a_source_that_does_not_open_is_one_sentence(tiny_bundle, source, code, says):
     done = run_camera(tiny_bundle, "--source", source)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("error: ")

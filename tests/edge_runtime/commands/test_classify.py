@@ -35,7 +35,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def photos(tmp_path):
     """Two good images, and one that is text."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -50,7 +50,7 @@ def loaded(printed: str) -> set[str]:
 
 
 @pytest.mark.parametrize("command", [[], ["classify"], ["camera"], ["inspect"], ["doctor"], ["service"]])
-def test_every_command_has_help_without_heavy_imports(command: list[str]) -> None:
+def test_every_command_has_help_without_heavy_imports(command):
     program = [sys.executable, "-c", LOADED, *command, "--help"]
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Usage:")
@@ -59,7 +59,7 @@ def test_every_command_has_help_without_heavy_imports(command: list[str]) -> Non
     assert not {"numpy", "cv2", "ai_edge_litert", "logging", "concurrent.futures"} & modules
 
 
-def test_one_photo_loads_no_training_library_and_no_pool(tiny_bundle: Path, photos: Path) -> None:
+def test_one_photo_loads_no_training_library_and_no_pool(tiny_bundle, photos):
     program = [sys.executable, "-c", LOADED, "classify", tiny_bundle, photos / "a_red.png"]
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     modules = loaded(done.stdout)
@@ -70,7 +70,7 @@ def test_one_photo_loads_no_training_library_and_no_pool(tiny_bundle: Path, phot
     assert done.stderr.startswith("1 image in ")
 
 
-def test_table_lists_every_input_and_sums_up(edge_run: Run, tiny_bundle: Path, photos: Path) -> None:
+def test_table_lists_every_input_and_sums_up(edge_run, tiny_bundle, photos):
     code, out, err = edge_run("classify", tiny_bundle, photos, photos.parent / "none.jpg")
     assert code == 1
     header, *rows = out.splitlines()
@@ -82,7 +82,7 @@ def test_table_lists_every_input_and_sums_up(edge_run: Run, tiny_bundle: Path, p
     assert err.endswith(", 2 failed\n")
 
 
-def test_jsonl_and_csv_say_the_same(edge_run: Run, tiny_bundle: Path, photos: Path) -> None:
+def test_jsonl_and_csv_say_the_same(edge_run, tiny_bundle, photos):
     code, out, err = edge_run("classify", tiny_bundle, photos, "--format", "jsonl", "--top-k", "2", "--workers", "2")
     assert (code, err) == (1, "")
     records = [json.loads(line) for line in out.splitlines()]
@@ -98,13 +98,13 @@ def test_jsonl_and_csv_say_the_same(edge_run: Run, tiny_bundle: Path, photos: Pa
     assert rows[1]["error"].startswith("ImageError: ")
 
 
-def test_all_good_is_0_and_none_good_is_3(edge_run: Run, tiny_bundle: Path, photos: Path) -> None:
+def test_all_good_is_0_and_none_good_is_3(edge_run, tiny_bundle, photos):
     assert edge_run("classify", tiny_bundle, photos / "a_red.png", photos / "c_blue.jpg")[0] == 0
     code, out, _ = edge_run("classify", tiny_bundle, photos / "b_text.jpg", "--format", "jsonl")
     assert (code, len(out.splitlines())) == (3, 1)
 
 
-def test_paths_without_any_image_are_one_sentence(edge_run: Run, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_paths_without_any_image_are_one_sentence(edge_run, tiny_bundle, tmp_path):
     (tmp_path / "empty").mkdir()
     code, out, err = edge_run("classify", tiny_bundle, tmp_path / "none")
     assert (code, out, err) == (3, "", f"error: {tmp_path / 'none'}: no such file or folder\n")
@@ -130,15 +130,7 @@ def test_paths_without_any_image_are_one_sentence(edge_run: Run, tiny_bundle: Pa
         ([".", "a.png"], 4, "expected a bundle"),
     ],
 )
-def test_what_cannot_be_used_is_one_sentence(
-    edge_run: Run,
-    tiny_bundle: Path,
-    photos: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    code: int,
-    says: str,
-) -> None:
+def test_what_cannot_be_used_is_one_sentence(edge_run, tiny_bundle, photos, monkeypatch, arguments, code, says):
     monkeypatch.chdir(photos)
     Path("a_red.png").rename("a.png")
     found, out, err = edge_run("classify", *(str(tiny_bundle) if word == "MODEL" else word for word in arguments))
@@ -147,7 +139,7 @@ def test_what_cannot_be_used_is_one_sentence(
     assert "Traceback" not in err
 
 
-def test_a_foreign_model_says_what_it_needs(edge_run: Run, photos: Path, tmp_path: Path) -> None:
+def test_a_foreign_model_says_what_it_needs(edge_run, photos, tmp_path):
     model = write_tiny_model(tmp_path / "foreign.tflite", with_manifest=False)
     labels = tmp_path / "labels.txt"
     labels.write_text("rouge\nvert\nbleu\n", encoding="utf-8")
@@ -161,9 +153,7 @@ def test_a_foreign_model_says_what_it_needs(edge_run: Run, photos: Path, tmp_pat
     assert (code, "2 labels need 2 outputs, but the model has 3" in err) == (4, True)
 
 
-def test_output_is_a_file_whose_name_says_the_format(
-    edge_run: Run, tiny_bundle: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_output_is_a_file_whose_name_says_the_format(edge_run, tiny_bundle, photos, tmp_path):
     output = tmp_path / "new" / "rows.csv"
     code, out, err = edge_run("classify", tiny_bundle, photos, "--output", output)
     assert (code, out) == (1, "")
@@ -177,7 +167,7 @@ def test_output_is_a_file_whose_name_says_the_format(
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_a_full_disk_is_one_sentence(tiny_bundle: Path, photos: Path) -> None:
+def test_a_full_disk_is_one_sentence(tiny_bundle, photos):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     with Path("/dev/full").open("w", encoding="utf-8") as full:
@@ -189,7 +179,7 @@ def test_a_full_disk_is_one_sentence(tiny_bundle: Path, photos: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_names_that_are_not_utf8_or_hold_escapes_do_no_harm(edge_run: Run, tiny_bundle: Path, photos: Path) -> None:
+def test_names_that_are_not_utf8_or_hold_escapes_do_no_harm(edge_run, tiny_bundle, photos):
     nasty = photos / os.fsdecode(b"n\xff\x1b[31m\n.png")
     (photos / "a_red.png").rename(nasty)
     for name in ("table", "jsonl", "csv"):
@@ -202,7 +192,7 @@ def test_names_that_are_not_utf8_or_hold_escapes_do_no_harm(edge_run: Run, tiny_
     assert done.returncode == 4
 
 
-def test_ascii_terminals_get_escapes_and_programs_get_utf8(tiny_bundle: Path, photos: Path) -> None:
+def test_ascii_terminals_get_escapes_and_programs_get_utf8(tiny_bundle, photos):
     (photos / "a_red.png").rename(photos / "é猫.png")
     for name, expected in (("table", rb"\xe9\u732b.png"), ("jsonl", "é猫.png".encode())):
         done = subprocess.run(
@@ -215,9 +205,7 @@ def test_ascii_terminals_get_escapes_and_programs_get_utf8(tiny_bundle: Path, ph
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_run_leaves_the_old_output(
-    tiny_bundle: Path, photos: Path, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_stopped_run_leaves_the_old_output(tiny_bundle, photos, tmp_path, number):
     output = tmp_path / "out" / "rows.jsonl"
     output.parent.mkdir()
     output.write_text("old\n", encoding="utf-8")
@@ -239,7 +227,7 @@ def test_a_stopped_run_leaves_the_old_output(
         assert list(output.parent.iterdir()) == [output]
 
 
-def test_ctrl_c_keeps_the_finished_rows(tiny_bundle: Path, photos: Path, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_the_finished_rows(tiny_bundle, photos, tmp_path):
     os.mkfifo(tmp_path / "endless.jpg")
     program = [
         *EDGE_RUN,
@@ -261,7 +249,7 @@ def test_ctrl_c_keeps_the_finished_rows(tiny_bundle: Path, photos: Path, tmp_pat
     assert b"Traceback" not in err
 
 
-def test_a_reader_that_leaves_is_no_error(tiny_bundle: Path, photos: Path) -> None:
+def test_a_reader_that_leaves_is_no_error(tiny_bundle, photos):
     command = f"{EDGE_RUN[0]} -m edge_runtime.cli classify '{tiny_bundle}' '{photos}' '{photos}' | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("source ")

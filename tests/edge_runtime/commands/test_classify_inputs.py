@@ -27,7 +27,7 @@ DEADLINE_S = 120
 
 
 @pytest.fixture
-def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def photos(tmp_path, monkeypatch):
     for name in ("a.png", "deep/b.png", "deep/c d.png"):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def sources(out: str) -> list[str]:
     return [json.loads(line)["source"] for line in out.splitlines()]
 
 
-def test_patterns_and_lists_are_inputs_too(edge_run: Run, tiny_bundle: Path, photos: Path) -> None:
+def test_patterns_and_lists_are_inputs_too(edge_run, tiny_bundle, photos):
     code, out, _ = edge_run("classify", tiny_bundle, "photos/**/*.png", "--format", "jsonl")
     assert (code, sources(out)) == (0, ["photos/a.png", "photos/deep/b.png", "photos/deep/c d.png"])
     listed = photos.parent / "list.txt"
@@ -52,7 +52,7 @@ def test_patterns_and_lists_are_inputs_too(edge_run: Run, tiny_bundle: Path, pho
 
 @pytest.mark.parametrize("arguments", [["-"], ["--list", "-"]])
 @pytest.mark.parametrize("null", [False, True])
-def test_standard_input_is_a_list(tiny_bundle: Path, photos: Path, arguments: list[str], null: bool) -> None:
+def test_standard_input_is_a_list(tiny_bundle, photos, arguments, null):
     separator = b"\0" if null else b"\n"
     listed = b"photos/deep/c d.png" + separator + b"photos/a.png" + separator
     command = [*EDGE_RUN, "classify", tiny_bundle, *arguments, "--format", "jsonl", *(["-0"] if null else [])]
@@ -61,7 +61,7 @@ def test_standard_input_is_a_list(tiny_bundle: Path, photos: Path, arguments: li
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_each_row_is_written_as_soon_as_its_path_is_read(tiny_bundle: Path, photos: Path, workers: str) -> None:
+def test_each_row_is_written_as_soon_as_its_path_is_read(tiny_bundle, photos, workers):
     command = [*EDGE_RUN, "classify", tiny_bundle, "-", "--format", "jsonl", "--workers", workers]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=photos.parent)
     assert process.stdin and process.stdout  # noqa: PT018
@@ -91,9 +91,7 @@ def test_each_row_is_written_as_soon_as_its_path_is_read(tiny_bundle: Path, phot
         (["photos/*.webp"], 3, "photos/*.webp: matches nothing"),
     ],
 )
-def test_inputs_that_cannot_be_used_are_one_sentence(
-    edge_run: Run, tiny_bundle: Path, photos: Path, arguments: list[str], code: int, says: str
-) -> None:
+def test_inputs_that_cannot_be_used_are_one_sentence(edge_run, tiny_bundle, photos, arguments, code, says):
     assert photos.is_dir()
     found, out, err = edge_run("classify", tiny_bundle, *arguments)
     assert (found, out, err.count("\n")) == (code, "", 1)
@@ -115,7 +113,7 @@ def run_on_terminal(command: list[str | Path]) -> tuple[int, str]:
     return process.wait(DEADLINE_S), shown.decode()
 
 
-def test_a_terminal_sees_a_bar_with_count_and_rate(tiny_bundle: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_terminal_sees_a_bar_with_count_and_rate(tiny_bundle, photos, tmp_path):
     paths = [photos / "a.png"] * 60
     command = [*EDGE_RUN, "classify", tiny_bundle, *paths, "--output", tmp_path / "rows.csv"]
     code, shown = run_on_terminal(command)
@@ -131,7 +129,7 @@ def test_a_terminal_sees_a_bar_with_count_and_rate(tiny_bundle: Path, photos: Pa
     assert "3 images in " in shown
 
 
-def test_a_bar_is_drawn_seldom_and_loses_nothing() -> None:
+def test_a_bar_is_drawn_seldom_and_loses_nothing():
     passed: list[int] = []
     throttle = Throttle(passed.append, every_s=3600)
     for _ in range(1000):
@@ -145,7 +143,7 @@ def test_a_bar_is_drawn_seldom_and_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize(("threshold", "rejected"), [(0.0, False), (0.6, True), (0.4, False)])
-def test_an_answer_under_the_reject_threshold_is_rejected(photos: Path, threshold: float, rejected: bool) -> None:
+def test_an_answer_under_the_reject_threshold_is_rejected(photos, threshold, rejected):
     half = np.zeros((20, 20, 3), np.uint8)
     half[:, 10:] = 255
     assert cv2.imwrite(str(photos / "half.png"), half)

@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -46,9 +45,7 @@ def classify_measured(model: Path, folder: Path, tmp_path: Path) -> tuple[int, d
     return done.returncode, {Path(record["source"]).name: record for record in records}, float(done.stderr.split()[-1])
 
 
-def test_awkward_images_are_classified_or_one_error_each(
-    tiny_bundle: Path, real_data: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_awkward_images_are_classified_or_one_error_each(tiny_bundle, real_data, tmp_path):
     folder = real_data("awkward_images")
     code, records, grown_mib = classify_measured(tiny_bundle, folder, tmp_path)
     assert code == 1
@@ -99,9 +96,7 @@ def tiff(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("side_px", [65_000, 20_000, int(MAX_PIXELS**0.5) + 1])
-def test_what_claims_to_be_huge_is_refused_before_it_is_decoded(
-    tiny_bundle: Path, tmp_path: Path, side_px: int
-) -> None:
+def test_what_claims_to_be_huge_is_refused_before_it_is_decoded(tiny_bundle, tmp_path, side_px):
     folder = tmp_path / "huge"
     folder.mkdir()
     for make in (png, jpeg, bmp, gif, tiff):
@@ -117,7 +112,7 @@ def test_what_claims_to_be_huge_is_refused_before_it_is_decoded(
     ("suffix", "channels", "dtype"),
     [(".jpg", 3, np.uint8), (".png", 3, np.uint8), (".png", 4, np.uint8), (".png", 4, np.uint16)],
 )
-def test_the_largest_image_that_is_taken_stays_within_200_mb(tmp_path: Path, suffix: str, channels: int, dtype: type):
+def test_the_largest_image_that_is_taken_stays_within_200_mb(tmp_path, suffix, channels, dtype):
     # A file of few bytes that unpacks to the limit; what it takes is read in a process of its own.
     side_px = int((MAX_PIXELS * 3 / max(3, channels * np.dtype(dtype).itemsize)) ** 0.5)
     image = tmp_path / f"large{suffix}"

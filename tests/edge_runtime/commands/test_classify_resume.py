@@ -25,7 +25,7 @@ COUNT = 250
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def many(tmp_path_factory):
     """Enough images that a kill comes in mid-run; one is text, and one has a name that must be escaped."""
     folder = tmp_path_factory.mktemp("many")
     image = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8))[1].tobytes()
@@ -48,9 +48,7 @@ def lines_of(output: Path) -> int:
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
-def test_killed_again_and_again_every_image_has_one_row(
-    tiny_bundle: Path, many: Path, tmp_path: Path, name: str
-) -> None:
+def test_killed_again_and_again_every_image_has_one_row(tiny_bundle, many, tmp_path, name):
     output = tmp_path / name
     command = [*EDGE_RUN, "classify", tiny_bundle, many, "--output", output, "--skip-done", "--workers", "2"]
     luck = random.Random(1)
@@ -77,7 +75,7 @@ def test_killed_again_and_again_every_image_has_one_row(
     assert set(counted.values()) == {1}
 
 
-def test_all_done_is_no_error_and_changes_nothing(edge_run: Run, tiny_bundle: Path, many: Path, tmp_path: Path) -> None:
+def test_all_done_is_no_error_and_changes_nothing(edge_run, tiny_bundle, many, tmp_path):
     output = tmp_path / "rows.jsonl"
     images = [many / f"{number:03}.png" for number in (6, 7, 8)]
     arguments = ("classify", tiny_bundle, *images, "--output", output, "--skip-done")
@@ -94,7 +92,7 @@ def test_all_done_is_no_error_and_changes_nothing(edge_run: Run, tiny_bundle: Pa
     assert sources_of(output) == [*(str(path) for path in images), str(images[1])]
 
 
-def test_a_image_given_twice_has_one_row(edge_run: Run, tiny_bundle: Path, many: Path, tmp_path: Path) -> None:
+def test_a_image_given_twice_has_one_row(edge_run, tiny_bundle, many, tmp_path):
     output = tmp_path / "rows.jsonl"
     path = many / "001.png"
     assert edge_run("classify", tiny_bundle, path, path, path, "--output", output, "--skip-done")[0] == 0
@@ -111,9 +109,7 @@ def test_a_image_given_twice_has_one_row(edge_run: Run, tiny_bundle: Path, many:
         ("rows.csv", "source,label,score,decode_ms,preprocess_ms,invoke_ms,error\n", ("--top-k", "2")),
     ],
 )
-def test_a_file_that_holds_something_else_is_left_alone(
-    edge_run: Run, tiny_bundle: Path, many: Path, tmp_path: Path, name: str, content: str, options: tuple[str, ...]
-) -> None:
+def test_a_file_that_holds_something_else_is_left_alone(edge_run, tiny_bundle, many, tmp_path, name, content, options):
     output = tmp_path / name
     output.write_text(content)
     code, _, err = edge_run("classify", tiny_bundle, many, "--output", output, "--skip-done", *options)
@@ -132,15 +128,13 @@ def test_a_file_that_holds_something_else_is_left_alone(
         (("--watch", "--output", "rows.txt"), "expected an --output of --format jsonl or csv"),
     ],
 )
-def test_options_that_do_not_go_together_say_so(
-    edge_run: Run, tiny_bundle: Path, many: Path, options: tuple[str, ...], says: str
-) -> None:
+def test_options_that_do_not_go_together_say_so(edge_run, tiny_bundle, many, options, says):
     code, out, err = edge_run("classify", tiny_bundle, many, *options)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert says in err
 
 
-def test_a_second_run_on_the_same_output_is_refused(tiny_bundle: Path, many: Path, tmp_path: Path) -> None:
+def test_a_second_run_on_the_same_output_is_refused(tiny_bundle, many, tmp_path):
     output = tmp_path / "rows.jsonl"
     os.mkfifo(tmp_path / "endless.jpg")
     # A pipe holds the first run in the middle.
@@ -158,7 +152,7 @@ def test_a_second_run_on_the_same_output_is_refused(tiny_bundle: Path, many: Pat
     assert sources_of(output) == [str(many / "001.png")]
 
 
-def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tiny_bundle: Path, many: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tiny_bundle, many, tmp_path):
     output = tmp_path / "rows.jsonl"
     command = [*EDGE_RUN, "classify", tiny_bundle, many, "--output", output, "--skip-done"]
     # A limit on the size of files fails writes as a full disk does; Python ignores its signal.

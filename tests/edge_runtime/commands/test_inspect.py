@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ from edge_runtime.testing import write_tiny_bundle, write_tiny_model
 Run = Callable[..., tuple[int, str, str]]
 
 
-def test_inspect_tells_the_contract_and_that_files_are_intact(edge_run: Run, tiny_bundle: Path) -> None:
+def test_inspect_tells_the_contract_and_that_files_are_intact(edge_run, tiny_bundle):
     code, out, err = edge_run("inspect", tiny_bundle)
     assert (code, err) == (0, "")
     for text in (
@@ -36,7 +35,7 @@ def test_inspect_tells_the_contract_and_that_files_are_intact(edge_run: Run, tin
     assert found["files"][0]["check"]["passed"] is True
 
 
-def test_inspect_and_classify_notice_an_altered_file(edge_run: Run, tmp_path: Path) -> None:
+def test_inspect_and_classify_notice_an_altered_file(edge_run, tmp_path):
     altered = write_tiny_bundle(tmp_path / "altered")
     model = altered / "tiny-int8.tflite"
     data = bytearray(model.read_bytes())
@@ -60,7 +59,7 @@ def test_inspect_and_classify_notice_an_altered_file(edge_run: Run, tmp_path: Pa
     assert (code, "is missing" in out) == (4, True)
 
 
-def test_inspect_of_a_foreign_file_says_what_is_left_to_say(edge_run: Run, tmp_path: Path) -> None:
+def test_inspect_of_a_foreign_file_says_what_is_left_to_say(edge_run, tmp_path):
     code, out, _ = edge_run("inspect", write_tiny_model(tmp_path / "foreign.tflite", with_manifest=False))
     assert code == 0
     assert "--labels FILE, one label a line (3 lines)" in out

@@ -44,13 +44,13 @@ def worst(findings: list[Finding]) -> tuple[Level, str]:
         (Python((3, 11), "aarch64", 64, "glibc"), Level.PROBLEM, "musl"),
     ],
 )
-def test_python_and_c_library(python: Python, level: Level, says: str) -> None:
+def test_python_and_c_library(python, level, says):
     found, text = worst(list(examine_python(python)))
     assert found is level
     assert says in text
 
 
-def test_this_machine_can_be_looked_at() -> None:
+def test_this_machine_can_be_looked_at():
     assert worst(list(examine_python(this_python())))[0] is Level.OK
     assert {finding.topic for finding in machine.examine_board()} >= {"processor", "disk"}
     assert machine.clock_is_synchronised() in (True, False, None)
@@ -81,7 +81,7 @@ def test_this_machine_can_be_looked_at() -> None:
         ),
     ],
 )
-def test_the_board(tmp_path: Path, files: dict[str, str], topic: str, level: Level, says: str) -> None:
+def test_the_board(tmp_path, files, topic, level, says):
     (tmp_path / "sys").mkdir()
     for name, text in files.items():
         put(tmp_path, os.path.normpath(f"sys/{name}"), text)
@@ -94,12 +94,12 @@ def test_the_board(tmp_path: Path, files: dict[str, str], topic: str, level: Lev
     ("free", "level"),
     [(10 << 20, Level.PROBLEM), (200 << 20, Level.WARNING), (2 << 30, Level.OK), (None, Level.WARNING)],
 )
-def test_the_disk(monkeypatch: pytest.MonkeyPatch, free: int | None, level: Level) -> None:
+def test_the_disk(monkeypatch, free, level):
     monkeypatch.setattr(machine.board, "disk_free_bytes", lambda _path: free)
     assert {finding.level for finding in machine.examine_board() if finding.topic == "disk"} == {level}
 
 
-def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_is_told(monkeypatch):
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -107,7 +107,7 @@ def test_a_user_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("EDGEKIT_CACHE" in (finding.remedy or "") for finding in machine.examine_board())
 
 
-def test_cameras_are_named_and_codecs_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cameras_are_named_and_codecs_are_not(tmp_path, monkeypatch):
     names = {0: "unicam", 2: "USB Cam", 10: "bcm2835-codec-decode", 13: "bcm2835-isp-output0", 3: "Locked Cam"}
     for number, name in names.items():
         put(tmp_path, f"sys/class/video4linux/video{number}/name", name)
@@ -122,7 +122,7 @@ def test_cameras_are_named_and_codecs_are_not(tmp_path: Path, monkeypatch: pytes
     assert "usermod -aG video" in (found[2].remedy or "")
 
 
-def test_a_node_that_does_not_capture_is_no_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_does_not_capture_is_no_camera(tmp_path, monkeypatch):
     put(tmp_path, "sys/class/video4linux/video0/name", "USB Cam")
     put(tmp_path, "sys/class/video4linux/video1/name", "USB Cam metadata")
     put(tmp_path, "dev/video0")
@@ -144,7 +144,7 @@ def usb_stick(root: Path, vendor: str = "1a6e", product: str = "089a") -> Path:
     return put(root, "dev/bus/usb/002/007")
 
 
-def test_an_edge_tpu_and_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edge_tpu_and_what_it_lacks(tmp_path, monkeypatch):
     assert worst(list(machine.examine_edge_tpu(tmp_path)))[0] is Level.INFO
     usb_stick(tmp_path)
     assert "libedgetpu1-std" in worst(list(machine.examine_edge_tpu(tmp_path)))[1]
@@ -158,7 +158,7 @@ def test_an_edge_tpu_and_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Monke
     assert "usermod -aG plugdev" in worst(list(machine.examine_edge_tpu(tmp_path)))[1]
 
 
-def test_an_edge_tpu_on_pci_without_its_driver(tmp_path: Path) -> None:
+def test_an_edge_tpu_on_pci_without_its_driver(tmp_path):
     put(tmp_path, "sys/bus/pci/devices/0/vendor", "0x1ac1")
     put(tmp_path, "sys/bus/pci/devices/0/device", "0x089a")
     put(tmp_path, "usr/lib/libedgetpu.so.1")
@@ -186,7 +186,7 @@ def examine(
     return found
 
 
-def test_numpy_2_under_tflite_runtime_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numpy_2_under_tflite_runtime_is_recognised(monkeypatch):
     broken = {("tiny", "tflite-runtime"): Answer(failure="_ARRAY_API not found", error_type="AttributeError")}
     installed = {"tflite-runtime": "2.14.0", "numpy": "2.2.6"}
     level, text = worst(examine(monkeypatch, installed, broken)["tflite-runtime"])
@@ -205,14 +205,14 @@ def test_numpy_2_under_tflite_runtime_is_recognised(monkeypatch: pytest.MonkeyPa
         (Answer(failure="gave no answer", error_type="TimeoutExpired"), "--force-reinstall ai-edge-litert"),
     ],
 )
-def test_a_litert_that_does_not_run(monkeypatch: pytest.MonkeyPatch, answer: Answer, remedy: str) -> None:
+def test_a_litert_that_does_not_run(monkeypatch, answer, remedy):
     installed = {"ai-edge-litert": "2.3.0", "tflite-runtime": "2.14.0", "numpy": "1.26.4"}
     level, text = worst(examine(monkeypatch, installed, {("tiny", "litert"): answer})["litert"])
     assert level is Level.PROBLEM
     assert remedy in text
 
 
-def test_no_runtime_no_opencv_no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_runtime_no_opencv_no_extras(monkeypatch):
     without_gl = Answer(failure="libGL.so.1: cannot open shared object file", error_type="ImportError")
     found = examine(monkeypatch, {"opencv-python": "4.11"}, {("import", "cv2"): without_gl})
     assert worst(found["litert"]) == (
@@ -227,7 +227,7 @@ def test_no_runtime_no_opencv_no_extras(monkeypatch: pytest.MonkeyPatch) -> None
     assert worst(both["opencv"])[0] is Level.WARNING
 
 
-def test_a_probe_survives_any_end_of_its_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_probe_survives_any_end_of_its_child(monkeypatch, tmp_path):
     assert probe("import", "json").failure is None
     assert probe("import", "no_such_module") == Answer(
         failure="No module named 'no_such_module'", error_type="ModuleNotFoundError"

@@ -36,12 +36,12 @@ FACTS = {
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
-def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+def bundle(tiny_bundle, tmp_path):
     """A bundle with golden inputs, to be damaged."""
     copy = tmp_path / "tiny"
     shutil.copytree(tiny_bundle, copy)
@@ -73,7 +73,7 @@ def look(path: Path, tools: Tools | None = None) -> tuple[dict[str, Finding], Me
     return {finding.topic: finding for finding in examine_model(path, measured, tools)}, measured
 
 
-def test_a_good_bundle_is_replayed_timed_and_remembered(bundle: Path) -> None:
+def test_a_good_bundle_is_replayed_timed_and_remembered(bundle):
     found, measured = look(bundle)
     assert {finding.level for finding in found.values()} == {Level.OK}
     assert "6 golden images bit-identical to its conversion" in found["float32"].found
@@ -85,7 +85,7 @@ def test_a_good_bundle_is_replayed_timed_and_remembered(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(("times", "fastest"), [({"float32": 2.0, "int8": 1.0}, "int8"), ({"float32": 1.0}, "float32")])
-def test_the_fastest_that_runs_is_taken_from_then_on(bundle: Path, times: dict[str, float], fastest: str) -> None:
+def test_the_fastest_that_runs_is_taken_from_then_on(bundle, times, fastest):
     found, measured = look(bundle, fake_tools(times))
     assert measured.default is Variant(fastest)
     assert found["default"].level is Level.OK
@@ -95,7 +95,7 @@ def test_the_fastest_that_runs_is_taken_from_then_on(bundle: Path, times: dict[s
         assert "crashes the runtime (signal 11)" in found["int8"].found
 
 
-def test_a_slowed_board_measures_nothing(bundle: Path) -> None:
+def test_a_slowed_board_measures_nothing(bundle):
     found, measured = look(bundle, fake_tools({"float32": 9.0, "int8": 1.0}, ("under-voltage now",)))
     assert measured.default is None
     assert "expected to be the fastest" in found["default"].found
@@ -103,7 +103,7 @@ def test_a_slowed_board_measures_nothing(bundle: Path) -> None:
     assert measured.default is Variant.INT8
 
 
-def test_nothing_runs(bundle: Path) -> None:
+def test_nothing_runs(bundle):
     found, _ = look(bundle, fake_tools({}))
     assert found["float32"].level is found["int8"].level is Level.PROBLEM
 
@@ -122,16 +122,14 @@ def test_nothing_runs(bundle: Path) -> None:
         ({"from_keras": 0.5}, None, Level.INFO),
     ],
 )
-def test_answers_are_judged_by_what_was_recorded(
-    tiny_bundle: Path, facts: dict[str, object], check: Check | None, level: Level
-) -> None:
+def test_answers_are_judged_by_what_was_recorded(tiny_bundle, facts, check, level):
     artifact = replace(read_bundle_manifest(tiny_bundle).artifacts[1], check=check)
     finding = judge(artifact, Answer(FACTS | facts))
     assert finding.level is level
     assert (finding.remedy is not None) == (level in (Level.WARNING, Level.PROBLEM))
 
 
-def test_other_answers_than_in_the_conversion_are_a_problem(bundle: Path) -> None:
+def test_other_answers_than_in_the_conversion_are_a_problem(bundle):
     with np.load(bundle / GOLDEN_FILE) as golden:
         arrays = dict(golden)
     arrays["keras"], arrays["float32"] = arrays["keras"][:, ::-1], arrays["float32"][:, ::-1]
@@ -143,7 +141,7 @@ def test_other_answers_than_in_the_conversion_are_a_problem(bundle: Path) -> Non
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "truncated", "pickle", "shape", "no keras", "huge"])
-def test_damaged_golden_inputs_are_refused(bundle: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_golden_inputs_are_refused(bundle, damage, monkeypatch):
     path = bundle / GOLDEN_FILE
     whole = path.read_bytes()
     with np.load(path) as golden:
@@ -162,14 +160,14 @@ def test_damaged_golden_inputs_are_refused(bundle: Path, damage: str, monkeypatc
         doctor_replay.replay(bundle, "float32")
 
 
-def test_what_is_no_number_is_far_away(bundle: Path) -> None:
+def test_what_is_no_number_is_far_away(bundle):
     with np.load(bundle / GOLDEN_FILE) as golden:
         arrays = dict(golden)
     np.savez(bundle / GOLDEN_FILE, **arrays | {"keras": np.full((6, 3), np.nan, np.float32)})
     assert doctor_replay.replay(bundle, "float32")["from_keras"] == 1.0
 
 
-def test_damaged_golden_inputs_are_a_finding(bundle: Path) -> None:
+def test_damaged_golden_inputs_are_a_finding(bundle):
     (bundle / GOLDEN_FILE).write_bytes(b"PK")
     found, measured = look(bundle)
     assert found["float32"].level is Level.PROBLEM
@@ -177,7 +175,7 @@ def test_damaged_golden_inputs_are_a_finding(bundle: Path) -> None:
     assert measured.latency_ms == {}
 
 
-def test_altered_missing_and_foreign_files(bundle: Path, tmp_path: Path) -> None:
+def test_altered_missing_and_foreign_files(bundle, tmp_path):
     (bundle / "tiny-int8.tflite").write_bytes(b"x")
     found, measured = look(bundle, fake_tools({"float32": 1.0}))
     assert found["int8"].level is Level.PROBLEM
@@ -193,7 +191,7 @@ def test_altered_missing_and_foreign_files(bundle: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("with_manifest", [True, False])
-def test_one_file(tmp_path: Path, with_manifest: bool) -> None:
+def test_one_file(tmp_path, with_manifest):
     path = write_tiny_model(tmp_path / "m.tflite", with_manifest=with_manifest)
     finding = look(path)[0]["model"]
     assert finding.level is Level.OK
@@ -202,7 +200,7 @@ def test_one_file(tmp_path: Path, with_manifest: bool) -> None:
     assert look(path)[0]["model"].level is Level.PROBLEM
 
 
-def test_the_tiny_models_are_what_their_builders_give(tmp_path: Path) -> None:
+def test_the_tiny_models_are_what_their_builders_give(tmp_path):
     built = write_tiny_model(tmp_path / "built.tflite", with_manifest=False)
     assert doctor_replay.write_tiny(tmp_path, ".tflite").read_bytes() == built.read_bytes()
     onnx = pytest.importorskip("onnx")
@@ -219,7 +217,7 @@ def test_the_tiny_models_are_what_their_builders_give(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_report_for_programs_and_no_native_import(bundle: Path) -> None:
+def test_the_report_for_programs_and_no_native_import(bundle):
     code = (
         "import sys; from pathlib import Path; from edge_runtime.commands.doctor import run_doctor\n"
         "code = run_doctor(Path(sys.argv[1]), as_json=True)\n"
@@ -247,9 +245,7 @@ def test_the_report_for_programs_and_no_native_import(bundle: Path) -> None:
         (Level.INFO, 0, "no problems, no warnings"),
     ],
 )
-def test_the_report_for_people(
-    level: Level, code: int, summary: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_for_people(level, code, summary, capsys, monkeypatch):
     findings = [Finding("python", Level.OK, "fine"), Finding("camera", level, "\x1b[31mred", "mend it")]
     monkeypatch.setattr("edge_runtime.commands.doctor._examine", lambda *_: iter(findings))
     assert run_doctor(None, as_json=False) == code
@@ -260,6 +256,6 @@ def test_the_report_for_people(
     assert (blank, last) == ("", summary)
 
 
-def test_what_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_what_is_not_there_is_an_error(tmp_path):
     with pytest.raises(ModelError, match="no such file"):
         run_doctor(tmp_path / "nothing", as_json=False)

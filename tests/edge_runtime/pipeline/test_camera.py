@@ -96,7 +96,7 @@ def test_health_counts_what_happened():
     assert "3 skipped, 1 event, 1 reconnect, p50 age 30.0 ms" in str(back)
 
 
-def test_health_rate_is_of_the_last_seconds(monkeypatch: pytest.MonkeyPatch):
+def test_health_rate_is_of_the_last_seconds(monkeypatch):
     health, now_s = Health(), [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now_s[0])
     recorded = [answer(number) for number in range(3)]

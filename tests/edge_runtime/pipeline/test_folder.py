@@ -19,7 +19,7 @@ from edge_runtime.testing import FakeEngine, fake_classifier
 
 
 @pytest.fixture
-def images(tmp_path: Path) -> list[Path]:
+def images(tmp_path):
     """200 images, dark at even places and light at odd ones."""
     paths = []
     for index in range(200):
@@ -42,7 +42,7 @@ class Opener:
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_order_is_kept_and_failures_stand_in_their_place(images: list[Path], workers: int) -> None:
+def test_order_is_kept_and_failures_stand_in_their_place(images, workers):
     opener = Opener()
     inputs: list[Path | Failed] = [*images]
     inputs[3] = Failed("gone", "DataError", "no such file or folder")
@@ -60,7 +60,7 @@ def test_order_is_kept_and_failures_stand_in_their_place(images: list[Path], wor
     assert len(opener.engines) <= workers
 
 
-def test_order_is_kept_when_the_first_image_is_the_slowest(images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_is_kept_when_the_first_image_is_the_slowest(images, monkeypatch):
     others_done = threading.Semaphore(0)
 
     def slow_first(classifier: Classifier, path: Path, top_k: int) -> Classified | Failed:
@@ -78,7 +78,7 @@ def test_order_is_kept_when_the_first_image_is_the_slowest(images: list[Path], m
     assert [result.source for result in results] == [str(path) for path in images]
 
 
-def test_paths_are_taken_a_bounded_window_ahead(images: list[Path]) -> None:
+def test_paths_are_taken_a_bounded_window_ahead(images):
     taken = 0
 
     def endless() -> Iterator[Path]:
@@ -97,7 +97,7 @@ def test_paths_are_taken_a_bounded_window_ahead(images: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_no_more_interpreters_than_images(images: list[Path], count: int) -> None:
+def test_no_more_interpreters_than_images(images, count):
     opener = Opener(delay_s=0.05)
     results = list(classify_files(images[:count], opener(), opener, workers=8, top_k=1))
     assert len(results) == count
@@ -105,7 +105,7 @@ def test_no_more_interpreters_than_images(images: list[Path], count: int) -> Non
     assert all(engine.closed for engine in opener.engines)
 
 
-def test_a_model_that_cannot_be_opened_again_ends_the_run(images: list[Path]) -> None:
+def test_a_model_that_cannot_be_opened_again_ends_the_run(images):
     def refuse() -> Classifier:
         raise EngineError("no memory for another interpreter")
 
@@ -114,7 +114,7 @@ def test_a_model_that_cannot_be_opened_again_ends_the_run(images: list[Path]) ->
         list(classify_files(images, first, refuse, workers=4, top_k=1))
 
 
-def test_a_runtime_that_fails_on_a_image_fails_that_image(images: list[Path]) -> None:
+def test_a_runtime_that_fails_on_a_image_fails_that_image(images):
     result = classify_file(fake_classifier(engine=FakeEngine(fails=True)), images[0], 1)
     assert isinstance(result, Failed)
     assert result.error_type == "EngineError"
@@ -141,9 +141,7 @@ def write_image(path: Path, image: np.ndarray) -> Path:
     ],
 )
 @pytest.mark.parametrize("light", [False, True])
-def test_any_kind_of_image_is_classified(
-    tmp_path: Path, name: str, shape: tuple[int, ...], dtype: type[np.generic], light: bool
-) -> None:
+def test_any_kind_of_image_is_classified(tmp_path, name, shape, dtype, light):
     image = np.full(shape, np.iinfo(dtype).max if light else 0, dtype)
     if len(shape) == 3 and shape[2] == 4:
         image[:, :, 3] = 255
@@ -154,7 +152,7 @@ def test_any_kind_of_image_is_classified(
     assert min(result.latency_ms.decode, result.latency_ms.preprocess, result.latency_ms.invoke) > 0
 
 
-def test_what_is_no_image_fails_with_one_sentence(tmp_path: Path) -> None:
+def test_what_is_no_image_fails_with_one_sentence(tmp_path):
     whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
     contents = {"text.jpg": b"hello, I am no image", "empty.jpg": b"", "cut.jpg": whole[:100], "zeros.png": bytes(999)}
     for name, data in contents.items():

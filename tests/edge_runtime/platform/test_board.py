@@ -26,14 +26,14 @@ def zone(root: Path, number: int, kind: str, temp: str) -> None:
     put(root, f"sys/class/thermal/thermal_zone{number}/temp", f"{temp}\n")
 
 
-def test_the_processor_is_preferred_to_hotter_sensors(tmp_path: Path) -> None:
+def test_the_processor_is_preferred_to_hotter_sensors(tmp_path):
     zone(tmp_path, 0, "gpu-thermal", "80000")
     zone(tmp_path, 1, "cpu-thermal", "48312")
     zone(tmp_path, 2, "soc-thermal", "51500")
     assert board.temperature_c(tmp_path) == 51.5
 
 
-def test_any_sensor_is_better_than_none_and_a_broken_one_counts_for_nothing(tmp_path: Path) -> None:
+def test_any_sensor_is_better_than_none_and_a_broken_one_counts_for_nothing(tmp_path):
     assert board.temperature_c(tmp_path) is None
     zone(tmp_path, 0, "cpu-thermal", "-273150")
     zone(tmp_path, 1, "cpu-thermal", "")
@@ -55,12 +55,12 @@ def test_any_sensor_is_better_than_none_and_a_broken_one_counts_for_nothing(tmp_
         ("", ()),
     ],
 )
-def test_throttling_is_told_in_words(tmp_path: Path, name: str, text: str, names: tuple[str, ...]) -> None:
+def test_throttling_is_told_in_words(tmp_path, name, text, names):
     put(tmp_path, name, text + "\n")
     assert board.throttled(tmp_path) == names
 
 
-def test_vcgencmd_is_asked_where_the_kernel_does_not_say(tmp_path: Path) -> None:
+def test_vcgencmd_is_asked_where_the_kernel_does_not_say(tmp_path):
     program = put(tmp_path, "usr/bin/vcgencmd", '#!/bin/sh\n[ "$1" = get_throttled ] && echo throttled=0x20002\n')
     program.chmod(0o755)
     assert board.throttled(tmp_path) == ("frequency capped now",)
@@ -70,14 +70,14 @@ def test_vcgencmd_is_asked_where_the_kernel_does_not_say(tmp_path: Path) -> None
     assert board.throttled(tmp_path) == ()
 
 
-def test_a_vcgencmd_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vcgencmd_that_hangs_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(board, "_VCGENCMD_TIMEOUT_S", 0.05)
     put(tmp_path, "usr/bin/vcgencmd", "#!/bin/sh\nexec sleep 30\n").chmod(0o755)
     assert board.throttled(tmp_path) == ()
 
 
 @given(st.integers(0, 0xFFFFF))
-def test_every_word_has_names_without_repetition(word: int) -> None:
+def test_every_word_has_names_without_repetition(word):
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -87,14 +87,14 @@ def test_every_word_has_names_without_repetition(word: int) -> None:
     assert len(set(kinds)) == len(kinds) == bin((word | word >> 16) & 15).count("1")
 
 
-def test_memory(tmp_path: Path) -> None:
+def test_memory(tmp_path):
     assert board.memory_available_bytes(tmp_path) is None
     put(tmp_path, "proc/meminfo", "MemTotal:  949448 kB\nMemAvailable: 512 kB\nHugePages_Total:   3\nBad line\n")
     assert board.memory_available_bytes(tmp_path) == 512 * 1024
     assert board.memory_info(tmp_path)["HugePages_Total"] == 3
 
 
-def test_free_disk_of_a_path_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_free_disk_of_a_path_that_is_not_there_yet(tmp_path):
     free = board.disk_free_bytes(tmp_path / "not" / "there" / "log.jsonl")
     assert free is not None
     assert free > 0
@@ -102,7 +102,7 @@ def test_free_disk_of_a_path_that_is_not_there_yet(tmp_path: Path) -> None:
     assert board.disk_free_bytes(file / "below") is None
 
 
-def test_this_machine_is_read_without_an_error() -> None:
+def test_this_machine_is_read_without_an_error():
     assert board.temperature_c() is None or -40 < board.temperature_c() < 150
     assert isinstance(board.throttled(), tuple)
     assert (board.memory_available_bytes() or 1) > 0

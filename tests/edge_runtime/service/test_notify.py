@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -37,14 +35,14 @@ class Manager:
 
 
 @pytest.fixture(params=["path", "abstract"])
-def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
+def manager(request, tmp_path):
     path = str(tmp_path / "notify")
     found = Manager(path if request.param == "path" else f"@edgekit-{secrets.token_hex(8)}")
     yield found
     found.close()
 
 
-def test_a_life_is_told_in_order(manager: Manager) -> None:
+def test_a_life_is_told_in_order(manager):
     environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}
     with Notifier.from_environment(environment) as notifier:
         assert notifier.watchdog_s == 30
@@ -55,7 +53,7 @@ def test_a_life_is_told_in_order(manager: Manager) -> None:
     assert manager.heard() == ["READY=1\nSTATUS=model loaded", "WATCHDOG=1", "STATUS=cat 0.98", "STOPPING=1"]
 
 
-def test_alive_is_sent_three_times_in_a_watchdog_interval(manager: Manager) -> None:
+def test_alive_is_sent_three_times_in_a_watchdog_interval(manager):
     now_s = 1000.0
     notifier = Notifier(manager.address, 3.0, clock=lambda: now_s)
     times_s = []
@@ -67,7 +65,7 @@ def test_alive_is_sent_three_times_in_a_watchdog_interval(manager: Manager) -> N
     notifier.close()
 
 
-def test_no_results_no_messages(manager: Manager) -> None:
+def test_no_results_no_messages(manager):
     notifier = Notifier(manager.address, 0.000003)
     notifier.ready()
     assert manager.heard() == ["READY=1"]
@@ -90,7 +88,7 @@ def test_no_results_no_messages(manager: Manager) -> None:
         {"WATCHDOG_USEC": "1000"},
     ],
 )
-def test_without_a_listening_manager_nothing_happens(environment: dict[str, str]) -> None:
+def test_without_a_listening_manager_nothing_happens(environment):
     with Notifier.from_environment(environment) as notifier:
         notifier.ready("status")
         notifier.alive()
@@ -98,7 +96,7 @@ def test_without_a_listening_manager_nothing_happens(environment: dict[str, str]
 
 
 @pytest.mark.parametrize("interval_us", ["", "0", "-5", "soon", "1e6", "²"])
-def test_an_interval_that_is_none_is_no_watchdog(manager: Manager, interval_us: str) -> None:
+def test_an_interval_that_is_none_is_no_watchdog(manager, interval_us):
     environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": interval_us}
     with Notifier.from_environment(environment) as notifier:
         assert notifier.watchdog_s is None
@@ -106,13 +104,13 @@ def test_an_interval_that_is_none_is_no_watchdog(manager: Manager, interval_us: 
     assert manager.heard() == ["STOPPING=1"]
 
 
-def test_the_watchdog_of_another_process_is_not_fed(manager: Manager) -> None:
+def test_the_watchdog_of_another_process_is_not_fed(manager):
     environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}
     with Notifier.from_environment(environment) as notifier:
         assert notifier.watchdog_s is None
 
 
-def test_a_manager_that_does_not_read_does_not_block(manager: Manager) -> None:
+def test_a_manager_that_does_not_read_does_not_block(manager):
     notifier = Notifier(manager.address)
     for number in range(5000):
         notifier.status(f"number {number}")
@@ -123,7 +121,7 @@ def test_a_manager_that_does_not_read_does_not_block(manager: Manager) -> None:
     notifier.close()
 
 
-def test_alive_that_was_lost_is_tried_again_at_once(tmp_path: Path) -> None:
+def test_alive_that_was_lost_is_tried_again_at_once(tmp_path):
     address = str(tmp_path / "late")
     notifier = Notifier(address, 60.0)
     notifier.alive()
@@ -136,7 +134,7 @@ def test_alive_that_was_lost_is_tried_again_at_once(tmp_path: Path) -> None:
 
 
 @given(st.text())
-def test_no_status_can_forge_another_message(text: str) -> None:
+def test_no_status_can_forge_another_message(text):
     manager = Manager(f"@edgekit-{secrets.token_hex(8)}")
     notifier = Notifier(manager.address)
     notifier.status(text)

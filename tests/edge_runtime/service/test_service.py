@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -35,7 +35,7 @@ Write = Callable[..., str]
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
+def place():
     """A folder that everybody may enter, unlike pytest's."""
     with tempfile.TemporaryDirectory(prefix="edgekit-") as name:
         folder = Path(name)
@@ -45,7 +45,7 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def write(place: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+def write(place, monkeypatch):
     """Write a unit for ``pets`` and a camera command line, and give its text."""
     monkeypatch.chdir(place)
     monkeypatch.setenv("EDGEKIT_CACHE", str(place / "cache"))
@@ -84,14 +84,14 @@ def command(text: str) -> list[str]:
 
 
 @given(st.lists(TEXTS.filter(lambda text: "\x85" not in text)))
-def test_words_are_read_back(words: list[str]) -> None:
+def test_words_are_read_back(words):
     line = " ".join(map(quote_word, words))
     assert "\n" not in line
     assert [word.encode() for word in split_words(line)] == [word.encode() for word in words]
 
 
 @pytest.mark.skipif(not SYSTEMD.exists() or not shutil.which("setpriv"), reason="needs systemd and setpriv")
-def test_systemd_itself_reads_the_words_back(place: Path) -> None:
+def test_systemd_itself_reads_the_words_back(place):
     words = [
         *("plain", "a b", "", "100%", "%h %% %", "$HOME ${HOME} $$", 'a "b"', "it's", "\\", "\\n", ";", "a;b", "#"),
         *(
@@ -144,7 +144,7 @@ COMMANDS = {
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 @pytest.mark.parametrize("name", COMMANDS)
-def test_systemd_accepts_the_unit_and_finds_little_to_attack(write: Write, place: Path, name: str) -> None:
+def test_systemd_accepts_the_unit_and_finds_little_to_attack(write, place, name):
     arguments, limit = COMMANDS[name]
     for file in ("clip.mp4", "token"):
         (place / file).write_text("x")
@@ -161,7 +161,7 @@ def test_systemd_accepts_the_unit_and_finds_little_to_attack(write: Write, place
     assert float(exposure[1]) <= limit
 
 
-def test_the_command_is_the_one_that_was_asked_for(write: Write, place: Path) -> None:
+def test_the_command_is_the_one_that_was_asked_for(write, place):
     text = write("--source", "0", "--ignore", 'a "b" 100% $X', "--ignore=c d", "--no-discovery", "--wait")
     start = command(text)
     assert start[1:3] == ["camera", str(place / "pets")]
@@ -178,7 +178,7 @@ def test_the_command_is_the_one_that_was_asked_for(write: Write, place: Path) ->
     assert (again["discovery"], again["wait"]) == (False, True)
 
 
-def test_it_writes_below_its_own_folders_only(write: Write) -> None:
+def test_it_writes_below_its_own_folders_only(write):
     text = write("--output", "log/a.jsonl", "--save-frames", "/var/log/pets/frames")
     assert command(text)[-2:] == ["--output=/var/lib/pets/log/a.jsonl", "--save-frames=/var/log/pets/frames"]
     assert values(text, "StateDirectory") == values(text, "LogsDirectory") == ["pets"]
@@ -189,7 +189,7 @@ def test_it_writes_below_its_own_folders_only(write: Write) -> None:
             write("--output", outside)
 
 
-def test_rights_follow_from_the_source(write: Write, place: Path) -> None:
+def test_rights_follow_from_the_source(write, place):
     (place / "clip.mp4").write_text("x")
     text = write("--source", "clip.mp4")
     assert values(text, "PrivateDevices") == values(text, "PrivateNetwork") == ["yes"]
@@ -206,7 +206,7 @@ def test_rights_follow_from_the_source(write: Write, place: Path) -> None:
     assert not values(text, "DeviceAllow")
 
 
-def test_secrets_stay_out(write: Write, place: Path) -> None:
+def test_secrets_stay_out(write, place):
     (place / "secret").write_text("hunter2")
     text = write("--mqtt", "mqtt://me@host", "--mqtt-password-file", "secret")
     assert "hunter2" not in text
@@ -232,7 +232,7 @@ def test_secrets_stay_out(write: Write, place: Path) -> None:
     assert not values(text, "IPAddressDeny")
 
 
-def test_each_file_and_address_of_the_camera_declares_what_a_service_needs() -> None:
+def test_each_file_and_address_of_the_camera_declares_what_a_service_needs():
     options = [option for option in camera.params if isinstance(option, Option)]
     declared = {option.name for option in options if option.resource}
     paths = {option.name for option in options if isinstance(option.type, click.Path)}
@@ -241,12 +241,12 @@ def test_each_file_and_address_of_the_camera_declares_what_a_service_needs() -> 
 
 
 @pytest.mark.parametrize("arguments", [["--sorce", "0"], ["--top-k", "x"], ["--source"]])
-def test_a_camera_command_that_would_not_start_is_refused(write: Write, arguments: list[str]) -> None:
+def test_a_camera_command_that_would_not_start_is_refused(write, arguments):
     with pytest.raises(click.UsageError):
         write(*arguments)
 
 
-def test_what_cannot_be_is_one_sentence(write: Write, place: Path) -> None:
+def test_what_cannot_be_is_one_sentence(write, place):
     for arguments in (["--source", "none.mp4"], ["--mqtt-password-file", "none"], ["--labels", "none"]):
         with pytest.raises(UsageError):
             write(*arguments)
@@ -260,7 +260,7 @@ def test_what_cannot_be_is_one_sentence(write: Write, place: Path) -> None:
         run_service(camera, ["pets"], ServiceJob("pets", place / "pets", False, "1G", None))
 
 
-def test_a_secret_may_be_for_root_only(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_may_be_for_root_only(write, monkeypatch):
     real = Path.stat
 
     def stat(path: Path, **options: bool) -> os.stat_result:
@@ -276,7 +276,7 @@ def test_a_secret_may_be_for_root_only(write: Write, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("checkout", ["/tmp/a/clone", "/home/pi/clone", "/opt/clone"])  # noqa: S108
-def test_the_program_is_found_wherever_it_lies(checkout: str) -> None:
+def test_the_program_is_found_wherever_it_lies(checkout):
     """PrivateTmp and ProtectHome hide a checkout, so the unit binds it."""
     program = (f"{checkout}/.venv/bin/edge-run",)
     folders = unit.folders_of(checkout, f"{checkout}/.venv")
@@ -284,12 +284,12 @@ def test_the_program_is_found_wherever_it_lies(checkout: str) -> None:
     assert values(text, "BindReadOnlyPaths") == ([] if checkout.startswith("/opt") else [checkout])
 
 
-def test_hidden_folders_are_shown_once() -> None:
+def test_hidden_folders_are_shown_once():
     paths = map(Path, ("/home/pi/e", "/home/pi/e/models/x", "/opt/x", "/usr", "/root/m", "/homely", "/home/pi/e2"))
     assert unit.hidden_paths(paths) == [Path("/home/pi/e"), Path("/home/pi/e2"), Path("/root/m")]
 
 
-def test_groups_that_this_machine_lacks_are_not_named() -> None:
+def test_groups_that_this_machine_lacks_are_not_named():
     service = unit.Service("pets", ("/bin/true",), (), Needs(camera="v4l2"), True, "1G", None)
     assert values(unit.render(service, lambda _name: False), "SupplementaryGroups") == []
     assert values(unit.render(service, lambda name: name != "apex"), "SupplementaryGroups") == ["video plugdev"]
@@ -305,11 +305,11 @@ def test_groups_that_this_machine_lacks_are_not_named() -> None:
         ("a.mp4", "file"),
     ],
 )
-def test_kinds_of_source(text: str, kind: str) -> None:
+def test_kinds_of_source(text, kind):
     assert source_kind(text) == kind
 
 
-def test_the_started_command_tells_systemd_how_it_is(write: Write, place: Path) -> None:
+def test_the_started_command_tells_systemd_how_it_is(write, place):
     """The unit's own command, with a socket where systemd's would be."""
     video = cv2.VideoWriter(str(place / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (32, 32))
     for _ in range(50):

@@ -44,7 +44,7 @@ class Recorder(Sink):
         self.closes += 1
 
 
-def test_results_pass_in_order_and_closing_finishes_them() -> None:
+def test_results_pass_in_order_and_closing_finishes_them():
     inner = Recorder()
     sink = BackgroundSink(inner, "test")
     results = [classified(number=number) for number in range(50)]
@@ -58,7 +58,7 @@ def test_results_pass_in_order_and_closing_finishes_them() -> None:
     assert len(inner.results) == 50
 
 
-def test_frames_are_copied_only_for_a_sink_that_needs_them_and_a_result_that_is_wanted() -> None:
+def test_frames_are_copied_only_for_a_sink_that_needs_them_and_a_result_that_is_wanted():
     inner, asked = Recorder(), []
 
     def wants(result: Result) -> bool:
@@ -81,7 +81,7 @@ def test_frames_are_copied_only_for_a_sink_that_needs_them_and_a_result_that_is_
     assert plain.images == [None]
 
 
-def test_the_oldest_are_dropped_when_too_many_wait_and_health_says_so() -> None:
+def test_the_oldest_are_dropped_when_too_many_wait_and_health_says_so():
     inner = Recorder()
     inner.go_on.clear()
     sink = BackgroundSink(inner, "test", capacity=2)
@@ -112,7 +112,7 @@ def test_the_oldest_are_dropped_when_too_many_wait_and_health_says_so() -> None:
         (OutputError("another edge-run is writing there"), "another edge-run is writing there"),
     ],
 )
-def test_trouble_is_told_and_passes(error: Exception, says: str) -> None:
+def test_trouble_is_told_and_passes(error, says):
     inner = Recorder()
     inner.raises = error
     sink = BackgroundSink(inner, "test")
@@ -126,7 +126,7 @@ def test_trouble_is_told_and_passes(error: Exception, says: str) -> None:
     assert (len(inner.results), inner.closes, sink.dropped) == (1, 1, 1)
 
 
-def test_a_bug_ends_the_thread_loudly_and_the_camera_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_ends_the_thread_loudly_and_the_camera_goes_on(monkeypatch):
     reported: list[threading.ExceptHookArgs] = []
     monkeypatch.setattr(threading, "excepthook", reported.append)
     inner = Recorder()
@@ -144,7 +144,7 @@ def test_a_bug_ends_the_thread_loudly_and_the_camera_goes_on(monkeypatch: pytest
     assert inner.closes == 1
 
 
-def test_closing_a_slow_sink_drops_what_waits_and_still_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_a_slow_sink_drops_what_waits_and_still_closes_it(monkeypatch):
     monkeypatch.setattr(background, "CLOSE_DEADLINE_S", 1.0)
 
     class Slow(Recorder):
@@ -162,7 +162,7 @@ def test_closing_a_slow_sink_drops_what_waits_and_still_closes_it(monkeypatch: p
     assert sink.dropped == 1000 - len(inner.results)
 
 
-def test_closing_a_sink_that_hangs_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_a_sink_that_hangs_returns(monkeypatch):
     monkeypatch.setattr(background, "CLOSE_DEADLINE_S", 0.2)
     inner = Recorder()
     inner.go_on.clear()
@@ -176,7 +176,7 @@ def test_closing_a_sink_that_hangs_returns(monkeypatch: pytest.MonkeyPatch) -> N
     wait_until(lambda: inner.closes == 1)
 
 
-def test_trouble_at_closing_is_told() -> None:
+def test_trouble_at_closing_is_told():
     class Stuck(Recorder):
         def close(self) -> None:
             raise OSError(5, "Input/output error")
@@ -186,7 +186,7 @@ def test_trouble_at_closing_is_told() -> None:
     assert sink.problem == "Input/output error"
 
 
-def test_threads_may_write_together_and_none_is_left() -> None:
+def test_threads_may_write_together_and_none_is_left():
     before = threading.active_count()
     inner = Recorder()
     sink = BackgroundSink(inner, "test", capacity=10_000)

@@ -12,9 +12,7 @@ import subprocess
 import sys
 import termios
 import threading
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,14 +54,14 @@ CONNECTED = StateChange("0", SourceState.CONNECTED, 1700000000.0)
 GONE = StateChange("0", SourceState.RECONNECTING, 1700000000.0, "gave no frame for 5 s")
 
 
-def test_the_line_tells_label_score_rate_latency_age_and_state() -> None:
+def test_the_line_tells_label_score_rate_latency_age_and_state():
     assert status_line(snapshot(CONNECTED, answer()), 120) == (
         "cat                   ██████████████░░  0.88   29.8/s    12.5 ms  age   41.0 ms  connected"
     )
     assert "##############.." in status_line(snapshot(answer()), 120, blocks=False)
 
 
-def test_what_matters_least_is_left_out_first() -> None:
+def test_what_matters_least_is_left_out_first():
     full = snapshot(CONNECTED, answer(), problem="no broker answers")
     lines = [status_line(full, width) for width in (125, 110, 80, 60, 45, 30, 10, 1)]
     assert "connected" in lines[0]
@@ -76,7 +74,7 @@ def test_what_matters_least_is_left_out_first() -> None:
     assert "0.88" in lines[5]
 
 
-def test_doubt_and_decisions_are_shown() -> None:
+def test_doubt_and_decisions_are_shown():
     assert status_line(snapshot(answer(rejected=True)), 80).startswith("cat? ")
     assert status_line(snapshot(answer("cat", Decision("dog", 0.6, event=False))), 80).startswith("dog ")
     assert status_line(snapshot(answer("cat", Decision(None, 0.4, event=False))), 80).startswith("cat? ")
@@ -85,16 +83,14 @@ def test_doubt_and_decisions_are_shown() -> None:
 
 
 @given(st.text(max_size=40), st.integers(1, 200), st.text(max_size=60), st.booleans())
-def test_any_label_and_any_width_is_one_printable_line_that_fits(
-    label: str, width: int, problem: str, away: bool
-) -> None:
+def test_any_label_and_any_width_is_one_printable_line_that_fits(label, width, problem, away):
     gone = [StateChange("0", SourceState.STALLED, 0.0, problem)] if away else []
     line = status_line(snapshot(answer(label), *gone, problem=problem), width)
     assert line.isprintable()
     assert columns(line) <= max(1, width - 1)
 
 
-def test_the_line_is_written_four_times_a_second_and_news_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_is_written_four_times_a_second_and_news_at_once(monkeypatch):
     clock_s = 100.0
     monkeypatch.setattr(console.time, "monotonic", lambda: clock_s)
     stream = io.StringIO()
@@ -120,7 +116,7 @@ def test_the_line_is_written_four_times_a_second_and_news_at_once(monkeypatch: p
     assert above[4] == ""
 
 
-def test_nothing_is_written_where_nothing_came() -> None:
+def test_nothing_is_written_where_nothing_came():
     stream = io.StringIO()
     ConsoleSink(stream).close()
     assert stream.getvalue() == ""
@@ -165,7 +161,7 @@ def run_in_terminal(term: str) -> str:
     return b"".join(pieces).decode()
 
 
-def test_a_real_terminal_gets_few_updates_of_its_width_and_a_line_of_its_own_at_the_end() -> None:
+def test_a_real_terminal_gets_few_updates_of_its_width_and_a_line_of_its_own_at_the_end():
     written = run_in_terminal("xterm")
     lines = re.split(r"\r\x1b\[K|\r\n", written)
     assert len(lines) < 60  # of 2000 frames; on a fast machine the first, the event and the last
@@ -177,12 +173,12 @@ def test_a_real_terminal_gets_few_updates_of_its_width_and_a_line_of_its_own_at_
         assert columns(line) <= 39
 
 
-def test_a_dumb_terminal_gets_plain_lines() -> None:
+def test_a_dumb_terminal_gets_plain_lines():
     written = run_in_terminal("dumb")
     assert "\x1b" not in written
     assert written.count("\n") == 2000
 
 
-def test_a_pipe_gets_plain_lines(tmp_path: Path) -> None:
+def test_a_pipe_gets_plain_lines(tmp_path):
     with (tmp_path / "out").open("w", encoding="utf-8") as stream:
         assert isinstance(open_frame_sink("text", stream, ["cat", "dog"], 2), FrameSink)

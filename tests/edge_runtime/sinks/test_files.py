@@ -50,7 +50,7 @@ def write(
 
 
 @pytest.mark.parametrize("format_name", ["jsonl", "csv"])
-def test_full_files_are_kept_under_numbers_and_every_line_is_whole(tmp_path: Path, format_name: str) -> None:
+def test_full_files_are_kept_under_numbers_and_every_line_is_whole(tmp_path, format_name):
     path = tmp_path / "new" / "out"
     write(path, range(400), format_name, max_bytes=4000, keep=3)
     names = sorted(file.name for file in path.parent.iterdir())
@@ -64,20 +64,20 @@ def test_full_files_are_kept_under_numbers_and_every_line_is_whole(tmp_path: Pat
         assert path.with_name(name).stat().st_size <= 4000
 
 
-def test_a_later_run_appends_without_a_second_header(tmp_path: Path) -> None:
+def test_a_later_run_appends_without_a_second_header(tmp_path):
     path = tmp_path / "out.csv"
     write(path, range(3), "csv")
     write(path, range(3, 5), "csv")
     assert frames_of(path) == [0, 1, 2, 3, 4]
 
 
-def test_a_line_longer_than_a_file_may_be_is_written_alone(tmp_path: Path) -> None:
+def test_a_line_longer_than_a_file_may_be_is_written_alone(tmp_path):
     path = tmp_path / "out"
     write(path, range(3), max_bytes=10)
     assert [frames_of(path.with_name(name)) for name in ("out.2", "out.1", "out")] == [[0], [1], [2]]
 
 
-def test_a_state_change_is_a_line_too(tmp_path: Path) -> None:
+def test_a_state_change_is_a_line_too(tmp_path):
     sink = FileSink(tmp_path / "out", "jsonl", LABELS, 2)
     sink.write(StateChange("0", SourceState.STALLED, 1.5))
     sink.close()
@@ -85,7 +85,7 @@ def test_a_state_change_is_a_line_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device", "below a file", "unwritable"])
-def test_what_is_no_file_is_one_sentence(tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_is_one_sentence(tmp_path, kind):
     path = tmp_path / "out"
     if kind == "folder":
         path.mkdir()
@@ -103,7 +103,7 @@ def test_what_is_no_file_is_one_sentence(tmp_path: Path, kind: str) -> None:
     assert not path.with_name(f".{path.name}.lock").exists()
 
 
-def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path):
     path = tmp_path / "out"
     (tmp_path / "link").symlink_to(path)
     first = FileSink(path, "jsonl", LABELS, 2, max_bytes=600)
@@ -127,7 +127,7 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path: Path) -> Non
     write(path, range(9, 10))
 
 
-def test_a_full_disk_leaves_whole_lines_and_is_overcome(small_disk: Path) -> None:
+def test_a_full_disk_leaves_whole_lines_and_is_overcome(small_disk):
     ballast, path = small_disk / "ballast", small_disk / "out"
     ballast.write_bytes(bytes(100_000))
     sink = open_file_sink(path, "jsonl", LABELS, 2)
@@ -158,7 +158,7 @@ def _write_until(sink: BackgroundSink, condition: Callable[[], bool], number: in
     return number
 
 
-def test_a_full_disk_at_rotation_is_overcome(small_disk: Path) -> None:
+def test_a_full_disk_at_rotation_is_overcome(small_disk):
     (small_disk / "ballast").write_bytes(bytes(110_000))
     path, failures = small_disk / "out", 0
     sink = FileSink(path, "csv", LABELS, 2, max_bytes=3_000, keep=50)
@@ -177,7 +177,7 @@ def test_a_full_disk_at_rotation_is_overcome(small_disk: Path) -> None:
     assert set(range(500, 600)) <= set(kept)
 
 
-def test_a_write_that_fails_in_its_middle_is_cut_back(tmp_path: Path) -> None:
+def test_a_write_that_fails_in_its_middle_is_cut_back(tmp_path):
     path = tmp_path / "out"
     sink = FileSink(path, "jsonl", LABELS, 2)
     sink.write(classified(number=0))
@@ -195,9 +195,7 @@ def test_a_write_that_fails_in_its_middle_is_cut_back(tmp_path: Path) -> None:
     assert frames_of(path) == [0, 2]
 
 
-def test_where_even_cutting_fails_the_file_is_repaired_at_the_next_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_even_cutting_fails_the_file_is_repaired_at_the_next_line(tmp_path, monkeypatch):
     path = tmp_path / "out"
     sink = FileSink(path, "jsonl", LABELS, 2)
     sink.write(classified(number=0))
@@ -222,7 +220,7 @@ def test_where_even_cutting_fails_the_file_is_repaired_at_the_next_line(
 
 
 @pytest.mark.parametrize("how", ["renamed", "removed", "folder removed"])
-def test_a_file_that_somebody_takes_away_is_made_anew(tmp_path: Path, how: str) -> None:
+def test_a_file_that_somebody_takes_away_is_made_anew(tmp_path, how):
     path = tmp_path / "logs" / "out"
     sink = FileSink(path, "csv", LABELS, 2)
     sink.write(classified(number=0))
@@ -242,7 +240,7 @@ def test_a_file_that_somebody_takes_away_is_made_anew(tmp_path: Path, how: str) 
     assert how != "renamed" or frames_of(path.with_name("out.old")) == [0]
 
 
-def test_a_jump_of_the_clock_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_jump_of_the_clock_changes_nothing(tmp_path, monkeypatch):
     path = tmp_path / "out"
     sink = FileSink(path, "jsonl", LABELS, 2, max_bytes=1000, keep=9)
     for number in range(20):
@@ -253,7 +251,7 @@ def test_a_jump_of_the_clock_changes_nothing(tmp_path: Path, monkeypatch: pytest
     assert [number for file in files for number in frames_of(file)] == list(range(20))
 
 
-def test_lines_reach_the_disk_every_few_seconds_and_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_reach_the_disk_every_few_seconds_and_at_the_end(tmp_path, monkeypatch):
     clock_s, synced = 100.0, []
     monkeypatch.setattr(time, "monotonic", lambda: clock_s)
     monkeypatch.setattr(os, "fdatasync", synced.append)
@@ -266,7 +264,7 @@ def test_lines_reach_the_disk_every_few_seconds_and_at_the_end(tmp_path: Path, m
     assert len(synced) == 2
 
 
-def test_a_disk_that_fails_at_the_end_is_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_at_the_end_is_let_go_of(tmp_path, monkeypatch):
     def fail(_handle: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -295,9 +293,7 @@ while True:
 
 
 @pytest.mark.parametrize("format_name", ["jsonl", "csv"])
-def test_after_sigkill_in_mid_write_the_next_run_finds_whole_lines_and_no_lock(
-    tmp_path: Path, format_name: str
-) -> None:
+def test_after_sigkill_in_mid_write_the_next_run_finds_whole_lines_and_no_lock(tmp_path, format_name):
     path = tmp_path / "out"
     command = [sys.executable, "-c", WRITER, path, format_name, TESTS / "lib"]
     for _ in range(3):
@@ -314,7 +310,7 @@ def test_after_sigkill_in_mid_write_the_next_run_finds_whole_lines_and_no_lock(
         assert frames_of(path)[-1] == 7
 
 
-def test_a_run_that_is_not_live_hears_of_trouble(tmp_path: Path) -> None:
+def test_a_run_that_is_not_live_hears_of_trouble(tmp_path):
     sink = open_file_sink(tmp_path / "out", "jsonl", LABELS, 2, live=False)
     (tmp_path / "out").unlink()
     (tmp_path / "out").mkdir()
@@ -323,7 +319,7 @@ def test_a_run_that_is_not_live_hears_of_trouble(tmp_path: Path) -> None:
     sink.close()
 
 
-def test_unusable_settings_are_refused(tmp_path: Path) -> None:
+def test_unusable_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least 1"):
         AppendedFile(tmp_path / "out", keep=0)
     with pytest.raises(ValueError, match="expected jsonl or csv"):
@@ -332,7 +328,7 @@ def test_unusable_settings_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format_name", ["jsonl", "csv"])
 @pytest.mark.parametrize("tail", ["half", "zeros", "header"])
-def test_what_a_crash_left_of_the_last_line_is_cut(tmp_path: Path, format_name: str, tail: str) -> None:
+def test_what_a_crash_left_of_the_last_line_is_cut(tmp_path, format_name, tail):
     path = tmp_path / "out"
     write(path, range(3), format_name)
     data = path.read_bytes()
@@ -354,7 +350,7 @@ def test_what_a_crash_left_of_the_last_line_is_cut(tmp_path: Path, format_name: 
     ],
 )
 @pytest.mark.parametrize("format_name", ["jsonl", "csv"])
-def test_a_file_with_other_content_is_left_alone(tmp_path: Path, data: bytes, format_name: str) -> None:
+def test_a_file_with_other_content_is_left_alone(tmp_path, data, format_name):
     path = tmp_path / "out"
     path.write_bytes(data)
     with pytest.raises(OutputError, match="something other than rows"):

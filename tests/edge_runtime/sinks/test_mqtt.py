@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -37,14 +36,14 @@ def states(broker: SmallBroker) -> list[dict]:
 
 
 @pytest.fixture
-def broker() -> Iterator[SmallBroker]:
+def broker():
     broker = SmallBroker()
     yield broker
     broker.close()
 
 
 @pytest.fixture
-def open_sink() -> Iterator[Callable[..., MqttSink]]:
+def open_sink():
     sinks: list[MqttSink] = []
 
     def make(

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -56,7 +55,7 @@ class Listener:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+def broker(tmp_path):
     broker = Mosquitto(tmp_path)
     broker.start()
     yield broker
@@ -64,7 +63,7 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 @pytest.fixture
-def listen() -> Iterator[Callable[[int], Listener]]:
+def listen():
     with contextlib.ExitStack() as stack:
 
         def make(port: int) -> Listener:
@@ -76,7 +75,7 @@ def listen() -> Iterator[Callable[[int], Listener]]:
 
 
 @pytest.fixture
-def open_sink() -> Iterator[Callable[..., MqttSink]]:
+def open_sink():
     with contextlib.ExitStack() as stack:
 
         def make(port: int, **options: object) -> MqttSink:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import string
 import urllib.parse
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -117,7 +116,7 @@ def test_names_stay_readable_and_apart():
     assert slug("x" * 60) != slug("x" * 61)
 
 
-def test_a_password_comes_from_a_file_the_address_the_environment_or_systemd(tmp_path: Path):
+def test_a_password_comes_from_a_file_the_address_the_environment_or_systemd(tmp_path):
     bob = MqttOptions("broker", username="bob")
     file = tmp_path / "password"
     file.write_text("from-file\n")
@@ -134,7 +133,7 @@ def test_a_password_comes_from_a_file_the_address_the_environment_or_systemd(tmp
 
 
 @pytest.mark.parametrize("content", [b"", b"two\nlines\n", b"\xff\xfe", b"x" * 5000, None])
-def test_a_password_file_that_cannot_be_one_is_refused(tmp_path: Path, content: bytes | None):
+def test_a_password_file_that_cannot_be_one_is_refused(tmp_path, content):
     file = tmp_path / "password"
     if content is not None:
         file.write_bytes(content)
@@ -143,7 +142,7 @@ def test_a_password_file_that_cannot_be_one_is_refused(tmp_path: Path, content: 
     assert "lines" not in str(refused.value)
 
 
-def test_certificates_are_checked_before_anything_is_sent(tmp_path: Path):
+def test_certificates_are_checked_before_anything_is_sent(tmp_path):
     nonsense = tmp_path / "ca.pem"
     nonsense.write_text("no certificate")
     assert tls_context(MqttOptions("broker")) is None

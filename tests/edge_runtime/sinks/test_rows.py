@@ -51,7 +51,7 @@ def frame_rows(*results: Result) -> list[dict[str, str]]:
     return [*csv.DictReader(io.StringIO(written(partial(CsvSink, ranks=1, frames=True), *results)), strict=True)]
 
 
-def test_jsonl_has_the_documented_fields() -> None:
+def test_jsonl_has_the_documented_fields():
     text = written(JsonlSink, classified(), Failed("b.jpg", "ImageError", "is empty"))
     first, second = map(json.loads, text.splitlines())
     assert first == {
@@ -64,7 +64,7 @@ def test_jsonl_has_the_documented_fields() -> None:
     assert second == {"source": "b.jpg", "error": {"type": "ImageError", "message": "is empty"}}
 
 
-def test_jsonl_says_when_a_live_frame_was_captured_and_not_for_a_file() -> None:
+def test_jsonl_says_when_a_live_frame_was_captured_and_not_for_a_file():
     stamps = FrameStamp(7, 0.25, 1700000000.5, 12.0), FrameStamp(7, 0.25, None, 12.0)
     live, file = map(json.loads, written(JsonlSink, *(classified(frame=stamp) for stamp in stamps)).splitlines())
     assert {name: live[name] for name in ("frame", "time_s", "captured_at", "age_ms")} == {
@@ -76,7 +76,7 @@ def test_jsonl_says_when_a_live_frame_was_captured_and_not_for_a_file() -> None:
     assert "captured_at" not in file
 
 
-def test_jsonl_round_trips_any_file_name_without_control_characters() -> None:
+def test_jsonl_round_trips_any_file_name_without_control_characters():
     line = written(JsonlSink, classified(NASTY)).removesuffix("\n")
     assert line.isprintable()
     assert os.fsencode(json.loads(line)["source"]) == os.fsencode(NASTY)
@@ -85,7 +85,7 @@ def test_jsonl_round_trips_any_file_name_without_control_characters() -> None:
 
 @pytest.mark.parametrize("kind", ["table", "frames", "csv"])
 @pytest.mark.parametrize("failed", [False, True])
-def test_control_characters_of_names_labels_and_messages_are_escaped(kind: str, failed: bool) -> None:
+def test_control_characters_of_names_labels_and_messages_are_escaped(kind, failed):
     stream = io.StringIO()
     labels = ["\x1b]0;owned\x07", "dog"]
     sinks: dict[str, Sink] = {
@@ -103,7 +103,7 @@ def test_control_characters_of_names_labels_and_messages_are_escaped(kind: str, 
     assert "\\x1b" in line
 
 
-def test_csv_rows_have_the_header_s_columns() -> None:
+def test_csv_rows_have_the_header_s_columns():
     results = classified('=1+1, "x".jpg'), Failed("b.jpg", "ImageError", "is empty")
     header, first, second = csv.reader(io.StringIO(written(partial(CsvSink, ranks=3), *results)))
     assert header[:7] == ["source", "label", "score", "label_2", "score_2", "label_3", "score_3"]
@@ -112,12 +112,12 @@ def test_csv_rows_have_the_header_s_columns() -> None:
     assert second == ["b.jpg", *[""] * 9, "ImageError: is empty"]
 
 
-def test_csv_of_frames_adds_their_columns() -> None:
+def test_csv_of_frames_adds_their_columns():
     (row,) = frame_rows(classified(frame=FrameStamp(3, 0.1, None, 5.0)))
     assert (row["frame"], row["captured_at"]) == ("3", "")
 
 
-def test_csv_of_frames_tells_decisions_and_states_in_the_same_columns() -> None:
+def test_csv_of_frames_tells_decisions_and_states_in_the_same_columns():
     stamp = FrameStamp(3, 0.1, 1700000000.25, 5.0)
     event, nothing, gone, failed = frame_rows(
         Classified("0", TOP[:1], LATENCY, stamp, Decision("cat", 0.8, event=True)),
@@ -137,7 +137,7 @@ def test_csv_of_frames_tells_decisions_and_states_in_the_same_columns() -> None:
     assert failed["error"] == "ImageError: is broken"
 
 
-def test_a_camera_that_went_is_a_line_in_every_form() -> None:
+def test_a_camera_that_went_is_a_line_in_every_form():
     assert json.loads(written(JsonlSink, GONE)) == {
         "source": "camera",
         "state": "reconnecting",
@@ -153,7 +153,7 @@ def test_a_camera_that_went_is_a_line_in_every_form() -> None:
     assert re.fullmatch(r"\d\d:\d\d:\d\d  connected\n", line)
 
 
-def test_only_news_are_passed_on_when_events_are_asked() -> None:
+def test_only_news_are_passed_on_when_events_are_asked():
     plain, event = classified(), Classified("0", TOP, LATENCY, None, Decision("cat", 0.8, event=True))
     still = Classified("0", TOP, LATENCY, None, Decision("cat", 0.8, event=False))
     news = [is_news(result) for result in (plain, event, still, GONE, Failed("0", "a", "b"))]
@@ -171,7 +171,7 @@ def test_only_news_are_passed_on_when_events_are_asked() -> None:
     assert json.loads(line)["label"] == "cat"
 
 
-def test_table_keeps_its_columns_for_long_and_wide_text() -> None:
+def test_table_keeps_its_columns_for_long_and_wide_text():
     stream = io.StringIO()
     sink = TableSink(stream, ["cat", "a label that is far too long for a column"])
     for source in ("a.jpg", "folder/" * 30 + "cat.jpg", "猫" * 40 + ".jpg"):
@@ -184,12 +184,12 @@ def test_table_keeps_its_columns_for_long_and_wide_text() -> None:
         assert columns(prefix) == score_column
 
 
-def test_table_gives_the_whole_reason_of_a_failure() -> None:
+def test_table_gives_the_whole_reason_of_a_failure():
     reason = "expected something, got something else, " * 20
     assert reason in written(partial(TableSink, labels=["a", "b"]), Failed("a.jpg", "ImageError", reason))
 
 
-def test_frame_lines_tell_the_time_in_the_video() -> None:
+def test_frame_lines_tell_the_time_in_the_video():
     line = written(partial(FrameSink, labels=["cat", "dog"]), classified(frame=FrameStamp(75, 3723.5, None, 5.0)))
     assert line == "01:02:03.500  frame     75  cat    0.900     3.8  dog 0.100\n"
 
@@ -198,19 +198,19 @@ def test_frame_lines_tell_the_time_in_the_video() -> None:
 @pytest.mark.parametrize(
     "path", ["/a/very/long/way/to/cats/cat.1.jpg", "a_name_without_any_folder_at_all.jpg", "é" * 40]
 )
-def test_shortened_paths_fit_and_keep_their_end(path: str, width: int) -> None:
+def test_shortened_paths_fit_and_keep_their_end(path, width):
     short = fit_path(path, width)
     assert columns(short) <= width
     assert "…" in short
     assert short[-3:] == path[-3:]
 
 
-def test_paths_are_shortened_at_a_folder() -> None:
+def test_paths_are_shortened_at_a_folder():
     assert fit_path("/a/very/long/way/to/cats/cat.1.jpg", 20) == "…/to/cats/cat.1.jpg"
     assert fit_path("cats/cat.1.jpg", 14) == "cats/cat.1.jpg"
 
 
-def test_text_is_cut_by_columns_and_escaped_only_where_needed() -> None:
+def test_text_is_cut_by_columns_and_escaped_only_where_needed():
     assert fit("abcdef", 6) == "abcdef"
     assert fit("abcdef", 4) == "abc…"
     assert fit("猫猫猫", 5) == "猫猫…"

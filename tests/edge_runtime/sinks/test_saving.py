@@ -15,7 +15,7 @@ import pytest
 
 from edge_runtime.errors import OutputError
 from edge_runtime.preprocess import ImageU8, load_image
-from edge_runtime.results import Classified, Decision, Failed, SourceState, StateChange
+from edge_runtime.results import Decision, Failed, SourceState, StateChange
 from edge_runtime.sinks.frame_folder import HEAD_BYTES, LOCK_FILE, FrameFolder, add_comment, read_comment
 from edge_runtime.sinks.save_frames import FrameChooser, SaveChoice, SaveFrames, image_stem, open_save_frames
 from edge_runtime.workstation.datasets.folder import read_folder
@@ -49,12 +49,12 @@ def fill(root: Path, numbers: range, quota_bytes: int = 10**9) -> None:
 
 
 @pytest.fixture
-def one_image_bytes(tmp_path: Path) -> int:
+def one_image_bytes(tmp_path):
     fill(tmp_path / "measure", range(1))
     return next((tmp_path / "measure").rglob("*.jpg")).stat().st_size
 
 
-def test_a_image_has_its_label_time_and_frame_in_its_name_and_its_record_inside(tmp_path: Path) -> None:
+def test_a_image_has_its_label_time_and_frame_in_its_name_and_its_record_inside(tmp_path):
     saving = sink(tmp_path / "new" / "frames")
     saving.write(answer(decision=event()), IMAGE)
     saving.write(answer(), None)
@@ -74,7 +74,7 @@ def test_a_image_has_its_label_time_and_frame_in_its_name_and_its_record_inside(
     assert note["decision"]["event"]
 
 
-def test_colours_are_not_swapped(tmp_path: Path) -> None:
+def test_colours_are_not_swapped(tmp_path):
     saving = sink(tmp_path)
     saving.write(answer(), np.full((16, 16, 3), (250, 10, 10), np.uint8))
     saving.close()
@@ -93,14 +93,14 @@ def test_colours_are_not_swapped(tmp_path: Path) -> None:
         (answer("/"), "%2F"),
     ],
 )
-def test_only_a_sure_answer_goes_to_its_class(tmp_path: Path, result: Classified, folder: str) -> None:
+def test_only_a_sure_answer_goes_to_its_class(tmp_path, result, folder):
     saving = sink(tmp_path)
     saving.write(result, IMAGE)
     saving.close()
     assert [path.partition("/")[0] for path in images(tmp_path)] == [folder]
 
 
-def test_the_tree_is_a_set_that_edge_train_takes(tmp_path: Path) -> None:
+def test_the_tree_is_a_set_that_edge_train_takes(tmp_path):
     saving = sink(tmp_path)
     for number, (label, score) in enumerate([("cat", 0.9), ("dog", 0.9), ("cat", 0.2), ("a/b", 0.9), (".x", 0.9)]):
         saving.write(answer(label, score, number=number), IMAGE)
@@ -110,7 +110,7 @@ def test_the_tree_is_a_set_that_edge_train_takes(tmp_path: Path) -> None:
     assert not dataset.ignored
 
 
-def test_events_and_uncertain_frames_are_chosen_each_with_its_own_pause() -> None:
+def test_events_and_uncertain_frames_are_chosen_each_with_its_own_pause():
     chooser = FrameChooser([SaveChoice.EVENT, SaveChoice.UNCERTAIN], threshold=0.5, min_interval_s=2.0)
 
     def chosen(time_s: float, **options: object) -> bool:
@@ -135,7 +135,7 @@ def test_events_and_uncertain_frames_are_chosen_each_with_its_own_pause() -> Non
     assert events(answer(decision=event()))
 
 
-def test_the_oldest_make_room_and_earlier_runs_count(tmp_path: Path, one_image_bytes: int) -> None:
+def test_the_oldest_make_room_and_earlier_runs_count(tmp_path, one_image_bytes):
     root, quota_bytes = tmp_path / "frames", one_image_bytes * 5
     fill(root, range(4), quota_bytes)
     fill(root, range(4, 20), quota_bytes)
@@ -145,7 +145,7 @@ def test_the_oldest_make_room_and_earlier_runs_count(tmp_path: Path, one_image_b
     assert sum((root / name).stat().st_size for name in names) <= quota_bytes
 
 
-def test_a_class_whose_last_image_went_leaves_no_empty_folder(tmp_path: Path, one_image_bytes: int) -> None:
+def test_a_class_whose_last_image_went_leaves_no_empty_folder(tmp_path, one_image_bytes):
     saving = sink(tmp_path / "frames", one_image_bytes * 2)
     for number, label in enumerate(["cat", "dog", "dog"]):
         saving.write(answer(label, number=number, at=AT + number), IMAGE)
@@ -153,7 +153,7 @@ def test_a_class_whose_last_image_went_leaves_no_empty_folder(tmp_path: Path, on
     assert not (tmp_path / "frames" / "cat").exists()
 
 
-def test_what_is_not_ours_or_was_sorted_by_a_person_stays(tmp_path: Path, one_image_bytes: int) -> None:
+def test_what_is_not_ours_or_was_sorted_by_a_person_stays(tmp_path, one_image_bytes):
     root = tmp_path / "frames"
     fill(root, range(3))
     saved = images(root)
@@ -176,7 +176,7 @@ def test_what_is_not_ours_or_was_sorted_by_a_person_stays(tmp_path: Path, one_im
     assert not (root / saved[1]).exists()
 
 
-def test_a_class_folder_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
+def test_a_class_folder_that_leads_elsewhere_is_not_followed(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "cat").symlink_to(tmp_path / "elsewhere")
@@ -188,7 +188,7 @@ def test_a_class_folder_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> 
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_nothing_is_overwritten_when_the_clock_jumps_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_overwritten_when_the_clock_jumps_back(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 1.5)
     saving = sink(tmp_path)
     for _ in range(3):
@@ -197,7 +197,7 @@ def test_nothing_is_overwritten_when_the_clock_jumps_back(tmp_path: Path, monkey
     assert images(tmp_path) == [f"cat/19700101T000001.500Z-000007{more}.jpg" for more in ("-2", "-3", "")]
 
 
-def test_a_clock_that_jumps_back_does_not_make_new_images_the_oldest(tmp_path: Path, one_image_bytes: int) -> None:
+def test_a_clock_that_jumps_back_does_not_make_new_images_the_oldest(tmp_path, one_image_bytes):
     saving = sink(tmp_path / "frames", one_image_bytes * 3)
     for number in range(6):
         saving.write(answer(number=number, at=AT - 1000 * number), IMAGE)
@@ -205,7 +205,7 @@ def test_a_clock_that_jumps_back_does_not_make_new_images_the_oldest(tmp_path: P
     assert {int(name[-10:-4]) for name in images(tmp_path / "frames")} >= {4, 5}
 
 
-def test_disk_is_left_free_and_trouble_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_is_left_free_and_trouble_passes(tmp_path, monkeypatch):
     folder = FrameFolder(tmp_path, quota_bytes=10**9, min_free_bytes=1000)
     free = iter([5000, 100, 5000, 100, 100, 100, 5000])
     monkeypatch.setattr(folder, "_free_bytes", lambda: next(free))
@@ -221,16 +221,14 @@ def test_disk_is_left_free_and_trouble_passes(tmp_path: Path, monkeypatch: pytes
     folder.close()
 
 
-def test_a_small_disk_holds_the_newest(small_disk: Path) -> None:
+def test_a_small_disk_holds_the_newest(small_disk):
     fill(small_disk, range(60))
     frames = [int(name[-10:-4]) for name in images(small_disk)]
     assert frames == list(range(60 - len(frames), 60))
     assert len(frames) > 5
 
 
-def test_a_disk_that_others_fill_meanwhile_leaves_whole_images_only(
-    small_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_others_fill_meanwhile_leaves_whole_images_only(small_disk, monkeypatch):
     monkeypatch.setattr(FrameFolder, "_free_bytes", lambda _self: 10**12)
     saving, failures = sink(small_disk), 0
     for number in range(60):
@@ -249,7 +247,7 @@ def test_a_disk_that_others_fill_meanwhile_leaves_whole_images_only(
     assert not (small_disk / "dog").exists()
 
 
-def test_a_second_program_is_refused_and_what_a_killed_one_left_is_removed(tmp_path: Path) -> None:
+def test_a_second_program_is_refused_and_what_a_killed_one_left_is_removed(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
@@ -281,7 +279,7 @@ def test_a_second_program_is_refused_and_what_a_killed_one_left_is_removed(tmp_p
         assert load_image(tmp_path / "frames" / name).shape == IMAGE.shape
 
 
-def test_a_folder_that_is_taken_away_comes_back(tmp_path: Path) -> None:
+def test_a_folder_that_is_taken_away_comes_back(tmp_path):
     root = tmp_path / "frames"
     saving = sink(root)
     root.rename(tmp_path / "old")
@@ -294,7 +292,7 @@ def test_a_folder_that_is_taken_away_comes_back(tmp_path: Path) -> None:
     assert not images(tmp_path / "old")
 
 
-def test_the_whole_sink_saves_in_the_background(tmp_path: Path) -> None:
+def test_the_whole_sink_saves_in_the_background(tmp_path):
     saving = open_save_frames(
         tmp_path, ["cat", "dog"], choices=[SaveChoice.EVENT], min_interval_s=0.0, quota_bytes=10**7, min_free_bytes=0
     )
@@ -308,7 +306,7 @@ def test_the_whole_sink_saves_in_the_background(tmp_path: Path) -> None:
     assert load_image(tmp_path / images(tmp_path)[0]).any()
 
 
-def test_a_frame_that_cannot_be_encoded_and_names_that_lead_away_are_errors(tmp_path: Path) -> None:
+def test_a_frame_that_cannot_be_encoded_and_names_that_lead_away_are_errors(tmp_path):
     saving = sink(tmp_path)
     with pytest.raises(ValueError, match="cannot be encoded"):
         saving.write(answer(), np.zeros((0, 4, 3), np.uint8))

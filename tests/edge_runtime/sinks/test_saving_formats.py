@@ -19,12 +19,12 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_have_a_note_or_none(data: bytes) -> None:
+def test_any_bytes_have_a_note_or_none(data):
     assert read_comment(data) is None or isinstance(read_comment(data), dict)
     assert read_comment(b"\xff\xd8\xff\xfe" + data) is None or data
 
 
-def test_a_note_is_found_again_behind_the_first_segment_and_long_ones_lose_their_runners_up() -> None:
+def test_a_note_is_found_again_behind_the_first_segment_and_long_ones_lose_their_runners_up():
     encoded, jpeg = cv2.imencode(".jpg", IMAGE)
     assert encoded
     record = {"label": "猫\udcff", "top": ["x" * 100] * 900}
@@ -54,12 +54,12 @@ def test_a_note_is_found_again_behind_the_first_segment_and_long_ones_lose_their
         ("a\x1b\u202e\udcff", "a%1B%E2%80%AE%ED%B3%BF"),
     ],
 )
-def test_labels_stay_readable_where_they_are_safe(label: str, name: str) -> None:
+def test_labels_stay_readable_where_they_are_safe(label, name):
     assert folder_name(label) == name
     assert label_of(name) == label
 
 
-def test_labels_of_one_case_and_long_ones_are_told_apart() -> None:
+def test_labels_of_one_case_and_long_ones_are_told_apart():
     names = FolderNames(["Cardigan", "cardigan"])
     assert (names.of("Cardigan"), names.of("cardigan")) == ("Cardigan", "%63ardigan")
     assert folder_name("x" * 250) != folder_name("x" * 251)
@@ -67,7 +67,7 @@ def test_labels_of_one_case_and_long_ones_are_told_apart() -> None:
 
 
 @given(st.text(max_size=300).filter(bool))
-def test_any_label_is_a_safe_folder_that_reads_back(label: str) -> None:
+def test_any_label_is_a_safe_folder_that_reads_back(label):
     name = folder_name(label)
     assert name not in (".", "..")
     assert "/" not in name
@@ -81,7 +81,7 @@ def test_any_label_is_a_safe_folder_that_reads_back(label: str) -> None:
 
 
 @given(st.lists(st.text(alphabet="aAé\u0301e./%\u200d", min_size=1, max_size=4), max_size=12))
-def test_labels_that_differ_have_folders_that_do_not_look_alike(labels: list[str]) -> None:
+def test_labels_that_differ_have_folders_that_do_not_look_alike(labels):
     names = FolderNames(labels)
     folders = {normalize_label(label): names.of(label) for label in labels}
     assert len({look_alike_key(folder) for folder in folders.values()}) == len(folders)

@@ -11,7 +11,6 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -32,7 +31,7 @@ answer = functools.partial(decided, number=None)
 
 
 @pytest.fixture
-def open_sink() -> Iterator[Callable[..., BackgroundSink]]:
+def open_sink():
     sinks: list[BackgroundSink] = []
 
     def make(url: str, *, environment: dict[str, str] | None = None, **options: object) -> BackgroundSink:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ TREE = ("b.jpg", "a.png", "a.txt", ".hidden.jpg", "sub/c.jpg", "sub/deep/d.jpg",
 
 
 @pytest.fixture
-def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tree(tmp_path, monkeypatch):
     for name in TREE:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -55,7 +54,7 @@ def found(*patterns: str) -> list[str]:
         ("nowhere/*.jpg", ["nowhere/*.jpg!"]),
     ],
 )
-def test_patterns_match_as_in_a_shell_and_in_order(tree: Path, pattern: str, matches: list[str]) -> None:
+def test_patterns_match_as_in_a_shell_and_in_order(tree, pattern, matches):
     assert found(pattern) == matches
     absolute = [match if match.endswith("!") else str(tree / match) for match in matches]
     assert [name.removeprefix(f"{tree}/") for name in found(f"{tree}/{pattern}")] == [
@@ -63,14 +62,14 @@ def test_patterns_match_as_in_a_shell_and_in_order(tree: Path, pattern: str, mat
     ]
 
 
-def test_a_pattern_is_a_name_where_patterns_are_not_asked_for(tree: Path) -> None:  # noqa: ARG001
+def test_a_pattern_is_a_name_where_patterns_are_not_asked_for(tree):  # noqa: ARG001
     (only,) = find_images([Path("*.jpg")])
     assert isinstance(only, Failed)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(["*", "**", "sub", "[a-b]*", "?.jpg", "*.jpg", "deep", ".*"]), min_size=1, max_size=4))
-def test_patterns_agree_with_the_standard_library(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
+def test_patterns_agree_with_the_standard_library(tmp_path_factory, parts):
     root = tmp_path_factory.getbasetemp() / "glob_tree"
     for name in TREE:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,13 +87,13 @@ def test_patterns_agree_with_the_standard_library(tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.parametrize(("name", "says"), [("x" * 5000, "File name too long"), ("a\0b", "NUL byte")])
-def test_names_that_no_file_can_have_are_one_failure(name: str, says: str) -> None:
+def test_names_that_no_file_can_have_are_one_failure(name, says):
     (only,) = find_images([Path(name)], patterns=True)
     assert isinstance(only, Failed)
     assert says in only.message
 
 
-def test_a_list_is_read_with_any_names_and_line_ends(tmp_path: Path) -> None:
+def test_a_list_is_read_with_any_names_and_line_ends(tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes(b"\xef\xbb\xbfa b.jpg\r\n\n caf\xc3\xa9.jpg \nodd\xff.jpg\nlast")
     assert [os.fsencode(item) for item in PathList(str(path)) if isinstance(item, Path)] == [
@@ -109,7 +108,7 @@ def test_a_list_is_read_with_any_names_and_line_ends(tmp_path: Path) -> None:
         list(PathList(str(path)))
 
 
-def test_a_line_that_is_no_path_is_one_failure_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_line_that_is_no_path_is_one_failure_and_the_rest_goes_on(tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes(b"a.jpg\n" + b"x" * (20 * MAX_PATH_BYTES) + b"\nb.jpg\n")
     first, bad, last = PathList(str(path))
@@ -117,7 +116,7 @@ def test_a_line_that_is_no_path_is_one_failure_and_the_rest_goes_on(tmp_path: Pa
     assert isinstance(bad, Failed)
 
 
-def test_a_list_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+def test_a_list_that_cannot_be_read_is_one_sentence(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         PathList(str(tmp_path / "none"))
     with pytest.raises(DataError, match="got a folder"):
@@ -125,7 +124,7 @@ def test_a_list_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def pipe(tmp_path: Path) -> Iterator[tuple[PathList, int]]:
+def pipe(tmp_path):
     """A list that is read from a pipe, and the end to write to."""
     fifo = tmp_path / "pipe"
     os.mkfifo(fifo)
@@ -138,7 +137,7 @@ def pipe(tmp_path: Path) -> Iterator[tuple[PathList, int]]:
     os.close(opened[0])
 
 
-def test_a_list_is_read_as_it_is_written(pipe: tuple[PathList, int]) -> None:
+def test_a_list_is_read_as_it_is_written(pipe):
     paths, writer = pipe
     items = iter(paths)
     for number in range(3):
@@ -146,7 +145,7 @@ def test_a_list_is_read_as_it_is_written(pipe: tuple[PathList, int]) -> None:
         assert next(items) == Path(f"{number}.jpg")
 
 
-def test_waiting_for_a_list_ends_when_it_is_closed(pipe: tuple[PathList, int]) -> None:
+def test_waiting_for_a_list_ends_when_it_is_closed(pipe):
     paths, writer = pipe
     taken: list[Path | Failed] = []
     reader = threading.Thread(target=lambda: taken.extend(paths))
@@ -160,7 +159,7 @@ def test_waiting_for_a_list_ends_when_it_is_closed(pipe: tuple[PathList, int]) -
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(max_size=8)))
-def test_a_set_of_names_is_a_set(names: list[str]) -> None:
+def test_a_set_of_names_is_a_set(names):
     known = NameSet()
     seen: set[str] = set()
     for name in names:
@@ -170,7 +169,7 @@ def test_a_set_of_names_is_a_set(names: list[str]) -> None:
     assert len(known) == len(seen)
 
 
-def test_a_large_set_of_names_keeps_them_all() -> None:
+def test_a_large_set_of_names_keeps_them_all():
     count = 150_000
     known = NameSet(f"photos/{number}.jpg" for number in range(count))
     assert len(known) == count

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -24,7 +24,7 @@ FRAMES = 12
 
 
 @pytest.fixture
-def video(tmp_path: Path) -> Path:
+def video(tmp_path):
     """An AVI of 12 grey frames whose brightness rises by 20 from frame to frame, at 10 frames a second."""
     path = tmp_path / "steps.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 24))
@@ -34,7 +34,7 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
-def test_images_are_found_in_order_at_any_depth(tmp_path: Path) -> None:
+def test_images_are_found_in_order_at_any_depth(tmp_path):
     for name in ("b.jpg", "a.PNG", "notes.txt", ".hidden.jpg", "sub/deep/c.webp", "sub/.git/d.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -47,7 +47,7 @@ def test_images_are_found_in_order_at_any_depth(tmp_path: Path) -> None:
     assert found == [tmp_path / name for name in names]
 
 
-def test_what_is_missing_or_empty_stands_in_its_place(tmp_path: Path) -> None:
+def test_what_is_missing_or_empty_stands_in_its_place(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.jpg").touch()
     first, second, third = find_images([tmp_path / "none", tmp_path / "a.jpg", tmp_path / "empty"])
@@ -58,7 +58,7 @@ def test_what_is_missing_or_empty_stands_in_its_place(tmp_path: Path) -> None:
     assert "holds no images" in third.message
 
 
-def test_images_are_found_lazily(tmp_path: Path) -> None:
+def test_images_are_found_lazily(tmp_path):
     (tmp_path / "a.jpg").touch()
 
     def paths() -> Iterator[Path]:
@@ -68,7 +68,7 @@ def test_images_are_found_lazily(tmp_path: Path) -> None:
     assert next(find_images(paths())) == tmp_path / "a.jpg"
 
 
-def test_a_video_gives_every_frame_in_order_with_its_time(video: Path) -> None:
+def test_a_video_gives_every_frame_in_order_with_its_time(video):
     source = open_source(str(video))
     frames = list(source.frames())
     source.close()
@@ -78,7 +78,7 @@ def test_a_video_gives_every_frame_in_order_with_its_time(video: Path) -> None:
     assert all(frame.captured_at is None and frame.decode_ms > 0 for frame in frames)
 
 
-def test_video_frames_are_rgb(tmp_path: Path) -> None:
+def test_video_frames_are_rgb(tmp_path):
     path = tmp_path / "red.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (32, 32))
     writer.write(np.full((32, 32, 3), (0, 0, 255), np.uint8))
@@ -98,9 +98,7 @@ def test_video_frames_are_rgb(tmp_path: Path) -> None:
         ("ftp://host/x", UsageError, "rtsp://"),
     ],
 )
-def test_sources_that_cannot_be_opened_say_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: type[Exception], says: str
-) -> None:
+def test_sources_that_cannot_be_opened_say_why(tmp_path, monkeypatch, name, error, says):
     monkeypatch.chdir(tmp_path)
     Path("text.mp4").write_text("this is no video\n" * 50, encoding="utf-8")
     Path("photo.jpg").touch()
@@ -108,7 +106,7 @@ def test_sources_that_cannot_be_opened_say_why(
         open_source(name)
 
 
-def test_a_video_without_a_whole_frame_is_an_error(video: Path) -> None:
+def test_a_video_without_a_whole_frame_is_an_error(video):
     data = video.read_bytes()
     video.write_bytes(data[: data.index(b"movi") + 8])
     with pytest.raises(SourceError):
@@ -116,24 +114,24 @@ def test_a_video_without_a_whole_frame_is_an_error(video: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["99", "/dev/video99"])
-def test_a_camera_that_is_not_there_says_what_to_check(name: str) -> None:
+def test_a_camera_that_is_not_there_says_what_to_check(name):
     with pytest.raises(SourceError, match=f"{name}: cannot be opened; check that it is plugged in"):
         next(open_source(name).frames())
 
 
-def test_a_password_is_not_printed() -> None:
+def test_a_password_is_not_printed():
     assert without_password("rtsp://me:se:cret@cam/1") == "rtsp://me:***@cam/1"
     assert without_password("rtsp://cam:554/1") == "rtsp://cam:554/1"
     assert open_source("rtsp://me:secret@cam/1").name == "rtsp://me:***@cam/1"
 
 
-def test_a_secret_in_a_query_is_not_printed() -> None:
+def test_a_secret_in_a_query_is_not_printed():
     shown = without_password("http://cam/snap.cgi?user=me&pwd=s1&auth_token=s2;Password=s3&size=2#top")
     assert shown == "http://cam/snap.cgi?user=me&pwd=***&auth_token=***;Password=***&size=2#top"
     assert without_password("rtsp://me:p/a@ss@cam/1") == "rtsp://me:***@cam/1"
 
 
-def test_a_video_in_a_loop_goes_on_counting_until_its_time_is_up(video: Path) -> None:
+def test_a_video_in_a_loop_goes_on_counting_until_its_time_is_up(video):
     source = open_source(str(video), CaptureOptions(loop=True))
     with contextlib.closing(source):
         frames = list(itertools.islice(source.frames(), 3 * FRAMES))
@@ -146,7 +144,7 @@ def test_a_video_in_a_loop_goes_on_counting_until_its_time_is_up(video: Path) ->
     assert len(frames) > FRAMES
 
 
-def test_a_closed_video_gives_nothing_more(video: Path) -> None:
+def test_a_closed_video_gives_nothing_more(video):
     source = open_source(str(video), CaptureOptions(loop=True))
     frames = source.frames()
     next(frames)
@@ -156,7 +154,7 @@ def test_a_closed_video_gives_nothing_more(video: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "/dev/video0", "/dev/v4l/by-id/usb-cam-video-index0", "picamera", "picamera:1"])
-def test_cameras_are_opened_only_when_frames_are_asked_for(text: str) -> None:
+def test_cameras_are_opened_only_when_frames_are_asked_for(text):
     source = open_source(text, CaptureOptions(size_wh=(640, 480), fps=30))
     assert (source.name, source.live) == (text, True)
     source.close()
@@ -164,7 +162,7 @@ def test_cameras_are_opened_only_when_frames_are_asked_for(text: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_real_video_is_played_to_its_end(real_data: Callable[[str], Path]) -> None:
+def test_a_real_video_is_played_to_its_end(real_data):
     count = 0
     for frame in open_source(str(real_data("video") / "cockatoo.mp4")).frames():
         assert isinstance(frame, Frame)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -59,7 +58,7 @@ class Taken:
 
 
 @pytest.fixture
-def take() -> Iterator[Callable[..., Taken]]:
+def take():
     started: list[Taken] = []
 
     def start(*folders: Path, **options: object) -> Taken:
@@ -75,7 +74,7 @@ def limit_reached(*_arguments: object) -> watch.Observer:
     raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
 
-def test_what_is_there_comes_first_and_then_what_lands(tmp_path: Path, take: Callable[..., Taken]) -> None:
+def test_what_is_there_comes_first_and_then_what_lands(tmp_path, take):
     (tmp_path / "old.png").write_bytes(PICTURE)
     taken = take(tmp_path)
     assert taken.next() == tmp_path / "old.png"
@@ -86,7 +85,7 @@ def test_what_is_there_comes_first_and_then_what_lands(tmp_path: Path, take: Cal
     assert taken.rest() == []
 
 
-def test_only_new_leaves_out_what_is_there(tmp_path: Path, take: Callable[..., Taken]) -> None:
+def test_only_new_leaves_out_what_is_there(tmp_path, take):
     (tmp_path / "old.png").write_bytes(PICTURE)
     taken = take(tmp_path, only_new=True)
     time.sleep(0.2)
@@ -96,9 +95,7 @@ def test_only_new_leaves_out_what_is_there(tmp_path: Path, take: Callable[..., T
 
 
 @pytest.mark.parametrize("polling", [False, True])
-def test_a_file_comes_when_it_is_closed_and_not_before(
-    tmp_path: Path, take: Callable[..., Taken], monkeypatch: pytest.MonkeyPatch, polling: bool
-) -> None:
+def test_a_file_comes_when_it_is_closed_and_not_before(tmp_path, take, monkeypatch, polling):
     monkeypatch.setattr(watch_module, "POLL_EVERY_S", 0.1)
     taken = take(tmp_path, observe=limit_reached) if polling else take(tmp_path)
     assert (taken.watch.problem is not None) == polling
@@ -113,9 +110,7 @@ def test_a_file_comes_when_it_is_closed_and_not_before(
     assert taken.rest() == []
 
 
-def test_moved_in_and_renamed_files_come_under_their_new_name(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, take: Callable[..., Taken]
-) -> None:
+def test_moved_in_and_renamed_files_come_under_their_new_name(tmp_path, tmp_path_factory, take):
     taken = take(tmp_path)
     time.sleep(0.2)
     outside = tmp_path_factory.mktemp("outside") / "moved.png"
@@ -129,7 +124,7 @@ def test_moved_in_and_renamed_files_come_under_their_new_name(
     assert taken.rest() == []
 
 
-def test_hidden_temporary_empty_and_other_files_are_ignored(tmp_path: Path, take: Callable[..., Taken]) -> None:
+def test_hidden_temporary_empty_and_other_files_are_ignored(tmp_path, take):
     (tmp_path / ".git").mkdir()
     taken = take(tmp_path)
     for name in (".a.png", "a.png~", "a.png.crdownload", ".git/a.png", "notes.txt"):
@@ -141,9 +136,7 @@ def test_hidden_temporary_empty_and_other_files_are_ignored(tmp_path: Path, take
     assert taken.rest() == []
 
 
-def test_new_folders_are_watched_with_all_that_is_in_them(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, take: Callable[..., Taken]
-) -> None:
+def test_new_folders_are_watched_with_all_that_is_in_them(tmp_path, tmp_path_factory, take):
     taken = take(tmp_path)
     time.sleep(0.2)
     for round_ in range(5):
@@ -162,9 +155,7 @@ def test_new_folders_are_watched_with_all_that_is_in_them(
     assert taken.rest() == []
 
 
-def test_lost_events_are_found_by_looking(
-    tmp_path: Path, take: Callable[..., Taken], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lost_events_are_found_by_looking(tmp_path, take, monkeypatch):
     monkeypatch.setattr(watch_module, "MAX_WAITING", 0)
     taken = take(tmp_path)
     (tmp_path / "a.png").write_bytes(PICTURE)
@@ -172,9 +163,7 @@ def test_lost_events_are_found_by_looking(
     assert taken.rest() == []
 
 
-def test_where_the_kernel_cannot_say_a_file_must_stay_unchanged(
-    tmp_path: Path, take: Callable[..., Taken], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_the_kernel_cannot_say_a_file_must_stay_unchanged(tmp_path, take, monkeypatch):
     monkeypatch.setattr(watch_module, "POLL_EVERY_S", 0.1)
     monkeypatch.setattr(watch_module, "SETTLE_S", 2.0)
     monkeypatch.setattr(watch_module, "is_being_written", lambda _path: None)
@@ -185,7 +174,7 @@ def test_where_the_kernel_cannot_say_a_file_must_stay_unchanged(
     assert time.monotonic() - started_s >= 2.0
 
 
-def test_the_kernel_knows_who_writes(tmp_path: Path) -> None:
+def test_the_kernel_knows_who_writes(tmp_path):
     path = tmp_path / "a.png"
     with path.open("wb"):
         if is_being_written(path) is None:
@@ -195,9 +184,7 @@ def test_the_kernel_knows_who_writes(tmp_path: Path) -> None:
     assert is_being_written(tmp_path / "none") is None
 
 
-def test_a_folder_that_vanishes_ends_it_with_one_sentence(
-    tmp_path: Path, take: Callable[..., Taken], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_vanishes_ends_it_with_one_sentence(tmp_path, take, monkeypatch):
     monkeypatch.setattr(watch_module, "POLL_EVERY_S", 0.1)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(PICTURE)
@@ -209,7 +196,7 @@ def test_a_folder_that_vanishes_ends_it_with_one_sentence(
     assert "no longer there" in str(error)
 
 
-def test_only_folders_can_be_watched_and_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_folders_can_be_watched_and_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="expected a folder to watch"):
         FolderWatch([tmp_path / "none"])
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
@@ -219,9 +206,7 @@ def test_only_folders_can_be_watched_and_the_extra_is_named(tmp_path: Path, monk
 
 @pytest.mark.parametrize("workers", ["1", "3"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_classifies_what_lands_and_ends_well(
-    tiny_bundle: Path, tmp_path: Path, number: signal.Signals, workers: str
-) -> None:
+def test_the_command_classifies_what_lands_and_ends_well(tiny_bundle, tmp_path, number, workers):
     folder, output = tmp_path / "in", tmp_path / "rows.jsonl"
     folder.mkdir()
     (folder / "old.png").write_bytes(PICTURE)

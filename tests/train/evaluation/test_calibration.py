@@ -31,25 +31,25 @@ def images_of(temperature: float, count: int = 4000, labels: int = 4) -> tuple[n
 
 
 @pytest.mark.parametrize("truth", [0.5, 2.0, 4.0])
-def test_the_temperature_of_the_data_is_found(truth: float) -> None:
+def test_the_temperature_of_the_data_is_found(truth):
     logits, targets = images_of(truth)
     found = fit_temperature(logits, targets)
     assert found == pytest.approx(truth, rel=0.08)
     assert nll(logits, targets, found) < nll(logits, targets)
 
 
-def test_true_scores_are_left_alone() -> None:
+def test_true_scores_are_left_alone():
     assert fit_temperature(*images_of(1.0, count=200)) == 1.0
 
 
 @pytest.mark.parametrize("count", [0, 1, 9])
-def test_too_few_images_say_nothing(count: int) -> None:
+def test_too_few_images_say_nothing(count):
     logits, targets = images_of(4.0)
     assert fit_temperature(logits[:count], targets[:count]) == 1.0
 
 
 @pytest.mark.parametrize(("count", "gap"), [(10, 1.0), (10, 0.1), (300, 2.0), (10, 40.0)])
-def test_images_that_are_all_right_do_not_make_it_sure_of_everything(count: int, gap: float) -> None:
+def test_images_that_are_all_right_do_not_make_it_sure_of_everything(count, gap):
     targets = np.arange(count) % 2
     logits = (np.eye(2)[targets] * gap).astype(np.float32)
     temperature = fit_temperature(logits + np.float32(0.001) * np.arange(count)[:, None], targets)
@@ -58,18 +58,18 @@ def test_images_that_are_all_right_do_not_make_it_sure_of_everything(count: int,
     assert temperature == 1.0 or score <= 1 - 1 / (2 * count + 2) + 1e-3
 
 
-def test_all_wrong_answers_ask_for_the_highest_temperature() -> None:
+def test_all_wrong_answers_ask_for_the_highest_temperature():
     targets = np.arange(50) % 2
     logits = (np.eye(2)[1 - targets] * 30).astype(np.float32)
     assert fit_temperature(logits, targets) == pytest.approx(MAX_TEMPERATURE, rel=0.01)
 
 
-def test_huge_logits_stay_numbers() -> None:
+def test_huge_logits_stay_numbers():
     logits = np.array([[1e30, -1e30], [0.0, 5e4]], np.float32)
     assert np.allclose(np.exp(log_softmax(logits, 0.25)), [[1, 0], [0, 1]])
 
 
-def test_a_model_that_gives_other_probabilities_is_refused() -> None:
+def test_a_model_that_gives_other_probabilities_is_refused():
     expected = np.full((3, 2), 0.5, np.float32)
     check_folded(expected + np.float32(5e-5), expected)
     for outputs in (expected + np.float32(1e-3), np.full((3, 2), np.nan, np.float32)):
@@ -78,7 +78,7 @@ def test_a_model_that_gives_other_probabilities_is_refused() -> None:
 
 
 @given(npst.arrays(np.float32, st.integers(0, 60), elements=st.floats(0, 1, width=32)), st.integers(0, 2**32 - 1))
-def test_every_answer_is_in_one_bin(scores: np.ndarray, seed: int) -> None:
+def test_every_answer_is_in_one_bin(scores, seed):
     is_right = np.random.default_rng(seed).random(len(scores)) < 0.5
     found = reliability(scores, is_right)
     assert len(found.bins) == BINS
@@ -90,7 +90,7 @@ def test_every_answer_is_in_one_bin(scores: np.ndarray, seed: int) -> None:
             assert index / BINS - 1e-6 <= entry.mean_score <= (index + 1) / BINS + 1e-6
 
 
-def test_the_calibration_error_of_known_answers() -> None:
+def test_the_calibration_error_of_known_answers():
     scores = np.array([1.0] * 10 + [0.5] * 10, np.float32)
     is_right = np.array([True] * 8 + [False] * 2 + [True] * 5 + [False] * 5)
     assert reliability(scores, is_right).error == pytest.approx(0.1)

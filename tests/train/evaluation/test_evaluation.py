@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from train.recipe import Recipe, ThresholdRule, load_recipe, override
 
 
 @pytest.fixture
-def evaluation() -> ModuleType:
+def evaluation():
     """Module of the evaluation, which imports Keras."""
     import train.evaluation.evaluate
 
@@ -37,7 +36,7 @@ def some_answers(labels: int, count: int, seed: int = 0) -> tuple[np.ndarray, np
 
 
 @pytest.mark.parametrize(("labels", "count"), [(2, 50), (7, 300), (1000, 700)])
-def test_scores_are_those_of_scikit_learn(labels: int, count: int) -> None:
+def test_scores_are_those_of_scikit_learn(labels, count):
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     answers, targets = some_answers(labels, count)
@@ -54,14 +53,14 @@ def test_scores_are_those_of_scikit_learn(labels: int, count: int) -> None:
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
-def test_an_interval_of_f1_holds_it(hits: int, misses: int, alarms: int) -> None:
+def test_an_interval_of_f1_holds_it(hits, misses, alarms):
     low, high = f1_interval(hits, hits + misses, hits + alarms)
     f1 = 2 * hits / max(2 * hits + misses + alarms, 1)
     assert 0 <= low <= f1 + 1e-9
     assert f1 - 1e-9 <= high <= 1
 
 
-def test_intervals_of_f1_cover_as_often_as_they_say() -> None:
+def test_intervals_of_f1_cover_as_often_as_they_say():
     rng = np.random.default_rng(1)
     # Of 1000 sets of 60 images, half of each class: recall 0.8, false alarms 0.1.
     hits, alarms = rng.binomial(30, 0.8, 1000), rng.binomial(30, 0.1, 1000)
@@ -72,7 +71,7 @@ def test_intervals_of_f1_cover_as_often_as_they_say() -> None:
     assert np.mean(covered) > 0.93
 
 
-def test_rankings_are_those_of_scikit_learn_and_absent_classes_have_none() -> None:
+def test_rankings_are_those_of_scikit_learn_and_absent_classes_have_none():
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     rng = np.random.default_rng(2)
@@ -96,7 +95,7 @@ def test_rankings_are_those_of_scikit_learn_and_absent_classes_have_none() -> No
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.booleans()), max_size=25))
-def test_no_threshold_has_a_better_f1_and_none_as_good_is_nearer_to_a_half(rows: list[tuple[int, bool]]) -> None:
+def test_no_threshold_has_a_better_f1_and_none_as_good_is_nearer_to_a_half(rows):
     scores = np.array([value / 8 for value, _ in rows], np.float32)
     is_second = np.array([truth for _, truth in rows], bool)
     chosen = best_f1_threshold(scores, is_second)
@@ -109,7 +108,7 @@ def test_no_threshold_has_a_better_f1_and_none_as_good_is_nearer_to_a_half(rows:
     assert abs(chosen - 0.5) <= min(abs(other - 0.5) for other in equal) + 1e-9
 
 
-def test_a_threshold_is_measured() -> None:
+def test_a_threshold_is_measured():
     scores, truth = np.array([0.1, 0.4, 0.6, 0.9], np.float32), np.array([False, True, False, True])
     found = scores_at(0.5, scores, truth)
     assert (found.precision, found.recall, found.f1, found.accuracy) == (0.5, 0.5, 0.5, 0.5)
@@ -118,7 +117,7 @@ def test_a_threshold_is_measured() -> None:
 
 
 @given(st.integers(1, 500), st.integers(0, 2**32 - 1))
-def test_the_reject_threshold_keeps_19_of_20_right_answers(count: int, seed: int) -> None:
+def test_the_reject_threshold_keeps_19_of_20_right_answers(count, seed):
     rng = np.random.default_rng(seed)
     scores, is_right = rng.random(count).astype(np.float32), rng.random(count) < 0.8
     threshold = reject_threshold(scores, is_right)
@@ -129,7 +128,7 @@ def test_the_reject_threshold_keeps_19_of_20_right_answers(count: int, seed: int
     assert found.wrong_rejected + found.right_rejected == pytest.approx((1 - found.coverage) * count)
 
 
-def test_the_reject_threshold_leaves_room_for_eight_bits_and_needs_right_answers() -> None:
+def test_the_reject_threshold_leaves_room_for_eight_bits_and_needs_right_answers():
     sure = np.full(20, 0.9999, np.float32)
     assert reject_threshold(sure, np.ones(20, bool)) == 0.98
     assert reject_threshold(sure, np.zeros(20, bool)) == 0.0

@@ -39,7 +39,7 @@ def losses(run: Path) -> NDArray[np.float64]:
 
 
 @pytest.fixture(scope="module")
-def odd_images(colored_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def odd_images(colored_images, tmp_path_factory):
     """Two classes in three parts, of which validation holds 9 images: two devices cannot divide them."""
     folder = tmp_path_factory.mktemp("odd") / "photos"
     for label in ("blue", "red"):
@@ -78,7 +78,7 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 300) -> tuple[int,
 
 
 @pytest.fixture(scope="module")
-def one_process(odd_images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def one_process(odd_images, tmp_path_factory):
     """What one process with one device makes of it under JAX."""
     pytest.importorskip("jax")
     run = tmp_path_factory.mktemp("one") / "run"
@@ -88,7 +88,7 @@ def one_process(odd_images: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.mark.slow
-def test_two_processes_reach_the_losses_of_one(one_process: Path, odd_images: Path, tmp_path: Path) -> None:
+def test_two_processes_reach_the_losses_of_one(one_process, odd_images, tmp_path):
     address = f"127.0.0.1:{free_port()}"
     processes = [
         start_jax(odd_images, tmp_path / "run", *options(*SETTINGS), "--distributed", f"{index}/2@{address}")
@@ -123,7 +123,7 @@ main()
 
 
 @pytest.mark.slow
-def test_two_devices_of_one_process_reach_the_losses_of_one_under_tensorflow(odd_images: Path, tmp_path: Path) -> None:
+def test_two_devices_of_one_process_reach_the_losses_of_one_under_tensorflow(odd_images, tmp_path):
     """Without dropout and batch normalisation, which `MirroredStrategy` computes for each device by itself."""
     settings = (*SETTINGS, "cnn.batch_norm=false", "head.dropout=0", "augment.mirror=false")
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -137,7 +137,7 @@ def test_two_devices_of_one_process_reach_the_losses_of_one_under_tensorflow(odd
 
 
 @pytest.mark.slow
-def test_processes_with_other_images_are_refused(odd_images: Path, colored_images: Path, tmp_path: Path) -> None:
+def test_processes_with_other_images_are_refused(odd_images, colored_images, tmp_path):
     pytest.importorskip("jax")
     address = f"127.0.0.1:{free_port()}"
     processes = [
@@ -153,7 +153,7 @@ def test_processes_with_other_images_are_refused(odd_images: Path, colored_image
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
-def test_the_death_of_one_process_ends_the_other(killed: int, odd_images: Path, tmp_path: Path) -> None:
+def test_the_death_of_one_process_ends_the_other(killed, odd_images, tmp_path):
     pytest.importorskip("jax")
     address = f"127.0.0.1:{free_port()}"
     arguments = [*options(*SETTINGS), "--epochs", "10000"]
@@ -212,7 +212,7 @@ def test_the_parts_of_all_processes_are_the_whole(count, per_device, processes, 
         assert weighted / total == pytest.approx(np.arange(count).mean(), rel=1e-5)
 
 
-def test_mixup_across_processes_is_that_of_one() -> None:
+def test_mixup_across_processes_is_that_of_one():
     from train.distribution import Shard
 
     alone = batches(Shard(), 16, 8, seed=1, mixup=0.4)
@@ -223,7 +223,7 @@ def test_mixup_across_processes_is_that_of_one() -> None:
 
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
-def test_what_fills_a_batch_up_counts_neither_in_loss_nor_in_accuracy(kind: str) -> None:
+def test_what_fills_a_batch_up_counts_neither_in_loss_nor_in_accuracy(kind):
     load_keras(0)
     import keras
 

@@ -17,7 +17,7 @@ def batches_of(inputs: NDArray[Any], targets: NDArray[Any], size: int, **options
     return Batches(inputs, targets.astype(np.float32)[:, np.newaxis], size, **options)
 
 
-def test_batches_cover_every_row_once_an_epoch_in_a_new_seeded_order() -> None:
+def test_batches_cover_every_row_once_an_epoch_in_a_new_seeded_order():
     inputs = np.arange(20, dtype=np.uint8).reshape(20, 1)
     rows = np.arange(0, 20, 2)
 
@@ -41,14 +41,14 @@ def test_batches_cover_every_row_once_an_epoch_in_a_new_seeded_order() -> None:
     assert epochs(None) == [list(rows), list(rows)]
 
 
-def test_an_epoch_may_be_cut_into_fewer_steps() -> None:
+def test_an_epoch_may_be_cut_into_fewer_steps():
     inputs = np.arange(20, dtype=np.uint8).reshape(20, 1)
     batches = batches_of(inputs, np.arange(20), 4, seed=1, steps=3)
     assert (len(batches), batches.item_count) == (3, 12)
     assert len(batches_of(inputs, np.arange(20), 4, steps=99)) == 5
 
 
-def test_mixup_mixes_images_and_targets_by_the_same_share() -> None:
+def test_mixup_mixes_images_and_targets_by_the_same_share():
     inputs = np.repeat(np.arange(0, 200, 10, dtype=np.float32)[:, np.newaxis], 3, axis=1)
     batches = batches_of(inputs, inputs[:, 0], 8, seed=1, mixup=1.0, weights=inputs[:, 0])
     mixed, targets, weights = batches[0]

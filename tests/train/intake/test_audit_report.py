@@ -24,7 +24,7 @@ EdgeTrain = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def edge_train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> EdgeTrain:
+def edge_train(monkeypatch, capsys, tmp_path):
     """Run ``edge-train`` in this process, in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
 
@@ -39,7 +39,7 @@ def write_image(path: Path, seed: int, suffix: str | None = None) -> None:
 
 
 @pytest.fixture
-def messy(tmp_path: Path) -> Path:
+def messy(tmp_path):
     """Two classes of 20 good images, and one of every mistake."""
     root = tmp_path / "my photos"
     for number in range(20):

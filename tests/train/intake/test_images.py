@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +23,12 @@ SPEC = InputSpec(32, 32)
 
 
 @pytest.fixture
-def images_folder(colored_images: Path, tmp_path: Path) -> Path:
+def images_folder(colored_images, tmp_path):
     """A copy that a test may spoil."""
     return Path(shutil.copytree(colored_images, tmp_path / "colors"))
 
 
-def test_training_sees_exactly_what_the_device_sees(colored_images: Path) -> None:
+def test_training_sees_exactly_what_the_device_sees(colored_images):
     data = load_images(read_folder(colored_images), SPEC, SHARES, seed=1)
     for index in (0, 17, len(data.samples) - 1):
         expected = load_prepared(data.samples[index].path, SPEC)
@@ -39,7 +38,7 @@ def test_training_sees_exactly_what_the_device_sees(colored_images: Path) -> Non
     assert [len(data.rows(split)) for split in Split] == [36, 12, 12]
 
 
-def test_bad_files_are_named_and_the_rest_is_used(images_folder: Path, tmp_path: Path) -> None:
+def test_bad_files_are_named_and_the_rest_is_used(images_folder, tmp_path):
     (images_folder / "blue" / "text.jpg").write_text("no image")
     (images_folder / "blue" / "empty.png").touch()
     shutil.copy(images_folder / "blue" / "blue001.png", images_folder / "red" / "again.png")
@@ -56,7 +55,7 @@ def test_bad_files_are_named_and_the_rest_is_used(images_folder: Path, tmp_path:
     assert len(lines) == 5
 
 
-def test_a_file_that_is_not_the_one_of_the_index_is_left_out(images_folder: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_the_one_of_the_index_is_left_out(images_folder, tmp_path):
     first = load_images(read_folder(images_folder), SPEC, SHARES, seed=1)
     write_split_csv(tmp_path / "index.csv", first.samples)
     shutil.copy(images_folder / "red" / "red001.png", images_folder / "red" / "red002.png")
@@ -70,7 +69,7 @@ def test_a_file_that_is_not_the_one_of_the_index_is_left_out(images_folder: Path
     assert set(again.samples) == set(kept), "an index that says the parts keeps them"
 
 
-def test_a_class_without_one_readable_image_is_an_error(images_folder: Path) -> None:
+def test_a_class_without_one_readable_image_is_an_error(images_folder):
     for path in (images_folder / "red").iterdir():
         path.write_text(path.name)
     with pytest.raises(DatasetError, match=r"class 'red': none of its 30 images can be used; the first: .*red000.png"):
@@ -78,7 +77,7 @@ def test_a_class_without_one_readable_image_is_an_error(images_folder: Path) -> 
 
 
 @pytest.mark.usefixtures("cache")
-def test_images_are_decoded_once_and_then_come_from_the_cache(images_folder: Path) -> None:
+def test_images_are_decoded_once_and_then_come_from_the_cache(images_folder):
     counts = []
     first = load_images(read_folder(images_folder), SPEC, SHARES, seed=1, progress=counts.append)
     assert len(counts) == 60
@@ -92,7 +91,7 @@ def test_images_are_decoded_once_and_then_come_from_the_cache(images_folder: Pat
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00 broken"])
-def test_a_damaged_cache_is_made_again(damage: bytes, colored_images: Path, cache: Path) -> None:
+def test_a_damaged_cache_is_made_again(damage, colored_images, cache):
     expected = np.array(load_images(read_folder(colored_images), SPEC, SHARES, seed=1).images_nhwc_rgb_u8)
     images = next((cache / "pixels").glob("*/images.npy"))
     images.write_bytes(damage)
@@ -126,13 +125,13 @@ except OutputError as error:
 """
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(colored_images: Path, cache: Path) -> None:
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(colored_images, cache):
     done = run_code(FULL_DISK, colored_images)
     assert "prepared images cannot be cached (File too large); free disk space, or set EDGEKIT_CACHE" in done.stdout
     assert list((cache / "pixels").iterdir()) == []
 
 
-def test_awkward_real_images_are_used_or_named(real_data: Callable[[str], Path], images_folder: Path) -> None:
+def test_awkward_real_images_are_used_or_named(real_data, images_folder):
     awkward = [path for path in real_data("awkward_images").rglob("*") if path.is_file()]
     for index, path in enumerate(awkward):
         shutil.copy(path, images_folder / "red" / f"awkward{index}-{path.name}")

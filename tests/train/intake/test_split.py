@@ -40,7 +40,7 @@ def sets_with_copies(draw: st.DrawFn) -> list[Sample]:
 
 
 @given(sets_with_copies(), st.integers(0, 2**32 - 1))
-def test_every_class_is_in_every_part_and_no_file_is_in_two(samples: list[Sample], seed: int) -> None:
+def test_every_class_is_in_every_part_and_no_file_is_in_two(samples, seed):
     split = assign_splits(samples, LABELS, SHARES, seed)
     assert [sample.path for sample in split] == [sample.path for sample in samples]
     assert set(counts(split)) == {(label, part) for label in LABELS for part in Split}
@@ -51,14 +51,14 @@ def test_every_class_is_in_every_part_and_no_file_is_in_two(samples: list[Sample
 
 
 @given(sets_with_copies(), st.integers(0, 2**32 - 1))
-def test_order_and_names_of_files_do_not_matter(samples: list[Sample], seed: int) -> None:
+def test_order_and_names_of_files_do_not_matter(samples, seed):
     first = {sample.sha256: sample.split for sample in assign_splits(samples, LABELS, SHARES, seed)}
     renamed = [Sample(Path(f"elsewhere/{i}.jpg"), s.label, None, s.sha256) for i, s in enumerate(reversed(samples))]
     second = {sample.sha256: sample.split for sample in assign_splits(renamed, LABELS, SHARES, seed)}
     assert first == second
 
 
-def test_shares_hold_per_class_and_the_seed_decides() -> None:
+def test_shares_hold_per_class_and_the_seed_decides():
     samples = make("a", 400) + make("b", 80)
     split = assign_splits(samples, LABELS, SHARES, 1)
     assert counts(split) == {
@@ -73,7 +73,7 @@ def test_shares_hold_per_class_and_the_seed_decides() -> None:
     assert split != assign_splits(samples, LABELS, SHARES, 2)
 
 
-def test_three_images_a_class_are_just_enough_and_two_are_not() -> None:
+def test_three_images_a_class_are_just_enough_and_two_are_not():
     assert set(counts(assign_splits(make("a", 3) + make("b", 3), LABELS, SHARES, 0)).values()) == {1}
     with pytest.raises(DatasetError, match=r"class 'b': expected at least 3 different readable images .* got 2"):
         assign_splits(make("a", 9) + make("b", 2), LABELS, SHARES, 0)
@@ -85,7 +85,7 @@ def test_three_images_a_class_are_just_enough_and_two_are_not() -> None:
         assign_splits(make("a", 9) + make("b", 9), LABELS, SHARES, 0, groups)
 
 
-def test_a_fifth_of_validation_becomes_test_where_test_is_missing() -> None:
+def test_a_fifth_of_validation_becomes_test_where_test_is_missing():
     samples = [*make("a", 20, Split.TRAIN), *make("b", 20, Split.TRAIN)]
     held_out = [*make("a", 10, Split.VALIDATION, "v"), *make("b", 10, Split.VALIDATION, "v")]
     found = counts(assign_splits(samples + held_out, LABELS, SHARES, 3))
@@ -93,7 +93,7 @@ def test_a_fifth_of_validation_becomes_test_where_test_is_missing() -> None:
     assert [found["b", part] for part in Split] == [20, 8, 2]
 
 
-def test_validation_is_carved_out_of_train_where_it_is_missing() -> None:
+def test_validation_is_carved_out_of_train_where_it_is_missing():
     samples = [*make("a", 16, Split.TRAIN), *make("b", 16, Split.TRAIN)]
     test = [*make("a", 5, Split.TEST, "t"), *make("b", 5, Split.TEST, "t")]
     split = assign_splits(samples + test, LABELS, SHARES, 3)
@@ -101,7 +101,7 @@ def test_validation_is_carved_out_of_train_where_it_is_missing() -> None:
     assert all(sample.split is Split.TEST for sample in split[len(samples) :])
 
 
-def test_a_source_with_all_parts_is_left_as_it_is_and_must_have_every_class() -> None:
+def test_a_source_with_all_parts_is_left_as_it_is_and_must_have_every_class():
     samples = [s for part in Split for label in LABELS for s in make(label, 4, part, part.value)]
     assert assign_splits(samples, LABELS, SHARES, 5) == tuple(samples)
     usable = [s for s in samples if (s.label, s.split) != ("b", Split.TEST)]
@@ -110,7 +110,7 @@ def test_a_source_with_all_parts_is_left_as_it_is_and_must_have_every_class() ->
 
 
 @given(sets_with_copies(), st.integers(0, 2**32 - 1), st.data())
-def test_a_group_of_near_copies_is_in_one_part(samples: list[Sample], seed: int, data: st.DataObject) -> None:
+def test_a_group_of_near_copies_is_in_one_part(samples, seed, data):
     groups = {}
     for label in LABELS:
         hashes = sorted({sample.sha256 for sample in samples if sample.label == label})

@@ -11,7 +11,7 @@ from support.training import build, cnn
 
 
 @pytest.mark.slow
-def test_one_step_through_augmentation_changes_the_model_and_lowers_the_loss() -> None:
+def test_one_step_through_augmentation_changes_the_model_and_lowers_the_loss():
     from train.network.augmentation import augmented
 
     model = build(cnn(), 2).model
@@ -27,7 +27,7 @@ def test_one_step_through_augmentation_changes_the_model_and_lowers_the_loss() -
     assert any((old != new).any() for old, new in zip(before, model.get_weights(), strict=True))
 
 
-def test_augmentation_leaves_images_alone_outside_fitting() -> None:
+def test_augmentation_leaves_images_alone_outside_fitting():
     from train.network.augmentation import augmented
 
     model = build(cnn(), 2).model
@@ -36,7 +36,7 @@ def test_augmentation_leaves_images_alone_outside_fitting() -> None:
     np.testing.assert_array_equal(wrapped.predict(images, verbose=0), model.predict(images, verbose=0))
 
 
-def test_two_views_of_a_mirrored_set_are_the_image_and_its_mirror_image() -> None:
+def test_two_views_of_a_mirrored_set_are_the_image_and_its_mirror_image():
     import keras
 
     from train.network.augmentation import augmented_view
@@ -52,7 +52,7 @@ def test_two_views_of_a_mirrored_set_are_the_image_and_its_mirror_image() -> Non
     assert (turned != images).mean() > 0.5
 
 
-def test_augmented_samples_are_images_that_differ() -> None:
+def test_augmented_samples_are_images_that_differ():
     from train.network.augmentation import augmented_samples
 
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
@@ -25,26 +22,26 @@ def mobilenetv2(weights: str) -> Recipe:
     return resolve_recipe("mobilenetv2", options, ("backbone.alpha=0.35",))
 
 
-def test_cnn_small_has_exactly_these_parameters() -> None:
+def test_cnn_small_has_exactly_these_parameters():
     # 5*5*3*16 + 3*3*(16*32 + 32*48 + 48*64) convolutions, 4 per batch-normalised channel, 2*2*64 inputs to the head.
     convolutions = 5 * 5 * 3 * 16 + 9 * (16 * 32 + 32 * 48 + 48 * 64)
     head = (2 * 2 * 64 + 1) * 64 + (64 + 1) * 3
     assert build(cnn(), 3).model.count_params() == convolutions + 4 * (16 + 32 + 48 + 64) + head
 
 
-def test_a_head_without_a_hidden_layer_is_one_dense_layer() -> None:
+def test_a_head_without_a_hidden_layer_is_one_dense_layer():
     assert build(cnn(**{"head.dense_units": 0}), 3).head is None
     layers = build(cnn(**{"head.dense_units": 0}), 3).model.layers
     assert [layer.name for layer in layers[-3:]] == ["features", "dropout", "probabilities"]
 
 
-def test_mobilenetv2_has_exactly_the_published_parameters() -> None:
+def test_mobilenetv2_has_exactly_the_published_parameters():
     # keras.io: MobileNetV2 alpha 0.35 without top has 410,208 parameters; then 1280 -> 64 -> 2.
     assert build(mobilenetv2("none"), 2).model.count_params() == 410_208 + 1281 * 64 + 65 * 2
 
 
 @pytest.mark.parametrize("recipe", [cnn(), mobilenetv2("none")], ids=["cnn-small", "mobilenetv2"])
-def test_the_model_keeps_the_contract(recipe: Recipe) -> None:
+def test_the_model_keeps_the_contract(recipe):
     model = build(recipe, 3).model
     assert [tensor.name for tensor in model.inputs] == ["image"]
     assert model.inputs[0].dtype == "float32"
@@ -57,7 +54,7 @@ def test_the_model_keeps_the_contract(recipe: Recipe) -> None:
     np.testing.assert_array_equal(probabilities, np.asarray(model(images.astype(np.float32))))
 
 
-def test_happy_sad_is_the_network_of_the_tutorials() -> None:
+def test_happy_sad_is_the_network_of_the_tutorials():
     model = build(load_recipe("happy-sad"), 2).model
     kinds = [layer.__class__.__name__ for layer in model.layers]
     block = ["Conv2D", "ReLU", "MaxPooling2D"]
@@ -68,13 +65,13 @@ def test_happy_sad_is_the_network_of_the_tutorials() -> None:
     np.testing.assert_allclose(np.asarray(scaled), [[0.0, 1.0]], atol=1e-6)
 
 
-def test_a_sigmoid_head_needs_two_classes() -> None:
+def test_a_sigmoid_head_needs_two_classes():
     with pytest.raises(UsageError, match=r"a sigmoid head needs two classes, got 3; set head\.kind=softmax"):
         build(load_recipe("happy-sad"), 3)
 
 
 @pytest.mark.parametrize("name", list(BackboneName))
-def test_every_backbone_takes_pixels_0_to_255(name: BackboneName) -> None:
+def test_every_backbone_takes_pixels_0_to_255(name):
     settings = (f"backbone.name={name.value}", "input.image_size=32", "backbone.alpha=1.0")
     model = build(resolve_recipe("mobilenetv2", {"backbone.weights": "none"}, settings), 2).model
     inside = [layer.__class__.__name__ for layer in model.layers[1:4]]
@@ -88,7 +85,7 @@ def test_every_backbone_takes_pixels_0_to_255(name: BackboneName) -> None:
     assert high.max() - low.min() > 0.9
 
 
-def test_fine_tuning_begins_at_the_layer_that_keras_numbers(mobilenetv2_weights: Path) -> None:
+def test_fine_tuning_begins_at_the_layer_that_keras_numbers(mobilenetv2_weights):
     import keras
 
     from train.network.models import unfreeze
@@ -105,14 +102,14 @@ def test_fine_tuning_begins_at_the_layer_that_keras_numbers(mobilenetv2_weights:
     assert trained == expected | {"hidden", "probabilities"}
 
 
-def test_fine_tuning_from_a_layer_that_is_not_there_is_one_sentence(mobilenetv2_weights: Path) -> None:
+def test_fine_tuning_from_a_layer_that_is_not_there_is_one_sentence(mobilenetv2_weights):
     recipe = override(with_checked_weights(mobilenetv2(str(mobilenetv2_weights))), {"finetune.from_layer": 155})
     with pytest.raises(UsageError, match=r"finetune\.from_layer must be below 155"):
         build(recipe, 2)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_the_learning_rate_rises_and_then_falls_or_stays(schedule: str) -> None:
+def test_the_learning_rate_rises_and_then_falls_or_stays(schedule):
     from train.fitting.phases import compile_model
 
     changes = {"optimizer.schedule": schedule, "optimizer.warmup": 0.2, "optimizer.learning_rate": 0.5}
@@ -126,7 +123,7 @@ def test_the_learning_rate_rises_and_then_falls_or_stays(schedule: str) -> None:
     assert rate[3] == pytest.approx(0.0 if schedule == "cosine" else 0.5, abs=1e-6)
 
 
-def test_balanced_classes_count_the_same_together() -> None:
+def test_balanced_classes_count_the_same_together():
     from train.fitting.phases import sample_weights, target_rows
 
     targets = np.array([0, 0, 0, 1])
@@ -139,7 +136,7 @@ def test_balanced_classes_count_the_same_together() -> None:
 
 
 @pytest.mark.parametrize("backbone", [None, pytest.param(BackboneName.EFFICIENTNET_B0, marks=pytest.mark.slow)])
-def test_the_plain_copy_of_a_mixed_model_is_float32_and_gives_its_answers(backbone: BackboneName | None) -> None:
+def test_the_plain_copy_of_a_mixed_model_is_float32_and_gives_its_answers(backbone):
     import keras
 
     from train.network.models import plain_model
@@ -162,7 +159,7 @@ def test_the_plain_copy_of_a_mixed_model_is_float32_and_gives_its_answers(backbo
     assert plain.layers[-1].name == "probabilities"
 
 
-def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_weights: Path) -> None:
+def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_weights):
     network = build(with_checked_weights(mobilenetv2(str(mobilenetv2_weights))), 3)
     assert network.backbone is not None
     assert network.head is not None
@@ -176,7 +173,7 @@ def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_
 
 
 @pytest.mark.slow
-def test_evaluating_known_features_gives_what_the_images_give(mobilenetv2_weights: Path, colored_images: Path) -> None:
+def test_evaluating_known_features_gives_what_the_images_give(mobilenetv2_weights, colored_images):
     from train.evaluation.evaluate import evaluate
     from train.fitting.phases import phases_of, prepare_task
 
@@ -190,7 +187,7 @@ def test_evaluating_known_features_gives_what_the_images_give(mobilenetv2_weight
     np.testing.assert_allclose(scores[0].probabilities, scores[1].probabilities, atol=1e-4)
 
 
-def test_alpha_comes_from_the_file(real_data: Callable[[str], Path], mobilenetv2_weights: Path) -> None:
+def test_alpha_comes_from_the_file(real_data, mobilenetv2_weights):
     assert check_weights(mobilenetv2_weights, BackboneName.MOBILENETV2) == 0.35
     weights = real_data("weights")
     assert check_weights(weights / "mobilenet_v2_0.35_224_no_top.h5", BackboneName.MOBILENETV2) == 0.35
@@ -199,7 +196,7 @@ def test_alpha_comes_from_the_file(real_data: Callable[[str], Path], mobilenetv2
         check_weights(weights / "teachable_machine_keras_model.h5", BackboneName.MOBILENETV2)
 
 
-def test_a_mobilenetv2_weights_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+def test_a_mobilenetv2_weights_that_is_none_is_one_sentence(tmp_path):
     with pytest.raises(UsageError, match="no such weight file"):
         check_weights(tmp_path / "absent.h5", BackboneName.MOBILENETV2)
     (tmp_path / "text.h5").write_text("hello")
@@ -208,7 +205,7 @@ def test_a_mobilenetv2_weights_that_is_none_is_one_sentence(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["link", "external"])
-def test_a_mobilenetv2_weights_that_reaches_for_other_files_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_mobilenetv2_weights_that_reaches_for_other_files_is_refused(kind, tmp_path):
     (tmp_path / "secret").write_bytes(bytes(4096))
     path = tmp_path / "hostile.h5"
     with h5py.File(path, "w") as file:
@@ -221,7 +218,7 @@ def test_a_mobilenetv2_weights_that_reaches_for_other_files_is_refused(kind: str
         check_weights(path, BackboneName.MOBILENETV2)
 
 
-def test_right_width_but_other_layers_is_one_sentence(tmp_path: Path) -> None:
+def test_right_width_but_other_layers_is_one_sentence(tmp_path):
     path = tmp_path / "half.h5"
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [b"Conv_1"]
@@ -231,7 +228,7 @@ def test_right_width_but_other_layers_is_one_sentence(tmp_path: Path) -> None:
         build(with_checked_weights(mobilenetv2(str(path))), 2)
 
 
-def test_scores_of_a_worked_example() -> None:
+def test_scores_of_a_worked_example():
     scores = score(np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0]), ("a", "b", "c"))
     assert scores.confusion == ((1, 1, 0), (1, 2, 0), (0, 0, 0))
     assert scores.accuracy == pytest.approx(0.6)
@@ -239,7 +236,7 @@ def test_scores_of_a_worked_example() -> None:
     assert (scores.classes[2].images, scores.classes[2].precision, scores.classes[2].f1) == (0, 0.0, 0.0)
 
 
-def test_wilson_interval_agrees_with_the_literature() -> None:
+def test_wilson_interval_agrees_with_the_literature():
     # Newcombe 1998 (doi:10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E), table I: 81/263 and 0/20.
     assert wilson_interval(81, 263) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))
     assert wilson_interval(0, 20) == (0.0, pytest.approx(0.1611, abs=1e-4))

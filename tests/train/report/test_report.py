@@ -113,7 +113,7 @@ def page_of(run: Any) -> str:
 
 
 @pytest.fixture
-def without_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_drawing(monkeypatch):
     """Leave out what takes a second a page and has no words: plots are not drawn, nothing is augmented."""
     import train.report.page
     import train.report.plots
@@ -129,7 +129,7 @@ def text_of(page: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_page_is_complete_needs_nothing_else_and_is_the_same_each_time() -> None:
+def test_the_page_is_complete_needs_nothing_else_and_is_the_same_each_time():
     page = page_of(run_of())
     assert page == page_of(run_of())
     for forbidden in ("http://", "https://", "<script", "<link", "@import", "url("):
@@ -152,13 +152,13 @@ def test_the_page_is_complete_needs_nothing_else_and_is_the_same_each_time() -> 
         ([0.8, 0.6], "better than the head alone on validation: 80.0 % against 80.0 %, loss 0.275 against 0.550."),
     ],
 )
-def test_it_says_which_phase_won(accuracies: list[float], expected: str) -> None:
+def test_it_says_which_phase_won(accuracies, expected):
     text = sentences_of(run_of(history=history_of(("head", [0.5, 0.8, 0.7]), ("finetune", accuracies))))
     assert expected in text
     assert "Before training, 50.0 % of the validation images were right (loss 2.000)." in text
 
 
-def test_it_says_when_a_phase_stopped_early_and_what_chance_would_do() -> None:
+def test_it_says_when_a_phase_stopped_early_and_what_chance_would_do():
     text = sentences_of(run_of(history=history_of(("head", [0.5]))))
     assert "Kept: head, epoch 1 of 1" in text
     assert "Phase head stopped after 1 of 10 epochs" in text
@@ -167,7 +167,7 @@ def test_it_says_when_a_phase_stopped_early_and_what_chance_would_do() -> None:
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_labels_and_names_of_files_are_escaped_and_need_be_no_text() -> None:
+def test_labels_and_names_of_files_are_escaped_and_need_be_no_text():
     bad = Sample(Path("dir/\udcff<i>.png"), ODD[0])
     finding = Finding(Kind.TINY, "<u>small</u>", (bad, bad), Severity.WARNING)
     data = images_of(ODD, left_out=(LeftOut(bad, "<s>broken</s>"),), findings=(finding, finding))
@@ -183,7 +183,7 @@ def test_labels_and_names_of_files_are_escaped_and_need_be_no_text() -> None:
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_a_training_resumed_after_its_end_has_no_speeds() -> None:
+def test_a_training_resumed_after_its_end_has_no_speeds():
     run = run_of(fitted={"speeds": {}, "feature_images_per_second": None, "before_training": (float("nan"),) * 2})
     text = text_of(page_of(run))
     assert "All phases had ended before this training was resumed, so no speed was measured." in text
@@ -191,7 +191,7 @@ def test_a_training_resumed_after_its_end_has_no_speeds() -> None:
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_a_sigmoid_head_has_a_table_of_thresholds() -> None:
+def test_a_sigmoid_head_has_a_table_of_thresholds():
     text = text_of(page_of(run_of(head=Head.SIGMOID)))
     assert "“dog” from precision recall F1 accuracy 0.400 (chosen)" in text
     assert "These figures are at the chosen threshold, the curves below at 0.5." in text
@@ -200,14 +200,14 @@ def test_a_sigmoid_head_has_a_table_of_thresholds() -> None:
 
 @pytest.mark.usefixtures("without_drawing")
 @pytest.mark.parametrize("wrong_share", [0.0, 1.0])
-def test_all_right_and_all_wrong(wrong_share: float) -> None:
+def test_all_right_and_all_wrong(wrong_share):
     text = text_of(page_of(run_of(wrong_share=wrong_share)))
     assert ("No test image was answered wrong." in text) == (wrong_share == 0.0)
     assert ("100.0 % right on 12 test images" if wrong_share == 0.0 else "0.0 % right on 12") in text
 
 
 @pytest.mark.parametrize("count", [7, pytest.param(120, marks=pytest.mark.slow)])
-def test_many_classes_stay_readable(count: int) -> None:
+def test_many_classes_stay_readable(count):
     run = run_of(tuple(f"class {i:04d}" for i in range(count)))
     page = page_of(run)
     assert len(page) < 6_000_000
@@ -218,7 +218,7 @@ def test_many_classes_stay_readable(count: int) -> None:
     assert page.count("Confused most often") == 1
 
 
-def test_without_augmentation_there_is_no_image_of_it() -> None:
+def test_without_augmentation_there_is_no_image_of_it():
     from train.report.page import augmented_url
 
     off = {"augment.mirror": False, "augment.rotation": 0.0, "augment.mixup": 0.2}
@@ -226,7 +226,7 @@ def test_without_augmentation_there_is_no_image_of_it() -> None:
 
 
 @pytest.mark.usefixtures("without_drawing")
-def test_metrics_are_strict_json_and_say_what_the_report_says() -> None:
+def test_metrics_are_strict_json_and_say_what_the_report_says():
     from train.rundir import metrics_mapping
 
     history = history_of(("head", [0.5, 0.8]))
@@ -245,7 +245,7 @@ def test_metrics_are_strict_json_and_say_what_the_report_says() -> None:
     assert f"{test.accuracy * 100:.1f} % right on 12 test images" in text_of(page_of(run))
 
 
-def test_the_confusion_of_very_many_classes_is_a_list_of_what_is_not_zero() -> None:
+def test_the_confusion_of_very_many_classes_is_a_list_of_what_is_not_zero():
     from train.rundir import metrics_mapping
 
     run = run_of(tuple(f"class {i:04d}" for i in range(101)))
@@ -257,7 +257,7 @@ def test_the_confusion_of_very_many_classes_is_a_list_of_what_is_not_zero() -> N
     assert np.array_equal(dense, run.evaluation.scores[Split.TEST].confusion)
 
 
-def test_findings_are_counted_by_kind() -> None:
+def test_findings_are_counted_by_kind():
     from train.rundir import metrics_mapping
 
     sample = Sample(Path("a.png"), "cat")

@@ -45,7 +45,7 @@ def checked(data: bytes) -> np.ndarray:
         return decode_jpeg(data, warnings.take)
 
 
-def test_whole_jpegs_are_decoded_and_damaged_ones_refused() -> None:
+def test_whole_jpegs_are_decoded_and_damaged_ones_refused():
     whole = jpeg((240, 320))
     image = checked(whole + bytes(500))
     assert image.shape == (240, 320, 3)
@@ -66,14 +66,14 @@ def test_whole_jpegs_are_decoded_and_damaged_ones_refused() -> None:
     assert checked(whole).shape == (240, 320, 3)
 
 
-def test_a_few_bytes_too_many_are_what_usb_cameras_send() -> None:
+def test_a_few_bytes_too_many_are_what_usb_cameras_send():
     says = iter(["", "Corrupt JPEG data: 2 extraneous bytes before marker 0xd5\n", "", "Corrupt JPEG data: bad code"])
     assert decode_jpeg(jpeg(), lambda: next(says)).shape == (48, 64, 3)
     with pytest.raises(ImageError):
         decode_jpeg(jpeg(), lambda: next(says))
 
 
-def test_native_warnings_are_collected_and_standard_error_comes_back() -> None:
+def test_native_warnings_are_collected_and_standard_error_comes_back():
     before = os.fstat(2)
     with NativeWarnings() as warnings:
         os.write(2, b"one")
@@ -86,7 +86,7 @@ def test_native_warnings_are_collected_and_standard_error_comes_back() -> None:
 
 
 @pytest.mark.parametrize("message", [Opened(), Opened("640x480"), Wake(), Wake("x"), Failure("y", FailureKind.ENDED)])
-def test_messages_survive_the_way(message: Message) -> None:
+def test_messages_survive_the_way(message):
     line = encode(message)
     assert line.count(b"\n") == 1
     assert decode(line.removesuffix(b"\n")) == message
@@ -136,7 +136,7 @@ def driver_says(fourcc: str, width: int, height: int, fps: float) -> dict[int, f
     }
 
 
-def test_a_v4l2_camera_is_asked_and_what_it_gives_instead_is_told() -> None:
+def test_a_v4l2_camera_is_asked_and_what_it_gives_instead_is_told():
     spec = {"size_wh": [1920, 1080], "fps": 30.0, "pixel_format": "MJPG"}
     capture = FakeCapture([], driver_says("YUYV", 1280, 720, 10))
     camera = V4l2Camera(capture, spec, str)
@@ -150,7 +150,7 @@ def test_a_v4l2_camera_is_asked_and_what_it_gives_instead_is_told() -> None:
     assert V4l2Camera(FakeCapture([]), ANYTHING, str).note is None
 
 
-def test_motion_jpeg_of_a_v4l2_camera_comes_undecoded_and_is_checked() -> None:
+def test_motion_jpeg_of_a_v4l2_camera_comes_undecoded_and_is_checked():
     whole = np.frombuffer(jpeg() + bytes(100), np.uint8)
     capture = FakeCapture([whole[np.newaxis], plain(9)], driver_says("MJPG", 64, 48, 30))
     camera = V4l2Camera(capture, ANYTHING, str)
@@ -167,7 +167,7 @@ def test_motion_jpeg_of_a_v4l2_camera_comes_undecoded_and_is_checked() -> None:
         cut_off.read()
 
 
-def test_a_v4l2_camera_that_is_unplugged_is_gone_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_v4l2_camera_that_is_unplugged_is_gone_after_a_while(monkeypatch):
     monkeypatch.setattr(local_cameras, "_GIVE_UP_S", 0.1)
     camera = V4l2Camera(FakeCapture([None, None, plain(1)]), ANYTHING, str)
     assert camera.read() is not None
@@ -193,7 +193,7 @@ class FakeVideo(FakeCapture):
 
 
 @pytest.mark.parametrize("timestamps", [True, False])
-def test_a_video_is_paced_by_its_timestamps_and_goes_on_in_a_loop(timestamps: bool) -> None:
+def test_a_video_is_paced_by_its_timestamps_and_goes_on_in_a_loop(timestamps):
     camera = PacedVideo(lambda: FakeVideo(3, timestamps=timestamps), loop=True)
     started_s = time.perf_counter()
     positions = []
@@ -206,7 +206,7 @@ def test_a_video_is_paced_by_its_timestamps_and_goes_on_in_a_loop(timestamps: bo
     assert time.perf_counter() - started_s > 0.55
 
 
-def test_a_video_skips_what_comes_too_late() -> None:
+def test_a_video_skips_what_comes_too_late():
     camera = PacedVideo(lambda: FakeVideo(15), loop=False)
     assert camera.read() is not None
     time.sleep(0.55)
@@ -221,9 +221,7 @@ def test_a_video_skips_what_comes_too_late() -> None:
 
 
 @pytest.mark.parametrize(("busy_share", "is_slow"), [(1.0, True), (0.3, False)])
-def test_a_stream_that_cannot_be_decoded_in_time_is_opened_anew(
-    monkeypatch: pytest.MonkeyPatch, busy_share: float, is_slow: bool
-) -> None:
+def test_a_stream_that_cannot_be_decoded_in_time_is_opened_anew(monkeypatch, busy_share, is_slow):
     clock_s = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock_s[0])
     capture = FakeCapture([plain(1)] * 200)
@@ -259,7 +257,7 @@ def captured(monkeypatch: pytest.MonkeyPatch, frames: list[Any], **clock: Any) -
     return said, reader
 
 
-def test_frames_become_rgb_and_are_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_become_rgb_and_are_counted_on(monkeypatch):
     bgr = np.zeros((2, 3, 3), np.uint8)
     bgr[:] = RGB[::-1]
     said, reader = captured(monkeypatch, [plain(0), bgr], number=40, epoch_s=time.perf_counter() - 100)
@@ -273,7 +271,7 @@ def test_frames_become_rgb_and_are_counted_on(monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(said[3], Failure)
 
 
-def test_frames_change_size_and_damaged_ones_are_counted_but_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_change_size_and_damaged_ones_are_counted_but_not_given(monkeypatch):
     broken = np.frombuffer(jpeg(), np.uint8)[np.newaxis, :900]
     said, reader = captured(monkeypatch, [plain(1), broken, plain(3, (8, 2)), np.full((5, 5), 77, np.uint8)])
     frame = reader.take()
@@ -292,14 +290,14 @@ def test_frames_change_size_and_damaged_ones_are_counted_but_not_given(monkeypat
         (np.zeros((4, 4, 2), np.uint8), "2 channels"),
     ],
 )
-def test_frames_that_cannot_be_used_end_it_for_good(monkeypatch: pytest.MonkeyPatch, frame: Any, says: str) -> None:
+def test_frames_that_cannot_be_used_end_it_for_good(monkeypatch, frame, says):
     said, _ = captured(monkeypatch, [frame])
     assert isinstance(said[-1], Failure)
     assert said[-1].kind is FailureKind.FATAL
     assert says in said[-1].reason
 
 
-def test_a_driver_that_raises_is_a_failure_that_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_raises_is_a_failure_that_may_pass(monkeypatch):
     class Raising(FakeCapture):
         def grab(self) -> bool:
             raise cv2.error("x")

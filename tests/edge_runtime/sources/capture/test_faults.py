@@ -74,7 +74,7 @@ def grey(frame: Frame) -> float:
     return float(frame.image_hwc_rgb_u8.mean())
 
 
-def test_a_slow_reader_gets_the_newest_frame_each_time() -> None:
+def test_a_slow_reader_gets_the_newest_frame_each_time():
     ages_s, numbers = [], []
     with FakeHttpCamera(steady_camera) as server, watching(server.url) as (_, given):
         connected(given)
@@ -91,7 +91,7 @@ def test_a_slow_reader_gets_the_newest_frame_each_time() -> None:
     assert sorted(ages_s)[len(ages_s) // 2] < 1 / 30 + 0.06
 
 
-def test_a_camera_that_ends_its_stream_is_opened_again_and_counts_on() -> None:
+def test_a_camera_that_ends_its_stream_is_opened_again_and_counts_on():
     def script(number: int, _request: bytes, send: Send) -> None:
         send(STREAM_HEAD)
         for _ in range(5):
@@ -109,7 +109,7 @@ def test_a_camera_that_ends_its_stream_is_opened_again_and_counts_on() -> None:
         assert again.captured_at is not None
 
 
-def test_a_camera_that_hangs_is_stalled_and_opened_again() -> None:
+def test_a_camera_that_hangs_is_stalled_and_opened_again():
     def script(number: int, request: bytes, send: Send) -> None:
         if number:
             steady_camera(number, request, send)
@@ -128,7 +128,7 @@ def test_a_camera_that_hangs_is_stalled_and_opened_again() -> None:
         assert connected(given).number > 0
 
 
-def test_a_camera_that_changes_its_size_goes_on() -> None:
+def test_a_camera_that_changes_its_size_goes_on():
     sizes_wh = [(64, 48), (320, 240), (1920, 1080), (8, 8)]
 
     def script(_number: int, _request: bytes, send: Send) -> None:
@@ -151,7 +151,7 @@ def damaged_jpegs() -> list[bytes]:
     return [whole[:half], whole[:half] + b"\xff\xd9", whole[:half] + whole[half + 3000 :], b"", b"junk", b"\xff\xd8"]
 
 
-def test_damaged_jpegs_are_left_out() -> None:
+def test_damaged_jpegs_are_left_out():
     def script(_number: int, _request: bytes, send: Send) -> None:
         send(STREAM_HEAD)
         for index in range(1000):
@@ -168,7 +168,7 @@ def test_damaged_jpegs_are_left_out() -> None:
             assert abs(grey(frame) - 90) < 2
 
 
-def test_a_camera_of_damaged_jpegs_only_says_so() -> None:
+def test_a_camera_of_damaged_jpegs_only_says_so():
     def script(_number: int, _request: bytes, send: Send) -> None:
         send(STREAM_HEAD)
         while True:
@@ -189,7 +189,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_camera_that_is_not_there_is_an_error_or_waited_for() -> None:
+def test_a_camera_that_is_not_there_is_an_error_or_waited_for():
     port = free_port()
     url = f"http://me:secret@127.0.0.1:{port}/cam?user=a&password=secret"
     with (
@@ -209,7 +209,7 @@ def test_a_camera_that_is_not_there_is_an_error_or_waited_for() -> None:
                 assert b"secret" not in Path(f"/proc/{pid}/{kind}").read_bytes()
 
 
-def test_a_camera_that_goes_away_and_comes_back_is_found_again() -> None:
+def test_a_camera_that_goes_away_and_comes_back_is_found_again():
     with FakeHttpCamera(steady_camera) as server, watching(server.url) as (_, given):
         last = connected(given).number
         server.close()
@@ -221,7 +221,7 @@ def test_a_camera_that_goes_away_and_comes_back_is_found_again() -> None:
 
 
 @pytest.mark.parametrize("wait", [False, True])
-def test_the_end_of_time_ends_every_wait(wait: bool) -> None:
+def test_the_end_of_time_ends_every_wait(wait):
     def silent(_number: int, _request: bytes, _send: Send) -> None:
         time.sleep(PATIENCE_S)
 
@@ -233,7 +233,7 @@ def test_the_end_of_time_ends_every_wait(wait: bool) -> None:
     assert all(isinstance(item, StateChange) and item.state is SourceState.RECONNECTING for item in given)
 
 
-def test_the_end_of_time_ends_also_what_a_slow_reader_takes() -> None:
+def test_the_end_of_time_ends_also_what_a_slow_reader_takes():
     with FakeHttpCamera(steady_camera) as server:
         source = open_source(server.url)
         with contextlib.closing(source):
@@ -245,7 +245,7 @@ def test_the_end_of_time_ends_also_what_a_slow_reader_takes() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_capture_process_that_dies_or_stops_is_replaced(number: signal.Signals) -> None:
+def test_a_capture_process_that_dies_or_stops_is_replaced(number):
     with FakeHttpCamera(steady_camera) as server, watching(server.url) as (source, given):
         connected(given)
         pid = source.capture_pid
@@ -260,7 +260,7 @@ def test_a_capture_process_that_dies_or_stops_is_replaced(number: signal.Signals
         assert not is_running(pid)
 
 
-def test_the_capture_process_dies_with_a_killed_parent() -> None:
+def test_the_capture_process_dies_with_a_killed_parent():
     code = """
 import sys
 from edge_runtime.sources.opening import open_source
@@ -287,7 +287,7 @@ for _ in source.frames():
         wait_until(lambda: not is_running(pid))
 
 
-def test_closing_from_another_thread_ends_the_wait() -> None:
+def test_closing_from_another_thread_ends_the_wait():
     def one(_number: int, _request: bytes, send: Send) -> None:
         send(STREAM_HEAD + stream_part(grey_jpeg(1)))
         time.sleep(PATIENCE_S)
@@ -305,7 +305,7 @@ def leftovers() -> tuple[int, int, int]:
     return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), len(children)
 
 
-def test_a_hundred_times_open_and_closed_leave_nothing(tmp_path: Path) -> None:
+def test_a_hundred_times_open_and_closed_leave_nothing(tmp_path):
     video = tmp_path / "grey.avi"
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
     for value in range(30):

@@ -81,7 +81,7 @@ def play(send: Send) -> None:
         time.sleep(0.05)
 
 
-def test_snapshots_are_fetched_at_the_rate_that_was_asked_for() -> None:
+def test_snapshots_are_fetched_at_the_rate_that_was_asked_for():
     times_s = []
 
     def script(number: int, _request: bytes, send: Send) -> None:
@@ -95,7 +95,7 @@ def test_snapshots_are_fetched_at_the_rate_that_was_asked_for() -> None:
     assert times_s[3] - times_s[0] > 3 / 8 - 0.05
 
 
-def test_a_stream_without_lengths_and_with_strange_headers_is_read() -> None:
+def test_a_stream_without_lengths_and_with_strange_headers_is_read():
     def script(_number: int, _request: bytes, send: Send) -> None:
         send(b'HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace;boundary="--b;x"\r\n\r\n')
         for _ in range(1000):
@@ -108,7 +108,7 @@ def test_a_stream_without_lengths_and_with_strange_headers_is_read() -> None:
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_a_stream_of_known_length_is_read_to_its_end(chunked: bool) -> None:
+def test_a_stream_of_known_length_is_read_to_its_end(chunked):
     body = stream_part(grey_jpeg(80)) + b"--f"
     head = STREAM_HEAD.removesuffix(b"\r\n")
 
@@ -126,7 +126,7 @@ def test_a_stream_of_known_length_is_read_to_its_end(chunked: bool) -> None:
     assert (change.state, change.reason) == (SourceState.RECONNECTING, "the server ended the stream")
 
 
-def test_basic_and_digest_passwords_are_given_when_asked() -> None:
+def test_basic_and_digest_passwords_are_given_when_asked():
     def basic(_number: int, request: bytes, send: Send) -> None:
         if b"Basic " + base64.b64encode(b"me:p@ss") in request:
             play(send)
@@ -149,7 +149,7 @@ def test_basic_and_digest_passwords_are_given_when_asked() -> None:
             assert "wrong" not in str(error.value)
 
 
-def test_no_answer_leads_to_a_file_of_this_machine(tmp_path: Path) -> None:
+def test_no_answer_leads_to_a_file_of_this_machine(tmp_path):
     video = write_video(tmp_path / "secret.avi")
     answers = {
         "redirect": answer("text/plain", b"", "302 Found", f"Location: file://{video}\r\n"),
@@ -174,7 +174,7 @@ def test_no_answer_leads_to_a_file_of_this_machine(tmp_path: Path) -> None:
         (answer("image/jpeg", grey_jpeg(1))[:-40], "IncompleteRead|cut off|damaged|without its end"),
     ],
 )
-def test_a_server_that_is_no_camera_is_one_sentence(reply: bytes, says: str) -> None:
+def test_a_server_that_is_no_camera_is_one_sentence(reply, says):
     with (
         FakeHttpCamera(lambda _number, _request, send: send(reply)) as server,
         pytest.raises(SourceError, match=says) as error,
@@ -184,7 +184,7 @@ def test_a_server_that_is_no_camera_is_one_sentence(reply: bytes, says: str) -> 
 
 
 @pytest.fixture(scope="module")
-def ffmpeg() -> str:
+def ffmpeg():
     if program := shutil.which("ffmpeg"):
         return program
     imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="neither ffmpeg nor imageio-ffmpeg is installed")
@@ -199,7 +199,7 @@ def ffmpeg() -> str:
         (["-c:v", "mpeg2video", "-g", "5", "-f", "mpegts"], "tcp"),
     ],
 )
-def test_streams_of_ffmpeg_are_read(ffmpeg: str, output: list[str], scheme: str) -> None:
+def test_streams_of_ffmpeg_are_read(ffmpeg, output, scheme):
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     image = ["-re", "-f", "lavfi", "-i", "color=c=0xC81E3C:size=320x240:rate=25"]
@@ -239,7 +239,7 @@ def write_video(path: Path) -> Path:
     return path
 
 
-def test_a_video_in_real_time_ends_or_goes_on(tmp_path: Path) -> None:
+def test_a_video_in_real_time_ends_or_goes_on(tmp_path):
     video = write_video(tmp_path / "v.avi")
     given = given_by(str(video), CaptureOptions(realtime=True), count=100)
     first, *frames, last = given
@@ -257,7 +257,7 @@ def test_a_video_in_real_time_ends_or_goes_on(tmp_path: Path) -> None:
     assert [frame.number for frame in looped] == sorted({frame.number for frame in looped})
 
 
-def test_picamera2_is_used_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_picamera2_is_used_where_it_is_installed(tmp_path, monkeypatch):
     (tmp_path / "picamera2.py").write_text(FAKE_PICAMERA2, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     change, frame = given_by("picamera:1", CaptureOptions(size_wh=(1920, 1080), fps=30), count=2)
@@ -269,7 +269,7 @@ def test_picamera2_is_used_where_it_is_installed(tmp_path: Path, monkeypatch: py
         given_by("picamera:9")
 
 
-def test_without_picamera2_it_is_said_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_picamera2_it_is_said_how_to_install_it(tmp_path, monkeypatch):
     (tmp_path / "picamera2.py").write_text("raise ImportError('No module named picamera2')", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SourceError, match=r"sudo apt install python3-picamera2 .* --system-site-packages") as error:
@@ -288,6 +288,6 @@ def test_without_picamera2_it_is_said_how_to_install_it(tmp_path: Path, monkeypa
         ("v.mp4", CaptureOptions(fps=3), "--fps is for"),
     ],
 )
-def test_options_that_a_source_does_not_have_are_refused(source: str, options: CaptureOptions, says: str) -> None:
+def test_options_that_a_source_does_not_have_are_refused(source, options, says):
     with pytest.raises(UsageError, match=says):
         open_source(source, options)

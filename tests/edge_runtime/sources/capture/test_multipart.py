@@ -21,7 +21,7 @@ from edge_runtime.sources.capture.http_camera import MAX_PART_BYTES, MultipartEr
         ("multipart/x-mixed-replace; boundary=--", None),
     ],
 )
-def test_the_boundary_is_read_however_cameras_write_it(header: str, delimiter: bytes | None) -> None:
+def test_the_boundary_is_read_however_cameras_write_it(header, delimiter):
     assert boundary_of(header) == delimiter
 
 
@@ -30,9 +30,7 @@ PARTS = st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=60)), m
 
 @settings(max_examples=100, deadline=None)
 @given(parts=PARTS, cuts=st.lists(st.integers(0, 400), max_size=8), newline=st.sampled_from([b"\r\n", b"\n"]))
-def test_parts_are_the_same_however_they_arrive(
-    parts: list[tuple[bool, bytes]], cuts: list[int], newline: bytes
-) -> None:
+def test_parts_are_the_same_however_they_arrive(parts, cuts, newline):
     parts = [(sized, body.replace(b"-", b"").strip() or b"x") for sized, body in parts]
     stream = b"preamble" + newline
     for sized, body in parts:
@@ -50,7 +48,7 @@ def test_parts_are_the_same_however_they_arrive(
 @given(
     st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"--b\r\n", b"\r\n\r\n", b"Content-Length: 5\r\n"])))
 )
-def test_any_bytes_are_survived(blocks: list[bytes]) -> None:
+def test_any_bytes_are_survived(blocks):
     parser = MultipartParser(b"--b")
     for block in blocks:
         parser.feed(block)
@@ -65,7 +63,7 @@ def test_any_bytes_are_survived(blocks: list[bytes]) -> None:
         (b"", b"x", "no line b'--b' between its images"),
     ],
 )
-def test_a_part_without_end_is_refused_before_memory_is_full(start: bytes, then: bytes, says: str) -> None:
+def test_a_part_without_end_is_refused_before_memory_is_full(start, then, says):
     parser = MultipartParser(b"--b")
     with pytest.raises(MultipartError, match=says):  # noqa: PT012
         parser.feed(start)

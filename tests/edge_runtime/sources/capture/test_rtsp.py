@@ -104,7 +104,7 @@ class RtspServer:
             time.sleep(0.04)
 
 
-def test_rtsp_is_played_over_tcp_and_opened_again_when_it_ends() -> None:
+def test_rtsp_is_played_over_tcp_and_opened_again_when_it_ends():
     server = RtspServer(lambda connection: 10_000 if connection else 60)
     source = open_source(f"rtsp://me:secret@{server.address}", CaptureOptions(open_timeout_s=PATIENCE_S))
     assert source.name == f"rtsp://me:***@{server.address}"
@@ -126,7 +126,7 @@ def test_rtsp_is_played_over_tcp_and_opened_again_when_it_ends() -> None:
     assert all("TCP" in transport for transport in server.transports)
 
 
-def test_rtsp_that_hangs_is_stalled() -> None:
+def test_rtsp_that_hangs_is_stalled():
     server = RtspServer(lambda _: 40, silent_at_end=True)
     options = CaptureOptions(open_timeout_s=PATIENCE_S, stall_timeout_s=2)
     source = open_source(f"rtsp://{server.address}", options)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +38,7 @@ time.sleep(600)
 
 
 @pytest.fixture
-def memory() -> Iterator[int]:
+def memory():
     descriptor = create_memory()
     yield descriptor
     os.close(descriptor)
@@ -59,7 +58,7 @@ def start(code: str, memory: int) -> subprocess.Popen[str]:
     return subprocess.Popen(program, pass_fds=[memory], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_frame_is_taken_once_and_only_to_be_read(memory: int) -> None:
+def test_a_frame_is_taken_once_and_only_to_be_read(memory):
     reader, writer = FrameReader(memory), FrameWriter(memory)
     assert reader.take() is None
     assert reader.newest_number() == -1
@@ -79,7 +78,7 @@ def test_a_frame_is_taken_once_and_only_to_be_read(memory: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(steps=st.lists(st.tuples(st.booleans(), st.integers(1, 9), st.integers(1, 9)), max_size=40))
-def test_whatever_the_order_the_newest_comes_and_the_held_one_stays(steps: list[tuple[bool, int, int]]) -> None:
+def test_whatever_the_order_the_newest_comes_and_the_held_one_stays(steps):
     memory = create_memory()
     reader, writer = FrameReader(memory), FrameWriter(memory)
     published, taken, held, before = -1, -1, None, None
@@ -102,7 +101,7 @@ def test_whatever_the_order_the_newest_comes_and_the_held_one_stays(steps: list[
 
 
 @pytest.mark.slow
-def test_a_frame_is_never_torn_while_another_process_writes(memory: int) -> None:
+def test_a_frame_is_never_torn_while_another_process_writes(memory):
     reader, writer = FrameReader(memory), start(WRITE_FOR_EVER, memory)
     taken: list[int] = []
     end_s = time.monotonic() + 60
@@ -123,7 +122,7 @@ def test_a_frame_is_never_torn_while_another_process_writes(memory: int) -> None
     assert taken[-1] > len(taken)  # some were skipped
 
 
-def test_a_process_that_is_stopped_with_the_lock_does_not_stop_the_reader(memory: int) -> None:
+def test_a_process_that_is_stopped_with_the_lock_does_not_stop_the_reader(memory):
     reader = FrameReader(memory)
     publish(FrameWriter(memory), 0)
     holder = start(HOLD_THE_LOCK, memory)
@@ -140,7 +139,7 @@ def test_a_process_that_is_stopped_with_the_lock_does_not_stop_the_reader(memory
     assert frame.number == 0
 
 
-def test_a_held_frame_outlives_everything_else() -> None:
+def test_a_held_frame_outlives_everything_else():
     memory = create_memory()
     descriptors = count_descriptors()
     reader, writer = FrameReader(memory), FrameWriter(memory)
@@ -155,12 +154,12 @@ def test_a_held_frame_outlives_everything_else() -> None:
 
 
 @pytest.mark.parametrize("size_hw", [(1, MAX_PIXELS + 1), (100_000, 100_000), (0, 5)])
-def test_a_frame_that_does_not_fit_is_refused(memory: int, size_hw: tuple[int, int]) -> None:
+def test_a_frame_that_does_not_fit_is_refused(memory, size_hw):
     with pytest.raises(SourceError, match=f"{size_hw[1]}x{size_hw[0]}, expected at most 12.6 million pixels"):
         FrameWriter(memory).slot(*size_hw)
 
 
-def test_every_slot_holds_the_largest_frame(memory: int) -> None:
+def test_every_slot_holds_the_largest_frame(memory):
     reader, writer = FrameReader(memory), FrameWriter(memory)
     for number in range(4):
         # Only the last row: untouched memory costs nothing.
@@ -172,7 +171,7 @@ def test_every_slot_holds_the_largest_frame(memory: int) -> None:
 
 
 @pytest.mark.parametrize("slot_height_width", [(3, 4, 6), (-1, 4, 6), (0, 1 << 40, 6), (0, 0, 6), (0, 4, -6)])
-def test_a_record_that_makes_no_sense_is_an_error(memory: int, slot_height_width: tuple[int, int, int]) -> None:
+def test_a_record_that_makes_no_sense_is_an_error(memory, slot_height_width):
     reader, writer = FrameReader(memory), FrameWriter(memory)
     publish(writer, 0)
     os.pwrite(memory, b"".join(value.to_bytes(8, "little", signed=True) for value in slot_height_width), 64)

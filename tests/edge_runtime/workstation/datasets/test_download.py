@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,7 +108,7 @@ class QuietServer(http.server.ThreadingHTTPServer):
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch) -> Iterator[Server]:
+def server(tmp_path, monkeypatch):
     """A server on loopback, and a cache of the test's own."""
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")

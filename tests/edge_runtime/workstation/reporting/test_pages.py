@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import jinja2
@@ -21,7 +20,7 @@ TEMPLATES |= {"benchmarks.report": ["report.html"], "benchmarks.comparison": ["c
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def package(tmp_path, monkeypatch):
     """A package with a template of its own."""
     (tmp_path / "somebody" / "templates").mkdir(parents=True)
     (tmp_path / "somebody" / "__init__.py").touch()
@@ -31,14 +30,14 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "somebody"
 
 
-def test_a_page_has_the_style_and_escapes_what_users_wrote(package: str) -> None:
+def test_a_page_has_the_style_and_escapes_what_users_wrote(package):
     page = render_html(package, "page.html", {"name": "<b>\udce9", "share": 3}, {"half": lambda value: value / 2})
     assert "--muted: #5c6670" in page
     assert "<p>&lt;b&gt;?</p>1.5" in page
     assert page.endswith("</body>\n</html>")
 
 
-def test_a_value_that_is_missing_is_an_error(package: str) -> None:
+def test_a_value_that_is_missing_is_an_error(package):
     with pytest.raises(jinja2.UndefinedError, match="name"):
         render_html(package, "page.html", {"share": 3}, {"half": str})
 
@@ -46,13 +45,13 @@ def test_a_value_that_is_missing_is_an_error(package: str) -> None:
 @pytest.mark.parametrize(
     ("package", "name"), [(package, name) for package, names in TEMPLATES.items() for name in names]
 )
-def test_every_report_extends_the_base(package: str, name: str) -> None:
+def test_every_report_extends_the_base(package, name):
     root = CHECKOUT.joinpath(*package.split("."))
     assert (root / "templates" / name).read_text().startswith('{% extends "base.html" %}\n')
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((32, 32), (96, 96)), ((200, 100), (160, 80)), ((1, 300), (1, 160))])
-def test_images_of_any_size_are_shown(shape: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_images_of_any_size_are_shown(shape, expected):
     url = thumbnail_url(np.full((*shape, 3), (250, 10, 10), np.uint8))
     data = np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8)
     image_hwc_bgr_u8 = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -61,7 +60,7 @@ def test_images_of_any_size_are_shown(shape: tuple[int, int], expected: tuple[in
     assert image_hwc_bgr_u8[..., 2].mean() > 200 > 60 > image_hwc_bgr_u8[..., 0].mean()
 
 
-def test_the_same_plot_is_the_same_bytes() -> None:
+def test_the_same_plot_is_the_same_bytes():
     def draw() -> tuple[str, str]:
         figure, axes = new_figure((3, 2), "x", "y", title="a title")
         axes.plot([1, 2], [3, 4], marker="o")
@@ -72,7 +71,7 @@ def test_the_same_plot_is_the_same_bytes() -> None:
     assert draw()[1].startswith("data:image/png;base64,")
 
 
-def test_a_device_never_loads_it() -> None:
+def test_a_device_never_loads_it():
     code = "import sys, edge_runtime.commands.camera, edge_runtime.commands.classify, edge_runtime.classifier\n"
     code += (
         "assert not [name for name in sys.modules if name.startswith(('edge_runtime.workstation.reporting', 'jinja2'))]"
