@@ -104,6 +104,18 @@ class MachineRecord:
     git_dirty: Annotated[bool | None, "True if files of that checkout were altered since; None as above."]
 
 
+SPEED_FIELDS = {
+    "cpu_model": "processor",
+    "architecture": "architecture",
+    "simd": "vector instructions",
+    "virtualised": "virtual machine",
+    "cores_usable": "number of usable cores",
+    "governor": "frequency governor",
+}
+"""Names in sentences of the fields that determine the speed of a machine."""
+SOFTWARE_FIELDS = {"os_name": "system", "kernel": "kernel", "libc": "C library", "python": "Python"}
+
+
 def describe_machine(root: Path = Path("/")) -> MachineRecord:
     """Describe this machine; ``root`` is the folder of ``proc``, ``sys`` and ``etc``."""
     flags = _cpu_flags(root)

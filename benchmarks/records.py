@@ -1,4 +1,4 @@
-"""Contents of ``report.json``: frozen dataclasses, and the reader of the file.
+"""Contents of ``report.json`` and ``answers.csv``: frozen dataclasses, and the reader of a report.
 
 `benchmarks.report` draws it, and `benchmarks.comparison` compares two. The published schema has the docstrings and the
 texts beside the fields as its descriptions; see `benchmarks.report.schema`.
@@ -7,11 +7,16 @@ texts beside the fields as its descriptions; see `benchmarks.report.schema`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.machine import MachineRecord
+from benchmarks.plan import KERAS_SUBJECTS
 from benchmarks.settings import Settings
 from benchmarks.statistics import Interval, LatencySummary, Ratio, Share
 from edge_runtime.errors import DataError
@@ -291,6 +296,11 @@ class SubjectResult:
     error: Annotated[str | None, "Reason why it was not measured, or None."]
     performance: Annotated[Performance | None, "Figures, or None."]
 
+    @property
+    def is_keras(self) -> bool:
+        """True for a Keras model, False for an artifact."""
+        return self.name in KERAS_SUBJECTS
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -330,9 +340,53 @@ class Report:
         """True if every subject was measured and every image was read."""
         return not self.data.unreadable and all(subject.error is None for subject in self.subjects)
 
+    def measured(self) -> list[tuple[SubjectResult, Performance]]:
+        """List the subjects with figures."""
+        return [(subject, subject.performance) for subject in self.subjects if subject.performance is not None]
+
     def to_json(self) -> str:
         """Write the report as JSON text with a final newline."""
         return json.dumps(to_mapping(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Contents of ``answers.csv``.
+
+    Attributes:
+        files: Paths of the images, as in the report.
+        truth: True label of each image.
+        by_subject: Label that each subject answers with, image by image.
+        hashes: SHA-256 of each image, or None where the file has no such column.
+    """
+
+    files: tuple[str, ...]
+    truth: tuple[str, ...]
+    by_subject: Mapping[str, Sequence[str]]
+    hashes: tuple[str, ...] | None = None
+
+    def right(self, subject: str) -> NDArray[np.bool_]:
+        """Compare the answers of a subject with the truth: bool [images]."""
+        pairs = zip(self.by_subject[subject], self.truth, strict=True)
+        return np.array([answer == label for answer, label in pairs], np.bool_)
+
+    def match(self, subject: str, share: Share) -> bool:
+        """Tell whether these answers are those that a report counted: the file may belong to another run."""
+        if subject not in self.by_subject or len(self.truth) != share.total:
+            return False
+        return int(np.count_nonzero(self.right(subject))) == share.hits
+
+
+def check_file(path: Path, most_bytes: int, what: str) -> None:
+    """Raise DataError, naming what was expected, unless a path is a regular file of at most ``most_bytes``."""
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: expected {what}, got {'no file' if path.exists() else 'nothing there'}")
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path}: expected {what} ({error.strerror})") from error
+    if size > most_bytes:
+        raise DataError(f"{path}: expected {what} of at most {most_bytes >> 20} MiB, got {size:,} bytes")
 
 
 def read_report(folder: Path) -> Report:
@@ -344,9 +398,8 @@ def read_report(folder: Path) -> Report:
             wrong type.
     """
     path = folder / REPORT_FILE if folder.is_dir() else folder
+    check_file(path, _MAX_BYTES, "a report of edge-bench run")
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path}: expected a report of at most {_MAX_BYTES >> 20} MiB, got more")
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise DataError(f"{path}: expected a report of edge-bench run ({error.strerror})") from error

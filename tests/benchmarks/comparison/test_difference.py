@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.comparison.accuracy import Answers
 from benchmarks.comparison.difference import compare_reports
 from benchmarks.comparison.record import Comparison, Difference, Limits, Outcome
 from benchmarks.comparison.render import conclusion, notices, render_markdown, render_text
-from benchmarks.records import Offline, Performance, Report
+from benchmarks.records import Answers, Offline, Performance, Report
 from benchmarks.statistics import Interval
 from edge_runtime.errors import ComparisonError, UsageError
 from support.reports import Sample, sample_answers, sample_report
@@ -31,8 +30,7 @@ def altered(name: str, **changes: Any) -> tuple[Sample, ...]:
 
 
 def answers(samples: Sequence[Sample]) -> Answers:
-    raw = sample_answers(samples, **IMAGES)
-    return Answers(raw.files, None, raw.truth, raw.by_subject)
+    return sample_answers(samples, **IMAGES)
 
 
 def compare(samples: Sequence[Sample], limits: Limits | None = None, **changes: Any) -> Comparison:
@@ -193,8 +191,7 @@ def test_other_labels_are_another_question_and_other_images_another_sample():
     comparison = against(report, other_labels)
     assert "OTHER LABELS" in comparison.differences[0]
     assert not any(item.metric == "top-1 accuracy" for item in comparison.subjects[2].differences)
-    raw = sample_answers(SAMPLES)
-    known = Answers(raw.files, None, raw.truth, raw.by_subject)
+    known = sample_answers(SAMPLES)
     other_images = dataclasses.replace(report, data=dataclasses.replace(report.data, sha256="9" * 64))
     comparison = compare_reports(report, other_images, known, known, Limits())
     assert "OTHER IMAGES" in comparison.differences[0]

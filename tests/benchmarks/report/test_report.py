@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, REPORT_FILE, NotMeasured, Report, Unreadable, read_report
+from benchmarks.records import (
+    ANSWERS_FILE,
+    LATENCIES_FILE,
+    REPORT_FILE,
+    Answers,
+    NotMeasured,
+    Report,
+    Unreadable,
+    read_report,
+)
 from benchmarks.report.facts import caveats
-from benchmarks.report.files import RawAnswers, render_markdown, render_table, write_answers, write_report
+from benchmarks.report.files import render_markdown, render_table, write_answers, write_report
 from benchmarks.report.tables import (
     MOST_LABELS,
     figure_table,
@@ -234,7 +243,7 @@ def test_all_files_are_written_and_read_again(tmp_path):
 
 def test_answers_keep_names_as_they_are(tmp_path):
     names = ("=cmd|'/c calc'!A0.jpg", 'a,"b".jpg', "line\nbreak.jpg", "byte\udcff.jpg")
-    write_answers(tmp_path / "a.csv", RawAnswers(names, ("x",) * 4, {"int8": ("y",) * 4}))
+    write_answers(tmp_path / "a.csv", Answers(names, ("x",) * 4, {"int8": ("y",) * 4}))
     with (tmp_path / "a.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(row["file"] for row in rows) == names

@@ -12,6 +12,7 @@ from benchmarks.plan import KERAS_FUNCTION, KERAS_SUBJECTS
 from benchmarks.records import (
     Accuracy,
     AgainstKeras,
+    Answers,
     BoardState,
     BoardWatch,
     CameraRun,
@@ -31,7 +32,6 @@ from benchmarks.records import (
     ThreadPoint,
     Verdict,
 )
-from benchmarks.report.files import RawAnswers
 from benchmarks.settings import Settings
 from benchmarks.statistics import Interval, percentile, ratio_of, share_of, summarize_latencies
 from edge_runtime.workstation.statistics import mcnemar_p, paired_drop_interval
@@ -148,7 +148,7 @@ def sample_latencies(
 
 def sample_answers(
     samples: Sequence[Sample] = SAMPLES, *, images: int = 250, keras_right: int = 240, labels: Sequence[str] = LABELS
-) -> RawAnswers:
+) -> Answers:
     """Make the answers of such a report: a wrong one is the label after the true one."""
     truth = [labels[index % len(labels)] for index in range(images)]
     by_subject = {}
@@ -161,7 +161,7 @@ def sample_answers(
                 labels[(index + (not is_right)) % len(labels)] for index, is_right in enumerate(right)
             )
     files = tuple(f"images/{label}/{index}.jpg" for index, label in enumerate(truth))
-    return RawAnswers(files, tuple(truth), by_subject)
+    return Answers(files, tuple(truth), by_subject)
 
 
 def _machine() -> MachineRecord:
@@ -187,7 +187,7 @@ def _machine() -> MachineRecord:
 
 
 def _subject(
-    sample: Sample, answers: RawAnswers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
+    sample: Sample, answers: Answers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
 ) -> SubjectResult:
     if sample.error is not None:
         return SubjectResult(sample.name, f"pets-{sample.name}.tflite", sample.bytes, "3" * 64, sample.error, None)
@@ -197,7 +197,7 @@ def _subject(
 
 
 def _performance(
-    sample: Sample, answers: RawAnswers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
+    sample: Sample, answers: Answers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
 ) -> Performance:
     stream = _single_stream(sample, bursts)
     p50_ms = stream.latency.p50_ms
@@ -235,7 +235,7 @@ def _single_stream(sample: Sample, bursts: Mapping[str, Sequence[Sequence[float]
     )
 
 
-def _accuracy(name: str, answers: RawAnswers, labels: Sequence[str]) -> Accuracy:
+def _accuracy(name: str, answers: Answers, labels: Sequence[str]) -> Accuracy:
     right = [answer == truth for answer, truth in zip(answers.by_subject[name], answers.truth, strict=True)]
     shares = []
     for label in labels:
@@ -249,7 +249,7 @@ def _accuracy(name: str, answers: RawAnswers, labels: Sequence[str]) -> Accuracy
     return Accuracy(share_of(sum(right), len(right)), top5, tuple(shares), 0.021, reject)
 
 
-def _against(name: str, keras: str, answers: RawAnswers) -> AgainstKeras:
+def _against(name: str, keras: str, answers: Answers) -> AgainstKeras:
     truth, theirs, own = (
         np.array(column) for column in (answers.truth, answers.by_subject[keras], answers.by_subject[name])
     )
