@@ -22,7 +22,6 @@ from convert import children
 from edge_runtime.classifier import Classifier
 from edge_runtime.engines import Engine
 from edge_runtime.errors import EdgeKitError, EngineError
-from edge_runtime.platform.childproc import die_with_parent
 from edge_runtime.platform.process import core_count
 
 _INVOKES_A_TURN = 10
@@ -37,7 +36,6 @@ _LONGEST_MESSAGE = 1000
 
 def main() -> None:
     """Read the job named on the command line and carry it out."""
-    die_with_parent()
     job = children.read_message(Path(sys.argv[1]), children.CheckJob)
     work_dir, workers = Path(job.work_dir), job.workers or core_count()
     try:

@@ -1,10 +1,11 @@
 """Decode, orient, crop and resize images: the one implementation for training, calibration, checks and the device.
 
-The size in a file's header is checked before any pixel is decoded. OpenCV has such a limit too, but reads it from the
-environment once, when it is first imported, which may be before edgekit is. Formats whose headers are not read here
-(TIFF, AVIF) are left to that limit. Sources: the PNG specification (IHDR), GIF89a (logical screen descriptor),
-BITMAPCOREHEADER and BITMAPINFOHEADER, the WebP container specification with VP8 (RFC 6386) and VP8L (RFC 9649), and
-ITU-T T.81 (JPEG frame header).
+Every file is hostile until its structure is checked: kind by its first bytes, size in the header, lengths of PNG
+chunks, scans of a JPEG. Native code that has crashed on damaged files (animations, GIF, TIFF, AVIF, compressed BMP)
+runs in a process of its own, `edge_runtime.decoder_process`. OpenCV has a limit of pixels too, but reads it from the
+environment once, when it is first imported, which may be before edgekit is. Sources: the PNG specification, third
+edition (chunks, IHDR, acTL), GIF89a (logical screen descriptor), BITMAPCOREHEADER and BITMAPINFOHEADER, the WebP
+container specification with VP8 (RFC 6386) and VP8L (RFC 9649), and ITU-T T.81 (JPEG frame and scan headers).
 
 Every step is bit-identical on x86-64 and Arm (OpenCV 4.11 and 5.0, measured over real photos): JPEG decoding at
 full scale, ``INTER_AREA`` by an integer factor, and ``INTER_LINEAR_EXACT``. ``INTER_AREA`` by a fraction and plain
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -39,11 +41,17 @@ _BAND_ROWS = 64
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_BYTES = 26
+_PNG_ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
+_MAX_PNG_CHUNKS = 100_000
 # Channels by colour type; a palette may hold alpha.
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 4, 4: 4, 6: 4}
 # SOF0 to SOF15 without DHT (C4), JPG (C8) and DAC (CC).
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_JPEG_SCAN = 0xDA
+# Encoders write about ten; each costs a pass over the whole image.
+_MAX_JPEG_SCANS = 100
+_ISO_BRANDS = frozenset({b"avif", b"avis", b"mif1", b"msf1", b"miaf", b"MA1A", b"MA1B"})
 
 
 def load_image(path: Path) -> ImageU8:
@@ -77,6 +85,7 @@ def decode_image(data: bytes) -> ImageU8:
         raise ImageError(f"expected at most {MAX_FILE_BYTES >> 20} MiB, got more")
     if data.startswith(NPY_MAGIC):
         return parse_npy(data, MAX_PIXELS)
+    data = check_structure(data)
     width, height = read_size_wh(data) or (0, 0)
     most = MAX_PIXELS * 3 // max(3, png_bytes_per_pixel(data))
     if width * height > most:
@@ -84,6 +93,20 @@ def decode_image(data: bytes) -> ImageU8:
             f"expected at most {most / 1e6:.0f} million pixels, got {width}x{height}; shrink it, "
             "or set OPENCV_IO_MAX_IMAGE_PIXELS where there is memory for more"
         )
+    if _is_decoded_apart(data):
+        # Imported here because most runs see no such file.
+        from edge_runtime.decoder_process import decode_apart
+
+        return decode_apart(data, MAX_PIXELS)
+    return decode_here(data)
+
+
+def decode_here(data: bytes) -> ImageU8:
+    """Decode one image in this process: uint8 [height, width, 3] RGB; `decode_image` checks it first.
+
+    Raises:
+        ImageError: OpenCV cannot decode it.
+    """
     buffer = np.frombuffer(data, np.uint8)
     try:
         if may_have_alpha(data):
@@ -205,6 +228,28 @@ def _as_u8(array: NDArray[np.generic]) -> ImageU8:
     return array.astype(np.uint8, copy=False)
 
 
+def check_structure(data: bytes) -> bytes:
+    """Check an image file before native code reads it: its kind, lengths of PNG chunks, number of JPEG scans.
+
+    Returns:
+        The file itself, or a PNG without its animation chunks, which is the still image.
+
+    Raises:
+        ImageError: Not a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF file, or one whose structure is damaged or excessive.
+    """
+    if data.startswith(_PNG):
+        return _still_png(data)
+    if data.startswith(b"\xff\xd8"):
+        _check_scans(data)
+    elif not (
+        data.startswith((b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
+        or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")
+        or (data[4:8] == b"ftyp" and not _ISO_BRANDS.isdisjoint(_brands(data)))
+    ):
+        raise ImageError("expected a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF image, got other or damaged content")
+    return data
+
+
 def read_size_wh(data: bytes) -> tuple[int, int] | None:
     """Read width and height in pixels from the header; None for an unknown format or a damaged header."""
     try:
@@ -261,21 +306,78 @@ def _pair(data: bytes, layout: str, offset: int) -> tuple[int, int]:
 
 
 def _jpeg(data: bytes) -> tuple[int, int] | None:
-    offset = 2
-    while True:
+    for marker, offset in _jpeg_segments(data):
+        if marker in _JPEG_FRAMES:
+            height, width = _pair(data, ">HH", offset + 5)
+            return width, height
+    return None
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield marker and offset of each segment up to the pixels of the first scan."""
+    offset, marker = 2, 0
+    while marker != _JPEG_SCAN:
         offset = data.find(b"\xff", offset)
-        if offset < 0:
-            return None
+        if offset < 0 or offset + 1 == len(data):
+            return
         marker = data[offset + 1]
         if marker == 0xFF:  # fill byte
             offset += 1
         elif marker == 0 or marker in _JPEG_WITHOUT_LENGTH:
             offset += 2
-        elif marker in _JPEG_FRAMES:
-            height, width = _pair(data, ">HH", offset + 5)
-            return width, height
         else:
+            yield marker, offset
             offset += 2 + struct.unpack_from(">H", data, offset + 2)[0]
+
+
+def _check_scans(data: bytes) -> None:
+    """Raise ImageError for too many scans, each of which costs a pass over all pixels.
+
+    A sequential JPEG whose first scan holds all components ends with it, and is not searched for more.
+    """
+    marker, components = 0, 0
+    try:
+        for marker, offset in _jpeg_segments(data):
+            if marker in (0xC0, 0xC1):
+                components = data[offset + 9]
+            elif marker == _JPEG_SCAN and data[offset + 4] == components:
+                return
+    except (struct.error, IndexError):
+        return  # OpenCV finds the end of the file too
+    if data.count(b"\xff\xda") > _MAX_JPEG_SCANS:
+        raise ImageError(f"expected a JPEG of at most {_MAX_JPEG_SCANS} scans, got more; save it again")
+
+
+def _still_png(data: bytes) -> bytes:
+    """Check the length of each chunk and leave out those of an animation, whose damage has crashed OpenCV."""
+    offset, kept, start = len(_PNG), [], 0
+    for count in range(_MAX_PNG_CHUNKS):
+        end = offset + 12 + int.from_bytes(data[offset : offset + 4], "big")
+        kind = data[offset + 4 : offset + 8]
+        if end > len(data) or (count == 0) != (kind == b"IHDR") or (count == 0 and end != offset + 25):
+            raise ImageError(f"is a truncated or damaged PNG: its chunk {count + 1} does not fit into the file")
+        if kind in _PNG_ANIMATION:
+            kept.append(data[start:offset])
+            start = end
+        if kind == b"IEND":
+            return b"".join([*kept, data[start:end]]) if kept else data
+        offset = end
+    raise ImageError(f"expected a PNG of at most {_MAX_PNG_CHUNKS} chunks, got more; save it again")
+
+
+def _is_decoded_apart(data: bytes) -> bool:
+    """Tell whether native code that is less proved than that for JPEG, PNG and still WebP reads the file."""
+    if data.startswith(b"BM"):
+        return len(data) < 34 or data[14] != 40 or data[30:34] != bytes(4)
+    if data.startswith(b"RIFF"):
+        return data[12:16] == b"VP8X" and len(data) > 20 and bool(data[20] & 0x02)  # animated
+    return not data.startswith((b"\xff\xd8", _PNG))
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """Brands in the file type box of an ISO base media file (ISO/IEC 14496-12)."""
+    end = min(int.from_bytes(data[:4], "big"), 256)
+    return {data[8:12], *(data[at : at + 4] for at in range(16, end, 4))}
 
 
 def _bmp(data: bytes) -> tuple[int, int]:

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from benchmarks.measuring import protocol
 from edge_runtime.errors import EdgeKitError, EngineError
-from edge_runtime.platform.childproc import die_with_parent
 from edge_runtime.strict import from_mapping
 
 if TYPE_CHECKING:
@@ -99,7 +98,6 @@ Loader = Callable[[protocol.ChildSpec], Subject]
 
 def run_child(import_runtime: Callable[[], Loader]) -> None:
     """Run a child program; ``import_runtime`` imports the libraries and returns the function that opens the model."""
-    die_with_parent()
     spec = from_mapping(protocol.ChildSpec, json.loads(sys.argv[1]), "spec")
     os.set_inheritable(int(sys.argv[2]), False)
     with os.fdopen(int(sys.argv[2]), "w", encoding="utf-8") as replies:

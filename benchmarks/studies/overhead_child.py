@@ -18,7 +18,6 @@ from ai_edge_litert.interpreter import Interpreter
 
 from benchmarks.measuring.protocol import AskBurst, AskStages, Burst, Opened, StageTimes, decode, encode
 from edge_runtime.model.bundle import find_model
-from edge_runtime.platform.childproc import die_with_parent
 from edge_runtime.preprocess import load_prepared
 
 
@@ -70,7 +69,6 @@ class BareLoop:
 
 def main() -> None:
     """Open the model and serve both kinds of request until the end of input."""
-    die_with_parent()
     started_ns = time.monotonic_ns()
     spec, replies = json.loads(sys.argv[1]), int(sys.argv[2])
     loop = BareLoop(spec["model"], spec["threads"])

@@ -20,7 +20,6 @@ from convert.options import InputRange, ModelColor, ModelOutput
 from convert.tflite_model import unpack_model
 from edge_runtime.contract import Head, Variant
 from edge_runtime.errors import EdgeKitError, ModelError, OutputError
-from edge_runtime.platform.childproc import die_with_parent
 from edge_runtime.platform.process import collecting_later
 
 ONNX_OPSET = 18
@@ -33,7 +32,6 @@ _OPERATOR = re.compile(r"\btf\.([A-Z][A-Za-z0-9_]*)")
 
 def main() -> None:
     """Read the job named on the command line and carry it out."""
-    die_with_parent()
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # The pooling allocator saves returning memory to the system and requesting it again for every batch.

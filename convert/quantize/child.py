@@ -15,7 +15,6 @@ from convert.children import QUANTIZED_FILE, BuiltVariant, Quantized, QuantizeJo
 from convert.quantize.build import VariantBuilder
 from edge_runtime.contract import Variant
 from edge_runtime.errors import EdgeKitError
-from edge_runtime.platform.childproc import die_with_parent
 
 # Errors of the tools about an unknown layer; a full disk and a lack of memory are not among them.
 _ERRORS = (EdgeKitError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
@@ -24,7 +23,6 @@ _LONGEST_REASON = 300
 
 def main() -> None:
     """Read the job named on the command line and carry it out."""
-    die_with_parent()
     # ai-edge-quantizer logs through absl and draws progress bars; the child's standard error is a log file.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     job = read_message(Path(sys.argv[1]), QuantizeJob)

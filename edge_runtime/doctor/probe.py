@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.platform.childproc import die_with_parent, isolated_command, last_line, signal_name
+from edge_runtime.platform.childproc import isolated_command, last_line, signal_name
 
 _TIMEOUT_S = 180.0
 _MOST_REASON_CHARS = 600
@@ -88,7 +88,6 @@ def _exception_answer(line: str) -> Answer:
 
 def main() -> None:
     """Answer the question on the command line, in the child process."""
-    die_with_parent()
     question, *arguments = sys.argv[1:]
     print(json.dumps(_ANSWERS[question](*arguments), allow_nan=False))
 

@@ -33,7 +33,6 @@ _LONGEST_REASON = 2000
 
 def main() -> None:
     """Carry out the job on standard input."""
-    die_with_parent()
     job = json.load(sys.stdin)
     # Native libraries write to both; the answers keep a descriptor of their own.
     answers, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
@@ -53,12 +52,12 @@ def main() -> None:
 
 
 def _try_in_fork(path: Path, engine: str, timeout_s: float) -> dict[str, Any]:
-    read_end, write_end = os.pipe()
+    (read_end, write_end), parent = os.pipe(), os.getpid()
     pid = os.fork()
     if pid == 0:
         # os._exit, so that nothing of the parent's is flushed or torn down twice.
         try:
-            die_with_parent()
+            die_with_parent(parent)
             _limit(path, timeout_s)
             os.write(write_end, json.dumps(_try(path, engine)).encode())
         finally:

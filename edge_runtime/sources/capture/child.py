@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from edge_runtime.errors import ImageError, SourceError
-from edge_runtime.platform.childproc import die_with_parent
 from edge_runtime.sources.capture.messages import (
     Camera,
     CameraGoneError,
@@ -76,7 +75,6 @@ _FRAME_LINE = encode(_FRAME_IS_THERE)
 
 def main() -> None:
     """Capture until the source ends or this process is killed."""
-    die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Sent to a whole service or terminal: the parent decides when the capture ends.
         signal.signal(number, signal.SIG_IGN)
