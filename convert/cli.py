@@ -22,10 +22,12 @@ from edge_runtime.strict import to_mapping
 from edge_runtime.text import columns, escape, pad
 
 if TYPE_CHECKING:
-    from convert.lint.findings import Finding, LintReport
+    from convert.lint.edgetpu import Finding
+    from convert.lint.findings import LintReport
 
 
 _TFLITE_VARIANTS = [variant.value for variant in Variant if variant.suffix == ".tflite"]
+_PATH = click.Path(path_type=Path)
 _PACKAGES = (
     "tensorflow", "keras", "tf_keras", "h5py", "tf2onnx", "onnx", "onnxruntime", "ai_edge_quantizer", "flatbuffers",
     "matplotlib", "jinja2",
@@ -56,18 +58,14 @@ def _group(*options: Callable[..., Any]) -> Callable[..., Any]:
 
 # They complete the contract of a model from elsewhere.
 _foreign_options = _group(
-    click.option(
-        "--labels",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Label file, one label per line in output order.",
-    ),
+    click.option("--labels", type=_PATH, metavar="FILE", help="Label file, one label per line in output order."),
     click.option("--input-range", type=_OneOf(choices.InputRange), help="Pixel range in training."),
     click.option("--crop", type=_OneOf(Crop), help="Crop policy in training."),
     click.option(
         "--crop-fraction",
         type=click.FloatRange(0, 1, min_open=True),
         default=1.0,
+        show_default=False,
         metavar="F",
         help="Share of the centred region to keep.",
     ),
@@ -79,7 +77,6 @@ _foreign_options = _group(
         "--output",
         type=_OneOf(choices.ModelOutput),
         default=choices.ModelOutput.PROBABILITIES.value,
-        show_default=True,
         help="Values of the last layer; logits get a softmax or sigmoid.",
     ),
     click.option("--name", help="Model name.  [default: the file's]"),
@@ -92,7 +89,6 @@ _integer_options = _group(
         "--calibration-images",
         type=click.IntRange(1),
         default=500,
-        show_default=True,
         metavar="N",
         help="Number of calibration images, stratified by class.",
     ),
@@ -101,7 +97,6 @@ _integer_options = _group(
         "method",
         type=_OneOf(choices.CalibrationMethod),
         default=choices.CalibrationMethod.MIN_MAX.value,
-        show_default=True,
         help="Method for activation ranges.",
     ),
     click.option(
@@ -111,21 +106,18 @@ _integer_options = _group(
         "--rounding",
         type=_OneOf(choices.Rounding),
         default=choices.Rounding.CALIBRATED.value,
-        show_default=True,
         help="Method for rounding weights.",
     ),
     click.option(
         "--repair",
         type=_OneOf(choices.Repair),
         default=choices.Repair.AUTO.value,
-        show_default=True,
         help="auto: keep the fewest operators in float32 that let a failing integer variant pass.",
     ),
     click.option(
         "--repair-seconds",
         type=click.FloatRange(1),
         default=60.0,
-        show_default=True,
         metavar="S",
         help="Time limit for repairing one variant, in seconds.",
     ),
@@ -133,14 +125,15 @@ _integer_options = _group(
         "--float-first",
         type=click.IntRange(0),
         default=0,
+        show_default=False,
         metavar="N",
         help="Keep the first N operators of int8 in float32; faster on some x86 processors.",
     ),
 )
 
 
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.command(context_settings={"show_default": True})
+@click.argument("model", type=_PATH)
 @click.option(
     "--variant",
     "variants",
@@ -148,7 +141,7 @@ _integer_options = _group(
     type=_OneOf(Variant),
     help="Variant to export; repeatable.  [default: all but edgetpu]",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Bundle to write.  [default: bundles/<model name>]")
+@click.option("--out", type=_PATH, help="Bundle to write.  [default: bundles/<model name>]")
 @click.option(
     "--calibration",
     metavar="SRC",
@@ -159,7 +152,6 @@ _integer_options = _group(
     "--max-drop",
     type=click.FloatRange(0, 100),
     default=1.0,
-    show_default=True,
     metavar="PP",
     help="Allowed accuracy loss against Keras, in percentage points.",
 )
@@ -170,7 +162,6 @@ _integer_options = _group(
     "--edgetpu-share",
     type=click.FloatRange(0, 1),
     default=0.9,
-    show_default=True,
     metavar="F",
     help="Minimum share of operators that map to the Edge TPU.",
 )
@@ -223,7 +214,7 @@ def _conclude(bundle: Path, record: Any) -> None:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL|BUNDLE")
+@click.argument("model", type=_PATH, metavar="MODEL|BUNDLE")
 @click.option(
     "--target",
     required=True,

@@ -169,8 +169,15 @@ def observe(
     Returns:
         Range of each float tensor, zero included, and the mean of each tensor of ``mean_of``, float32 [1, ...].
     """
-    names = _float_tensors(model)
-    session = _session_with_outputs(model, names)
+    import onnx
+
+    infos = [*model.graph.value_info, *model.graph.output]
+    floats = {info.name for info in infos if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    names = [name for node in model.graph.node for name in node.output if name in floats]
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    watched.graph.output.extend(info for info in model.graph.value_info if info.name in names)
+    session = open_session(watched.SerializeToString())
     lows, highs = [], []
     sums = {name: np.float64(0.0) for name in mean_of}
     for values in _runs(session, images_nhwc_rgb_u8, names):
@@ -206,25 +213,6 @@ def _narrowed(
             bins = ((values[name].ravel() - low) * (BINS / (high - low))).astype(np.int32)
             counts[name] += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
     return ranges | {name: narrow(counts[name], *ranges[name]) for name in names}
-
-
-def _float_tensors(model: Any) -> list[str]:
-    """Names of the float32 tensors computed by nodes."""
-    import onnx
-
-    infos = [*model.graph.value_info, *model.graph.output]
-    floats = {info.name for info in infos if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
-    return [name for node in model.graph.node for name in node.output if name in floats]
-
-
-def _session_with_outputs(model: Any, names: Sequence[str]) -> Any:
-    import onnx
-
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    known = {info.name: info for info in model.graph.value_info}
-    watched.graph.output.extend(known[name] for name in names if name in known)
-    return open_session(watched.SerializeToString())
 
 
 def _runs(

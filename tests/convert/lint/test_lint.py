@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from convert.cli import lint as lint_command
-from convert.lint.edgetpu import RULES, USUAL_WEIGHT_BYTES, Place, find_problem, forecast, memory
+from convert.lint.edgetpu import RULES, USUAL_WEIGHT_BYTES, find_problem, forecast, memory
 from convert.lint.findings import lint
 from convert.tflite_model import OperatorFacts, TensorFacts, read_model, read_operators
 from edge_runtime.errors import GateError, IntegrityError, ModelError, UsageError
@@ -124,17 +124,17 @@ def chain(*names: str, first: str = "int8", branch: int | None = None) -> tuple[
 
 
 def places(operators) -> str:
-    return "".join("E" if found.place is Place.EDGETPU else "c" for found in forecast(operators))
+    return "".join("E" if found.finding.ok else "c" for found in forecast(operators))
 
 
 def test_what_follows_an_unmapped_operator_stays_on_the_cpu():
     operators = chain("RELU6", "ADD", "HARD_SWISH", "ADD", "ELU", "RELU6")
     assert places(operators) == "EEcccc"
     after = forecast(operators)[3]
-    assert (after.after, after.remedy) == (2, "fix operator 2")
+    assert (after.after, after.finding.remedy) == (2, "fix operator 2")
     own = forecast(operators)[4]
     assert own.after is None
-    assert "no such operator" in own.why
+    assert "no such operator" in own.finding.why
 
 
 def test_operators_before_the_first_mapped_one_do_no_harm():
@@ -148,7 +148,7 @@ def test_a_branch_that_does_not_depend_on_the_cpu_still_maps():
 
 def test_graphs_inside_control_operators_do_not_map():
     inner = OperatorFacts(1, 1, "RELU6", 1, False, ((0, IMAGE),), ((1, IMAGE),))
-    assert "control operator" in forecast((*chain("RELU6"), inner))[1].why
+    assert "control operator" in forecast((*chain("RELU6"), inner))[1].finding.why
 
 
 def test_newer_operators_need_a_newer_edgetpu_runtime():
