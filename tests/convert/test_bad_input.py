@@ -67,7 +67,6 @@ def left_behind(folder):
 
 
 def arguments_for(models, name, images, *more, labels="labels.txt"):
-    """The command line of a model from elsewhere, completely said."""
     said = ["--labels", models / labels, "--input-range", "0,1", "--crop", "stretch", "--calibration", images]
     return [str(item) for item in ("run", models / name, *said, "--max-drop", "100", "--variant", "int8", *more)]
 
@@ -199,7 +198,6 @@ def test_a_child_that_refuses_is_quoted(run_text):
 
 
 def test_a_module_in_the_users_folder_is_not_run(tmp_path, monkeypatch):
-    """A child must not import modules from the user's current folder, nor from the work folder."""
     for folder in ("mine", "work"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "invented_child.py").write_text("def main():\n    print('from a folder of the user')\n")
@@ -209,7 +207,6 @@ def test_a_module_in_the_users_folder_is_not_run(tmp_path, monkeypatch):
 
 
 def processes_that_name(*texts):
-    """Processes whose command lines hold all of these."""
     found = []
     for command_line in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):

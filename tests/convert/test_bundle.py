@@ -1,7 +1,5 @@
 """Exports that failed their check: reported, left out of the bundle, and shown by the exit code."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +22,6 @@ from support.conversion_records import with_figures
 
 
 def with_failed(record, *variants):
-    """Turn the checks of some artifacts into failures, and those of the others into passes."""
     for variant in Variant:
         failed = variant in variants
         record = with_figures(
@@ -35,7 +32,6 @@ def with_failed(record, *variants):
 
 @pytest.fixture
 def work_dir(small_bundle, tmp_path):
-    """What a conversion has in its work folder when it comes to writing the bundle."""
     folder = tmp_path / "work"
     folder.mkdir()
     with np.load(small_bundle / GOLDEN_FILE) as golden:
@@ -50,7 +46,6 @@ def work_dir(small_bundle, tmp_path):
 
 @pytest.fixture
 def write(small_run, work_dir, tmp_path):
-    """Write the bundle of a record, and give its folder."""
     images = tuple(Sample(Path(f"{label}/{index}.png"), label) for label in ("blue", "red") for index in range(4))
 
     def write(record):

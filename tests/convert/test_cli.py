@@ -1,7 +1,5 @@
 """`edge-convert run` as its user sees it."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import shutil
@@ -163,8 +161,6 @@ def test_the_same_run_gives_the_same_files(run_program, small_run, small_bundle,
 
 @pytest.fixture
 def asked(monkeypatch, small_bundle, record):
-    """What a command line asks the conversion for, without converting."""
-
     def ask(*arguments):
         seen = []
 

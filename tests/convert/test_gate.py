@@ -1,7 +1,5 @@
 """The gate: its arithmetic on numbers small enough to check by hand, and the process that runs the artifacts."""
 
-from __future__ import annotations
-
 import json
 import math
 import threading
@@ -24,7 +22,7 @@ LABELS = ("cat", "dog")
 KERAS = (0.1, 0.2, 0.8, 0.9)
 
 
-def two_classes(*second: float) -> np.ndarray:
+def two_classes(*second):
     return np.array([[1 - value, value] for value in second], np.float32)
 
 
@@ -42,9 +40,6 @@ def comparison(
         engine="test 1",
         max_drop_points=max_drop,
     )
-
-
-# Comparison
 
 
 def test_equal_outputs_lose_nothing():
@@ -120,12 +115,8 @@ def test_points_do_not_suffer_from_binary_fractions():
     assert points(-0.0112) == -1.12
 
 
-# The child process
-
-
 @pytest.fixture
 def work_dir(tmp_path):
-    """Images for the tiny model, whose outputs are the means of red, green and blue."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / children.CHECK_FILE, rng.integers(0, 256, (11, 8, 8, 3), np.uint8))
     np.save(tmp_path / children.GOLDEN_INPUT_FILE, rng.integers(0, 256, (2, 8, 8, 3), np.uint8))

@@ -1,7 +1,5 @@
 """MediaPipe's own ImageClassifier, in a virtual environment of its own, opens our TFLite files and agrees with us."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path
@@ -42,7 +40,6 @@ def photos(small_bundle, colored_images):
 
 @pytest.fixture(scope="module")
 def answers(mediapipe_python, small_bundle, photos, tmp_path_factory):
-    """What MediaPipe says of each TFLite file of the bundle, by file name."""
     images = tmp_path_factory.mktemp("mediapipe") / "pictures.npy"
     np.save(images, photos)
     models = sorted(small_bundle.glob("*.tflite"))

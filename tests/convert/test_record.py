@@ -1,10 +1,7 @@
 """``conversion.json``: what is written is what is read, and nothing else is."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,8 +32,7 @@ def test_what_passed_and_what_failed():
     assert [variant.artifact.variant for variant in SMALL.failed] == [Variant.INT8_PER_TENSOR]
 
 
-def changed(path: str, value: Any) -> str:
-    """The small record's JSON with one field changed; a path such as ``variants.0.latency_ms``."""
+def changed(path, value):
     data = json.loads(SMALL.to_json())
     *parents, last = path.split(".")
     place = data

@@ -1,7 +1,5 @@
 """The export child: one graph with everything inside, held against the original model, and its refusals."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import h5py
@@ -66,7 +64,6 @@ def models(tmp_path_factory):
 
 
 def job_of(model, labels, work_dir, input_range=InputRange.BYTE, onnx=True, **options):
-    """The job of a model from elsewhere, its images in place."""
     said = ForeignOptions(labels, input_range, Crop.STRETCH, **options)
     np.save(work_dir / children.CHECK_FILE, IMAGES)
     np.save(work_dir / children.GOLDEN_INPUT_FILE, IMAGES[:3])
@@ -74,7 +71,6 @@ def job_of(model, labels, work_dir, input_range=InputRange.BYTE, onnx=True, **op
 
 
 def run_tflite(path):
-    """Outputs for every image, and the names of the operators."""
     (image,) = open_interpreter(path.read_bytes()).get_input_details()
     assert (image["name"], image["dtype"], list(image["shape"])) == ("image", np.uint8, [1, SIZE, SIZE, 3])
     return probabilities(path.read_bytes(), IMAGES), {name for name, _ in operators_of(path.read_bytes())}
@@ -211,7 +207,6 @@ def test_a_layer_that_the_library_does_not_know_is_one_sentence(models, tmp_path
 
 
 def run_child(job):
-    """The child as its parent starts it."""
     path = Path(job.work_dir) / "job.json"
     children.write_message(path, job)
     return run_module("convert.export.child", path)

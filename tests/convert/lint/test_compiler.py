@@ -3,11 +3,8 @@
 The logs follow those that users of the real compiler show in google-coral/edgetpu#427, #438, #708, #313 and #829.
 """
 
-from __future__ import annotations
-
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -40,7 +37,7 @@ TABLE = "\nOperator                       Count      Status\n\n"
 END = "Compilation child process completed within timeout period.\nCompilation succeeded! \n"
 
 
-def rows(*entries: tuple[str, int, str]) -> str:
+def rows(*entries):
     return TABLE + "".join(f"{name:<31}{count:<11}{status}\n" for name, count, status in entries)
 
 
@@ -93,9 +90,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def compiler(install_compiler):
-    """Put a stand-in for the compiler on PATH; gives the folder in which its arguments are found."""
-
-    def install(output: str, *, compiled: bytes | None = COMPILED, log: str | None = None, code=0, delay_s=0.0) -> Path:
+    def install(output, *, compiled=COMPILED, log=None, code=0, delay_s=0.0):
         folder = install_compiler(COMPILER.format(python=sys.executable, delay_s=delay_s, code=code))
         (folder / "output").write_text(output)
         if compiled is not None:

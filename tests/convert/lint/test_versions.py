@@ -1,14 +1,11 @@
 """Reading of hostile model files, and which runtime has the operators of a model."""
 
-from __future__ import annotations
-
 import base64
 import json
 import struct
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -20,7 +17,7 @@ from convert.tflite_model import minimum_runtime, read_model, read_operators, un
 from edge_runtime.errors import IntegrityError, ModelError, UsageError
 from edge_runtime.tflite import validation
 from edge_runtime.tflite.version_table import BUNDLED_CUSTOM, LITERT_LACKS, LITERT_NEWEST, RELEASES
-from edge_runtime.tflite.versions import Target, has_builtin, parse_target
+from edge_runtime.tflite.versions import has_builtin, parse_target
 from support.paths import CHECKOUT
 from support.tflite_models import Operator, Tensor, build_model
 
@@ -28,7 +25,7 @@ BUILTINS = {name for name, value in vars(schema.BuiltinOperator).items() if isin
 EVERY = {(name, version) for name in BUILTINS for version in range(1, 17)}
 
 
-def model_of(*operators: Operator, **arguments):
+def model_of(*operators, **arguments):
     return schema.ModelT.InitFromPackedBuf(bytearray(build_model((), operators, **arguments)), 0)
 
 
@@ -48,9 +45,6 @@ def small(tmp_path):
     path = tmp_path / "small.tflite"
     path.write_bytes(SMALL)
     return path
-
-
-# Reading
 
 
 def test_a_whole_file_is_read_as_it_is(small):
@@ -128,8 +122,6 @@ def test_an_operator_that_names_what_is_not_there_is_refused(attribute, value, s
         read_model(small)
 
 
-# The tables
-
 PROBE = """
 import base64, json, sys
 if sys.argv[1] == "litert":
@@ -159,14 +151,14 @@ def single_operator_models(tmp_path_factory):
     return path
 
 
-def asked(python: str | Path, runtime: str, models: Path) -> set[tuple[str, int]]:
+def asked(python, runtime, models):
     done = subprocess.run([python, "-c", PROBE, runtime, models], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     refused = {(name, version) for name, version in json.loads(done.stdout.splitlines()[-1])}
     return EVERY - refused
 
 
-def in_table(target: Target) -> set[tuple[str, int]]:
+def in_table(target):
     return {(name, version) for name, version in EVERY if has_builtin(name, version, target)}
 
 
@@ -196,9 +188,6 @@ def test_the_tables_are_well_formed():
         assert releases == sorted(releases), name
         assert min(releases) >= (1, 5)
         assert LITERT_NEWEST.get(name, 99) > len(releases)
-
-
-# What follows from them
 
 
 def test_the_lowest_runtime_is_that_of_the_newest_operator_not_of_the_metadata():

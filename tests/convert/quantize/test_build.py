@@ -1,7 +1,5 @@
 """Every TFLite variant from one float32 model, as the quantizing process makes them."""
 
-from __future__ import annotations
-
 import itertools
 import json
 
@@ -28,7 +26,6 @@ WHOLE = (Variant.INT8, Variant.INT8_PER_TENSOR, Variant.EDGETPU)
 
 
 def classifier():
-    """A small network of every kind of layer with weights, its weights random."""
     rng = np.random.default_rng(0)
 
     def weight(*shape):
@@ -62,7 +59,6 @@ def make_all(folder, variants=TFLITE, **choices):
 
 
 def layers_of(data):
-    """Input type and number of weight scales of each layer; types as in the schema."""
     for _, image, weights in weight_tensors(data):
         scale = weights.quantization.scale if weights.quantization is not None else None
         yield image.type, 0 if scale is None else len(scale)

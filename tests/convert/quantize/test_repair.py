@@ -1,7 +1,5 @@
 """The search for the fewest operators that must stay in float32: with made-up models, and with one that is hostile."""
 
-from __future__ import annotations
-
 import json
 from types import SimpleNamespace
 
@@ -78,7 +76,6 @@ def made_up(monkeypatch):
 
 
 def falling(*names):
-    """The harm of operators, each less than that of the one before."""
     return {name: 1.0 - 0.05 * place for place, name in enumerate(names)}
 
 
@@ -202,7 +199,6 @@ def hostile_model():
 
 
 def weight_types(data):
-    """Type of the weights of each layer."""
     return {name: {0: "float32", 9: "int8"}[weights.type] for name, _, weights in weight_tensors(data)}
 
 

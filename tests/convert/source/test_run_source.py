@@ -1,7 +1,5 @@
 """A run directory as the source of a conversion, and which images calibrate and check it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
@@ -78,7 +76,6 @@ def test_what_is_no_run_directory_is_said(tmp_path):
 
 
 def copy_with_manifest(run, folder, change):
-    """A copy of a run directory with its manifest changed."""
     copy = shutil.copytree(run, folder / "run")
     data = json.loads((copy / "manifest.json").read_text())
     change(data)

@@ -1,7 +1,5 @@
 """SavedModels, read without TensorFlow, and the wire format of protocol buffers that they are in."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -22,7 +20,6 @@ def varint(value):
 
 
 def field(number, value):
-    """One field of a protocol buffer: a number, a text or a message."""
     if isinstance(value, int):
         return varint(number << 3) + varint(value % (1 << 64))
     data = value.encode() if isinstance(value, str) else value
@@ -47,7 +44,6 @@ def function(name, *operators, calls=()):
 def saved_model(
     functions=(), run=("serve",), inputs=None, outputs=None, signature="serving_default", main=(), tf1=False
 ):
-    """The bytes of a saved_model.pb with just what is looked at."""
     inputs = {"image": tensor((None, 8, 8, 3))} if inputs is None else inputs
     outputs = {"answer": tensor((None, 3))} if outputs is None else outputs
     signature_def = b"".join(entry(1, key, value) for key, value in inputs.items())
