@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -99,9 +100,7 @@ def test_what_can_be_seen_without_loading_the_model(
     arguments = arguments_for(models, name, colored_images, *more)
     exit_code, out, err = call_cli(convert.cli.cli, monkeypatch, capsys, "edge-convert", *arguments)
     assert (exit_code, out) == (code, ""), err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert words in err
+    assert re.fullmatch(f"error: .*{re.escape(words)}.*\n", err)
     assert left_behind(work) in ([], ["empty/cat"], ["empty/cat", "taken"])
 
 
@@ -110,8 +109,7 @@ def test_what_only_the_loaded_model_shows(run_program, models, colored_images, w
     done = run_program("edge-convert", *arguments_for(models, "boxes.keras", colored_images))
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
-    assert "error: " in done.stderr.splitlines()[-1]
-    assert "expected a classifier" in done.stderr.splitlines()[-1]
+    assert re.search("error: .*expected a classifier", done.stderr.splitlines()[-1])
     assert left_behind(work) == []
 
 
@@ -136,13 +134,11 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(small_run, work, limit_b
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
 
-    done = subprocess.run(
-        [PROGRAM, "run", small_run, "--out", "bundle"], capture_output=True, text=True, check=False, preexec_fn=limit
-    )
+    command = [PROGRAM, "run", small_run, "--out", "bundle"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)
     assert done.returncode == 7, done.stderr
     assert "Traceback" not in done.stderr
-    assert "make room" in done.stderr.splitlines()[-1]
-    assert "TMPDIR" in done.stderr.splitlines()[-1]
+    assert all(word in done.stderr.splitlines()[-1] for word in ("make room", "TMPDIR"))
     assert left_behind(work) == []
 
 
@@ -157,8 +153,6 @@ def test_only_want_of_space_is_called_so(tmp_path):
 
 @dataclass(frozen=True)
 class Job:
-    """Work for a child that a test made up."""
-
     number: int
 
 

@@ -20,13 +20,13 @@ from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.workstation.datasets.samples import Sample
 from support.conversion_records import with_figures
 
+UNMAPPED = LeftOut("edgetpu", "no share")
+
 
 def with_failed(record, *variants):
     for variant in Variant:
-        failed = variant in variants
-        record = with_figures(
-            record, variant, passed=not failed, drop_points=3.0 if failed else 0.0, max_drop_points=1.0
-        )
+        drop = 3.0 if variant in variants else 0.0
+        record = with_figures(record, variant, passed=not drop, drop_points=drop, max_drop_points=1.0)
     return replace(record, max_drop_points=1.0)
 
 
@@ -49,10 +49,8 @@ def write(small_run, work_dir, tmp_path):
     images = tuple(Sample(Path(f"{label}/{index}.png"), label) for label in ("blue", "red") for index in range(4))
 
     def write(record):
-        manifest = read_bundle_manifest(small_run)
-        write_bundle(
-            tmp_path / "b", record, manifest, work_dir, ImageArrays(images, images, "validation", 0), overwrite=False
-        )
+        arrays = ImageArrays(images, images, "validation", 0)
+        write_bundle(tmp_path / "b", record, read_bundle_manifest(small_run), work_dir, arrays, overwrite=False)
         return tmp_path / "b"
 
     return write
@@ -81,11 +79,7 @@ def test_nothing_is_written_when_every_export_failed(record, write):
     [
         (lambda record: with_failed(record, Variant.INT8), "int8: lost more than allowed; not in the bundle", True),
         (lambda record: with_failed(record, *Variant), "onnx-int8: lost more than allowed", False),
-        (
-            lambda record: replace(record, left_out=(LeftOut("edgetpu", "no share"),)),
-            "edgetpu: could not be built or run",
-            True,
-        ),
+        (lambda record: replace(record, left_out=(UNMAPPED,)), "edgetpu: could not be built or run", True),
     ],
 )
 def test_the_exit_code_says_that_something_is_missing(small_bundle, record, monkeypatch, change, words, has_bundle):

@@ -30,16 +30,9 @@ def comparison(
     probabilities, *, variant=Variant.INT8, max_drop=1.0, truth=(0, 0, 1, 1), output=SOFTMAX, keras=KERAS, golden=None
 ):
     reference = Reference("validation", np.array(truth), two_classes(*keras), two_classes(*keras[:2]))
-    return compare(
-        reference,
-        probabilities,
-        probabilities[:2] if golden is None else golden,
-        output,
-        LABELS,
-        variant=variant,
-        engine="test 1",
-        max_drop_points=max_drop,
-    )
+    golden = probabilities[:2] if golden is None else golden
+    choices = {"variant": variant, "engine": "test 1", "max_drop_points": max_drop}
+    return compare(reference, probabilities, golden, output, LABELS, **choices)
 
 
 def test_equal_outputs_lose_nothing():
@@ -55,8 +48,7 @@ def test_equal_outputs_lose_nothing():
 def test_a_flip_is_counted_and_closes_the_gate():
     flipped = two_classes(0.1, 0.6, 0.8, 0.9)
     result = comparison(flipped)
-    assert result.check.accuracy == 0.75
-    assert result.check.agreement == 0.75
+    assert (result.check.accuracy, result.check.agreement) == (0.75, 0.75)
     assert result.check.max_probability_difference == pytest.approx(0.4)
     assert result.drop_points == 25.0
     assert result.drop_interval_points[0] < 25 < result.drop_interval_points[1]
@@ -168,15 +160,16 @@ def test_one_worker_without_timing_gives_the_same_outputs(work_dir):
 
 
 def test_a_failure_replaces_what_an_earlier_file_of_that_name_gave(work_dir):
-    model = write_tiny_model(work_dir / "m.tflite")
-    check_child.check(model, work_dir, 1)
-    assert isinstance(children.read_outcome(work_dir, "m.tflite"), children.Observation)
-    model.write_bytes(b"not a model")
-    check_child.check(model, work_dir, 1)
-    assert isinstance(children.read_outcome(work_dir, "m.tflite"), children.CheckFailure)
-    write_tiny_model(model)
-    check_child.check(model, work_dir, 1)
-    assert isinstance(children.read_outcome(work_dir, "m.tflite"), children.Observation)
+    model = work_dir / "m.tflite"
+    good = write_tiny_model(model).read_bytes()
+    for content, kind in (
+        (good, children.Observation),
+        (b"not a model", children.CheckFailure),
+        (good, children.Observation),
+    ):
+        model.write_bytes(content)
+        check_child.check(model, work_dir, 1)
+        assert isinstance(children.read_outcome(work_dir, "m.tflite"), kind)
     assert not list(work_dir.glob("*.partial"))
 
 
@@ -222,10 +215,8 @@ def test_a_folder_that_cannot_be_read_is_one_sentence(work_dir):
 
 
 def test_the_check_process_is_light():
-    code = (
-        "import sys, convert.check_child; print(*{'tensorflow', 'keras', 'scipy', 'onnx', 'jinja2'} & set(sys.modules))"
-    )
-    assert run_code(code).stdout.strip() == ""
+    heavy = {"tensorflow", "keras", "scipy", "onnx", "jinja2"}
+    assert run_code(f"import sys, convert.check_child; print({heavy} & set(sys.modules))").stdout == "set()\n"
 
 
 def test_latency_is_the_median_and_slow_ones_are_bounded(monkeypatch):

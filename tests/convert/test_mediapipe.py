@@ -43,13 +43,8 @@ def answers(mediapipe_python, small_bundle, photos, tmp_path_factory):
     images = tmp_path_factory.mktemp("mediapipe") / "pictures.npy"
     np.save(images, photos)
     models = sorted(small_bundle.glob("*.tflite"))
-    done = subprocess.run(
-        [mediapipe_python, PROGRAMS / "mediapipe_probe.py", images, *models],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    command = [mediapipe_python, PROGRAMS / "mediapipe_probe.py", images, *models]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return {Path(model).name: answer for model, answer in json.loads(done.stdout.splitlines()[-1]).items()}
 

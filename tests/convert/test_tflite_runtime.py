@@ -34,9 +34,8 @@ CLEAR_MARGIN = 0.3
 def old_bundle(run_program, small_run, tmp_path_factory):
     bundle = tmp_path_factory.mktemp("bundles") / "old"
     wanted = [argument for variant in TOLERANCES for argument in ("--variant", variant.value)]
-    done = run_program(
-        "edge-convert", "run", small_run, "--runtime", RUNTIME, *wanted, "--max-drop", "100", "--out", bundle
-    )
+    wanted += ["--runtime", RUNTIME, "--max-drop", "100", "--out", bundle]
+    done = run_program("edge-convert", "run", small_run, *wanted)
     assert done.returncode == 0, done.stderr
     return bundle
 
