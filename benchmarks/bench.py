@@ -15,8 +15,8 @@ from benchmarks.machine import describe_machine
 from benchmarks.measuring.scenarios import Measurement
 from benchmarks.measuring.schedule import measure_all, steps
 from benchmarks.plan import BenchConfig, SubjectPlan, check_run, plan_subjects, remarks_on_checks, remarks_on_plan
-from benchmarks.records import REPORT_FILE, BoardWatch, Report
-from benchmarks.report.files import RawAnswers, write_report
+from benchmarks.records import REPORT_FILE, Answers, BoardWatch, Report
+from benchmarks.report.files import write_report
 from benchmarks.report.verdict import verdict
 from benchmarks.resources.board_state import BoardWatcher, invalid_reasons
 from benchmarks.resources.power_meters import open_meter
@@ -123,8 +123,8 @@ def _measure(
     return measurements, watcher.watch
 
 
-def _answers(done: Sequence[Measurement], images: EvaluationSet, manifest: Manifest) -> RawAnswers:
-    return RawAnswers(
+def _answers(done: Sequence[Measurement], images: EvaluationSet, manifest: Manifest) -> Answers:
+    return Answers(
         files=tuple(str(sample.path) for sample in images.samples),
         truth=tuple(sample.label for sample in images.samples),
         by_subject={

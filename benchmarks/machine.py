@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from edge_runtime.platform.board import cpu_model, governor, memory_info, read_text
 from edge_runtime.platform.process import core_count
@@ -78,46 +79,41 @@ _VIRTUAL = re.compile("kvm|qemu|virtual|vmware|bochs|xen|amazon ec2|google compu
 
 @dataclass(frozen=True)
 class MachineRecord:
-    """Machine and software of a report.
+    """Machine and software of a report."""
 
-    Attributes:
-        cpu_model: CPU name from the kernel, or the architecture.
-        architecture: Architecture such as ``x86_64`` or ``aarch64``.
-        simd: Vector instructions that the runtimes choose by, named as in Linux: ``avx512_vnni``, ``asimddp`` (Arm's
-            dot product), ``i8mm`` ...
-        virtualised: True for a virtual machine; None if the kernel does not tell.
-        cores_usable: Cores that this process may use.
-        cores_total: Cores of the machine.
-        governor: Frequency governor of the first core, or None if unknown.
-        memory_bytes: Memory of the machine, or None if unknown.
-        load_average_1min: Load average of the minute before.
-        os_name: Operating system such as ``Debian GNU/Linux 12 (bookworm)``, or None.
-        kernel: Kernel such as ``Linux 6.1.0``.
-        libc: C library such as ``glibc 2.36``, or None.
-        python: Version of Python.
-        packages: Version of each installed package that affects the figures.
-        environment: Environment variables of a fixed list that are set and affect the figures.
-        git_revision: Commit of the checkout that edgekit runs from; None for an installed package.
-        git_dirty: True if files of that checkout were altered since; None as above.
-    """
+    cpu_model: Annotated[str, "CPU name from the kernel, or the architecture."]
+    architecture: Annotated[str, "Architecture such as ``x86_64`` or ``aarch64``."]
+    simd: Annotated[
+        tuple[str, ...],
+        "Vector instructions that the runtimes choose by, named as in Linux: ``avx512_vnni``, ``asimddp`` (Arm's dot "
+        "product), ``i8mm`` ...",
+    ]
+    virtualised: Annotated[bool | None, "True for a virtual machine; None if the kernel does not tell."]
+    cores_usable: Annotated[int, "Cores that this process may use."]
+    cores_total: Annotated[int, "Cores of the machine."]
+    governor: Annotated[str | None, "Frequency governor of the first core, or None if unknown."]
+    memory_bytes: Annotated[int | None, "Memory of the machine, or None if unknown."]
+    load_average_1min: Annotated[float, "Load average of the minute before."]
+    os_name: Annotated[str | None, "Operating system such as ``Debian GNU/Linux 12 (bookworm)``, or None."]
+    kernel: Annotated[str, "Kernel such as ``Linux 6.1.0``."]
+    libc: Annotated[str | None, "C library such as ``glibc 2.36``, or None."]
+    python: Annotated[str, "Version of Python."]
+    packages: Annotated[dict[str, str], "Version of each installed package that affects the figures."]
+    environment: Annotated[dict[str, str], "Environment variables of a fixed list that are set and affect the figures."]
+    git_revision: Annotated[str | None, "Commit of the checkout that edgekit runs from; None for an installed package."]
+    git_dirty: Annotated[bool | None, "True if files of that checkout were altered since; None as above."]
 
-    cpu_model: str
-    architecture: str
-    simd: tuple[str, ...]
-    virtualised: bool | None
-    cores_usable: int
-    cores_total: int
-    governor: str | None
-    memory_bytes: int | None
-    load_average_1min: float
-    os_name: str | None
-    kernel: str
-    libc: str | None
-    python: str
-    packages: dict[str, str]
-    environment: dict[str, str]
-    git_revision: str | None
-    git_dirty: bool | None
+
+SPEED_FIELDS = {
+    "cpu_model": "processor",
+    "architecture": "architecture",
+    "simd": "vector instructions",
+    "virtualised": "virtual machine",
+    "cores_usable": "number of usable cores",
+    "governor": "frequency governor",
+}
+"""Names in sentences of the fields that determine the speed of a machine."""
+SOFTWARE_FIELDS = {"os_name": "system", "kernel": "kernel", "libc": "C library", "python": "Python"}
 
 
 def describe_machine(root: Path = Path("/")) -> MachineRecord:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.machine import MachineRecord
-from benchmarks.plan import KERAS_MODEL_FILE, KERAS_SUBJECTS, BenchConfig
+from benchmarks.machine import SOFTWARE_FIELDS, SPEED_FIELDS, MachineRecord
+from benchmarks.plan import KERAS_MODEL_FILE, BenchConfig
 from benchmarks.records import Report
 from benchmarks.resources.power_meters import COMMAND_PREFIX, NO_METER
 from edge_runtime.contract import MANIFEST_FILE
@@ -19,18 +19,6 @@ from edge_runtime.workstation.datasets.samples import SPLIT_FILE
 
 _HASH_DIGITS = 12
 _SAME_MEMORY = 0.01  # kernels reserve a little more or less of it
-_MACHINE_FIELDS = {
-    "cpu_model": "processor",
-    "architecture": "architecture",
-    "simd": "vector instructions",
-    "virtualised": "virtual machine",
-    "cores_usable": "number of usable cores",
-    "governor": "frequency governor",
-    "os_name": "system",
-    "kernel": "kernel",
-    "libc": "C library",
-    "python": "Python",
-}
 
 
 def config_of(
@@ -77,7 +65,7 @@ def lost_settings(report: Report, config: BenchConfig) -> tuple[str, ...]:
 
 def changed_files(report: Report, config: BenchConfig) -> tuple[str, ...]:
     """Write a sentence for each current model file that differs from the report's, before anything is measured."""
-    then = {subject.file: subject.sha256 for subject in report.subjects if subject.name not in KERAS_SUBJECTS}
+    then = {subject.file: subject.sha256 for subject in report.subjects if not subject.is_keras}
     now = {file: _hash_of(config.bundle / file) if Path(file).name == file else None for file in then}
     lines = [
         *_changed("The bundle's manifest", report.bundle_manifest_sha256, _hash_of(config.bundle / MANIFEST_FILE)),
@@ -114,11 +102,11 @@ def _hash_of(path: Path) -> str | None:
 
 
 def _artifact_hashes(report: Report) -> dict[str, str]:
-    return {subject.name: subject.sha256 for subject in report.subjects if subject.name not in KERAS_SUBJECTS}
+    return {subject.name: subject.sha256 for subject in report.subjects if not subject.is_keras}
 
 
 def _changed_machine(old: MachineRecord, new: MachineRecord) -> Iterator[str]:
-    for field, words in _MACHINE_FIELDS.items():
+    for field, words in {**SPEED_FIELDS, **SOFTWARE_FIELDS}.items():
         yield from _changed(f"The {words}", getattr(old, field), getattr(new, field))
     before, after = old.memory_bytes, new.memory_bytes
     if not (before and after and abs(after / before - 1) <= _SAME_MEMORY):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Annotated
 
 from edge_runtime.errors import UsageError
 
@@ -20,43 +21,26 @@ class Scenario(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Settings:
-    """The choices of ``edge-bench run``.
+    """The choices of ``edge-bench run``."""
 
-    Attributes:
-        split: Part of the data; None takes test, else validation.
-        limit: Largest number of images, or None.
-        variants: Artifacts to measure; empty takes all.
-        scenarios: Timed scenarios; single-stream is always among them.
-        sessions: Fresh processes of each model that are timed.
-        rounds: Rounds of bursts in each session; in each round every model is timed once, in random order.
-        min_duration_s: Least single-stream time of each model, over all its bursts.
-        min_queries: Least number of single-stream calls of each model, over all its bursts.
-        starts: Cold starts of each artifact, the starts of the sessions included.
-        threads: Threads inside one inference.
-        sweep_threads: Thread counts of the sweep.
-        camera_fps: Frame rate of the paced camera.
-        seed: Seed of the order and of the drawn images.
-        quick: True if ``--quick`` chose the other settings.
-        timeout_s: Seconds after which a measuring process that does not answer is stopped.
-        power: Name of the power reader, or None for the first one found.
-    """
-
-    split: str | None = None
-    limit: int | None = None
-    variants: tuple[str, ...] = ()
-    scenarios: tuple[Scenario, ...] = tuple(Scenario)
-    sessions: int = 2
-    rounds: int = 10
-    min_duration_s: float = 3.0
-    min_queries: int = 100
-    starts: int = 3
-    threads: int = 1
-    sweep_threads: tuple[int, ...] = ()
-    camera_fps: float = 30.0
-    seed: int = 0
-    quick: bool = False
-    timeout_s: float = 600.0
-    power: str | None = None
+    split: Annotated[str | None, "Part of the data; None takes test, else validation."] = None
+    limit: Annotated[int | None, "Largest number of images, or None."] = None
+    variants: Annotated[tuple[str, ...], "Artifacts to measure; empty takes all."] = ()
+    scenarios: Annotated[tuple[Scenario, ...], "Timed scenarios; single-stream is always among them."] = tuple(Scenario)
+    sessions: Annotated[int, "Fresh processes of each model that are timed."] = 2
+    rounds: Annotated[
+        int, "Rounds of bursts in each session; in each round every model is timed once, in random order."
+    ] = 10
+    min_duration_s: Annotated[float, "Least single-stream time of each model, over all its bursts."] = 3.0
+    min_queries: Annotated[int, "Least number of single-stream calls of each model, over all its bursts."] = 100
+    starts: Annotated[int, "Cold starts of each artifact, the starts of the sessions included."] = 3
+    threads: Annotated[int, "Threads inside one inference."] = 1
+    sweep_threads: Annotated[tuple[int, ...], "Thread counts of the sweep."] = ()
+    camera_fps: Annotated[float, "Frame rate of the paced camera."] = 30.0
+    seed: Annotated[int, "Seed of the order and of the drawn images."] = 0
+    quick: Annotated[bool, "True if ``--quick`` chose the other settings."] = False
+    timeout_s: Annotated[float, "Seconds after which a measuring process that does not answer is stopped."] = 600.0
+    power: Annotated[str | None, "Name of the power reader, or None for the first one found."] = None
 
     def __post_init__(self) -> None:
         if Scenario.SINGLE_STREAM not in self.scenarios:

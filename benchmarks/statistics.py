@@ -13,6 +13,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,21 +36,13 @@ _BISECTIONS = 60
 
 @dataclass(frozen=True)
 class Share:
-    """A counted share with its uncertainty.
+    """A counted share with its uncertainty."""
 
-    Attributes:
-        hits: Number of hits, 0..total.
-        total: Number of trials, at least 1.
-        fraction: ``hits / total``, 0..1.
-        low: Lower end of the Wilson 95 % interval, 0..1.
-        high: Upper end of the Wilson 95 % interval, 0..1.
-    """
-
-    hits: int
-    total: int
-    fraction: float
-    low: float
-    high: float
+    hits: Annotated[int, "Number of hits, 0..total."]
+    total: Annotated[int, "Number of trials, at least 1."]
+    fraction: Annotated[float, "``hits / total``, 0..1."]
+    low: Annotated[float, "Lower end of the Wilson 95 % interval, 0..1."]
+    high: Annotated[float, "Upper end of the Wilson 95 % interval, 0..1."]
 
 
 @dataclass(frozen=True)
@@ -62,45 +55,34 @@ class Interval:
 
 @dataclass(frozen=True)
 class LatencySummary:
-    """Latency of single calls, in milliseconds; the percentiles are measured calls, see `percentile`.
+    """Latency of single calls, in milliseconds; the percentiles are measured calls, see `percentile`."""
 
-    Attributes:
-        queries: Number of timed calls.
-        p50_ms: Median of the calls.
-        p90_ms: 90th percentile, which MLPerf reports for single stream.
-        p95_ms: 95th percentile of the calls.
-        p99_ms: None with fewer than 100 calls: it would be the slowest call.
-        p99_9_ms: None with fewer than 1,000 calls.
-        minimum_ms: Latency of the fastest call.
-        maximum_ms: Latency of the slowest call.
-        p50_interval_ms: Bootstrap interval of the median over bursts; None with fewer than 3 bursts.
-    """
-
-    queries: int
-    p50_ms: float
-    p90_ms: float
-    p95_ms: float
-    p99_ms: float | None
-    p99_9_ms: float | None
-    minimum_ms: float
-    maximum_ms: float
-    p50_interval_ms: Interval | None
+    queries: Annotated[int, "Number of timed calls."]
+    p50_ms: Annotated[float, "Median of the calls."]
+    p90_ms: Annotated[float, "90th percentile, which MLPerf reports for single stream."]
+    p95_ms: Annotated[float, "95th percentile of the calls."]
+    p99_ms: Annotated[float | None, "None with fewer than 100 calls: it would be the slowest call."]
+    p99_9_ms: Annotated[float | None, "None with fewer than 1,000 calls."]
+    minimum_ms: Annotated[float, "Latency of the fastest call."]
+    maximum_ms: Annotated[float, "Latency of the slowest call."]
+    p50_interval_ms: Annotated[
+        Interval | None, "Bootstrap interval of the median over bursts; None with fewer than 3 bursts."
+    ]
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Ratio of two figures that were measured in the same rounds.
+    """Ratio of two figures that were measured in the same rounds."""
 
-    Attributes:
-        median: Median of the ratios of the rounds; of an even number, the geometric mean of the middle two, so that
-            the inverse comparison gives the reciprocal.
-        interval: Bootstrap interval of that median over rounds; None with fewer than 3 rounds.
-        rounds: Number of rounds.
-    """
-
-    median: float
-    interval: Interval | None
-    rounds: int
+    median: Annotated[
+        float,
+        "Median of the ratios of the rounds; of an even number, the geometric mean of the middle two, so that the "
+        "inverse comparison gives the reciprocal.",
+    ]
+    interval: Annotated[
+        Interval | None, "Bootstrap interval of that median over rounds; None with fewer than 3 rounds."
+    ]
+    rounds: Annotated[int, "Number of rounds."]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -10,40 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.comparison.record import Difference, Limits, Outcome, Unit
+from benchmarks.records import Answers
 from benchmarks.statistics import Interval, Share, unpaired_drop_interval, unpaired_p
 from edge_runtime.workstation.statistics import mcnemar_p, paired_drop_interval
 
 ACCURACY = "top-1 accuracy"
 _PAIRED = "the same images, one by one: Tango's interval, McNemar's exact test"
 _UNPAIRED = "two shares, images not paired: Newcombe's hybrid score interval"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Contents of ``answers.csv``.
-
-    Attributes:
-        files: Paths of the images.
-        hashes: SHA-256 of each image, or None where the file has no such column.
-        truth: True label of each image.
-        by_subject: Predicted label of each image, by subject.
-    """
-
-    files: tuple[str, ...]
-    hashes: tuple[str, ...] | None
-    truth: tuple[str, ...]
-    by_subject: Mapping[str, Sequence[str]]
-
-    def right(self, subject: str) -> NDArray[np.bool_]:
-        """Compare the answers of a subject with the truth: bool [images]."""
-        pairs = zip(self.by_subject[subject], self.truth, strict=True)
-        return np.array([answer == label for answer, label in pairs], np.bool_)
-
-    def match(self, subject: str, share: Share) -> bool:
-        """Tell whether these answers are those that a report counted: the file may belong to another run."""
-        if subject not in self.by_subject or len(self.truth) != share.total:
-            return False
-        return int(np.count_nonzero(self.right(subject))) == share.hits
 
 
 @dataclass(frozen=True)
@@ -113,25 +86,20 @@ def _below_common_folder(files: Sequence[str]) -> list[tuple[str, ...]]:
 def accuracy_difference(name: str, before: Share, after: Share, pairing: Pairing | None, limits: Limits) -> Difference:
     """Compare the accuracy of one subject, not yet judged (`Outcome.SHOWN`), its p value not yet adjusted.
 
-    Args:
-        name: Name of the subject.
-        before: Share of right answers in the first report.
-        after: Share of right answers in the second report.
-        pairing: Answers of both, or None where images cannot be paired.
-        limits: Largest changes for the worse that pass.
+    ``before`` and ``after`` are the shares of right answers; ``pairing`` is None where images cannot be paired.
     """
     if pairing is not None and pairing.before.match(name, before) and pairing.after.match(name, after):
         rights = pairing.before.right(name), pairing.after.right(name)[pairing.order]
         drop, p, method = Interval(*paired_drop_interval(*rights)), mcnemar_p(*rights), _PAIRED
     else:
         drop, p, method = unpaired_drop_interval(before, after), unpaired_p(before, after), _UNPAIRED
-    shares = before.hits / before.total, after.hits / after.total
+    shares = 100 * before.hits / before.total, 100 * after.hits / after.total
     return Difference(
         metric=ACCURACY,
         unit=Unit.PERCENT,
-        before=100 * before.hits / before.total,
-        after=100 * after.hits / after.total,
-        change=100 * (shares[1] - shares[0]),
+        before=shares[0],
+        after=shares[1],
+        change=shares[1] - shares[0],
         interval=Interval(-drop.high, -drop.low),
         p=p,
         method=method,

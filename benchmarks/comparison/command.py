@@ -11,20 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from benchmarks.comparison.accuracy import Answers
 from benchmarks.comparison.difference import compare_reports
 from benchmarks.comparison.record import Comparison, Limits
 from benchmarks.comparison.render import render_markdown, render_page, render_text
 from benchmarks.plan import KERAS_FUNCTION
-from benchmarks.records import ANSWERS_FILE, REPORT_FILE, Performance, Report, read_report
+from benchmarks.records import ANSWERS_FILE, REPORT_FILE, Answers, Performance, Report, check_file, read_report
 from edge_runtime.errors import ComparisonError, DataError, GateError, shorten
 from edge_runtime.platform.atomic import atomic_directory, check_free
 from edge_runtime.strict import to_mapping
 from edge_runtime.workstation.datasets.samples import MAX_IMAGES
 
 COMPARISON_FILE, MARKDOWN_FILE, PAGE_FILE = "compare.json", "compare.md", "compare.html"
-MAX_REPORT_BYTES = 64 << 20
-MAX_ANSWERS_BYTES = 512 << 20
+_MAX_ANSWERS_BYTES = 512 << 20
 _MAX_BURSTS = 2_000
 _MAX_COLUMNS = 64
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -113,24 +111,12 @@ def load_report(path: Path) -> tuple[Report, Answers | None]:
         ManifestError: A field is unknown, missing or of the wrong type.
     """
     file = path / REPORT_FILE if path.is_dir() else path
-    _check_file(file, MAX_REPORT_BYTES, "a report of edge-bench run")
     report = read_report(file)
     _check_figures(report, str(file))
     answers = file.parent / ANSWERS_FILE
     # Answers beside a report file that was copied alone may belong to another report.
     is_report_directory = file.name == REPORT_FILE
     return report, read_answers(answers, report) if is_report_directory and answers.exists() else None
-
-
-def _check_file(path: Path, most_bytes: int, what: str) -> None:
-    try:
-        if not path.is_file():
-            raise DataError(f"{path}: expected {what}, got {'no file' if path.exists() else 'nothing there'}")
-        size = path.stat().st_size
-    except OSError as error:
-        raise DataError(f"{path}: expected {what} ({error.strerror})") from error
-    if size > most_bytes:
-        raise DataError(f"{path}: expected {what} of at most {most_bytes >> 20} MiB, got {size:,} bytes")
 
 
 def _check_figures(report: Report, where: str) -> None:
@@ -192,7 +178,7 @@ def read_answers(path: Path, report: Report) -> Answers:
     Raises:
         DataError: The file is missing, too large, or no such table.
     """
-    _check_file(path, MAX_ANSWERS_BYTES, "answers of edge-bench run")
+    check_file(path, _MAX_ANSWERS_BYTES, "answers of edge-bench run")
     try:
         # File names may be bytes that are no text.
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -227,4 +213,4 @@ def _parse_answers(file: TextIO, path: Path, subjects: Sequence[str]) -> Answers
         )
     if not files:
         raise DataError(f"{path}: expected a line for each image, got none")
-    return Answers(tuple(files), None if hashes is None else tuple(hashes), tuple(truth), columns)
+    return Answers(tuple(files), tuple(truth), columns, None if hashes is None else tuple(hashes))

@@ -5,26 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from benchmarks.machine import SOFTWARE_FIELDS, SPEED_FIELDS
 from benchmarks.records import NotMeasured, Report
 
-_SPEED_FIELDS = {
-    "cpu_model": "processor",
-    "architecture": "architecture",
-    "simd": "vector instructions",
-    "virtualised": "virtual machine",
-    "cores_usable": "usable cores",
-    "governor": "frequency governor",
-}
-"""Fields of a machine that determine its speed."""
-_OTHER_FIELDS = {
-    "cores_total": "cores",
-    "memory_bytes": "memory",
-    "os_name": "system",
-    "kernel": "kernel",
-    "libc": "C library",
-    "python": "Python",
-    "git_revision": "revision",
-}
+_OTHER_FIELDS = {"cores_total": "cores", "memory_bytes": "memory", **SOFTWARE_FIELDS, "git_revision": "revision"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +32,8 @@ class Comparability:
 
 def find_comparability(before: Report, after: Report) -> Comparability:
     """Compare everything but the figures."""
-    speed = "; ".join(_changes(_machine(before, _SPEED_FIELDS), _machine(after, _SPEED_FIELDS)))
+    speeds = [{**_machine(one, SPEED_FIELDS), "threads": str(one.settings.threads)} for one in (before, after)]
+    speed = "; ".join(_changes(*speeds))
     same_labels = set(before.data.images_per_label) == set(after.data.images_per_label)
     same_images = before.data.sha256 == after.data.sha256
     differences: list[str] = []
@@ -73,9 +58,7 @@ def find_comparability(before: Report, after: Report) -> Comparability:
 
 
 def _machine(report: Report, fields: Mapping[str, str]) -> dict[str, str]:
-    """Name and value of each field of a machine; of the fields of speed with the threads of an inference."""
-    values = {name: _shown(getattr(report.machine, field)) for field, name in fields.items()}
-    return {**values, "threads": str(report.settings.threads)} if fields is _SPEED_FIELDS else values
+    return {name: _shown(getattr(report.machine, field)) for field, name in fields.items()}
 
 
 def _software(report: Report) -> dict[str, str]:

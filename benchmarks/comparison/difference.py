@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.comparison.accuracy import Answers, Pairing, accuracy_difference, pair_answers
+from benchmarks.comparison.accuracy import Pairing, accuracy_difference, pair_answers
 from benchmarks.comparison.comparability import Comparability, find_comparability
 from benchmarks.comparison.metrics import (
     COLD_START,
@@ -33,7 +33,7 @@ from benchmarks.comparison.record import (
     is_beyond,
 )
 from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT, KERAS_SUBJECTS
-from benchmarks.records import NotMeasured, Performance, Report, SubjectResult
+from benchmarks.records import Answers, NotMeasured, Performance, Report, SubjectResult
 from benchmarks.statistics import holm
 from edge_runtime.errors import ComparisonError
 from edge_runtime.workstation.reporting.wording import counted, joined

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from benchmarks.records import BoardState, Report
-from benchmarks.report.tables import is_keras, measured
 from benchmarks.statistics import is_noisy, repeat_spread
 from edge_runtime.workstation.reporting.wording import counted, joined, megabytes, one_line, sentence, significant
 
@@ -33,7 +32,7 @@ def facts_of(report: Report) -> list[tuple[str, list[Fact]]]:
 
 
 def _method(report: Report) -> list[Fact]:
-    done, settings = measured(report), report.settings
+    done, settings = report.measured(), report.settings
     runtimes = _grouped(
         (one_line(one.runtime + (f" ({one.delegate})" if one.delegate else "")), subject.name) for subject, one in done
     )
@@ -132,7 +131,7 @@ def _reproduction(report: Report) -> list[Fact]:
     if revision is not None:
         altered = " (with altered files)" if report.machine.git_dirty else ""
         facts.append(("git revision", f"{one_line(revision)}{altered}"))
-    files = [f"{one_line(item.file)} {item.sha256}" for item in report.subjects if item.sha256 and not is_keras(item)]
+    files = [f"{one_line(item.file)} {item.sha256}" for item in report.subjects if item.sha256 and not item.is_keras]
     return [*facts, *(("SHA-256", file) for file in files)]
 
 
@@ -166,7 +165,7 @@ def _not_measured(report: Report) -> list[str]:
         f"{joined(names)} {'was' if len(names) == 1 else 'were'} not measured: {sentence(reason)}"
         for reason, names in failed.items()
     ]
-    done = measured(report)
+    done = report.measured()
     figures = _grouped(
         ((item.what, item.reason), subject.name) for subject, figures in done for item in figures.not_measured
     )
@@ -187,7 +186,7 @@ def _grouped(pairs: Iterable[tuple[_Key, str]]) -> dict[_Key, list[str]]:
 
 def _noise(report: Report) -> list[str]:
     lines = []
-    speedups = [(subject.name, figures.single_stream.speedup) for subject, figures in measured(report)]
+    speedups = [(subject.name, figures.single_stream.speedup) for subject, figures in report.measured()]
     noisy = [(name, ratio) for name, ratio in speedups if ratio is not None and is_noisy(ratio)]
     spreads = [(name, repeat_spread(ratio)) for name, ratio in noisy]
     wide = [f"{name} ({100 * spread:.0f} %)" for name, spread in spreads if spread is not None]
@@ -208,10 +207,10 @@ def _waiting(report: Report) -> list[str]:
     """List the models whose threads waited for a CPU; threads of one model also wait for one another."""
     alone: list[str] = []
     threaded: list[str] = []
-    for subject, figures in measured(report):
+    for subject, figures in report.measured():
         share = figures.single_stream.waiting or 0.0
         if share > _QUIET_WAITING:
-            has_threads = is_keras(subject) or report.settings.threads > 1
+            has_threads = subject.is_keras or report.settings.threads > 1
             (threaded if has_threads else alone).append(f"{subject.name} {100 * share:.0f} %")
     lines = []
     if alone:
@@ -230,7 +229,7 @@ def _waiting(report: Report) -> list[str]:
 def _noisy_latencies(report: Report) -> list[str]:
     """Judge the latencies themselves, for a report without ratios."""
     wide = []
-    for subject, figures in measured(report):
+    for subject, figures in report.measured():
         latency = figures.single_stream.latency
         interval = latency.p50_interval_ms
         half_width = (interval.high - interval.low) / 2 / latency.p50_ms if interval else 0.0
@@ -246,7 +245,7 @@ def _noisy_latencies(report: Report) -> list[str]:
 def _keras(report: Report) -> list[str]:
     if report.keras_run is None:
         reason = "no Keras model was given (--keras RUN)"
-    elif not any(subject.performance for subject in report.subjects if is_keras(subject)):
+    elif not any(subject.performance for subject in report.subjects if subject.is_keras):
         reason = "it was not measured"
     else:
         return []

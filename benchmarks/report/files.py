@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, PAGE_FILE, REPORT_FILE, Report
+from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, PAGE_FILE, REPORT_FILE, Answers, Report
 from benchmarks.report.facts import NO_CAVEATS, caveats, facts_of
 from benchmarks.report.tables import SECTIONS, Table, main_table, terminal_table
 from edge_runtime.contract import InputSpec
 from edge_runtime.workstation.reporting.wording import escape_markdown, markdown_list, markdown_table, one_line
 
 
-@dataclass(frozen=True)
-class RawAnswers:
-    """Image files as in the report, their true labels, and the label that each subject answered with."""
-
-    files: tuple[str, ...]
-    truth: tuple[str, ...]
-    by_subject: Mapping[str, Sequence[str]]
-
-
 def write_report(
     folder: Path,
     report: Report,
     latencies_ms: Mapping[str, Sequence[Sequence[float]]],
-    answers: RawAnswers,
+    answers: Answers,
     spec: InputSpec | None = None,
 ) -> None:
     """Write all files of a report directory.
@@ -60,7 +50,7 @@ def write_report(
     write_answers(folder / ANSWERS_FILE, answers)
 
 
-def write_answers(path: Path, answers: RawAnswers) -> None:
+def write_answers(path: Path, answers: Answers) -> None:
     """Write one row per image, one column per subject.
 
     Everything but numbers is quoted and nothing is altered: a name such as ``=1.jpg`` must stay the name of a file, so

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.records import Flip, Report
 from benchmarks.report import plots
 from benchmarks.report.facts import NO_CAVEATS, caveats, facts_of
-from benchmarks.report.tables import SECTIONS, main_table, measured
+from benchmarks.report.tables import SECTIONS, main_table
 from edge_runtime.contract import InputSpec
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.image_files import BIN_SUFFIX
@@ -54,7 +54,7 @@ def read_tiles(report: Report, spec: InputSpec | None = None) -> tuple[Tile, ...
     """
     flips = [
         [(subject.name, flip) for flip in figures.against_keras.flips]
-        for subject, figures in measured(report)
+        for subject, figures in report.measured()
         if figures.against_keras
     ]
     changed: dict[str, list[tuple[str, Flip]]] = {}
@@ -98,7 +98,7 @@ def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[
         latencies_ms: Every timed single-stream call by subject, round by round.
         thumbnails: Images of the worst flips; see `read_tiles`.
     """
-    drawn = _plots(report, latencies_ms) if measured(report) else {}
+    drawn = _plots(report, latencies_ms) if report.measured() else {}
     sections = [(title, drawn.get(title, ()), build(report)) for title, build in SECTIONS]
     return render_html(
         "benchmarks.report",

@@ -12,7 +12,6 @@ from typing import Any
 
 from benchmarks.plan import KERAS_FUNCTION
 from benchmarks.records import Report
-from benchmarks.report.tables import is_keras, measured
 from benchmarks.statistics import percentile
 from edge_runtime.platform.atomic import write_atomic
 from edge_runtime.workstation.reporting.plots import (
@@ -48,7 +47,7 @@ def latency_plot(report: Report, latencies_ms: Mapping[str, Sequence[Sequence[fl
 
     Absolute latencies of one slow model would flatten those of all others.
     """
-    every = [(subject, [*chain.from_iterable(latencies_ms.get(subject.name, ()))]) for subject, _ in measured(report)]
+    every = [(subject, [*chain.from_iterable(latencies_ms.get(subject.name, ()))]) for subject, _ in report.measured()]
     calls = [(subject, own, percentile(own, 50)) for subject, own in every if own]
     if not calls:
         return None
@@ -63,7 +62,7 @@ def latency_plot(report: Report, latencies_ms: Mapping[str, Sequence[Sequence[fl
         for row, (subject, own, p50) in enumerate(calls):
             multiples = np.asarray(own) / p50
             counts, edges = np.histogram(multiples, bins=_BINS, range=ends)
-            color = KERAS if is_keras(subject) else ARTIFACT
+            color = KERAS if subject.is_keras else ARTIFACT
             heights = 0.75 * counts / max(1, counts.max())
             axes.stairs(row + 0.3 - heights, edges, baseline=row + 0.3, fill=True, color=color, alpha=0.45)
             for percent, style in ((50, "-"), (90, "--"), (99, ":")):
@@ -75,7 +74,7 @@ def latency_plot(report: Report, latencies_ms: Mapping[str, Sequence[Sequence[fl
 
 def stages_plot(report: Report) -> str | None:
     """Draw stacked bars of the stages; a bar far longer than the shortest is cut, with its length beside it."""
-    rows = [(subject, figures.stages) for subject, figures in measured(report) if figures.stages is not None]
+    rows = [(subject, figures.stages) for subject, figures in report.measured() if figures.stages is not None]
     if not rows:
         return None
     with house_style():
@@ -98,7 +97,7 @@ def stages_plot(report: Report) -> str | None:
 def memory_plot(report: Report) -> str | None:
     """Draw the peak memory and the memory after the timed calls; None if unknown."""
     rows = [
-        (subject, figures.resources) for subject, figures in measured(report) if figures.resources.peak_memory_bytes
+        (subject, figures.resources) for subject, figures in report.measured() if figures.resources.peak_memory_bytes
     ]
     if not rows:
         return None
@@ -107,7 +106,7 @@ def memory_plot(report: Report) -> str | None:
         peaks = [(resources.peak_memory_bytes or 0) / 1e6 for _, resources in rows]
         end = 1.18 * max(peaks)
         for row, ((subject, resources), peak) in enumerate(zip(rows, peaks, strict=True)):
-            color = KERAS if is_keras(subject) else ARTIFACT
+            color = KERAS if subject.is_keras else ARTIFACT
             axes.barh(row, peak, height=0.62, color=color, alpha=0.35)
             if resources.steady_memory_bytes is not None:
                 axes.barh(row, resources.steady_memory_bytes / 1e6, height=0.3, color=color, alpha=0.9)
@@ -121,12 +120,12 @@ def rounds_plot(report: Report) -> str | None:
 
     Without Keras, it draws each round's p50 against its median. None with fewer than two rounds.
     """
-    own = {subject.name: figures.single_stream.burst_p50_ms for subject, figures in measured(report)}
+    own = {subject.name: figures.single_stream.burst_p50_ms for subject, figures in report.measured()}
     keras = own.get(KERAS_FUNCTION)
     series = {}
-    for subject, figures in measured(report):
+    for subject, figures in report.measured():
         bursts = figures.single_stream.burst_p50_ms
-        if len(bursts) < 2 or (keras is not None and (is_keras(subject) or len(bursts) != len(keras))):
+        if len(bursts) < 2 or (keras is not None and (subject.is_keras or len(bursts) != len(keras))):
             continue
         values = [a / b for a, b in zip(keras, bursts, strict=True)] if keras is not None else list(bursts)
         middle = statistics.median(values)
@@ -175,10 +174,10 @@ class Point:
 
 def _points(report: Report) -> list[Point]:
     points = []
-    for subject, figures in measured(report):
+    for subject, figures in report.measured():
         share, p50_ms = figures.accuracy.top1, figures.single_stream.latency.p50_ms
         percents = 100 * share.fraction, 100 * share.low, 100 * share.high
-        points.append(Point(subject.name, p50_ms, *percents, subject.bytes, is_keras(subject)))
+        points.append(Point(subject.name, p50_ms, *percents, subject.bytes, subject.is_keras))
     return points
 
 

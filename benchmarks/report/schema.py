@@ -13,14 +13,13 @@ import re
 import sys
 import types
 import typing
-from typing import Any
+from typing import Annotated, Any
 
 from benchmarks.records import REPORT_SCHEMA_VERSION, Report
 
 SCHEMA_FILE = "schema.json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SCALARS = {str: "string", bool: "boolean", int: "integer", float: "number"}
-_ATTRIBUTE = re.compile(r"^    (\w+): (.*)$")
 _MARKUP = re.compile(r"``?([^`]*)``?")
 
 
@@ -34,8 +33,8 @@ def report_schema() -> dict[str, Any]:
 def json_schema(cls: type) -> dict[str, Any]:
     """Make the JSON Schema (2020-12) of a tree of dataclasses as `edge_runtime.strict` reads it.
 
-    All fields are required and no others allowed; descriptions are taken from the docstrings. Raises TypeError for a
-    type that `edge_runtime.strict` does not read.
+    All fields are required and no others allowed. Descriptions are the docstrings of the classes and the texts in the
+    fields' ``Annotated``. Raises TypeError for a type that `edge_runtime.strict` does not read.
     """
     definitions: dict[str, Any] = {}
     return {**_of_class(cls, definitions), "$defs": dict(sorted(definitions.items()))}
@@ -44,13 +43,12 @@ def json_schema(cls: type) -> dict[str, Any]:
 def _of_class(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
     if cls.__name__ not in definitions:
         definitions[cls.__name__] = {}  # reserved before the fields are read, so that a class may contain itself
-        hints, described = typing.get_type_hints(cls), _attributes(cls)
+        hints = typing.get_type_hints(cls, include_extras=True)
         fields = [field.name for field in dataclasses.fields(typing.cast(Any, cls))]
-        texts = {name: {"description": described[name]} if name in described else {} for name in fields}
         definitions[cls.__name__] = {
             "type": "object",
-            "description": _plain(inspect.getdoc(cls) or "").partition("Attributes:")[0].strip(),
-            "properties": {name: {**_of_hint(hints[name], definitions), **texts[name]} for name in fields},
+            "description": _plain(inspect.getdoc(cls) or ""),
+            "properties": {name: _of_hint(hints[name], definitions) for name in fields},
             "required": fields,
             "additionalProperties": False,
         }
@@ -59,6 +57,8 @@ def _of_class(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
 
 def _of_hint(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return {**_of_hint(arguments[0], definitions), "description": _plain(arguments[1])}
     if origin in (typing.Union, types.UnionType):
         schema = _of_hint(next(argument for argument in arguments if argument is not type(None)), definitions)
         if isinstance(schema.get("type"), str) and "enum" not in schema:
@@ -75,20 +75,6 @@ def _of_hint(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if hint in _SCALARS:
         return {"type": _SCALARS[hint]}
     raise TypeError(f"expected a type that edge_runtime.strict reads, got {hint}")
-
-
-def _attributes(cls: type) -> dict[str, str]:
-    """Read the entries of the docstring's section "Attributes" by field."""
-    found: dict[str, str] = {}
-    name = ""
-    for line in (inspect.getdoc(cls) or "").partition("Attributes:\n")[2].splitlines():
-        match = _ATTRIBUTE.match(line)
-        if match:
-            name = match[1]
-            found[name] = match[2]
-        elif name and line.strip():
-            found[name] += f" {line.strip()}"
-    return {key: _plain(text) for key, text in found.items()}
 
 
 def _plain(text: str) -> str:

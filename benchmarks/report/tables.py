@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from benchmarks.plan import KERAS_SUBJECTS
-from benchmarks.records import LabelShare, Performance, Report, SubjectResult
+from benchmarks.records import LabelShare, Report, SubjectResult
 from benchmarks.statistics import Interval, Share
 from edge_runtime.workstation.reporting.wording import (
     ABSENT,
@@ -68,16 +67,6 @@ Columns = Mapping[str, Callable[[Any], Cell]]
 """Cell of a row by column name; each function takes the figures of the row."""
 
 
-def is_keras(subject: SubjectResult) -> bool:
-    """Tell whether a subject is a Keras model."""
-    return subject.name in KERAS_SUBJECTS
-
-
-def measured(report: Report) -> list[tuple[SubjectResult, Performance]]:
-    """List the subjects with figures."""
-    return [(subject, subject.performance) for subject in report.subjects if subject.performance is not None]
-
-
 def span(interval: Interval | None) -> str:
     """Write an interval as ``0.51 to 0.53``; empty without one."""
     return "" if interval is None else f"{significant(interval.low)} to {significant(interval.high)}"
@@ -108,14 +97,14 @@ def _row(report: Report, subject: SubjectResult, cells: Iterable[Cell]) -> Row:
     kind = "chosen" if subject.name == report.verdict.variant else ""
     if subject.performance is None:
         kind = "failed"
-    elif is_keras(subject):
+    elif subject.is_keras:
         kind = "keras"
     return Row((Cell(subject.name), *cells), kind)
 
 
 def _table(report: Report, part: str | None, columns: Columns, note: str) -> Table | None:
     """Make a table with one row per measured subject that has the part; None without rows, and no empty columns."""
-    parts = [(subject, getattr(figures, part) if part else figures) for subject, figures in measured(report)]
+    parts = [(subject, getattr(figures, part) if part else figures) for subject, figures in report.measured()]
     rows = [_row(report, subject, [cell(found) for cell in columns.values()]) for subject, found in parts if found]
     return _without_empty_columns(Table(("model", *columns), tuple(rows), note)) if rows else None
 
@@ -278,7 +267,7 @@ def figure_table(title: str, report: Report) -> Table | None:
 
 def threads_table(report: Report) -> Table | None:
     """Make the table of the latency by threads inside one inference, or None if that was not swept."""
-    counts = sorted({point.threads for _, figures in measured(report) for point in figures.threads})
+    counts = sorted({point.threads for _, figures in report.measured() for point in figures.threads})
 
     def column(count: int) -> Callable[[Any], Cell]:
         def cell(points: Any) -> Cell:
@@ -292,7 +281,7 @@ def threads_table(report: Report) -> Table | None:
 
 def resources_table(report: Report) -> Table | None:
     """Make the table of memory, CPU time, size and energy, or None without figures."""
-    sizes = {id(figures): subject.bytes for subject, figures in measured(report)}
+    sizes = {id(figures): subject.bytes for subject, figures in report.measured()}
     columns: Columns = {
         "peak memory": lambda one: _size(one.resources.peak_memory_bytes),
         "steady memory": lambda one: _size(one.resources.steady_memory_bytes),
@@ -313,8 +302,8 @@ def resources_table(report: Report) -> Table | None:
 def per_label_table(report: Report) -> Table | None:
     """Make the table of recall by label: largest losses against Keras first; without Keras, lowest recall first."""
     # One Keras is enough: its ways of being called do not differ in their answers.
-    keras = [pair for pair in measured(report) if is_keras(pair[0])][:1]
-    shown = keras + [pair for pair in measured(report) if not is_keras(pair[0])]
+    keras = [pair for pair in report.measured() if pair[0].is_keras][:1]
+    shown = keras + [pair for pair in report.measured() if not pair[0].is_keras]
     recalls = {subject.name: {item.label: item for item in figures.accuracy.per_label} for subject, figures in shown}
     labels = list(dict.fromkeys(label for by_label in recalls.values() for label in by_label))
     if not labels:
@@ -346,7 +335,7 @@ def _badness(label: str, recalls: Mapping[str, Mapping[str, LabelShare]], refere
 
 def moved_table(report: Report) -> Table | None:
     """Make the table of changed answers, most frequent first; None if none changed or there is no Keras."""
-    compared = [(subject, figures.against_keras) for subject, figures in measured(report) if figures.against_keras]
+    compared = [(subject, figures.against_keras) for subject, figures in report.measured() if figures.against_keras]
     moved = sorted(
         ((subject, item) for subject, against in compared for item in against.moved), key=lambda pair: -pair[1].count
     )[:MOST_MOVED]

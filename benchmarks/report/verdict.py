@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.machine import MachineRecord
-from benchmarks.plan import KERAS_SUBJECTS
 from benchmarks.records import Performance, SubjectResult, Verdict
 from benchmarks.report.tables import span
 from benchmarks.statistics import is_noisy, ratio_of
@@ -38,30 +37,26 @@ _FEW_IMAGES = 20
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A measured artifact."""
+class _Candidate:
+    """A measured artifact, with its accuracy 0..1 and its loss against Keras in percentage points, 0 without Keras."""
 
     subject: SubjectResult
     figures: Performance
 
     @property
     def name(self) -> str:
-        """Name of the subject."""
         return self.subject.name
 
     @property
     def p50_ms(self) -> float:
-        """Median single-stream latency in milliseconds."""
         return self.figures.single_stream.latency.p50_ms
 
     @property
     def accuracy(self) -> float:
-        """Top-1 accuracy, 0..1."""
         return self.figures.accuracy.top1.fraction
 
     @property
     def drop_points(self) -> float:
-        """Accuracy loss against Keras in percentage points; 0 without Keras."""
         return self.figures.against_keras.drop_points if self.figures.against_keras else 0.0
 
 
@@ -74,9 +69,9 @@ def verdict(subjects: Sequence[SubjectResult], invalid: Sequence[str], machine: 
     ``invalid``, the choice is provisional.
     """
     candidates = [
-        Candidate(subject, subject.performance)
+        _Candidate(subject, subject.performance)
         for subject in subjects
-        if subject.performance is not None and subject.name not in KERAS_SUBJECTS
+        if subject.performance is not None and not subject.is_keras
     ]
     failed = [subject for subject in subjects if subject.performance is None]
     if not candidates:
@@ -100,7 +95,7 @@ def verdict(subjects: Sequence[SubjectResult], invalid: Sequence[str], machine: 
     return Verdict(best.name, " ".join(text))
 
 
-def _is_good_enough(one: Candidate, candidates: Sequence[Candidate]) -> bool:
+def _is_good_enough(one: _Candidate, candidates: Sequence[_Candidate]) -> bool:
     against = one.figures.against_keras
     if against is None:
         most = max(other.accuracy for other in candidates)
@@ -109,7 +104,7 @@ def _is_good_enough(one: Candidate, candidates: Sequence[Candidate]) -> bool:
     return against.drop_points <= ALLOWED_DROP_POINTS + 1e-9 and not is_significantly_worse
 
 
-def _is_slower(one: Candidate, fastest: Candidate) -> bool:
+def _is_slower(one: _Candidate, fastest: _Candidate) -> bool:
     """Tell whether a candidate is slower than the fastest by more than two runs may differ, and with certainty."""
     own, least = one.figures.single_stream.burst_p50_ms, fastest.figures.single_stream.burst_p50_ms
     if not own or len(own) != len(least):
@@ -118,7 +113,7 @@ def _is_slower(one: Candidate, fastest: Candidate) -> bool:
     return ratio.median >= SAME_SPEED and (ratio.interval is None or ratio.interval.low > 1)
 
 
-def _none_is_good(candidates: Sequence[Candidate]) -> str:
+def _none_is_good(candidates: Sequence[_Candidate]) -> str:
     closest = min(candidates, key=lambda one: (one.drop_points, one.p50_ms, one.name))
     against = closest.figures.against_keras
     p_text = f", McNemar p {p_value(against.mcnemar_p)}" if against else ""
@@ -130,7 +125,7 @@ def _none_is_good(candidates: Sequence[Candidate]) -> str:
     )
 
 
-def _warning(best: Candidate, invalid: Sequence[str]) -> list[str]:
+def _warning(best: _Candidate, invalid: Sequence[str]) -> list[str]:
     speedup = best.figures.single_stream.speedup
     if invalid:
         reasons = " ".join(map(sentence, invalid))
@@ -141,7 +136,7 @@ def _warning(best: Candidate, invalid: Sequence[str]) -> list[str]:
 
 
 def _choice(
-    best: Candidate, as_fast: Sequence[Candidate], eligible: Sequence[Candidate], machine: MachineRecord
+    best: _Candidate, as_fast: Sequence[_Candidate], eligible: Sequence[_Candidate], machine: MachineRecord
 ) -> str:
     p50 = f"{significant(best.p50_ms)} ms per image (p50), {megabytes(best.subject.bytes)}"
     where = f"Ship {best.name} on this machine ({one_line(machine.cpu_model)}): {p50}."
@@ -154,7 +149,7 @@ def _choice(
     return f"{where} It is the fastest of the {len(eligible)} artifacts that are accurate enough."
 
 
-def _accuracy(best: Candidate) -> str:
+def _accuracy(best: _Candidate) -> str:
     top1, against = best.figures.accuracy.top1, best.figures.against_keras
     interval = percent_range(top1.low, top1.high)
     right = f"It is right on {percent(top1.fraction)} of {counted(top1.total, 'image')} ({interval})"
@@ -172,7 +167,7 @@ def _accuracy(best: Candidate) -> str:
     )
 
 
-def _keras_speed(best: Candidate) -> list[str]:
+def _keras_speed(best: _Candidate) -> list[str]:
     speedup = best.figures.single_stream.speedup
     if speedup is None:
         return []
@@ -185,7 +180,7 @@ def _keras_speed(best: Candidate) -> list[str]:
     return [f"It is {significant(speedup.median)} times{interval} as fast as Keras as a compiled function."]
 
 
-def _rejected(best: Candidate, candidates: Sequence[Candidate], eligible: Sequence[Candidate]) -> list[str]:
+def _rejected(best: _Candidate, candidates: Sequence[_Candidate], eligible: Sequence[_Candidate]) -> list[str]:
     """Explain why faster candidates are not recommended."""
     lines = []
     for one in (one for one in candidates if one not in eligible and one.p50_ms < best.p50_ms):
@@ -196,7 +191,7 @@ def _rejected(best: Candidate, candidates: Sequence[Candidate], eligible: Sequen
     return lines
 
 
-def _trade_offs(best: Candidate, eligible: Sequence[Candidate]) -> list[str]:
+def _trade_offs(best: _Candidate, eligible: Sequence[_Candidate]) -> list[str]:
     """Name candidates that are clearly smaller, need clearly less memory, or are more accurate, unless far slower."""
     lines = []
     eligible = [one for one in eligible if one.p50_ms <= _TOO_SLOW * best.p50_ms]
@@ -226,10 +221,10 @@ def _trade_offs(best: Candidate, eligible: Sequence[Candidate]) -> list[str]:
 def _unknown(subjects: Sequence[SubjectResult], failed: Sequence[SubjectResult]) -> list[str]:
     """List the comparisons that are missing."""
     lines = []
-    artifacts = [one_line(subject.name) for subject in failed if subject.name not in KERAS_SUBJECTS]
+    artifacts = [one_line(subject.name) for subject in failed if not subject.is_keras]
     if artifacts:
         lines.append(f"Not measured, and so not compared: {joined(artifacts)}.")
-    keras = [subject for subject in subjects if subject.name in KERAS_SUBJECTS]
+    keras = [subject for subject in subjects if subject.is_keras]
     if not keras:
         lines.append("Keras was not measured (--keras RUN would), so there is no speed-up and no test against it.")
     elif all(subject.performance is None for subject in keras):

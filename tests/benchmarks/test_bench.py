@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import importlib.util
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -20,6 +18,9 @@ from edge_runtime.contract import MANIFEST_FILE, Artifact, Head, InputSpec, Mani
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.workstation.datasets.folder import read_folder
 from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Split, write_split_csv
+from support.files import put
+from support.images import write_image
+from support.programs import call_cli, run_code
 
 SIDE = 8
 LABELS = ("dark", "light")
@@ -54,13 +55,18 @@ def bundle(tmp_path):
     return make_onnx_bundle(tmp_path / "bundle")
 
 
+@pytest.fixture
+def edge_bench(monkeypatch, capsys):
+    """Run ``edge-bench`` in this process: exit code, standard output, standard error."""
+    return functools.partial(call_cli, cli.cli, monkeypatch, capsys, "edge-bench")
+
+
 def make_photos(root: Path) -> Path:
     rng = np.random.default_rng(0)
     for label, level in zip(LABELS, (60, 200), strict=True):
-        (root / label).mkdir(parents=True)
         for number in range(6):
             image = np.clip(rng.normal(level, 20, (12, 16, 3)), 0, 255).astype(np.uint8)
-            assert cv2.imwrite(str(root / label / f"{number}.png"), image)
+            write_image(root / label / f"{number}.png", image)
     return root
 
 
@@ -103,23 +109,15 @@ def write_bundle(root: Path, models: dict[Variant, bytes]) -> Path:
     return root
 
 
-def edge_bench(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    monkeypatch.setattr(sys, "argv", ["edge-bench", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert isinstance(end.value.code, int)
-    return end.value.code
-
-
 @pytest.mark.slow
-def test_run_measures_a_bundle_and_writes_a_report(bundle, photos, tmp_path, monkeypatch, capsys):
+def test_run_measures_a_bundle_and_writes_a_report(bundle, photos, tmp_path, edge_bench):
     out = tmp_path / "report"
     short = ["--sessions", "2", "--rounds", "3", "--min-duration", "0.1", "--min-queries", "30"]
-    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", out, *short) == 0
-    printed = capsys.readouterr()
-    assert "onnx-float32" in printed.out
-    assert str(out / PAGE_FILE) in printed.out
-    assert "--keras RUN" in printed.err
+    code, printed, said = edge_bench("run", bundle, "--data", photos, "--out", out, *short)
+    assert code == 0
+    assert "onnx-float32" in printed
+    assert str(out / PAGE_FILE) in printed
+    assert "--keras RUN" in said
     report = read_report(out)
     assert (report.data.part, report.data.images_per_label) == ("all", {"dark": 6, "light": 6})
     assert report.bundle_manifest_sha256 == file_sha256(bundle / MANIFEST_FILE)
@@ -158,8 +156,8 @@ def check_figures(figures: Performance) -> None:
     assert start.steady_ms < start.median_ms
 
 
-def test_a_quick_run_says_what_it_left_out(bundle, photos, tmp_path, monkeypatch):
-    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--quick", "--out", tmp_path / "report") == 0
+def test_a_quick_run_says_what_it_left_out(bundle, photos, tmp_path, edge_bench):
+    assert edge_bench("run", bundle, "--data", photos, "--quick", "--out", tmp_path / "report")[0] == 0
     report = read_report(tmp_path / "report")
     assert report.settings.quick
     figures = report.subjects[0].performance
@@ -170,50 +168,48 @@ def test_a_quick_run_says_what_it_left_out(bundle, photos, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_run_can_be_reproduced_from_its_report(bundle, photos, tmp_path, monkeypatch, capsys):
+def test_a_run_can_be_reproduced_from_its_report(bundle, photos, tmp_path, edge_bench):
     first, second = tmp_path / "first", tmp_path / "second"
     options = ["--quick", "--min-queries", "20", "--seed", "3", "--limit", "8"]
-    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--out", first, *options) == 0
-    assert edge_bench(monkeypatch, "reproduce", first, "--out", second) == 0
+    assert edge_bench("run", bundle, "--data", photos, "--out", first, *options)[0] == 0
+    assert edge_bench("reproduce", first, "--out", second)[0] == 0
     then, now = read_report(first), read_report(second)
     assert now.settings == then.settings
     assert now.data.sha256 == then.data.sha256
-    capsys.readouterr()
     (photos / "dark" / "0.png").write_bytes((photos / "dark" / "1.png").read_bytes())
-    assert edge_bench(monkeypatch, "reproduce", first, "--out", second) == 7
-    edge_bench(monkeypatch, "reproduce", first, "--out", second, "--overwrite")
-    assert "set of images" in capsys.readouterr().err
+    assert edge_bench("reproduce", first, "--out", second)[0] == 7
+    assert "set of images" in edge_bench("reproduce", first, "--out", second, "--overwrite")[2]
 
 
-def test_run_measures_the_rest_when_an_artifact_was_altered(bundle, photos, tmp_path, monkeypatch, capsys):
+def test_run_measures_the_rest_when_an_artifact_was_altered(bundle, photos, tmp_path, edge_bench):
     good = (bundle / Variant.ONNX_FLOAT32.file_name("tiny")).read_bytes()
     two = write_bundle(tmp_path / "two", {Variant.INT8: b"not a model", Variant.ONNX_FLOAT32: good})
     with (two / Variant.INT8.file_name("tiny")).open("ab") as file:
         file.write(b"!")
-    assert edge_bench(monkeypatch, "run", two, "--data", photos, "--quick", "--out", tmp_path / "report") == 1
-    assert "int8 was not measured" in capsys.readouterr().err
+    code, _, said = edge_bench("run", two, "--data", photos, "--quick", "--out", tmp_path / "report")
+    assert code == 1
+    assert "int8 was not measured" in said
     altered, whole = read_report(tmp_path / "report").subjects
     assert altered.performance is None
     assert "altered or damaged" in str(altered.error)
     assert whole.performance is not None
 
 
-def test_run_names_unreadable_images_and_measures_the_others(bundle, photos, tmp_path, monkeypatch):
+def test_run_names_unreadable_images_and_measures_the_others(bundle, photos, tmp_path, edge_bench):
     (photos / "dark" / "text.jpg").write_text("hello")
     (photos / "light" / "empty.png").touch()
     (photos / "light" / "notes.txt").write_text("not an image by name")
-    assert edge_bench(monkeypatch, "run", bundle, "--data", photos, "--quick", "--out", tmp_path / "report") == 1
+    assert edge_bench("run", bundle, "--data", photos, "--quick", "--out", tmp_path / "report")[0] == 1
     data = read_report(tmp_path / "report").data
     assert {Path(item.file).name for item in data.unreadable} == {"text.jpg", "empty.png"}
     assert (data.images, data.ignored_files) == (12, 1)
 
 
-def test_run_keeps_to_the_part_and_the_number_asked_for(bundle, tmp_path, monkeypatch):
+def test_run_keeps_to_the_part_and_the_number_asked_for(bundle, tmp_path, edge_bench):
     for part in ("train", "validation", "test"):
         make_photos(tmp_path / "parts" / part)
-    options = ["--data", tmp_path / "parts", "--split", "validation", "--limit", "5", "--quick"]
-    options += ["--out", tmp_path / "report"]
-    assert edge_bench(monkeypatch, "run", bundle, *options) == 0
+    options = ["--split", "validation", "--limit", "5", "--quick", "--out", tmp_path / "report"]
+    assert edge_bench("run", bundle, "--data", tmp_path / "parts", *options)[0] == 0
     data = read_report(tmp_path / "report").data
     assert (data.part, data.images) == ("validation", 5)
 
@@ -232,50 +228,48 @@ def test_run_keeps_to_the_part_and_the_number_asked_for(bundle, tmp_path, monkey
         (["{bundle}", "--data", "{strange}"], 3, "6 of 12 images have a label that the model does not know: 'cat'"),
     ],
 )
-def test_run_says_what_is_wrong_in_one_sentence(bundle, photos, tmp_path, monkeypatch, capsys, arguments, code, said):
+def test_what_is_wrong_is_one_sentence(bundle, photos, tmp_path, monkeypatch, edge_bench, arguments, code, said):
     strange = make_photos(tmp_path / "strange")
     (strange / "dark").rename(strange / "cat")
     places = {"bundle": bundle, "photos": photos, "tmp": tmp_path, "strange": strange}
     monkeypatch.chdir(tmp_path)
-    assert edge_bench(monkeypatch, "run", *(argument.format(**places) for argument in arguments)) == code
-    error = capsys.readouterr().err
+    found, _, error = edge_bench("run", *(argument.format(**places) for argument in arguments))
+    assert found == code
     assert said in error
     assert "Traceback" not in error
     assert not (tmp_path / "reports").exists()
 
 
 @needs_keras
-def test_run_refuses_a_bundle_without_exports_and_a_run_that_is_none(bundle, photos, tmp_path, monkeypatch, capsys):
-    empty = write_bundle(tmp_path / "empty", {})
-    assert edge_bench(monkeypatch, "run", empty, "--data", photos) == 4
-    assert "holds no exported model" in capsys.readouterr().err
-    assert edge_bench(monkeypatch, "run", bundle, "--keras", photos) == 4
-    assert "expected a run directory" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{tmp}/empty", "--data", "{photos}"], "holds no exported model"),
+        (["{bundle}", "--keras", "{photos}"], "expected a run directory"),
+        (["{bundle}", "--keras", "{tmp}/run"], "its labels ('light', 'dark') is not the bundle's"),
+    ],
+    ids=["no-exports", "no-run", "other-labels"],
+)
+def test_run_refuses_what_does_not_belong_together(bundle, photos, tmp_path, edge_bench, arguments, said):
+    write_bundle(tmp_path / "empty", {})
+    put(tmp_path, "run/model.keras")
+    put(tmp_path, f"run/{MANIFEST_FILE}", replace(MANIFEST, labels=("light", "dark")).to_json())
+    places = {"bundle": bundle, "photos": photos, "tmp": tmp_path}
+    code, _, error = edge_bench("run", *(argument.format(**places) for argument in arguments))
+    assert (code, said in error) == (4, True)
 
 
-@needs_keras
-def test_run_keras_of_another_model_is_refused(bundle, tmp_path, monkeypatch, capsys):
-    other = tmp_path / "run"
-    other.mkdir()
-    (other / "model.keras").touch()
-    (other / MANIFEST_FILE).write_text(replace(MANIFEST, labels=("light", "dark")).to_json())
-    assert edge_bench(monkeypatch, "run", bundle, "--keras", other) == 4
-    assert "its labels ('light', 'dark') is not the bundle's" in capsys.readouterr().err
-
-
-def test_parent_imports_no_training_library_and_its_command_line_no_numpy():
-    light = "import benchmarks.cli, sys; assert 'numpy' not in sys.modules, 'numpy'"
-    whole = "import benchmarks.bench, sys; assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)"
-    for code in (light, whole):
-        subprocess.run([sys.executable, "-c", code], check=True)
+def test_parent_imports_no_training_library_and_its_command_line_nothing_heavy():
+    run_code("import benchmarks.cli, sys; assert not {'numpy', 'scipy', 'jinja2', 'cv2'} & set(sys.modules)")
+    run_code("import benchmarks.bench, sys; assert not {'tensorflow', 'keras', 'jax'} & set(sys.modules)")
 
 
 @pytest.mark.slow
 @needs_keras
-def test_run_compares_tflite_with_keras(photos, tmp_path, monkeypatch):
+def test_run_compares_tflite_with_keras(photos, tmp_path, monkeypatch, edge_bench):
     run = tmp_path / "run"
     run.mkdir()
-    subprocess.run([sys.executable, "-c", MAKE_KERAS_RUN, str(run), str(SIDE)], check=True, capture_output=True)
+    run_code(MAKE_KERAS_RUN, run, SIDE)
     (run / MANIFEST_FILE).write_text(MANIFEST.to_json())
     samples = [
         replace(sample, sha256=file_sha256(sample.path), split=Split.TEST if int(sample.path.stem) > 2 else Split.TRAIN)
@@ -284,7 +278,7 @@ def test_run_compares_tflite_with_keras(photos, tmp_path, monkeypatch):
     write_split_csv(run / SPLIT_FILE, samples)
     bundle = write_bundle(tmp_path / "bundle", {Variant.FLOAT32: (run / "model.tflite").read_bytes()})
     monkeypatch.chdir(tmp_path)
-    assert edge_bench(monkeypatch, "run", bundle, "--keras", run, "--rounds", "3", "--min-duration", "0.2") == 0
+    assert edge_bench("run", bundle, "--keras", run, "--rounds", "3", "--min-duration", "0.2")[0] == 0
     report = read_report(tmp_path / "reports" / "tiny")
     assert (report.data.part, report.data.images, report.data.trained_on) == ("test", 6, 0)
     figures = {subject.name: subject.performance for subject in report.subjects}

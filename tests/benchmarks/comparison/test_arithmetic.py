@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.comparison.accuracy import Answers, same_order
+from benchmarks.comparison.accuracy import same_order
 from benchmarks.comparison.difference import compare_reports
 from benchmarks.comparison.record import Comparison, Limits
-from benchmarks.records import Report
+from benchmarks.records import Answers, Report
 from benchmarks.statistics import (
     Interval,
     holm,
@@ -68,7 +68,7 @@ def measured(
         )
         subjects.append(dataclasses.replace(subject, performance=performance))
         by_subject[subject.name] = tuple("cat" if right else "dog" for right in is_right)
-    return dataclasses.replace(BASE, subjects=tuple(subjects)), Answers(FILES, None, TRUTH, by_subject)
+    return dataclasses.replace(BASE, subjects=tuple(subjects)), Answers(FILES, TRUTH, by_subject)
 
 
 def pair(
@@ -190,29 +190,28 @@ def order_of(first: Answers, second: Answers) -> list[int] | None:
 
 
 def test_images_are_known_again_in_another_folder_and_another_order():
-    before = Answers(("/data/old/cat/1.jpg", "/data/old/dog/1.jpg"), None, ("cat", "dog"), {})
-    moved = Answers(("new/dog/1.jpg", "new/./cat/1.jpg"), None, ("dog", "cat"), {})
+    before = Answers(("/data/old/cat/1.jpg", "/data/old/dog/1.jpg"), ("cat", "dog"), {})
+    moved = Answers(("new/dog/1.jpg", "new/./cat/1.jpg"), ("dog", "cat"), {})
     assert order_of(before, moved) == [1, 0]
-    assert order_of(before, Answers(("new/dog/2.jpg", "new/cat/1.jpg"), None, ("dog", "cat"), {})) is None
-    assert order_of(before, Answers(("new/dog/1.jpg", "new/cat/1.jpg"), None, ("cat", "dog"), {})) is None
-    assert order_of(before, Answers(("new/cat/1.jpg",), None, ("cat",), {})) is None
+    assert order_of(before, Answers(("new/dog/2.jpg", "new/cat/1.jpg"), ("dog", "cat"), {})) is None
+    assert order_of(before, Answers(("new/dog/1.jpg", "new/cat/1.jpg"), ("cat", "dog"), {})) is None
+    assert order_of(before, Answers(("new/cat/1.jpg",), ("cat",), {})) is None
 
 
 def test_a_hash_tells_more_than_a_name_unless_images_are_there_twice():
-    before = Answers(("a.jpg", "b.jpg"), ("1" * 64, "2" * 64), ("cat", "dog"), {})
-    renamed = Answers(("x.jpg", "y.jpg"), ("2" * 64, "1" * 64), ("dog", "cat"), {})
+    before = Answers(("a.jpg", "b.jpg"), ("cat", "dog"), {}, ("1" * 64, "2" * 64))
+    renamed = Answers(("x.jpg", "y.jpg"), ("dog", "cat"), {}, ("2" * 64, "1" * 64))
     assert order_of(before, renamed) == [1, 0]
-    twice = Answers(("b.jpg", "a.jpg"), ("1" * 64, "1" * 64), ("dog", "cat"), {})
+    twice = Answers(("b.jpg", "a.jpg"), ("dog", "cat"), {}, ("1" * 64, "1" * 64))
     assert order_of(dataclasses.replace(twice, files=("a.jpg", "b.jpg"), truth=("cat", "dog")), twice) == [1, 0]
 
 
 @given(st.permutations(range(6)))
 def test_pairing_finds_every_order(order):
     files = tuple(f"photos/{index}.jpg" for index in range(6))
-    before = Answers(files, None, tuple("ababab"), {"m": tuple("aabbab")})
+    before = Answers(files, tuple("ababab"), {"m": tuple("aabbab")})
     after = Answers(
         tuple(files[index] for index in order),
-        None,
         tuple(before.truth[index] for index in order),
         {"m": tuple(before.by_subject["m"][index] for index in order)},
     )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from benchmarks.comparison.accuracy import Answers
 from benchmarks.comparison.difference import compare_reports
 from benchmarks.comparison.record import Comparison, Difference, Limits, Outcome
 from benchmarks.comparison.render import conclusion, notices, render_markdown, render_text
-from benchmarks.records import Offline, Performance, Report
+from benchmarks.records import Offline, Report
 from benchmarks.statistics import Interval
 from edge_runtime.errors import ComparisonError, UsageError
-from support.reports import Sample, sample_answers, sample_report
+from support.reports import Sample, figures_of, sample_answers, sample_report, with_data, with_figures, with_machine
 
 SAMPLES = (
     Sample("keras-function", 4.2, 2_600_000, memory_bytes=880_000_000),
@@ -27,19 +26,14 @@ IMAGES = {"images": 1000, "keras_right": 900}
 
 
 def altered(name: str, **changes: Any) -> tuple[Sample, ...]:
-    return tuple(dataclasses.replace(item, **changes) if item.name == name else item for item in SAMPLES)
+    return tuple(replace(item, **changes) if item.name == name else item for item in SAMPLES)
 
 
-def answers(samples: Sequence[Sample]) -> Answers:
-    raw = sample_answers(samples, **IMAGES)
-    return Answers(raw.files, None, raw.truth, raw.by_subject)
-
-
-def compare(samples: Sequence[Sample], limits: Limits | None = None, **changes: Any) -> Comparison:
-    """The usual report against one of other samples or fields."""
-    before = sample_report(SAMPLES, **IMAGES, seed=1)
-    after = dataclasses.replace(sample_report(samples, **IMAGES, seed=2), **changes)
-    return compare_reports(before, after, answers(SAMPLES), answers(samples), limits or Limits())
+def compare(samples: Sequence[Sample], limits: Limits | None = None) -> Comparison:
+    """The usual report against one of other samples."""
+    reports = (sample_report(one, **IMAGES, seed=seed) for seed, one in ((1, SAMPLES), (2, samples)))
+    answers = (sample_answers(one, **IMAGES) for one in (SAMPLES, samples))
+    return compare_reports(*reports, *answers, limits or Limits())
 
 
 def against(before: Report, after: Report, limits: Limits | None = None) -> Comparison:
@@ -47,30 +41,18 @@ def against(before: Report, after: Report, limits: Limits | None = None) -> Comp
     return compare_reports(before, after, None, None, limits or Limits())
 
 
-def performance_of(report: Report, name: str) -> Performance:
-    found = next(item.performance for item in report.subjects if item.name == name)
-    assert found is not None
-    return found
-
-
 def find(comparison: Comparison, name: str, metric: str) -> Difference:
     subject = next(item for item in comparison.subjects if item.name == name)
     return next(item for item in subject.differences if item.metric.startswith(metric))
 
 
-def with_performance(report: Report, name: str, **changes: Any) -> Report:
-    """The report with other figures of one subject."""
-    subjects = tuple(
-        dataclasses.replace(item, performance=dataclasses.replace(item.performance, **changes))
-        if item.name == name and item.performance
-        else item
-        for item in report.subjects
-    )
-    return dataclasses.replace(report, subjects=subjects)
+def with_rate(report: Report, name: str, rate: float, interval: Interval | None) -> Report:
+    return with_figures(report, name, offline=Offline(2, 500, rate, interval, 0.001))
 
 
-def with_machine(report: Report, **changes: Any) -> Report:
-    return dataclasses.replace(report, machine=dataclasses.replace(report.machine, **changes))
+def with_starts(report: Report, name: str, samples_ms: Sequence[float]) -> Report:
+    start = figures_of(report, name).cold_start
+    return with_figures(report, name, cold_start=replace(start, samples_ms=samples_ms, median_ms=samples_ms[1]))
 
 
 def test_two_runs_of_one_thing_differ_in_nothing():
@@ -117,7 +99,7 @@ def test_pairs_show_what_two_shares_cannot():
     paired = compare(samples)
     assert find(paired, "int8", "top-1").outcome is Outcome.REGRESSION
     reports = sample_report(SAMPLES, **IMAGES), sample_report(samples, **IMAGES)
-    unpaired = compare_reports(*reports, None, answers(samples), Limits())
+    unpaired = compare_reports(*reports, None, sample_answers(samples, **IMAGES), Limits())
     assert find(unpaired, "int8", "top-1").outcome is Outcome.UNSURE
     assert unpaired.regressions == ()
     assert len(unpaired.unsure) == 1
@@ -126,7 +108,7 @@ def test_pairs_show_what_two_shares_cannot():
 
 
 def test_a_slow_day_is_no_regression_where_keras_tells():
-    samples = tuple(dataclasses.replace(item, p50_ms=1.3 * item.p50_ms) for item in SAMPLES)
+    samples = tuple(replace(item, p50_ms=1.3 * item.p50_ms) for item in SAMPLES)
     comparison = compare(samples)
     assert comparison.regressions == ()
     assert comparison.reference == "keras-function"
@@ -137,13 +119,20 @@ def test_a_slow_day_is_no_regression_where_keras_tells():
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
-    [({"sha256": "4" * 64}, "same model file"), ({"performance": None, "error": "no memory"}, "not measured in both")],
+    ("change", "reason"),
+    [
+        (lambda keras: replace(keras, sha256="4" * 64), "same model file"),
+        (lambda keras: replace(keras, performance=None, error="no memory"), "not measured in both"),
+        (
+            lambda keras: replace(keras, performance=replace(keras.performance, runtime="tensorflow 9")),
+            "ran on tensorflow 2.21.0 and then on tensorflow 9",
+        ),
+    ],
+    ids=["file", "not-measured", "runtime"],
 )
-def test_without_a_usable_reference_latencies_stand_for_themselves(changes, reason):
+def test_without_a_usable_reference_latencies_stand_for_themselves(change, reason):
     before, after = (sample_report(altered("int8", p50_ms=p50), seed=1) for p50 in (0.52, 0.65))
-    keras = dataclasses.replace(after.subjects[0], **changes)
-    comparison = against(before, dataclasses.replace(after, subjects=(keras, *after.subjects[1:])))
+    comparison = against(before, replace(after, subjects=(change(after.subjects[0]), *after.subjects[1:])))
     assert comparison.reference is None
     assert find(comparison, "int8", "p50").metric == "p50"
     assert find(comparison, "int8", "p50").outcome is Outcome.REGRESSION
@@ -155,17 +144,11 @@ def test_a_keras_that_something_else_disturbed_is_no_reference():
     disturbed = altered("keras-function", noise=0.4)
     reports = [sample_report(altered("int8", p50_ms=p50)[1:], seed=1) for p50 in (0.52, 0.65)]
     keras = sample_report(disturbed, seed=1).subjects[:1]
-    before, after = (dataclasses.replace(report, subjects=(*keras, *report.subjects)) for report in reports)
+    before, after = (replace(report, subjects=(*keras, *report.subjects)) for report in reports)
     comparison = against(before, after)
     assert comparison.reference is None
     assert any("disturbed on its own" in line for line in comparison.method)
     assert [line.partition(" 0.")[0] for line in comparison.regressions] == ["int8: p50"]
-
-
-def test_another_runtime_of_keras_is_no_reference():
-    before = sample_report(SAMPLES)
-    comparison = against(before, with_performance(before, "keras-function", runtime="tensorflow 9"))
-    assert any("ran on tensorflow 2.21.0 and then on tensorflow 9" in line for line in comparison.method)
 
 
 def test_another_machine_is_said_loudly_and_its_times_are_not_compared():
@@ -181,7 +164,7 @@ def test_another_machine_is_said_loudly_and_its_times_are_not_compared():
 
 def test_other_threads_are_another_setting():
     report = sample_report(SAMPLES)
-    other = dataclasses.replace(report, settings=dataclasses.replace(report.settings, threads=2))
+    other = replace(report, settings=replace(report.settings, threads=2))
     comparison = against(report, other)
     assert "threads 1 and 2" in comparison.differences[0]
     assert comparison.reference is None
@@ -189,14 +172,11 @@ def test_other_threads_are_another_setting():
 
 def test_other_labels_are_another_question_and_other_images_another_sample():
     report = sample_report(SAMPLES)
-    other_labels = dataclasses.replace(report, data=dataclasses.replace(report.data, images_per_label={"rose": 250}))
-    comparison = against(report, other_labels)
+    comparison = against(report, with_data(report, images_per_label={"rose": 250}))
     assert "OTHER LABELS" in comparison.differences[0]
     assert not any(item.metric == "top-1 accuracy" for item in comparison.subjects[2].differences)
-    raw = sample_answers(SAMPLES)
-    known = Answers(raw.files, None, raw.truth, raw.by_subject)
-    other_images = dataclasses.replace(report, data=dataclasses.replace(report.data, sha256="9" * 64))
-    comparison = compare_reports(report, other_images, known, known, Limits())
+    known = sample_answers(SAMPLES)
+    comparison = compare_reports(report, with_data(report, sha256="9" * 64), known, known, Limits())
     assert "OTHER IMAGES" in comparison.differences[0]
     assert "Newcombe" in find(comparison, "int8", "top-1").method
 
@@ -204,7 +184,7 @@ def test_other_labels_are_another_question_and_other_images_another_sample():
 def test_a_small_change_of_software_is_told_and_does_not_hinder():
     report = sample_report(SAMPLES)
     other = with_machine(report, packages={"numpy": "2.5.0"}, kernel="Linux 7")
-    comparison = against(report, dataclasses.replace(other, model_name="pets2"))
+    comparison = against(report, replace(other, model_name="pets2"))
     assert comparison.is_whole
     assert comparison.differences[0].startswith("OTHER MODEL: pets and pets2")
     assert "numpy 2.4.0 and 2.5.0" in comparison.differences[1]
@@ -214,7 +194,7 @@ def test_a_small_change_of_software_is_told_and_does_not_hinder():
 @pytest.mark.parametrize("which", [0, 1])
 def test_an_invalid_report_can_neither_pass_nor_fail(which):
     reports = [sample_report(SAMPLES), sample_report(SAMPLES)]
-    reports[which] = dataclasses.replace(reports[which], invalid=("The board throttled.",))
+    reports[which] = replace(reports[which], invalid=("The board throttled.",))
     with pytest.raises(ComparisonError, match=r"(A|B): expected a sound report.*The board throttled\)") as caught:
         against(reports[0], reports[1])
     assert str(caught.value).startswith("AB"[which])
@@ -228,7 +208,7 @@ def test_reports_without_a_common_model_cannot_be_compared():
 
 
 def test_a_model_that_no_longer_opens_is_a_regression_and_one_left_out_is_listed():
-    broken = (*SAMPLES[:2], dataclasses.replace(SAMPLES[2], error="the file is damaged"))
+    broken = (*SAMPLES[:2], replace(SAMPLES[2], error="the file is damaged"))
     comparison = compare(broken)
     assert comparison.regressions == ("int8: was measured and no longer can be: the file is damaged.",)
     comparison = compare(SAMPLES[:2])
@@ -262,9 +242,7 @@ def test_bytes_are_judged_by_the_limit_alone_and_keras_is_not_judged():
 )
 def test_a_cold_start_is_slower_only_if_all_starts_are(samples_ms, outcome):
     report = sample_report(SAMPLES)
-    cold_start = performance_of(report, "int8").cold_start
-    start = dataclasses.replace(cold_start, samples_ms=samples_ms, median_ms=samples_ms[1])
-    comparison = against(report, with_performance(report, "int8", cold_start=start))
+    comparison = against(report, with_starts(report, "int8", samples_ms))
     assert find(comparison, "int8", "cold start").outcome is outcome
 
 
@@ -278,11 +256,7 @@ def test_a_cold_start_is_slower_only_if_all_starts_are(samples_ms, outcome):
 )
 def test_throughput_is_lower_only_if_the_intervals_lie_apart(before, after, outcome):
     report = sample_report(SAMPLES)
-    reports = [
-        with_performance(report, "int8", offline=Offline(2, 500, rate, interval, 0.001))
-        for rate, interval in ((100.0, before), (80.0, after))
-    ]
-    comparison = against(reports[0], reports[1])
+    comparison = against(with_rate(report, "int8", 100.0, before), with_rate(report, "int8", 80.0, after))
     item = find(comparison, "int8", "offline")
     assert (item.outcome, item.change) == (outcome, pytest.approx(-20))
 
@@ -291,15 +265,13 @@ def test_throughput_is_lower_only_if_the_intervals_lie_apart(before, after, outc
     ("keras_rate", "outcome"), [(95.0, Outcome.REGRESSION), (115.0, Outcome.SHOWN), (85.0, Outcome.SHOWN)]
 )
 def test_throughput_is_not_judged_where_keras_says_that_all_cores_had_another_speed(keras_rate, outcome):
-    samples = (Sample("keras-predict", 60.0, 2_600_000, memory_bytes=880_000_000), *SAMPLES)
-    reports = []
-    for keras, own in ((100.0, 1000.0), (keras_rate, 700.0)):
-        report = sample_report(samples)
-        for name, rate in (("keras-predict", keras), ("int8", own)):
-            offline = Offline(2, 100, rate, Interval(rate - 1, rate + 1), 0.001)
-            report = with_performance(report, name, offline=offline)
-        reports.append(report)
-    comparison = against(reports[0], reports[1])
+    report = sample_report((Sample("keras-predict", 60.0, 2_600_000, memory_bytes=880_000_000), *SAMPLES))
+    before = with_rate(
+        with_rate(report, "keras-predict", 100.0, Interval(99, 101)), "int8", 1000.0, Interval(999, 1001)
+    )
+    after = with_rate(report, "keras-predict", keras_rate, Interval(keras_rate - 1, keras_rate + 1))
+    int8 = (1000.0, Interval(999, 1001)), (700.0, Interval(699, 701))
+    comparison = against(with_rate(before, "int8", *int8[0]), with_rate(after, "int8", *int8[1]))
     assert find(comparison, "int8", "offline").outcome is outcome
     assert find(comparison, "int8", "cold start").outcome is Outcome.WITHIN
     told = [item for item in comparison.not_compared if item.what.startswith("offline throughput")]
@@ -310,16 +282,10 @@ def test_throughput_is_not_judged_where_keras_says_that_all_cores_had_another_sp
 
 @pytest.mark.parametrize(("keras_ms", "outcome"), [(5200.0, Outcome.REGRESSION), (6000.0, Outcome.SHOWN)])
 def test_cold_start_is_not_judged_where_keras_started_at_another_speed(keras_ms, outcome):
-    reports = []
-    for keras, own in ((5000.0, 200.0), (keras_ms, 260.0)):
-        report = sample_report(SAMPLES)
-        for name, start_ms in (("keras-function", keras), ("int8", own)):
-            samples_ms = (start_ms - 1, start_ms, start_ms + 1)
-            cold_start = performance_of(report, name).cold_start
-            start = dataclasses.replace(cold_start, samples_ms=samples_ms, median_ms=start_ms)
-            report = with_performance(report, name, cold_start=start)
-        reports.append(report)
-    comparison = against(reports[0], reports[1])
+    report = sample_report(SAMPLES)
+    before = with_starts(with_starts(report, "keras-function", (4999.0, 5000.0, 5001.0)), "int8", (199.0, 200.0, 201.0))
+    after = with_starts(report, "keras-function", (keras_ms - 1, keras_ms, keras_ms + 1))
+    comparison = against(before, with_starts(after, "int8", (259.0, 260.0, 261.0)))
     assert find(comparison, "int8", "cold start").outcome is outcome
     told = [item.reason for item in comparison.not_compared if item.what.startswith("cold start")]
     assert told == (
@@ -337,7 +303,7 @@ def test_few_rounds_among_many_tests_are_said_to_be_too_few():
 def test_texts_escape_what_others_wrote():
     report = sample_report(SAMPLES)
     evil = "<script>alert(1)</script>\n# x [a](b)"
-    other = with_machine(dataclasses.replace(report, model_name=evil), cpu_model=evil)
+    other = with_machine(replace(report, model_name=evil), cpu_model=evil)
     comparison = compare_reports(report, other, None, None, Limits(), names=("a", "b\x1b[31m"))
     markdown = render_markdown(comparison)
     assert "<script>" not in markdown

@@ -20,7 +20,16 @@ from benchmarks.report import plots, schema
 from benchmarks.report.page import MAX_TILES, read_tiles, render_page
 from benchmarks.report.plots import Point, pareto_front, pareto_plot, write_pareto_svg
 from edge_runtime.contract import InputSpec
-from support.reports import SAMPLES, Sample, sample_latencies, sample_report
+from support.reports import (
+    SAMPLES,
+    Sample,
+    figures_of,
+    sample_latencies,
+    sample_report,
+    with_data,
+    with_figures,
+    with_machine,
+)
 
 KERAS = Sample("keras-function", 4.0)
 HOSTILE = "<script>alert(1)</script>"
@@ -55,8 +64,7 @@ def svg_of(url: str | None) -> ET.Element:
 
 @pytest.fixture(scope="module")
 def report():
-    made = sample_report()
-    return dataclasses.replace(made, verdict=Verdict("int8", "Ship int8."))
+    return dataclasses.replace(sample_report(), verdict=Verdict("int8", "Ship int8."))
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +112,8 @@ def test_the_page_escapes_everything():
         remarks=(HOSTILE,),
         invalid=(HOSTILE,),
         verdict=Verdict(None, HOSTILE),
-        data=dataclasses.replace(made.data, source=HOSTILE),
-        machine=dataclasses.replace(made.machine, cpu_model=f'"{HOSTILE}'),
     )
+    made = with_machine(with_data(made, source=HOSTILE), cpu_model=f'"{HOSTILE}')
     page = render_page(made, {}, read_tiles(made))
     assert HOSTILE not in page
     assert Tags(page).of("script") == []
@@ -123,9 +130,7 @@ def test_a_report_without_figures_is_a_page_all_the_same():
 
 
 def test_names_that_are_no_text_do_not_stop_the_page():
-    made = sample_report((KERAS, Sample("int8", 0.5, lost=2)))
-    made = dataclasses.replace(made, bundle="bundle\udcff")
-    render_page(made, {}, ()).encode("utf-8")
+    render_page(dataclasses.replace(sample_report(SAMPLES[:1]), bundle="bundle\udcff"), {}, ()).encode("utf-8")
 
 
 def test_flips_are_shown_small_and_once(tmp_path, monkeypatch):
@@ -167,43 +172,26 @@ def test_images_of_bare_bytes_are_shown_by_the_models_size(tmp_path):
     made = sample_report((KERAS, Sample("int8", 0.5, lost=1)))
     file = tmp_path / "0.bin"
     file.write_bytes(bytes(32 * 32 * 3))
-    performance = made.subjects[1].performance
-    assert performance is not None
-    assert performance.against_keras is not None
-    flip = dataclasses.replace(performance.against_keras.flips[0], file=str(file))
-    against = dataclasses.replace(performance.against_keras, flips=(flip,))
-    subject = dataclasses.replace(made.subjects[1], performance=dataclasses.replace(performance, against_keras=against))
-    made = dataclasses.replace(made, subjects=(made.subjects[0], subject))
+    against = figures_of(made, "int8").against_keras
+    assert against is not None
+    flip = dataclasses.replace(against.flips[0], file=str(file))
+    made = with_figures(made, "int8", against_keras=dataclasses.replace(against, flips=(flip,)))
     assert read_tiles(made, InputSpec(width=32, height=32))[0].jpeg_url
     assert read_tiles(made)[0].reason
 
 
-def point(name: str, p50_ms: float, accuracy: float) -> Point:
-    return Point(name, p50_ms, accuracy, accuracy - 1, accuracy + 1, 1000, False)
-
-
 def test_the_front_holds_what_nothing_beats():
-    points = [
-        point("slow", 9, 90),
-        point("best", 3, 95),
-        point("fast", 1, 80),
-        point("worse", 3, 94),
-        point("x", 4, 95),
-    ]
+    figures = {"slow": (9, 90), "best": (3, 95), "fast": (1, 80), "worse": (3, 94), "x": (4, 95)}
+    points = [Point(name, p50_ms, top1, top1 - 1, top1 + 1, 1000, False) for name, (p50_ms, top1) in figures.items()]
     assert [item.name for item in pareto_front(points)] == ["fast", "best"]
     assert pareto_front([]) == []
 
 
 def test_plots_are_svg_and_the_same_each_time(report):
-    latencies = sample_latencies()
     assert pareto_plot(report) == pareto_plot(report)
-    for url in (
-        plots.latency_plot(report, latencies),
-        plots.stages_plot(report),
-        plots.memory_plot(report),
-        plots.rounds_plot(report),
-    ):
-        assert svg_of(url).tag.endswith("svg")
+    for draw in (plots.stages_plot, plots.memory_plot, plots.rounds_plot):
+        assert svg_of(draw(report)).tag.endswith("svg")
+    assert svg_of(plots.latency_plot(report, sample_latencies())).tag.endswith("svg")
     assert b"<script" not in base64.b64decode(pareto_plot(report).partition("base64,")[2])
 
 
@@ -224,9 +212,7 @@ def test_plots_of_odd_reports(samples):
     drawn = (plots.latency_plot(made, sample_latencies(samples)), plots.stages_plot(made), plots.memory_plot(made))
     assert all((url is not None) == has_figures for url in drawn)
     assert (plots.rounds_plot(made) is not None) == has_figures
-
-
-def test_a_single_round_has_no_plot_of_rounds():
+    # A single round has no plot.
     assert plots.rounds_plot(sample_report((KERAS, Sample("int8", 0.5)), rounds=1)) is None
 
 

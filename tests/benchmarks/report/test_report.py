@@ -10,9 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, REPORT_FILE, NotMeasured, Report, Unreadable, read_report
+from benchmarks.records import (
+    ANSWERS_FILE,
+    LATENCIES_FILE,
+    REPORT_FILE,
+    Answers,
+    NotMeasured,
+    Report,
+    Unreadable,
+    Verdict,
+    read_report,
+)
 from benchmarks.report.facts import caveats
-from benchmarks.report.files import RawAnswers, render_markdown, render_table, write_answers, write_report
+from benchmarks.report.files import render_markdown, render_table, write_answers, write_report
 from benchmarks.report.tables import (
     MOST_LABELS,
     figure_table,
@@ -24,7 +34,16 @@ from benchmarks.report.tables import (
 )
 from edge_runtime.errors import DataError, ManifestError
 from edge_runtime.workstation.reporting.wording import escape_markdown, joined, p_value, signed, significant
-from support.reports import Sample, sample_answers, sample_latencies, sample_report
+from support.reports import (
+    Sample,
+    figures_of,
+    sample_answers,
+    sample_latencies,
+    sample_report,
+    with_data,
+    with_figures,
+    with_machine,
+)
 
 FUNCTION = Sample("keras-function", 4.0)
 INT8 = Sample("int8", 0.5, lost=2, gained=1)
@@ -35,21 +54,9 @@ def small(*samples: Sample, **options: int) -> Report:
     return sample_report(samples or (FUNCTION, INT8), **{"images": 40, "keras_right": 36, "rounds": 6, **options})
 
 
-def changed(report: Report, name: str, **figures: object) -> Report:
-    """The report with other figures of one subject."""
-    subjects = [
-        dataclasses.replace(subject, performance=dataclasses.replace(subject.performance, **figures))
-        if subject.name == name and subject.performance
-        else subject
-        for subject in report.subjects
-    ]
-    return dataclasses.replace(report, subjects=tuple(subjects))
-
-
 def test_a_sample_is_as_a_run_makes_it():
     report = small(FUNCTION, INT8, BROKEN)
-    int8 = report.subjects[1].performance
-    assert int8 is not None
+    int8 = figures_of(report, "int8")
     assert int8.against_keras is not None
     assert (int8.accuracy.top1.hits, int8.against_keras.lost, int8.against_keras.gained) == (35, 2, 1)
     assert int8.single_stream.speedup is not None
@@ -58,7 +65,7 @@ def test_a_sample_is_as_a_run_makes_it():
     assert small().is_complete
 
 
-def test_the_main_table_has_a_row_a_subject_with_intervals():
+def test_the_main_table_has_a_row_a_subject_with_intervals_and_marks_the_chosen_one():
     table = main_table(small(FUNCTION, INT8, BROKEN))
     rows = {row.cells[0].text: dict(zip(table.header, row.cells, strict=True)) for row in table.rows}
     assert list(rows) == ["keras-function", "int8", "edgetpu"]
@@ -68,6 +75,8 @@ def test_the_main_table_has_a_row_a_subject_with_intervals():
     assert rows["int8"]["speed-up"].small
     assert rows["int8"]["p50, ms"].small
     assert rows["edgetpu"]["accuracy"].text == "not measured"
+    chosen = dataclasses.replace(small(), verdict=Verdict("int8", ""))
+    assert [row.kind for row in main_table(chosen).rows] == ["keras", "chosen"]
 
 
 def test_columns_that_nobody_fills_are_left_out():
@@ -75,12 +84,6 @@ def test_columns_that_nobody_fills_are_left_out():
     assert "top-5" in main_table(sample_report((FUNCTION, INT8), labels=tuple("abcdef"))).header
     alone = main_table(small(INT8)).header
     assert not {"McNemar p", "agrees with Keras", "speed-up"} & set(alone)
-
-
-def test_the_chosen_row_is_marked():
-    report = small()
-    report = dataclasses.replace(report, verdict=dataclasses.replace(report.verdict, variant="int8"))
-    assert [row.kind for row in main_table(report).rows] == ["keras", "chosen"]
 
 
 def test_the_terminal_table_is_aligned():
@@ -94,31 +97,31 @@ def test_tables_of_what_was_not_measured_are_left_out():
     nothing = small(BROKEN)
     assert (figure_table("Throughput", nothing), threads_table(nothing), resources_table(nothing)) == (None, None, None)
     assert "## Throughput" not in render_markdown(nothing)
-    without = changed(small(), "int8", offline=None)
+    without = with_figures(small(), "int8", offline=None)
     assert figure_table("Throughput", without) is None
     resources = resources_table(small())
     assert resources is not None
     assert "energy per inference, mJ" not in resources.header
 
 
-def test_labels_that_lost_most_come_first_and_the_rest_is_counted():
+@pytest.mark.parametrize(
+    ("samples", "first", "header", "order"),
+    [
+        ((FUNCTION, Sample("int8", 0.5, lost=2)), ["label00", "label01"], ("Keras", "int8"), "lost most against Keras"),
+        ((Sample("int8", 0.5, lost=1),), ["label00"], ("int8",), "Lowest recall first"),
+    ],
+    ids=["beside-keras", "alone"],
+)
+def test_labels_that_lost_most_or_have_the_lowest_recall_come_first(samples, first, header, order):
     labels = tuple(f"label{index:02d}" for index in range(30))
     # The first images are lost, and image i has label i.
-    report = sample_report((FUNCTION, Sample("int8", 0.5, lost=2)), images=300, keras_right=300, labels=labels)
-    table = per_label_table(report)
+    table = per_label_table(sample_report(samples, images=300, keras_right=300, labels=labels))
     assert table is not None
-    assert {row.cells[0].text for row in table.rows[:2]} == {"label00", "label01"}
+    assert sorted(row.cells[0].text for row in table.rows[: len(first)]) == first
     assert len(table.rows) == MOST_LABELS
+    assert order in table.note
     assert "10 more labels" in table.note
-    assert table.header == ("label", "images", "Keras", "int8")
-
-
-def test_without_keras_the_lowest_recall_comes_first():
-    labels = tuple(f"label{index:02d}" for index in range(30))
-    table = per_label_table(sample_report((Sample("int8", 0.5, lost=1),), images=300, keras_right=300, labels=labels))
-    assert table is not None
-    assert table.rows[0].cells[0].text == "label00"
-    assert "Lowest recall first" in table.note
+    assert table.header == ("label", "images", *header)
 
 
 def test_moved_answers_are_sorted_by_count_and_the_rest_is_counted():
@@ -129,17 +132,14 @@ def test_moved_answers_are_sorted_by_count_and_the_rest_is_counted():
     assert sum(counts) == 25
     assert moved_table(small(FUNCTION, Sample("int8", 0.5))) is None
     report = small(FUNCTION, Sample("int8", 0.5, lost=5))
-    against = report.subjects[1].performance.against_keras  # type: ignore[union-attr]
-    cut = changed(report, "int8", against_keras=dataclasses.replace(against, moved=against.moved[:1]))  # type: ignore[union-attr]
+    against = figures_of(report, "int8").against_keras
+    cut = with_figures(report, "int8", against_keras=dataclasses.replace(against, moved=against.moved[:1]))  # type: ignore[union-attr]
     assert "2 more changed answers" in moved_table(cut).note  # type: ignore[union-attr]
 
 
-def test_a_sound_report_has_no_caveats():
+def test_a_sound_report_has_no_caveats_and_what_makes_a_run_invalid_is_said_first():
     assert caveats(small()) == []
     assert "Nothing: every model was measured" in render_markdown(small())
-
-
-def test_what_makes_a_run_invalid_is_said_first():
     report = dataclasses.replace(small(FUNCTION, INT8, BROKEN), invalid=("The board was throttled",))
     assert caveats(report)[0] == "Do not quote the latencies: The board was throttled."
 
@@ -149,7 +149,7 @@ def test_reasons_that_are_the_same_share_a_sentence():
     assert "a and b were not measured: gone." in caveats(report)
     reason = "no cv2"
     for name, whats in (("int8", ("camera", "stages")), ("c", ("camera", "stages")), ("keras-function", ("camera",))):
-        report = changed(report, name, not_measured=tuple(NotMeasured(what, reason) for what in whats))
+        report = with_figures(report, name, not_measured=tuple(NotMeasured(what, reason) for what in whats))
     lines = caveats(report)
     assert "Not measured of any model: camera: no cv2." in lines
     assert "Not measured of int8 and c: stages: no cv2." in lines
@@ -160,24 +160,22 @@ def test_noise_and_disturbance_are_said():
     noisy = next(line for line in lines if "too noisy" in line)
     assert "int8 (" in noisy
     assert "float32" not in noisy
-    alone = caveats(small(Sample("int8", 0.5, noise=0.4), rounds=20))
-    assert any("interval of the p50" in line for line in alone)
+    assert "interval of the p50" in "".join(caveats(small(Sample("int8", 0.5, noise=0.4), rounds=20)))
     report = small()
-    stream = report.subjects[1].performance.single_stream  # type: ignore[union-attr]
-    busy = changed(report, "int8", single_stream=dataclasses.replace(stream, waiting=0.4))
+    stream = figures_of(report, "int8").single_stream
+    busy = with_figures(report, "int8", single_stream=dataclasses.replace(stream, waiting=0.4))
     assert any("Other programs used the CPU" in line and "int8 40 %" in line for line in caveats(busy))
-    own_threads = changed(report, "keras-function", single_stream=dataclasses.replace(stream, waiting=0.3))
+    own_threads = with_figures(report, "keras-function", single_stream=dataclasses.replace(stream, waiting=0.3))
     assert "The CPU was busy (keras-function 30 % of the timed calls)" in " ".join(caveats(own_threads))
     assert not any("Other programs used" in line for line in caveats(own_threads))
-    few = caveats(small(rounds=2))
-    assert any("int8 has no interval" in line for line in few)
+    assert any("int8 has no interval" in line for line in caveats(small(rounds=2)))
 
 
 def test_images_that_do_not_tell_are_said():
     report = small()
 
     def lines(**data: object) -> str:
-        return "\n".join(caveats(dataclasses.replace(report, data=dataclasses.replace(report.data, **data))))
+        return "\n".join(caveats(with_data(report, **data)))
 
     assert "1 of 41 images was left out" in lines(unreadable=(Unreadable("x.jpg", "empty"),))
     assert "3 of 40 images were in the training part" in lines(trained_on=3)
@@ -196,9 +194,8 @@ def test_a_missing_keras_is_said():
 def test_markdown_has_every_section_and_escapes_text_of_people_and_files():
     report = small(FUNCTION, INT8, Sample("edgetpu", 1.0, error="dir/[x](y)|z: broken\nsecond ~~line~~"))
     bad = (Unreadable("a|b\n<img src=x>.jpg", "is *not* a `image`\x1b[31m"),)
-    data = dataclasses.replace(report.data, unreadable=bad, source="# photos")
-    machine = dataclasses.replace(report.machine, cpu_model="A | <b>chip</b>")
-    text = render_markdown(dataclasses.replace(report, data=data, machine=machine, command="edge-bench run 'a|b'"))
+    report = with_machine(with_data(report, unreadable=bad, source="# photos"), cpu_model="A | <b>chip</b>")
+    text = render_markdown(dataclasses.replace(report, command="edge-bench run 'a|b'"))
     titles = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     expected = "Latency, Throughput, Camera, Stages, Cold start, Threads, Scores, By label, Where errors moved, Machine"
     assert set(expected.split(", ")) < set(titles)
@@ -234,7 +231,7 @@ def test_all_files_are_written_and_read_again(tmp_path):
 
 def test_answers_keep_names_as_they_are(tmp_path):
     names = ("=cmd|'/c calc'!A0.jpg", 'a,"b".jpg', "line\nbreak.jpg", "byte\udcff.jpg")
-    write_answers(tmp_path / "a.csv", RawAnswers(names, ("x",) * 4, {"int8": ("y",) * 4}))
+    write_answers(tmp_path / "a.csv", Answers(names, ("x",) * 4, {"int8": ("y",) * 4}))
     with (tmp_path / "a.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(row["file"] for row in rows) == names

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from benchmarks.accuracy import against_keras
 from benchmarks.machine import MachineRecord
 from benchmarks.plan import KERAS_FUNCTION, KERAS_SUBJECTS
 from benchmarks.records import (
     Accuracy,
     AgainstKeras,
+    Answers,
     BoardState,
     BoardWatch,
     CameraRun,
     ColdStart,
     DataRecord,
-    Flip,
     LabelShare,
-    Moved,
     Offline,
     Performance,
     Reject,
@@ -31,10 +32,9 @@ from benchmarks.records import (
     ThreadPoint,
     Verdict,
 )
-from benchmarks.report.files import RawAnswers
 from benchmarks.settings import Settings
-from benchmarks.statistics import Interval, percentile, ratio_of, share_of, summarize_latencies
-from edge_runtime.workstation.statistics import mcnemar_p, paired_drop_interval
+from benchmarks.statistics import percentile, ratio_of, share_of, summarize_latencies
+from edge_runtime.contract import Head, OutputSpec
 
 LABELS = ("cat", "dog")
 
@@ -148,7 +148,7 @@ def sample_latencies(
 
 def sample_answers(
     samples: Sequence[Sample] = SAMPLES, *, images: int = 250, keras_right: int = 240, labels: Sequence[str] = LABELS
-) -> RawAnswers:
+) -> Answers:
     """Make the answers of such a report: a wrong one is the label after the true one."""
     truth = [labels[index % len(labels)] for index in range(images)]
     by_subject = {}
@@ -161,7 +161,26 @@ def sample_answers(
                 labels[(index + (not is_right)) % len(labels)] for index, is_right in enumerate(right)
             )
     files = tuple(f"images/{label}/{index}.jpg" for index, label in enumerate(truth))
-    return RawAnswers(files, tuple(truth), by_subject)
+    return Answers(files, tuple(truth), by_subject)
+
+
+def figures_of(report: Report, name: str) -> Performance:
+    return next(figures for subject, figures in report.measured() if subject.name == name)
+
+
+def with_figures(report: Report, name: str, **changes: Any) -> Report:
+    """Change the figures of one subject."""
+    changed = replace(figures_of(report, name), **changes)
+    subjects = [replace(one, performance=changed) if one.name == name else one for one in report.subjects]
+    return replace(report, subjects=tuple(subjects))
+
+
+def with_machine(report: Report, **changes: Any) -> Report:
+    return replace(report, machine=replace(report.machine, **changes))
+
+
+def with_data(report: Report, **changes: Any) -> Report:
+    return replace(report, data=replace(report.data, **changes))
 
 
 def _machine() -> MachineRecord:
@@ -187,7 +206,7 @@ def _machine() -> MachineRecord:
 
 
 def _subject(
-    sample: Sample, answers: RawAnswers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
+    sample: Sample, answers: Answers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
 ) -> SubjectResult:
     if sample.error is not None:
         return SubjectResult(sample.name, f"pets-{sample.name}.tflite", sample.bytes, "3" * 64, sample.error, None)
@@ -197,7 +216,7 @@ def _subject(
 
 
 def _performance(
-    sample: Sample, answers: RawAnswers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
+    sample: Sample, answers: Answers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
 ) -> Performance:
     stream = _single_stream(sample, bursts)
     p50_ms = stream.latency.p50_ms
@@ -208,7 +227,7 @@ def _performance(
         delegate=None if is_keras else "xnnpack",
         tensorflow_loaded=is_keras,
         accuracy=_accuracy(sample.name, answers, labels),
-        against_keras=_against(sample.name, names[0], answers) if names and not is_keras else None,
+        against_keras=_against(sample.name, names[0], answers, labels) if names and not is_keras else None,
         single_stream=stream,
         offline=None if is_keras else Offline(2, 500, 1900 / (p50_ms + 1), None, (p50_ms + 1) / 1e3),
         camera=None if is_keras else CameraRun(30.0, (640, 480), 90, 90, 0, p50_ms + 3, p50_ms + 4),
@@ -235,7 +254,7 @@ def _single_stream(sample: Sample, bursts: Mapping[str, Sequence[Sequence[float]
     )
 
 
-def _accuracy(name: str, answers: RawAnswers, labels: Sequence[str]) -> Accuracy:
+def _accuracy(name: str, answers: Answers, labels: Sequence[str]) -> Accuracy:
     right = [answer == truth for answer, truth in zip(answers.by_subject[name], answers.truth, strict=True)]
     shares = []
     for label in labels:
@@ -249,26 +268,11 @@ def _accuracy(name: str, answers: RawAnswers, labels: Sequence[str]) -> Accuracy
     return Accuracy(share_of(sum(right), len(right)), top5, tuple(shares), 0.021, reject)
 
 
-def _against(name: str, keras: str, answers: RawAnswers) -> AgainstKeras:
+def _against(name: str, keras: str, answers: Answers, labels: Sequence[str]) -> AgainstKeras:
     truth, theirs, own = (
-        np.array(column) for column in (answers.truth, answers.by_subject[keras], answers.by_subject[name])
+        np.array([labels.index(label) for label in column])
+        for column in (answers.truth, answers.by_subject[keras], answers.by_subject[name])
     )
-    was_right, is_right = theirs == truth, own == truth
-    lost, gained = int((was_right & ~is_right).sum()), int((is_right & ~was_right).sum())
-    flipped = [int(index) for index in np.flatnonzero(theirs != own)]
-    pairs = [(str(truth[i]), str(theirs[i]), str(own[i])) for i in flipped]
-    moved = [
-        Moved(*pair, pairs.count(pair)) for pair in sorted(set(pairs), key=lambda pair: (-pairs.count(pair), pair))
-    ]
-    flips = [Flip(answers.files[i], str(truth[i]), str(theirs[i]), 0.9, str(own[i]), 0.6) for i in flipped]
-    low, high = paired_drop_interval(was_right, is_right)
-    return AgainstKeras(
-        agreement=share_of(len(own) - len(flipped), len(own)),
-        drop_points=100 * (lost - gained) / len(own),
-        drop_interval_points=Interval(low, high),
-        mcnemar_p=mcnemar_p(was_right, is_right),
-        lost=lost,
-        gained=gained,
-        moved=tuple(moved[:20]),
-        flips=tuple(flips[:12]),
-    )
+    # Keras is surer than the artifact.
+    tables = (0.6 * np.eye(len(labels), dtype=np.float32)[own], 0.9 * np.eye(len(labels), dtype=np.float32)[theirs])
+    return against_keras(*tables, truth, labels, answers.files, OutputSpec(Head.SOFTMAX, 0.0))
