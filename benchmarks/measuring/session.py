@@ -18,6 +18,7 @@ from typing import BinaryIO, TypeVar
 from benchmarks.measuring.protocol import ChildFailure, ChildSpec, Opened, Reply, Request, decode, encode
 from benchmarks.plan import SubjectPlan
 from edge_runtime.errors import EdgeKitError, EngineError
+from edge_runtime.model.bundle import SANDBOX_VARIABLE
 from edge_runtime.platform.childproc import isolated_command, signal_name
 from edge_runtime.strict import to_mapping
 
@@ -200,8 +201,8 @@ class Session:
 
 
 def child_environment(plan: SubjectPlan, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Make the environment of a child."""
-    return {**inherited, **(_KERAS_ENVIRONMENT if plan.is_keras else {})}
+    """Make the environment of a child, which needs no sandbox in yet another process."""
+    return {**inherited, SANDBOX_VARIABLE: "off", **(_KERAS_ENVIRONMENT if plan.is_keras else {})}
 
 
 def describe_crash(code: int, stderr: str) -> str:

@@ -69,7 +69,7 @@ def test_of_an_animated_png_only_the_still_image_is_decoded(animation):
     ],
 )
 def test_a_png_whose_chunks_do_not_fit_is_refused_at_once(data):
-    with pytest.raises(ImageError, match="truncated or damaged PNG: its chunk"):
+    with pytest.raises(ImageError, match=r"chunk \d+ of the PNG does not fit; it is truncated or damaged"):
         check_structure(data)
 
 
@@ -111,7 +111,7 @@ def test_a_usual_jpeg_with_the_scan_marker_in_its_notes_is_decoded():
     ids=["ppm", "jpeg 2000", "mp4", "wave", "hdr"],
 )
 def test_other_formats_that_opencv_reads_are_refused(data):
-    with pytest.raises(ImageError, match="expected a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF image"):
+    with pytest.raises(ImageError, match=r"is not an image \(expected JPEG"):
         decode_image(data)
 
 

@@ -111,7 +111,7 @@ def test_a_header_is_never_believed(descr, order, shape, size):
 )
 def test_what_is_wrong_with_an_array_is_said(tmp_path, data, message):
     (tmp_path / "x.npy").write_bytes(data)
-    with pytest.raises(ImageError, match=message if data.startswith(NPY_MAGIC) else "expected a JPEG, PNG"):
+    with pytest.raises(ImageError, match=message if data.startswith(NPY_MAGIC) else "is not an image"):
         load_image(tmp_path / "x.npy")
     tracemalloc.start()
     with pytest.raises(ImageError, match=message):

@@ -248,6 +248,6 @@ def test_the_last_words_are_not_the_noise_of_libraries():
 
 def test_only_keras_is_kept_from_the_gpu(tmp_path):
     inherited = {"PATH": "/bin", "KERAS_BACKEND": "jax"}
-    assert child_environment(plan(tmp_path), inherited) == inherited
+    assert child_environment(plan(tmp_path), inherited) == {**inherited, "EDGEKIT_TRIAL": "off"}
     keras = child_environment(plan(tmp_path, KERAS_PREDICT, KERAS_MODULE), inherited)
     assert (keras["KERAS_BACKEND"], keras["CUDA_VISIBLE_DEVICES"]) == ("tensorflow", "-1")

@@ -86,12 +86,12 @@ def test_with_a_delegate_the_edge_tpu_is_the_default(bundle, log):
         assert (classifier.engine.name, classifier.engine.accelerator) == ("litert", "edgetpu")
         assert classifier.note is None
         assert classifier.probabilities(BLACK).shape == (3,)
-    assert log.read_text().splitlines() == ["create", "invoke"]
+    assert log.read_text().splitlines()[-2:] == ["create", "invoke"]
 
 
 def test_the_device_is_passed_on(bundle, log):
     Classifier(bundle, engine="edgetpu:usb:1").close()
-    assert log.read_text().splitlines() == ["deviceusb:1", "create"]
+    assert log.read_text().splitlines()[-2:] == ["deviceusb:1", "create"]  # after the sandbox
 
 
 @pytest.mark.usefixtures("log")
