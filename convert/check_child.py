@@ -68,9 +68,8 @@ def check(file: Path, work_dir: Path, workers: int) -> None:
                     raise EngineError("gave values that are not numbers; the export is wrong")
                 np.save(work_dir / f"{file.name}-{name}", outputs)
             engine = classifiers[0].engine
-            observation = children.Observation(
-                f"{engine.name} {engine.version}", engine.input, engine.output, latency_ms=0.0
-            )
+            about = f"{engine.name} {engine.version}"
+            observation = children.Observation(about, engine.input, engine.output, latency_ms=0.0)
     except _ERRORS as error:
         sentence = " ".join(str(error).split())[:_LONGEST_MESSAGE] or type(error).__name__
         children.write_message(failure_file, children.CheckFailure(sentence))

@@ -1,7 +1,5 @@
 """``edge-convert run --variant edgetpu`` with a stand-in for the compiler, which is not for every machine."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -49,12 +47,10 @@ if on_cpu:
 
 @pytest.fixture
 def compiler(install_compiler):
-    """Put a stand-in on PATH, which maps so many operators, or all."""
     return lambda mapped=None: install_compiler(COMPILER.format(python=sys.executable, mapped=mapped))
 
 
 def run(run_program, small_run, bundle, *arguments):
-    """The conversion of the small run for the Edge TPU and for its processor."""
     variants = ["--variant", "int8", "--variant", "edgetpu"]
     return run_program("edge-convert", "run", small_run, "--out", bundle, "--max-drop", "100", *variants, *arguments)
 

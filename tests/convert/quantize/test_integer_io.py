@@ -1,7 +1,5 @@
 """uint8 at both ends of integer models: pixels go in untouched, 256ths come out."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -28,7 +26,6 @@ def scaling(scale, offset):
 
 
 def classifier(head):
-    """CAST, the head, a convolution, mean, dense, softmax; with weights for inputs of about -1..1."""
     rng = np.random.default_rng(4)
     weights = (rng.normal(size=(6, 3, 3, 3)) / 5).astype(np.float32)
     steps = [

@@ -1,7 +1,5 @@
 """ONNX files: int8 from float32, what they say of themselves, and which runtime they need."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -149,7 +147,6 @@ def test_int8_answers_as_float32_does(base, int8, images):
 
 
 def bias_of(path, index):
-    """Real values of a convolution's bias, and the size of its steps."""
     model = onnx.load(str(path))
     constants = constants_of(model)
     conv = [node for node in model.graph.node if node.op_type == "Conv"][index]

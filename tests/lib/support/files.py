@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from support.programs import run
 
 
 def put(root: Path, name: str, text: str = "") -> Path:
@@ -29,11 +30,10 @@ def touch(*paths: Path) -> None:
 def small_file_system(folder: Path, size: str = "128k") -> Iterator[Path]:
     """Mount a file system of a size (as ``mount -o size=`` takes it) at a new folder, or skip the test."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
     if done.returncode:
         pytest.skip(f"a small disk cannot be mounted here, which needs root ({done.stderr.strip()})")
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        run("umount", "-l", folder, check=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,18 +15,20 @@ from support.paths import CHECKOUT
 Done = subprocess.CompletedProcess[str]
 
 
-def run_module(
-    module: str, *arguments: object, timeout_s: float = 300, cwd: Path = CHECKOUT, env: Mapping[str, str] | None = None
-) -> Done:
-    """Run ``python -m module`` and return its exit code and output."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s, cwd=cwd, env=env)
+def run(*command: object, timeout_s: float | None = 300, check: bool = False, **options: Any) -> Done:
+    """Run a program and return its exit code and output; ``options`` are those of `subprocess.run`."""
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, check=check, timeout=timeout_s, **options)
 
 
-def run_code(code: str, *arguments: object, timeout_s: float = 300, check: bool = True, **options: Any) -> Done:
+def run_module(module: str, *arguments: object, **options: Any) -> Done:
+    """Run ``python -m module`` in the checkout, unless another ``cwd`` is given."""
+    return run(sys.executable, "-m", module, *arguments, **{"cwd": CHECKOUT, **options})
+
+
+def run_code(code: str, *arguments: object, check: bool = True, **options: Any) -> Done:
     """Run Python code with ``sys.argv[1:]`` in a process of its own; a failure of it is one of the test."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=timeout_s, **options)
+    return run(sys.executable, "-c", code, *arguments, check=check, **options)
 
 
 def call_cli(
