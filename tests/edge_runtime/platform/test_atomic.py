@@ -11,6 +11,7 @@ import pytest
 
 from edge_runtime.errors import OutputError
 from edge_runtime.platform.atomic import atomic_directory, atomic_file, write_atomic
+from support.programs import run_code
 
 MARKER = "manifest.json"
 
@@ -79,7 +80,6 @@ def test_a_killed_process_leaves_the_old_or_nothing_and_the_next_one_cleans_up(t
         "    (folder / 'manifest.json').write_text('new'); print('writing', flush=True); time.sleep(60)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout
     assert child.stdout.readline() == "writing\n"
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
@@ -99,7 +99,7 @@ def test_what_a_killed_process_left_of_a_file_is_removed_by_the_next_one(tmp_pat
         "with atomic_file(pathlib.Path(sys.argv[1])) as file:\n"
         "    file.write_text('half'); os._exit(9)\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "rows.csv")], check=False)
+    assert run_code(code, tmp_path / "rows.csv", check=False).returncode == 9
     assert [path.name.startswith(".rows.csv.partial-") for path in tmp_path.iterdir()] == [True]
     write_atomic(tmp_path / "rows.csv", "whole")
     assert names(tmp_path) == ["rows.csv"]
