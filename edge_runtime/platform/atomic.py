@@ -103,6 +103,16 @@ def check_free(path: Path, *, overwrite: bool, marker: str | None = None) -> Non
         raise OutputError(f"{path}: holds no {marker}, so --overwrite will not replace it; choose another name")
 
 
+def check_room(folder: Path, needed_bytes: int, margin_bytes: int, what: str) -> None:
+    """Raise OutputError unless the disk of a cache folder has room for ``what`` and a margin."""
+    free = shutil.disk_usage(folder).free - margin_bytes
+    if needed_bytes > free:
+        raise OutputError(
+            f"{folder}: {what} needs {needed_bytes / 2**20:,.0f} MiB, and {max(free, 0) / 2**20:,.0f} MiB can be used; "
+            "make room or set EDGEKIT_CACHE to a larger disk"
+        )
+
+
 def _partial_prefix(path: Path) -> str:
     # The host is part of the name because a process id means nothing to another machine on a shared disk.
     return f".{path.name}.partial-{platform.node()}-"
