@@ -168,9 +168,11 @@ def reproduce(report: Path, out: Path, **others: Any) -> int:
 @click.argument("report_b", metavar="REPORT_B")
 @_limit("--max-drop", "PP", 1.0, "Largest allowed accuracy loss in percentage points.")
 @_limit(
-    "--max-slowdown", "PERCENT", 10.0,
+    "--max-slowdown",
+    "PERCENT",
+    10.0,
     "Largest allowed growth of latency and cold start, and the corresponding fall of throughput.",
-)  # fmt: skip
+)
 @_limit("--max-growth", "PERCENT", 10.0, "Largest allowed growth of files, installation and peak memory.")
 @click.option(
     "--reference",
