@@ -1,7 +1,5 @@
 """The contract: strict both ways, and wrong values named by their field."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from typing import Any

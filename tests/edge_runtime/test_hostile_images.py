@@ -1,7 +1,5 @@
 """Damaged and hostile images: checked before native code sees them, or decoded where a crash harms nothing."""
 
-from __future__ import annotations
-
 import json
 import struct
 import zlib

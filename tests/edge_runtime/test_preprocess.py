@@ -1,7 +1,5 @@
 """Decoding, cropping and resizing: every kind of image becomes the same kind of array, and exactly the same one."""
 
-from __future__ import annotations
-
 import zlib
 
 import cv2

@@ -1,7 +1,5 @@
 """edge_runtime runs on a device: no TensorFlow and nothing of the producers, and `--help` answers at once."""
 
-from __future__ import annotations
-
 import pkgutil
 import time
 

@@ -1,7 +1,5 @@
 """``edge-train`` as its user meets it: a whole run, its files, its errors and its exit codes."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil

@@ -1,7 +1,5 @@
 """What a training runs on: the options, what is chosen from them, and that a seed decides every bit."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Recipes are complete, strict, and survive a round trip."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 

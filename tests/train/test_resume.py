@@ -1,7 +1,5 @@
 """An interrupted training goes on with the same curve, and nothing of it is ever half written."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Every option of ``edge-run camera`` has an effect, bad values are one sentence, and secrets stay secret."""
 
-from __future__ import annotations
-
 import csv
 import importlib.util
 import io

@@ -1,7 +1,5 @@
 """``edge-run camera`` as a process with every sink on: what breaks around it, and what it does about that."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import itertools
@@ -98,7 +96,7 @@ class Run:
         wait_until(lambda: not any(map(is_running, children)), "the end of the capture process")
         return self.errors.read_text()
 
-    def __enter__(self) -> Run:
+    def __enter__(self):
         return self
 
     def __exit__(self, *_: object) -> None:

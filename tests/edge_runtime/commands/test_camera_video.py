@@ -1,7 +1,5 @@
 """``edge-run camera`` on video files: rows, limits, and a clean stop in the middle."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """``edge-run`` as its user meets it: rows, exit codes, one clear sentence, and nothing half written."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

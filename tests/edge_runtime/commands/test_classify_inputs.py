@@ -1,7 +1,5 @@
 """Where ``edge-run classify`` finds its images, and what it shows on the way."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

@@ -1,7 +1,5 @@
 """Bad images in a folder: classified or one clear error each, and never much memory, whatever they claim."""
 
-from __future__ import annotations
-
 import json
 import struct
 import subprocess

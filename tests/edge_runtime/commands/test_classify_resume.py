@@ -1,7 +1,5 @@
 """``--skip-done``: killed at any moment and started again, every image has exactly one row."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

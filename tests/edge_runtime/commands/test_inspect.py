@@ -1,7 +1,5 @@
 """``edge-run inspect``: what a model is, and whether its files are what they were."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 

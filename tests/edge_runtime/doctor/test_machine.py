@@ -1,7 +1,5 @@
 """What ``edge-run doctor`` says about machines, told from copies of what they show and from what children would say."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

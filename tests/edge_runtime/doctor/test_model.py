@@ -1,7 +1,5 @@
 """``edge-run doctor BUNDLE``: intact, run, compared with its conversion, timed, and the fastest remembered."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Damaged models are refused or run; whatever they do to a runtime, this process lives on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice

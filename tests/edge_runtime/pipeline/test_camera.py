@@ -1,7 +1,5 @@
 """The camera loop and the health that it keeps: `edge_runtime.pipeline.camera`, `edge_runtime.health`."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Smoothing, threshold and events of `edge_runtime.pipeline.decide`."""
 
-from __future__ import annotations
-
 import contextlib
 
 import numpy as np

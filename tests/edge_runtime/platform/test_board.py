@@ -1,7 +1,5 @@
 """The board's own figures, read from copies of what boards show."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What systemd hears: the messages, on a real socket, and nothing that could stop a camera."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import socket

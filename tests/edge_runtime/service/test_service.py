@@ -1,7 +1,5 @@
 """``edge-run service``: systemd reads back what was meant, and the unit has no right that it does not need."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

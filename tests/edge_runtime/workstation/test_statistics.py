@@ -1,7 +1,5 @@
 """Intervals, McNemar's test and the calibration error against published values and by hand."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A temperature is found, kept only where it helps, and folded so that nothing but the scores changes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Scores, rankings and thresholds of known answers, and a whole evaluation of a small model."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 from pathlib import Path

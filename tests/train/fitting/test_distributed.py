@@ -1,7 +1,5 @@
 """Several devices and several processes reach the losses of one."""
 
-from __future__ import annotations
-
 import csv
 import os
 import shutil

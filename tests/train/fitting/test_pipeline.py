@@ -1,7 +1,5 @@
 """Batches cover all items in a seeded order, may be shortened, and mix images and targets alike."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

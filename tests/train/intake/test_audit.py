@@ -1,7 +1,5 @@
 """The verdict on a set: what is kept, what is left out and why, from facts alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``edge-train data`` as its user meets it: summary, report, machine-readable list, cleaned index, bad input."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os

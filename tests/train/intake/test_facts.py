@@ -1,7 +1,5 @@
 """What is known of one file: by content, once, without ever failing, and the same after a round trip through JSON."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Near copies are found; images that are only alike are not; and neither takes forever."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

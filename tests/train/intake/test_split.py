@@ -1,7 +1,5 @@
 """The split is seeded, stratified, leak-free, and honest about sets that are too small."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 

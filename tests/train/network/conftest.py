@@ -1,7 +1,5 @@
 """Seeds for the tests of networks."""
 
-from __future__ import annotations
-
 import pytest
 
 from train.hardware import load_keras

@@ -1,7 +1,5 @@
 """The networks keep the contract: pixels 0..255 in, probabilities out, nothing random inside."""
 
-from __future__ import annotations
-
 import h5py
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """The report says what happened, for any labels, numbers of classes and outcomes; metrics.json says the same."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -1,7 +1,5 @@
 """Zips as a source: ordinary ones unpacked once, hostile and damaged ones refused with nothing left behind."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """URLs as a source, against a real server on loopback that drops, hangs, redirects and lies."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import http.server

@@ -1,7 +1,5 @@
 """Labelled folders, names of classes, built-in sets."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The drawn faces: the same bytes for the same seed, balanced, and with no cue for a linear model but the mouth."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """What the HTML reports share: one style, escaped text, small images, plots that are the same bytes each time."""
 
-from __future__ import annotations
-
 import base64
 import subprocess
 import sys
