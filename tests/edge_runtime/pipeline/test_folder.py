@@ -1,14 +1,11 @@
 """The pipeline of a folder keeps its order, its memory and its interpreters in bounds."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.classifier import Classifier
 from edge_runtime.errors import EngineError
 from edge_runtime.pipeline import folder
 from edge_runtime.pipeline.folder import WINDOW_PER_WORKER, classify_file, classify_files
@@ -30,11 +27,11 @@ def images(tmp_path):
 class Opener:
     """Opens fake classifiers and remembers their engines."""
 
-    def __init__(self, delay_s: float = 0.0) -> None:
-        self.engines: list[FakeEngine] = []
+    def __init__(self, delay_s=0.0):
+        self.engines = []
         self._delay_s = delay_s
 
-    def __call__(self) -> Classifier:
+    def __call__(self):
         self.engines.append(FakeEngine(delay_s=self._delay_s))
         return fake_classifier(engine=self.engines[-1])
 
@@ -42,7 +39,7 @@ class Opener:
 @pytest.mark.parametrize("workers", [1, 4])
 def test_order_is_kept_and_failures_stand_in_their_place(images, workers):
     opener = Opener()
-    inputs: list[Path | Failed] = [*images]
+    inputs = [*images]
     inputs[3] = Failed("gone", "DataError", "no such file or folder")
     images[7].write_bytes(b"")
     results = list(classify_files(inputs, opener(), opener, workers=workers, top_k=1))
@@ -50,7 +47,7 @@ def test_order_is_kept_and_failures_stand_in_their_place(images, workers):
         item.source if isinstance(item, Failed) else str(item) for item in inputs
     ]
     answers = [result.top[0].label if isinstance(result, Classified) else None for result in results]
-    expected: list[str | None] = [("dark", "light")[index % 2] for index in range(200)]
+    expected = [("dark", "light")[index % 2] for index in range(200)]
     expected[3] = expected[7] = None
     assert answers == expected
     assert sum(engine.invocations for engine in opener.engines) == 198
@@ -61,7 +58,7 @@ def test_order_is_kept_and_failures_stand_in_their_place(images, workers):
 def test_order_is_kept_when_the_first_image_is_the_slowest(images, monkeypatch):
     others_done = threading.Semaphore(0)
 
-    def slow_first(classifier: Classifier, path: Path, top_k: int) -> Classified | Failed:
+    def slow_first(classifier, path, top_k):
         if path == images[0]:
             # Held back until five later images are done, which a pool without overtaking would never see.
             for _ in range(5):
@@ -79,7 +76,7 @@ def test_order_is_kept_when_the_first_image_is_the_slowest(images, monkeypatch):
 def test_paths_are_taken_a_bounded_window_ahead(images):
     taken = 0
 
-    def endless() -> Iterator[Path]:
+    def endless():
         nonlocal taken
         while True:
             taken += 1
@@ -104,7 +101,7 @@ def test_no_more_interpreters_than_images(images, count):
 
 
 def test_a_model_that_cannot_be_opened_again_ends_the_run(images):
-    def refuse() -> Classifier:
+    def refuse():
         raise EngineError("no memory for another interpreter")
 
     first = fake_classifier(engine=FakeEngine(delay_s=0.05))
@@ -118,7 +115,7 @@ def test_a_runtime_that_fails_on_a_image_fails_that_image(images):
     assert result.error_type == "EngineError"
 
 
-def write_image(path: Path, image: np.ndarray) -> Path:
+def write_image(path, image):
     """Write an image with OpenCV, which must be able to."""
     assert cv2.imwrite(str(path), image)
     return path

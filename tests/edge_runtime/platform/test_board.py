@@ -12,14 +12,14 @@ PI_FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 PI5_FIRMWARE = "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled"
 
 
-def put(root: Path, name: str, text: str) -> Path:
+def put(root, name, text):
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
 
-def zone(root: Path, number: int, kind: str, temp: str) -> None:
+def zone(root, number, kind, temp):
     put(root, f"sys/class/thermal/thermal_zone{number}/type", f"{kind}\n")
     put(root, f"sys/class/thermal/thermal_zone{number}/temp", f"{temp}\n")
 

@@ -6,5 +6,5 @@ from train.hardware import load_keras
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _seeded():
     load_keras(0)

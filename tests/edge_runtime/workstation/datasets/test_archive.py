@@ -30,7 +30,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def make_zip(path: Path, entries, compression=zipfile.ZIP_DEFLATED) -> Path:
+def make_zip(path, entries, compression=zipfile.ZIP_DEFLATED):
     """Write a zip; an entry is a name, a pair of name and content, or a pair of ZipInfo and content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", compression) as archive:
@@ -40,12 +40,12 @@ def make_zip(path: Path, entries, compression=zipfile.ZIP_DEFLATED) -> Path:
     return path
 
 
-def left_behind(cache: Path) -> list[Path]:
+def left_behind(cache):
     """Everything in the cache but its empty top folders."""
     return list((cache / "archives").glob("*")) if (cache / "archives").exists() else []
 
 
-def refused(path: Path, cache: Path, message: str, **options) -> str:
+def refused(path, cache, message, **options):
     """The sentence with which a zip is refused; nothing may be left in the cache."""
     with pytest.raises(DatasetError, match=message) as caught:
         unpack(path, str(path), **options)
@@ -58,8 +58,8 @@ def refused(path: Path, cache: Path, message: str, **options) -> str:
 
 def test_a_zip_of_class_folders_is_a_set(tmp_path):
     path = make_zip(tmp_path / "pets.zip", [*CLASSES, ("dog/notes.txt", "x"), ("readme.md", "x")])
-    opened: list[tuple[str, int]] = []
-    counted: dict[str, int] = {}
+    opened = []
+    counted = {}
 
     def bars(label, total):
         opened.append((label, total))

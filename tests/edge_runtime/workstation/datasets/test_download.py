@@ -23,7 +23,7 @@ from edge_runtime.workstation.datasets.resolve import resolve
 QUICK = DownloadLimits(timeout_s=5, attempts=3, backoff_s=0.01)
 
 
-def zip_bytes(fill: bytes = b"x", size: int = 300_000) -> bytes:
+def zip_bytes(fill=b"x", size=300_000):
     """A zip of two classes of images, stored, so that its size is about ``2 * size``."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -63,9 +63,9 @@ class Server:
     url: str = ""
 
 
-def handler_for(server: Server) -> type[http.server.BaseHTTPRequestHandler]:
+def handler_for(server):
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+        def do_GET(self):
             server.requests.append(dict(self.headers))
             if server.act and server.act(self):
                 return
@@ -90,7 +90,7 @@ def handler_for(server: Server) -> type[http.server.BaseHTTPRequestHandler]:
             server.sent.append(len(body))
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name is the base class's
+        def log_message(self, format, *args):  # noqa: A002  the name is the base class's
             pass
 
     return Handler
@@ -101,7 +101,7 @@ class QuietServer(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request, client_address):
         pass
 
 
@@ -119,12 +119,12 @@ def server(tmp_path, monkeypatch):
         web.shutdown()
 
 
-def get(server: Server, sha256: str | None = None, limits: DownloadLimits = QUICK, progress=None) -> bytes:
+def get(server, sha256=None, limits=QUICK, progress=None):
     bars = {"progress": progress} if progress else {}
     return fetch(parse_address(server.url), sha256=sha256, limits=limits, **bars).read_bytes()
 
 
-def fails(server: Server, message: str, sha256: str | None = None, limits: DownloadLimits = QUICK) -> str:
+def fails(server, message, sha256=None, limits=QUICK):
     with pytest.raises(DatasetError, match=message) as caught:
         get(server, sha256, limits)
     text = str(caught.value)
@@ -133,13 +133,13 @@ def fails(server: Server, message: str, sha256: str | None = None, limits: Downl
     return text
 
 
-def kept_files(tmp_path: Path, suffix: str) -> list[Path]:
+def kept_files(tmp_path, suffix):
     return list((tmp_path / "cache/downloads").glob(f"*{suffix}"))
 
 
 def test_a_url_of_a_zip_is_a_set(server, tmp_path):
-    opened: list[tuple[str, int]] = []
-    counted: list[int] = []
+    opened = []
+    counted = []
 
     def bars(label, total):
         opened.append((label, total))
@@ -157,7 +157,7 @@ def test_a_url_of_a_zip_is_a_set(server, tmp_path):
 
 def test_a_dropped_connection_goes_on_where_it_stopped(server, tmp_path):
     server.drops = [100_000, 50_000]
-    counted: list[int] = []
+    counted = []
     assert get(server, progress=lambda _label, _total: contextlib.nullcontext(counted.append)) == ZIP
     assert [request.get("Range") for request in server.requests] == [None, "bytes=100000-", "bytes=150000-"]
     assert {request.get("If-Range") for request in server.requests[1:]} == {'"v1"'}
@@ -313,7 +313,7 @@ def test_an_error_that_passes_is_outlasted(server):
     assert get(server) == ZIP
 
 
-def redirect(request: http.server.BaseHTTPRequestHandler, target: str, status: int = 302) -> bool:
+def redirect(request, target, status=302):
     request.send_response(status)
     request.send_header("Location", target)
     request.end_headers()
@@ -413,7 +413,7 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(server, tmp_path):
 
 
 def test_two_processes_share_one_download(server):
-    results: list[bytes] = []
+    results = []
     threads = [threading.Thread(target=lambda: results.append(get(server, DIGEST))) for _ in range(3)]
     for thread in threads:
         thread.start()

@@ -18,7 +18,7 @@ from edge_runtime.workstation.datasets.resolve import draw_images, read_builtin,
 from edge_runtime.workstation.datasets.samples import Sample, Split, fingerprint, write_split_csv
 
 
-def touch(*paths: Path) -> None:
+def touch(*paths):
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
@@ -202,7 +202,7 @@ def test_decoding_keeps_the_order_and_names_the_bad(tmp_path):
         cv2.imwrite(str(path), np.full((5, 5, 3), int(path.stem), np.uint8))
     paths.insert(2, tmp_path / "text.jpg")
     paths[2].write_text("not an image")
-    counted: list[int] = []
+    counted = []
     decoded = decode_all(paths, InputSpec(4, 4), workers=3, progress=counted.append)
     assert decoded.kept == (0, 1, 3, 4)
     assert decoded.images_nhwc_rgb_u8[:, 0, 0, 0].tolist() == [10, 20, 30, 40]
@@ -212,8 +212,8 @@ def test_decoding_keeps_the_order_and_names_the_bad(tmp_path):
 
 def test_the_built_in_set_is_written_once(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    counted: list[int] = []
-    opened: list[tuple[str, int]] = []
+    counted = []
+    opened = []
 
     def bars(label, total):
         opened.append((label, total))
