@@ -1,17 +1,13 @@
 """Files and folders that tests prepare."""
 
-from __future__ import annotations
-
 import contextlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from support.programs import run
 
 
-def put(root: Path, name: str, text: str = "") -> Path:
+def put(root, name, text=""):
     """Write a text file below ``root``, and the folders above it."""
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -19,7 +15,7 @@ def put(root: Path, name: str, text: str = "") -> Path:
     return path
 
 
-def touch(*paths: Path) -> None:
+def touch(*paths):
     """Write files of one byte, and the folders above them."""
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +23,7 @@ def touch(*paths: Path) -> None:
 
 
 @contextlib.contextmanager
-def small_file_system(folder: Path, size: str = "128k") -> Iterator[Path]:
+def small_file_system(folder, size="128k"):
     """Mount a file system of a size (as ``mount -o size=`` takes it) at a new folder, or skip the test."""
     folder.mkdir()
     done = run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
