@@ -31,8 +31,7 @@ QUICK = CaptureOptions(stall_timeout_s=1.5, open_timeout_s=30)
 
 @contextlib.contextmanager
 def watching(url, options=QUICK):
-    source = open_source(url, options)
-    with contextlib.closing(source):
+    with open_source(url, options) as source:
         yield source, source.frames(time.perf_counter() + PATIENCE_S)
 
 
@@ -60,6 +59,18 @@ def connected(given):
 
 def grey(frame: Frame) -> float:
     return float(frame.image_hwc_rgb_u8.mean())
+
+
+def playing(jpegs, pause_s):
+    """A camera that streams these images again and again."""
+
+    def script(_number, _request, send):
+        send(STREAM_HEAD)
+        for jpeg in itertools.cycle(jpegs):
+            send(stream_part(jpeg))
+            time.sleep(pause_s)
+
+    return script
 
 
 def test_a_slow_reader_gets_the_newest_frame_each_time():
@@ -118,13 +129,8 @@ def test_a_camera_that_hangs_is_stalled_and_opened_again():
 def test_a_camera_that_changes_its_size_goes_on():
     sizes_wh = [(64, 48), (320, 240), (1920, 1080), (8, 8)]
 
-    def script(_number, _request, send):
-        send(STREAM_HEAD)
-        for index in range(1000):
-            send(stream_part(grey_jpeg(50, sizes_wh[index // 4 % 4])))
-            time.sleep(0.1)
-
-    with FakeHttpCamera(script) as server, watching(server.url) as (_, given):
+    jpegs = [grey_jpeg(50, size_wh) for size_wh in sizes_wh for _ in range(4)]
+    with FakeHttpCamera(playing(jpegs, 0.1)) as server, watching(server.url) as (_, given):
         seen = {connected(given).image_hwc_rgb_u8.shape}
         while len(seen) < 4:
             seen.add(next_frame(given).image_hwc_rgb_u8.shape)
@@ -138,15 +144,8 @@ def damaged_jpegs() -> list[bytes]:
 
 
 def test_damaged_jpegs_are_left_out():
-    def script(_number, _request, send):
-        send(STREAM_HEAD)
-        for index in range(1000):
-            send(stream_part(damaged_jpegs()[index % 6]))
-            time.sleep(0.02)
-            send(stream_part(grey_jpeg(90)))
-            time.sleep(0.02)
-
-    with FakeHttpCamera(script) as server, watching(server.url) as (_, given):
+    jpegs = [jpeg for damaged in damaged_jpegs() for jpeg in (damaged, grey_jpeg(90))]
+    with FakeHttpCamera(playing(jpegs, 0.02)) as server, watching(server.url) as (_, given):
         connected(given)
         for _ in range(40):
             frame = next_frame(given)
@@ -155,15 +154,9 @@ def test_damaged_jpegs_are_left_out():
 
 
 def test_a_camera_of_damaged_jpegs_only_says_so():
-    def script(_number, _request, send):
-        send(STREAM_HEAD)
-        while True:
-            send(stream_part(damaged_jpegs()[1]))
-            time.sleep(0.1)
-
     options = CaptureOptions(open_timeout_s=4)
     with (
-        FakeHttpCamera(script) as server,
+        FakeHttpCamera(playing(damaged_jpegs()[1:2], 0.1)) as server,
         watching(server.url, options) as (_, given),
         pytest.raises(SourceError, match=r"gave no frame that can be used for 4 s \(a damaged JPEG\); check the addr"),
     ):
@@ -203,25 +196,21 @@ def test_a_camera_that_goes_away_and_comes_back_is_found_again():
 
 @pytest.mark.parametrize("wait", [False, True])
 def test_the_end_of_time_ends_every_wait(wait):
-    def silent(_number, _request, _send):
-        time.sleep(PATIENCE_S)
-
     url = f"http://127.0.0.1:{free_port()}/"
-    with FakeHttpCamera(silent) as server:
-        source = open_source(url if wait else server.url, CaptureOptions(wait=wait))
+    with (
+        FakeHttpCamera(lambda *_: time.sleep(PATIENCE_S)) as server,
+        open_source(url if wait else server.url, CaptureOptions(wait=wait)) as source,
+    ):
         given = list(source.frames(time.perf_counter() + 1.5))
-        source.close()
     assert all(isinstance(item, StateChange) and item.state is SourceState.RECONNECTING for item in given)
 
 
 def test_the_end_of_time_ends_also_what_a_slow_reader_takes():
-    with FakeHttpCamera(steady_camera) as server:
-        source = open_source(server.url)
-        with contextlib.closing(source):
-            end_s = time.perf_counter() + 4
-            for item in source.frames(end_s):
-                assert not isinstance(item, Frame) or time.perf_counter() < end_s + 2
-                time.sleep(0.3)
+    with FakeHttpCamera(steady_camera) as server, open_source(server.url) as source:
+        end_s = time.perf_counter() + 4
+        for item in source.frames(end_s):
+            assert not isinstance(item, Frame) or time.perf_counter() < end_s + 2
+            time.sleep(0.3)
     assert time.perf_counter() >= end_s
 
 

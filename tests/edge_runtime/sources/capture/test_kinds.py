@@ -54,7 +54,7 @@ class Picamera2:
 
 def given_by(source_text, options=PATIENT, count=3):
     """The first things that a source gives; the images are copied."""
-    with contextlib.closing(open_source(source_text, options)) as source:
+    with open_source(source_text, options) as source:
         return [
             replace(item, image_hwc_rgb_u8=item.image_hwc_rgb_u8.copy()) if isinstance(item, Frame) else item
             for item in itertools.islice(source.frames(time.perf_counter() + PATIENCE_S), count)
@@ -207,10 +207,9 @@ def test_streams_of_ffmpeg_are_read(ffmpeg, output, scheme):
     listen = ["-listen", "1", f"http://127.0.0.1:{port}/x"] if scheme == "http" else [f"tcp://127.0.0.1:{port}?listen"]
     # It serves one connection, and FFmpeg's streams take a second one after ours has looked at their type.
     source = open_source(f"{scheme}://127.0.0.1:{port}/x", CaptureOptions(wait=True, open_timeout_s=PATIENCE_S))
-    with contextlib.closing(source), serving([ffmpeg, "-v", "quiet", *image, *output, *listen]):
+    with source, serving([ffmpeg, "-v", "quiet", *image, *output, *listen]):
         frames = (item for item in source.frames(time.perf_counter() + PATIENCE_S) if isinstance(item, Frame))
-        for _ in range(3):
-            frame = next(frames)
+        for frame in itertools.islice(frames, 3):
             assert frame.image_hwc_rgb_u8.shape == (240, 320, 3)
             assert frame.image_hwc_rgb_u8.reshape(-1, 3).mean(axis=0) == pytest.approx((200, 30, 60), abs=6)
 
