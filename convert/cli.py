@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
@@ -45,93 +45,6 @@ class _OneOf(click.Choice[str]):
         return self._kind(super().convert(value, param, ctx))
 
 
-def _group(*options: Callable[..., Any]) -> Callable[..., Any]:
-    """Combine options to one decorator."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-# They complete the contract of a model from elsewhere.
-_foreign_options = _group(
-    click.option("--labels", type=_PATH, metavar="FILE", help="Label file, one label per line in output order."),
-    click.option("--input-range", type=_OneOf(choices.InputRange), help="Pixel range in training."),
-    click.option("--crop", type=_OneOf(Crop), help="Crop policy in training."),
-    click.option(
-        "--crop-fraction",
-        type=click.FloatRange(0, 1, min_open=True),
-        default=1.0,
-        show_default=False,
-        metavar="F",
-        help="Share of the centred region to keep.",
-    ),
-    click.option("--color", type=_OneOf(choices.ModelColor), help="Channel order in training.  [default: rgb]"),
-    click.option(
-        "--image-size", type=click.IntRange(1), metavar="S", help="Input side in pixels, if the model leaves it open."
-    ),
-    click.option(
-        "--output",
-        type=_OneOf(choices.ModelOutput),
-        default=choices.ModelOutput.PROBABILITIES.value,
-        help="Values of the last layer; logits get a softmax or sigmoid.",
-    ),
-    click.option("--name", help="Model name.  [default: the file's]"),
-    click.option("--unsafe", is_flag=True, help="Load and run code in the model, such as Lambda layers."),
-)
-
-
-_integer_options = _group(
-    click.option(
-        "--calibration-images",
-        type=click.IntRange(1),
-        default=500,
-        metavar="N",
-        help="Number of calibration images, stratified by class.",
-    ),
-    click.option(
-        "--calibration-method",
-        "method",
-        type=_OneOf(choices.CalibrationMethod),
-        default=choices.CalibrationMethod.MIN_MAX.value,
-        help="Method for activation ranges.",
-    ),
-    click.option(
-        "--seed", type=int, metavar="N", help="Seed for choosing calibration images.  [default: the run's, or 0]"
-    ),
-    click.option(
-        "--rounding",
-        type=_OneOf(choices.Rounding),
-        default=choices.Rounding.CALIBRATED.value,
-        help="Method for rounding weights.",
-    ),
-    click.option(
-        "--repair",
-        type=_OneOf(choices.Repair),
-        default=choices.Repair.AUTO.value,
-        help="auto: keep the fewest operators in float32 that let a failing integer variant pass.",
-    ),
-    click.option(
-        "--repair-seconds",
-        type=click.FloatRange(1),
-        default=60.0,
-        metavar="S",
-        help="Time limit for repairing one variant, in seconds.",
-    ),
-    click.option(
-        "--float-first",
-        type=click.IntRange(0),
-        default=0,
-        show_default=False,
-        metavar="N",
-        help="Keep the first N operators of int8 in float32; faster on some x86 processors.",
-    ),
-)
-
-
 @click.command(context_settings={"show_default": True})
 @click.argument("model", type=_PATH)
 @click.option(
@@ -165,8 +78,73 @@ _integer_options = _group(
     metavar="F",
     help="Minimum share of operators that map to the Edge TPU.",
 )
-@_integer_options
-@_foreign_options
+# Calibration, rounding and repair of the integer variants.
+@click.option(
+    "--calibration-images",
+    type=click.IntRange(1),
+    default=500,
+    metavar="N",
+    help="Number of calibration images, stratified by class.",
+)
+@click.option(
+    "--calibration-method",
+    "method",
+    type=_OneOf(choices.CalibrationMethod),
+    default=choices.CalibrationMethod.MIN_MAX.value,
+    help="Method for activation ranges.",
+)
+@click.option("--seed", type=int, metavar="N", help="Seed for choosing calibration images.  [default: the run's, or 0]")
+@click.option(
+    "--rounding",
+    type=_OneOf(choices.Rounding),
+    default=choices.Rounding.CALIBRATED.value,
+    help="Method for rounding weights.",
+)
+@click.option(
+    "--repair",
+    type=_OneOf(choices.Repair),
+    default=choices.Repair.AUTO.value,
+    help="auto: keep the fewest operators in float32 that let a failing integer variant pass.",
+)
+@click.option(
+    "--repair-seconds",
+    type=click.FloatRange(1),
+    default=60.0,
+    metavar="S",
+    help="Time limit for repairing one variant, in seconds.",
+)
+@click.option(
+    "--float-first",
+    type=click.IntRange(0),
+    default=0,
+    show_default=False,
+    metavar="N",
+    help="Keep the first N operators of int8 in float32; faster on some x86 processors.",
+)
+# Contract of a model from elsewhere.
+@click.option("--labels", type=_PATH, metavar="FILE", help="Label file, one label per line in output order.")
+@click.option("--input-range", type=_OneOf(choices.InputRange), help="Pixel range in training.")
+@click.option("--crop", type=_OneOf(Crop), help="Crop policy in training.")
+@click.option(
+    "--crop-fraction",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=False,
+    metavar="F",
+    help="Share of the centred region to keep.",
+)
+@click.option("--color", type=_OneOf(choices.ModelColor), help="Channel order in training.  [default: rgb]")
+@click.option(
+    "--image-size", type=click.IntRange(1), metavar="S", help="Input side in pixels, if the model leaves it open."
+)
+@click.option(
+    "--output",
+    type=_OneOf(choices.ModelOutput),
+    default=choices.ModelOutput.PROBABILITIES.value,
+    help="Values of the last layer; logits get a softmax or sigmoid.",
+)
+@click.option("--name", help="Model name.  [default: the file's]")
+@click.option("--unsafe", is_flag=True, help="Load and run code in the model, such as Lambda layers.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 def run(
     model: Path, variants: tuple[Variant, ...], out: Path | None, max_drop: float, runtime: str | None, **others: Any

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import random
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.machine import describe_machine
 from benchmarks.mlperf_tiny.task import (
     FLOAT_FILE,
     INPUT_RANGE,
@@ -32,15 +29,13 @@ from benchmarks.mlperf_tiny.task import (
 )
 from benchmarks.peers.plan import NotMeasured
 from benchmarks.peers.processes import ask_child
-from benchmarks.peers.report import machine_line, plain
+from benchmarks.peers.report import RunRecord, plain, run_facts
 from benchmarks.statistics import LatencySummary, Share, share_of, summarize_latencies
 from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import file_sha256
-from edge_runtime.strict import to_mapping
+from edge_runtime.platform.atomic import temporary_folder
 from edge_runtime.workstation.reporting.wording import ABSENT, markdown_table, percent_range
 
-SCHEMA_VERSION = 1
-JSON_FILE, MARKDOWN_FILE = "mlperf-tiny.json", "mlperf-tiny.md"
 _PROGRAM = (sys.executable, "-m", "benchmarks.mlperf_tiny.child")
 _SLACK_S = 300.0
 _PARTS = 30  # of the latencies, in time order, for the interval of the median
@@ -97,73 +92,39 @@ class FileResult:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model file of the report.
+    """One model file of the report."""
 
-    Attributes:
-        name: Name, such as ``published int8``.
-        file: Name of the file.
-        bytes: Size of the file.
-        sha256: SHA-256 of the file.
-        runtime: Runtime and version.
-        accuracy: Top-1 over all evaluation images.
-        held_out: Top-1 over the half that our int8 file was not calibrated with.
-        known: Top-1, 0..1, of the published file on these images as measured before; None for our own files, and
-            where the images are not the published 200.
-        reaches_target: True if ``accuracy`` is at least the published target.
-        latency: Latencies of single-stream.
-        peak_bytes: Largest resident memory of the process.
-    """
-
-    name: str
-    file: str
-    bytes: int
-    sha256: str
-    runtime: str
-    accuracy: Share
-    held_out: Share
-    known: float | None
-    reaches_target: bool
-    latency: LatencySummary
-    peak_bytes: int
+    name: Annotated[str, "Name, such as ``published int8``."]
+    file: Annotated[str, "Name of the file."]
+    bytes: Annotated[int, "Size of the file."]
+    sha256: Annotated[str, "SHA-256 of the file."]
+    runtime: Annotated[str, "Runtime and version."]
+    accuracy: Annotated[Share, "Top-1 over all evaluation images."]
+    held_out: Annotated[Share, "Top-1 over the half that our int8 file was not calibrated with."]
+    known: Annotated[
+        float | None,
+        "Top-1, 0..1, of the published file on these images as measured before; None for our own files, and where "
+        "the images are not the published 200.",
+    ]
+    reaches_target: Annotated[bool, "True if ``accuracy`` is at least the published target."]
+    latency: Annotated[LatencySummary, "Latencies of single-stream."]
+    peak_bytes: Annotated[int, "Largest resident memory of the process."]
 
 
 @dataclass(frozen=True)
-class TinyReport:
-    """Run of the task.
+class TinyReport(RunRecord):
+    """Run of the task."""
 
-    Attributes:
-        schema_version: Version of this form, `SCHEMA_VERSION`.
-        created_at: Time in UTC, ISO 8601.
-        command: Command line as typed.
-        machine: `benchmarks.machine.MachineRecord` as a mapping.
-        pictures: Number of evaluation images.
-        target: Published top-1, 0..1, that must be reached.
-        min_queries: Least number of single-stream queries.
-        min_duration_s: Least duration of single-stream in seconds.
-        threads: Threads inside one inference.
-        keras_accuracy: Top-1, 0..1, of the published Keras model on the half that checked our conversion, or None.
-        keras_known: Top-1 of the same on all images as measured before, or None.
-        load_before: Load average of the minute before.
-        load_after: Load average of the last minute.
-        rows: Files that were measured.
-        not_measured: Files that could not be measured, each with its reason.
-    """
-
-    schema_version: int
-    created_at: str
-    command: str
-    machine: Any
-    pictures: int
-    target: float
-    min_queries: int
-    min_duration_s: float
-    threads: int
-    keras_accuracy: float | None
-    keras_known: float | None
-    load_before: float
-    load_after: float
-    rows: tuple[ModelRow, ...]
-    not_measured: tuple[NotMeasured, ...]
+    pictures: Annotated[int, "Number of evaluation images."]
+    target: Annotated[float, "Published top-1, 0..1, that must be reached."]
+    min_queries: Annotated[int, "Least number of single-stream queries."]
+    min_duration_s: Annotated[float, "Least duration of single-stream in seconds."]
+    threads: Annotated[int, "Threads inside one inference."]
+    keras_accuracy: Annotated[
+        float | None, "Top-1, 0..1, of the published Keras model on the half that checked our conversion, or None."
+    ]
+    keras_known: Annotated[float | None, "Top-1 of the same on all images as measured before, or None."]
+    rows: Annotated[tuple[ModelRow, ...], "Files that were measured."]
 
 
 def run_task(folder: Path, settings: StreamSettings, command: str) -> TinyReport:
@@ -176,8 +137,7 @@ def run_task(folder: Path, settings: StreamSettings, command: str) -> TinyReport
     load_before = os.getloadavg()[0]
     files = {"published float32": folder / FLOAT_FILE, "published int8": folder / INT8_FILE}
     missing, keras_accuracy = [], None
-    with tempfile.TemporaryDirectory(prefix="edge-mlperf-tiny-") as name:
-        scratch = Path(name)
+    with temporary_folder("mlperf-tiny") as scratch:
         try:
             converted, keras_accuracy = convert(task, scratch)
             files.update({f"ours, {variant.value}": file for variant, file in converted.items()})
@@ -190,10 +150,7 @@ def run_task(folder: Path, settings: StreamSettings, command: str) -> TinyReport
     if not rows:
         raise EngineError("; ".join(f"{one.name}: {one.reason}" for one in missing))
     return TinyReport(
-        schema_version=SCHEMA_VERSION,
-        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command=command,
-        machine=to_mapping(describe_machine()),
+        **run_facts(command, load_before, missing),
         pictures=len(task.truth),
         target=TARGET,
         min_queries=settings.queries,
@@ -201,10 +158,7 @@ def run_task(folder: Path, settings: StreamSettings, command: str) -> TinyReport
         threads=settings.threads,
         keras_accuracy=keras_accuracy,
         keras_known=_known(KERAS_FILE, task),
-        load_before=load_before,
-        load_after=os.getloadavg()[0],
         rows=tuple(rows),
-        not_measured=tuple(missing),
     )
 
 
@@ -271,15 +225,14 @@ def _known(file: str, task: Task) -> float | None:
 
 def render(report: TinyReport) -> str:
     """Render the table, the files that were not measured, and the notes on how to read them."""
-    machine = machine_line(report.machine, report.load_before, report.load_after, f"{report.threads} thread")
     remarks = [f"not measured: {plain(one.name)}: {plain(one.reason)}" for one in report.not_measured]
     parts = [
         "# MLPerf Tiny, image classification: ResNet8",
         f"{report.pictures} evaluation images; target of the closed division: top-1 of at least {TARGET:.0%}. "
-        f"{machine}",
+        + report.machine_line(f"{report.threads} thread"),
         markdown_table(_HEADER, map(_cells, report.rows), text_columns=(0, 4), shown=plain),
         "\n".join(f"- {line}" for line in (*remarks, *_notes(report))),
-        f"Made with {plain(report.command)} at {plain(report.created_at)}.",
+        report.origin_line(),
     ]
     return "\n\n".join(parts) + "\n"
 

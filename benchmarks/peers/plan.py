@@ -58,6 +58,35 @@ class Places:
 
 
 @dataclass(frozen=True)
+class PeersConfig:
+    """Command line of ``python -m benchmarks.peers``.
+
+    Attributes:
+        bundle: Directory of the bundle.
+        keras: Run directory that it was made from, or None.
+        data: Source of labelled images, or None for the test split of ``keras``.
+        pictures: Largest number of images.
+        rounds: Number of fresh processes of each tool.
+        threads: Threads inside one inference, where a tool lets its user choose.
+        seed: Seed of the order and the drawn images.
+        timeout_s: Seconds after which a process is killed.
+        places: Folder of the virtual environments.
+        command: Command line as typed.
+    """
+
+    bundle: Path
+    keras: Path | None
+    data: str | None
+    pictures: int
+    rounds: int
+    threads: int
+    seed: int
+    timeout_s: float
+    places: Places
+    command: str
+
+
+@dataclass(frozen=True)
 class Peer:
     """One row of the comparison.
 

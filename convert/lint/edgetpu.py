@@ -335,9 +335,13 @@ def _tensor_problem(operator: OperatorFacts) -> Problem | None:
             return _dtype_problem(operator, tensor)
         if not tensor.quantized:
             return Problem("an 8-bit tensor has no scale", _INT8_REMEDY)
-    for tensor in tensors:
-        if not tensor.is_constant and (problem := _shape_problem(tensor)):
-            return problem
+    shapes = [tensor.shape for tensor in tensors if not tensor.is_constant]
+    for shape in shapes:
+        if any(side < 0 for side in shape):
+            return Problem("a shape is open until the model runs", _FIXED_REMEDY)
+        # Up to three dimensions; more only if all but the three innermost are 1.
+        if any(side != 1 for side in shape[:-3]):
+            return Problem(f"more than 3 dimensions are larger than 1 {list(shape)}", "convert with a batch of 1")
     return None
 
 
@@ -348,12 +352,3 @@ def _dtype_problem(operator: OperatorFacts, tensor: TensorFacts) -> Problem:
         remedy = "convert with integer input, as the int8 variant does; at the very start it costs little"
         return Problem(f"takes or gives {tensor.dtype}", remedy)
     return Problem(f"works on {tensor.dtype}, the Edge TPU on 8-bit integers", _INT8_REMEDY)
-
-
-def _shape_problem(tensor: TensorFacts) -> Problem | None:
-    if any(side < 0 for side in tensor.shape):
-        return Problem("a shape is open until the model runs", _FIXED_REMEDY)
-    # Up to three dimensions; more only if all but the three innermost are 1.
-    if any(side != 1 for side in tensor.shape[:-3]):
-        return Problem(f"more than 3 dimensions are larger than 1 {list(tensor.shape)}", "convert with a batch of 1")
-    return None

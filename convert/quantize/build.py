@@ -262,8 +262,7 @@ class VariantBuilder:
 
     @cached_property
     def _representative(self) -> NDArray[np.uint8]:
-        images: NDArray[np.uint8] = np.load(self._work_dir / children.REPRESENTATIVE_FILE)
-        return images
+        return np.asarray(np.load(self._work_dir / children.REPRESENTATIVE_FILE))
 
     @cached_property
     def _measured(self) -> ImageRanges:

@@ -177,10 +177,8 @@ def _arm(record: ConversionRecord, passed: Sequence[VariantRecord]) -> str:
 
 def _onnx(passed: Sequence[VariantRecord]) -> str:
     files = [variant for variant in passed if variant.artifact.variant.suffix == ".onnx"]
-    if not files:
-        return ""
-    chosen = _fastest(files) or min(files, key=lambda variant: variant.artifact.bytes)
-    return f"ONNX Runtime takes {_name(chosen)}"
+    chosen = _fastest(files) or min(files, key=lambda variant: variant.artifact.bytes, default=None)
+    return f"ONNX Runtime takes {_name(chosen)}" if chosen else ""
 
 
 def _fastest(variants: Sequence[VariantRecord]) -> VariantRecord | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,12 +86,8 @@ def stratified(samples: Sequence[Sample], count: int, seed: int) -> tuple[Sample
     for label in sorted({sample.label for sample in samples}):
         members = [sample for sample in samples if sample.label == label]
         queues.append([members[index] for index in rng.permutation(len(members))])
-    chosen: list[Sample] = []
-    depth = 0
-    while len(chosen) < min(count, len(samples)):
-        chosen.extend(queue[depth] for queue in queues if depth < len(queue))
-        depth += 1
-    return tuple(chosen[:count])
+    turns = itertools.zip_longest(*queues)
+    return tuple(sample for turn in turns for sample in turn if sample is not None)[:count]
 
 
 def list_sha256(samples: Iterable[Sample]) -> str:

@@ -18,7 +18,7 @@ import convert.cli
 from convert.children import run_child, space_in
 from edge_runtime.errors import EngineError, ModelError, OutputError
 from edge_runtime.model.bundle import read_bundle_manifest
-from support.programs import call_cli
+from support.programs import call_cli, run
 from support.waiting import wait_until
 
 PROGRAM = Path(sys.executable).with_name("edge-convert")
@@ -134,8 +134,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(small_run, work, limit_b
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
 
-    command = [PROGRAM, "run", small_run, "--out", "bundle"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=limit)
+    done = run(PROGRAM, "run", small_run, "--out", "bundle", preexec_fn=limit)
     assert done.returncode == 7, done.stderr
     assert "Traceback" not in done.stderr
     assert all(word in done.stderr.splitlines()[-1] for word in ("make room", "TMPDIR"))
@@ -163,11 +162,11 @@ def run_text(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.syspath_prepend(tmp_path / "modules")
 
-    def run(body):
+    def run_body(body):
         (tmp_path / "modules" / "invented_child.py").write_text(f"def main():\n    {body}\n")
         run_child("invented_child", Job(1), tmp_path / "work")
 
-    return run
+    return run_body
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """MediaPipe's own ImageClassifier, in a virtual environment of its own, opens our TFLite files and agrees with us."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import cv2
@@ -13,6 +12,7 @@ from edge_runtime.contract import Variant
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.preprocess import prepare
 from support.paths import CHECKOUT, PROGRAMS
+from support.programs import run
 
 # Edge TPU files need the accelerator.
 TFLITE_VARIANTS = [v for v in Variant if v.suffix == ".tflite" and v is not Variant.EDGETPU]
@@ -43,8 +43,7 @@ def answers(mediapipe_python, small_bundle, photos, tmp_path_factory):
     images = tmp_path_factory.mktemp("mediapipe") / "pictures.npy"
     np.save(images, photos)
     models = sorted(small_bundle.glob("*.tflite"))
-    command = [mediapipe_python, PROGRAMS / "mediapipe_probe.py", images, *models]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = run(mediapipe_python, PROGRAMS / "mediapipe_probe.py", images, *models, timeout_s=120)
     assert done.returncode == 0, done.stderr
     return {Path(model).name: answer for model, answer in json.loads(done.stdout.splitlines()[-1]).items()}
 

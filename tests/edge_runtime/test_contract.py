@@ -75,6 +75,8 @@ def test_the_part_inside_an_artifact_names_no_artifact():
         ("model_name", "../cats", "model_name"),
         ("artifacts.0.file", "../../etc/passwd", "plain file name"),
         ("artifacts.0.file", "..", "plain file name"),
+        ("artifacts.0.file", "a" * 300, "plain file name"),
+        ("artifacts.0.file", "a\0b", "plain file name"),
         ("artifacts.0.sha256", "A" * 64, "sha256"),
         ("artifacts.0.variant", "int4", "manifest.artifacts[0].variant: expected one of float32"),
         ("artifacts.0.check.passed", 1, "manifest.artifacts[0].check.passed: expected a boolean"),

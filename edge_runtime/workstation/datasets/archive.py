@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from edge_runtime.errors import DatasetError, OutputError, shorten
-from edge_runtime.platform.atomic import atomic_directory
+from edge_runtime.platform.atomic import atomic_directory, check_room
 from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.folder import find_set_folder, read_folder
@@ -157,12 +157,7 @@ def _extract(
 ) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder.parent).free - limits.disk_margin_bytes
-        if chosen.total_bytes > free:
-            raise OutputError(
-                f"{folder.parent}: unpacking {shown} needs {chosen.total_bytes / 2**20:,.0f} MiB, and "
-                f"{max(free, 0) / 2**20:,.0f} MiB can be used; make room or set EDGEKIT_CACHE to a larger disk"
-            )
+        check_room(folder.parent, chosen.total_bytes, limits.disk_margin_bytes, f"unpacking {shown}")
         if folder.exists() and not (folder / _MARKER).is_file():
             # Incomplete. The name is a hash in our own cache, so no user's file is lost.
             shutil.rmtree(folder)

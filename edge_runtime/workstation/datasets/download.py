@@ -13,7 +13,6 @@ import hashlib
 import http.client
 import json
 import re
-import shutil
 import time
 import zipfile
 from collections.abc import Iterator
@@ -22,14 +21,15 @@ from pathlib import Path
 
 from edge_runtime.errors import DatasetError, OutputError
 from edge_runtime.model.bundle import file_sha256
-from edge_runtime.platform.atomic import write_atomic
+from edge_runtime.platform.atomic import check_room, write_atomic
+from edge_runtime.platform.net import RetryPolicy
 from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.http_fetch import Address, DroppedError, UnreachableError, blocks, open_url
 
 
 @dataclass(frozen=True)
-class RemoteVersion:
+class _RemoteVersion:
     """Version of a file by the server; empty or -1 where unknown."""
 
     etag: str = ""
@@ -43,30 +43,24 @@ class RemoteVersion:
 
 
 @dataclass(frozen=True)
-class DownloadPlace:
+class _Place:
     """Cache files of one address: ``file`` when complete, ``part`` before."""
 
     file: Path
 
     @staticmethod
-    def of(address: Address) -> DownloadPlace:
-        """Return the place of an address; two addresses never share one."""
+    def of(address: Address) -> _Place:
         key = hashlib.sha256(address.url.encode()).hexdigest()[:16]
         stem = re.sub(r"[^A-Za-z0-9_-]+", "-", address.name)[:40].strip("-")
-        return DownloadPlace(cache_folder() / "downloads" / f"{stem}-{key}.zip")
+        return _Place(cache_folder() / "downloads" / f"{stem}-{key}.zip")
 
     @property
     def part(self) -> Path:
-        """File with the bytes received so far."""
         return self.file.with_suffix(".part")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Wait for another process that downloads the same file, so that two never write one ``part``.
-
-        Raises:
-            OutputError: The cache cannot be written.
-        """
+        """Wait for another process that downloads the same file, so that two never write one ``part``."""
         lock = self.file.with_suffix(".lock")
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -78,49 +72,34 @@ class DownloadPlace:
         with file:
             yield
 
-    def start(self, version: RemoteVersion) -> None:
+    def start(self, version: _RemoteVersion) -> None:
         """Discard received bytes and record the version of the new download."""
-        remove_download(self.part)
+        _remove(self.part)
         write_atomic(_version_file(self.part), json.dumps(asdict(version)))
 
     def finish(self) -> None:
-        """Rename the part to its final name."""
         # A version must never describe newer bytes than its file, so it is removed first and added last.
         _version_file(self.file).unlink(missing_ok=True)
         self.part.replace(self.file)
         _version_file(self.part).replace(_version_file(self.file))
 
-    def check_room(self, missing_bytes: int, margin_bytes: int, shown: str) -> None:
-        """Raise OutputError unless the disk has room for the missing bytes and a margin."""
-        free = shutil.disk_usage(self.file.parent).free - margin_bytes
-        if missing_bytes > free:
-            raise OutputError(
-                f"{self.file.parent}: {shown} needs {missing_bytes / 2**20:,.0f} MiB, and "
-                f"{max(free, 0) / 2**20:,.0f} MiB can be used; make room or set EDGEKIT_CACHE to a larger disk"
-            )
 
-
-def read_version(path: Path) -> RemoteVersion:
+def _read_version(path: Path) -> _RemoteVersion:
     """Read the recorded version of a file or part; unknown if the record is missing or damaged."""
     try:
         noted = json.loads(_version_file(path).read_text(encoding="utf-8"))
-        return RemoteVersion(str(noted["etag"]), str(noted["last_modified"]), int(noted["size"]))
+        return _RemoteVersion(str(noted["etag"]), str(noted["last_modified"]), int(noted["size"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return RemoteVersion()
+        return _RemoteVersion()
 
 
-def remove_download(path: Path) -> None:
-    """Remove a file or part with its version."""
+def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     _version_file(path).unlink(missing_ok=True)
 
 
-def size_of(path: Path) -> int:
-    """Return the size of a file in bytes; 0 if it is missing."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+def _size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _version_file(path: Path) -> Path:
@@ -134,7 +113,7 @@ class DownloadLimits:
     Attributes:
         timeout_s: Time limit of a connection and of each read, in seconds.
         attempts: Consecutive failures with little progress before giving up.
-        backoff_s: Pause after the first failure, doubled with each, in seconds.
+        backoff_s: First pause between attempts, in seconds, see `RetryPolicy`.
         progress_bytes: Received bytes of an attempt that reset the count of failures.
         most_bytes: Largest accepted file, in bytes.
         disk_margin_bytes: Space to leave free on the disk, in bytes.
@@ -149,6 +128,7 @@ class DownloadLimits:
 
 
 _DEFAULT_LIMITS = DownloadLimits()
+_LONGEST_PAUSE_S = 60.0
 
 
 def fetch(
@@ -177,13 +157,13 @@ def fetch(
         DatasetError: The server, the network or the content failed; a file with another hash is removed.
         OutputError: The cache cannot be written.
     """
-    place = DownloadPlace.of(address)
+    place = _Place.of(address)
     with place.locked():
         if sha256 and place.file.is_file() and file_sha256(place.file) == sha256:
             return place.file
         _Download(address, place, progress, limits).run()
         if sha256 and (found := file_sha256(place.file)) != sha256:
-            remove_download(place.file)
+            _remove(place.file)
             raise DatasetError(
                 f"{address.shown}: expected the SHA-256 {sha256}, got {found}; the file was removed, so check the "
                 "address and the checksum"
@@ -193,38 +173,41 @@ def fetch(
 
 def forget(address: Address) -> None:
     """Remove a complete download that turned out to be unusable."""
-    remove_download(DownloadPlace.of(address).file)
+    _remove(_Place.of(address).file)
 
 
 @dataclass(frozen=True)
 class _Download:
     address: Address
-    place: DownloadPlace
+    place: _Place
     progress: ProgressBars
     limits: DownloadLimits
 
     def run(self) -> None:
         """Try until the file is complete or the attempts are used up."""
         failures, has_started = 0, False
+        retry = RetryPolicy(self.limits.backoff_s, _LONGEST_PAUSE_S)
         while True:
-            before = size_of(self.place.part)
+            before = _size_of(self.place.part)
             try:
                 self._attempt()
                 return
             except (UnreachableError, DroppedError) as error:
                 has_started = has_started or isinstance(error, DroppedError)
-                received = size_of(self.place.part) - before
-                failures = 1 if received >= self.limits.progress_bytes else failures + 1
+                if _size_of(self.place.part) - before >= self.limits.progress_bytes:
+                    failures = 0
+                    retry.reset()
+                failures += 1
                 is_permanent = isinstance(error, UnreachableError) and not error.may_pass and not has_started
                 if is_permanent or failures >= self.limits.attempts:
                     if self.place.file.is_file() and not has_started:
                         return
                     raise DatasetError(f"{error}{self._resume_hint()}") from error
-            time.sleep(self.limits.backoff_s * 2 ** (failures - 1))
+            time.sleep(retry.next_s())
 
     def _attempt(self) -> None:
         """Request the rest of the part, or the whole file unless the complete one is current."""
-        have, version = size_of(self.place.part), read_version(self.place.part)
+        have, version = _size_of(self.place.part), _read_version(self.place.part)
         if have and have == version.size:
             self._finish()
             return
@@ -235,23 +218,24 @@ class _Download:
             if response.status == 200:
                 have, version = 0, _announced(response)
             elif not _continues(response, have, version):
-                remove_download(self.place.part)
+                _remove(self.place.part)
                 raise DroppedError(f"{self.address.shown}: the server cannot go on where the download stopped")
             self._check_size(version.size)
-            self.place.check_room(version.size - have, self.limits.disk_margin_bytes, self.address.shown)
+            folder = self.place.file.parent
+            check_room(folder, version.size - have, self.limits.disk_margin_bytes, self.address.shown)
             self._receive(response, have, version)
         self._finish()
 
-    def _headers(self, have: int, version: RemoteVersion) -> dict[str, str]:
+    def _headers(self, have: int, version: _RemoteVersion) -> dict[str, str]:
         if have and version.strong:
             return {"Range": f"bytes={have}-", "If-Range": version.strong}
         if not self.place.file.is_file():
             return {}
-        finished = read_version(self.place.file)
+        finished = _read_version(self.place.file)
         headers = {"If-None-Match": finished.etag, "If-Modified-Since": finished.last_modified}
         return {name: value for name, value in headers.items() if value}
 
-    def _receive(self, response: http.client.HTTPResponse, have: int, version: RemoteVersion) -> None:
+    def _receive(self, response: http.client.HTTPResponse, have: int, version: _RemoteVersion) -> None:
         part = self.place.part
         try:
             if not have:
@@ -264,7 +248,7 @@ class _Download:
                     file.write(block)
                     advance(len(block))
         except OSError as error:
-            remove_download(part)
+            _remove(part)
             raise OutputError(
                 f"{part}: cannot be written ({error.strerror}); make room or set EDGEKIT_CACHE to another folder"
             ) from error
@@ -273,7 +257,7 @@ class _Download:
 
     def _check_size(self, size: int) -> None:
         if size > self.limits.most_bytes:
-            remove_download(self.place.part)
+            _remove(self.place.part)
             most = f"{self.limits.most_bytes:,}"
             raise DatasetError(f"{self.address.shown}: expected a file of at most {most} bytes, got more")
 
@@ -281,22 +265,22 @@ class _Download:
         part = self.place.part
         if not zipfile.is_zipfile(part):
             what = _kind(part)
-            remove_download(part)
+            _remove(part)
             raise DatasetError(f"{self.address.shown}: expected a zip of class folders, got {what}; check the address")
         self.place.finish()
 
     def _resume_hint(self) -> str:
-        size = size_of(self.place.part)
-        resumable = size and read_version(self.place.part).strong
+        size = _size_of(self.place.part)
+        resumable = size and _read_version(self.place.part).strong
         return f"; {size:,} bytes are kept, and the same command goes on from there" if resumable else ""
 
 
-def _announced(response: http.client.HTTPResponse) -> RemoteVersion:
+def _announced(response: http.client.HTTPResponse) -> _RemoteVersion:
     size = response.length if response.length is not None else -1
-    return RemoteVersion(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""), size)
+    return _RemoteVersion(response.headers.get("ETag", ""), response.headers.get("Last-Modified", ""), size)
 
 
-def _continues(response: http.client.HTTPResponse, have: int, version: RemoteVersion) -> bool:
+def _continues(response: http.client.HTTPResponse, have: int, version: _RemoteVersion) -> bool:
     content_range = response.headers.get("Content-Range", "")
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
     return match is not None and int(match[1]) == have and match[2] in ("*", str(version.size))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_runtime.contract import find_clash, normalize_label
 from edge_runtime.errors import DatasetError
-from edge_runtime.image_files import is_image_name, is_raw_name
+from edge_runtime.image_files import is_image_or_raw_name
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split, make_dataset
 
 _SPLIT_NAMES = {
@@ -100,7 +100,7 @@ class _Listing:
             before = len(self.samples)
             try:
                 for path in _walk(class_folder):
-                    if is_image_name(path) or is_raw_name(path):
+                    if is_image_or_raw_name(path):
                         self.samples.append(Sample(path, label, split))
                     else:
                         self.ignored.append(path)
@@ -151,4 +151,4 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(is_image_name(path) or is_raw_name(path) for path in _walk(folder))
+    return any(is_image_or_raw_name(path) for path in _walk(folder))

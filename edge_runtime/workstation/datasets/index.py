@@ -6,7 +6,7 @@ text, are the labels of such a set; `map_index_labels` replaces them by the mode
 
 from __future__ import annotations
 
-import csv
+import functools
 import re
 import stat
 from collections.abc import Sequence
@@ -15,12 +15,11 @@ from pathlib import Path
 
 from edge_runtime.errors import DatasetError, shorten
 from edge_runtime.workstation.datasets.samples import (
-    MAX_CSV_BYTES,
-    MAX_IMAGES,
     SPLIT_FILE,
     Dataset,
     Sample,
     make_dataset,
+    read_csv,
     read_split_csv,
 )
 
@@ -28,46 +27,6 @@ LABELS_CSV = "y_labels.csv"
 _INDEX_LINE = re.compile(r"[^,\r\n]+,[0-9]{1,6},[0-9]{1,6}")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,5}")
 _MAX_LINE_BYTES = 8192
-
-
-def is_index_csv(path: Path) -> bool:
-    """Tell whether a CSV has the form of ``y_labels.csv``, by its first line."""
-    try:
-        with path.open("rb") as file:
-            first = file.readline(_MAX_LINE_BYTES)
-    except OSError:
-        return False
-    return _INDEX_LINE.fullmatch(first.decode(errors="replace").rstrip("\r\n")) is not None
-
-
-def read_index_csv(path: Path) -> tuple[Sample, ...]:
-    """Read a list of ``file,number of classes,class index`` without a header, as MLPerf Tiny's ``y_labels.csv``.
-
-    Args:
-        path: CSV file; the images lie beside it.
-
-    Returns:
-        One sample per line, without a split; the label is the class index as text, such as ``"7"``.
-
-    Raises:
-        DatasetError: The file cannot be read or is too large, or a line has another form.
-    """
-    samples: list[Sample] = []
-    try:
-        if path.stat().st_size > MAX_CSV_BYTES:
-            raise DatasetError(f"{path}: expected at most {MAX_CSV_BYTES >> 20} MiB of CSV, got more")
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            reader = csv.reader(file)
-            try:
-                for row in filter(None, reader):
-                    if len(samples) == MAX_IMAGES:
-                        raise DatasetError(f"{path}: expected at most {MAX_IMAGES:,} images, got more")
-                    samples.append(_parse_index_row(row, path.parent))
-            except (csv.Error, ValueError) as error:
-                raise DatasetError(f"{path}: line {reader.line_num}: {error}") from error
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected a list of raw images") from error
-    return tuple(samples)
 
 
 def map_index_labels(samples: Sequence[Sample], labels: Sequence[str]) -> tuple[Sample, ...]:
@@ -88,27 +47,22 @@ def map_index_labels(samples: Sequence[Sample], labels: Sequence[str]) -> tuple[
     return tuple(replace(sample, label=labels[int(sample.label)]) for sample in samples)
 
 
-def _parse_index_row(row: Sequence[str], folder: Path) -> Sample:
-    """Parse one line; raises ValueError with the reason."""
-    if len(row) != 3 or not row[0] or "\0" in row[0] or not _INDEX.fullmatch(row[1]) or not _INDEX.fullmatch(row[2]):
-        raise ValueError(f"expected file,number of classes,class index, got {shorten(repr(list(row)))}")
-    if int(row[2]) >= int(row[1]):
-        raise ValueError(f"expected a class index below {row[1]}, got {row[2]}")
-    return Sample(folder / row[0], row[2])
-
-
 def read_index(path: Path) -> Dataset:
     """List the labelled images of a CSV in the form of ``split.csv`` or of ``y_labels.csv``.
 
     Args:
         path: CSV with the columns file, sha256, label and split, of which sha256 and split may be empty, or file and
-            label alone; or, without a header, file, number of classes and class index (`read_index_csv`). Relative
-            paths start from its folder. Repeated lines count once. A missing file stays listed; its reader reports it.
+            label alone; or, without a header, file, number of classes and class index. Relative paths start from its
+            folder. Repeated lines count once. A missing file stays listed; its reader reports it.
 
     Raises:
         DatasetError: The CSV has another form, a label is invalid, an entry is not a file, or no file exists.
     """
-    listed = read_index_csv(path) if is_index_csv(path) else read_split_csv(path, needs_split=False)
+    if _is_index_csv(path):
+        parse_row = functools.partial(_parse_index_row, folder=path.parent)
+        listed = read_csv(path, lambda rows: map(parse_row, filter(None, rows)), "a list of raw images")
+    else:
+        listed = read_split_csv(path, needs_split=False)
     samples = tuple(dict.fromkeys(listed))
     existing = 0
     for sample in samples:
@@ -127,3 +81,22 @@ def read_index(path: Path) -> Dataset:
         )
     name = path.resolve().parent.name if path.name in (SPLIT_FILE, LABELS_CSV) else path.stem
     return make_dataset(name, str(path), samples, classes_are="different labels")
+
+
+def _is_index_csv(path: Path) -> bool:
+    """Tell whether a CSV has the form of ``y_labels.csv``, by its first line."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(_MAX_LINE_BYTES)
+    except OSError:
+        return False
+    return _INDEX_LINE.fullmatch(first.decode(errors="replace").rstrip("\r\n")) is not None
+
+
+def _parse_index_row(row: Sequence[str], folder: Path) -> Sample:
+    """Parse one line; raises ValueError with the reason."""
+    if len(row) != 3 or not row[0] or "\0" in row[0] or not _INDEX.fullmatch(row[1]) or not _INDEX.fullmatch(row[2]):
+        raise ValueError(f"expected file,number of classes,class index, got {shorten(repr(list(row)))}")
+    if int(row[2]) >= int(row[1]):
+        raise ValueError(f"expected a class index below {row[1]}, got {row[2]}")
+    return Sample(folder / row[0], row[2])

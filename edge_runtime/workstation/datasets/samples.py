@@ -7,7 +7,7 @@ import enum
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,27 @@ def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...
     Raises:
         DatasetError: The file is missing, too large, or has other columns or values.
     """
+
+    def parse(rows: Iterator[list[str]]) -> Iterator[Sample]:
+        is_short = _is_short(path, next(rows, None), needs_split)
+        for row in filter(None, rows):
+            whole = [row[0], "", row[1], ""] if is_short and len(row) == len(_SHORT_COLUMNS) else row
+            yield _parse_row(whole, path.parent, needs_split)
+
+    return read_csv(path, parse, "a list of images as CSV")
+
+
+def read_csv(path: Path, parse: Callable[[Iterator[list[str]]], Iterable[Sample]], expected: str) -> tuple[Sample, ...]:
+    """Read the images that a CSV lists.
+
+    Args:
+        path: CSV file.
+        parse: Function that turns rows into samples; its ValueError becomes a message with the number of the line.
+        expected: Description of the file in messages.
+
+    Raises:
+        DatasetError: The file cannot be read, is too large or is no CSV, or a row has another form.
+    """
     samples: list[Sample] = []
     try:
         if path.stat().st_size > MAX_CSV_BYTES:
@@ -102,17 +123,14 @@ def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
             try:
-                is_short = _is_short(path, next(reader, None), needs_split)
-                for row in reader:
+                for sample in parse(reader):
                     if len(samples) == MAX_IMAGES:
                         raise DatasetError(f"{path}: expected at most {MAX_IMAGES:,} images, got more")
-                    if row:
-                        whole = [row[0], "", row[1], ""] if is_short and len(row) == len(_SHORT_COLUMNS) else row
-                        samples.append(_parse_row(whole, path.parent, needs_split))
+                    samples.append(sample)
             except (csv.Error, ValueError) as error:
                 raise DatasetError(f"{path}: line {reader.line_num}: {error}") from error
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected a list of images as CSV") from error
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected {expected}") from error
     return tuple(samples)
 
 
@@ -188,8 +206,5 @@ def make_dataset(
         if present and present != set(labels):
             missing = ", ".join(sorted(set(labels) - present))
             raise DatasetError(f"{source}: {split.value} lacks the class {missing}; every part needs every class")
-    return Dataset(name, labels, tuple(sorted(samples, key=_in_label_order)), tuple(sorted(ignored)))
-
-
-def _in_label_order(sample: Sample) -> tuple[str, str, Path]:
-    return (sample.split.value if sample.split else "", sample.label, sample.path)
+    ordered = sorted(samples, key=lambda one: (one.split.value if one.split else "", one.label, one.path))
+    return Dataset(name, labels, tuple(ordered), tuple(sorted(ignored)))

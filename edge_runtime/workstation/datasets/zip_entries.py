@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edge_runtime.contract import look_alike_key
 from edge_runtime.errors import DatasetError, shorten
-from edge_runtime.image_files import is_image_name, is_raw_name
+from edge_runtime.image_files import is_image_or_raw_name
 from edge_runtime.preprocess import MAX_FILE_BYTES
 from edge_runtime.workstation.datasets.samples import MAX_IMAGES
 
@@ -106,7 +106,7 @@ def plan(entries: Sequence[zipfile.ZipInfo], zip_bytes: int, shown: str, limits:
         names.claim(parts, is_folder=entry.is_dir())
         if entry.is_dir():
             folders.append(name)
-        elif is_image_name(Path(name)) or is_raw_name(Path(name)):
+        elif is_image_or_raw_name(Path(name)):
             _check_image(entry, f"{shown}: {shorten(repr(name))}", limits)
             total += entry.file_size
             images.append((entry, name))

@@ -4,7 +4,6 @@ import base64
 import importlib.metadata
 import json
 import struct
-import subprocess
 import sys
 import zipfile
 
@@ -19,6 +18,7 @@ from edge_runtime.tflite import validation
 from edge_runtime.tflite.version_table import BUNDLED_CUSTOM, LITERT_LACKS, LITERT_NEWEST, RELEASES
 from edge_runtime.tflite.versions import has_builtin, parse_target
 from support.paths import CHECKOUT
+from support.programs import run
 from support.tflite_models import Operator, Tensor, build_model
 
 BUILTINS = {name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int) and name != "CUSTOM"}
@@ -150,7 +150,7 @@ def single_operator_models(tmp_path_factory):
 
 
 def asked(python, runtime, models):
-    done = subprocess.run([python, "-c", PROBE, runtime, models], capture_output=True, text=True, check=False)
+    done = run(python, "-c", PROBE, runtime, models)
     assert done.returncode == 0, done.stderr
     refused = {(name, version) for name, version in json.loads(done.stdout.splitlines()[-1])}
     return EVERY - refused

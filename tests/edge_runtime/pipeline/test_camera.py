@@ -1,5 +1,8 @@
 """The camera loop and the health that it keeps: `edge_runtime.pipeline.camera`, `edge_runtime.health`."""
 
+from __future__ import annotations
+
+import itertools
 import time
 
 import numpy as np
@@ -41,21 +44,12 @@ def test_frames_before_an_absence_do_not_count_after_it():
     found = run([CONNECTED, DARK, DARK, AWAY, CONNECTED, DARK, DARK], smooth="2/2")
     labels = [result.decision.label for result, _ in found if isinstance(result, Classified)]
     assert labels == [None, "dark", None, "dark"]
-    assert [result.decision.event for result, _ in found if isinstance(result, Classified)] == [
-        False,
-        True,
-        False,
-        True,
-    ]
+    assert [result.decision.event for result, _ in found if isinstance(result, Classified)] == [False, True] * 2
 
 
 def test_it_ends_at_its_time():
-    def endless():
-        while True:
-            yield DARK
-
     started_s = time.perf_counter()
-    assert run(endless(), until_s=started_s + 0.2)
+    assert run(itertools.repeat(DARK), until_s=started_s + 0.2)
     assert time.perf_counter() - started_s < 30
 
 
@@ -70,7 +64,7 @@ def test_an_answer_under_the_reject_threshold_says_so():
     assert [result.rejected for result, _ in found] == [False, True]
 
 
-def answer(number, age_ms=10.0, *, event=False):
+def answer(number: int, age_ms: float = 10.0, *, event: bool = False) -> Classified:
     stamp = FrameStamp(number, number / 30, None, age_ms)
     (result, _), *_ = run([DARK])
     return Classified("fake", result.top, LatencyMs(1.0, 2.0, 3.0), stamp, Decision("dark", 1.0, event=event))

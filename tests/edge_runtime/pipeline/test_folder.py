@@ -1,8 +1,9 @@
 """The pipeline of a folder keeps its order, its memory and its interpreters in bounds."""
 
+from __future__ import annotations
+
 import threading
 
-import cv2
 import numpy as np
 import pytest
 
@@ -11,17 +12,13 @@ from edge_runtime.pipeline import folder
 from edge_runtime.pipeline.folder import WINDOW_PER_WORKER, classify_file, classify_files
 from edge_runtime.results import Classified, Failed
 from edge_runtime.testing import FakeEngine, fake_classifier
+from support.images import encode, noisy_images, write_image, write_images
 
 
 @pytest.fixture
 def images(tmp_path):
     """200 images, dark at even places and light at odd ones."""
-    paths = []
-    for index in range(200):
-        path = tmp_path / f"{index:03d}.png"
-        cv2.imwrite(str(path), np.full((12, 12, 3), 255 * (index % 2), np.uint8))
-        paths.append(path)
-    return paths
+    return write_images(tmp_path, [0, 255] * 100)
 
 
 class Opener:
@@ -43,11 +40,9 @@ def test_order_is_kept_and_failures_stand_in_their_place(images, workers):
     inputs[3] = Failed("gone", "DataError", "no such file or folder")
     images[7].write_bytes(b"")
     results = list(classify_files(inputs, opener(), opener, workers=workers, top_k=1))
-    assert [result.source for result in results] == [
-        item.source if isinstance(item, Failed) else str(item) for item in inputs
-    ]
+    assert [result.source for result in results] == [*map(str, images[:3]), "gone", *map(str, images[4:])]
     answers = [result.top[0].label if isinstance(result, Classified) else None for result in results]
-    expected = [("dark", "light")[index % 2] for index in range(200)]
+    expected = ["dark", "light"] * 100
     expected[3] = expected[7] = None
     assert answers == expected
     assert sum(engine.invocations for engine in opener.engines) == 198
@@ -115,12 +110,6 @@ def test_a_runtime_that_fails_on_a_image_fails_that_image(images):
     assert result.error_type == "EngineError"
 
 
-def write_image(path, image):
-    """Write an image with OpenCV, which must be able to."""
-    assert cv2.imwrite(str(path), image)
-    return path
-
-
 @pytest.mark.parametrize(
     ("name", "shape", "dtype"),
     [
@@ -148,7 +137,7 @@ def test_any_kind_of_image_is_classified(tmp_path, name, shape, dtype, light):
 
 
 def test_what_is_no_image_fails_with_one_sentence(tmp_path):
-    whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
+    whole = encode(noisy_images(1, 64)[0])
     contents = {"text.jpg": b"hello, I am no image", "empty.jpg": b"", "cut.jpg": whole[:100], "zeros.png": bytes(999)}
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)

@@ -1,5 +1,7 @@
 """The board's own figures, read from copies of what boards show."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -7,19 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.platform import board
+from support.files import put
 
 PI_FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 PI5_FIRMWARE = "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled"
 
 
-def put(root, name, text):
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def zone(root, number, kind, temp):
+def zone(root: Path, number: int, kind: str, temp: str) -> None:
     put(root, f"sys/class/thermal/thermal_zone{number}/type", f"{kind}\n")
     put(root, f"sys/class/thermal/thermal_zone{number}/temp", f"{temp}\n")
 
@@ -74,13 +70,10 @@ def test_a_vcgencmd_that_hangs_is_given_up(tmp_path, monkeypatch):
     assert board.throttled(tmp_path) == ()
 
 
-@given(st.integers(0, 0xFFFFF))
-def test_every_word_has_names_without_repetition(word):
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        put(Path(folder), PI_FIRMWARE, f"{word:x}")
-        names = board.throttled(Path(folder))
+@given(word=st.integers(0, 0xFFFFF))
+def test_every_word_has_names_without_repetition(tmp_path, word):
+    put(tmp_path, PI_FIRMWARE, f"{word:x}")
+    names = board.throttled(tmp_path)
     kinds = [name.removesuffix(" now").removesuffix(" since boot") for name in names]
     assert len(set(kinds)) == len(kinds) == bin((word | word >> 16) & 15).count("1")
 
@@ -93,9 +86,7 @@ def test_memory(tmp_path):
 
 
 def test_free_disk_of_a_path_that_is_not_there_yet(tmp_path):
-    free = board.disk_free_bytes(tmp_path / "not" / "there" / "log.jsonl")
-    assert free is not None
-    assert free > 0
+    assert board.disk_free_bytes(tmp_path / "not" / "there" / "log.jsonl") > 0
     file = put(tmp_path, "file", "")
     assert board.disk_free_bytes(file / "below") is None
 
