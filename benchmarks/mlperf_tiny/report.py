@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from benchmarks.peers.report import RunRecord, plain, run_facts
 from benchmarks.statistics import LatencySummary, Share, share_of, summarize_latencies
 from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import file_sha256
+from edge_runtime.platform.atomic import temporary_folder
 from edge_runtime.workstation.reporting.wording import ABSENT, markdown_table, percent_range
 
 _PROGRAM = (sys.executable, "-m", "benchmarks.mlperf_tiny.child")
@@ -137,8 +137,7 @@ def run_task(folder: Path, settings: StreamSettings, command: str) -> TinyReport
     load_before = os.getloadavg()[0]
     files = {"published float32": folder / FLOAT_FILE, "published int8": folder / INT8_FILE}
     missing, keras_accuracy = [], None
-    with tempfile.TemporaryDirectory(prefix="edge-mlperf-tiny-") as name:
-        scratch = Path(name)
+    with temporary_folder("mlperf-tiny") as scratch:
         try:
             converted, keras_accuracy = convert(task, scratch)
             files.update({f"ours, {variant.value}": file for variant, file in converted.items()})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from benchmarks.statistics import Ratio, Share, ratio_of, share_of
 from edge_runtime.contract import Manifest
 from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import read_bundle_manifest
+from edge_runtime.platform.atomic import temporary_folder
 from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.samples import Sample, map_index_labels
 
@@ -37,8 +37,7 @@ def compare(config: PeersConfig) -> PeersReport:
     chosen, samples = _images(config, manifest)
     peers, missing = plan_peers(config.bundle, manifest, config.keras, config.threads, config.places)
     load_before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="edge-peers-") as name:
-        scratch = Path(name)
+    with temporary_folder("peers") as scratch:
         images = tuple(sample.path.resolve() for sample in samples)
         job = Job(config, manifest, images, draw_awkward(scratch / "awkward"), scratch)
         with progress_bar("measuring every tool", len(peers) * (config.rounds + 1)) as progress:

@@ -193,9 +193,9 @@ def _speed_cells(row: PeerRow) -> tuple[str, ...]:
         row.tool,
         row.what,
         _figure(row.total_ms),
-        _ratio(row.times_ours),
+        ratio_text(row.times_ours),
         _figure(row.inference_ms),
-        _ratio(row.inference_times_ours),
+        ratio_text(row.inference_times_ours),
         _figure(row.cpu_ms),
         ABSENT if row.cold_start_s is None else f"{row.cold_start_s:.2f} s",
         megabytes(row.peak_bytes),
@@ -222,11 +222,13 @@ def _figure(value: float | None) -> str:
     return ABSENT if value is None else significant(value)
 
 
-def _ratio(ratio: Ratio | None) -> str:
+def ratio_text(ratio: Ratio | None, decimals: int = 2) -> str:
+    """Write a ratio with its interval, such as ``1.35 (1.31 to 1.40)``."""
     if ratio is None:
         return ABSENT
-    interval = f" ({ratio.interval.low:.2f} to {ratio.interval.high:.2f})" if ratio.interval else ""
-    return f"{ratio.median:.2f}{interval}"
+    interval = ratio.interval
+    span = f" ({interval.low:.{decimals}f} to {interval.high:.{decimals}f})" if interval else ""
+    return f"{ratio.median:.{decimals}f}{span}"
 
 
 def _count(outcomes: Sequence[str], expected: str) -> str:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Protocol
 
 SAMPLE_PERIOD_S = 0.05
-_IDLE_S = 2.0
-_STALE_S = 5.0
+IDLE_S = 2.0
+STALE_S = 5.0
 _FIRST_LINE_S = 10.0
 _LONGEST_LINE = 1000
 
@@ -83,7 +83,7 @@ class Meter(AbstractContextManager["Meter"]):
         self.name, self.covers = reader.name, reader.covers
         started_s = clock_s()
         reader.begin()
-        sleep(_IDLE_S)
+        sleep(IDLE_S)
         self.idle_w = reader.end() / 1e3 / (clock_s() - started_s)
 
     @contextmanager
@@ -279,8 +279,8 @@ class PrintedPower:
     def read_w(self) -> float:
         """Return the newest number; raises OSError if none came for 5 s."""
         newest = self._newest
-        if newest is None or time.perf_counter() - newest[0] > _STALE_S:
-            raise OSError(f"the program of --power printed no number for {_STALE_S:.0f} s")
+        if newest is None or time.perf_counter() - newest[0] > STALE_S:
+            raise OSError(f"the program of --power printed no number for {STALE_S:.0f} s")
         return newest[1]
 
     def close(self) -> None:

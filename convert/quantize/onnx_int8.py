@@ -15,7 +15,6 @@ The settings were chosen by accuracy and latency of MobileNetV2 0.35 at 160 pixe
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from convert.options import CalibrationMethod
 from convert.quantize.calibration import BINS, Ranges, least_error_range, moving_average, percentile_range
 from edge_runtime.errors import EngineError
+from edge_runtime.platform.atomic import temporary_folder
 
 _ERRORS_ONLY = 3  # level of ONNX Runtime's log
 _STANDARD_DOMAINS = ("", "ai.onnx")
@@ -74,8 +74,8 @@ def prepared_model(base_onnx: Path) -> Any:
     """
     import onnx
 
-    with tempfile.TemporaryDirectory(prefix="edge-onnx-") as folder:
-        folded = Path(folder) / "folded.onnx"
+    with temporary_folder("onnx") as folder:
+        folded = folder / "folded.onnx"
         open_session(str(base_onnx), save_folded_to=folded)
         model = onnx.load(str(folded))
     if any(node.domain not in _STANDARD_DOMAINS for node in model.graph.node):

@@ -7,7 +7,6 @@ Both tiny models take uint8 [1, 8, 8, 3] and return the mean of each channel, [1
 from __future__ import annotations
 
 import base64
-import tempfile
 import time
 import zlib
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from edge_runtime.contract import GOLDEN_FILE, OutputSpec, Variant
 from edge_runtime.engines import EngineName, open_engine
 from edge_runtime.errors import EngineError, IntegrityError
 from edge_runtime.model.bundle import ModelFile, find_model, open_model
+from edge_runtime.platform.atomic import temporary_folder
 from edge_runtime.platform.zips import ZIP_ERRORS, open_small_zip
 from edge_runtime.preprocess import ImageU8
 
@@ -69,9 +69,9 @@ def run_tiny(engine_name: str) -> dict[str, Any]:
     """
     color_rgb = (200, 100, 50)
     image_nhwc_rgb_u8 = np.full((1, _TINY_SIDE_PX, _TINY_SIDE_PX, 3), color_rgb, np.uint8)
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+    with temporary_folder("doctor") as folder:
         suffix = ".onnx" if engine_name == EngineName.ONNXRUNTIME.value else ".tflite"
-        engine = open_engine(write_tiny(Path(folder), suffix), EngineName(engine_name))
+        engine = open_engine(write_tiny(folder, suffix), EngineName(engine_name))
         means = engine.invoke(image_nhwc_rgb_u8)
         engine.close()
     if np.abs(means.astype(np.float64) - color_rgb).max() > 1:

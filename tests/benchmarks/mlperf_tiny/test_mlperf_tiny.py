@@ -153,17 +153,8 @@ def test_the_published_files_reach_their_published_accuracy(real_data, tmp_path)
 @pytest.mark.slow
 def test_the_whole_command_on_the_published_files(real_data, tmp_path):
     out = tmp_path / "out"
-    done = run_module(
-        "benchmarks.mlperf_tiny",
-        "--data",
-        real_data("mlperf_tiny_ic"),
-        "--out",
-        out,
-        "--duration",
-        "0",
-        "--queries",
-        "100",
-    )
+    options = ("--data", real_data("mlperf_tiny_ic"), "--out", out, "--duration", "0", "--queries", "100")
+    done = run_module("benchmarks.mlperf_tiny", *options)
     assert done.returncode == 0, done.stderr
     report = json.loads((out / "mlperf-tiny.json").read_text())
     rows = {row["name"]: row for row in report["rows"]}

@@ -42,7 +42,7 @@ PMIC_ANSWER = """
 
 @pytest.fixture(autouse=True)
 def _short_idle(monkeypatch):
-    monkeypatch.setattr(power, "_IDLE_S", 0.05)
+    monkeypatch.setattr(power, "IDLE_S", 0.05)
 
 
 def zone(root: Path, name: str, kind: str, energy_uj: int, range_uj: int = 1_000_000) -> Path:
@@ -304,7 +304,7 @@ def test_a_program_that_is_no_meter_is_a_usage_error(command):
 def test_a_program_that_falls_silent_gives_no_energy(monkeypatch):
     meter = open_meter("command:echo 3.5")
     assert meter is not None
-    monkeypatch.setattr(power, "_STALE_S", -1.0)
+    monkeypatch.setattr(power, "STALE_S", -1.0)
     with meter, meter.span() as span:
         pass
     assert span.energy_mj is None
