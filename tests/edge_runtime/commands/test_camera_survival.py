@@ -103,6 +103,21 @@ class Run:
         self.process.wait()
 
 
+@pytest.fixture
+def running(tmp_path, tiny_bundle):
+    """Start ``edge-run camera`` at a camera that never stops."""
+
+    @contextlib.contextmanager
+    def start(*arguments, **more):
+        with (
+            FakeHttpCamera(steady) as camera,
+            Run(tmp_path, tiny_bundle, "--source", camera.url, *arguments, **more) as run,
+        ):
+            yield run
+
+    return start
+
+
 def records(path):
     text = path.read_text(encoding="utf-8")
     assert text.endswith("\n")
@@ -160,11 +175,8 @@ def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(tmp_path, tiny_b
 
 @needs_mosquitto
 @needs_paho
-def test_a_broker_that_hangs_dies_and_comes_back_stops_nothing(tmp_path, tiny_bundle, broker):
-    with (
-        FakeHttpCamera(steady) as camera,
-        Run(tmp_path, tiny_bundle, "--source", camera.url, "--mqtt", f"mqtt://127.0.0.1:{broker.port}") as run,
-    ):
+def test_a_broker_that_hangs_dies_and_comes_back_stops_nothing(running, broker):
+    with running("--mqtt", f"mqtt://127.0.0.1:{broker.port}") as run:
         wait_until(lambda: run.problem("mqtt") is None, "the broker")
         assert broker.process is not None
         broker.process.send_signal(signal.SIGSTOP)
@@ -197,12 +209,9 @@ def fill(folder):
     return filler
 
 
-def test_a_full_disk_is_told_and_over_when_there_is_room_again(tmp_path, tiny_bundle, large_disk):
+def test_a_full_disk_is_told_and_over_when_there_is_room_again(running, large_disk):
     output, saved = large_disk / "out.jsonl", large_disk / "saved"
-    with (
-        FakeHttpCamera(steady) as camera,
-        Run(tmp_path, tiny_bundle, "--source", camera.url, "--output", output, "--save-frames", saved) as run,
-    ):
+    with running("--output", output, "--save-frames", saved) as run:
         wait_until(lambda: output.exists() and images(saved), "a row and an image")
         filler = fill(large_disk)
         wait_until(lambda: run.problem("output") == "No space left on device", "the full disk to be told of the rows")
@@ -216,7 +225,7 @@ def test_a_full_disk_is_told_and_over_when_there_is_room_again(tmp_path, tiny_bu
         assert records(output)[-1]["decision"]["event"]
 
 
-def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path, tiny_bundle):
+def test_a_clock_that_jumps_changes_nothing_but_times(running, tmp_path):
     offset, saved = tmp_path / "offset", tmp_path / "saved"
     offset.write_text("0")
     (tmp_path / "sitecustomize.py").write_text(
@@ -226,10 +235,7 @@ def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path, tiny_bundle):
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", ""), str(CHECKOUT)])
     arguments = ["--save-frames", saved, "--save-interval", "0", "--stall-timeout", "4"]
-    with (
-        FakeHttpCamera(steady) as camera,
-        Run(tmp_path, tiny_bundle, "--source", camera.url, *arguments, environment={"PYTHONPATH": path}) as run,
-    ):
+    with running(*arguments, environment={"PYTHONPATH": path}) as run:
         for year_s in (400 * 86400, -400 * 86400):
             offset.write_text(str(year_s))
             before, had = run.state(), len(images(saved))
@@ -293,8 +299,8 @@ def test_killed_in_the_middle_it_goes_on_with_the_same_file(tmp_path, tiny_bundl
     assert not list(saved.glob("*/.*partial"))
 
 
-def test_clients_that_never_read_hold_nothing_up(tmp_path, tiny_bundle):
-    with FakeHttpCamera(steady) as camera, Run(tmp_path, tiny_bundle, "--source", camera.url) as run:
+def test_clients_that_never_read_hold_nothing_up(running):
+    with running() as run:
         port = int(run._address().rsplit(":", 1)[1].strip("/"))
         with contextlib.ExitStack() as stack:
             for path in ["/events"] * 10 + ["/frame.jpg?after=0"] * 10 + [""] * 20:

@@ -224,18 +224,8 @@ def test_a_stopped_run_leaves_the_old_output(tiny_bundle, photos, tmp_path, numb
 
 def test_ctrl_c_keeps_the_finished_rows(tiny_bundle, photos, tmp_path):
     os.mkfifo(tmp_path / "endless.jpg")
-    program = [
-        *EDGE_RUN,
-        "classify",
-        tiny_bundle,
-        photos,
-        tmp_path / "endless.jpg",
-        "--workers",
-        "1",
-        "--format",
-        "jsonl",
-    ]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program = [*EDGE_RUN, "classify", tiny_bundle, photos, tmp_path / "endless.jpg", "--workers", "1"]
+    process = subprocess.Popen([*program, "--format", "jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with (tmp_path / "endless.jpg").open("wb"):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

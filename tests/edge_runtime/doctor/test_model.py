@@ -22,14 +22,8 @@ from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult
 from edge_runtime.testing import write_tiny_model
 
 CHECK = Check("litert 2.3.0", "validation", 10, 0.9, 0.9, 1.0, 0.0, 0.01, 1.0, passed=True)
-FACTS = {
-    "engine": "litert 2.3.0",
-    "latency_ms": 1.0,
-    "images": 8,
-    "from_keras": 0.01,
-    "from_recorded": 0.001,
-    "changed": 0,
-}
+FACTS = {"engine": "litert 2.3.0", "latency_ms": 1.0, "images": 8}
+FACTS |= {"from_keras": 0.01, "from_recorded": 0.001, "changed": 0}
 
 
 @pytest.fixture(autouse=True)
