@@ -29,29 +29,16 @@ from benchmarks.mlperf_tiny.task import (
 )
 from benchmarks.peers.plan import NotMeasured
 from benchmarks.peers.processes import ask_child
-from benchmarks.peers.report import RunRecord, plain, run_facts
+from benchmarks.peers.report import Columns, RunRecord, plain, run_facts, share_text, table
 from benchmarks.statistics import LatencySummary, Share, share_of, summarize_latencies
 from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.atomic import temporary_folder
-from edge_runtime.workstation.reporting.wording import ABSENT, markdown_table, percent_range
+from edge_runtime.workstation.reporting.wording import ABSENT
 
 _PROGRAM = (sys.executable, "-m", "benchmarks.mlperf_tiny.child")
 _SLACK_S = 300.0
 _PARTS = 30  # of the latencies, in time order, for the interval of the median
-_HEADER = (
-    "model",
-    "size",
-    "top-1 (95 %)",
-    "known of the published file",
-    "target reached",
-    "top-1, held-out half",
-    "p90, ms",
-    "p50, ms",
-    "p99, ms",
-    "queries",
-    "peak memory",
-)
 
 
 @dataclass(frozen=True)
@@ -230,27 +217,30 @@ def render(report: TinyReport) -> str:
         "# MLPerf Tiny, image classification: ResNet8",
         f"{report.pictures} evaluation images; target of the closed division: top-1 of at least {TARGET:.0%}. "
         + report.machine_line(f"{report.threads} thread"),
-        markdown_table(_HEADER, map(_cells, report.rows), text_columns=(0, 4), shown=plain),
+        table(_COLUMNS, report.rows, text_columns=(0, 4)),
         "\n".join(f"- {line}" for line in (*remarks, *_notes(report))),
         report.origin_line(),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: ModelRow) -> tuple[str, ...]:
-    latency, accuracy = row.latency, row.accuracy
-    latencies_ms = latency.p90_ms, latency.p50_ms, latency.p99_ms
-    return (
-        row.name,
-        f"{row.bytes / 1e3:.1f} kB",
-        f"{accuracy.fraction:.1%} ({percent_range(accuracy.low, accuracy.high)})",
-        ABSENT if row.known is None else f"{row.known:.1%}",
-        "yes" if row.reaches_target else "no",
-        f"{row.held_out.fraction:.1%} of {row.held_out.total}",
-        *(ABSENT if value is None else f"{value:.3f}" for value in latencies_ms),
-        f"{latency.queries:,}",
-        f"{row.peak_bytes / 1e6:.0f} MB",
-    )
+def _latency(latency_ms: float | None) -> str:
+    return ABSENT if latency_ms is None else f"{latency_ms:.3f}"
+
+
+_COLUMNS: Columns[ModelRow] = (
+    ("model", lambda row: row.name),
+    ("size", lambda row: f"{row.bytes / 1e3:.1f} kB"),
+    ("top-1 (95 %)", lambda row: share_text(row.accuracy, space="")),
+    ("known of the published file", lambda row: ABSENT if row.known is None else f"{row.known:.1%}"),
+    ("target reached", lambda row: "yes" if row.reaches_target else "no"),
+    ("top-1, held-out half", lambda row: f"{row.held_out.fraction:.1%} of {row.held_out.total}"),
+    ("p90, ms", lambda row: _latency(row.latency.p90_ms)),
+    ("p50, ms", lambda row: _latency(row.latency.p50_ms)),
+    ("p99, ms", lambda row: _latency(row.latency.p99_ms)),
+    ("queries", lambda row: f"{row.latency.queries:,}"),
+    ("peak memory", lambda row: f"{row.peak_bytes / 1e6:.0f} MB"),
+)
 
 
 def _notes(report: TinyReport) -> list[str]:
