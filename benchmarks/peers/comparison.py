@@ -20,8 +20,7 @@ from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.platform.atomic import temporary_folder
 from edge_runtime.progress import progress_bar
-from edge_runtime.workstation.datasets.index import map_index_labels
-from edge_runtime.workstation.datasets.samples import Sample
+from edge_runtime.workstation.datasets.samples import Sample, map_index_labels
 
 _REASONS = 5
 

@@ -1,9 +1,6 @@
 """Recipes are complete, strict, and survive a round trip."""
 
-from __future__ import annotations
-
 import contextlib
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,7 +13,7 @@ from train.run import resolve_recipe
 RECIPES = ("cnn", "cnn-small", "emotion", "happy-sad", "mobilenetv2")
 
 
-def edited(tmp_path: Path, name: str, old: str, new: str) -> str:
+def edited(tmp_path, name, old, new):
     """Write a recipe that differs from a built-in one, and give its path."""
     text = to_toml(load_recipe(name))
     assert old in text
@@ -88,7 +85,7 @@ def test_a_missing_or_binary_file_is_one_sentence(tmp_path):
         load_recipe(str(tmp_path / "binary.toml"))
 
 
-def options(**chosen: object) -> dict[str, object]:
+def options(**chosen):
     names = {"epochs": "fit.epochs", "image_size": "input.image_size", "weights": "backbone.weights", "seed": "seed"}
     return {path: chosen.get(name) for name, path in names.items()}
 

@@ -128,7 +128,6 @@ class DownloadLimits:
 
 
 _DEFAULT_LIMITS = DownloadLimits()
-_LONGEST_PAUSE_S = 60.0
 
 
 def fetch(
@@ -186,7 +185,7 @@ class _Download:
     def run(self) -> None:
         """Try until the file is complete or the attempts are used up."""
         failures, has_started = 0, False
-        retry = RetryPolicy(self.limits.backoff_s, _LONGEST_PAUSE_S)
+        retry = RetryPolicy(self.limits.backoff_s, longest_s=60.0)
         while True:
             before = _size_of(self.place.part)
             try:

@@ -12,8 +12,7 @@ from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.folder import read_folder
-from edge_runtime.workstation.datasets.index import LABELS_CSV, read_index
-from edge_runtime.workstation.datasets.samples import Dataset
+from edge_runtime.workstation.datasets.samples import LABELS_CSV, Dataset, read_index
 
 BUILTIN_NAMES = ("smileys",)
 SMILEYS_COUNT = 4000

@@ -1,7 +1,5 @@
 """``edge-run camera`` as a process with every sink on: what breaks around it, and what it does about that."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import itertools
@@ -16,13 +14,12 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.testing.cameras import STREAM_HEAD, FakeHttpCamera, Send, stream_part
+from edge_runtime.testing.cameras import STREAM_HEAD, FakeHttpCamera, stream_part
 from support.files import small_file_system
 from support.mqtt import Mosquitto, needs_mosquitto
 from support.paths import CHECKOUT
@@ -43,14 +40,14 @@ IMAGES = [
 ]
 
 
-def show(send: Send, frames: float) -> None:
+def show(send, frames):
     """Half a second of red, half a second of green, and so on, at 20 frames a second."""
     for number in itertools.takewhile(lambda number: number < frames, itertools.count()):
         send(IMAGES[number // 10 % 2])
         time.sleep(0.05)
 
 
-def steady(_number: int, _request: bytes, send: Send) -> None:
+def steady(_number, _request, send):
     send(STREAM_HEAD)
     show(send, float("inf"))
 
@@ -58,7 +55,7 @@ def steady(_number: int, _request: bytes, send: Send) -> None:
 class Run:
     """One ``edge-run camera`` with a page, whose state is asked over HTTP."""
 
-    def __init__(self, folder: Path, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, folder, *arguments, environment=None):
         self.errors = folder / f"errors-{time.monotonic_ns()}"
         program = [sys.executable, "-m", "edge_runtime.cli", "camera", *map(str, arguments), "--web", "0"]
         program += ["--every", "event", "--min-interval", "0.2"]
@@ -69,50 +66,50 @@ class Run:
         wait_until(self._address, "the page's address")
         wait_until(lambda: self.state()["answered"] > 0, "an answer")
 
-    def _address(self) -> str:
+    def _address(self):
         assert self.process.poll() is None, self.errors.read_text()
         found = re.search(r"http://127\.0\.0\.1:([0-9]+)/\n", self.errors.read_text())
         return found[0].strip() if found else ""
 
-    def state(self) -> dict[str, Any]:
+    def state(self):
         with urllib.request.urlopen(f"{self._address()}api/state", timeout=20) as answer:  # noqa: S310  http, see above
             state = json.load(answer)
         assert isinstance(state, dict)
         return state
 
-    def problem(self, name: str) -> str | None:
+    def problem(self, name):
         return next(sink["problem"] for sink in self.state()["sinks"] if sink["name"] == name)
 
-    def goes_on(self) -> None:
+    def goes_on(self):
         before = self.state()["answered"]
         wait_until(lambda: self.state()["answered"] > before + 5, "further answers")
 
-    def children(self) -> list[int]:
+    def children(self):
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
-    def stop(self) -> str:
+    def stop(self):
         children = self.children()
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(PATIENCE_S) == 0, self.errors.read_text()
         wait_until(lambda: not any(map(is_running, children)), "the end of the capture process")
         return self.errors.read_text()
 
-    def __enter__(self) -> Run:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.process.kill()
         self.process.wait()
 
 
-def records(path: Path) -> list[dict[str, Any]]:
+def records(path):
     text = path.read_text(encoding="utf-8")
     assert text.endswith("\n")
     return [json.loads(line) for line in text.splitlines()]
 
 
-def images(folder: Path) -> list[Path]:
+def images(folder):
     return [path for path in folder.glob("*/*.jpg") if not path.name.startswith(".")]
 
 
@@ -127,7 +124,7 @@ def broker(tmp_path):
 @needs_mosquitto
 @needs_paho
 def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(tmp_path, tiny_bundle, receiver, broker):
-    def script(number: int, request: bytes, send: Send) -> None:
+    def script(number, request, send):
         if number > 1:
             steady(number, request, send)
         send(STREAM_HEAD)
@@ -192,7 +189,7 @@ def large_disk(tmp_path):
         yield folder
 
 
-def fill(folder: Path) -> Path:
+def fill(folder):
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -250,7 +247,7 @@ def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path, tiny_bundle):
 
 
 def test_a_camera_that_comes_late_with_damaged_images_of_many_sizes(tmp_path, tiny_bundle):
-    def script(_number: int, _request: bytes, send: Send) -> None:
+    def script(_number, _request, send):
         send(STREAM_HEAD)
         for size in itertools.cycle((64, 1920, 8, 640)):
             whole = cv2.imencode(".jpg", np.full((size, size, 3), (20, 20, 200), np.uint8))[1].tobytes()

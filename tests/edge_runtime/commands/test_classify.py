@@ -1,7 +1,5 @@
 """``edge-run`` as its user meets it: rows, exit codes, one clear sentence, and nothing half written."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -9,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -31,8 +28,6 @@ finally:
     print("", *sys.modules, sep="\\n  loaded ")
 """
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def photos(tmp_path):
@@ -45,7 +40,7 @@ def photos(tmp_path):
     return folder
 
 
-def loaded(printed: str) -> set[str]:
+def loaded(printed):
     return {line.removeprefix("  loaded ") for line in printed.splitlines() if line.startswith("  loaded ")}
 
 

@@ -1,13 +1,10 @@
 """``edge-run doctor BUNDLE``: intact, run, compared with its conversion, timed, and the fastest remembered."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,13 +49,13 @@ def bundle(tiny_bundle, tmp_path):
     return copy
 
 
-def fake_tools(latency_ms: dict[str, float], throttling: tuple[str, ...] = ()) -> Tools:
+def fake_tools(latency_ms, throttling=()):
     """Children that give these times; a variant without one cannot run."""
 
-    def ask(_question: str, _path: str, variant: str) -> Answer:
+    def ask(_question, _path, variant):
         return Answer(FACTS | {"latency_ms": latency_ms[variant]})
 
-    def try_models(paths: list[Path]) -> list[SandboxResult]:
+    def try_models(paths):
         runs = [any(f"-{variant}." in path.name for variant in latency_ms) for path in paths]
         return [
             SandboxResult(path, SandboxOutcome.OK if good else SandboxOutcome.CRASHED, None if good else "signal 11")
@@ -68,7 +65,7 @@ def fake_tools(latency_ms: dict[str, float], throttling: tuple[str, ...] = ()) -
     return Tools(ask, try_models, lambda: throttling)
 
 
-def look(path: Path, tools: Tools | None = None) -> tuple[dict[str, Finding], Measured]:
+def look(path, tools=None):
     measured = Measured()
     return {finding.topic: finding for finding in examine_model(path, measured, tools)}, measured
 

@@ -1,7 +1,5 @@
 """The Edge TPU through its delegate, with a fake libedgetpu that a C compiler makes from ``fake_edgetpu.c``."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The artifacts in the last tflite-runtime, in a virtual environment of its own, since it needs numpy 1."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
