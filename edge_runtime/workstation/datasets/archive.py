@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -21,10 +20,11 @@ from typing import IO
 from edge_runtime.errors import DatasetError, OutputError, shorten
 from edge_runtime.platform.atomic import atomic_directory, check_room
 from edge_runtime.platform.process import cache_folder
+from edge_runtime.platform.zips import ZIP_ERRORS, BoundedFile, ZipLimitError
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.folder import find_set_folder, read_folder
 from edge_runtime.workstation.datasets.samples import Dataset
-from edge_runtime.workstation.datasets.zip_entries import ZIP_ERRORS, Limits, Plan, plan
+from edge_runtime.workstation.datasets.zip_entries import Limits, Plan, plan
 
 _MARKER = "COMPLETE"
 _IMAGES = "pictures"
@@ -71,12 +71,14 @@ def unpack(
     """
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(_BoundedReader(io.FileIO(path), shown, limits.directory_bytes))
+            file = stack.enter_context(BoundedFile(path, limits.directory_bytes, limits.entries))
             digest = _hash(file, progress)
         except OSError as error:
             raise DatasetError(
                 f"{shown}: cannot be read ({error.strerror}); expected a zip of class folders"
             ) from error
+        except ZipLimitError as error:
+            raise DatasetError(f"{shown}: {error}") from error
         if sha256 not in (None, digest):
             raise DatasetError(f"{shown}: expected the SHA-256 {sha256}, got {digest}; it is not the file you meant")
         folder = cache_folder() / "archives" / digest
@@ -98,24 +100,6 @@ def read_unpacked(unpacked: Unpacked, name: str, shown: str) -> Dataset:
     inside = folder.relative_to(unpacked.folder).as_posix()
     dataset = read_folder(folder, shown if inside == "." else f"{shown}/{inside}")
     return replace(dataset, name=name, ignored=tuple(Path(shown, entry) for entry in sorted(unpacked.ignored)))
-
-
-class _BoundedReader(io.BufferedReader):
-    """File with bounded reads, because `zipfile` reads a table of contents of any size into memory."""
-
-    def __init__(self, raw: io.FileIO, shown: str, most_bytes: int) -> None:
-        super().__init__(raw)
-        self._shown = shown
-        self._most_bytes = most_bytes
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        asked = self._most_bytes + 1 if size is None or size < 0 else size
-        data = super().read(min(asked, self._most_bytes + 1))
-        if len(data) > self._most_bytes:
-            raise DatasetError(
-                f"{self._shown}: expected a table of contents of at most {self._most_bytes / 2**20:,.0f} MiB, got more"
-            )
-        return data
 
 
 def _hash(file: IO[bytes], progress: ProgressBars) -> str:
@@ -140,11 +124,13 @@ def _read_marker(folder: Path) -> tuple[str, ...] | None:
         return None
 
 
-def _open(file: _BoundedReader, shown: str, limits: Limits) -> tuple[Plan, zipfile.ZipFile]:
+def _open(file: BoundedFile, shown: str, limits: Limits) -> tuple[Plan, zipfile.ZipFile]:
     file.seek(0)
     looks_like_zip = file.read(2) == b"PK"
     try:
         archive = zipfile.ZipFile(file)
+    except ZipLimitError as error:
+        raise DatasetError(f"{shown}: {error}") from error
     except ZIP_ERRORS as error:
         if looks_like_zip:
             raise DatasetError(f"{shown}: this zip is cut off or damaged ({error}); get it again") from error

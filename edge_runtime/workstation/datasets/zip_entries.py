@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import re
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +17,6 @@ from edge_runtime.errors import DatasetError, shorten
 from edge_runtime.image_files import is_image_or_raw_name
 from edge_runtime.preprocess import MAX_FILE_BYTES
 from edge_runtime.workstation.datasets.samples import MAX_IMAGES
-
-# Exceptions of Python's zip reader for a damaged or hostile archive.
-ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    OSError,
-    ValueError,
-    RuntimeError,  # encryption; also the base of NotImplementedError, for unsupported features
-)
 
 _ENCRYPTED = 0x1 | 0x40
 _UTF8_NAME = 0x800
@@ -91,8 +78,6 @@ def plan(entries: Sequence[zipfile.ZipInfo], zip_bytes: int, shown: str, limits:
     Raises:
         DatasetError: An entry is dangerous, damaged or too large, or the archive holds no images.
     """
-    if len(entries) > limits.entries:
-        raise DatasetError(f"{shown}: expected at most {limits.entries:,} entries, got {len(entries):,}")
     names = _Names(shown)
     images: list[tuple[zipfile.ZipInfo, str]] = []
     folders: list[str] = []
