@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import DatasetError, OutputError, UsageError
-from edge_runtime.workstation.datasets.archive import unpack
+from edge_runtime.workstation.datasets.archive import Limits, unpack
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Split
-from edge_runtime.workstation.datasets.zip_entries import Limits
 from support.programs import run_code
 from support.progress import Bars
 
