@@ -1,7 +1,5 @@
 """Raw images (``.npy``, ``.bin``) and MLPerf Tiny's list of labels."""
 
-from __future__ import annotations
-
 import io
 import json
 import tracemalloc

@@ -1,7 +1,5 @@
 """Images come from the contract's own preprocessing, in a seeded order, and bad ones are named."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
