@@ -19,10 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
-SAMPLE_PERIOD_S = 0.05
 IDLE_S = 2.0
 STALE_S = 5.0
-_FIRST_LINE_S = 10.0
 _LONGEST_LINE = 1000
 
 
@@ -172,11 +170,6 @@ class Repeater:
         self._thread: threading.Thread | None = None
         self.failure: OSError | None = None
 
-    @property
-    def is_running(self) -> bool:
-        """True between `start` and `stop`."""
-        return self._thread is not None
-
     def start(self) -> None:
         """Start calling."""
         self.stop()
@@ -217,7 +210,7 @@ class SampledReader(PowerReader):
         name: str,
         covers: str,
         read_w: Callable[[], float],
-        period_s: float = SAMPLE_PERIOD_S,
+        period_s: float = 0.05,
         release: Callable[[], None] = lambda: None,
     ) -> None:
         self.name, self.covers, self.read_w, self._release = name, covers, read_w, release
@@ -272,7 +265,7 @@ class PrintedPower:
         self._arrived = threading.Event()
         threading.Thread(target=self._listen, name="power program", daemon=True).start()
 
-    def wait(self, timeout_s: float = _FIRST_LINE_S) -> bool:
+    def wait(self, timeout_s: float = 10.0) -> bool:
         """Wait for the first number; False if none came."""
         return self._arrived.wait(timeout_s) and self._newest is not None
 

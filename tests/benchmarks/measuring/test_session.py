@@ -114,15 +114,12 @@ def test_the_parents_memory_is_not_counted_as_the_childs(tiny_bundle, scratch, p
     assert memory.peak_bytes < 250e6
 
 
-def test_a_model_that_cannot_be_opened_is_one_sentence_and_leaves_nothing(tiny_bundle, scratch, photo):
+def test_a_model_or_an_image_that_cannot_be_opened_is_one_sentence(tiny_bundle, scratch, photo):
     with pytest.raises(EngineError, match="onnx-int8"):
         open_artifact(tiny_bundle, scratch, photo, name="onnx-int8")
-
-
-def test_a_image_that_is_none_is_one_sentence(tiny_bundle, scratch, tmp_path):
-    (tmp_path / "p.jpg").write_text("no image")
+    photo.write_text("no image")
     with pytest.raises(EngineError, match="not an image"):
-        open_artifact(tiny_bundle, scratch, tmp_path / "p.jpg")
+        open_artifact(tiny_bundle, scratch, photo)
 
 
 def test_a_request_that_fails_leaves_the_session_open(tiny_bundle, scratch, photo):
