@@ -136,8 +136,7 @@ def _read_zip(path: Path, sha256: str | None, progress: ProgressBars) -> Dataset
 
 def _read_url(source: str, sha256: str | None, progress: ProgressBars) -> Dataset:
     from edge_runtime.workstation.datasets.archive import read_unpacked, unpack
-    from edge_runtime.workstation.datasets.download import fetch, forget
-    from edge_runtime.workstation.datasets.http_fetch import parse_address
+    from edge_runtime.workstation.datasets.download import fetch, forget, parse_address
 
     address = parse_address(source)
     file = fetch(address, sha256=sha256, progress=progress)

@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import DatasetError, OutputError, UsageError
-from edge_runtime.workstation.datasets.archive import unpack
+from edge_runtime.workstation.datasets.archive import Limits, unpack
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Split
-from edge_runtime.workstation.datasets.zip_entries import Limits
 from support.programs import run_code
 from support.progress import Bars
 
@@ -227,7 +226,7 @@ def test_unusual_packing_is_refused(tmp_path, cache):
 
 def test_sizes_and_counts_are_limited(tmp_path, cache):
     path = make_zip(tmp_path / "set.zip", [(name, b"0" * 40_000) for name in CLASSES])
-    refused(path, cache, "expected at most 1 entries, got 2", limits=Limits(entries=1))
+    refused(path, cache, "expected at most 1 entries, got more", limits=Limits(entries=1))
     refused(path, cache, "unpacks to 0 MiB; expected images of at most 0 MiB", limits=Limits(file_bytes=39_999))
     refused(path, cache, "unpacks to 0.0 GiB; expected at most", limits=Limits(total_bytes=79_999))
     refused(path, cache, "expected a table of contents of at most", limits=Limits(directory_bytes=100))

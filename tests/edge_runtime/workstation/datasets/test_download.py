@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import DatasetError, OutputError
-from edge_runtime.workstation.datasets.download import DownloadLimits, fetch
-from edge_runtime.workstation.datasets.http_fetch import parse_address
+from edge_runtime.workstation.datasets.download import DownloadLimits, fetch, parse_address
 from edge_runtime.workstation.datasets.resolve import resolve
 from support.http import free_port
 from support.progress import Bars
