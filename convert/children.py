@@ -23,7 +23,7 @@ from convert.options import InputRange, Loader, ModelColor, ModelOutput, Quantiz
 from convert.record import CalibrationPoint, Step
 from edge_runtime.contract import Head, InputSpec, OutputSpec, TensorSpec, Variant
 from edge_runtime.errors import EdgeKitError, EngineError, ModelError, OutputError
-from edge_runtime.model.sandbox import SANDBOX_VARIABLE
+from edge_runtime.model.bundle import SANDBOX_VARIABLE
 from edge_runtime.platform.childproc import isolated_command, signal_name
 from edge_runtime.strict import from_mapping, to_mapping
 

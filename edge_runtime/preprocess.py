@@ -85,7 +85,6 @@ def decode_image(data: bytes) -> ImageU8:
         raise ImageError(f"expected at most {MAX_FILE_BYTES >> 20} MiB, got more")
     if data.startswith(NPY_MAGIC):
         return parse_npy(data, MAX_PIXELS)
-    data = check_structure(data)
     width, height = read_size_wh(data) or (0, 0)
     most = MAX_PIXELS * 3 // max(3, png_bytes_per_pixel(data))
     if width * height > most:
@@ -93,6 +92,7 @@ def decode_image(data: bytes) -> ImageU8:
             f"expected at most {most / 1e6:.0f} million pixels, got {width}x{height}; shrink it, "
             "or set OPENCV_IO_MAX_IMAGE_PIXELS where there is memory for more"
         )
+    data = check_structure(data)
     if _is_decoded_apart(data):
         # Imported here because most runs see no such file.
         from edge_runtime.decoder_process import decode_apart
@@ -246,7 +246,7 @@ def check_structure(data: bytes) -> bytes:
         or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")
         or (data[4:8] == b"ftyp" and not _ISO_BRANDS.isdisjoint(_brands(data)))
     ):
-        raise ImageError("expected a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF image, got other or damaged content")
+        raise ImageError("is not an image (expected JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF), or is damaged")
     return data
 
 
@@ -355,7 +355,7 @@ def _still_png(data: bytes) -> bytes:
         end = offset + 12 + int.from_bytes(data[offset : offset + 4], "big")
         kind = data[offset + 4 : offset + 8]
         if end > len(data) or (count == 0) != (kind == b"IHDR") or (count == 0 and end != offset + 25):
-            raise ImageError(f"is a truncated or damaged PNG: its chunk {count + 1} does not fit into the file")
+            raise ImageError(f"is not an image: chunk {count + 1} of the PNG does not fit; it is truncated or damaged")
         if kind in _PNG_ANIMATION:
             kept.append(data[start:offset])
             start = end

@@ -96,7 +96,7 @@ def inspect_bundle(bundle: Path, variant: Variant | None) -> Inspection:
 
 
 def inspect_file(model: ModelFile, engine_name: str) -> Inspection:
-    """Describe one model file by opening it; one that no manifest verifies runs in the sandbox first.
+    """Describe one model file by opening it; one that has not passed the sandbox runs there first.
 
     Raises:
         IntegrityError: The file is damaged.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -104,7 +105,10 @@ def _tiny(engine: str) -> dict[str, Any]:
 
 def _model(path: str, variant: str | None = None) -> dict[str, Any]:
     from edge_runtime.doctor.replay import replay
+    from edge_runtime.model.bundle import SANDBOX_VARIABLE
 
+    if variant is not None:  # the doctor has run a bundle's files in the sandbox
+        os.environ[SANDBOX_VARIABLE] = "off"
     return replay(Path(path), variant)
 
 

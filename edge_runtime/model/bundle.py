@@ -1,7 +1,8 @@
 """Find a bundle or a single model file, check its integrity, choose the variant, and open it in a runtime.
 
-A model of others carries no manifest: the caller completes its contract through `ModelOptions`; nothing is guessed. An
-unverified file runs in the sandbox before it is opened; where the Edge TPU cannot be used, the CPU fallback is opened.
+A model of others carries no manifest: the caller completes its contract through `ModelOptions`; nothing is guessed. A
+file that has not passed the sandbox on this machine runs there first, since a checksum beside or inside a file says
+nothing about its author; where the Edge TPU cannot be used, the CPU fallback is opened.
 
 The variant of a bundle is the fastest measured on this machine, else the presumed fastest. A measurement belongs to the
 exact files, this processor and the installed runtimes. It lies in the user's cache folder and may be removed at any
@@ -15,6 +16,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,6 +48,10 @@ from edge_runtime.platform.process import cache_folder
 from edge_runtime.strict import from_json, to_mapping
 from edge_runtime.tflite.validation import Structure, read_structure
 
+SANDBOX_VARIABLE = "EDGEKIT_TRIAL"
+PASSES_FOLDER = "sandbox"
+# Passes known to this process, so that one classifier a core costs one hash: path, inode, size, mtime and runtime.
+_passed: set[tuple[str, int, int, int, str]] = set()
 _FORMATS = (".tflite", ".onnx")
 RECORD_VERSION = 1
 _RECORD_FOLDER = "fastest"
@@ -121,11 +127,6 @@ class ModelFile:
         """Input values for pixels 0 and 255, once or for each channel, from the options or the metadata."""
         return (self.options.input_range,) if self.options.input_range else self.metadata.input_ranges
 
-    @property
-    def is_verified(self) -> bool:
-        """True if a SHA-256 from a manifest matched: of the whole file, or of the FlatBuffer of a ``.tflite``."""
-        return self.artifact is not None or (self.manifest is not None and self.path.suffix == ".tflite")
-
 
 def find_model(
     path: Path,
@@ -165,7 +166,6 @@ def find_model(
 
 
 def _from_bundle(bundle: Path, variant: Variant | None, options: ModelOptions) -> ModelFile:
-
     manifest = read_bundle_manifest(bundle)
     by_variant = {artifact.variant: artifact for artifact in manifest.artifacts}
     if not by_variant:
@@ -190,7 +190,7 @@ class OpenedModel(NamedTuple):
 
 
 def open_model(model: ModelFile, engine: EngineName | str = EngineName.AUTO, threads: int = 1) -> OpenedModel:
-    """Open a model that `find_model` found; an unverified file runs in the sandbox first.
+    """Open a model that `find_model` found; a file that has not passed the sandbox here runs there first.
 
     Where the Edge TPU variant of a bundle was chosen by default and the Edge TPU cannot be used, the CPU fallback of
     the same bundle is opened.
@@ -211,15 +211,44 @@ def open_model(model: ModelFile, engine: EngineName | str = EngineName.AUTO, thr
 
 
 def _open(model: ModelFile, engine: EngineName | str, threads: int) -> Engine:
-    if not model.is_verified:
-        runtime = import_runtime(model.path, engine)
-        # Imported here because only an unverified file needs it.
-        from edge_runtime.model.sandbox import needs_sandbox, require_sandbox_pass
-
-        if needs_sandbox(model.path, runtime):
-            require_sandbox_pass(model.path, engine, runtime)
     advice = f"run the same bundle with --variant {model.cpu_fallback.value}" if model.cpu_fallback else None
+    if os.environ.get(SANDBOX_VARIABLE, "").lower() != "off":
+        _pass_sandbox(model, engine, advice)
     return open_engine(model.path, engine, threads, structure=model.structure, cpu_fallback=advice)
+
+
+def _pass_sandbox(model: ModelFile, engine: EngineName | str, cpu_fallback: str | None) -> None:
+    """Run a file in the sandbox unless a record says that it has passed: this content, runtime and processor.
+
+    A false hit could crash this process, so any doubt about a record counts as a miss.
+    """
+    runtime, status = import_runtime(model.path, engine), model.path.stat()
+    identity = (str(model.path), status.st_ino, status.st_size, status.st_mtime_ns, runtime)
+    if identity in _passed:
+        return
+    sha256, machine = model.artifact.sha256 if model.artifact else file_sha256(model.path), os.uname()
+    record = f"{sha256}\n{runtime}\n{machine.machine} {machine.nodename}\nok\n"
+    name = "-".join(record.split("\n")[:3]).replace(" ", "-").replace("/", "-")
+    with (
+        contextlib.suppress(OSError, ValueError, RuntimeError),  # RuntimeError: a user without a home
+        (cache_folder() / PASSES_FOLDER / name).open(encoding="utf-8") as file,
+    ):
+        if file.read(len(record) + 1) == record:
+            _passed.add(identity)
+            return
+    # Imported here because only the first run of a file needs them.
+    from edge_runtime.model.sandbox import require_sandbox_pass
+    from edge_runtime.platform.atomic import write_atomic
+
+    if require_sandbox_pass(model.path, engine, runtime, cpu_fallback):
+        _passed.add(identity)
+        with contextlib.suppress(OutputError, OSError, RuntimeError):
+            write_atomic(cache_folder() / PASSES_FOLDER / name, record)
+
+
+def forget_passes() -> None:
+    """Forget the passes that this process has seen; those in the cache folder stay."""
+    _passed.clear()
 
 
 def missing_options(model: ModelFile, engine: Engine | None) -> tuple[str, ...]:

@@ -47,19 +47,20 @@ def main() -> None:
         with contextlib.suppress(EdgeKitError):
             import_runtime(Path(f"x{suffix}"), job["engine"])
     for index, path in enumerate(paths):
-        answer = {"index": index, **_try_in_fork(path, job["engine"], float(job["timeout_s"]))}
+        answer = {"index": index, **_try_in_fork(path, job)}
         os.write(answers, (json.dumps(answer) + "\n").encode())
 
 
-def _try_in_fork(path: Path, engine: str, timeout_s: float) -> dict[str, Any]:
+def _try_in_fork(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+    timeout_s = float(job["timeout_s"])
     (read_end, write_end), parent = os.pipe(), os.getpid()
     pid = os.fork()
     if pid == 0:
         # os._exit, so that nothing of the parent's is flushed or torn down twice.
         try:
             die_with_parent(parent)
-            _limit(path, timeout_s)
-            os.write(write_end, json.dumps(_try(path, engine)).encode())
+            limited = _limit(path, timeout_s)
+            os.write(write_end, json.dumps({**_try(path, job), "limited": limited}).encode())
         finally:
             os._exit(0)
     os.close(write_end)
@@ -91,22 +92,26 @@ def _read_until(descriptor: int, deadline_s: float) -> bytes | None:
     return None
 
 
-def _limit(path: Path, timeout_s: float) -> None:
+def _limit(path: Path, timeout_s: float) -> bool:
+    """Limit this process' time and memory; False if the memory cannot be limited."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (int(timeout_s) + 1, int(timeout_s) + 1))
+    cpu_s = int(timeout_s + 1) * (os.cpu_count() or 1)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     try:
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except (OSError, ValueError):
-        return  # no /proc: then no limit either
-    size = path.stat().st_size if path.exists() else 0
-    most = mapped + _MEMORY_BYTES + _MEMORY_PER_FILE_BYTE * size
-    if resource.getrlimit(resource.RLIMIT_AS)[1] == resource.RLIM_INFINITY and most < sys.maxsize:
+        size = path.stat().st_size if path.exists() else 0
+        most = min(mapped + _MEMORY_BYTES + _MEMORY_PER_FILE_BYTE * size, sys.maxsize)
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    except (OSError, ValueError):
+        return False  # no /proc
+    return True
 
 
-def _try(path: Path, engine: str) -> dict[str, Any]:
+def _try(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     try:
-        opened = open_engine(path, engine)
+        opened = open_engine(path, job["engine"], cpu_fallback=job["advice"])
         for image in _images(opened.input):
             opened.invoke(image)
     except EdgeKitError as error:

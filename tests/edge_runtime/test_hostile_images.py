@@ -1,7 +1,5 @@
 """Damaged and hostile images: checked before native code sees them, or decoded where a crash harms nothing."""
 
-from __future__ import annotations
-
 import json
 import struct
 import zlib
@@ -21,7 +19,7 @@ IMAGE = np.full((64, 128, 4), 255, np.uint8)
 PIXELS = zlib.compress((b"\0" + b"\x80" * 512) * 64)
 
 
-def chunk(kind: bytes, body: bytes = b"", length: int | None = None) -> bytes:
+def chunk(kind, body=b"", length=None):
     size = struct.pack(">I", len(body) if length is None else length)
     return size + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -69,7 +67,7 @@ def test_of_an_animated_png_only_the_still_image_is_decoded(animation):
     ],
 )
 def test_a_png_whose_chunks_do_not_fit_is_refused_at_once(data):
-    with pytest.raises(ImageError, match="truncated or damaged PNG: its chunk"):
+    with pytest.raises(ImageError, match=r"chunk \d+ of the PNG does not fit; it is truncated or damaged"):
         check_structure(data)
 
 
@@ -78,7 +76,7 @@ def test_a_png_of_very_many_chunks_is_refused():
         check_structure(HEADER + chunk(b"tEXt") * 100_001 + STILL + END)
 
 
-def with_scans(count: int, progressive: bool = True) -> bytes:
+def with_scans(count, progressive=True):
     jpeg = encode(noisy_images(1, 32)[0], ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive))
     at = jpeg.rindex(b"\xff\xda") if progressive else jpeg.index(b"\xff\xda")
     scan = jpeg[at:-2] if progressive else b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00\x00"
@@ -111,7 +109,7 @@ def test_a_usual_jpeg_with_the_scan_marker_in_its_notes_is_decoded():
     ids=["ppm", "jpeg 2000", "mp4", "wave", "hdr"],
 )
 def test_other_formats_that_opencv_reads_are_refused(data):
-    with pytest.raises(ImageError, match="expected a JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF image"):
+    with pytest.raises(ImageError, match=r"is not an image \(expected JPEG"):
         decode_image(data)
 
 

@@ -1,23 +1,24 @@
 """The sandbox: a crash stays in the child process, and a file that has passed does not run there again."""
 
-from __future__ import annotations
-
+import hashlib
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_runtime.classifier import Classifier
-from edge_runtime.contract import Crop
+from edge_runtime.contract import MANIFEST_FILE, Crop
 from edge_runtime.errors import EngineError, IntegrityError
 from edge_runtime.model import sandbox
-from edge_runtime.model.bundle import ModelOptions
-from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult, forget_passes, try_models
+from edge_runtime.model.bundle import PASSES_FOLDER, ModelOptions, forget_passes
+from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult, try_models
 from edge_runtime.testing import TINY_LABELS, write_tiny_model
 from edge_runtime.tflite.validation import read_structure
+from support.programs import run_code
 from support.tflite_models import Operator, Tensor, build_model
 
 OPTIONS = ModelOptions(labels=TINY_LABELS, crop=Crop.STRETCH)
@@ -47,7 +48,7 @@ class Interpreter:
         elif self.wish == b"HANG":
             time.sleep(600)
         elif self.wish == b"FILL":
-            self.seen = np.ones(1 << 35, np.uint8)
+            self.seen = np.ones(5 << 30, np.uint8)
     def get_tensor(self, index):
         return self.seen
 """
@@ -82,7 +83,7 @@ def crasher(tmp_path):
 def children(monkeypatch):
     """Counts the child processes."""
     started = []
-    monkeypatch.setattr(sandbox, "try_models", lambda *job: started.append(1) or try_models(*job))
+    monkeypatch.setattr(sandbox, "try_models", lambda *job, **more: started.append(1) or try_models(*job, **more))
     return started
 
 
@@ -111,12 +112,17 @@ def test_refusals_carry_the_reason_and_its_error(untrusted, tmp_path, real_data)
         assert str(result.path) in result.reason
 
 
-def test_every_outcome_has_a_reason(untrusted, tmp_path, monkeypatch):
+@pytest.fixture
+def fake_runtime(tmp_path):
     fake = tmp_path / "site" / "ai_edge_litert"
     fake.mkdir(parents=True)
     (fake / "__init__.py").touch()
     (fake / "interpreter.py").write_text(FAKE_INTERPRETER)
-    monkeypatch.setattr(sys, "path", [str(fake.parent), *sys.path])
+    return fake.parent
+
+
+def test_every_outcome_has_a_reason(untrusted, tmp_path, monkeypatch, fake_runtime):
+    monkeypatch.setattr(sys, "path", [str(fake_runtime), *sys.path])
     paths = []
     for wish in ("TRAP", "QUIT", "HANG", "FILL", "FINE"):
         paths.append(tmp_path / f"{wish}.tflite")
@@ -139,7 +145,7 @@ def test_a_pass_is_recorded_for_this_very_file(untrusted, children, cache):
     forget_passes()  # as a new process
     Classifier(untrusted, options=OPTIONS).close()
     assert len(children) == 1
-    assert len(list((cache / "trials").iterdir())) == 1
+    assert len(list((cache / PASSES_FOLDER).iterdir())) == 1
     untrusted.write_bytes(untrusted.read_bytes() + b"x")
     Classifier(untrusted, options=OPTIONS).close()
     assert len(children) == 2
@@ -148,7 +154,7 @@ def test_a_pass_is_recorded_for_this_very_file(untrusted, children, cache):
 @pytest.mark.parametrize("content", [b"", b"ok\n", b"\xff" * 200, None])
 def test_a_damaged_record_counts_as_none(untrusted, children, cache, content):
     Classifier(untrusted, options=OPTIONS).close()
-    (entry,) = (cache / "trials").iterdir()
+    (entry,) = (cache / PASSES_FOLDER).iterdir()
     entry.write_bytes(entry.read_bytes()[:-1] if content is None else content)
     forget_passes()
     Classifier(untrusted, options=OPTIONS).close()
@@ -170,10 +176,47 @@ def test_without_a_cache_folder_it_still_runs(untrusted, children, monkeypatch, 
     assert len(children) == 1
 
 
-def test_a_verified_file_needs_no_sandbox(tiny_bundle, children):
-    Classifier(tiny_bundle).close()
-    Classifier(tiny_bundle / "tiny-int8.tflite").close()
-    assert not children
+def test_a_file_with_a_checksum_runs_in_the_sandbox_once_too(tiny_bundle, children, crasher, tmp_path):
+    """Anyone can write a SHA-256 into a file or beside it."""
+    for _ in range(2):
+        Classifier(tiny_bundle).close()
+        Classifier(tiny_bundle / "tiny-int8.tflite").close()
+    assert len(children) <= 2
+    assert children
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "evil")
+    text = (bundle / MANIFEST_FILE).read_text()
+    for path in bundle.glob("*.tflite"):
+        signed = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.write_bytes(crasher.read_bytes())
+        text = text.replace(signed, hashlib.sha256(crasher.read_bytes()).hexdigest())
+    (bundle / MANIFEST_FILE).write_text(text)
+    with pytest.raises(IntegrityError, match="SIGSEGV"):
+        Classifier(bundle)
+
+
+_UNDER_A_LIMIT = """
+import resource, sys
+from pathlib import Path
+from edge_runtime.model.sandbox import try_models
+resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+print(try_models([Path(sys.argv[1])])[0])
+"""
+
+
+def test_the_memory_is_limited_under_any_limit_of_the_shell(tmp_path, untrusted, fake_runtime):
+    path = tmp_path / "FILL.tflite"
+    path.write_bytes(untrusted.read_bytes() + b"FILL")
+    said = run_code(f"import sys; sys.path.insert(0, {str(fake_runtime)!r})\n{_UNDER_A_LIMIT}", path).stdout
+    assert "needs more memory" in said
+    assert "limited=True" in said
+
+
+def test_a_pass_without_a_memory_limit_is_not_recorded(untrusted, cache, monkeypatch):
+    monkeypatch.setattr(
+        sandbox, "try_models", lambda *job, **more: [replace(try_models(*job, **more)[0], limited=False)]
+    )
+    Classifier(untrusted, options=OPTIONS).close()
+    assert not (cache / PASSES_FOLDER).exists()
 
 
 def test_an_onnx_file_alone_runs_in_the_sandbox_because_its_weights_are_unverified(children, tmp_path):

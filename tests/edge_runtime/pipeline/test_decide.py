@@ -1,7 +1,5 @@
 """Smoothing, threshold and events of `edge_runtime.pipeline.decide`."""
 
-from __future__ import annotations
-
 import contextlib
 
 import numpy as np
@@ -17,17 +15,17 @@ SOFTMAX = OutputSpec(Head.SOFTMAX, 0.0)
 LABELS = ("cat", "dog", "nothing")
 
 
-def probabilities(answer: int, score: float = 0.8, labels: int = 3) -> np.ndarray:
+def probabilities(answer, score=0.8, labels=3):
     values = np.full(labels, (1 - score) / (labels - 1), np.float32)
     values[answer] = score
     return values
 
 
-def decider(smooth: str = "none", **rule) -> Decider:
+def decider(smooth="none", **rule):
     return Decider(LABELS, parse_smoothing(smooth, SOFTMAX), DecisionRule(**rule))
 
 
-def decide_all(one: Decider, answers: list[int], period_s: float = 0.1) -> list[tuple[str | None, bool]]:
+def decide_all(one, answers, period_s=0.1):
     found = [one.decide(probabilities(answer), number * period_s) for number, answer in enumerate(answers)]
     return [(decision.label, decision.event) for decision in found]
 
