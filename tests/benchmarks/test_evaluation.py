@@ -64,7 +64,7 @@ def test_images_keep_their_order_and_labels_when_some_are_left_out(tmp_path):
     reasons = {Path(item.file).name: item.reason for item in found.record.unreadable}
     assert "No such file" in reasons["0.png"]
     assert "was altered" in reasons["1.png"]
-    assert "damaged content" in reasons["2.png"]
+    assert "is not an image" in reasons["2.png"]
     assert (found.record.images, found.record.trained_on) == (2, None)
     assert found.paths_file.read_text(encoding="utf-8").splitlines() == [str(first.path), str(second.path)]
     assert found.unlisted == ()
