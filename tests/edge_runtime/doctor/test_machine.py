@@ -166,7 +166,7 @@ def test_an_edge_tpu_on_pci_without_its_driver(tmp_path):
 def examine(monkeypatch, installed, answers):
     """Findings by topic, for distributions with versions and what children would say; they say that all is well."""
     by_package = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime", "onnxruntime": "onnxruntime"}
-    monkeypatch.setattr(packages, "_version", installed.get)
+    monkeypatch.setattr(packages, "installed_version", installed.get)
     monkeypatch.setattr(
         packages.importlib.util, "find_spec", lambda name: by_package.get(name, name) in installed or None
     )

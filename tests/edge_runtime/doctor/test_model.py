@@ -146,7 +146,7 @@ def test_damaged_golden_inputs_are_refused(bundle, damage, monkeypatch):
     elif damage == "no keras":
         np.savez(path, images_nhwc_rgb_u8=arrays["images_nhwc_rgb_u8"])
     else:
-        monkeypatch.setattr(doctor_replay, "_MOST_GOLDEN_BYTES", 100)
+        monkeypatch.setattr(doctor_replay, "MOST_GOLDEN_BYTES", 100)
     with pytest.raises(IntegrityError, match=r"copy the bundle again|expected at most"):
         doctor_replay.replay(bundle, "float32")
 
@@ -238,7 +238,7 @@ def test_the_report_for_programs_and_no_native_import(bundle):
 )
 def test_the_report_for_people(level, code, summary, capsys, monkeypatch):
     findings = [Finding("python", Level.OK, "fine"), Finding("camera", level, "\x1b[31mred", "mend it")]
-    monkeypatch.setattr("edge_runtime.commands.doctor._examine", lambda *_: iter(findings))
+    monkeypatch.setattr("edge_runtime.commands.doctor.examine", lambda *_: iter(findings))
     assert run_doctor(None, as_json=False) == code
     first, second, remedy, blank, last = capsys.readouterr().out.splitlines()
     assert first.split() == ["ok", "python", "fine"]

@@ -143,7 +143,7 @@ def test_where_likeness_is_the_rule_it_decides_nothing_but_identity_does():
 
 
 def test_far_too_many_like_images_are_said_to_be_so(monkeypatch):
-    monkeypatch.setattr("train.intake.near_duplicates._MIN_PAIR_LIMIT", 0)
+    monkeypatch.setattr("train.intake.near_duplicates.MIN_PAIR_LIMIT", 0)
     frames = make("a", numbered("f", 40))
     result = judge(frames + make("b", numbered("b", 40)), *(near(sample.sha256, "scene") for sample in frames))
     # 780 pairs against 10 for each of the 80 images is still fine; one class more is not.
