@@ -11,8 +11,7 @@ from pathlib import Path
 from benchmarks.assembly import assemble
 from benchmarks.evaluation import EvaluationSet, choose_images, hashes_trained_on, prepare_images
 from benchmarks.machine import describe_machine
-from benchmarks.measuring.scenarios import Measurement
-from benchmarks.measuring.schedule import measure_all, steps
+from benchmarks.measuring.schedule import Measurement, measure_all, steps
 from benchmarks.plan import BenchConfig, SubjectPlan, check_run, plan_subjects, remarks_on_checks, remarks_on_plan
 from benchmarks.records import REPORT_FILE, Answers, BoardWatch, Report
 from benchmarks.report.files import write_report

@@ -112,11 +112,8 @@ def median_latencies(engines: Sequence[Engine], image_hwc_rgb_u8: NDArray[np.uin
     """Measure the median latency of single invocations of each engine, in milliseconds.
 
     In each turn an engine runs ten timed invocations after an untimed one that brings its weights back into the cache,
-    as on a device that runs one model. It has 20 turns, or fewer once its timed invocations took 0.4 s.
-
-    Args:
-        engines: Engines with one thread and the same input shape.
-        image_hwc_rgb_u8: uint8 [H, W, 3], the input of every invocation.
+    as on a device that runs one model. It has 20 turns, or fewer once its timed invocations took 0.4 s. All engines
+    have one thread, and take the same image, uint8 [H, W, 3].
     """
     taken_ns: list[list[int]] = [[] for _ in engines]
     for turn in range(_MOST_TURNS):

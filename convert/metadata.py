@@ -45,11 +45,9 @@ _ONNX_RUNTIME: Final = (
 
 
 def embed_tflite(path: Path, manifest: Manifest) -> None:
-    """Write metadata, labels, manifest and checksum into a ``.tflite`` without metadata.
+    """Write metadata, labels, manifest and checksum into a ``.tflite`` without metadata, in place.
 
-    Args:
-        path: Path of the model, which is rewritten in place.
-        manifest: Manifest of the model; artifacts are left out, since a file cannot hold its own hash.
+    The artifacts of the manifest are left out, since a file cannot hold its own hash.
     """
     model = unpack_model(path.read_bytes())
     # The converter names the output after its last operator, such as Identity.

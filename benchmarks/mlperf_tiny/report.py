@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.mlperf_tiny.task import (
     FLOAT_FILE,
@@ -29,29 +28,16 @@ from benchmarks.mlperf_tiny.task import (
 )
 from benchmarks.peers.plan import NotMeasured
 from benchmarks.peers.processes import ask_child
-from benchmarks.peers.report import RunRecord, plain, run_facts
+from benchmarks.peers.report import Columns, RunRecord, plain, run_facts, share_text, table
 from benchmarks.statistics import LatencySummary, Share, share_of, summarize_latencies
 from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.platform.atomic import temporary_folder
-from edge_runtime.workstation.reporting.wording import ABSENT, markdown_table, percent_range
+from edge_runtime.workstation.reporting.wording import ABSENT
 
 _PROGRAM = (sys.executable, "-m", "benchmarks.mlperf_tiny.child")
 _SLACK_S = 300.0
 _PARTS = 30  # of the latencies, in time order, for the interval of the median
-_HEADER = (
-    "model",
-    "size",
-    "top-1 (95 %)",
-    "known of the published file",
-    "target reached",
-    "top-1, held-out half",
-    "p90, ms",
-    "p50, ms",
-    "p99, ms",
-    "queries",
-    "peak memory",
-)
 
 
 @dataclass(frozen=True)
@@ -69,25 +55,6 @@ class StreamSettings:
     duration_s: float = 60.0
     threads: int = 1
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class FileResult:
-    """Results of one model file.
-
-    Attributes:
-        file: Path of the model.
-        runtime: Runtime and version.
-        answers: Class index of each image, int64 [N].
-        latencies_ns: Latencies in order, int64 [queries].
-        peak_bytes: Largest resident memory of the process.
-    """
-
-    file: Path
-    runtime: str
-    answers: NDArray[np.int64]
-    latencies_ns: NDArray[np.int64]
-    peak_bytes: int
 
 
 @dataclass(frozen=True)
@@ -143,9 +110,8 @@ def run_task(folder: Path, settings: StreamSettings, command: str) -> TinyReport
             files.update({f"ours, {variant.value}": file for variant, file in converted.items()})
         except EngineError as error:  # the published files are measured all the same
             missing = [NotMeasured(f"ours, {variant.value}", str(error)) for variant in VARIANTS]
-        found = measure_files([file.resolve() for file in files.values()], task, settings, scratch)
-        results = dict(zip(files, found.values(), strict=True))
-        rows = [_row(label, result, task) for label, result in results.items() if isinstance(result, FileResult)]
+        results = measure_files(files, task, settings, scratch)
+    rows = [result for result in results.values() if isinstance(result, ModelRow)]
     missing += [NotMeasured(label, result) for label, result in results.items() if isinstance(result, str)]
     if not rows:
         raise EngineError("; ".join(f"{one.name}: {one.reason}" for one in missing))
@@ -163,23 +129,23 @@ def run_task(folder: Path, settings: StreamSettings, command: str) -> TinyReport
 
 
 def measure_files(
-    files: Sequence[Path], task: Task, settings: StreamSettings, scratch: Path
-) -> dict[Path, FileResult | str]:
-    """Measure accuracy and single-stream of each file in seeded random order; the reason where that fails."""
+    files: Mapping[str, Path], task: Task, settings: StreamSettings, scratch: Path
+) -> dict[str, ModelRow | str]:
+    """Measure accuracy and single-stream of each named file in seeded random order; the reason where that fails."""
     images = scratch / "images.npy"
     np.save(images, task.images_nhwc_rgb_u8)
     order = list(files)
     random.Random(settings.seed).shuffle(order)  # noqa: S311  an order, not a secret
-    results: dict[Path, FileResult | str] = {}
-    for file in order:
+    results: dict[str, ModelRow | str] = {}
+    for name in order:
         try:
-            results[file] = _measure(file, images, len(task.truth), settings, scratch)
+            results[name] = _measure(name, files[name].resolve(), images, task, settings, scratch)
         except EngineError as error:
-            results[file] = str(error)
-    return {file: results[file] for file in files}
+            results[name] = str(error)
+    return {name: results[name] for name in files}
 
 
-def _measure(file: Path, images: Path, count: int, settings: StreamSettings, scratch: Path) -> FileResult:
+def _measure(name: str, file: Path, images: Path, task: Task, settings: StreamSettings, scratch: Path) -> ModelRow:
     latencies = scratch / "latencies.npy"
     request = {
         "model": str(file),
@@ -193,27 +159,23 @@ def _measure(file: Path, images: Path, count: int, settings: StreamSettings, scr
     }
     result, finished = ask_child(_PROGRAM, request, scratch, settings.duration_s + _SLACK_S)
     answers = np.array(result["answers"], np.int64)
-    if answers.shape != (count,):
-        raise EngineError(f"{file.name}: expected {count} answers, got {answers.size}")
+    if answers.shape != task.truth.shape:
+        raise EngineError(f"{file.name}: expected {len(task.truth)} answers, got {answers.size}")
     latencies_ns = np.load(latencies, allow_pickle=False)
-    return FileResult(file, str(result["runtime"]), answers, latencies_ns, finished.peak_bytes)
-
-
-def _row(name: str, result: FileResult, task: Task) -> ModelRow:
-    hits, held_out = result.answers == task.truth, task.held_out
+    hits, held_out = answers == task.truth, task.held_out
     accuracy = share_of(int(hits.sum()), len(hits))
     return ModelRow(
         name=name,
-        file=result.file.name,
-        bytes=result.file.stat().st_size,
-        sha256=file_sha256(result.file),
-        runtime=result.runtime,
+        file=file.name,
+        bytes=file.stat().st_size,
+        sha256=file_sha256(file),
+        runtime=str(result["runtime"]),
         accuracy=accuracy,
         held_out=share_of(int(hits[held_out].sum()), int(held_out.sum())),
-        known=_known(result.file.name, task),
+        known=_known(file.name, task),
         reaches_target=accuracy.fraction >= TARGET,
-        latency=summarize_latencies([part.tolist() for part in np.array_split(result.latencies_ns, _PARTS)]),
-        peak_bytes=result.peak_bytes,
+        latency=summarize_latencies([part.tolist() for part in np.array_split(latencies_ns, _PARTS)]),
+        peak_bytes=finished.peak_bytes,
     )
 
 
@@ -230,27 +192,30 @@ def render(report: TinyReport) -> str:
         "# MLPerf Tiny, image classification: ResNet8",
         f"{report.pictures} evaluation images; target of the closed division: top-1 of at least {TARGET:.0%}. "
         + report.machine_line(f"{report.threads} thread"),
-        markdown_table(_HEADER, map(_cells, report.rows), text_columns=(0, 4), shown=plain),
+        table(_COLUMNS, report.rows, text_columns=(0, 4)),
         "\n".join(f"- {line}" for line in (*remarks, *_notes(report))),
         report.origin_line(),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: ModelRow) -> tuple[str, ...]:
-    latency, accuracy = row.latency, row.accuracy
-    latencies_ms = latency.p90_ms, latency.p50_ms, latency.p99_ms
-    return (
-        row.name,
-        f"{row.bytes / 1e3:.1f} kB",
-        f"{accuracy.fraction:.1%} ({percent_range(accuracy.low, accuracy.high)})",
-        ABSENT if row.known is None else f"{row.known:.1%}",
-        "yes" if row.reaches_target else "no",
-        f"{row.held_out.fraction:.1%} of {row.held_out.total}",
-        *(ABSENT if value is None else f"{value:.3f}" for value in latencies_ms),
-        f"{latency.queries:,}",
-        f"{row.peak_bytes / 1e6:.0f} MB",
-    )
+def _latency(latency_ms: float | None) -> str:
+    return ABSENT if latency_ms is None else f"{latency_ms:.3f}"
+
+
+_COLUMNS: Columns[ModelRow] = (
+    ("model", lambda row: row.name),
+    ("size", lambda row: f"{row.bytes / 1e3:.1f} kB"),
+    ("top-1 (95 %)", lambda row: share_text(row.accuracy, space="")),
+    ("known of the published file", lambda row: ABSENT if row.known is None else f"{row.known:.1%}"),
+    ("target reached", lambda row: "yes" if row.reaches_target else "no"),
+    ("top-1, held-out half", lambda row: f"{row.held_out.fraction:.1%} of {row.held_out.total}"),
+    ("p90, ms", lambda row: _latency(row.latency.p90_ms)),
+    ("p50, ms", lambda row: _latency(row.latency.p50_ms)),
+    ("p99, ms", lambda row: _latency(row.latency.p99_ms)),
+    ("queries", lambda row: f"{row.latency.queries:,}"),
+    ("peak memory", lambda row: f"{row.peak_bytes / 1e6:.0f} MB"),
+)
 
 
 def _notes(report: TinyReport) -> list[str]:

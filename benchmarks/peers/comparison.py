@@ -20,8 +20,7 @@ from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.platform.atomic import temporary_folder
 from edge_runtime.progress import progress_bar
-from edge_runtime.workstation.datasets.index import map_index_labels
-from edge_runtime.workstation.datasets.samples import Sample
+from edge_runtime.workstation.datasets.samples import Sample, map_index_labels
 
 _REASONS = 5
 
@@ -88,7 +87,7 @@ def summarize(seen: Sequence[Seen], truth: Sequence[str], seed: int) -> tuple[li
 def _row(one: Seen, ours: Seen | None, truth: Sequence[str], seed: int) -> PeerRow:
     peer, rounds = one.peer, one.rounds
     answers = rounds[0].answers
-    totals, inferences = ([_p50(getattr(each, name)) for each in rounds] for name in ("total_ms", "inference_ms"))
+    totals, inferences = ([_median(getattr(each, name)) for each in rounds] for name in ("total_ms", "inference_ms"))
     answered = sum(all(each.answers[index] is not None for each in rounds) for index in range(len(truth)))
     return PeerRow(
         name=peer.name,
@@ -128,13 +127,9 @@ def _ratio(own: Sequence[float | None], ours: Seen | None, field: str, seed: int
     """Compute the ratio to our time, over the rounds that both have."""
     if ours is None:
         return None
-    others = [_p50(getattr(each, field)) for each in ours.rounds]
+    others = [_median(getattr(each, field)) for each in ours.rounds]
     pairs = [(mine, other) for mine, other in zip(own, others, strict=False) if mine and other]
     return ratio_of([mine for mine, _ in pairs], [other for _, other in pairs], seed) if pairs else None
-
-
-def _p50(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None
 
 
 def _median(values: Sequence[float | None]) -> float | None:

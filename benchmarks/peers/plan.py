@@ -13,8 +13,6 @@ from edge_runtime.errors import shorten
 from edge_runtime.model.bundle import check_artifact
 
 OWN = "edgekit"
-OURS_WHOLE = "edge-run classify"
-PIP_LOG = "pip.txt"
 _TFLITE = (Variant.FLOAT32, Variant.INT8)
 _ONNX = (Variant.ONNX_FLOAT32, Variant.ONNX_INT8)
 _YOLO_FORMATS = ("torch", "onnx", "litert")
@@ -46,7 +44,7 @@ class Places:
     def why_missing(self, environment: str) -> str:
         """Give the error of the installation, or the way to install it."""
         try:
-            with (self.root / f".venv-{environment}" / PIP_LOG).open("rb") as file:
+            with (self.root / f".venv-{environment}" / "pip.txt").open("rb") as file:
                 text = file.read(_MAX_LOG_BYTES).decode(errors="replace")
         except OSError:
             text = ""
@@ -171,7 +169,7 @@ def _rows_of(bundle: Path, artifact: Artifact, threads: str) -> list[Peer]:
         return [ours, Peer("plain ONNX Runtime loop", what, "onnxruntime", "onnxruntime", model, ours.name, threads)]
     return [
         ours,
-        Peer(OURS_WHOLE, what, OWN, "", model, ours.name, f"{threads}, a worker per core"),
+        Peer("edge-run classify", what, OWN, "", model, ours.name, f"{threads}, a worker per core"),
         Peer("plain LiteRT loop", what, "litert", "litert", model, ours.name, threads),
         Peer("MediaPipe ImageClassifier", what, "mediapipe", "mediapipe", model, ours.name, _OWN_CHOICE),
     ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import click
 
@@ -33,19 +33,10 @@ _UNITS = {"parameters": "million parameters", "gflops": "GFLOP an inference (two
 _REASON_CHARACTERS = 110
 _STOPPED = "; then it answers no other image either: "
 _SPECIAL = "&<>|`[]\\"
-_SPEED = (
-    "tool",
-    "model",
-    "file to label, p50 ms",
-    "times ours",
-    "inference, p50 ms",
-    "times ours",
-    "processor an image, ms",
-    "cold start",
-    "peak memory",
-    "images/s, whole process",
-)
-_ANSWERS = ("tool", "model", "answered", "right (95 %)", "as ours", "awkward files answered", "damaged files refused")
+
+RowT = TypeVar("RowT")
+Columns: TypeAlias = tuple[tuple[str, Callable[[RowT], str]], ...]
+"""Columns of a table: the heading, and the function that writes a row's cell."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +164,8 @@ def render(report: PeersReport) -> str:
         f"{report.pictures} images ({plain(report.part)} of {plain(report.source)}), model {plain(report.model_name)}, "
         f"{report.labels} labels, input {report.input_size}; {report.rounds} rounds in random order, every tool in a "
         f"fresh process each time. {report.machine_line(f'{cores} cores')}",
-        markdown_table(_SPEED, map(_speed_cells, report.rows), text_columns=(0, 1), shown=plain),
-        markdown_table(_ANSWERS, map(_answers_cells, report.rows), text_columns=(0, 1), shown=plain),
+        table(_SPEED, report.rows, text_columns=(0, 1)),
+        table(_ANSWERS, report.rows, text_columns=(0, 1)),
         _list("Not measured", [f"{one.name}: {one.reason}" for one in report.not_measured]),
         _list("Notes", _notes(report.rows)),
         _list("Refused and failed", _failures(report.rows)),
@@ -188,49 +179,59 @@ def is_right_refusal(outcome: str) -> bool:
     return outcome.startswith("refused") and _STOPPED not in outcome
 
 
-def _speed_cells(row: PeerRow) -> tuple[str, ...]:
-    return (
-        row.tool,
-        row.what,
-        _figure(row.total_ms),
-        _ratio(row.times_ours),
-        _figure(row.inference_ms),
-        _ratio(row.inference_times_ours),
-        _figure(row.cpu_ms),
-        ABSENT if row.cold_start_s is None else f"{row.cold_start_s:.2f} s",
-        megabytes(row.peak_bytes),
-        _figure(row.pictures_per_s),
-    )
-
-
-def _answers_cells(row: PeerRow) -> tuple[str, ...]:
-    whole = [outcome for what, outcome in row.awkward.items() if what not in DAMAGED]
-    damaged = [outcome for what, outcome in row.awkward.items() if what in DAMAGED]
-    right, agreement = row.accuracy, row.agreement
-    return (
-        row.tool,
-        row.what,
-        f"{row.answered} of {row.pictures}" + ("" if row.is_steady else ", not the same each time"),
-        f"{percent(right.fraction)} ({percent_range(right.low, right.high)})" if right else ABSENT,
-        percent(agreement.fraction) if agreement else ABSENT,
-        _count(whole, "answered"),
-        _count(damaged, "refused"),
-    )
-
-
 def _figure(value: float | None) -> str:
     return ABSENT if value is None else significant(value)
 
 
-def _ratio(ratio: Ratio | None) -> str:
+def table(columns: Columns[RowT], rows: Sequence[RowT], *, text_columns: Sequence[int]) -> str:
+    """Render a table of columns, each a heading and the function that writes a row's cell."""
+    cells = ([write(row) for _, write in columns] for row in rows)
+    return markdown_table([heading for heading, _ in columns], cells, text_columns=text_columns, shown=plain)
+
+
+def share_text(share: Share | None, *, space: str = " ") -> str:
+    """Write a share with its interval, such as ``85.5 % (80.0 to 89.7)``."""
+    return f"{percent(share.fraction, space=space)} ({percent_range(share.low, share.high)})" if share else ABSENT
+
+
+def ratio_text(ratio: Ratio | None, decimals: int = 2) -> str:
+    """Write a ratio with its interval, such as ``1.35 (1.31 to 1.40)``."""
     if ratio is None:
         return ABSENT
-    interval = f" ({ratio.interval.low:.2f} to {ratio.interval.high:.2f})" if ratio.interval else ""
-    return f"{ratio.median:.2f}{interval}"
+    interval = ratio.interval
+    span = f" ({interval.low:.{decimals}f} to {interval.high:.{decimals}f})" if interval else ""
+    return f"{ratio.median:.{decimals}f}{span}"
 
 
-def _count(outcomes: Sequence[str], expected: str) -> str:
+def _answered(row: PeerRow) -> str:
+    return f"{row.answered} of {row.pictures}" + ("" if row.is_steady else ", not the same each time")
+
+
+def _awkward(row: PeerRow, expected: str, *, is_damaged: bool) -> str:
+    outcomes = [outcome for what, outcome in row.awkward.items() if (what in DAMAGED) is is_damaged]
     return f"{sum(outcome.startswith(expected) for outcome in outcomes)} of {len(outcomes)}" if outcomes else ABSENT
+
+
+_NAMES: Columns[PeerRow] = (("tool", lambda row: row.tool), ("model", lambda row: row.what))
+_SPEED: Columns[PeerRow] = (
+    *_NAMES,
+    ("file to label, p50 ms", lambda row: _figure(row.total_ms)),
+    ("times ours", lambda row: ratio_text(row.times_ours)),
+    ("inference, p50 ms", lambda row: _figure(row.inference_ms)),
+    ("times ours", lambda row: ratio_text(row.inference_times_ours)),
+    ("processor an image, ms", lambda row: _figure(row.cpu_ms)),
+    ("cold start", lambda row: ABSENT if row.cold_start_s is None else f"{row.cold_start_s:.2f} s"),
+    ("peak memory", lambda row: megabytes(row.peak_bytes)),
+    ("images/s, whole process", lambda row: _figure(row.pictures_per_s)),
+)
+_ANSWERS: Columns[PeerRow] = (
+    *_NAMES,
+    ("answered", _answered),
+    ("right (95 %)", lambda row: share_text(row.accuracy)),
+    ("as ours", lambda row: percent(row.agreement.fraction) if row.agreement else ABSENT),
+    ("awkward files answered", lambda row: _awkward(row, "answered", is_damaged=False)),
+    ("damaged files refused", lambda row: _awkward(row, "refused", is_damaged=True)),
+)
 
 
 def _list(title: str, lines: Sequence[str]) -> str:

@@ -51,11 +51,9 @@ def check_target(text: str) -> None:
 
 
 def lint(path: Path, target: str) -> LintReport:
-    """Check one file against a target.
+    """Check one ``.tflite`` file, trusted or not, against a target.
 
-    Args:
-        path: Path of a ``.tflite`` file, trusted or not.
-        target: Target name: ``edgetpu``, ``litert``, ``tflite-runtime``, or a release as in ``tflite-runtime==2.11``.
+    The target is ``edgetpu``, ``litert``, ``tflite-runtime``, or a release as in ``tflite-runtime==2.11``.
 
     Raises:
         UsageError: The target is unknown.

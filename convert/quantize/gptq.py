@@ -156,12 +156,7 @@ def _pad(value_hwc: NDArray[np.float32], layer: Layer, height: int, width: int) 
 
 
 class GptqRounder:
-    """Calibrated rounding for all models built from one float32 model.
-
-    Args:
-        graph: Float32 model with the exact weights.
-        inputs: Statistics of each layer's input, from `observe`.
-    """
+    """Calibrated rounding for all models built from one float32 model, with the statistics that `observe` found."""
 
     def __init__(self, graph: FloatGraph, inputs: dict[str, LayerInput]) -> None:
         self._graph = graph

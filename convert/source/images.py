@@ -18,9 +18,8 @@ from edge_runtime.errors import DatasetError, UsageError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.decode import decode_all
-from edge_runtime.workstation.datasets.index import map_index_labels
 from edge_runtime.workstation.datasets.resolve import resolve
-from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Sample, Split, read_split_csv
+from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Sample, Split, map_index_labels, read_split_csv
 
 _GOLDEN_COUNT = 8
 _SHOWN_LABELS = 5

@@ -25,7 +25,7 @@ from edge_runtime.platform.atomic import temporary_folder
 from edge_runtime.platform.zips import ZIP_ERRORS, open_small_zip
 from edge_runtime.preprocess import ImageU8
 
-_MOST_GOLDEN_BYTES = 256 << 20
+MOST_GOLDEN_BYTES = 256 << 20
 _WARM_UPS = 3
 _LEAST_RUNS, _MOST_RUNS = 10, 400
 _ENOUGH_S = 0.7
@@ -124,8 +124,8 @@ def _load_golden(path: Path) -> dict[str, NDArray[Any]] | None:
     try:
         with open_small_zip(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-        if size > _MOST_GOLDEN_BYTES:
-            raise IntegrityError(f"{path}: expected at most {_MOST_GOLDEN_BYTES >> 20} MiB, got {size >> 20} MiB")
+        if size > MOST_GOLDEN_BYTES:
+            raise IntegrityError(f"{path}: expected at most {MOST_GOLDEN_BYTES >> 20} MiB, got {size >> 20} MiB")
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except ZIP_ERRORS as error:

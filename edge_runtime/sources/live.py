@@ -15,8 +15,6 @@ from edge_runtime.sources.base import CaptureOptions, Frame, FrameSource
 from edge_runtime.sources.capture.messages import Failure, FailureKind
 from edge_runtime.sources.capture.process import CaptureProcess
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
 _STEADY_S = 10.0
 """Duration of a connection that resets the pauses between attempts, in seconds."""
 
@@ -62,7 +60,7 @@ class LiveSource(FrameSource):
         A camera that stalls or disappears is reopened without a limit, with growing pauses.
         """
         end_s = math.inf if until_s is None else until_s
-        retry = RetryPolicy(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        retry = RetryPolicy(first_s=0.5, longest_s=30.0)
         last_reason: str | None = None
         while not self._is_over(end_s):
             started_s = time.perf_counter()

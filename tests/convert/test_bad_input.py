@@ -150,6 +150,9 @@ def test_only_want_of_space_is_called_so(tmp_path):
         raise PermissionError(13, "Permission denied")
 
 
+ODD = "import pathlib, convert.children as c, edge_runtime.errors as e; c.refuse(pathlib.Path(), e.ModelError('odd'))"
+
+
 @dataclass(frozen=True)
 class Job:
     number: int
@@ -177,17 +180,12 @@ def run_text(tmp_path, monkeypatch):
         ("raise SystemExit('out of luck')", EngineError, "ended with code 1; its last lines were:\nout of luck"),
         ("open('/dev/full', 'w').write('x' * 9999)", OutputError, "no space left there"),
         ("raise OSError(122, 'Disk quota exceeded')", OutputError, "no space left there"),
+        (ODD, ModelError, "^odd$"),
     ],
 )
 def test_how_a_child_ends_is_said(run_text, text, error, words):
     with pytest.raises(error, match=words):
         run_text(text)
-
-
-def test_a_child_that_refuses_is_quoted(run_text):
-    imports = "from convert import children; from edge_runtime.errors import ModelError; from pathlib import Path"
-    with pytest.raises(ModelError, match=r"^m.h5: is odd$"):
-        run_text(f"{imports}; children.refuse(Path.cwd(), ModelError('m.h5: is odd'))")
 
 
 def test_a_module_in_the_users_folder_is_not_run(tmp_path, monkeypatch):

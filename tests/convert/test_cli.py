@@ -41,7 +41,6 @@ def test_a_bundle_holds_what_the_design_says(small_bundle, small_run):
     assert tuple(artifact.variant for artifact in manifest.artifacts) == DEFAULT_VARIANTS
     for artifact in manifest.artifacts:
         assert artifact.bytes == (small_bundle / artifact.file).stat().st_size
-        assert artifact.check is not None
         assert (artifact.check.images, artifact.check.split) == (8, "validation")
         expected = "onnxruntime" if artifact.file.endswith(".onnx") else "litert"
         assert artifact.check.engine.startswith(expected)
@@ -66,7 +65,6 @@ def test_the_record_tells_how_each_file_came_about(record, small_bundle):
     assert (record.failed, record.left_out) == ((), ())
     assert record.labels == ("blue", "red")
     assert record.check_images == 8
-    assert record.calibration is not None
     assert record.calibration.images == 44
     assert sum(record.calibration.per_class.values()) == 44
     assert [point.images for point in record.calibration.points] == [8, 32, 44]
@@ -229,7 +227,8 @@ def test_a_model_that_holds_constants_converts_like_any_other(run_program, small
 
 
 def test_help_imports_nothing_heavy():
-    heavy = ("numpy", "cv2", "tensorflow", "keras", "onnx", "onnxruntime", "matplotlib", "ai_edge_litert", "jinja2")
+    heavy = ("numpy", "cv2", "tensorflow", "keras", "onnx", "onnxruntime", "matplotlib", "jinja2")
+    heavy += ("ai_edge_litert", "flatbuffers")
     for arguments in (["--help"], ["run", "--help"], ["lint", "--help"]):
         code = (
             "import sys; from click.testing import CliRunner; from convert.cli import cli;"

@@ -10,8 +10,10 @@ from edge_runtime.sources.base import Capture
 from edge_runtime.sources.capture.messages import CameraGoneError, FailureKind, Grab
 from edge_runtime.sources.capture.strict_jpeg import decode_jpeg
 
+GIVE_UP_S = 2.0
+"""Time without an image after which a V4L2 camera is gone, in seconds."""
+
 _RETRY_S = 0.02
-_GIVE_UP_S = 2.0
 
 
 def open_v4l2(address: int | str) -> Capture:
@@ -44,7 +46,7 @@ class V4l2Camera:
         """Wait for the next image; see `Camera.read`."""
         silent_since_s = time.perf_counter()
         while not self._capture.grab():
-            if time.perf_counter() - silent_since_s > _GIVE_UP_S:
+            if time.perf_counter() - silent_since_s > GIVE_UP_S:
                 raise CameraGoneError("the camera gives no more images; was it unplugged?")
             time.sleep(_RETRY_S)
         started_s = time.perf_counter()

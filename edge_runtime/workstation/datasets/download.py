@@ -3,6 +3,9 @@
 Cache files: ``downloads/<name>-<hash>.zip``, during the download ``.part``; beside each a ``.json`` with the version
 (ETag, Last-Modified, size); and ``.lock``, held by the downloading process. The address is not stored, since it may
 carry an access token.
+
+Only http and https are supported, also after redirects. Not `requests`: it would still need code for the crawl guard,
+for redirects without reading their body and for these messages, and `edge_runtime.platform.net` has the rest.
 """
 
 from __future__ import annotations
@@ -13,19 +16,73 @@ import hashlib
 import http.client
 import json
 import re
+import socket
+import ssl
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from edge_runtime.errors import DatasetError, OutputError
+from edge_runtime.errors import DatasetError, OutputError, UsageError, shorten
 from edge_runtime.model.bundle import file_sha256
+from edge_runtime.platform import net
 from edge_runtime.platform.atomic import check_room, write_atomic
-from edge_runtime.platform.net import RetryPolicy
 from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
-from edge_runtime.workstation.datasets.http_fetch import Address, DroppedError, UnreachableError, blocks, open_url
+
+_SCHEMES = ("http", "https")
+_BLOCK_BYTES = 1 << 18
+_SLOWEST_BYTES_PER_SECOND = 1024
+
+
+@dataclass(frozen=True)
+class Address:
+    """Checked URL.
+
+    Attributes:
+        url: URL of the request.
+        shown: URL for messages and reports, without its query, which may carry an access token.
+        name: Last part of the path without ``.zip``, or the host.
+    """
+
+    url: str
+    shown: str
+    name: str
+
+
+def parse_address(url: str) -> Address:
+    """Check and encode a URL.
+
+    Raises:
+        UsageError: The URL is not http or https, or contains a password.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError(f"{shorten(repr(url))}: not a URL ({error})") from error
+    if parts.scheme not in _SCHEMES or not host:
+        raise UsageError(f"{shorten(repr(url))}: expected an address such as https://example.org/photos.zip")
+    if parts.username is not None:
+        raise UsageError(f"{parts.scheme}://...@{host}: names and passwords in a URL are not supported; download it")
+    path = net.percent_encode(parts.path or "/")
+    query = net.percent_encode(parts.query)
+    try:
+        netloc = parts.netloc.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise UsageError(f"{shorten(repr(url))}: not a host name ({error})") from error
+    last = urllib.parse.unquote(parts.path.rstrip("/").rpartition("/")[2], errors="replace")
+    name = "".join(letter for letter in last if letter.isprintable())
+    return Address(
+        urllib.parse.urlunsplit((parts.scheme, netloc, path, query, "")),
+        f"{parts.scheme}://{netloc}{path}",
+        name[:-4] if name.lower().endswith(".zip") and len(name) > 4 else name or host,
+    )
 
 
 @dataclass(frozen=True)
@@ -128,7 +185,6 @@ class DownloadLimits:
 
 
 _DEFAULT_LIMITS = DownloadLimits()
-_LONGEST_PAUSE_S = 60.0
 
 
 def fetch(
@@ -186,19 +242,19 @@ class _Download:
     def run(self) -> None:
         """Try until the file is complete or the attempts are used up."""
         failures, has_started = 0, False
-        retry = RetryPolicy(self.limits.backoff_s, _LONGEST_PAUSE_S)
+        retry = net.RetryPolicy(self.limits.backoff_s, longest_s=60.0)
         while True:
             before = _size_of(self.place.part)
             try:
                 self._attempt()
                 return
-            except (UnreachableError, DroppedError) as error:
-                has_started = has_started or isinstance(error, DroppedError)
+            except (_UnreachableError, _DroppedError) as error:
+                has_started = has_started or isinstance(error, _DroppedError)
                 if _size_of(self.place.part) - before >= self.limits.progress_bytes:
                     failures = 0
                     retry.reset()
                 failures += 1
-                is_permanent = isinstance(error, UnreachableError) and not error.may_pass and not has_started
+                is_permanent = isinstance(error, _UnreachableError) and not error.may_pass and not has_started
                 if is_permanent or failures >= self.limits.attempts:
                     if self.place.file.is_file() and not has_started:
                         return
@@ -212,14 +268,14 @@ class _Download:
             self._finish()
             return
         headers = self._headers(have, version)
-        with contextlib.closing(open_url(self.address, headers, self.limits.timeout_s)) as response:
+        with contextlib.closing(_open_url(self.address, headers, self.limits.timeout_s)) as response:
             if response.status == 304:
                 return
             if response.status == 200:
                 have, version = 0, _announced(response)
             elif not _continues(response, have, version):
                 _remove(self.place.part)
-                raise DroppedError(f"{self.address.shown}: the server cannot go on where the download stopped")
+                raise _DroppedError(f"{self.address.shown}: the server cannot go on where the download stopped")
             self._check_size(version.size)
             folder = self.place.file.parent
             check_room(folder, version.size - have, self.limits.disk_margin_bytes, self.address.shown)
@@ -242,7 +298,7 @@ class _Download:
                 self.place.start(version)
             with self.progress("downloading", max(version.size, 0)) as advance, part.open("ab") as file:
                 advance(have)
-                for block in blocks(response, self.address.shown, self.limits.timeout_s):
+                for block in _blocks(response, self.address.shown, self.limits.timeout_s):
                     have += len(block)
                     self._check_size(have)
                     file.write(block)
@@ -253,7 +309,7 @@ class _Download:
                 f"{part}: cannot be written ({error.strerror}); make room or set EDGEKIT_CACHE to another folder"
             ) from error
         if version.size not in (-1, have):
-            raise DroppedError(f"{self.address.shown}: the connection ended after {have:,} of {version.size:,} bytes")
+            raise _DroppedError(f"{self.address.shown}: the connection ended after {have:,} of {version.size:,} bytes")
 
     def _check_size(self, size: int) -> None:
         if size > self.limits.most_bytes:
@@ -292,3 +348,90 @@ def _kind(path: Path) -> str:
     if start.startswith(b"<"):
         return "a web page"
     return "a zip that is cut off or damaged" if start.startswith(b"PK") else "another kind of file"
+
+
+class _UnreachableError(Exception):
+    """There is no usable response; ``may_pass`` is True if another attempt may succeed."""
+
+    def __init__(self, message: str, *, may_pass: bool) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+
+
+class _DroppedError(Exception):
+    """The response broke off."""
+
+
+def _open_url(address: Address, headers: Mapping[str, str], timeout_s: float) -> http.client.HTTPResponse:
+    """Send one GET request and follow its redirects; return a response of status 200, 206, 304 or 416."""
+    try:
+        response: http.client.HTTPResponse = net.http_opener(_Redirects()).open(
+            net.http_request(address.url, headers), timeout=timeout_s
+        )
+    except urllib.error.HTTPError as error:
+        if error.code in (304, 416) and isinstance(error.fp, http.client.HTTPResponse):
+            return error.fp
+        error.close()
+        raise _status_error(address, error.code, error.reason) from error
+    except urllib.error.URLError as error:
+        raise _connection_error(address, error.reason, timeout_s) from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _connection_error(address, error, timeout_s) from error
+    if response.status not in (200, 206):
+        response.close()
+        raise _status_error(address, response.status, response.reason)
+    return response
+
+
+def _blocks(response: http.client.HTTPResponse, shown: str, timeout_s: float) -> Iterator[bytes]:
+    """Yield the body as it arrives; an early end is the caller's to see, a slow or broken connection an error."""
+    window_started, window_bytes = time.monotonic(), 0
+    try:
+        while block := response.read1(_BLOCK_BYTES):
+            yield block
+            window_bytes += len(block)
+            elapsed_s = time.monotonic() - window_started
+            if elapsed_s > timeout_s:
+                if window_bytes < elapsed_s * _SLOWEST_BYTES_PER_SECOND:
+                    raise _DroppedError(f"{shown}: the server sends less than 1 KiB a second")
+                window_started, window_bytes = time.monotonic(), 0
+    except TimeoutError as error:
+        raise _DroppedError(f"{shown}: the server sent nothing for {timeout_s:g} s") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _DroppedError(f"{shown}: the connection broke ({net.network_error(error)})") from error
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    # Python 3.10 does not handle 308.
+    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request:
+        # urllib would read the body of the redirect to its end, however long it is.
+        fp.close()
+        if urllib.parse.urlsplit(newurl).scheme not in _SCHEMES:
+            raise urllib.error.HTTPError(newurl, code, msg, headers, fp)
+        return urllib.request.Request(newurl, headers=req.headers, unverifiable=True)  # noqa: S310  checked above
+
+
+def _status_error(address: Address, status: int, reason: object) -> DatasetError | _UnreachableError:
+    message = f"{address.shown}: the server answered {status} ({shorten(str(reason), 60)!a})"
+    if 300 <= status < 400:
+        return DatasetError(
+            f"{address.shown}: the server redirects ({status}) in a circle or to an address that is not http or https"
+        )
+    if net.is_temporary_status(status):
+        return _UnreachableError(f"{message}; try again later", may_pass=True)
+    return DatasetError(f"{message}; check the address")
+
+
+def _connection_error(address: Address, reason: object, timeout_s: float) -> _UnreachableError | DatasetError:
+    message = f"{address.shown}: {net.network_error(reason, timeout_s)}"
+    if isinstance(reason, socket.gaierror):
+        return _UnreachableError(f"{message}; check the address and the network", may_pass=False)
+    if isinstance(reason, ssl.SSLError):
+        return DatasetError(f"{message}; check the address and the clock")
+    if isinstance(reason, ConnectionRefusedError):
+        return _UnreachableError(f"{message}; check the address", may_pass=False)
+    return _UnreachableError(message, may_pass=True)

@@ -21,7 +21,7 @@ _SPLIT_NAMES = {
     "test": Split.TEST,
     "testing": Split.TEST,
 }
-_MAC_LEFTOVERS = "__MACOSX"
+MAC_LEFTOVERS = "__MACOSX"
 
 
 def read_folder(root: Path, shown: str | None = None) -> Dataset:
@@ -123,7 +123,7 @@ def _children(folder: Path) -> tuple[list[Path], list[Path]]:
     folders, files = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or entry.name == _MAC_LEFTOVERS:
+            if entry.name.startswith(".") or entry.name == MAC_LEFTOVERS:
                 continue
             if entry.is_dir():
                 folders.append(folder / entry.name)
@@ -143,7 +143,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         raise error
 
     for current, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != _MAC_LEFTOVERS)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != MAC_LEFTOVERS)
         for name in sorted(files):
             path = Path(current, name)
             if not name.startswith(".") and path.is_file():

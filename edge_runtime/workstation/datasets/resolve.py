@@ -12,8 +12,7 @@ from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.folder import read_folder
-from edge_runtime.workstation.datasets.index import LABELS_CSV, read_index
-from edge_runtime.workstation.datasets.samples import Dataset
+from edge_runtime.workstation.datasets.samples import LABELS_CSV, Dataset, read_index
 
 BUILTIN_NAMES = ("smileys",)
 SMILEYS_COUNT = 4000
@@ -137,8 +136,7 @@ def _read_zip(path: Path, sha256: str | None, progress: ProgressBars) -> Dataset
 
 def _read_url(source: str, sha256: str | None, progress: ProgressBars) -> Dataset:
     from edge_runtime.workstation.datasets.archive import read_unpacked, unpack
-    from edge_runtime.workstation.datasets.download import fetch, forget
-    from edge_runtime.workstation.datasets.http_fetch import parse_address
+    from edge_runtime.workstation.datasets.download import fetch, forget, parse_address
 
     address = parse_address(source)
     file = fetch(address, sha256=sha256, progress=progress)

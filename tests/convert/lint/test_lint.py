@@ -99,7 +99,6 @@ UNMAPPED = [
 @pytest.mark.parametrize(("facts", "why", "remedy"), UNMAPPED, ids=lambda value: getattr(value, "name", None))
 def test_what_it_does_not_support_is_left_out_with_reason_and_remedy(facts, why, remedy):
     problem = find_problem(facts)
-    assert problem is not None
     assert why in problem.why
     assert remedy in problem.remedy
 
@@ -311,12 +310,3 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path):
         done = run(path, "--target", target)
         assert "\x1b" not in done.output
         assert "\\x1b[2Jevil" in done.output
-
-
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys, convert.cli as c; from click.testing import CliRunner;"
-        "assert CliRunner().invoke(c.lint, ['--help']).exit_code == 0;"
-        "print([m for m in ('numpy', 'ai_edge_litert', 'flatbuffers', 'tensorflow') if m in sys.modules])"
-    )
-    assert run_code(code).stdout.strip() == "[]"

@@ -65,26 +65,21 @@ def test_the_scaling_at_the_head_is_read(steps, operators, scale, offset):
     np.testing.assert_allclose(real, pixels.scale * IMAGES.astype(np.float32) + pixels.offset, atol=1e-4)
 
 
-def test_a_constant_on_the_left_of_a_subtraction_is_no_scaling():
-    shape = (1, HEIGHT, WIDTH, 3)
-    tensors = [Tensor("pixels", shape, "uint8", None), *constants({"white": np.float32(255)})]
-    tensors += floats({"cast": shape, "inverted": shape})
-    operators = [Operator(CAST[0], ["pixels"], ["cast"], 1, CAST[2])]
-    operators.append(Operator("SUB", ["white", "cast"], ["inverted"], 1, {"kind": "SubOptions"}))
-    pixels = FloatGraph(build_model(tensors, operators)).pixels()
-    assert (pixels.tensor, pixels.operators, pixels.scale, pixels.offset) == ("cast", 1, 1.0, 0.0)
+ONE_BRANCH = [
+    Operator("MUL", ["cast", "half"], ["halved"], 1, {"kind": "MulOptions"}),
+    Operator("ADD", ["cast", "halved"], ["result"], 1, {"kind": "AddOptions"}),
+]
+INVERTED = [Operator("SUB", ["half", "cast"], ["result"], 1, {"kind": "SubOptions"})]
 
 
-def test_scaling_that_only_one_branch_sees_is_left_in_the_graph():
+@pytest.mark.parametrize("operators", [ONE_BRANCH, INVERTED], ids=["seen by one branch", "constant on the left"])
+def test_what_is_no_scaling_is_left_in_the_graph(operators):
     shape = (1, HEIGHT, WIDTH, 3)
     tensors = [Tensor("pixels", shape, "uint8", None), *constants({"half": np.float32(0.5)})]
-    tensors += floats(dict.fromkeys(("cast", "halved", "sum"), shape))
-    operators = [
-        Operator("CAST", ["pixels"], ["cast"], 1, CAST[2]),
-        Operator("MUL", ["cast", "half"], ["halved"], 1, {"kind": "MulOptions"}),
-        Operator("ADD", ["cast", "halved"], ["sum"], 1, {"kind": "AddOptions"}),
-    ]
-    assert FloatGraph(build_model(tensors, operators)).pixels().tensor == "cast"
+    tensors += floats(dict.fromkeys(("cast", "halved", "result"), shape))
+    cast = Operator("CAST", ["pixels"], ["cast"], 1, CAST_OPTIONS)
+    pixels = FloatGraph(build_model(tensors, [cast, *operators])).pixels()
+    assert (pixels.tensor, pixels.operators, pixels.scale, pixels.offset) == ("cast", 1, 1.0, 0.0)
 
 
 def places_by_a_loop(value, kernel, layer):

@@ -65,13 +65,9 @@ def write_model(path, seed=0, **changed):
     ]
     initializers = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
     initializers.append(numpy_helper.from_array(np.array([2, 3], np.int64), "axes"))
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(TINY_LABELS)])],
-        initializers,
-    )
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])
+    scores = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(TINY_LABELS)])
+    graph = helper.make_graph(nodes, "small", [image], [scores], initializers)
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))

@@ -153,8 +153,6 @@ def test_the_long_names_of_the_converter_are_shown_by_layer(name, shown):
     assert short_name(name) == shown
 
 
-# A model that int8 per tensor cannot hold
-
 SIDE = 6
 
 
@@ -191,18 +189,18 @@ def colored(count, seed):
 
 @pytest.fixture
 def workshop(tmp_path):
-    def make(**choices):
+    def make(variant, **choices):
         images, truth = colored(30, seed=1)
         variants, figures = (Variant.INT8, Variant.INT8_PER_TENSOR), {"truth": truth, "max_drop_points": 1.0}
         job = write_job(tmp_path, hostile_model(), colored(24, seed=0)[0], images, variants, **figures, **choices)
-        return VariantBuilder(job), tmp_path
+        made = VariantBuilder(job).build(variant)
+        return made, (tmp_path / variant.file_name("model")).read_bytes()
 
     return make
 
 
 def test_a_layer_that_int8_cannot_hold_goes_back_to_float32(workshop):
-    builder, folder = workshop()
-    made = builder.build(Variant.INT8_PER_TENSOR)
+    made, data = workshop(Variant.INT8_PER_TENSOR)
     nearest, calibrated, *rest = made.steps
     assert (nearest.passed, calibrated.passed) == (False, False)
     assert nearest.accuracy < 0.5
@@ -210,7 +208,6 @@ def test_a_layer_that_int8_cannot_hold_goes_back_to_float32(workshop):
     assert (rest[0].accuracy, rest[0].agreement) == (1.0, 1.0)
     assert "conv_2d" in rest[0].description
     assert any("float32" in note and "Edge TPU" in note for note in made.notes)
-    data = (folder / "model-int8-per-tensor.tflite").read_bytes()
     assert rest[0].bytes == len(data)
     assert weight_types(data) == {"CONV_2D": "float32", "FULLY_CONNECTED": "int8"}
     images, truth = colored(30, seed=2)
@@ -219,22 +216,18 @@ def test_a_layer_that_int8_cannot_hold_goes_back_to_float32(workshop):
 
 
 def test_without_repair_it_stays_as_it_is(workshop):
-    builder, folder = workshop(repair=Repair.OFF)
-    assert [step.passed for step in builder.build(Variant.INT8_PER_TENSOR).steps] == [False, False]
-    data = (folder / "model-int8-per-tensor.tflite").read_bytes()
+    made, data = workshop(Variant.INT8_PER_TENSOR, repair=Repair.OFF)
+    assert [step.passed for step in made.steps] == [False, False]
     assert weight_types(data) == {"CONV_2D": "int8", "FULLY_CONNECTED": "int8"}
 
 
 def test_a_search_without_time_tries_one_operator(workshop):
-    builder, _ = workshop(repair_seconds=0.0)
+    made, _ = workshop(Variant.INT8_PER_TENSOR, repair_seconds=0.0)
     # Unranked, the first goes first, which is the hostile one here.
-    assert [step.passed for step in builder.build(Variant.INT8_PER_TENSOR).steps] == [False, False, True]
+    assert [step.passed for step in made.steps] == [False, False, True]
 
 
 def test_a_scale_per_output_needs_no_repair(workshop):
-    builder, folder = workshop()
-    made = builder.build(Variant.INT8)
-    assert made.notes == ()
-    assert made.steps[-1].passed
-    assert len(made.steps) == 2
-    assert set(weight_types((folder / "model-int8.tflite").read_bytes()).values()) == {"int8"}
+    made, data = workshop(Variant.INT8)
+    assert (made.notes, len(made.steps), made.steps[-1].passed) == ((), 2, True)
+    assert set(weight_types(data).values()) == {"int8"}

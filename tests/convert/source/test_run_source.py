@@ -72,22 +72,16 @@ def test_what_is_no_run_directory_is_said(tmp_path):
         read_model(tmp_path / "gone", NOTHING_SAID)
 
 
-def copy_with_manifest(run, folder, change):
-    copy = shutil.copytree(run, folder / "run")
-    data = json.loads((copy / "manifest.json").read_text())
-    change(data)
-    (copy / "manifest.json").write_text(json.dumps(data))
-    return copy
-
-
 def test_a_model_that_is_not_the_manifests_is_refused(small_run, tmp_path):
-    run = copy_with_manifest(small_run, tmp_path, lambda data: data["input"].update(height=64, width=64))
-    with pytest.raises(CompatibilityError, match=r"expected an input of 64x64 .*got \[\?, 32, 32, 3\]"):
-        read_model(run, NOTHING_SAID)
-    shutil.rmtree(run)
-    run = copy_with_manifest(small_run, tmp_path, lambda data: data["labels"].append("green"))
-    with pytest.raises(CompatibilityError, match=r"expected 3 outputs for the 3 labels of manifest.json, got 2"):
-        read_model(run, NOTHING_SAID)
+    run = shutil.copytree(small_run, tmp_path / "run")
+    manifest = json.loads((run / "manifest.json").read_text())
+    for changed, message in (
+        ({"input": {**manifest["input"], "height": 64, "width": 64}}, r"an input of 64x64 .*got \[\?, 32, 32, 3\]"),
+        ({"labels": [*manifest["labels"], "green"]}, "3 outputs for the 3 labels of manifest.json, got 2"),
+    ):
+        (run / "manifest.json").write_text(json.dumps({**manifest, **changed}))
+        with pytest.raises(CompatibilityError, match=f"expected {message}"):
+            read_model(run, NOTHING_SAID)
 
 
 def test_code_in_a_run_directory_is_refused_too(small_run, tmp_path):

@@ -1,7 +1,5 @@
 """Zips inside models and beside them, damaged or made to fill the memory: one error each."""
 
-from __future__ import annotations
-
 import shutil
 import struct
 import zipfile

@@ -46,6 +46,10 @@ class Taken:
     def next(self):
         return self._items.get(timeout=DEADLINE_S)
 
+    def check_landing(self, path):
+        path.write_bytes(PICTURE)
+        assert self.next() == path
+
     def rest(self):
         self.watch.stop()
         self.thread.join(DEADLINE_S)
@@ -74,8 +78,7 @@ def test_what_is_there_comes_first_and_then_what_lands(tmp_path, take):
     (tmp_path / "old.png").write_bytes(PICTURE)
     taken = take(tmp_path)
     assert taken.next() == tmp_path / "old.png"
-    (tmp_path / "new.png").write_bytes(PICTURE)
-    assert taken.next() == tmp_path / "new.png"
+    taken.check_landing(tmp_path / "new.png")
     (tmp_path / "old.png").write_bytes(PICTURE + b"more")
     assert taken.next() == tmp_path / "old.png"
     assert taken.rest() == []
@@ -85,8 +88,7 @@ def test_only_new_leaves_out_what_is_there(tmp_path, take):
     (tmp_path / "old.png").write_bytes(PICTURE)
     taken = take(tmp_path, only_new=True)
     time.sleep(0.2)
-    (tmp_path / "new.png").write_bytes(PICTURE)
-    assert taken.next() == tmp_path / "new.png"
+    taken.check_landing(tmp_path / "new.png")
     assert taken.rest() == []
 
 
@@ -99,8 +101,7 @@ def test_a_file_comes_when_it_is_closed_and_not_before(tmp_path, take, monkeypat
         slow.write(PICTURE[:50])
         slow.flush()
         time.sleep(0.5)
-        (tmp_path / "quick.png").write_bytes(PICTURE)
-        assert taken.next() == tmp_path / "quick.png"
+        taken.check_landing(tmp_path / "quick.png")
         slow.write(PICTURE[50:])
     assert taken.next() == tmp_path / "slow.png"
     assert taken.rest() == []
@@ -127,8 +128,7 @@ def test_hidden_temporary_empty_and_other_files_are_ignored(tmp_path, take):
         (tmp_path / name).write_bytes(PICTURE)
     (tmp_path / "empty.png").touch()
     os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "last.png").write_bytes(PICTURE)
-    assert taken.next() == tmp_path / "last.png"
+    taken.check_landing(tmp_path / "last.png")
     assert taken.rest() == []
 
 
@@ -146,16 +146,14 @@ def test_new_folders_are_watched_with_all_that_is_in_them(tmp_path, tmp_path_fac
     (outside / "deep" / "b.png").write_bytes(PICTURE)
     shutil.move(outside, tmp_path / "card")
     assert taken.next() == tmp_path / "card" / "deep" / "b.png"
-    (tmp_path / "card" / "deep" / "c.png").write_bytes(PICTURE)
-    assert taken.next() == tmp_path / "card" / "deep" / "c.png"
+    taken.check_landing(tmp_path / "card" / "deep" / "c.png")
     assert taken.rest() == []
 
 
 def test_lost_events_are_found_by_looking(tmp_path, take, monkeypatch):
     monkeypatch.setattr(watch, "MAX_WAITING", 0)
     taken = take(tmp_path)
-    (tmp_path / "a.png").write_bytes(PICTURE)
-    assert taken.next() == tmp_path / "a.png"
+    taken.check_landing(tmp_path / "a.png")
     assert taken.rest() == []
 
 

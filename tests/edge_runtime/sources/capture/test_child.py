@@ -153,7 +153,7 @@ def test_motion_jpeg_of_a_v4l2_camera_comes_undecoded_and_is_checked():
 
 
 def test_a_v4l2_camera_that_is_unplugged_is_gone_after_a_while(monkeypatch):
-    monkeypatch.setattr(local_cameras, "_GIVE_UP_S", 0.1)
+    monkeypatch.setattr(local_cameras, "GIVE_UP_S", 0.1)
     camera = V4l2Camera(FakeCapture([None, None, plain_image(1)]), ANYTHING, str)
     assert camera.read() is not None
     with pytest.raises(CameraGoneError, match="unplugged"):
@@ -228,7 +228,7 @@ def test_a_stream_that_cannot_be_decoded_in_time_is_opened_anew(monkeypatch, bus
 
 def captured(monkeypatch, frames, **clock):
     """What `run` says about a V4L2 camera that gives these frames and ends, and its last frame."""
-    monkeypatch.setattr(local_cameras, "_GIVE_UP_S", 0.05)
+    monkeypatch.setattr(local_cameras, "GIVE_UP_S", 0.05)
     monkeypatch.setattr(cv2, "VideoCapture", lambda *_: FakeCapture(frames))
     said = []
     memory = create_memory()

@@ -128,7 +128,6 @@ def test_a_camera_that_hangs_is_stalled_and_opened_again():
 
 def test_a_camera_that_changes_its_size_goes_on():
     sizes_wh = [(64, 48), (320, 240), (1920, 1080), (8, 8)]
-
     jpegs = [grey_jpeg(50, size_wh) for size_wh in sizes_wh for _ in range(4)]
     with FakeHttpCamera(playing(jpegs, 0.1)) as server, watching(server.url) as (_, given):
         seen = {connected(given).image_hwc_rgb_u8.shape}
@@ -154,10 +153,9 @@ def test_damaged_jpegs_are_left_out():
 
 
 def test_a_camera_of_damaged_jpegs_only_says_so():
-    options = CaptureOptions(open_timeout_s=4)
     with (
         FakeHttpCamera(playing(damaged_jpegs()[1:2], 0.1)) as server,
-        watching(server.url, options) as (_, given),
+        watching(server.url, CaptureOptions(open_timeout_s=4)) as (_, given),
         pytest.raises(SourceError, match=r"gave no frame that can be used for 4 s \(a damaged JPEG\); check the addr"),
     ):
         next(given)

@@ -1,10 +1,7 @@
 """The drawn faces: the same bytes for the same seed, balanced, and with no cue for a linear model but the mouth."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from edge_runtime.workstation.datasets.smileys import LABELS, draw_smiley, iter_smileys
 
@@ -57,14 +54,14 @@ def test_both_labels_differ_in_the_mouth_alone():
         assert 0.002 < changed.mean() < 0.2, f"seed {seed}: {changed.mean():.1%} of the image depends on the label"
 
 
-def shrunk(image_hwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.float64]:
+def shrunk(image_hwc_rgb_u8):
     """The mean of each block of pixels, down to `LINEAR_SIZE_PX`, as a vector."""
     block = image_hwc_rgb_u8.shape[0] // LINEAR_SIZE_PX
     blocks = image_hwc_rgb_u8.reshape(LINEAR_SIZE_PX, block, LINEAR_SIZE_PX, block, 3)
     return blocks.mean(axis=(1, 3)).ravel()
 
 
-def ridge_accuracy(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+def ridge_accuracy(x, y):
     """Best accuracy of a ridge regression on unseen rows over several strengths; y is -1 or 1."""
     train, test = slice(0, LINEAR_TRAIN), slice(LINEAR_TRAIN, None)
     x = (x - x[train].mean(axis=0)) / (x[train].std(axis=0) + 1e-6)

@@ -1,7 +1,5 @@
 """What the HTML reports share: one style, escaped text, small images, plots that are the same bytes each time."""
 
-from __future__ import annotations
-
 import base64
 
 import cv2
@@ -63,7 +61,7 @@ def test_images_of_any_size_are_shown(shape, expected):
 
 
 def test_the_same_plot_is_the_same_bytes():
-    def draw() -> tuple[str, str]:
+    def draw():
         figure, axes = new_figure((3, 2), "x", "y", title="a title")
         axes.plot([1, 2], [3, 4], marker="o")
         return svg_url(figure), png_url(figure, 50)
