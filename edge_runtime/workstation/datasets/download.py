@@ -30,15 +30,8 @@ from typing import Any
 
 from edge_runtime.errors import DatasetError, OutputError, UsageError, shorten
 from edge_runtime.model.bundle import file_sha256
+from edge_runtime.platform import net
 from edge_runtime.platform.atomic import check_room, write_atomic
-from edge_runtime.platform.net import (
-    RetryPolicy,
-    http_opener,
-    http_request,
-    is_temporary_status,
-    network_error,
-    percent_encode,
-)
 from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 
@@ -77,8 +70,8 @@ def parse_address(url: str) -> Address:
         raise UsageError(f"{shorten(repr(url))}: expected an address such as https://example.org/photos.zip")
     if parts.username is not None:
         raise UsageError(f"{parts.scheme}://...@{host}: names and passwords in a URL are not supported; download it")
-    path = percent_encode(parts.path or "/")
-    query = percent_encode(parts.query)
+    path = net.percent_encode(parts.path or "/")
+    query = net.percent_encode(parts.query)
     try:
         netloc = parts.netloc.encode("idna").decode("ascii")
     except UnicodeError as error:
@@ -249,7 +242,7 @@ class _Download:
     def run(self) -> None:
         """Try until the file is complete or the attempts are used up."""
         failures, has_started = 0, False
-        retry = RetryPolicy(self.limits.backoff_s, longest_s=60.0)
+        retry = net.RetryPolicy(self.limits.backoff_s, longest_s=60.0)
         while True:
             before = _size_of(self.place.part)
             try:
@@ -372,8 +365,8 @@ class _DroppedError(Exception):
 def _open_url(address: Address, headers: Mapping[str, str], timeout_s: float) -> http.client.HTTPResponse:
     """Send one GET request and follow its redirects; return a response of status 200, 206, 304 or 416."""
     try:
-        response: http.client.HTTPResponse = http_opener(_Redirects()).open(
-            http_request(address.url, headers), timeout=timeout_s
+        response: http.client.HTTPResponse = net.http_opener(_Redirects()).open(
+            net.http_request(address.url, headers), timeout=timeout_s
         )
     except urllib.error.HTTPError as error:
         if error.code in (304, 416) and isinstance(error.fp, http.client.HTTPResponse):
@@ -405,7 +398,7 @@ def _blocks(response: http.client.HTTPResponse, shown: str, timeout_s: float) ->
     except TimeoutError as error:
         raise _DroppedError(f"{shown}: the server sent nothing for {timeout_s:g} s") from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _DroppedError(f"{shown}: the connection broke ({network_error(error)})") from error
+        raise _DroppedError(f"{shown}: the connection broke ({net.network_error(error)})") from error
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -428,13 +421,13 @@ def _status_error(address: Address, status: int, reason: object) -> DatasetError
         return DatasetError(
             f"{address.shown}: the server redirects ({status}) in a circle or to an address that is not http or https"
         )
-    if is_temporary_status(status):
+    if net.is_temporary_status(status):
         return _UnreachableError(f"{message}; try again later", may_pass=True)
     return DatasetError(f"{message}; check the address")
 
 
 def _connection_error(address: Address, reason: object, timeout_s: float) -> _UnreachableError | DatasetError:
-    message = f"{address.shown}: {network_error(reason, timeout_s)}"
+    message = f"{address.shown}: {net.network_error(reason, timeout_s)}"
     if isinstance(reason, socket.gaierror):
         return _UnreachableError(f"{message}; check the address and the network", may_pass=False)
     if isinstance(reason, ssl.SSLError):

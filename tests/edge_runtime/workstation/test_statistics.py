@@ -36,7 +36,9 @@ def test_wilson_agrees_with_published_values():
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
-@pytest.mark.parametrize(("correct", "total", "confidence"), [(1, 0, 0.95), (3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0)])
+@pytest.mark.parametrize(
+    ("correct", "total", "confidence"), [(0, 0, 0.95), (1, 0, 0.95), (3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0)]
+)
 def test_wilson_refuses_impossible_counts(correct, total, confidence):
     with pytest.raises(ValueError, match="expected"):
         wilson_interval(correct, total, confidence)
