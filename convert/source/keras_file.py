@@ -161,7 +161,7 @@ def read_facts(config: dict[str, Any], path: Path, shown: str, loader: Loader, *
 
 def _refuse_foreign_class(table: dict[str, Any], name: str, where: str) -> None:
     class_name, module, registered = table.get("class_name"), table.get("module"), table.get("registered_name")
-    custom = any(isinstance(name, str) and ">" in name for name in (registered, class_name))
+    custom = any(isinstance(name, str) and ">" in name and name not in CLASSES for name in (registered, class_name))
     if custom or (isinstance(class_name, str) and module is not None and not _is_keras(module, class_name)):
         raise ModelError(
             f"{where}: {name} is of the class {shorten(str(registered or class_name), 80)}"

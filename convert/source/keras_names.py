@@ -29,7 +29,7 @@ RandomZoom ReLU RepeatVector Rescaling Reshape Resizing ReversibleEmbedding Sepa
 SeparableConvolution1D SeparableConvolution2D SimpleRNN SimpleRNNCell Softmax Solarization SpatialDropout1D
 SpatialDropout2D SpatialDropout3D SpectralNormalization StackedRNNCells Subtract SyncBatchNormalization
 ThresholdedReLU TimeDistributed UnitNormalization UpSampling1D UpSampling2D UpSampling3D Wrapper ZeroPadding1D
-ZeroPadding2D ZeroPadding3D CustomScaleLayer LayerScale StochasticDepth
+ZeroPadding2D ZeroPadding3D CustomScaleLayer Custom>CustomScaleLayer LayerScale StochasticDepth
 """
 # Initializers, regularizers, constraints, data types and quantizers.
 _OBJECTS = """
