@@ -1,10 +1,36 @@
-"""Text for people: terminal-safe strings, column widths and sizes in bytes."""
+"""Text for people: terminal-safe strings, hidden secrets, column widths and sizes in bytes."""
 
 from __future__ import annotations
 
 import re
 
 ELLIPSIS = "…"
+
+# user:password@ or TOKEN@, up to the last @: a password may hold / ? # and @ though it should be percent-encoded.
+_USER = re.compile(r"://(?:([^\s/@:?#]*):\S*|[^\s?]+)@")
+_NAME = r"[\w.\-\[\]]"
+_EQUALS = r"(?:=|%3d)"
+_SECRET_NAME = (
+    rf"{_NAME}*(?:pas|psw|pwd|passwd|token|secret|key|auth|sig|sess|cred|jwt|(?<![a-z])(?:pin|sid)|pw(?![a-z]))"
+)
+# The value ends where the next name=value begins: it may hold any of the separators itself.
+_SECRET = re.compile(
+    rf"({_SECRET_NAME}{_EQUALS}|/(?:pass?|psw|pwd|passwd|password|token|secret|key)[/:])"
+    rf"(?:(?!(?:[&;,_/?#]|%26){_NAME}*{_EQUALS})\S)*",
+    re.IGNORECASE,
+)
+
+
+def hide_secrets(text: str) -> str:
+    """Hide passwords and tokens in an address, or in a sentence that contains one: ``rtsp://user:***@host/``.
+
+    Hidden are what follows the user name before the last ``@``, a user name alone (it may be a token), and the values
+    of names such as ``pas``, ``pwd``, ``psw``, ``password``, ``token`` or ``key``, in the query and in the path:
+    ``/user=admin_password=***_channel=1``.
+    """
+    if "@" in text:
+        text = _USER.sub(lambda found: "://***@" if found[1] is None else f"://{found[1]}:***@", text)
+    return _SECRET.sub(r"\1***", text) if "=" in text or "/" in text or "%" in text else text
 
 
 def escape(text: str) -> str:
@@ -15,6 +41,11 @@ def escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def escape_lines(text: str) -> str:
+    """Escape a text of several lines; its line breaks stay."""
+    return text if text.isprintable() else "\n".join(map(escape, text.split("\n")))
 
 
 def columns(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Network addresses, connection errors, retries and credentials: one way to check, hide and word them.
+"""Network addresses, connection errors, retries and credentials: one way to check and word them.
 
 `urllib.request`, `ssl` and `socket` are imported where they are used: they take 30 ms of a cold start.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,20 +17,10 @@ from edge_runtime.version import __version__
 if TYPE_CHECKING:
     from urllib.request import BaseHandler, OpenerDirector, Request
 
-_USER = re.compile(r"(?<=://)([^/@:?]*):.*@")
-_SECRET = re.compile(r"(?i)([?&;][^=&;]*(?:pass|pwd|token|secret|key|auth|sig|sess)[^=&;]*=)[^&;#]*")
 # Kept as they are, as by `requests`; a space or an umlaut becomes %20 or %C3%A4.
 _URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
 _RETRY_STATUSES = (408, 425, 429)  # request timeout, too early, too many requests
 _MAX_SECRET_BYTES = 4096
-
-
-def without_password(address: str) -> str:
-    """Hide the password of a URL for messages: ``rtsp://user:***@host/``.
-
-    Values in its query whose names suggest a secret (``pass``, ``token``, ``key`` ...) are hidden as well.
-    """
-    return _SECRET.sub(r"\1***", _USER.sub(r"\1:***@", address))
 
 
 def percent_encode(part: str) -> str:

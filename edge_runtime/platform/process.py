@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,26 @@ def collect_as_usual() -> None:
     """
     gc.freeze()
     gc.set_threshold(*_USUAL_THRESHOLD)
+
+
+def open_standard_streams() -> None:
+    """Open the standard streams that the caller has closed (``>&-``), so that no other file takes their numbers.
+
+    Reading finds the end; writing results fails, and messages are lost. What the terminal's encoding lacks is escaped.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (_STDERR_FD, "stderr", "w")):
+        if getattr(sys, name) is None:
+            # Standard output can be opened but not written, because lost results must be an error.
+            flags = os.O_RDONLY if name == "stdout" else os.O_RDWR
+            with contextlib.suppress(OSError):
+                handle = os.open(os.devnull, flags)
+                if handle != number:  # something opened the number since
+                    os.dup2(handle, number)
+                    os.close(handle)
+                setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+        stream = getattr(sys, name)
+        if number and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import click
 
 from edge_runtime.cli_support import Option, Resource
 from edge_runtime.errors import UsageError
-from edge_runtime.platform.net import without_password
+from edge_runtime.text import hide_secrets
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "%": "%%"}
@@ -83,7 +83,7 @@ def _add_value(needs: Needs, name: str, option: click.Option, text: str, context
         credential = flag.strip("-").removesuffix("-file")
         needs.credentials[credential] = Path(_existing(flag, text, None))
         return f"{flag}=%d/{credential}"  # systemd's name for the folder of the unit's credentials
-    if resource in (Resource.SOURCE, Resource.REMOTE_ADDRESS) and without_password(text) != text:
+    if resource in (Resource.SOURCE, Resource.REMOTE_ADDRESS) and hide_secrets(text) != text:
         raise UsageError(f"{flag}: a password in a unit file can be read by everyone; {_hiding(option, context)}")
     if resource is Resource.WRITE_PATH:
         text = str(_written(needs, name, flag, text))
