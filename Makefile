@@ -33,7 +33,7 @@ FORCE := $(if $(OVERWRITE),--overwrite)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo audit train tflite onnx bench bench-peers bench-mlperf-tiny classify camera lint test test-all check
-.PHONY: test-arm64 clean
+.PHONY: test-arm64 clean lock fuzz
 .PHONY: for-tflite-runtime for-mediapipe for-arm64
 
 help: ## List the targets
@@ -43,11 +43,24 @@ help: ## List the targets
 
 setup: $(SETUP) ## Make .venv with everything that training, conversion, benchmarks and tests need
 
-$(SETUP): pyproject.toml constraints.txt
+$(SETUP): pyproject.toml requirements/workstation.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
+		|| { echo '$(PYTHON) is not Python 3.10 to 3.13: name one, as in make PYTHON=python3.12'; exit 1; }
 	@echo 'installing into $(VENV), a minute or two (TensorFlow is large)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,convert,bench,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/workstation.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
+
+# Versions and hashes for Linux on x86-64 and arm64, Python 3.10 to 3.13. uv resolves for all of them at once.
+LOCK = .venv-lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 -c constraints.txt \
+	--no-emit-index-url --no-annotate --custom-compile-command 'make lock' pyproject.toml
+
+lock: ## Write requirements/*.txt, versions with hashes, anew from pyproject.toml and constraints.txt
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	$(LOCK) --extra train --extra convert --extra bench --extra dev -o requirements/workstation.txt
+	$(LOCK) --extra device --extra onnx -o requirements/device.txt
 
 $(TFLITE_SETUP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear .venv-tflite
@@ -147,11 +160,14 @@ for-arm64:
 
 check: lint test ## lint and test, before a commit
 
+fuzz: $(SETUP) ## Hand 20,000 damaged files to edgekit and kill its programs 500 times, at most 15 minutes
+	$(BIN)/python tests/fuzz/run.py
+
 test-arm64: $(SETUP) ## Install the built wheel on emulated Raspberry Pis 4 and 5 and prove that the answers are the same there
 	tests/programs/arm64_root.sh
 	$(BIN)/pytest -m arm64
 
 clean: ## Remove virtual environments, caches and everything that was made
-	rm -rf $(VENV) .venv-tflite .venv-mediapipe $(PEERS:%=.venv-%) .arm64 build dist *.egg-info runs bundles reports audits demo-photos
+	rm -rf $(VENV) .venv-lock .venv-tflite .venv-mediapipe $(PEERS:%=.venv-%) .arm64 build dist *.egg-info runs bundles reports audits demo-photos
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ from benchmarks import records
 from benchmarks.accuracy import accuracy_of, against_keras, check_probabilities
 from benchmarks.evaluation import EvaluationSet
 from benchmarks.measuring.protocol import Burst, CameraTrace, OfflineRun, StageTimes
-from benchmarks.measuring.scenarios import Measurement
+from benchmarks.measuring.schedule import Measurement
 from benchmarks.measuring.session import Start
 from benchmarks.plan import KERAS_FUNCTION, KERAS_PREDICT
 from benchmarks.resources.power_meters import explain_no_meter

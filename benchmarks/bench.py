@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +11,7 @@ from pathlib import Path
 from benchmarks.assembly import assemble
 from benchmarks.evaluation import EvaluationSet, choose_images, hashes_trained_on, prepare_images
 from benchmarks.machine import describe_machine
-from benchmarks.measuring.scenarios import Measurement
-from benchmarks.measuring.schedule import measure_all, steps
+from benchmarks.measuring.schedule import Measurement, measure_all, steps
 from benchmarks.plan import BenchConfig, SubjectPlan, check_run, plan_subjects, remarks_on_checks, remarks_on_plan
 from benchmarks.records import REPORT_FILE, Answers, BoardWatch, Report
 from benchmarks.report.files import write_report
@@ -27,7 +25,7 @@ from edge_runtime.classifier import top1
 from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
 from edge_runtime.errors import OutputError
 from edge_runtime.model.bundle import candidates, file_sha256, read_bundle_manifest, remember_fastest
-from edge_runtime.platform.atomic import atomic_directory, check_free
+from edge_runtime.platform.atomic import atomic_directory, check_free, temporary_folder
 from edge_runtime.progress import progress_bar
 
 _DISTURBED_WAITING = 0.2
@@ -47,14 +45,14 @@ def run_bench(config: BenchConfig) -> Report:
     remarks = (*remarks_on_plan(config), *remarks_on_checks(manifest, plans))
     if config.keras is not None:
         remarks += check_run(config.keras, manifest)
-    with tempfile.TemporaryDirectory(prefix="edge-bench-") as scratch:
+    with temporary_folder("bench") as scratch:
         started_s = time.monotonic()
         created_utc = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         trained_on = hashes_trained_on(config.keras) if config.keras else None
         # Before the images are decoded: the record describes the machine without the load of this program.
         machine = describe_machine()
-        images = prepare_images(choose_images(config), manifest.labels, manifest.input, trained_on, Path(scratch))
-        measurements, board = _measure(config.settings, plans, images, Path(scratch))
+        images = prepare_images(choose_images(config), manifest.labels, manifest.input, trained_on, scratch)
+        measurements, board = _measure(config.settings, plans, images, scratch)
         duration_s = time.monotonic() - started_s
     subjects, invalid = assemble(measurements, images, manifest, config.settings), invalid_reasons(board)
     report = Report(

@@ -17,7 +17,6 @@ from edge_runtime.contract import Variant
 
 if TYPE_CHECKING:
     from benchmarks.plan import BenchConfig
-    from benchmarks.records import Report
 
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -195,29 +194,19 @@ def reproduce(report: Path, out: Path, **others: Any) -> int:
     "--out", type=click.Path(path_type=Path), help="Also write compare.html, compare.md and compare.json here."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing comparison.")
-def compare(
-    report_a: str,
-    report_b: str,
-    max_drop: float,
-    max_slowdown: float,
-    max_growth: float,
-    format_name: str,
-    out: Path | None,
-    **others: Any,
-) -> int:
+def compare(max_drop: float, max_slowdown: float, max_growth: float, out: Path | None, **others: Any) -> int:
     """Compare REPORT_B with the earlier REPORT_A; exit with 8 if it is certainly worse by more than allowed.
 
     A report is a directory of edge-bench run, or its report.json. Exit code 9: the reports cannot be compared, since
     one is marked invalid or they share no model.
     """
-    from benchmarks.comparison.command import CompareConfig, Format, run_compare
+    from benchmarks.comparison.command import run_compare
     from benchmarks.comparison.record import Limits
 
     if out is not None:
         require_extra("edge-bench compare --out", "bench", "jinja2")
     limits = Limits(max_drop, max_slowdown / 100, max_growth / 100)
-    config = CompareConfig(report_a, report_b, limits=limits, format=Format(format_name), out=out, **others)
-    text, code = run_compare(config)
+    text, code = run_compare(limits=limits, out=out, **others)
     click.echo(text)
     return code
 
@@ -258,25 +247,20 @@ def _require(keras: Path | None) -> None:
 def _measure(config: BenchConfig) -> int:
     from benchmarks.bench import remember_measured, run_bench
     from benchmarks.records import PAGE_FILE
+    from benchmarks.report.facts import caveats
+    from benchmarks.report.files import render_table
     from edge_runtime.model.bundle import read_bundle_manifest
 
     report = run_bench(config)
-    _show(report)
+    click.echo(render_table(report))
+    for line in caveats(report):
+        note(f"note: {line}")
+    click.echo(f"\n{report.verdict.text}")
     fastest = remember_measured(report, read_bundle_manifest(config.bundle))
     if fastest:
         note(f"note: {fastest.value} has the least p50 here; edge-run takes it by default on this machine from now on")
     click.echo(f"\nreport: {config.out / PAGE_FILE}")
     return 0 if report.is_complete else 1
-
-
-def _show(report: Report) -> None:
-    from benchmarks.report.facts import caveats
-    from benchmarks.report.files import render_table
-
-    click.echo(render_table(report))
-    for line in caveats(report):
-        note(f"note: {line}")
-    click.echo(f"\n{report.verdict.text}")
 
 
 def _command_line() -> str:

@@ -18,9 +18,16 @@ from edge_runtime.errors import DatasetError, OutputError, UsageError, shorten
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.decode import decode_all
-from edge_runtime.workstation.datasets.index import map_index_labels
 from edge_runtime.workstation.datasets.resolve import resolve
-from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Dataset, Sample, Split, fingerprint, read_split_csv
+from edge_runtime.workstation.datasets.samples import (
+    SPLIT_FILE,
+    Dataset,
+    Sample,
+    Split,
+    fingerprint,
+    map_index_labels,
+    read_split_csv,
+)
 
 CHUNK_BYTES = 32 << 20
 """Prepared images in memory at a time: on a board, a parent with the whole set leaves no memory for the children."""

@@ -43,15 +43,8 @@ def make_record(
 ) -> ConversionRecord:
     """Assemble the record that the reports show and the bundle stores.
 
-    Args:
-        source: Model that was converted.
-        arrays: Images for calibration and checks.
-        options: Options of the conversion.
-        exported: Tools that loaded and exported the model.
-        quantized: Attempts and notes of each variant.
-        measured: Artifacts that could be run.
-        left_out: Variants that could not be built or run.
-        start: Start of the conversion on the monotonic clock, in seconds.
+    ``measured`` holds the artifacts that could be run, ``left_out`` the variants that could not be built or run.
+    ``start`` is the start of the conversion on the monotonic clock, in seconds.
     """
     manifest, settings, images = source.manifest, options.settings, arrays.representative
     made = {entry.variant: entry for entry in quantized.made}
@@ -114,15 +107,8 @@ def write_bundle(
 ) -> None:
     """Write the bundle atomically, without the artifacts that failed their check.
 
-    Nothing is written if every artifact failed.
-
-    Args:
-        destination: Folder of the bundle.
-        record: Measurements of the conversion.
-        manifest: Manifest of the model, without artifacts.
-        work_dir: Folder with the artifacts and arrays.
-        arrays: Check images, for their names.
-        overwrite: True to replace an existing bundle.
+    Nothing is written if every artifact failed. ``manifest`` lists no artifacts yet, ``work_dir`` holds them and the
+    images' pixels, and ``arrays`` gives the names of the check images. ``overwrite`` replaces an existing bundle.
     """
     passed = tuple(variant.artifact for variant in record.passed)
     if not passed:

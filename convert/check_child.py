@@ -68,9 +68,8 @@ def check(file: Path, work_dir: Path, workers: int) -> None:
                     raise EngineError("gave values that are not numbers; the export is wrong")
                 np.save(work_dir / f"{file.name}-{name}", outputs)
             engine = classifiers[0].engine
-            observation = children.Observation(
-                f"{engine.name} {engine.version}", engine.input, engine.output, latency_ms=0.0
-            )
+            about = f"{engine.name} {engine.version}"
+            observation = children.Observation(about, engine.input, engine.output, latency_ms=0.0)
     except _ERRORS as error:
         sentence = " ".join(str(error).split())[:_LONGEST_MESSAGE] or type(error).__name__
         children.write_message(failure_file, children.CheckFailure(sentence))
@@ -113,11 +112,8 @@ def median_latencies(engines: Sequence[Engine], image_hwc_rgb_u8: NDArray[np.uin
     """Measure the median latency of single invocations of each engine, in milliseconds.
 
     In each turn an engine runs ten timed invocations after an untimed one that brings its weights back into the cache,
-    as on a device that runs one model. It has 20 turns, or fewer once its timed invocations took 0.4 s.
-
-    Args:
-        engines: Engines with one thread and the same input shape.
-        image_hwc_rgb_u8: uint8 [H, W, 3], the input of every invocation.
+    as on a device that runs one model. It has 20 turns, or fewer once its timed invocations took 0.4 s. All engines
+    have one thread, and take the same image, uint8 [H, W, 3].
     """
     taken_ns: list[list[int]] = [[] for _ in engines]
     for turn in range(_MOST_TURNS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
@@ -23,10 +23,12 @@ from edge_runtime.strict import to_mapping
 from edge_runtime.text import columns, escape, pad
 
 if TYPE_CHECKING:
-    from convert.lint.findings import Finding, LintReport
+    from convert.lint.edgetpu import Finding
+    from convert.lint.findings import LintReport
 
 
 _TFLITE_VARIANTS = [variant.value for variant in Variant if variant.suffix == ".tflite"]
+_PATH = click.Path(path_type=Path)
 _PACKAGES = (
     "tensorflow", "keras", "tf_keras", "h5py", "tf2onnx", "onnx", "onnxruntime", "ai_edge_quantizer", "flatbuffers",
     "matplotlib", "jinja2",
@@ -44,104 +46,8 @@ class _OneOf(click.Choice[str]):
         return self._kind(super().convert(value, param, ctx))
 
 
-def _group(*options: Callable[..., Any]) -> Callable[..., Any]:
-    """Combine options to one decorator."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-# They complete the contract of a model from elsewhere.
-_foreign_options = _group(
-    click.option(
-        "--labels",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Label file, one label per line in output order.",
-    ),
-    click.option("--input-range", type=_OneOf(choices.InputRange), help="Pixel range in training."),
-    click.option("--crop", type=_OneOf(Crop), help="Crop policy in training."),
-    click.option(
-        "--crop-fraction",
-        type=click.FloatRange(0, 1, min_open=True),
-        default=1.0,
-        metavar="F",
-        help="Share of the centred region to keep.",
-    ),
-    click.option("--color", type=_OneOf(choices.ModelColor), help="Channel order in training.  [default: rgb]"),
-    click.option(
-        "--image-size", type=click.IntRange(1), metavar="S", help="Input side in pixels, if the model leaves it open."
-    ),
-    click.option(
-        "--output",
-        type=_OneOf(choices.ModelOutput),
-        default=choices.ModelOutput.PROBABILITIES.value,
-        show_default=True,
-        help="Values of the last layer; logits get a softmax or sigmoid.",
-    ),
-    click.option("--name", help="Model name.  [default: the file's]"),
-    click.option("--unsafe", is_flag=True, help="Load and run code in the model, such as Lambda layers."),
-)
-
-
-_integer_options = _group(
-    click.option(
-        "--calibration-images",
-        type=click.IntRange(1),
-        default=500,
-        show_default=True,
-        metavar="N",
-        help="Number of calibration images, stratified by class.",
-    ),
-    click.option(
-        "--calibration-method",
-        "method",
-        type=_OneOf(choices.CalibrationMethod),
-        default=choices.CalibrationMethod.MIN_MAX.value,
-        show_default=True,
-        help="Method for activation ranges.",
-    ),
-    click.option(
-        "--seed", type=int, metavar="N", help="Seed for choosing calibration images.  [default: the run's, or 0]"
-    ),
-    click.option(
-        "--rounding",
-        type=_OneOf(choices.Rounding),
-        default=choices.Rounding.CALIBRATED.value,
-        show_default=True,
-        help="Method for rounding weights.",
-    ),
-    click.option(
-        "--repair",
-        type=_OneOf(choices.Repair),
-        default=choices.Repair.AUTO.value,
-        show_default=True,
-        help="auto: keep the fewest operators in float32 that let a failing integer variant pass.",
-    ),
-    click.option(
-        "--repair-seconds",
-        type=click.FloatRange(1),
-        default=60.0,
-        show_default=True,
-        metavar="S",
-        help="Time limit for repairing one variant, in seconds.",
-    ),
-    click.option(
-        "--float-first",
-        type=click.IntRange(0),
-        default=0,
-        metavar="N",
-        help="Keep the first N operators of int8 in float32; faster on some x86 processors.",
-    ),
-)
-
-
-@click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.command(context_settings={"show_default": True})
+@click.argument("model", type=_PATH)
 @click.option(
     "--variant",
     "variants",
@@ -149,7 +55,7 @@ _integer_options = _group(
     type=_OneOf(Variant),
     help="Variant to export; repeatable.  [default: all but edgetpu]",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Bundle to write.  [default: bundles/<model name>]")
+@click.option("--out", type=_PATH, help="Bundle to write.  [default: bundles/<model name>]")
 @click.option(
     "--calibration",
     metavar="SRC",
@@ -160,7 +66,6 @@ _integer_options = _group(
     "--max-drop",
     type=click.FloatRange(0, 100),
     default=1.0,
-    show_default=True,
     metavar="PP",
     help="Allowed accuracy loss against Keras, in percentage points.",
 )
@@ -171,12 +76,76 @@ _integer_options = _group(
     "--edgetpu-share",
     type=click.FloatRange(0, 1),
     default=0.9,
-    show_default=True,
     metavar="F",
     help="Minimum share of operators that map to the Edge TPU.",
 )
-@_integer_options
-@_foreign_options
+# Calibration, rounding and repair of the integer variants.
+@click.option(
+    "--calibration-images",
+    type=click.IntRange(1),
+    default=500,
+    metavar="N",
+    help="Number of calibration images, stratified by class.",
+)
+@click.option(
+    "--calibration-method",
+    "method",
+    type=_OneOf(choices.CalibrationMethod),
+    default=choices.CalibrationMethod.MIN_MAX.value,
+    help="Method for activation ranges.",
+)
+@click.option("--seed", type=int, metavar="N", help="Seed for choosing calibration images.  [default: the run's, or 0]")
+@click.option(
+    "--rounding",
+    type=_OneOf(choices.Rounding),
+    default=choices.Rounding.CALIBRATED.value,
+    help="Method for rounding weights.",
+)
+@click.option(
+    "--repair",
+    type=_OneOf(choices.Repair),
+    default=choices.Repair.AUTO.value,
+    help="auto: keep the fewest operators in float32 that let a failing integer variant pass.",
+)
+@click.option(
+    "--repair-seconds",
+    type=click.FloatRange(1),
+    default=60.0,
+    metavar="S",
+    help="Time limit for repairing one variant, in seconds.",
+)
+@click.option(
+    "--float-first",
+    type=click.IntRange(0),
+    default=0,
+    show_default=False,
+    metavar="N",
+    help="Keep the first N operators of int8 in float32; faster on some x86 processors.",
+)
+# Contract of a model from elsewhere.
+@click.option("--labels", type=_PATH, metavar="FILE", help="Label file, one label per line in output order.")
+@click.option("--input-range", type=_OneOf(choices.InputRange), help="Pixel range in training.")
+@click.option("--crop", type=_OneOf(Crop), help="Crop policy in training.")
+@click.option(
+    "--crop-fraction",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=False,
+    metavar="F",
+    help="Share of the centred region to keep.",
+)
+@click.option("--color", type=_OneOf(choices.ModelColor), help="Channel order in training.  [default: rgb]")
+@click.option(
+    "--image-size", type=click.IntRange(1), metavar="S", help="Input side in pixels, if the model leaves it open."
+)
+@click.option(
+    "--output",
+    type=_OneOf(choices.ModelOutput),
+    default=choices.ModelOutput.PROBABILITIES.value,
+    help="Values of the last layer; logits get a softmax or sigmoid.",
+)
+@click.option("--name", help="Model name.  [default: the file's]")
+@click.option("--unsafe", is_flag=True, help="Load and run code in the model, such as Lambda layers.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 def run(
     model: Path, variants: tuple[Variant, ...], out: Path | None, max_drop: float, runtime: str | None, **others: Any
@@ -224,7 +193,7 @@ def _conclude(bundle: Path, record: Any) -> None:
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL|BUNDLE")
+@click.argument("model", type=_PATH, metavar="MODEL|BUNDLE")
 @click.option(
     "--target",
     required=True,

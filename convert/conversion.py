@@ -22,7 +22,7 @@ from convert.tflite_model import unsupported
 from edge_runtime.contract import MANIFEST_FILE, Manifest, Variant
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.model.bundle import file_sha256
-from edge_runtime.platform.atomic import check_free
+from edge_runtime.platform.atomic import check_free, temporary_folder
 from edge_runtime.tflite.versions import parse_target
 
 Report = Callable[[str], None]
@@ -75,8 +75,8 @@ def convert(path: Path, bundle: Path | None, options: Options, report: Report) -
     images = choose_images(source, path, options.calibration, options.calibration_images, options.seed)
     destination = bundle or Path("bundles") / source.manifest.model_name
     check_free(destination, overwrite=options.overwrite, marker=MANIFEST_FILE)
-    with children.space_in(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory(prefix="edge-convert-") as folder:
-        work = _Work(source, options, Path(folder), report)
+    with children.space_in(Path(tempfile.gettempdir())), temporary_folder("convert") as folder:
+        work = _Work(source, options, folder, report)
         arrays = write_arrays(source.manifest, images, work.folder, report)
         exported = _export(work)
         quantized = _quantize(work, exported, images.seed)

@@ -219,14 +219,10 @@ def _flips(
             truth=labels[reference.truth[row]],
             keras=labels[keras_answers[row]],
             artifact=labels[answers[row]],
-            keras_score=_score(reference.check[row, keras_answers[row]]),
-            artifact_score=_score(check[row, answers[row]]),
+            # Clipped, since softmax may exceed 1 by rounding.
+            keras_score=float(np.clip(reference.check[row, keras_answers[row]], 0, 1)),
+            artifact_score=float(np.clip(check[row, answers[row]], 0, 1)),
         )
         for row in np.flatnonzero(answers != keras_answers)
     ]
     return tuple(sorted(flips, key=lambda flip: (flip.artifact == flip.truth, -flip.artifact_score, flip.index)))
-
-
-def _score(probability: np.float32) -> float:
-    """Clip to 0..1, since softmax may exceed 1 by rounding."""
-    return min(1.0, max(0.0, float(probability)))

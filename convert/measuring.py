@@ -75,20 +75,17 @@ def _run(files: Mapping[Variant, Path], work_dir: Path) -> dict[Variant, childre
     """Run all files in one process; after a crash, the files behind the guilty one get another process."""
     outcomes: dict[Variant, children.Observation | children.CheckFailure] = {}
     while waiting := {variant: file for variant, file in files.items() if variant not in outcomes}:
-        crash: EngineError | None = None
+        crashed = False
         try:
-            children.run_child(
-                children.CHECK_MODULE,
-                children.CheckJob(tuple(str(file) for file in waiting.values()), str(work_dir)),
-                work_dir,
-            )
-        except EngineError as error:
-            crash = error
+            job = children.CheckJob(tuple(map(str, waiting.values())), str(work_dir))
+            children.run_child(children.CHECK_MODULE, job, work_dir)
+        except EngineError:
+            crashed = True
         for variant, file in waiting.items():
             outcome = children.read_outcome(work_dir, file.name)
             if outcome is not None:
                 outcomes[variant] = outcome
-        if crash is None:
+        if not crashed:
             continue
         guilty = next((variant for variant in waiting if variant not in outcomes), None)
         if guilty is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,11 +45,9 @@ _ONNX_RUNTIME: Final = (
 
 
 def embed_tflite(path: Path, manifest: Manifest) -> None:
-    """Write metadata, labels, manifest and checksum into a ``.tflite`` without metadata.
+    """Write metadata, labels, manifest and checksum into a ``.tflite`` without metadata, in place.
 
-    Args:
-        path: Path of the model, which is rewritten in place.
-        manifest: Manifest of the model; artifacts are left out, since a file cannot hold its own hash.
+    The artifacts of the manifest are left out, since a file cannot hold its own hash.
     """
     model = unpack_model(path.read_bytes())
     # The converter names the output after its last operator, such as Identity.
@@ -104,44 +103,30 @@ def _image_tensor(builder: flatbuffers.Builder, spec: InputSpec) -> int:
     builder.StartObject(2)
     builder.PrependUint32Slot(0, spec.width, 0)
     builder.PrependUint32Slot(1, spec.height, 0)
-    size = builder.EndObject()
-    builder.StartObject(2)
-    builder.PrependInt8Slot(0, _COLOR_RGB, 0)
-    builder.PrependUOffsetTRelativeSlot(1, size, 0)
-    properties = builder.EndObject()
-    content = _content(builder, _IMAGE_PROPERTIES, properties)
+    properties = _table(builder, 2, {1: builder.EndObject()}, {0: _COLOR_RGB})
+    content = _table(builder, 3, {1: properties}, {0: _IMAGE_PROPERTIES})
     return _table(builder, 7, {0: name, 1: description, 3: content})
 
 
 def _probability_tensor(builder: flatbuffers.Builder) -> int:
     name = builder.CreateString("probability")
     description = builder.CreateString("Probability of each label.")
-    builder.StartObject(1)  # FeatureProperties, empty
-    properties = builder.EndObject()
-    content = _content(builder, _FEATURE_PROPERTIES, properties)
+    content = _table(builder, 3, {1: _table(builder, 1, {})}, {0: _FEATURE_PROPERTIES})
     labels = _associated_file(builder, LABELS_FILE, "One label a line, in output order.", _TENSOR_AXIS_LABELS)
     files = _vector(builder, [labels, _associated_file(builder, MANIFEST_FILE, "The edgekit manifest.", 0)])
     return _table(builder, 7, {0: name, 1: description, 3: content, 6: files})
 
 
-def _content(builder: flatbuffers.Builder, kind: int, properties: int) -> int:
-    builder.StartObject(3)
-    builder.PrependUint8Slot(0, kind, 0)
-    builder.PrependUOffsetTRelativeSlot(1, properties, 0)
-    return int(builder.EndObject())
-
-
 def _associated_file(builder: flatbuffers.Builder, name: str, description: str, kind: int) -> int:
-    name_offset, description_offset = builder.CreateString(name), builder.CreateString(description)
-    builder.StartObject(5)
-    builder.PrependUOffsetTRelativeSlot(0, name_offset, 0)
-    builder.PrependUOffsetTRelativeSlot(1, description_offset, 0)
-    builder.PrependInt8Slot(2, kind, 0)
-    return int(builder.EndObject())
+    return _table(builder, 5, {0: builder.CreateString(name), 1: builder.CreateString(description)}, {2: kind})
 
 
-def _table(builder: flatbuffers.Builder, slots: int, offsets: dict[int, int]) -> int:
+def _table(
+    builder: flatbuffers.Builder, slots: int, offsets: Mapping[int, int], enums: Mapping[int, int] | None = None
+) -> int:
     builder.StartObject(slots)
+    for slot, value in (enums or {}).items():
+        builder.PrependInt8Slot(slot, value, 0)
     for slot, offset in offsets.items():
         builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
     return int(builder.EndObject())
@@ -163,22 +148,18 @@ def embed_onnx(path: Path, manifest: Manifest) -> None:
     import onnx
 
     model = onnx.load(str(path))
-    onnx.helper.set_model_props(model, onnx_properties(manifest))
-    _denote(model.graph.input[0].type, "IMAGE", _IMAGE_AXES)
-    _denote(model.graph.output[0].type, "TENSOR", _SCORE_AXES)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(path))
-
-
-def onnx_properties(manifest: Manifest) -> dict[str, str]:
-    """Build the ``metadata_props`` of a model with this manifest."""
-    return {
+    properties = {
         ONNX_LABELS_KEY: labels_to_text(manifest.labels),
         ONNX_MANIFEST_KEY: manifest.without_artifacts().to_json(),
         "Image.BitmapPixelFormat": _PIXEL_FORMATS[manifest.input.color.value],
         "Image.ColorSpaceGamma": "SRGB",
         "Image.NominalPixelRange": "NominalRange_0_255",
     }
+    onnx.helper.set_model_props(model, properties)
+    _denote(model.graph.input[0].type, "IMAGE", _IMAGE_AXES)
+    _denote(model.graph.output[0].type, "TENSOR", _SCORE_AXES)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
 
 
 def onnx_minimum_runtime(path: Path) -> str:

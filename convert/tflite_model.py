@@ -171,8 +171,10 @@ def operator_codes(model: Any) -> Iterator[OperatorCode]:
 
 def read_operators(model: Any) -> tuple[OperatorFacts, ...]:
     """Collect every operator with its tensors from a model of `convert.tflite_model.read_model`."""
+    from ai_edge_litert import schema_py_generated as schema
+
     codes = enumerate(operator_codes(model))
-    dtypes = _dtype_names()
+    dtypes = {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
     found = []
     for number, graph in enumerate(model.subgraphs):
         tensors = [_tensor_facts(tensor, model.buffers, dtypes) for tensor in graph.tensors]
@@ -192,12 +194,6 @@ def _code(entry: Any) -> OperatorCode:
         name = text(entry.customCode) or "a custom operator without a name"
         return OperatorCode(name, int(entry.version), is_custom=True)
     return OperatorCode(name, int(entry.version), is_custom=False)
-
-
-def _dtype_names() -> dict[int, str]:
-    from ai_edge_litert import schema_py_generated as schema
-
-    return {value: name.lower() for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
 
 
 def _tensor_facts(tensor: Any, buffers: list[Any], dtypes: dict[int, str]) -> TensorFacts:

@@ -25,6 +25,7 @@ SCHEMA_VERSION = 2
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_SIDE_PX = 4096
 MAX_LABEL_CHARACTERS = 256
+_MAX_NAME_BYTES = 255
 
 MANIFEST_FILE = "manifest.json"
 LABELS_FILE = "labels.txt"
@@ -237,8 +238,14 @@ class Artifact:
     check: Check | None
 
     def __post_init__(self) -> None:
-        if PurePosixPath(self.file).name != self.file or "\\" in self.file or self.file in ("", ".", ".."):
-            raise ValueError(f"artifact file must be a plain file name, got {self.file!r}")
+        is_plain = PurePosixPath(self.file).name == self.file and self.file not in ("", ".", "..")
+        if (
+            not is_plain
+            or "\\" in self.file
+            or not self.file.isprintable()
+            or len(self.file.encode()) > _MAX_NAME_BYTES
+        ):
+            raise ValueError(f"artifact file must be a plain file name, got {shorten(repr(self.file), 80)}")
         if not _SHA256.fullmatch(self.sha256):
             raise ValueError(f"sha256 must be 64 lower-case hex digits, got {self.sha256!r}")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import collections
 import fcntl
+import functools
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -21,7 +20,7 @@ from edge_runtime.testing import write_tiny_bundle
 from support.files import small_file_system
 from support.http import Receiver
 from support.paths import CHECKOUT
-from support.programs import call_cli
+from support.programs import call_cli, run
 
 # What this machine remembers of a person's own bundles and models must not change what tests see.
 _CACHE = tempfile.TemporaryDirectory(prefix="edgekit-cache-")
@@ -34,9 +33,6 @@ settings.load_profile("edgekit")
 LABELS = ("blue", "red")
 
 
-RunProgram = Callable[..., "subprocess.CompletedProcess[str]"]
-MadeOnce = Callable[[str, Callable[[Path], object]], Path]
-
 # Fixtures that say for themselves what a test needs: a model that is trained and converted, another environment.
 _MARKERS_BY_FIXTURE = {
     "slow": {"small_run", "small_bundle", "mobilenetv2_weights"},
@@ -48,7 +44,7 @@ _seconds: collections.Counter[str] = collections.Counter()
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config, items):
     """Mark what needs a trained model or a second environment, and give the longest files to the workers first.
 
     The file that begins last decides how long one worker waits for the others. The seconds of each file are those of
@@ -64,24 +60,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: -learnt.get(_file_of(item.nodeid), _SLOW_S * slow[_file_of(item.nodeid)]))
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+def pytest_runtest_logreport(report):
     """Add up the seconds of each test file."""
     _seconds[_file_of(report.nodeid)] += report.duration
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session):
     """Remember the seconds of each file for the order of the next run."""
     config = session.config
     if config.cache and not hasattr(config, "workerinput"):
         config.cache.set(_SECONDS_KEY, {**config.cache.get(_SECONDS_KEY, {}), **_seconds})
 
 
-def _file_of(node_id: str) -> str:
+def _file_of(node_id):
     return node_id.partition("::")[0]
 
 
 @pytest.fixture(scope="session")
-def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+def made_once(request, tmp_path_factory):
     """Make a file or folder once for all workers: ``made_once("runs/colors", make)`` gives its path.
 
     The first to ask calls ``make`` with the path; the others wait for it, and nobody may change what was made.
@@ -89,7 +85,7 @@ def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if hasattr(request.config, "workerinput") else base) / "shared"
 
-    def once(name: str, make: Callable[[Path], object]) -> Path:
+    def once(name, make):
         path, done = shared / name, shared / f"{name}.done"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_name(f"{path.name}.lock").open("w") as lock:
@@ -103,52 +99,43 @@ def made_once(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.fixture(scope="session")
-def run_program() -> RunProgram:
+def run_program():
     """Run one of the four programs in a process of its own: ``run_program("edge-run", "classify", ...)``."""
 
-    def run(*arguments: str | Path, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
-        program = Path(sys.executable).with_name(str(arguments[0]))
-        return subprocess.run(
-            [program, *map(str, arguments[1:])], capture_output=True, text=True, timeout=timeout_s, check=False
-        )
+    def run_named(program, *arguments, **options):
+        return run(Path(sys.executable).with_name(program), *arguments, **options)
 
-    return run
+    return run_named
 
 
 @pytest.fixture
-def edge_run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+def edge_run(monkeypatch, capsys):
     """Run ``edge-run`` in this process: exit code, standard output, standard error."""
-
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        return call_cli(edge_runtime.cli.cli, monkeypatch, capsys, "edge-run", *arguments)
-
-    return call
+    return functools.partial(call_cli, edge_runtime.cli.cli, monkeypatch, capsys, "edge-run")
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle(tmp_path_factory):
     """A bundle of a model of one kilobyte, which answers red, green or blue, made without TensorFlow."""
     return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path, monkeypatch):
     """A cache folder of the test's own, not made yet."""
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path):
     """A file system of 128 KiB."""
     with small_file_system(tmp_path / "disk") as folder:
         yield folder
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
+def receiver():
     """A web server that remembers what is posted to it."""
     server = Receiver()
     yield server
@@ -158,11 +145,11 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="session")
-def real_data() -> Callable[[str], Path]:
+def real_data():
     """Give a folder of the real photos beside the checkout, or skip."""
     root = Path(os.environ.get("EDGEKIT_TEST_DATA", CHECKOUT.parent / "shared" / "data"))
 
-    def find(name: str) -> Path:
+    def find(name):
         if not (root / name).exists():
             pytest.skip(f"real data {name} is not beside the checkout (EDGEKIT_TEST_DATA names another folder)")
         return root / name
@@ -170,7 +157,7 @@ def real_data() -> Callable[[str], Path]:
     return find
 
 
-def write_colored_images(folder: Path, per_class: int = 30, seed: int = 0) -> Path:
+def write_colored_images(folder, per_class=30, seed=0):
     """Write ``folder/{blue,red}/*.png``: noisy images of many sizes, told apart by their colour."""
     rng = np.random.default_rng(seed)
     for channel, label in ((0, "blue"), (2, "red")):
@@ -184,39 +171,26 @@ def write_colored_images(folder: Path, per_class: int = 30, seed: int = 0) -> Pa
 
 
 @pytest.fixture(scope="session")
-def colored_images(made_once: MadeOnce) -> Path:
+def colored_images(made_once):
     """A folder of two classes, 30 images each."""
     return made_once("data/colors", write_colored_images)
 
 
 @pytest.fixture(scope="session")
-def small_run(run_program: RunProgram, colored_images: Path, made_once: MadeOnce) -> Path:
+def small_run(run_program, colored_images, made_once):
     """A run directory of a small model at 32 pixels, trained by ``edge-train run``."""
-    arguments = [
-        "--recipe",
-        "cnn-small",
-        "--image-size",
-        "32",
-        "--epochs",
-        "3",
-        "--batch-size",
-        "8",
-        "--name",
-        "colors",
-    ]
+    arguments = ["--recipe", "cnn-small", "--image-size", "32", "--epochs", "3", "--batch-size", "8"]
 
-    def make(run: Path) -> None:
-        done = run_program("edge-train", "run", "--data", colored_images, "--out", run, *arguments)
+    def make(run):
+        done = run_program("edge-train", "run", "--data", colored_images, "--out", run, *arguments, "--name", "colors")
         assert done.returncode == 0, done.stderr
 
     return made_once("runs/colors", make)
 
 
 @pytest.fixture(scope="session")
-def small_bundle(run_program: RunProgram, small_run: Path, made_once: MadeOnce) -> Path:
-    """A bundle of `small_run` with every variant that needs no compiler, made by ``edge-convert run``."""
-
-    def make(bundle: Path) -> None:
+def small_bundle(run_program, small_run, made_once):
+    def make(bundle):
         # A validation split of a few images says nothing about a loss of 1 point, so the gate is opened wide.
         done = run_program("edge-convert", "run", small_run, "--out", bundle, "--max-drop", "100")
         assert done.returncode == 0, done.stderr
@@ -225,18 +199,17 @@ def small_bundle(run_program: RunProgram, small_run: Path, made_once: MadeOnce) 
 
 
 @pytest.fixture(scope="session")
-def mobilenetv2_weights(made_once: MadeOnce) -> Path:
+def mobilenetv2_weights(made_once):
     """A no-top weight file of MobileNetV2 alpha 0.35 with random weights, in the layout that Keras publishes."""
     return made_once("weights/backbone.h5", _write_mobilenetv2)
 
 
-def _write_mobilenetv2(path: Path) -> None:
+def _write_mobilenetv2(path):
     import h5py
     import keras
 
-    backbone = keras.applications.MobileNetV2(
-        input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None, pooling="avg"
-    )
+    choices = {"alpha": 0.35, "include_top": False, "weights": None, "pooling": "avg"}
+    backbone = keras.applications.MobileNetV2(input_shape=(32, 32, 3), **choices)
     with h5py.File(path, "w") as file:
         file.attrs["layer_names"] = [layer.name.encode() for layer in backbone.layers]
         for layer in backbone.layers:
@@ -254,10 +227,4 @@ def tflite_python():
     if not program.exists():
         pytest.skip("no virtual environment with tflite-runtime (make test prepares .venv-tflite, Python up to 3.11)")
 
-    def run(*arguments):
-        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-        return subprocess.run(
-            [program, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False, timeout=120
-        )
-
-    return run
+    return functools.partial(run, program, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, timeout_s=120)

@@ -10,12 +10,10 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +22,7 @@ from edge_runtime.contract import GOLDEN_FILE, MANIFEST_FILE, Crop, InputSpec, V
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.strict import to_mapping
 from support.paths import CHECKOUT, PROGRAMS
+from support.programs import run
 
 ROOT = Path(os.environ.get("EDGEKIT_ARM64_ROOT", CHECKOUT / ".arm64"))
 CPUS = ("cortex-a72", "cortex-a76")  # Raspberry Pi 4 and 5
@@ -45,7 +44,6 @@ FLOAT_TOLERANCE = 1e-6
 KERAS_TOLERANCE = 1e-4
 VIDEO_TOLERANCE = 0.05
 
-Answer = dict[str, Any]
 
 pytestmark = [
     pytest.mark.arm64,
@@ -59,7 +57,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def guest():
     """The folder of the emulation, in which the sources as they are now are installed."""
-    done = subprocess.run([CHECKOUT / "tests/programs/arm64_root.sh"], capture_output=True, text=True, check=False)
+    done = run(CHECKOUT / "tests/programs/arm64_root.sh", timeout_s=None)
     assert done.returncode != BROKEN_WHEEL, done.stderr
     if done.returncode:
         pytest.skip(f"the emulated arm64 cannot be brought up to date ({done.stderr.strip()})")
@@ -70,7 +68,7 @@ def guest():
 def made_files(tmp_path_factory):
     """A folder of ``images`` of every kind that OpenCV writes here, and ``video.avi``."""
     folder = tmp_path_factory.mktemp("made")
-    subprocess.run([sys.executable, PROGRAMS / "arm64_images.py", folder], check=True)
+    run(sys.executable, PROGRAMS / "arm64_images.py", folder, check=True)
     return folder
 
 
@@ -241,7 +239,7 @@ def test_doctor_finds_nothing_wrong(there):
     assert {found["int8"]["level"], found["float32"]["level"]} == {"ok"}, found
 
 
-def _ask(python: Path, edge_run: Path, questions: dict[str, list[str]], folder: Path) -> Answer:
+def _ask(python, edge_run, questions, folder):
     """Ask one machine everything: what the probe answers, and under each other name the records that came.
 
     A command that fails leaves what it wrote on standard error instead, for the test to show.
@@ -250,27 +248,24 @@ def _ask(python: Path, edge_run: Path, questions: dict[str, list[str]], folder: 
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment["EDGEKIT_CACHE"] = str(folder / "cache")
 
-    def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
-        options = {"env": environment, "cwd": folder, "timeout": 600, "check": False}
-        return subprocess.run(command, capture_output=True, text=True, **options)
-
-    done = run(python, PROGRAMS / "arm64_probe.py", *questions["probe"], answer_file)
+    options = {"env": environment, "cwd": folder, "timeout_s": 600}
+    done = run(python, PROGRAMS / "arm64_probe.py", *questions["probe"], answer_file, **options)
     assert done.returncode == 0, done.stderr
-    answer: Answer = json.loads(answer_file.read_text())
+    answer = json.loads(answer_file.read_text())
     for name, arguments in questions.items():
         if name != "probe":
-            done = run(edge_run, *arguments)
+            done = run(edge_run, *arguments, **options)
             answer[name] = _records(done.stdout) if done.returncode in (0, 1) else done.stderr
     return answer
 
 
-def _records(text: str) -> list[dict[str, Any]]:
+def _records(text):
     """One JSON object, or one a line, without how long something took."""
     lines = [text] if text.startswith("{\n") else text.splitlines()
     return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
 
 
-def _differing(here: Answer, there: Answer, images: list[Path]) -> list[str]:
+def _differing(here, there, images):
     """Which steps of which images gave other pixels or another error, and with which versions."""
     steps = [
         f"{path.name}: {step}"
@@ -281,5 +276,5 @@ def _differing(here: Answer, there: Answer, images: list[Path]) -> list[str]:
     return [*steps, _versions(here, there)] if steps else []
 
 
-def _versions(here: Answer, there: Answer) -> str:
+def _versions(here, there):
     return f"here {here['versions']}, on arm64 {there['versions']}"

@@ -1,13 +1,10 @@
 """The commands of README and docs run as they are written."""
 
-from __future__ import annotations
-
 import functools
 import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,15 +12,19 @@ import pytest
 
 from edge_runtime.workstation.datasets.samples import Sample, write_split_csv
 from support.paths import CHECKOUT
+from support.programs import run
 
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 PROGRAMS = ("edge-train", "edge-convert", "edge-run", "edge-bench")
 
 
-def commands(page: Path) -> list[str]:
+def blocks(page, kind):
+    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(page):
     """Lines of the ``sh`` blocks, without comments."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    lines = [line.partition("#")[0].strip() for block in blocks(page, "sh") for line in block.splitlines()]
     return [line for line in lines if line]
 
 
@@ -37,14 +38,13 @@ def test_every_command_is_of_a_kind_that_is_tested():
     assert {command.split()[0] for command in others} <= {"pip"}
     assert len(PROGRAM_COMMANDS) > 8
     assert len(MAKE_COMMANDS) > 5
+    assert len(CLUSTER_COMMANDS) == 3
 
 
 @pytest.mark.parametrize(("page", "command"), MAKE_COMMANDS)
 def test_make_knows_the_target_and_its_variables(page, command):
     arguments = shlex.split(command)
-    done = subprocess.run(
-        ["make", "--dry-run", *arguments[1:]], cwd=CHECKOUT, capture_output=True, text=True, check=False
-    )
+    done = run("make", "--dry-run", *arguments[1:], cwd=CHECKOUT)
     assert done.returncode == 0, f"{page}: {command}: {done.stderr}"
     makefile = (CHECKOUT / "Makefile").read_text()
     for argument in arguments[1:]:
@@ -52,11 +52,7 @@ def test_make_knows_the_target_and_its_variables(page, command):
             assert f"$({argument.partition('=')[0]})" in makefile
 
 
-SHELL_BLOCKS = [
-    (page.name, block)
-    for page in PAGES
-    for block in re.findall(r"^```shell\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-]
+SHELL_BLOCKS = [(page.name, block) for page in PAGES for block in blocks(page, "shell")]
 CLUSTER_COMMANDS = [
     (page, command) for page, block in SHELL_BLOCKS for command in re.findall(r"edge-train run [^'\n]+", block)
 ]
@@ -71,22 +67,17 @@ OTHER_COMMANDS = [
 @pytest.mark.parametrize(("page", "command"), CLUSTER_COMMANDS)
 def test_a_command_for_several_hosts_is_understood(page, command, monkeypatch):
     """Blocks marked ``shell`` need a cluster; here their options are only read."""
-    from train.cli import run
+    import train.cli
     from train.hardware import parse_hardware
 
     for name, value in {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "CHIEF": "node1"}.items():
         monkeypatch.setenv(name, value)
     arguments = shlex.split(os.path.expandvars(command))[2:]
-    options = run.make_context("run", arguments).params
-    hardware = parse_hardware(
-        options["device"], options["precision"], options["distributed"], deterministic=options["deterministic"]
-    )
+    options = train.cli.run.make_context("run", arguments).params
+    chosen = (options[name] for name in ("device", "precision", "distributed"))
+    hardware = parse_hardware(*chosen, deterministic=options["deterministic"])
     assert hardware.cluster is not None, f"{page}: {command}"
     assert hardware.cluster.address == "node1:7777"
-
-
-def test_there_are_commands_for_several_hosts():
-    assert len(CLUSTER_COMMANDS) == 3
 
 
 @pytest.mark.parametrize(("page", "command"), OTHER_COMMANDS)
@@ -153,7 +144,5 @@ def test_the_command_runs(page, command, workplace_of):
     if arguments[:2] == ["edge-bench", "run"] and "--quick" not in arguments:
         arguments.append("--quick")  # the whole takes minutes; test_benchmarks_run takes every scenario
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        arguments, cwd=workplace_of(page), env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
+    done = run(*arguments, cwd=workplace_of(page), env=environment)
     assert done.returncode == 0, f"{page}: {command}\n{done.stderr}"

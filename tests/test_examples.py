@@ -1,20 +1,19 @@
 """The programs of ``examples/`` and the Python of ``docs/python-api.md`` run as they are written."""
 
-from __future__ import annotations
-
+import functools
 import importlib.util
 import json
 import re
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from edge_runtime.testing import write_tiny_model
+from support import programs
+from support.images import write_video
 from support.paths import CHECKOUT
 
 EXAMPLES = sorted((CHECKOUT / "examples").glob("*.py"))
@@ -31,24 +30,15 @@ def workplace(tiny_bundle, tmp_path):
     write_tiny_model(tmp_path / "downloaded.tflite", with_manifest=False)
     cv2.imwrite(str(tmp_path / "photo.jpg"), _frame("red"))
     (tmp_path / "not-a-picture.txt").write_text("hello")
-    writer = cv2.VideoWriter(str(tmp_path / "video.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
-    assert writer.isOpened()
-    for color in ("green", "red", "green", "blue"):
-        for _ in range(FRAMES_PER_COLOR):
-            writer.write(_frame(color))
-    writer.release()
+    frames = [_frame(color) for color in ("green", "red", "green", "blue") for _ in range(FRAMES_PER_COLOR)]
+    write_video(tmp_path / "video.mp4", frames, fps=10, codec="mp4v")
     return tmp_path
 
 
 @pytest.fixture
 def run(workplace):
-    """Run a Python program in the workplace."""
-
-    def run_python(*arguments):
-        command = [sys.executable, "-W", "error::DeprecationWarning:edge_runtime", *arguments]
-        return subprocess.run(command, cwd=workplace, capture_output=True, text=True, timeout=120, check=False)
-
-    return run_python
+    strict = ("-W", "error::DeprecationWarning:edge_runtime")
+    return functools.partial(programs.run, sys.executable, *strict, cwd=workplace, timeout_s=120)
 
 
 def test_a_light_follows_its_label(run):
@@ -127,8 +117,7 @@ def test_an_example_says_what_it_needs_and_refuses_a_missing_model(example, run)
 def test_examples_have_types_and_no_lint():
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("mypy is not installed; it comes with the extra dev")
-    command = [sys.executable, "-m", "mypy", "--strict", *map(str, EXAMPLES)]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    done = programs.run_module("mypy", "--strict", *EXAMPLES)
     assert done.returncode == 0, done.stdout
 
 
@@ -145,11 +134,11 @@ def test_the_python_of_the_page_prints_what_the_page_says(run):
     assert testing == "dark\nlight\n"
 
 
-def _example(name: str) -> Path:
+def _example(name):
     return CHECKOUT / "examples" / f"{name}.py"
 
 
-def _frame(color: str) -> np.ndarray:
+def _frame(color):
     """A noisy frame of one colour, uint8 [48, 64, 3] BGR."""
     frame_hwc_bgr_u8 = np.random.default_rng(0).integers(0, 60, (48, 64, 3)).astype(np.uint8)
     frame_hwc_bgr_u8[:, :, CHANNELS_BGR[color]] += 180

@@ -15,7 +15,7 @@ _DEFAULT_RECIPE = "cnn-small"
 _DEFAULT_DATA = "smileys"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def cli() -> None:
     """Train an image classifier for a small device."""
 
@@ -32,8 +32,8 @@ def recipes() -> None:
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--count", type=click.IntRange(1), default=12, show_default=True, metavar="N", help="Number of images.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the drawing.")
+@click.option("--count", type=click.IntRange(1), default=12, metavar="N", help="Number of images.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the drawing.")
 def draw(folder: Path, count: int, seed: int) -> None:
     """Draw new images in the style of the built-in set smileys into FOLDER, to test a model with."""
     from edge_runtime.workstation.datasets.resolve import draw_images
@@ -71,18 +71,13 @@ def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, 
 @click.option(
     "--data",
     default=_DEFAULT_DATA,
-    show_default=True,
     metavar="SRC",
     help="A folder with one folder of images per class (also inside train/, validation/, test/), a zip of one, the "
     "URL of such a zip, an index.csv written by edge-train data --clean, or the built-in set smileys.",
 )
 @click.option("--sha256", metavar="HEX", help="Expected SHA-256 of the zip.")
 @click.option(
-    "--recipe",
-    default=_DEFAULT_RECIPE,
-    show_default=True,
-    metavar="NAME|FILE.toml",
-    help="Recipe: all settings of the training.",
+    "--recipe", default=_DEFAULT_RECIPE, metavar="NAME|FILE.toml", help="Recipe: all settings of the training."
 )
 @click.option(
     "--set",
@@ -106,21 +101,23 @@ def data(source: str, sha256: str | None, out: Path | None, clean: Path | None, 
 )
 @click.option("--seed", type=click.IntRange(0), help="Seed of split, initialisation, shuffling and augmentation.")
 @click.option("--name", metavar="MODEL_NAME", help="Name of the model and its exported files.  [default: DATA-RECIPE]")
-@click.option("--also", default="", metavar="FORMAT,..", help="Also save the model as h5, saved_model or weights.")
 @click.option(
-    "--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True, help="Device to train on."
+    "--also",
+    default="",
+    show_default=False,
+    metavar="FORMAT,..",
+    help="Also save the model as h5, saved_model or weights.",
 )
+@click.option("--device", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", help="Device to train on.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "mixed"]),
     default="auto",
-    show_default=True,
     help="mixed computes in 16 bits with 32-bit weights; auto selects it on GPUs with 16-bit matrix units.",
 )
 @click.option(
     "--distributed",
     default="auto",
-    show_default=True,
     metavar="auto|off|INDEX/COUNT@HOST:PORT",
     help="auto uses all GPUs of this host, off only one. INDEX/COUNT@HOST:PORT joins COUNT processes that train one "
     "model; process 0 listens on HOST:PORT (needs KERAS_BACKEND=jax).",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import enum
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -28,41 +26,31 @@ _MAX_COLUMNS = 64
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-class Format(str, enum.Enum):
-    """Format of the printed comparison."""
-
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    JSON = "json"
+_RENDERERS = {"table": render_text, "markdown": render_markdown, "json": Comparison.to_json}
 
 
-@dataclass(frozen=True)
-class CompareConfig:
-    """Command line of ``edge-bench compare``.
+def run_compare(
+    report_a: str,
+    report_b: str,
+    *,
+    limits: Limits | None = None,
+    reference: str = KERAS_FUNCTION,
+    strict: bool = False,
+    format_name: str = "table",
+    out: Path | None = None,
+    overwrite: bool = False,
+) -> tuple[str, int]:
+    """Compare two reports, each a report directory or its ``report.json``.
 
-    Attributes:
-        before: Report directory or ``report.json`` of the first report.
-        after: Report directory or ``report.json`` of the second report.
-        limits: Largest changes for the worse that pass.
+    Args:
+        report_a: Path of the first report.
+        report_b: Path of the second report, judged against the first.
+        limits: Largest changes for the worse that pass; None for the defaults.
         reference: Model that shows the speed of the machine.
         strict: True if it is an error where anything of the first report was not compared.
-        format: Format of the printed comparison.
+        format_name: Format of the printed comparison: ``table``, ``markdown`` or ``json``.
         out: Directory for ``compare.json``, ``compare.md`` and ``compare.html``, or None.
         overwrite: True to replace an existing directory.
-    """
-
-    before: str
-    after: str
-    limits: Limits = field(default_factory=Limits)
-    reference: str = KERAS_FUNCTION
-    strict: bool = False
-    format: Format = Format.TABLE
-    out: Path | None = None
-    overwrite: bool = False
-
-
-def run_compare(config: CompareConfig) -> tuple[str, int]:
-    """Compare two reports.
 
     Returns:
         The text to print, and the exit code: 0, or that of `GateError` where something is significantly worse by more
@@ -71,33 +59,28 @@ def run_compare(config: CompareConfig) -> tuple[str, int]:
     Raises:
         EdgeKitError: A report cannot be read, is marked invalid, or the directory cannot be written.
     """
-    if config.out is not None:
-        check_free(config.out, overwrite=config.overwrite, marker=COMPARISON_FILE)
-    names = config.before, config.after
-    (before, answers_before), (after, answers_after) = (load_report(Path(name)) for name in names)
+    if out is not None:
+        check_free(out, overwrite=overwrite, marker=COMPARISON_FILE)
+    (before, answers_before), (after, answers_after) = load_report(Path(report_a)), load_report(Path(report_b))
+    names = report_a, report_b
     comparison = compare_reports(
-        before, after, answers_before, answers_after, config.limits, names=names, reference=config.reference
+        before, after, answers_before, answers_after, limits or Limits(), names=names, reference=reference
     )
-    if config.out is not None:
-        _write(config.out, comparison, overwrite=config.overwrite)
+    if out is not None:
+        texts = {
+            COMPARISON_FILE: comparison.to_json(),
+            MARKDOWN_FILE: render_markdown(comparison),
+            PAGE_FILE: render_page(comparison),
+        }
+        with atomic_directory(out, marker=COMPARISON_FILE, overwrite=overwrite) as folder:
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8", errors="replace")
     code = 0
     if comparison.regressions:
         code = GateError.exit_code
-    elif config.strict and not comparison.is_whole:
+    elif strict and not comparison.is_whole:
         code = ComparisonError.exit_code
-    renderers = {Format.JSON: Comparison.to_json, Format.MARKDOWN: render_markdown, Format.TABLE: render_text}
-    return renderers[config.format](comparison).rstrip("\n"), code
-
-
-def _write(out: Path, comparison: Comparison, *, overwrite: bool) -> None:
-    texts = {
-        COMPARISON_FILE: comparison.to_json(),
-        MARKDOWN_FILE: render_markdown(comparison),
-        PAGE_FILE: render_page(comparison),
-    }
-    with atomic_directory(out, marker=COMPARISON_FILE, overwrite=overwrite) as folder:
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8", errors="replace")
+    return _RENDERERS[format_name](comparison).rstrip("\n"), code
 
 
 def load_report(path: Path) -> tuple[Report, Answers | None]:

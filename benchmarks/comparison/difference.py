@@ -70,22 +70,20 @@ def compare_reports(
     names: tuple[str, str] = ("A", "B"),
     reference: str = KERAS_FUNCTION,
 ) -> Comparison:
-    """Compare two reports, subject by subject.
+    """Compare two reports, subject by subject, and judge the second against the first.
 
-    Args:
-        before: Report that the other is judged against.
-        after: Second report, judged against the first.
-        answers_before: Answers of the first report, or None where they are missing.
-        answers_after: Answers of the second report, or None where they are missing.
-        limits: Largest changes for the worse that pass.
-        names: Names of the two reports for the reader.
-        reference: Subject that shows the speed of the machine.
+    Answers are None where they are missing, ``names`` are those of the two reports for the reader, and ``reference``
+    is the subject that shows the speed of the machine.
 
     Raises:
         ComparisonError: A report is marked invalid, or the two have no model in common.
     """
     for report, name in ((before, names[0]), (after, names[1])):
-        _check_valid(report, name)
+        if report.invalid:
+            raise ComparisonError(
+                f"{name}: expected a sound report, got one that is marked invalid ({report.invalid[0].rstrip('.')}), "
+                "which can neither pass nor fail; measure again"
+            )
     first, second = ({subject.name: subject for subject in report.subjects} for report in (before, after))
     comparability = find_comparability(before, after)
     same_machine = comparability.same_machine
@@ -118,14 +116,6 @@ def compare_reports(
         regressions=(*gone, *_sentences(judged, Outcome.REGRESSION)),
         unsure=_sentences(judged, Outcome.UNSURE),
     )
-
-
-def _check_valid(report: Report, name: str) -> None:
-    if report.invalid:
-        raise ComparisonError(
-            f"{name}: expected a sound report, got one that is marked invalid ({report.invalid[0].rstrip('.')}), which "
-            "can neither pass nor fail; measure again"
-        )
 
 
 def _side(name: str, report: Report) -> Side:
@@ -271,11 +261,9 @@ def _alone(own: _Subjects, other: _Subjects) -> tuple[Unmatched, ...]:
 
 
 def _in_neither(before: _Subjects, after: _Subjects) -> tuple[Unmatched, ...]:
-    both = {**before, **after}
-    unmeasured = [item for item in (*before.values(), *after.values()) if item.performance is None]
-    names = dict.fromkeys(item.name for item in unmeasured)
     measured = {item.name for item in (*before.values(), *after.values()) if item.performance is not None}
-    return tuple(Unmatched(name, _reason(both[name])) for name in names if name not in measured)
+    both = {**before, **after}
+    return tuple(Unmatched(name, _reason(item)) for name, item in both.items() if name not in measured)
 
 
 def _reason(subject: SubjectResult) -> str:

@@ -112,11 +112,7 @@ def rule_differences(
 ) -> tuple[list[Difference], list[NotMeasured]]:
     """Compare the metrics without a test: throughput, cold start, memory and install size.
 
-    Args:
-        before: Figures of the first report.
-        after: Figures of the second report.
-        limits: Largest changes for the worse that pass.
-        not_judged: Names of the metrics to show only.
+    Those in ``not_judged`` are only shown.
     """
     differences, missing = [], []
     for name, (unit, value) in _METRICS.items():

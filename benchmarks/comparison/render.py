@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 from benchmarks.comparison.accuracy import ACCURACY
 from benchmarks.comparison.metrics import COLD_START, OFFLINE
-from benchmarks.comparison.record import Comparison, Difference, Outcome, SubjectComparison, Unmatched
+from benchmarks.comparison.record import Comparison, Difference, Outcome, SubjectComparison
 from benchmarks.plan import KERAS_SUBJECTS
 from benchmarks.report.files import draw_table
 from benchmarks.report.tables import NOTHING, Cell, Row, Table
 from edge_runtime.workstation.reporting.pages import render_html
 from edge_runtime.workstation.reporting.wording import (
+    ABSENT,
     counted,
     escape_markdown,
     joined,
@@ -33,7 +34,15 @@ _SUMMARY_NOTE = (
     "worse, by more than the limit; unsure: worse by more than the limit, but not significantly; better: significantly "
     "better, by more than the limit."
 )
-_DETAIL_HEADER = ("model", "figure", "before", "after", "change", "95 % interval", "p", "verdict")
+_DETAIL_COLUMNS: Mapping[str, Callable[[Difference], str]] = {
+    "figure": lambda item: item.metric,
+    "before": lambda item: item.shown_figure(item.before),
+    "after": lambda item: item.shown_figure(item.after),
+    "change": Difference.shown_change,
+    "95 % interval": lambda item: item.shown_interval() or ABSENT,
+    "p": lambda item: ABSENT if item.p is None else p_value(item.p),
+    "verdict": lambda item: _VERDICTS[item.outcome] or "within the limit",
+}
 
 
 def render_text(comparison: Comparison) -> str:
@@ -106,8 +115,8 @@ def notices(comparison: Comparison) -> Iterable[str]:
         yield from (
             f"Not compared: {item.what} of {subject.name} ({item.reason.rstrip('.')})." for item in subject.not_compared
         )
-    yield from _alone(comparison.only_before, comparison.before.name)
-    yield from _alone(comparison.only_after, comparison.after.name)
+    for side, alone in ((comparison.before, comparison.only_before), (comparison.after, comparison.only_after)):
+        yield from (f"Only in {side.name}: {item.name} ({item.reason.rstrip('.')})." for item in alone)
     yield from (f"Measured in neither: {item.name} ({item.reason.rstrip('.')})." for item in comparison.in_neither)
 
 
@@ -139,11 +148,14 @@ def summary_table(comparison: Comparison) -> Table:
 def detail_table(comparison: Comparison) -> Table:
     """Build the table with one row a metric of a model."""
     rows = tuple(
-        Row((Cell(subject.name), *_detail_cells(item)), "failed" if item.outcome is Outcome.REGRESSION else "")
+        Row(
+            (Cell(subject.name), *(Cell(text(item)) for text in _DETAIL_COLUMNS.values())),
+            "failed" if item.outcome is Outcome.REGRESSION else "",
+        )
         for subject in comparison.subjects
         for item in subject.differences
     )
-    return Table(_DETAIL_HEADER, rows, text_columns=(0, 1, 7))
+    return Table(("model", *_DETAIL_COLUMNS), rows, text_columns=(0, 1, 7))
 
 
 def _heading(comparison: Comparison) -> str:
@@ -163,19 +175,3 @@ def _change_cell(subject: SubjectComparison, is_wanted: Callable[[Difference], b
         return NOTHING
     word = "" if subject.name in KERAS_SUBJECTS else _VERDICTS[item.outcome]
     return Cell(f"{item.shown_change()} {word}".rstrip(), item.shown_interval())
-
-
-def _detail_cells(item: Difference) -> tuple[Cell, ...]:
-    return (
-        Cell(item.metric),
-        Cell(item.shown_figure(item.before)),
-        Cell(item.shown_figure(item.after)),
-        Cell(item.shown_change()),
-        Cell(item.shown_interval()) if item.interval else NOTHING,
-        NOTHING if item.p is None else Cell(p_value(item.p)),
-        Cell(_VERDICTS[item.outcome] or "within the limit"),
-    )
-
-
-def _alone(found: Sequence[Unmatched], name: str) -> Iterable[str]:
-    yield from (f"Only in {name}: {item.name} ({item.reason.rstrip('.')})." for item in found)

@@ -5,9 +5,7 @@ It uses `edge_runtime.classifier` as a device does, and refuses to report if Ten
 
 from __future__ import annotations
 
-from benchmarks.measuring.start_time import STARTED_NS as STARTED_NS  # isort: split
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,19 +113,15 @@ def describe_operators(operators: Sequence[Mapping[str, Any]]) -> str:
 def _taken_over(own: Sequence[Mapping[str, Any]], part: Mapping[str, Any]) -> set[int]:
     """Find the operators that lead from a delegate's inputs to its outputs, as indices of ``own``."""
     makers = {int(tensor): place for place, operator in enumerate(own) for tensor in operator["outputs"]}
-    outer = set(_numbers(part["inputs"]))
+    outer = set(map(int, part["inputs"]))
     found: set[int] = set()
-    pending = _numbers(part["outputs"])
+    pending = list(map(int, part["outputs"]))
     while pending:
         place = makers.get(pending.pop())
         if place is not None and place not in found:
             found.add(place)
-            pending += [tensor for tensor in _numbers(own[place]["inputs"]) if tensor not in outer]
+            pending += [tensor for tensor in map(int, own[place]["inputs"]) if tensor not in outer]
     return found
-
-
-def _numbers(tensors: Iterable[Any]) -> list[int]:
-    return [int(tensor) for tensor in tensors]
 
 
 def import_runtime() -> Loader:

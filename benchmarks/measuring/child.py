@@ -6,8 +6,6 @@ standard input, replies JSON lines on the pipe, which no print of a runtime can 
 
 from __future__ import annotations
 
-from benchmarks.measuring.start_time import STARTED_NS  # isort: split
-
 import itertools
 import json
 import os
@@ -18,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from benchmarks.measuring import protocol
+from benchmarks.measuring import STARTED_NS, protocol
 from edge_runtime.errors import EdgeKitError, EngineError
 from edge_runtime.strict import from_mapping
 

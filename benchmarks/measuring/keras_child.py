@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from benchmarks.measuring.start_time import STARTED_NS as STARTED_NS  # isort: split
-
 import itertools
 import time
 from collections import deque

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, TypeAlias, get_args
+from typing import Annotated, Any, TypeAlias, get_args
 
 from edge_runtime.errors import EngineError
 from edge_runtime.strict import from_mapping, to_mapping
@@ -16,19 +16,12 @@ from edge_runtime.strict import from_mapping, to_mapping
 
 @dataclass(frozen=True)
 class ChildSpec:
-    """Model that a child opens; the first argument of its command line, as JSON.
+    """Model that a child opens; the first argument of its command line, as JSON."""
 
-    Attributes:
-        model: Bundle (artifact child) or run directory (Keras child), absolute.
-        variant: Variant of the artifact, ``keras-predict``, ``keras-function`` or ``keras-xla``.
-        threads: Threads inside one inference.
-        image: Image file of the first answer, absolute.
-    """
-
-    model: str
-    variant: str
-    threads: int
-    image: str
+    model: Annotated[str, "Bundle (artifact child) or run directory (Keras child), absolute."]
+    variant: Annotated[str, "Variant of the artifact, ``keras-predict``, ``keras-function`` or ``keras-xla``."]
+    threads: Annotated[int, "Threads inside one inference."]
+    image: Annotated[str, "Image file of the first answer, absolute."]
 
 
 @dataclass(frozen=True)
@@ -44,19 +37,12 @@ class AskAnswers:
 
 @dataclass(frozen=True)
 class AskBurst:
-    """Request for timed calls, one after another, on prepared images in turn.
+    """Request for timed calls, one after another, on prepared images in turn."""
 
-    Attributes:
-        images: ``.npy`` file, uint8 [N, H, W, 3] RGB.
-        warm_up_s: Least duration of the calls that do not count; at least 2 are made.
-        duration_s: Least sum of the timed calls.
-        queries: Least number of timed calls.
-    """
-
-    images: str
-    warm_up_s: float
-    duration_s: float
-    queries: int
+    images: Annotated[str, "``.npy`` file, uint8 [N, H, W, 3] RGB."]
+    warm_up_s: Annotated[float, "Least duration of the calls that do not count; at least 2 are made."]
+    duration_s: Annotated[float, "Least sum of the timed calls."]
+    queries: Annotated[int, "Least number of timed calls."]
 
 
 @dataclass(frozen=True)
@@ -118,18 +104,15 @@ class Answered:
 
 @dataclass(frozen=True)
 class Burst:
-    """Timed calls.
+    """Timed calls."""
 
-    Attributes:
-        latencies_ns: Latency of each timed call, in order.
-        cpu_ns: CPU time of the whole process during the timed calls.
-        waiting_ns: Time in which threads of the process were ready to run but had no CPU, summed over the threads;
-            None if the kernel does not tell.
-    """
-
-    latencies_ns: tuple[int, ...]
-    cpu_ns: int
-    waiting_ns: int | None
+    latencies_ns: Annotated[tuple[int, ...], "Latency of each timed call, in order."]
+    cpu_ns: Annotated[int, "CPU time of the whole process during the timed calls."]
+    waiting_ns: Annotated[
+        int | None,
+        "Time in which threads of the process were ready to run but had no CPU, summed over the threads; None if the "
+        "kernel does not tell.",
+    ]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ _ReplyT = TypeVar("_ReplyT", bound=Reply)
 
 # Keras is measured on the CPU too: a GPU in the workstation tells nothing about the device.
 _KERAS_ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-_END_S = 10.0
 _MAX_REPLY_BYTES = 1 << 28
 _STDERR_BYTES = 1 << 14
 # Log lines of TensorFlow, Abseil, LiteRT and Python's warnings, which do not explain an error.
@@ -67,6 +66,7 @@ class Session:
         image: Image file of its first answer.
         folder: Scratch folder, also the child's working directory.
         timeout_s: Longest wait for any reply, in seconds; the child is killed after it.
+        end_s: Longest wait for the child's own end, in seconds.
 
     Attributes:
         opened: First message of the child, sent after it answered its first image.
@@ -76,8 +76,10 @@ class Session:
         EngineError: The model could not be opened, or the child crashed, was killed, or gave no answer in time.
     """
 
-    def __init__(self, plan: SubjectPlan, *, threads: int, image: Path, folder: Path, timeout_s: float) -> None:
-        self._timeout_s, self._buffer, self._end_reason = timeout_s, b"", ""
+    def __init__(
+        self, plan: SubjectPlan, *, threads: int, image: Path, folder: Path, timeout_s: float, end_s: float = 10.0
+    ) -> None:
+        self._timeout_s, self._end_s, self._buffer, self._end_reason = timeout_s, end_s, b"", ""
         spec = ChildSpec(str(plan.model), plan.name, threads, str(image.resolve()))
         self._stderr: BinaryIO = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the session
         self._replies_fd, child_fd = os.pipe()
@@ -137,7 +139,7 @@ class Session:
                 self._process.stdin.close()
         self._end_reason = self._end_reason or "it was closed"
         try:
-            self._process.wait(_END_S)
+            self._process.wait(self._end_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -190,7 +192,7 @@ class Session:
         """End the child and make the error; without a reason its exit code is described."""
         if reason is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_S)
+                self._process.wait(self._end_s)
             if self._process.poll() is None:
                 reason = "its process closed its reply pipe and was stopped"
         self._process.kill()

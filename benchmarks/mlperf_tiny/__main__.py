@@ -43,19 +43,15 @@ def cli(
     Exit code 1 where something could not be measured.
     """
     require_extra("python -m benchmarks.mlperf_tiny", "convert", "tensorflow")
-    from benchmarks.mlperf_tiny.report import JSON_FILE, MARKDOWN_FILE, StreamSettings, render, run_task
-    from benchmarks.peers.report import check_writable, write_pair
+    from benchmarks.mlperf_tiny.report import StreamSettings, render, run_task
+    from benchmarks.peers.report import free_files, publish
 
-    files = (out / JSON_FILE, out / MARKDOWN_FILE)
-    check_writable(files, overwrite=overwrite)
+    files = free_files(out, "mlperf-tiny", overwrite=overwrite)
     if duration_s is None:
         duration_s = _QUICK_S if quick else StreamSettings.duration_s
     command = shlex.join(["python", "-m", "benchmarks.mlperf_tiny", *sys.argv[1:]])
     report = run_task(data, StreamSettings(queries, duration_s, threads), command)
-    text = render(report)
-    write_pair(files, report, text, overwrite=overwrite)
-    click.echo(text)
-    click.echo(f"report: {out / MARKDOWN_FILE}")
+    publish(files, report, render(report), overwrite=overwrite)
     return 1 if report.not_measured else 0
 
 

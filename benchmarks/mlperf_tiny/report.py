@@ -5,17 +5,13 @@ from __future__ import annotations
 import os
 import random
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.machine import describe_machine
 from benchmarks.mlperf_tiny.task import (
     FLOAT_FILE,
     INPUT_RANGE,
@@ -32,31 +28,16 @@ from benchmarks.mlperf_tiny.task import (
 )
 from benchmarks.peers.plan import NotMeasured
 from benchmarks.peers.processes import ask_child
-from benchmarks.peers.report import machine_line, plain
+from benchmarks.peers.report import Columns, RunRecord, plain, run_facts, share_text, table
 from benchmarks.statistics import LatencySummary, Share, share_of, summarize_latencies
 from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import file_sha256
-from edge_runtime.strict import to_mapping
-from edge_runtime.workstation.reporting.wording import ABSENT, markdown_table, percent_range
+from edge_runtime.platform.atomic import temporary_folder
+from edge_runtime.workstation.reporting.wording import ABSENT
 
-SCHEMA_VERSION = 1
-JSON_FILE, MARKDOWN_FILE = "mlperf-tiny.json", "mlperf-tiny.md"
 _PROGRAM = (sys.executable, "-m", "benchmarks.mlperf_tiny.child")
 _SLACK_S = 300.0
 _PARTS = 30  # of the latencies, in time order, for the interval of the median
-_HEADER = (
-    "model",
-    "size",
-    "top-1 (95 %)",
-    "known of the published file",
-    "target reached",
-    "top-1, held-out half",
-    "p90, ms",
-    "p50, ms",
-    "p99, ms",
-    "queries",
-    "peak memory",
-)
 
 
 @dataclass(frozen=True)
@@ -77,93 +58,40 @@ class StreamSettings:
 
 
 @dataclass(frozen=True)
-class FileResult:
-    """Results of one model file.
-
-    Attributes:
-        file: Path of the model.
-        runtime: Runtime and version.
-        answers: Class index of each image, int64 [N].
-        latencies_ns: Latencies in order, int64 [queries].
-        peak_bytes: Largest resident memory of the process.
-    """
-
-    file: Path
-    runtime: str
-    answers: NDArray[np.int64]
-    latencies_ns: NDArray[np.int64]
-    peak_bytes: int
-
-
-@dataclass(frozen=True)
 class ModelRow:
-    """One model file of the report.
+    """One model file of the report."""
 
-    Attributes:
-        name: Name, such as ``published int8``.
-        file: Name of the file.
-        bytes: Size of the file.
-        sha256: SHA-256 of the file.
-        runtime: Runtime and version.
-        accuracy: Top-1 over all evaluation images.
-        held_out: Top-1 over the half that our int8 file was not calibrated with.
-        known: Top-1, 0..1, of the published file on these images as measured before; None for our own files, and
-            where the images are not the published 200.
-        reaches_target: True if ``accuracy`` is at least the published target.
-        latency: Latencies of single-stream.
-        peak_bytes: Largest resident memory of the process.
-    """
-
-    name: str
-    file: str
-    bytes: int
-    sha256: str
-    runtime: str
-    accuracy: Share
-    held_out: Share
-    known: float | None
-    reaches_target: bool
-    latency: LatencySummary
-    peak_bytes: int
+    name: Annotated[str, "Name, such as ``published int8``."]
+    file: Annotated[str, "Name of the file."]
+    bytes: Annotated[int, "Size of the file."]
+    sha256: Annotated[str, "SHA-256 of the file."]
+    runtime: Annotated[str, "Runtime and version."]
+    accuracy: Annotated[Share, "Top-1 over all evaluation images."]
+    held_out: Annotated[Share, "Top-1 over the half that our int8 file was not calibrated with."]
+    known: Annotated[
+        float | None,
+        "Top-1, 0..1, of the published file on these images as measured before; None for our own files, and where "
+        "the images are not the published 200.",
+    ]
+    reaches_target: Annotated[bool, "True if ``accuracy`` is at least the published target."]
+    latency: Annotated[LatencySummary, "Latencies of single-stream."]
+    peak_bytes: Annotated[int, "Largest resident memory of the process."]
 
 
 @dataclass(frozen=True)
-class TinyReport:
-    """Run of the task.
+class TinyReport(RunRecord):
+    """Run of the task."""
 
-    Attributes:
-        schema_version: Version of this form, `SCHEMA_VERSION`.
-        created_at: Time in UTC, ISO 8601.
-        command: Command line as typed.
-        machine: `benchmarks.machine.MachineRecord` as a mapping.
-        pictures: Number of evaluation images.
-        target: Published top-1, 0..1, that must be reached.
-        min_queries: Least number of single-stream queries.
-        min_duration_s: Least duration of single-stream in seconds.
-        threads: Threads inside one inference.
-        keras_accuracy: Top-1, 0..1, of the published Keras model on the half that checked our conversion, or None.
-        keras_known: Top-1 of the same on all images as measured before, or None.
-        load_before: Load average of the minute before.
-        load_after: Load average of the last minute.
-        rows: Files that were measured.
-        not_measured: Files that could not be measured, each with its reason.
-    """
-
-    schema_version: int
-    created_at: str
-    command: str
-    machine: Any
-    pictures: int
-    target: float
-    min_queries: int
-    min_duration_s: float
-    threads: int
-    keras_accuracy: float | None
-    keras_known: float | None
-    load_before: float
-    load_after: float
-    rows: tuple[ModelRow, ...]
-    not_measured: tuple[NotMeasured, ...]
+    pictures: Annotated[int, "Number of evaluation images."]
+    target: Annotated[float, "Published top-1, 0..1, that must be reached."]
+    min_queries: Annotated[int, "Least number of single-stream queries."]
+    min_duration_s: Annotated[float, "Least duration of single-stream in seconds."]
+    threads: Annotated[int, "Threads inside one inference."]
+    keras_accuracy: Annotated[
+        float | None, "Top-1, 0..1, of the published Keras model on the half that checked our conversion, or None."
+    ]
+    keras_known: Annotated[float | None, "Top-1 of the same on all images as measured before, or None."]
+    rows: Annotated[tuple[ModelRow, ...], "Files that were measured."]
 
 
 def run_task(folder: Path, settings: StreamSettings, command: str) -> TinyReport:
@@ -176,24 +104,19 @@ def run_task(folder: Path, settings: StreamSettings, command: str) -> TinyReport
     load_before = os.getloadavg()[0]
     files = {"published float32": folder / FLOAT_FILE, "published int8": folder / INT8_FILE}
     missing, keras_accuracy = [], None
-    with tempfile.TemporaryDirectory(prefix="edge-mlperf-tiny-") as name:
-        scratch = Path(name)
+    with temporary_folder("mlperf-tiny") as scratch:
         try:
             converted, keras_accuracy = convert(task, scratch)
             files.update({f"ours, {variant.value}": file for variant, file in converted.items()})
         except EngineError as error:  # the published files are measured all the same
             missing = [NotMeasured(f"ours, {variant.value}", str(error)) for variant in VARIANTS]
-        found = measure_files([file.resolve() for file in files.values()], task, settings, scratch)
-        results = dict(zip(files, found.values(), strict=True))
-        rows = [_row(label, result, task) for label, result in results.items() if isinstance(result, FileResult)]
+        results = measure_files(files, task, settings, scratch)
+    rows = [result for result in results.values() if isinstance(result, ModelRow)]
     missing += [NotMeasured(label, result) for label, result in results.items() if isinstance(result, str)]
     if not rows:
         raise EngineError("; ".join(f"{one.name}: {one.reason}" for one in missing))
     return TinyReport(
-        schema_version=SCHEMA_VERSION,
-        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command=command,
-        machine=to_mapping(describe_machine()),
+        **run_facts(command, load_before, missing),
         pictures=len(task.truth),
         target=TARGET,
         min_queries=settings.queries,
@@ -201,31 +124,28 @@ def run_task(folder: Path, settings: StreamSettings, command: str) -> TinyReport
         threads=settings.threads,
         keras_accuracy=keras_accuracy,
         keras_known=_known(KERAS_FILE, task),
-        load_before=load_before,
-        load_after=os.getloadavg()[0],
         rows=tuple(rows),
-        not_measured=tuple(missing),
     )
 
 
 def measure_files(
-    files: Sequence[Path], task: Task, settings: StreamSettings, scratch: Path
-) -> dict[Path, FileResult | str]:
-    """Measure accuracy and single-stream of each file in seeded random order; the reason where that fails."""
+    files: Mapping[str, Path], task: Task, settings: StreamSettings, scratch: Path
+) -> dict[str, ModelRow | str]:
+    """Measure accuracy and single-stream of each named file in seeded random order; the reason where that fails."""
     images = scratch / "images.npy"
     np.save(images, task.images_nhwc_rgb_u8)
     order = list(files)
     random.Random(settings.seed).shuffle(order)  # noqa: S311  an order, not a secret
-    results: dict[Path, FileResult | str] = {}
-    for file in order:
+    results: dict[str, ModelRow | str] = {}
+    for name in order:
         try:
-            results[file] = _measure(file, images, len(task.truth), settings, scratch)
+            results[name] = _measure(name, files[name].resolve(), images, task, settings, scratch)
         except EngineError as error:
-            results[file] = str(error)
-    return {file: results[file] for file in files}
+            results[name] = str(error)
+    return {name: results[name] for name in files}
 
 
-def _measure(file: Path, images: Path, count: int, settings: StreamSettings, scratch: Path) -> FileResult:
+def _measure(name: str, file: Path, images: Path, task: Task, settings: StreamSettings, scratch: Path) -> ModelRow:
     latencies = scratch / "latencies.npy"
     request = {
         "model": str(file),
@@ -239,27 +159,23 @@ def _measure(file: Path, images: Path, count: int, settings: StreamSettings, scr
     }
     result, finished = ask_child(_PROGRAM, request, scratch, settings.duration_s + _SLACK_S)
     answers = np.array(result["answers"], np.int64)
-    if answers.shape != (count,):
-        raise EngineError(f"{file.name}: expected {count} answers, got {answers.size}")
+    if answers.shape != task.truth.shape:
+        raise EngineError(f"{file.name}: expected {len(task.truth)} answers, got {answers.size}")
     latencies_ns = np.load(latencies, allow_pickle=False)
-    return FileResult(file, str(result["runtime"]), answers, latencies_ns, finished.peak_bytes)
-
-
-def _row(name: str, result: FileResult, task: Task) -> ModelRow:
-    hits, held_out = result.answers == task.truth, task.held_out
+    hits, held_out = answers == task.truth, task.held_out
     accuracy = share_of(int(hits.sum()), len(hits))
     return ModelRow(
         name=name,
-        file=result.file.name,
-        bytes=result.file.stat().st_size,
-        sha256=file_sha256(result.file),
-        runtime=result.runtime,
+        file=file.name,
+        bytes=file.stat().st_size,
+        sha256=file_sha256(file),
+        runtime=str(result["runtime"]),
         accuracy=accuracy,
         held_out=share_of(int(hits[held_out].sum()), int(held_out.sum())),
-        known=_known(result.file.name, task),
+        known=_known(file.name, task),
         reaches_target=accuracy.fraction >= TARGET,
-        latency=summarize_latencies([part.tolist() for part in np.array_split(result.latencies_ns, _PARTS)]),
-        peak_bytes=result.peak_bytes,
+        latency=summarize_latencies([part.tolist() for part in np.array_split(latencies_ns, _PARTS)]),
+        peak_bytes=finished.peak_bytes,
     )
 
 
@@ -271,33 +187,35 @@ def _known(file: str, task: Task) -> float | None:
 
 def render(report: TinyReport) -> str:
     """Render the table, the files that were not measured, and the notes on how to read them."""
-    machine = machine_line(report.machine, report.load_before, report.load_after, f"{report.threads} thread")
     remarks = [f"not measured: {plain(one.name)}: {plain(one.reason)}" for one in report.not_measured]
     parts = [
         "# MLPerf Tiny, image classification: ResNet8",
         f"{report.pictures} evaluation images; target of the closed division: top-1 of at least {TARGET:.0%}. "
-        f"{machine}",
-        markdown_table(_HEADER, map(_cells, report.rows), text_columns=(0, 4), shown=plain),
+        + report.machine_line(f"{report.threads} thread"),
+        table(_COLUMNS, report.rows, text_columns=(0, 4)),
         "\n".join(f"- {line}" for line in (*remarks, *_notes(report))),
-        f"Made with {plain(report.command)} at {plain(report.created_at)}.",
+        report.origin_line(),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: ModelRow) -> tuple[str, ...]:
-    latency, accuracy = row.latency, row.accuracy
-    latencies_ms = latency.p90_ms, latency.p50_ms, latency.p99_ms
-    return (
-        row.name,
-        f"{row.bytes / 1e3:.1f} kB",
-        f"{accuracy.fraction:.1%} ({percent_range(accuracy.low, accuracy.high)})",
-        ABSENT if row.known is None else f"{row.known:.1%}",
-        "yes" if row.reaches_target else "no",
-        f"{row.held_out.fraction:.1%} of {row.held_out.total}",
-        *(ABSENT if value is None else f"{value:.3f}" for value in latencies_ms),
-        f"{latency.queries:,}",
-        f"{row.peak_bytes / 1e6:.0f} MB",
-    )
+def _latency(latency_ms: float | None) -> str:
+    return ABSENT if latency_ms is None else f"{latency_ms:.3f}"
+
+
+_COLUMNS: Columns[ModelRow] = (
+    ("model", lambda row: row.name),
+    ("size", lambda row: f"{row.bytes / 1e3:.1f} kB"),
+    ("top-1 (95 %)", lambda row: share_text(row.accuracy, space="")),
+    ("known of the published file", lambda row: ABSENT if row.known is None else f"{row.known:.1%}"),
+    ("target reached", lambda row: "yes" if row.reaches_target else "no"),
+    ("top-1, held-out half", lambda row: f"{row.held_out.fraction:.1%} of {row.held_out.total}"),
+    ("p90, ms", lambda row: _latency(row.latency.p90_ms)),
+    ("p50, ms", lambda row: _latency(row.latency.p50_ms)),
+    ("p99, ms", lambda row: _latency(row.latency.p99_ms)),
+    ("queries", lambda row: f"{row.latency.queries:,}"),
+    ("peak memory", lambda row: f"{row.peak_bytes / 1e6:.0f} MB"),
+)
 
 
 def _notes(report: TinyReport) -> list[str]:

@@ -15,9 +15,8 @@ from edge_runtime.contract import Crop, InputSpec, Variant, labels_to_text
 from edge_runtime.errors import DatasetError, EngineError
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.workstation.datasets.decode import decode_all
-from edge_runtime.workstation.datasets.index import LABELS_CSV, map_index_labels
 from edge_runtime.workstation.datasets.resolve import resolve
-from edge_runtime.workstation.datasets.samples import Sample, Split, write_split_csv
+from edge_runtime.workstation.datasets.samples import LABELS_CSV, Sample, Split, map_index_labels, write_split_csv
 
 # https://www.cs.toronto.edu/~kriz/cifar.html, in the order of its class indices.
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

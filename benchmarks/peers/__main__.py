@@ -75,12 +75,11 @@ def cli(
     overwrite: bool,
 ) -> None:
     """Measure edgekit beside MediaPipe, plain LiteRT and ONNX Runtime loops, Keras and Ultralytics."""
-    from benchmarks.peers.comparison import PeersConfig, compare
-    from benchmarks.peers.plan import Places
-    from benchmarks.peers.report import JSON_FILE, MARKDOWN_FILE, check_writable, render, write_pair
+    from benchmarks.peers.comparison import compare
+    from benchmarks.peers.plan import PeersConfig, Places
+    from benchmarks.peers.report import free_files, publish, render
 
-    files = (out / JSON_FILE, out / MARKDOWN_FILE)
-    check_writable(files, overwrite=overwrite)
+    files = free_files(out, "peers", overwrite=overwrite)
     config = PeersConfig(
         bundle=bundle,
         keras=_DEMO_RUN if keras is None and bundle == _DEMO else keras,
@@ -94,10 +93,7 @@ def cli(
         command=shlex.join(["python", "-m", "benchmarks.peers", *sys.argv[1:]]),
     )
     report = compare(config)
-    text = render(report)
-    write_pair(files, report, text, overwrite=overwrite)
-    click.echo(text)
-    click.echo(f"report: {out / MARKDOWN_FILE}")
+    publish(files, report, render(report), overwrite=overwrite)
 
 
 if __name__ == "__main__":

@@ -4,59 +4,25 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from benchmarks.evaluation import Chosen, check_labels_known, choose_images
-from benchmarks.machine import describe_machine
 from benchmarks.peers.measuring import Job, Seen, draw_awkward, measure_peers
-from benchmarks.peers.plan import NotMeasured, Places, plan_peers
-from benchmarks.peers.report import SCHEMA_VERSION, PeerRow, PeersReport
+from benchmarks.peers.plan import NotMeasured, PeersConfig, plan_peers
+from benchmarks.peers.report import PeerRow, PeersReport, run_facts
 from benchmarks.plan import BenchConfig, check_run
 from benchmarks.settings import Settings
 from benchmarks.statistics import Ratio, Share, ratio_of, share_of
 from edge_runtime.contract import Manifest
 from edge_runtime.errors import EngineError
 from edge_runtime.model.bundle import read_bundle_manifest
+from edge_runtime.platform.atomic import temporary_folder
 from edge_runtime.progress import progress_bar
-from edge_runtime.strict import to_mapping
-from edge_runtime.workstation.datasets.index import map_index_labels
-from edge_runtime.workstation.datasets.samples import Sample
+from edge_runtime.workstation.datasets.samples import Sample, map_index_labels
 
 _REASONS = 5
-
-
-@dataclass(frozen=True)
-class PeersConfig:
-    """Command line of ``python -m benchmarks.peers``.
-
-    Attributes:
-        bundle: Directory of the bundle.
-        keras: Run directory that it was made from, or None.
-        data: Source of labelled images, or None for the test split of ``keras``.
-        pictures: Largest number of images.
-        rounds: Number of fresh processes of each tool.
-        threads: Threads inside one inference, where a tool lets its user choose.
-        seed: Seed of the order and the drawn images.
-        timeout_s: Seconds after which a process is killed.
-        places: Folder of the virtual environments.
-        command: Command line as typed.
-    """
-
-    bundle: Path
-    keras: Path | None
-    data: str | None
-    pictures: int
-    rounds: int
-    threads: int
-    seed: int
-    timeout_s: float
-    places: Places
-    command: str
 
 
 def compare(config: PeersConfig) -> PeersReport:
@@ -71,19 +37,17 @@ def compare(config: PeersConfig) -> PeersReport:
     chosen, samples = _images(config, manifest)
     peers, missing = plan_peers(config.bundle, manifest, config.keras, config.threads, config.places)
     load_before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="edge-peers-") as name:
-        job = _job(config, manifest, samples, Path(name))
+    with temporary_folder("peers") as scratch:
+        images = tuple(sample.path.resolve() for sample in samples)
+        job = Job(config, manifest, images, draw_awkward(scratch / "awkward"), scratch)
         with progress_bar("measuring every tool", len(peers) * (config.rounds + 1)) as progress:
-            seen = measure_peers(peers, job, config.places, progress)
+            seen = measure_peers(peers, job, progress)
     rows, failed = summarize(seen, [sample.label for sample in samples], config.seed)
     if not rows:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in failed)
         raise EngineError(f"no tool could be measured with {config.bundle} ({reasons})")
     return PeersReport(
-        schema_version=SCHEMA_VERSION,
-        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        command=config.command,
-        machine=to_mapping(describe_machine()),
+        **run_facts(config.command, load_before, [*missing, *failed]),
         bundle=str(config.bundle),
         model_name=manifest.model_name,
         labels=len(manifest.labels),
@@ -93,10 +57,7 @@ def compare(config: PeersConfig) -> PeersReport:
         pictures=len(samples),
         rounds=config.rounds,
         seed=config.seed,
-        load_before=load_before,
-        load_after=os.getloadavg()[0],
         rows=tuple(rows),
-        not_measured=(*missing, *failed),
     )
 
 
@@ -107,23 +68,6 @@ def _images(config: PeersConfig, manifest: Manifest) -> tuple[Chosen, tuple[Samp
     samples = map_index_labels(chosen.samples, manifest.labels)
     check_labels_known(chosen.source, samples, manifest.labels)
     return chosen, samples
-
-
-def _job(config: PeersConfig, manifest: Manifest, samples: tuple[Sample, ...], scratch: Path) -> Job:
-    awkward = scratch / "awkward"
-    awkward.mkdir()
-    return Job(
-        images=tuple(sample.path.resolve() for sample in samples),
-        awkward=draw_awkward(awkward),
-        labels=manifest.labels,
-        size_wh=(manifest.input.width, manifest.input.height),
-        threshold=manifest.output.decision_threshold,
-        threads=config.threads,
-        rounds=config.rounds,
-        seed=config.seed,
-        timeout_s=config.timeout_s,
-        scratch=scratch,
-    )
 
 
 def summarize(seen: Sequence[Seen], truth: Sequence[str], seed: int) -> tuple[list[PeerRow], list[NotMeasured]]:
@@ -143,7 +87,7 @@ def summarize(seen: Sequence[Seen], truth: Sequence[str], seed: int) -> tuple[li
 def _row(one: Seen, ours: Seen | None, truth: Sequence[str], seed: int) -> PeerRow:
     peer, rounds = one.peer, one.rounds
     answers = rounds[0].answers
-    totals, inferences = ([_p50(getattr(each, name)) for each in rounds] for name in ("total_ms", "inference_ms"))
+    totals, inferences = ([_median(getattr(each, name)) for each in rounds] for name in ("total_ms", "inference_ms"))
     answered = sum(all(each.answers[index] is not None for each in rounds) for index in range(len(truth)))
     return PeerRow(
         name=peer.name,
@@ -183,13 +127,9 @@ def _ratio(own: Sequence[float | None], ours: Seen | None, field: str, seed: int
     """Compute the ratio to our time, over the rounds that both have."""
     if ours is None:
         return None
-    others = [_p50(getattr(each, field)) for each in ours.rounds]
+    others = [_median(getattr(each, field)) for each in ours.rounds]
     pairs = [(mine, other) for mine, other in zip(own, others, strict=False) if mine and other]
     return ratio_of([mine for mine, _ in pairs], [other for _, other in pairs], seed) if pairs else None
-
-
-def _p50(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -13,8 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.peers.plan import Peer, Places
+from benchmarks.peers.plan import Peer, PeersConfig
 from benchmarks.peers.processes import Finished, ask_child, run_process
+from edge_runtime.contract import Manifest
 from edge_runtime.errors import EdgeKitError, EngineError
 from edge_runtime.progress import Progress
 
@@ -30,27 +31,17 @@ class Job:
     """Work for every peer.
 
     Attributes:
+        config: Command line, with threads, rounds, seed and timeout.
+        manifest: Manifest of the bundle.
         images: Image files, absolute.
         awkward: Awkward files by their description.
-        labels: Labels of the model, in output order.
-        size_wh: Width and height of the model's input.
-        threshold: Least score, 0..1, of the second of two labels, where the model has one output.
-        threads: Threads inside one inference, where a tool lets its user choose.
-        rounds: Number of fresh processes of each peer.
-        seed: Seed of the order.
-        timeout_s: Seconds after which a process is killed.
         scratch: Folder for files between the processes.
     """
 
+    config: PeersConfig
+    manifest: Manifest
     images: tuple[Path, ...]
     awkward: dict[str, Path]
-    labels: tuple[str, ...]
-    size_wh: tuple[int, int]
-    threshold: float
-    threads: int
-    rounds: int
-    seed: int
-    timeout_s: float
     scratch: Path
 
 
@@ -100,21 +91,21 @@ class Seen:
     awkward: dict[str, str] = field(default_factory=dict)
 
 
-def measure_peers(peers: Sequence[Peer], job: Job, places: Places, progress: Progress) -> list[Seen]:
+def measure_peers(peers: Sequence[Peer], job: Job, progress: Progress) -> list[Seen]:
     """Measure all peers over all rounds; one that fails is not started again and has its error."""
     seen = [Seen(peer) for peer in peers]
-    order = random.Random(job.seed)  # noqa: S311  an order, not a secret
-    for number in range(-1, job.rounds):
+    order = random.Random(job.config.seed)  # noqa: S311  an order, not a secret
+    for number in range(-1, job.config.rounds):
         turn = list(seen)
         order.shuffle(turn)
         for one in turn:
             if one.error is None:
-                _ask_once(one, number, job, places)
+                _ask_once(one, number, job)
             progress(1)
     return seen
 
 
-def _ask_once(one: Seen, number: int, job: Job, places: Places) -> None:
+def _ask_once(one: Seen, number: int, job: Job) -> None:
     """Run one round; round -1 is not timed, gives the awkward files, and makes what is made once, such as an export."""
     try:
         if not one.peer.opener:
@@ -123,11 +114,12 @@ def _ask_once(one: Seen, number: int, job: Job, places: Places) -> None:
             else:
                 one.rounds.append(_command_round(one.peer, job))
             return
+        places = job.config.places
         python = places.python(one.peer.environment)
         if python is None:
             raise EngineError(places.why_missing(one.peer.environment))
         request = _request(one.peer, job, is_first=number < 0)
-        result, finished = ask_child([python, _SCRIPT], request, job.scratch, job.timeout_s)
+        result, finished = ask_child([python, _SCRIPT], request, job.scratch, job.config.timeout_s)
         if number < 0:
             one.awkward = dict(zip(job.awkward, result["awkward"], strict=True))
         else:
@@ -145,10 +137,10 @@ def _request(peer: Peer, job: Job, *, is_first: bool) -> dict[str, Any]:
         "format": peer.format,
         "images": [str(path) for path in job.images],
         "awkward": [str(path) for path in job.awkward.values()] if is_first else [],
-        "labels": list(job.labels),
-        "size_wh": list(job.size_wh),
-        "threshold": job.threshold,
-        "threads": job.threads,
+        "labels": list(job.manifest.labels),
+        "size_wh": [job.manifest.input.width, job.manifest.input.height],
+        "threshold": job.manifest.output.decision_threshold,
+        "threads": job.config.threads,
         "warm_up": _WARM_UP,
         "scratch": str(job.scratch),
     }
@@ -202,9 +194,9 @@ def _classify(peer: Peer, job: Job, images: Sequence[Path]) -> tuple[list[dict[s
     listed.write_bytes(b"".join(str(path).encode(errors="surrogateescape") + b"\0" for path in images))
     program = Path(sys.executable).with_name("edge-run")
     command = [str(program), "classify", str(peer.model), "--list", str(listed), "--null"]
-    command += ["--output", str(rows), "--overwrite", "--threads", str(job.threads)]
+    command += ["--output", str(rows), "--overwrite", "--threads", str(job.config.threads)]
     # Exit code 1: some images failed, which their rows contain.
-    finished = run_process(command, job.timeout_s, good=(0, 1))
+    finished = run_process(command, job.config.timeout_s, good=(0, 1))
     return [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()], finished
 
 
@@ -214,6 +206,7 @@ def draw_awkward(folder: Path) -> dict[str, Path]:
     Returns:
         Description and file of each, in a fixed order.
     """
+    folder.mkdir(exist_ok=True)
     rows, columns = np.mgrid[:_HEIGHT, :_WIDTH]
     red, green, blue = rows * 255 // _HEIGHT, columns * 255 // _WIDTH, (rows + columns) % 256
     image_hwc_bgr_u8 = np.stack([blue, green, red], axis=2).astype(np.uint8)

@@ -13,8 +13,6 @@ from edge_runtime.errors import shorten
 from edge_runtime.model.bundle import check_artifact
 
 OWN = "edgekit"
-OURS_WHOLE = "edge-run classify"
-PIP_LOG = "pip.txt"
 _TFLITE = (Variant.FLOAT32, Variant.INT8)
 _ONNX = (Variant.ONNX_FLOAT32, Variant.ONNX_INT8)
 _YOLO_FORMATS = ("torch", "onnx", "litert")
@@ -46,7 +44,7 @@ class Places:
     def why_missing(self, environment: str) -> str:
         """Give the error of the installation, or the way to install it."""
         try:
-            with (self.root / f".venv-{environment}" / PIP_LOG).open("rb") as file:
+            with (self.root / f".venv-{environment}" / "pip.txt").open("rb") as file:
                 text = file.read(_MAX_LOG_BYTES).decode(errors="replace")
         except OSError:
             text = ""
@@ -55,6 +53,35 @@ class Places:
         if errors:
             return f"cannot be installed here: {shorten(errors[-1], _REASON_CHARACTERS)}"
         return f"no virtual environment .venv-{environment} in {self.root.name or self.root}; make bench-peers makes it"
+
+
+@dataclass(frozen=True)
+class PeersConfig:
+    """Command line of ``python -m benchmarks.peers``.
+
+    Attributes:
+        bundle: Directory of the bundle.
+        keras: Run directory that it was made from, or None.
+        data: Source of labelled images, or None for the test split of ``keras``.
+        pictures: Largest number of images.
+        rounds: Number of fresh processes of each tool.
+        threads: Threads inside one inference, where a tool lets its user choose.
+        seed: Seed of the order and the drawn images.
+        timeout_s: Seconds after which a process is killed.
+        places: Folder of the virtual environments.
+        command: Command line as typed.
+    """
+
+    bundle: Path
+    keras: Path | None
+    data: str | None
+    pictures: int
+    rounds: int
+    threads: int
+    seed: int
+    timeout_s: float
+    places: Places
+    command: str
 
 
 @dataclass(frozen=True)
@@ -142,7 +169,7 @@ def _rows_of(bundle: Path, artifact: Artifact, threads: str) -> list[Peer]:
         return [ours, Peer("plain ONNX Runtime loop", what, "onnxruntime", "onnxruntime", model, ours.name, threads)]
     return [
         ours,
-        Peer(OURS_WHOLE, what, OWN, "", model, ours.name, f"{threads}, a worker per core"),
+        Peer("edge-run classify", what, OWN, "", model, ours.name, f"{threads}, a worker per core"),
         Peer("plain LiteRT loop", what, "litert", "litert", model, ours.name, threads),
         Peer("MediaPipe ImageClassifier", what, "mediapipe", "mediapipe", model, ours.name, _OWN_CHOICE),
     ]

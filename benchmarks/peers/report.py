@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias, TypeVar
 
+import click
+
+from benchmarks.machine import describe_machine
 from benchmarks.peers.measuring import DAMAGED
 from benchmarks.peers.plan import NotMeasured
 from benchmarks.statistics import Ratio, Share, is_noisy
@@ -24,135 +29,117 @@ from edge_runtime.workstation.reporting.wording import (
     significant,
 )
 
-SCHEMA_VERSION = 1
-JSON_FILE, MARKDOWN_FILE = "peers.json", "peers.md"
 _UNITS = {"parameters": "million parameters", "gflops": "GFLOP an inference (two per multiply-add)"}
 _REASON_CHARACTERS = 110
 _STOPPED = "; then it answers no other image either: "
 _SPECIAL = "&<>|`[]\\"
-_SPEED = (
-    "tool",
-    "model",
-    "file to label, p50 ms",
-    "times ours",
-    "inference, p50 ms",
-    "times ours",
-    "processor an image, ms",
-    "cold start",
-    "peak memory",
-    "images/s, whole process",
-)
-_ANSWERS = ("tool", "model", "answered", "right (95 %)", "as ours", "awkward files answered", "damaged files refused")
+
+RowT = TypeVar("RowT")
+Columns: TypeAlias = tuple[tuple[str, Callable[[RowT], str]], ...]
+"""Columns of a table: the heading, and the function that writes a row's cell."""
 
 
 @dataclass(frozen=True)
 class PeerRow:
-    """One tool with one model file. Times are medians over rounds of the median over images of a round.
+    """One tool with one model file. Times are medians over rounds of the median over images of a round."""
 
-    Attributes:
-        name: Unique name of the row.
-        tool: Name of the tool, such as ``MediaPipe ImageClassifier``.
-        what: Model: a variant of the bundle, ``model.keras``, or the stated equivalent.
-        environment: Virtual environment of the tool; ``edgekit`` is our own.
-        runtime: Runtime and version.
-        threads: Threads inside one inference.
-        model_facts: Facts about the model: ``parameters`` (millions), ``gflops`` (two per multiply-add).
-        answered: Number of images with an answer in every round.
-        pictures: Number of images that it was given.
-        is_same_model: True if its answers can be right.
-        accuracy: Share of right answers; an image without an answer is wrong. None for random weights.
-        agreement: Share of images with the answer of our row ``beside``; None for random weights and for our own rows.
-        is_steady: True if it gave the same answers in every round.
-        total_ms: Time from file to label; None where nothing was answered.
-        inference_ms: Time of inference alone; None where the tool does not show it.
-        beside: Name of our row that it is compared with, or empty.
-        times_ours: Ratio to ``beside`` of the time from file to label, paired by round; None for our own rows.
-        inference_times_ours: Ratio to ``beside`` of the time of inference alone, or None.
-        cpu_ms: Processor time an image.
-        cold_start_s: Time from before the process until its first answer.
-        peak_bytes: Largest resident memory.
-        pictures_per_s: Images divided by the seconds of the whole process, start and warm-up included.
-        refusals: Number of images that were not answered, by reason.
-        awkward: Outcome of each awkward file: ``answered``, or the reason why not.
-    """
-
-    name: str
-    tool: str
-    what: str
-    environment: str
-    runtime: str
-    threads: str
-    model_facts: dict[str, float]
-    answered: int
-    pictures: int
-    is_same_model: bool
-    accuracy: Share | None
-    agreement: Share | None
-    is_steady: bool
-    total_ms: float | None
-    inference_ms: float | None
-    beside: str
-    times_ours: Ratio | None
-    inference_times_ours: Ratio | None
-    cpu_ms: float
-    cold_start_s: float | None
-    peak_bytes: int
-    pictures_per_s: float
-    refusals: dict[str, int]
-    awkward: dict[str, str]
+    name: Annotated[str, "Unique name of the row."]
+    tool: Annotated[str, "Name of the tool, such as ``MediaPipe ImageClassifier``."]
+    what: Annotated[str, "Model: a variant of the bundle, ``model.keras``, or the stated equivalent."]
+    environment: Annotated[str, "Virtual environment of the tool; ``edgekit`` is our own."]
+    runtime: Annotated[str, "Runtime and version."]
+    threads: Annotated[str, "Threads inside one inference."]
+    model_facts: Annotated[
+        dict[str, float], "Facts about the model: ``parameters`` (millions), ``gflops`` (two per multiply-add)."
+    ]
+    answered: Annotated[int, "Number of images with an answer in every round."]
+    pictures: Annotated[int, "Number of images that it was given."]
+    is_same_model: Annotated[bool, "True if its answers can be right."]
+    accuracy: Annotated[
+        Share | None, "Share of right answers; an image without an answer is wrong. None for random weights."
+    ]
+    agreement: Annotated[
+        Share | None,
+        "Share of images with the answer of our row ``beside``; None for random weights and for our own rows.",
+    ]
+    is_steady: Annotated[bool, "True if it gave the same answers in every round."]
+    total_ms: Annotated[float | None, "Time from file to label; None where nothing was answered."]
+    inference_ms: Annotated[float | None, "Time of inference alone; None where the tool does not show it."]
+    beside: Annotated[str, "Name of our row that it is compared with, or empty."]
+    times_ours: Annotated[
+        Ratio | None, "Ratio to ``beside`` of the time from file to label, paired by round; None for our own rows."
+    ]
+    inference_times_ours: Annotated[Ratio | None, "Ratio to ``beside`` of the time of inference alone, or None."]
+    cpu_ms: Annotated[float, "Processor time an image."]
+    cold_start_s: Annotated[float | None, "Time from before the process until its first answer."]
+    peak_bytes: Annotated[int, "Largest resident memory."]
+    pictures_per_s: Annotated[float, "Images divided by the seconds of the whole process, start and warm-up included."]
+    refusals: Annotated[dict[str, int], "Number of images that were not answered, by reason."]
+    awkward: Annotated[dict[str, str], "Outcome of each awkward file: ``answered``, or the reason why not."]
 
 
 @dataclass(frozen=True)
-class PeersReport:
-    """Comparison of tools.
+class RunRecord:
+    """Facts of the run that a report of a checkout comes from."""
 
-    Attributes:
-        schema_version: Version of this form, `SCHEMA_VERSION`.
-        created_at: Time in UTC, ISO 8601.
-        command: Command line as typed.
-        machine: `benchmarks.machine.MachineRecord` as a mapping.
-        bundle: Path of the bundle as given by the user.
-        model_name: Name of the bundle's model.
-        labels: Number of labels.
-        input_size: Width by height, such as ``160x160``.
-        source: Origin of the images as given by the user.
-        part: Part of the source that was taken.
-        pictures: Number of images.
-        rounds: Number of fresh processes of each tool.
-        seed: Seed of the order and the drawn images.
-        load_before: Load average of the minute before.
-        load_after: Load average of the last minute.
-        rows: Measured tools, ours first.
-        not_measured: Rows that could not be measured, each with its reason.
-    """
+    schema_version: Annotated[int, "Version of the report's form."]
+    created_at: Annotated[str, "Time in UTC, ISO 8601."]
+    command: Annotated[str, "Command line as typed."]
+    machine: Annotated[Any, "`benchmarks.machine.MachineRecord` as a mapping."]
+    load_before: Annotated[float, "Load average of the minute before."]
+    load_after: Annotated[float, "Load average of the last minute."]
+    not_measured: Annotated[tuple[NotMeasured, ...], "Rows that could not be measured, each with its reason."]
 
-    schema_version: int
-    created_at: str
-    command: str
-    machine: Any
-    bundle: str
-    model_name: str
-    labels: int
-    input_size: str
-    source: str
-    part: str
-    pictures: int
-    rounds: int
-    seed: int
-    load_before: float
-    load_after: float
-    rows: tuple[PeerRow, ...]
-    not_measured: tuple[NotMeasured, ...]
+    def machine_line(self, middle: str) -> str:
+        """Write the sentence on the processor and the load, with ``middle`` between the two."""
+        found = self.machine if isinstance(self.machine, Mapping) else {}
+        processor = plain(str(found.get("cpu_model", "unknown processor")))
+        return f"{processor}, {middle}; load {self.load_before:.1f} before and {self.load_after:.1f} after."
+
+    def origin_line(self) -> str:
+        """Write the sentence on the command and its time."""
+        return f"Made with {plain(self.command)} at {plain(self.created_at)}."
 
 
-def check_writable(files: Sequence[Path], *, overwrite: bool) -> None:
-    """Raise OutputError, before long work, where one of the files exists and must not be replaced."""
+def run_facts(command: str, load_before: float, not_measured: Sequence[NotMeasured]) -> dict[str, Any]:
+    """Collect the fields of `RunRecord` at the end of a run."""
+    return {
+        "schema_version": 1,
+        "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "machine": to_mapping(describe_machine()),
+        "load_before": load_before,
+        "load_after": os.getloadavg()[0],
+        "not_measured": tuple(not_measured),
+    }
+
+
+@dataclass(frozen=True)
+class PeersReport(RunRecord):
+    """Comparison of tools."""
+
+    bundle: Annotated[str, "Path of the bundle as given by the user."]
+    model_name: Annotated[str, "Name of the bundle's model."]
+    labels: Annotated[int, "Number of labels."]
+    input_size: Annotated[str, "Width by height, such as ``160x160``."]
+    source: Annotated[str, "Origin of the images as given by the user."]
+    part: Annotated[str, "Part of the source that was taken."]
+    pictures: Annotated[int, "Number of images."]
+    rounds: Annotated[int, "Number of fresh processes of each tool."]
+    seed: Annotated[int, "Seed of the order and the drawn images."]
+    rows: Annotated[tuple[PeerRow, ...], "Measured tools, ours first."]
+
+
+def free_files(folder: Path, name: str, *, overwrite: bool) -> tuple[Path, Path]:
+    """Name the JSON and Markdown file of a report; OutputError, before long work, where one must not be replaced."""
+    files = folder / f"{name}.json", folder / f"{name}.md"
     for file in files:
         check_free(file, overwrite=overwrite)
+    return files
 
 
-def write_pair(files: tuple[Path, Path], record: Any, text: str, *, overwrite: bool) -> None:
-    """Write a dataclass as JSON to the first file and the text to the second.
+def publish(files: tuple[Path, Path], record: RunRecord, text: str, *, overwrite: bool) -> None:
+    """Write the record as JSON and the text as Markdown, and print the text.
 
     Raises:
         OutputError: A file exists and must not be replaced, or cannot be written.
@@ -160,18 +147,13 @@ def write_pair(files: tuple[Path, Path], record: Any, text: str, *, overwrite: b
     data = json.dumps(to_mapping(record), indent=2, allow_nan=False) + "\n"
     for file, content in zip(files, (data, text), strict=True):
         write_atomic(file, content, overwrite=overwrite)
+    click.echo(text)
+    click.echo(f"report: {files[1]}")
 
 
 def plain(text: str) -> str:
     """Escape text from outside to one line in which Markdown and HTML find no markup."""
     return "".join(f"&#{ord(char)};" if char in _SPECIAL else char for char in one_line(text))
-
-
-def machine_line(machine: Any, load_before: float, load_after: float, middle: str) -> str:
-    """Write the sentence on the processor and the load, with ``middle`` between the two."""
-    found = machine if isinstance(machine, Mapping) else {}
-    processor = plain(str(found.get("cpu_model", "unknown processor")))
-    return f"{processor}, {middle}; load {load_before:.1f} before and {load_after:.1f} after."
 
 
 def render(report: PeersReport) -> str:
@@ -181,14 +163,13 @@ def render(report: PeersReport) -> str:
         "# Beside other tools",
         f"{report.pictures} images ({plain(report.part)} of {plain(report.source)}), model {plain(report.model_name)}, "
         f"{report.labels} labels, input {report.input_size}; {report.rounds} rounds in random order, every tool in a "
-        "fresh process each time. "
-        + machine_line(report.machine, report.load_before, report.load_after, f"{cores} cores"),
-        markdown_table(_SPEED, map(_speed_cells, report.rows), text_columns=(0, 1), shown=plain),
-        markdown_table(_ANSWERS, map(_answers_cells, report.rows), text_columns=(0, 1), shown=plain),
+        f"fresh process each time. {report.machine_line(f'{cores} cores')}",
+        table(_SPEED, report.rows, text_columns=(0, 1)),
+        table(_ANSWERS, report.rows, text_columns=(0, 1)),
         _list("Not measured", [f"{one.name}: {one.reason}" for one in report.not_measured]),
         _list("Notes", _notes(report.rows)),
         _list("Refused and failed", _failures(report.rows)),
-        f"Made with {plain(report.command)} at {plain(report.created_at)}.",
+        report.origin_line(),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -198,49 +179,59 @@ def is_right_refusal(outcome: str) -> bool:
     return outcome.startswith("refused") and _STOPPED not in outcome
 
 
-def _speed_cells(row: PeerRow) -> tuple[str, ...]:
-    return (
-        row.tool,
-        row.what,
-        _figure(row.total_ms),
-        _ratio(row.times_ours),
-        _figure(row.inference_ms),
-        _ratio(row.inference_times_ours),
-        _figure(row.cpu_ms),
-        ABSENT if row.cold_start_s is None else f"{row.cold_start_s:.2f} s",
-        megabytes(row.peak_bytes),
-        _figure(row.pictures_per_s),
-    )
-
-
-def _answers_cells(row: PeerRow) -> tuple[str, ...]:
-    whole = [outcome for what, outcome in row.awkward.items() if what not in DAMAGED]
-    damaged = [outcome for what, outcome in row.awkward.items() if what in DAMAGED]
-    right, agreement = row.accuracy, row.agreement
-    return (
-        row.tool,
-        row.what,
-        f"{row.answered} of {row.pictures}" + ("" if row.is_steady else ", not the same each time"),
-        f"{percent(right.fraction)} ({percent_range(right.low, right.high)})" if right else ABSENT,
-        percent(agreement.fraction) if agreement else ABSENT,
-        _count(whole, "answered"),
-        _count(damaged, "refused"),
-    )
-
-
 def _figure(value: float | None) -> str:
     return ABSENT if value is None else significant(value)
 
 
-def _ratio(ratio: Ratio | None) -> str:
+def table(columns: Columns[RowT], rows: Sequence[RowT], *, text_columns: Sequence[int]) -> str:
+    """Render a table of columns, each a heading and the function that writes a row's cell."""
+    cells = ([write(row) for _, write in columns] for row in rows)
+    return markdown_table([heading for heading, _ in columns], cells, text_columns=text_columns, shown=plain)
+
+
+def share_text(share: Share | None, *, space: str = " ") -> str:
+    """Write a share with its interval, such as ``85.5 % (80.0 to 89.7)``."""
+    return f"{percent(share.fraction, space=space)} ({percent_range(share.low, share.high)})" if share else ABSENT
+
+
+def ratio_text(ratio: Ratio | None, decimals: int = 2) -> str:
+    """Write a ratio with its interval, such as ``1.35 (1.31 to 1.40)``."""
     if ratio is None:
         return ABSENT
-    interval = f" ({ratio.interval.low:.2f} to {ratio.interval.high:.2f})" if ratio.interval else ""
-    return f"{ratio.median:.2f}{interval}"
+    interval = ratio.interval
+    span = f" ({interval.low:.{decimals}f} to {interval.high:.{decimals}f})" if interval else ""
+    return f"{ratio.median:.{decimals}f}{span}"
 
 
-def _count(outcomes: Sequence[str], expected: str) -> str:
+def _answered(row: PeerRow) -> str:
+    return f"{row.answered} of {row.pictures}" + ("" if row.is_steady else ", not the same each time")
+
+
+def _awkward(row: PeerRow, expected: str, *, is_damaged: bool) -> str:
+    outcomes = [outcome for what, outcome in row.awkward.items() if (what in DAMAGED) is is_damaged]
     return f"{sum(outcome.startswith(expected) for outcome in outcomes)} of {len(outcomes)}" if outcomes else ABSENT
+
+
+_NAMES: Columns[PeerRow] = (("tool", lambda row: row.tool), ("model", lambda row: row.what))
+_SPEED: Columns[PeerRow] = (
+    *_NAMES,
+    ("file to label, p50 ms", lambda row: _figure(row.total_ms)),
+    ("times ours", lambda row: ratio_text(row.times_ours)),
+    ("inference, p50 ms", lambda row: _figure(row.inference_ms)),
+    ("times ours", lambda row: ratio_text(row.inference_times_ours)),
+    ("processor an image, ms", lambda row: _figure(row.cpu_ms)),
+    ("cold start", lambda row: ABSENT if row.cold_start_s is None else f"{row.cold_start_s:.2f} s"),
+    ("peak memory", lambda row: megabytes(row.peak_bytes)),
+    ("images/s, whole process", lambda row: _figure(row.pictures_per_s)),
+)
+_ANSWERS: Columns[PeerRow] = (
+    *_NAMES,
+    ("answered", _answered),
+    ("right (95 %)", lambda row: share_text(row.accuracy)),
+    ("as ours", lambda row: percent(row.agreement.fraction) if row.agreement else ABSENT),
+    ("awkward files answered", lambda row: _awkward(row, "answered", is_damaged=False)),
+    ("damaged files refused", lambda row: _awkward(row, "refused", is_damaged=True)),
+)
 
 
 def _list(title: str, lines: Sequence[str]) -> str:

@@ -26,9 +26,10 @@ _FALLEN = 0.9
 NOW, SINCE_BOOT, WHILE_MEASURING = "now", "since boot", "while measuring"
 """Ends of the flags in `BoardState.throttling`; the last occurs only in the state after the measurements."""
 
-_SUPPLY_REMEDY = "use the board's own power supply and a short cable"
-_HEAT_REMEDY = "cool the board"
-_REMEDIES = {"under-voltage": _SUPPLY_REMEDY, "frequency fell": "find what lowers the frequency"}
+_REMEDIES = {
+    "under-voltage": "use the board's own power supply and a short cable",
+    "frequency fell": "find what lowers the frequency",
+}
 
 
 def read_state(root: Path = ROOT) -> BoardState:
@@ -136,7 +137,7 @@ def invalid_reasons(watch: BoardWatch) -> tuple[str, ...]:
     names = dict.fromkeys(name for found in times.values() for name in found)
     return tuple(
         f"The board reported {name!r} {joined([when for when, found in times.items() if name in found])}, so the "
-        f"latencies are not those of a board at full speed: {_REMEDIES.get(name, _HEAT_REMEDY)} and measure again."
+        f"latencies are not those of a board at full speed: {_REMEDIES.get(name, 'cool the board')} and measure again."
         for name in names
     )
 

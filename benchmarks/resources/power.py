@@ -19,10 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
-SAMPLE_PERIOD_S = 0.05
-_IDLE_S = 2.0
-_STALE_S = 5.0
-_FIRST_LINE_S = 10.0
+IDLE_S = 2.0
+STALE_S = 5.0
 _LONGEST_LINE = 1000
 
 
@@ -83,7 +81,7 @@ class Meter(AbstractContextManager["Meter"]):
         self.name, self.covers = reader.name, reader.covers
         started_s = clock_s()
         reader.begin()
-        sleep(_IDLE_S)
+        sleep(IDLE_S)
         self.idle_w = reader.end() / 1e3 / (clock_s() - started_s)
 
     @contextmanager
@@ -172,11 +170,6 @@ class Repeater:
         self._thread: threading.Thread | None = None
         self.failure: OSError | None = None
 
-    @property
-    def is_running(self) -> bool:
-        """True between `start` and `stop`."""
-        return self._thread is not None
-
     def start(self) -> None:
         """Start calling."""
         self.stop()
@@ -217,7 +210,7 @@ class SampledReader(PowerReader):
         name: str,
         covers: str,
         read_w: Callable[[], float],
-        period_s: float = SAMPLE_PERIOD_S,
+        period_s: float = 0.05,
         release: Callable[[], None] = lambda: None,
     ) -> None:
         self.name, self.covers, self.read_w, self._release = name, covers, read_w, release
@@ -272,15 +265,15 @@ class PrintedPower:
         self._arrived = threading.Event()
         threading.Thread(target=self._listen, name="power program", daemon=True).start()
 
-    def wait(self, timeout_s: float = _FIRST_LINE_S) -> bool:
+    def wait(self, timeout_s: float = 10.0) -> bool:
         """Wait for the first number; False if none came."""
         return self._arrived.wait(timeout_s) and self._newest is not None
 
     def read_w(self) -> float:
         """Return the newest number; raises OSError if none came for 5 s."""
         newest = self._newest
-        if newest is None or time.perf_counter() - newest[0] > _STALE_S:
-            raise OSError(f"the program of --power printed no number for {_STALE_S:.0f} s")
+        if newest is None or time.perf_counter() - newest[0] > STALE_S:
+            raise OSError(f"the program of --power printed no number for {STALE_S:.0f} s")
         return newest[1]
 
     def close(self) -> None:

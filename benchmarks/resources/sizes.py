@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-from collections.abc import Iterable
 from pathlib import Path
 
 import edge_runtime
@@ -35,7 +34,8 @@ def packages_of(runtime: str) -> tuple[str, ...]:
     return (*own, "numpy", opencv, "click", _OWN)
 
 
-def install_bytes(packages: Iterable[str]) -> int | None:
+@functools.lru_cache(maxsize=16)
+def install_bytes(packages: tuple[str, ...]) -> int | None:
     """Sum the installed files of packages and of all their dependencies, each counted once.
 
     Of edgekit only its device side, `edge_runtime`, counts: the rest is not needed to run a model.
@@ -47,12 +47,8 @@ def install_bytes(packages: Iterable[str]) -> int | None:
         Size in bytes; None if no package is given, if one of them is not installed, or without the package
         ``packaging``, which evaluates the dependencies for this machine.
     """
-    return _install_bytes(tuple(packages))
-
-
-@functools.lru_cache(maxsize=16)
-def _install_bytes(packages: tuple[str, ...]) -> int | None:
     try:
+        from packaging.requirements import Requirement
         from packaging.utils import canonicalize_name
     except ModuleNotFoundError:
         return None
@@ -68,7 +64,8 @@ def _install_bytes(packages: tuple[str, ...]) -> int | None:
             continue
         seen.add(name)
         total += _file_bytes(found)
-        waiting += _required(found)
+        required = [Requirement(text) for text in found.requires or ()]
+        waiting += [one.name for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
     return total
 
 
@@ -77,13 +74,6 @@ def _distribution(name: str) -> importlib.metadata.Distribution | None:
         return importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _required(distribution: importlib.metadata.Distribution) -> list[str]:
-    from packaging.requirements import Requirement
-
-    parsed = [Requirement(text) for text in distribution.requires or ()]
-    return [one.name for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def _file_bytes(distribution: importlib.metadata.Distribution) -> int:

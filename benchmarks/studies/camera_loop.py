@@ -21,6 +21,7 @@ import click
 import cv2
 import numpy as np
 
+from benchmarks.studies.common import write_video
 from edge_runtime.classifier import Classifier
 from edge_runtime.commands.options import read_labels_file
 from edge_runtime.contract import Crop
@@ -76,7 +77,10 @@ def freshness(video: str, frames: int) -> None:
     """Measure how much older answers are than their own work takes."""
     with tempfile.TemporaryDirectory() as folder:
         paced = Path(folder) / "paced.mp4"
-        _at_30_fps(video, paced)
+        images = _decoded(video, 10 * _FPS)
+        size_wh = images[0].shape[1], images[0].shape[0]
+        write_video(paced, (cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image in images), size_wh, _FPS)
+        del images
         source = open_source(str(paced), CaptureOptions(realtime=True, loop=True))
         classifier = fake_classifier(engine=FakeEngine(2, 224, delay_s=_MODEL_S))
         answers: list[Classified] = []
@@ -140,16 +144,6 @@ def _since(started: tuple[float, float]) -> tuple[float, float]:
 def _decider(classifier: Classifier) -> Decider:
     smoothing = parse_smoothing("3/5", classifier.output_spec)
     return Decider(classifier.labels, smoothing, DecisionRule(min_interval_s=1.0))
-
-
-def _at_30_fps(video: str, path: Path) -> None:
-    """Write the same images as a file of 30 frames a second."""
-    images = _decoded(video, 10 * _FPS)
-    size_wh = images[0].shape[1], images[0].shape[0]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _FPS, size_wh)
-    for image in images:
-        writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    writer.release()
 
 
 if __name__ == "__main__":

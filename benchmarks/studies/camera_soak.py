@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.studies.common import installed_program
+from benchmarks.studies.common import installed_program, write_video
 from edge_runtime.testing import write_tiny_bundle
 
 _VIDEO_FPS, _VIDEO_FRAMES, _SIZE_WH = 1000, 600, (160, 120)
@@ -55,7 +55,7 @@ def main(frames: int) -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         bundle = write_tiny_bundle(folder / "tiny", size=64)
-        _draw_video(folder / "clip.mp4")
+        write_video(folder / "clip.mp4", _drawn_frames(), _SIZE_WH, _VIDEO_FPS)
         port, hook_port = _free_port(), _free_port()
         stack.enter_context(_webhook_server(hook_port))
         command = [installed_program("edge-run"), "camera", bundle, "--source", folder / "clip.mp4"]
@@ -125,15 +125,13 @@ def _report(samples: list[Sample], frames: int) -> None:
         )
 
 
-def _draw_video(path: Path) -> None:
-    """Draw a colour that changes from red over green to blue, so that events come."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), _VIDEO_FPS, _SIZE_WH)
+def _drawn_frames() -> Iterator[NDArray[np.uint8]]:
+    """Draw a colour that changes from blue over green to red, so that events come."""
     rng = np.random.default_rng(0)
     for number in range(_VIDEO_FRAMES):
         image_hwc_bgr_u8 = rng.integers(0, 90, (_SIZE_WH[1], _SIZE_WH[0], 3), np.uint8)
         image_hwc_bgr_u8[:, :, number * 3 // _VIDEO_FRAMES] += 120
-        writer.write(image_hwc_bgr_u8)
-    writer.release()
+        yield image_hwc_bgr_u8
 
 
 @contextlib.contextmanager

@@ -7,8 +7,12 @@ import statistics
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers.processes import Finished, run_process
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _TIMEOUT_S = 3600.0
 
@@ -38,6 +42,16 @@ def run_whole(command: list[str], good: tuple[int, ...] = (0,), **variables: str
         EngineError: It failed.
     """
     return run_process(command, _TIMEOUT_S, good, env={**compiled_environment(), **variables})
+
+
+def write_video(path: Path, frames_hwc_bgr_u8: Iterable[NDArray[Any]], size_wh: tuple[int, int], fps: int) -> None:
+    """Write frames, uint8 [H, W, 3] BGR, as an MPEG-4 file."""
+    import cv2
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size_wh)
+    for frame in frames_hwc_bgr_u8:
+        writer.write(frame)
+    writer.release()
 
 
 def with_middle_half(values: Iterable[float], decimals: int) -> str:

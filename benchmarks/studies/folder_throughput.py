@@ -36,6 +36,7 @@ from queue import SimpleQueue
 import cv2
 import numpy as np
 
+from benchmarks.peers.report import ratio_text
 from benchmarks.statistics import ratio_of
 from benchmarks.studies.common import compiled_environment, installed_program, run_whole
 from benchmarks.studies.plain_loop import open_model
@@ -136,9 +137,7 @@ def render(names: dict[str, str], rounds: Sequence[dict[str, float]], references
         own = [one[side] for one in rounds]
         cells = [names[side], f"{statistics.median(own):.0f} ({min(own):.0f} to {max(own):.0f})"]
         for reference in references:
-            ratio = ratio_of(own, [one[reference] for one in rounds])
-            span = f" ({ratio.interval.low:.3f} to {ratio.interval.high:.3f})" if ratio.interval else ""
-            cells.append(f"{ratio.median:.3f}{span}")
+            cells.append(ratio_text(ratio_of(own, [one[reference] for one in rounds]), 3))
         rows.append(cells)
     return markdown_table(header, rows)
 

@@ -16,9 +16,8 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -31,33 +30,18 @@ from edge_runtime.model.bundle import find_model
 from edge_runtime.preprocess import load_prepared
 from edge_runtime.workstation.reporting.wording import markdown_table
 
-_BARE_MODULE = "benchmarks.studies.overhead_child"
-_SIDES = {"bare": _BARE_MODULE, "harness": ARTIFACT_MODULE}
+_SIDES = {"bare": "benchmarks.studies.overhead_child", "harness": ARTIFACT_MODULE}
 _NAMES = {"invoke": "stage `invoke`, after decoding", "stream": "single stream"}
 _IMAGES = 40
 _ALLOWED = 0.02
 _HEADER = ("", "bare loop, p50", "edge-bench, p50", "ratio (middle half)", "rounds")
 _TIMEOUT_S = 120.0
 
-
-@dataclass
-class Medians:
-    """Medians in ms of one kind of request, round by round.
-
-    Attributes:
-        bare: Medians of the bare loop.
-        harness: Medians of edge-bench.
-    """
-
-    bare: list[float] = field(default_factory=list)
-    harness: list[float] = field(default_factory=list)
-
-    def ratios(self) -> list[float]:
-        """Compute the ratios of the harness to the bare loop, round by round."""
-        return [own / bare for own, bare in zip(self.harness, self.bare, strict=True)]
+Seen: TypeAlias = dict[str, dict[str, list[float]]]
+"""Medians in ms by kind of request and side, round by round."""
 
 
-def compare(model: Path, images: Path, paths: Path, processes: int, rounds: int) -> dict[str, Medians]:
+def compare(model: Path, images: Path, paths: Path, processes: int, rounds: int) -> Seen:
     """Measure both sides in turn.
 
     Args:
@@ -67,7 +51,7 @@ def compare(model: Path, images: Path, paths: Path, processes: int, rounds: int)
         processes: Number of pairs of fresh processes.
         rounds: Number of rounds of each pair.
     """
-    seen = {name: Medians() for name in _NAMES}
+    seen: Seen = {name: {side: [] for side in _SIDES} for name in _NAMES}
     chance = random.Random(0)  # noqa: S311 - an order, not a secret
     image = Path(paths.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[0])
     for _ in range(processes):
@@ -79,19 +63,24 @@ def compare(model: Path, images: Path, paths: Path, processes: int, rounds: int)
             for _ in range(rounds):
                 for side in chance.sample(list(_SIDES), 2):
                     for name, median_ms in _measure_once(sessions[side], images, paths).items():
-                        getattr(seen[name], side).append(median_ms)
+                        seen[name][side].append(median_ms)
         finally:
             for session in sessions.values():
                 session.close()
     return seen
 
 
-def render(seen: Mapping[str, Medians]) -> str:
+def ratios(medians_ms: dict[str, list[float]]) -> list[float]:
+    """Divide the harness by the bare loop, round by round."""
+    return [own / bare for own, bare in zip(medians_ms["harness"], medians_ms["bare"], strict=True)]
+
+
+def render(seen: Seen) -> str:
     """Render the Markdown table."""
     rows = []
     for name, one in seen.items():
-        bare, harness = (f"{statistics.median(side):.3f} ms" for side in (one.bare, one.harness))
-        rows.append((_NAMES[name], bare, harness, with_middle_half(one.ratios(), 3), str(len(one.bare))))
+        bare, harness = (f"{statistics.median(one[side]):.3f} ms" for side in _SIDES)
+        rows.append((_NAMES[name], bare, harness, with_middle_half(ratios(one), 3), str(len(one["bare"]))))
     return markdown_table(_HEADER, rows, shown=str)
 
 
@@ -119,7 +108,7 @@ def main() -> int:
     except EdgeKitError as error:
         sys.exit(f"error: {error}")
     print(render(seen))
-    return 0 if abs(statistics.median(seen["invoke"].ratios()) - 1) <= _ALLOWED else 1
+    return 0 if abs(statistics.median(ratios(seen["invoke"])) - 1) <= _ALLOWED else 1
 
 
 def _measure_once(session: Session, images: Path, paths: Path) -> dict[str, float]:

@@ -13,7 +13,6 @@ CPU without such consequences.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -53,9 +52,8 @@ class Rule:
     limits: tuple[Limit, ...] = ()
 
 
-def _no_fused_activation(operator: OperatorFacts) -> Problem | None:
-    problem = Problem("has a fused activation", "put the activation before this layer")
-    return None if operator.option("fusedActivationFunction") == 0 else problem
+def _zero(option: str, problem: Problem) -> Limit:
+    return lambda operator: None if operator.option(option) == 0 else problem
 
 
 def _same_dilation(operator: OperatorFacts) -> Problem | None:
@@ -68,11 +66,6 @@ def _same_dilation(operator: OperatorFacts) -> Problem | None:
 def _constant_weights(operator: OperatorFacts) -> Problem | None:
     problem = Problem("weights are computed while the model runs", "make weights and biases constants")
     return None if all(tensor.is_constant for _, tensor in operator.inputs[1:]) else problem
-
-
-def _default_weights_format(operator: OperatorFacts) -> Problem | None:
-    problem = Problem("weights are stored shuffled", "convert with the default weights format")
-    return None if operator.option("weightsFormat") == 0 else problem
 
 
 def _flat_output(operator: OperatorFacts) -> Problem | None:
@@ -154,6 +147,12 @@ def _unit_strides(operator: OperatorFacts) -> Problem | None:
 
 
 _BATCH_FREE: Final = _not_along_batch(1)
+_NOT_SHUFFLED: Final = _zero(
+    "weightsFormat", Problem("weights are stored shuffled", "convert with the default weights format")
+)
+_NOT_FUSED: Final = _zero(
+    "fusedActivationFunction", Problem("has a fused activation", "put the activation before this layer")
+)
 # Operators without further conditions.
 _ANYWHERE: Final = (
     "ADD", "L2_NORMALIZATION", "LOGISTIC", "MAXIMUM", "MINIMUM", "MUL", "RELU", "RELU6", "RELU_N1_TO_1", "RESHAPE",
@@ -164,11 +163,11 @@ RULES: Final = MappingProxyType(
         **dict.fromkeys(_ANYWHERE, Rule()),
         **dict.fromkeys(("EXPAND_DIMS", "QUANTIZE", "TRANSPOSE_CONV"), Rule(13)),
         **dict.fromkeys(("RSQRT", "SQUARED_DIFFERENCE", "TRANSPOSE", "UNIDIRECTIONAL_SEQUENCE_LSTM"), Rule(14)),
-        **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), Rule(limits=(_no_fused_activation,))),
+        **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), Rule(limits=(_NOT_FUSED,))),
         **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), Rule(limits=(_constant_weights, _same_dilation))),
         **dict.fromkeys(("REDUCE_MAX", "REDUCE_MIN"), Rule(14, (_BATCH_FREE,))),
-        "CONCATENATION": Rule(limits=(_no_fused_activation, _zero_constants)),
-        "FULLY_CONNECTED": Rule(limits=(_constant_weights, _default_weights_format, _flat_output)),
+        "CONCATENATION": Rule(limits=(_NOT_FUSED, _zero_constants)),
+        "FULLY_CONNECTED": Rule(limits=(_constant_weights, _NOT_SHUFFLED, _flat_output)),
         "MEAN": Rule(limits=(_BATCH_FREE, _depth_multiple_of_four)),
         "PACK": Rule(13, (_no_batch_packing,)),
         "PAD": Rule(limits=(_no_batch_padding,)),
@@ -202,11 +201,25 @@ REMEDIES: Final = MappingProxyType(
 ANY_REMEDY: Final = "replace the layer that it comes from; coral.ai/docs/edgetpu/models-intro lists what maps"
 
 
-class Place(str, enum.Enum):
-    """Processor of an operator."""
+@dataclass(frozen=True)
+class Finding:
+    """Result of checking one operator.
 
-    EDGETPU = "edgetpu"
-    CPU = "cpu"
+    Attributes:
+        index: Position in the file, counted through all graphs.
+        operator: Name of the operator.
+        version: Version of the operator.
+        ok: True if the target has the operator, or the Edge TPU would run it.
+        why: Reason why not, or None.
+        remedy: Suggested change, or None.
+    """
+
+    index: int
+    operator: str
+    version: int
+    ok: bool
+    why: str | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -214,22 +227,12 @@ class Forecast:
     """Forecast for one operator.
 
     Attributes:
-        index: Position in the file, counted through all graphs.
-        name: Name of the operator.
-        version: Version of the operator.
-        place: Processor that would run it.
-        why: Reason for the CPU, or None.
-        remedy: Suggested change, or None.
+        finding: Processor that would run it, and the reason for the CPU.
         runtime: Lowest Edge TPU runtime with the operator; 0 for the CPU.
         after: Index of the CPU operator that keeps a mappable operator on the CPU, or None.
     """
 
-    index: int
-    name: str
-    version: int
-    place: Place
-    why: str | None = None
-    remedy: str | None = None
+    finding: Finding
     runtime: int = 0
     after: int | None = None
 
@@ -259,7 +262,7 @@ def forecast(operators: tuple[OperatorFacts, ...]) -> tuple[Forecast, ...]:
     if is_compiled(operators):
         left = Problem("the compiler left it to the CPU", "lint the uncompiled file")
         return tuple(
-            Forecast(operator.index, operator.name, operator.version, Place.EDGETPU)
+            Forecast(Finding(operator.index, operator.name, operator.version, True))
             if operator.name == EDGETPU_OPERATOR
             else _verdict(operator, left, None)
             for operator in operators
@@ -296,7 +299,7 @@ def find_problem(operator: OperatorFacts) -> Problem | None:
 
 def memory(operators: tuple[OperatorFacts, ...], forecasts: tuple[Forecast, ...]) -> Memory:
     """Compare the mapped operators' weights with the memory on the chip; shared tensors count once."""
-    mapped = {forecast.index for forecast in forecasts if forecast.place is Place.EDGETPU}
+    mapped = {forecast.finding.index for forecast in forecasts if forecast.finding.ok}
     sizes = {
         (operator.graph, number): tensor.data_bytes
         for operator in operators
@@ -315,12 +318,12 @@ def memory(operators: tuple[OperatorFacts, ...], forecasts: tuple[Forecast, ...]
 def _verdict(operator: OperatorFacts, problem: Problem | None, fault: int | None) -> Forecast:
     about = (operator.index, operator.name, operator.version)
     if problem:
-        return Forecast(*about, Place.CPU, problem.why, problem.remedy)
+        return Forecast(Finding(*about, False, problem.why, problem.remedy))
     if fault is not None:
-        return Forecast(*about, Place.CPU, "follows an operator on the CPU", f"fix operator {fault}", after=fault)
+        return Forecast(Finding(*about, False, "follows an operator on the CPU", f"fix operator {fault}"), after=fault)
     dilated = operator.option("dilationWFactor", 1) != 1 or operator.option("dilationHFactor", 1) != 1
     needs_13 = operator.name == "DEPTHWISE_CONV_2D" and dilated
-    return Forecast(*about, Place.EDGETPU, runtime=13 if needs_13 else RULES[operator.name].runtime)
+    return Forecast(Finding(*about, True), 13 if needs_13 else RULES[operator.name].runtime)
 
 
 def _tensor_problem(operator: OperatorFacts) -> Problem | None:
@@ -332,9 +335,13 @@ def _tensor_problem(operator: OperatorFacts) -> Problem | None:
             return _dtype_problem(operator, tensor)
         if not tensor.quantized:
             return Problem("an 8-bit tensor has no scale", _INT8_REMEDY)
-    for tensor in tensors:
-        if not tensor.is_constant and (problem := _shape_problem(tensor)):
-            return problem
+    shapes = [tensor.shape for tensor in tensors if not tensor.is_constant]
+    for shape in shapes:
+        if any(side < 0 for side in shape):
+            return Problem("a shape is open until the model runs", _FIXED_REMEDY)
+        # Up to three dimensions; more only if all but the three innermost are 1.
+        if any(side != 1 for side in shape[:-3]):
+            return Problem(f"more than 3 dimensions are larger than 1 {list(shape)}", "convert with a batch of 1")
     return None
 
 
@@ -345,12 +352,3 @@ def _dtype_problem(operator: OperatorFacts, tensor: TensorFacts) -> Problem:
         remedy = "convert with integer input, as the int8 variant does; at the very start it costs little"
         return Problem(f"takes or gives {tensor.dtype}", remedy)
     return Problem(f"works on {tensor.dtype}, the Edge TPU on 8-bit integers", _INT8_REMEDY)
-
-
-def _shape_problem(tensor: TensorFacts) -> Problem | None:
-    if any(side < 0 for side in tensor.shape):
-        return Problem("a shape is open until the model runs", _FIXED_REMEDY)
-    # Up to three dimensions; more only if all but the three innermost are 1.
-    if any(side != 1 for side in tensor.shape[:-3]):
-        return Problem(f"more than 3 dimensions are larger than 1 {list(tensor.shape)}", "convert with a batch of 1")
-    return None

@@ -8,33 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from convert.lint import edgetpu
+from convert.lint.edgetpu import Finding
 from convert.tflite_model import OperatorFacts, minimum_runtime, read_model, read_operators, unsupported
 from edge_runtime.errors import UsageError
 from edge_runtime.tflite.versions import LITERT, TFLITE_RUNTIME, Target, parse_target
 
 EDGETPU = "edgetpu"
 TARGETS = (EDGETPU, TFLITE_RUNTIME, LITERT)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Result of checking one operator.
-
-    Attributes:
-        index: Position in the file, counted through all graphs.
-        operator: Name of the operator.
-        version: Version of the operator.
-        ok: True if the target has the operator, or the Edge TPU would run it.
-        why: Reason why not, or None.
-        remedy: Suggested change, or None.
-    """
-
-    index: int
-    operator: str
-    version: int
-    ok: bool
-    why: str | None = None
-    remedy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,11 +51,9 @@ def check_target(text: str) -> None:
 
 
 def lint(path: Path, target: str) -> LintReport:
-    """Check one file against a target.
+    """Check one ``.tflite`` file, trusted or not, against a target.
 
-    Args:
-        path: Path of a ``.tflite`` file, trusted or not.
-        target: Target name: ``edgetpu``, ``litert``, ``tflite-runtime``, or a release as in ``tflite-runtime==2.11``.
+    The target is ``edgetpu``, ``litert``, ``tflite-runtime``, or a release as in ``tflite-runtime==2.11``.
 
     Raises:
         UsageError: The target is unknown.
@@ -97,9 +75,7 @@ def _share(findings: Sequence[Finding]) -> float:
 
 def _lint_edgetpu(path: Path, operators: tuple[OperatorFacts, ...], runtime: str) -> LintReport:
     forecasts = edgetpu.forecast(operators)
-    findings = tuple(
-        Finding(f.index, f.name, f.version, f.place is edgetpu.Place.EDGETPU, f.why, f.remedy) for f in forecasts
-    )
+    findings = tuple(forecast.finding for forecast in forecasts)
     share = _share(findings)
     compiled = edgetpu.is_compiled(operators)
     sizes = () if compiled or not share else (edgetpu.memory(operators, forecasts).text,)
@@ -122,11 +98,10 @@ def _edgetpu_verdict(findings: tuple[Finding, ...], forecasts: tuple[edgetpu.For
     needs = max(forecast.runtime for forecast in forecasts)
     if share == 1:
         return f"all {count} operators should map to the Edge TPU, runtime {needs} or newer; compile it"
-    own = [forecast for forecast in forecasts if forecast.why and forecast.after is None]
-    first = own[0]
+    first = next(f.finding for f in forecasts if not f.finding.ok and f.after is None)
     return (
         f"{mapped} of {count} operators ({share:.0%}) should map to the Edge TPU, the rest run on the CPU; "
-        f"first is operator {first.index}, {first.name}: {first.why}"
+        f"first is operator {first.index}, {first.operator}: {first.why}"
     )
 
 

@@ -191,7 +191,12 @@ class VariantBuilder:
         elif variant is Variant.FLOAT16:
             destination.write_bytes(self._quantizer.float16(self._rounder))
         elif variant is Variant.ONNX_INT8:
-            self._build_onnx_int8(destination)
+            from convert.quantize.onnx_int8 import quantize_onnx
+
+            base, correct_bias = self._work_dir / children.BASE_ONNX, self._settings.rounding is Rounding.CALIBRATED
+            quantize_onnx(
+                base, self._representative, destination, method=self._settings.method, correct_bias=correct_bias
+            )
         elif variant is Variant.EDGETPU:
             # Integers only, even if the gate fails: the compiler accepts nothing else.
             destination.write_bytes(self._quantizer.int8(self._ranges, self._rounder))
@@ -202,25 +207,14 @@ class VariantBuilder:
     def points(self) -> tuple[CalibrationPoint, ...]:
         """Measure int8 with fewer calibration images."""
         available = len(self._representative)
-        return tuple(self._point(count) for count in [n for n in _POINT_COUNTS if n < available] + [available])
-
-    def _point(self, count: int) -> CalibrationPoint:
-        images = self._representative[:count]
-        found = ranges(self._graph, images, self._measured.first(count), self._settings.method)
-        rounder = self._rounder if count >= _OBSERVED_IMAGES else self._make_rounder(images)
-        step = self._gate.step(self._quantizer.int8(found, rounder, kept=self._float_first), "")
-        return CalibrationPoint(count, step.accuracy, step.agreement)
-
-    def _build_onnx_int8(self, destination: Path) -> None:
-        from convert.quantize.onnx_int8 import quantize_onnx
-
-        quantize_onnx(
-            self._work_dir / children.BASE_ONNX,
-            self._representative,
-            destination,
-            method=self._settings.method,
-            correct_bias=self._settings.rounding is Rounding.CALIBRATED,
-        )
+        points = []
+        for count in [*(n for n in _POINT_COUNTS if n < available), available]:
+            images = self._representative[:count]
+            found = ranges(self._graph, images, self._measured.first(count), self._settings.method)
+            rounder = self._rounder if count >= _OBSERVED_IMAGES else self._make_rounder(images)
+            step = self._gate.step(self._quantizer.int8(found, rounder, kept=self._float_first), "")
+            points.append(CalibrationPoint(count, step.accuracy, step.agreement))
+        return tuple(points)
 
     def _build_integer(self, variant: Variant, destination: Path) -> children.BuiltVariant:
         """Try nearest rounding and calibrated rounding, then repair."""
@@ -268,8 +262,7 @@ class VariantBuilder:
 
     @cached_property
     def _representative(self) -> NDArray[np.uint8]:
-        images: NDArray[np.uint8] = np.load(self._work_dir / children.REPRESENTATIVE_FILE)
-        return images
+        return np.asarray(np.load(self._work_dir / children.REPRESENTATIVE_FILE))
 
     @cached_property
     def _measured(self) -> ImageRanges:

@@ -156,12 +156,7 @@ def _pad(value_hwc: NDArray[np.float32], layer: Layer, height: int, width: int) 
 
 
 class GptqRounder:
-    """Calibrated rounding for all models built from one float32 model.
-
-    Args:
-        graph: Float32 model with the exact weights.
-        inputs: Statistics of each layer's input, from `observe`.
-    """
+    """Calibrated rounding for all models built from one float32 model, with the statistics that `observe` found."""
 
     def __init__(self, graph: FloatGraph, inputs: dict[str, LayerInput]) -> None:
         self._graph = graph
@@ -203,7 +198,7 @@ class GptqRounder:
         scale = b"" if weights.type == _FLOAT16 else np.asarray(weights.quantization.scale, np.float64).tobytes()
         key = (layer.output, scale)
         if key not in self._known:
-            self._known[key] = _round_layer(layer, exact, weights, self._inputs[layer.output])
+            self._known[key] = _round_layer(layer, exact, weights, self._inputs[layer.output].covariance)
         return self._known[key]
 
 
@@ -218,18 +213,17 @@ def _scale(tensor: Any, outputs: int) -> NDArray[np.float64]:
     return np.broadcast_to(np.asarray(tensor.quantization.scale, np.float64), (outputs,))
 
 
-def _round_layer(layer: Layer, rows: NDArray[np.float64], tensor: Any, seen: LayerInput) -> NDArray[np.float64]:
+def _round_layer(
+    layer: Layer, rows: NDArray[np.float64], tensor: Any, covariance: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
     """Round the weights of a layer: real values, [outputs, inputs]."""
-    scale = None if tensor.type == _FLOAT16 else _scale(tensor, len(rows))
-    covariance = seen.covariance
+    # Each channel of a depthwise convolution is a separate layer with one output.
+    axis = 0 if covariance is not None and layer.kind != DEPTHWISE_CONV_2D else 1
+    grid = to_float16 if tensor.type == _FLOAT16 else to_int8(np.expand_dims(_scale(tensor, len(rows)), axis))
     if covariance is None:
-        return (to_float16 if scale is None else to_int8(scale[:, np.newaxis]))(rows)
-    if layer.kind == DEPTHWISE_CONV_2D:
-        # Each channel is a separate layer with one output.
-        grid = to_float16 if scale is None else to_int8(scale[:, np.newaxis])
-        return round_rows(rows[:, np.newaxis], covariance, grid)[:, 0]
-    grid = to_float16 if scale is None else to_int8(scale[np.newaxis])
-    return round_rows(rows[np.newaxis], covariance[np.newaxis], grid)[0]
+        return grid(rows)
+    covariances = covariance if axis == 1 else covariance[np.newaxis]
+    return round_rows(np.expand_dims(rows, axis), covariances, grid).squeeze(axis)
 
 
 def _stored(layer: Layer, rounded: NDArray[np.float64], tensor: Any) -> NDArray[Any]:

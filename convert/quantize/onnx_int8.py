@@ -15,7 +15,6 @@ The settings were chosen by accuracy and latency of MobileNetV2 0.35 at 160 pixe
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from convert.options import CalibrationMethod
 from convert.quantize.calibration import BINS, Ranges, least_error_range, moving_average, percentile_range
 from edge_runtime.errors import EngineError
+from edge_runtime.platform.atomic import temporary_folder
 
 _ERRORS_ONLY = 3  # level of ONNX Runtime's log
 _STANDARD_DOMAINS = ("", "ai.onnx")
@@ -74,8 +74,8 @@ def prepared_model(base_onnx: Path) -> Any:
     """
     import onnx
 
-    with tempfile.TemporaryDirectory(prefix="edge-onnx-") as folder:
-        folded = Path(folder) / "folded.onnx"
+    with temporary_folder("onnx") as folder:
+        folded = folder / "folded.onnx"
         open_session(str(base_onnx), save_folded_to=folded)
         model = onnx.load(str(folded))
     if any(node.domain not in _STANDARD_DOMAINS for node in model.graph.node):
@@ -169,8 +169,15 @@ def observe(
     Returns:
         Range of each float tensor, zero included, and the mean of each tensor of ``mean_of``, float32 [1, ...].
     """
-    names = _float_tensors(model)
-    session = _session_with_outputs(model, names)
+    import onnx
+
+    infos = [*model.graph.value_info, *model.graph.output]
+    floats = {info.name for info in infos if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    names = [name for node in model.graph.node for name in node.output if name in floats]
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    watched.graph.output.extend(info for info in model.graph.value_info if info.name in names)
+    session = open_session(watched.SerializeToString())
     lows, highs = [], []
     sums = {name: np.float64(0.0) for name in mean_of}
     for values in _runs(session, images_nhwc_rgb_u8, names):
@@ -206,25 +213,6 @@ def _narrowed(
             bins = ((values[name].ravel() - low) * (BINS / (high - low))).astype(np.int32)
             counts[name] += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
     return ranges | {name: narrow(counts[name], *ranges[name]) for name in names}
-
-
-def _float_tensors(model: Any) -> list[str]:
-    """Names of the float32 tensors computed by nodes."""
-    import onnx
-
-    infos = [*model.graph.value_info, *model.graph.output]
-    floats = {info.name for info in infos if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
-    return [name for node in model.graph.node for name in node.output if name in floats]
-
-
-def _session_with_outputs(model: Any, names: Sequence[str]) -> Any:
-    import onnx
-
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    known = {info.name: info for info in model.graph.value_info}
-    watched.graph.output.extend(known[name] for name in names if name in known)
-    return open_session(watched.SerializeToString())
 
 
 def _runs(
@@ -355,6 +343,12 @@ def _with_qdq(model: Any, found: list[OnnxLayer], scales: Mapping[str, NDArray[n
         ]
         for layer in found
     }
+    nodes = list(model.graph.node)
+    names = [node.name for node in nodes]
+    output = model.graph.output[0].name
+    # The nodes before the first layer, and the last softmax or sigmoid.
+    kept = names[: names.index(found[0].name)] if found else names
+    kept += [node.name for node in nodes if node.op_type in _PROBABILITY_TYPES and output in node.output]
     known = {name: TensorData(lowest=np.float32(a), highest=np.float32(b)) for name, (a, b) in ranges.items()}
     quantizer = QDQQuantizer(
         model,
@@ -364,7 +358,7 @@ def _with_qdq(model: Any, found: list[OnnxLayer], scales: Mapping[str, NDArray[n
         activation_qType=QuantType.QUInt8,
         tensors_range=TensorsData(AnyMethod.MinMax, known),
         nodes_to_quantize=[],
-        nodes_to_exclude=_kept_float(model, found),
+        nodes_to_exclude=kept,
         op_types_to_quantize=sorted({*QDQRegistry, *QLinearOpsRegistry}),
         # weight_scales already makes the biases fit.
         extra_options={"TensorQuantOverrides": of_weights, "QDQDisableWeightAdjustForInt32Bias": True},
@@ -373,12 +367,3 @@ def _with_qdq(model: Any, found: list[OnnxLayer], scales: Mapping[str, NDArray[n
     quantizer.model.topological_sort()
     drop_unused(quantizer.model.model)
     return quantizer.model.model
-
-
-def _kept_float(model: Any, found: list[OnnxLayer]) -> list[str]:
-    """Names of the nodes before the first layer, and of the last softmax or sigmoid."""
-    nodes = list(model.graph.node)
-    names = [node.name for node in nodes]
-    before = names.index(found[0].name) if found else len(names)
-    output = model.graph.output[0].name
-    return names[:before] + [n.name for n in nodes if n.op_type in _PROBABILITY_TYPES and output in n.output]

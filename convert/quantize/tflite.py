@@ -191,14 +191,10 @@ class _Recipe:
         """Quantize a model to a ``ModelT``, without the tool's output and progress bars."""
         from ai_edge_quantizer import quantizer
 
-        statistics = (
-            None
-            if ranges is None
-            else {
-                name: {"min": np.array([low], np.float32), "max": np.array([high], np.float32)}
-                for name, (low, high) in ranges.items()
-            }
-        )
+        statistics = None
+        if ranges is not None:
+            ends = {name: np.array(pair, np.float32) for name, pair in ranges.items()}
+            statistics = {name: {"min": pair[:1], "max": pair[1:]} for name, pair in ends.items()}
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             result = quantizer.Quantizer(data, self._manager.get_quantization_recipe()).quantize(statistics)
         return unpack_model(bytes(result.quantized_model))

@@ -73,9 +73,7 @@ def cut_head(graph: FloatGraph) -> Head | None:
     subgraph.inputs = [index]
     model.signatureDefs = None
     low = -zero_point * pixels.scale
-    return Head(
-        data=pack_model(model), tensor=pixels.tensor, low=low, high=low + 255 * pixels.scale, shift=low - pixels.offset
-    )
+    return Head(pack_model(model), pixels.tensor, low, low + 255 * pixels.scale, low - pixels.offset)
 
 
 def use_uint8(model: Any) -> None:
@@ -130,15 +128,19 @@ def _requantize(model: Any, source: int, target: int) -> Any:
 
 
 def _opcode(model: Any, name: str) -> int:
-    from ai_edge_litert import schema_py_generated as schema
-
     code = next(code for code, known in operator_names().items() if known == name)
     for index, entry in enumerate(model.operatorCodes):
         if builtin_code(entry) == code:
             return index
+    return _add_code(model, code, 1, None)
+
+
+def _add_code(model: Any, code: int, version: int, custom: Any) -> int:
+    from ai_edge_litert import schema_py_generated as schema
+
     entry = schema.OperatorCodeT()
-    entry.builtinCode = entry.deprecatedBuiltinCode = code
-    entry.version = 1
+    entry.builtinCode, entry.version, entry.customCode = code, version, custom
+    entry.deprecatedBuiltinCode = min(code, 127)
     model.operatorCodes.append(entry)
     return len(model.operatorCodes) - 1
 
@@ -161,8 +163,6 @@ def set_versions(model: Any) -> None:
 
     Also turns off ``pot_scale_int16``, the schema's default, which runtimes support for powers of two only.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
     names = operator_names()
     codes: dict[tuple[int, int], int] = {}
     for operator in model.subgraphs[0].operators:
@@ -175,13 +175,12 @@ def set_versions(model: Any) -> None:
         if version == entry.version:
             continue
         if (code, version) not in codes:
-            added = schema.OperatorCodeT()
-            added.builtinCode, added.version, added.customCode = code, version, entry.customCode
-            added.deprecatedBuiltinCode = min(code, 127)
-            model.operatorCodes.append(added)
-            codes[code, version] = len(model.operatorCodes) - 1
+            codes[code, version] = _add_code(model, code, version, entry.customCode)
         operator.opcodeIndex = codes[code, version]
-    _drop_unused_codes(model)
+    used = sorted({operator.opcodeIndex for operator in model.subgraphs[0].operators})
+    model.operatorCodes = [model.operatorCodes[index] for index in used]
+    for operator in model.subgraphs[0].operators:
+        operator.opcodeIndex = used.index(operator.opcodeIndex)
 
 
 def _types(model: Any, operator: Any) -> _Types:
@@ -249,10 +248,3 @@ def _dense_version(types: _Types, hybrid: bool) -> int:
 
 def _by_type(dtype: int, *, int8: int, int16: int) -> int:
     return int16 if dtype == _INT16 else int8 if dtype == _INT8 else 1
-
-
-def _drop_unused_codes(model: Any) -> None:
-    used = sorted({operator.opcodeIndex for operator in model.subgraphs[0].operators})
-    model.operatorCodes = [model.operatorCodes[index] for index in used]
-    for operator in model.subgraphs[0].operators:
-        operator.opcodeIndex = used.index(operator.opcodeIndex)

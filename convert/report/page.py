@@ -88,17 +88,6 @@ def render_page(
     )
 
 
-def size_plot(record: ConversionRecord) -> str:
-    """Plot accuracy against file size."""
-    return _scatter(record, record.variants, lambda variant: variant.artifact.bytes / 1e6, "size of the file, MB")
-
-
-def latency_plot(record: ConversionRecord) -> str:
-    """Plot accuracy against latency on this machine, for the variants that were timed."""
-    timed = [variant for variant in record.variants if variant.latency_ms > 0]
-    return _scatter(record, timed, lambda variant: variant.latency_ms, "latency here, ms")
-
-
 def calibration_plot(points: Sequence[CalibrationPoint]) -> str:
     """Plot accuracy of int8 and its agreement with Keras against the number of calibration images."""
     figure, axes = plots.new_figure(_SIZE_INCHES, "calibration images", "percent")
@@ -117,7 +106,9 @@ def _scatter(
 ) -> str:
     figure, axes = plots.new_figure(_SIZE_INCHES, xlabel, "accuracy, %")
     keras = 100 * variants[0].comparison.check.keras_accuracy
-    floor = _floor(record, variants, keras)
+    # A variant that lost far more is drawn at the lower edge, so that it does not compress the others.
+    losses = [entry.comparison.drop_points for entry in variants if entry.comparison.check.passed]
+    floor = max(0.0, keras - _OUTLIER * max([_LEAST_SPAN_POINTS, record.max_drop_points, *losses]))
     points = [
         _Point(x_of(variant), max(floor, 100 * variant.comparison.check.accuracy), variant) for variant in variants
     ]
@@ -158,12 +149,6 @@ class _Point:
         return plots.ARTIFACT if self.has_passed else _FAILED
 
 
-def _floor(record: ConversionRecord, variants: Sequence[VariantRecord], keras: float) -> float:
-    """Lowest accuracy in the plot, in percent, so that a bad variant does not compress the others."""
-    losses = [entry.comparison.drop_points for entry in variants if entry.comparison.check.passed]
-    return max(0.0, keras - _OUTLIER * max([_LEAST_SPAN_POINTS, record.max_drop_points, *losses]))
-
-
 def flip_tiles(
     record: ConversionRecord, images_nhwc_rgb_u8: NDArray[np.uint8], names: Sequence[str]
 ) -> list[tuple[Tile, ...]]:
@@ -191,9 +176,11 @@ def flip_tiles(
 def _plots(record: ConversionRecord) -> list[Plot]:
     drawn = []
     if record.variants:
-        drawn.append(Plot(size_plot(record), "Accuracy against size of the file"))
-    if any(variant.latency_ms > 0 for variant in record.variants):
-        drawn.append(Plot(latency_plot(record), "Accuracy against latency on this machine"))
+        url = _scatter(record, record.variants, lambda variant: variant.artifact.bytes / 1e6, "size of the file, MB")
+        drawn.append(Plot(url, "Accuracy against size of the file"))
+    if timed := [variant for variant in record.variants if variant.latency_ms > 0]:
+        url = _scatter(record, timed, lambda variant: variant.latency_ms, "latency here, ms")
+        drawn.append(Plot(url, "Accuracy against latency on this machine"))
     return drawn
 
 

@@ -78,8 +78,11 @@ def text_table(record: ConversionRecord) -> str:
     widths = [max(columns(row[column]) for row in rows) for column in range(len(_HEADER))]
     others = sum(widths) - widths[_RUNTIME] + len(_GAP) * (len(widths) - 1)
     widths[_RUNTIME] = max(len(_HEADER[_RUNTIME]), min(widths[_RUNTIME], WIDTH - others))
-    lines = [_line(row, widths) for row in rows]
-    return "\n".join([*lines, "", *textwrap.wrap(explanation(record), WIDTH), *_reasons(record)])
+    paragraphs = [explanation(record)]
+    paragraphs += [f"{_name(variant)} is not in the bundle: {failure(variant)}." for variant in record.failed]
+    paragraphs += [f"{one_line(entry.variant)} was left out: {one_line(entry.reason)}" for entry in record.left_out]
+    wrapped = [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, WIDTH)]
+    return "\n".join([*(_line(row, widths) for row in rows), "", *wrapped])
 
 
 def explanation(record: ConversionRecord) -> str:
@@ -118,12 +121,6 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
         text = fit(cell, width)
         cells.append(" " * (width - columns(text)) + text if index in _NUMBERS else pad(text, width))
     return _GAP.join(cells).rstrip()
-
-
-def _reasons(record: ConversionRecord) -> list[str]:
-    reasons = [f"{_name(variant)} is not in the bundle: {failure(variant)}." for variant in record.failed]
-    reasons += [f"{one_line(entry.variant)} was left out: {one_line(entry.reason)}" for entry in record.left_out]
-    return [line for reason in reasons for line in textwrap.wrap(reason, WIDTH)]
 
 
 def recommendation(record: ConversionRecord) -> str:
@@ -180,10 +177,8 @@ def _arm(record: ConversionRecord, passed: Sequence[VariantRecord]) -> str:
 
 def _onnx(passed: Sequence[VariantRecord]) -> str:
     files = [variant for variant in passed if variant.artifact.variant.suffix == ".onnx"]
-    if not files:
-        return ""
-    chosen = _fastest(files) or min(files, key=lambda variant: variant.artifact.bytes)
-    return f"ONNX Runtime takes {_name(chosen)}"
+    chosen = _fastest(files) or min(files, key=lambda variant: variant.artifact.bytes, default=None)
+    return f"ONNX Runtime takes {_name(chosen)}" if chosen else ""
 
 
 def _fastest(variants: Sequence[VariantRecord]) -> VariantRecord | None:
@@ -228,20 +223,11 @@ def render(record: ConversionRecord) -> str:
 
 
 def _markdown_row(variant: VariantRecord) -> Sequence[str]:
+    name, size, accuracy, drop, agreement, *others = _row(variant)
     comparison = variant.comparison
-    check = comparison.check
-    return (
-        _name(variant),
-        megabytes(variant.artifact.bytes),
-        f"{percent(check.accuracy, 2)} ({percent_range(*comparison.accuracy_interval)})",
-        f"{change(comparison)} ({change_range(comparison)})",
-        percent(check.agreement, 2),
-        p_value(comparison.mcnemar_p),
-        percent(comparison.calibration_error, 2),
-        milliseconds(variant.latency_ms),
-        runtimes(variant),
-        "passed" if check.passed else "FAILED",
-    )
+    accuracy += f" ({percent_range(*comparison.accuracy_interval)})"
+    statistics = p_value(comparison.mcnemar_p), percent(comparison.calibration_error, 2)
+    return (name, size, accuracy, drop, agreement, *statistics, *others)
 
 
 def _steps(variant: VariantRecord) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,13 @@ from numpy.typing import NDArray
 
 from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE, REPRESENTATIVE_FILE, TRUTH_FILE
 from convert.source.model_source import ModelSource
-from edge_runtime.contract import InputSpec, Manifest
+from edge_runtime.contract import Manifest
 from edge_runtime.errors import DatasetError, UsageError
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.progress import progress_bar
 from edge_runtime.workstation.datasets.decode import decode_all
-from edge_runtime.workstation.datasets.index import map_index_labels
 from edge_runtime.workstation.datasets.resolve import resolve
-from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Sample, Split, read_split_csv
+from edge_runtime.workstation.datasets.samples import SPLIT_FILE, Sample, Split, map_index_labels, read_split_csv
 
 _GOLDEN_COUNT = 8
 _SHOWN_LABELS = 5
@@ -85,12 +85,8 @@ def stratified(samples: Sequence[Sample], count: int, seed: int) -> tuple[Sample
     for label in sorted({sample.label for sample in samples}):
         members = [sample for sample in samples if sample.label == label]
         queues.append([members[index] for index in rng.permutation(len(members))])
-    chosen: list[Sample] = []
-    depth = 0
-    while len(chosen) < min(count, len(samples)):
-        chosen.extend(queue[depth] for queue in queues if depth < len(queue))
-        depth += 1
-    return tuple(chosen[:count])
+    turns = itertools.zip_longest(*queues)
+    return tuple(sample for turn in turns for sample in turn if sample is not None)[:count]
 
 
 def list_sha256(samples: Iterable[Sample]) -> str:
@@ -153,7 +149,14 @@ def write_arrays(
     with progress_bar("decoding", total) as advance:
 
         def decode(samples: Sequence[Sample]) -> tuple[NDArray[np.uint8], tuple[Sample, ...]]:
-            return _decode(samples, manifest.input, report, advance)
+            decoded = decode_all([sample.path for sample in samples], manifest.input, progress=advance)
+            for index, reason in decoded.failures:
+                report(f"left out {samples[index].path}: {reason}")
+            if not decoded.kept:
+                raise DatasetError(
+                    "none of the images for calibration and checks can be read; give others with --calibration"
+                )
+            return decoded.images_nhwc_rgb_u8, tuple(samples[index] for index in decoded.kept)
 
         representative, kept_representative = decode(images.representative)
         check, kept_check = decode(images.check)
@@ -165,14 +168,3 @@ def write_arrays(
     split = Split.VALIDATION.value if all(s.split is Split.VALIDATION for s in kept_check) else "all"
     report(f"calibrating with {len(representative)} images, checking on {len(check)} ({split})")
     return ImageArrays(kept_representative, kept_check, split, images.seed)
-
-
-def _decode(
-    samples: Sequence[Sample], spec: InputSpec, report: Callable[[str], None], advance: Callable[[int], None]
-) -> tuple[NDArray[np.uint8], tuple[Sample, ...]]:
-    decoded = decode_all([sample.path for sample in samples], spec, progress=advance)
-    for index, reason in decoded.failures:
-        report(f"left out {samples[index].path}: {reason}")
-    if not decoded.kept:
-        raise DatasetError("none of the images for calibration and checks can be read; give others with --calibration")
-    return decoded.images_nhwc_rgb_u8, tuple(samples[index] for index in decoded.kept)

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from convert.options import Loader, ModelFacts
 from edge_runtime.errors import ModelError, shorten
-from edge_runtime.workstation.datasets.zip_entries import ZIP_ERRORS
+from edge_runtime.platform.zips import ZIP_ERRORS
 
 MAX_CONFIG_BYTES = 64 << 20
 MAX_MODEL_BYTES = 4 << 30

@@ -106,17 +106,14 @@ def _read_run(run: Path, options: ForeignOptions) -> ModelSource:
     manifest = read_bundle_manifest(run)
     facts = inspect_archive(run / MODEL_FILE, unsafe=options.unsafe)
     size = (manifest.input.height, manifest.input.width)
+    count = len(manifest.labels)
+    width, wrong = manifest.output.width(count), ""
     if facts.input_shape and facts.input_shape[1:3] not in (size, (None, None)):
-        raise CompatibilityError(
-            f"{run / MODEL_FILE}: expected an input of {size[0]}x{size[1]} as in {MANIFEST_FILE}, "
-            f"got {_show(facts.input_shape)}; train again or restore the file"
-        )
-    expected = manifest.output.width(len(manifest.labels))
-    if facts.output_width not in (None, expected):
-        raise CompatibilityError(
-            f"{run / MODEL_FILE}: expected {expected} outputs for the {len(manifest.labels)} labels of "
-            f"{MANIFEST_FILE}, got {facts.output_width}; train again or restore the file"
-        )
+        wrong = f"an input of {size[0]}x{size[1]} as in {MANIFEST_FILE}, got {_show(facts.input_shape)}"
+    elif facts.output_width not in (None, width):
+        wrong = f"{width} outputs for the {count} labels of {MANIFEST_FILE}, got {facts.output_width}"
+    if wrong:
+        raise CompatibilityError(f"{run / MODEL_FILE}: expected {wrong}; train again or restore the file")
     return ModelSource(
         path=run / MODEL_FILE,
         loader=facts.loader,

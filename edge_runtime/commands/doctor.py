@@ -39,7 +39,7 @@ def run_doctor(model: Path | None, *, as_json: bool) -> int:
     if model is not None and not model.exists():
         raise ModelError(f"{model}: no such file or folder; expected a bundle, a .tflite or an .onnx file")
     outcome, findings = Measured(), []
-    for finding in _examine(model, outcome):
+    for finding in examine(model, outcome):
         findings.append(finding)
         if not as_json:
             for line in finding.lines():
@@ -61,7 +61,8 @@ def run_doctor(model: Path | None, *, as_json: bool) -> int:
     return _EXIT_PROBLEM if problems else 0
 
 
-def _examine(model: Path | None, outcome: Measured) -> Iterator[Finding]:
+def examine(model: Path | None, outcome: Measured) -> Iterator[Finding]:
+    """Examine this machine, and a model if there is one, whose times go into ``outcome``."""
     return chain(
         examine_python(this_python()),
         examine_board(),

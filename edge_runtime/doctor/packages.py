@@ -148,12 +148,12 @@ def _imported(topic: str, answer: Answer, remedy: str) -> Finding:
 
 
 def _examine_opencv(answer: Answer) -> Iterator[Finding]:
-    installed = [name for name in ("opencv-python", "opencv-contrib-python") if _version(name)]
+    installed = [name for name in ("opencv-python", "opencv-contrib-python") if installed_version(name)]
     headless = (
         "pip uninstall -y opencv-python opencv-contrib-python; pip install --force-reinstall opencv-python-headless"
     )
     yield _imported("opencv", answer, headless if installed else "pip install --force-reinstall opencv-python-headless")
-    if answer.failure is None and installed and _version("opencv-python-headless"):
+    if answer.failure is None and installed and installed_version("opencv-python-headless"):
         yield warning(
             "opencv",
             f"{installed[0]} and opencv-python-headless are both installed and overwrite each other's files",
@@ -173,7 +173,7 @@ def _examine_runtimes(run_probe: Probe) -> Iterator[Finding]:
         report = warning if some_works and runtime is not _LITERT else problem
         yield report(
             runtime.name,
-            f"{_version(runtime.distribution) or 'installed'}, but cannot run a model: {answer.failure}",
+            f"{installed_version(runtime.distribution) or 'installed'}, but cannot run a model: {answer.failure}",
             _numpy_remedy(runtime) or _remedy(answer) or f"pip install --force-reinstall {runtime.distribution}",
         )
     if not {_LITERT, _TFLITE} & set(found):
@@ -184,7 +184,7 @@ def _examine_runtimes(run_probe: Probe) -> Iterator[Finding]:
 
 def _numpy_remedy(runtime: Runtime) -> str | None:
     """Suggest numpy 1 for tflite-runtime 2.14: with numpy 2 it imports, but fails when a model is opened."""
-    numpy = _version("numpy") or ""
+    numpy = installed_version("numpy") or ""
     if runtime is _TFLITE and numpy and int(numpy.partition(".")[0]) >= 2:
         return f"it needs numpy 1 and this is {numpy}: pip install 'numpy<2', or better {_LITERT.install}"
     return None
@@ -208,7 +208,8 @@ def _remedy(answer: Answer) -> str | None:
     return None
 
 
-def _version(distribution: str) -> str | None:
+def installed_version(distribution: str) -> str | None:
+    """Version of an installed distribution, or None."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

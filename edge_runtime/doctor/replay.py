@@ -7,9 +7,7 @@ Both tiny models take uint8 [1, 8, 8, 3] and return the mean of each channel, [1
 from __future__ import annotations
 
 import base64
-import tempfile
 import time
-import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +21,11 @@ from edge_runtime.contract import GOLDEN_FILE, OutputSpec, Variant
 from edge_runtime.engines import EngineName, open_engine
 from edge_runtime.errors import EngineError, IntegrityError
 from edge_runtime.model.bundle import ModelFile, find_model, open_model
+from edge_runtime.platform.atomic import temporary_folder
+from edge_runtime.platform.zips import ZIP_ERRORS, open_small_zip
 from edge_runtime.preprocess import ImageU8
 
-_MOST_GOLDEN_BYTES = 256 << 20
+MOST_GOLDEN_BYTES = 256 << 20
 _WARM_UPS = 3
 _LEAST_RUNS, _MOST_RUNS = 10, 400
 _ENOUGH_S = 0.7
@@ -69,9 +69,9 @@ def run_tiny(engine_name: str) -> dict[str, Any]:
     """
     color_rgb = (200, 100, 50)
     image_nhwc_rgb_u8 = np.full((1, _TINY_SIDE_PX, _TINY_SIDE_PX, 3), color_rgb, np.uint8)
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+    with temporary_folder("doctor") as folder:
         suffix = ".onnx" if engine_name == EngineName.ONNXRUNTIME.value else ".tflite"
-        engine = open_engine(write_tiny(Path(folder), suffix), EngineName(engine_name))
+        engine = open_engine(write_tiny(folder, suffix), EngineName(engine_name))
         means = engine.invoke(image_nhwc_rgb_u8)
         engine.close()
     if np.abs(means.astype(np.float64) - color_rgb).max() > 1:
@@ -122,13 +122,13 @@ def _load_golden(path: Path) -> dict[str, NDArray[Any]] | None:
     if not path.exists():
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_small_zip(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-        if size > _MOST_GOLDEN_BYTES:
-            raise IntegrityError(f"{path}: expected at most {_MOST_GOLDEN_BYTES >> 20} MiB, got {size >> 20} MiB")
+        if size > MOST_GOLDEN_BYTES:
+            raise IntegrityError(f"{path}: expected at most {MOST_GOLDEN_BYTES >> 20} MiB, got {size >> 20} MiB")
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+    except ZIP_ERRORS as error:
         raise IntegrityError(f"{path}: cannot be read ({error}); copy the bundle again") from error
 
 

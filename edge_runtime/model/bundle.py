@@ -166,7 +166,6 @@ def find_model(
 
 
 def _from_bundle(bundle: Path, variant: Variant | None, options: ModelOptions) -> ModelFile:
-
     manifest = read_bundle_manifest(bundle)
     by_variant = {artifact.variant: artifact for artifact in manifest.artifacts}
     if not by_variant:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,8 +31,6 @@ from edge_runtime.model import protobuf
 from edge_runtime.tflite.flatbuffer import DamageError, Reader, Table
 
 if TYPE_CHECKING:
-    import zipfile
-
     from edge_runtime.tflite.validation import Structure
 
 CHECKSUM_FILE = "flatbuffer.sha256"
@@ -42,7 +39,6 @@ ONNX_LABELS_KEY = "edgekit.labels"
 METADATA_NAME = "TFLITE_METADATA"
 _MAX_MODEL_BYTES = 1 << 30
 _MAX_LABELS_BYTES = 4 << 20
-_MAX_ZIP_ENTRIES = 1000
 _METADATA_PROPS_FIELD = 14
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_BYTES = (1 << 16) + 22  # a zip's comment has at most 64 KiB
@@ -50,8 +46,6 @@ _IDENTIFIER = b"M001"
 _NORMALIZATION_OPTIONS = 1
 _TENSOR_AXIS_LABELS = 2
 _CHANNELS = 3
-# Raised for a damaged zip, beside BadZipFile; RuntimeError for an encrypted one.
-_ZIP_ERRORS = (KeyError, ValueError, OSError, NotImplementedError, RuntimeError, EOFError, zlib.error)
 
 Range = tuple[float, float]
 """Input values for the pixel values 0 and 255."""
@@ -86,18 +80,22 @@ def _from_tflite(path: Path) -> tuple[tuple[str, ...], bytes] | None:
     # Imported here because a model without a zip needs none of it, and it costs a cold start 5 ms.
     import zipfile
 
+    from edge_runtime.platform.zips import ZIP_ERRORS, open_small_zip, read_member
+
     if not zipfile.is_zipfile(path):
         return None
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_small_zip(path) as archive:
             if MANIFEST_FILE not in archive.namelist():
                 return None
-            manifest_json = _member(archive, MANIFEST_FILE)
-            labels = labels_from_text(_member(archive, LABELS_FILE).decode())
-            checksum = _member(archive, CHECKSUM_FILE).decode().strip()
+            manifest_json = read_member(archive, MANIFEST_FILE, MAX_MANIFEST_BYTES)
+            labels = labels_from_text(read_member(archive, LABELS_FILE, MAX_MANIFEST_BYTES).decode())
+            checksum = read_member(archive, CHECKSUM_FILE, 1000).decode().strip()
             flatbuffer_bytes = min(info.header_offset for info in archive.infolist())
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, NotImplementedError) as error:
-        raise IntegrityError(f"{path}: its embedded metadata is damaged ({error}); copy it again") from error
+    except ZIP_ERRORS as error:
+        raise IntegrityError(
+            f"{path}: its embedded metadata is damaged ({str(error) or 'it ends too early'}); copy it again"
+        ) from error
     with path.open("rb") as file:
         found = hashlib.sha256(file.read(flatbuffer_bytes)).hexdigest()
     if found != checksum:
@@ -106,14 +104,6 @@ def _from_tflite(path: Path) -> tuple[tuple[str, ...], bytes] | None:
             "copy it again"
         )
     return labels, manifest_json
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    info = archive.getinfo(name)
-    if info.file_size > MAX_MANIFEST_BYTES:
-        raise ValueError(f"{name} is larger than {MAX_MANIFEST_BYTES} bytes")
-    with archive.open(info) as member:
-        return member.read(MAX_MANIFEST_BYTES)
 
 
 def _from_onnx(path: Path) -> tuple[tuple[str, ...], bytes] | None:
@@ -200,16 +190,13 @@ def _label_files(tensor: Table) -> Iterator[str]:
 
 def _read_labels(path: Path, name: str) -> tuple[str, ...] | None:
     # Imported here because most models of others have no such file.
-    import zipfile
+    from edge_runtime.platform.zips import ZIP_ERRORS, open_small_zip, read_member
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            if len(archive.filelist) > _MAX_ZIP_ENTRIES or archive.getinfo(name).file_size > _MAX_LABELS_BYTES:
-                return None
-            with archive.open(name) as member:
-                text = member.read(_MAX_LABELS_BYTES + 1).decode()
+        with open_small_zip(path) as archive:
+            text = read_member(archive, name, _MAX_LABELS_BYTES).decode()
         labels = tuple(line.strip() for line in text.splitlines())
         check_labels(labels)
-    except (*_ZIP_ERRORS, zipfile.BadZipFile):
+    except ZIP_ERRORS:
         return None
     return labels

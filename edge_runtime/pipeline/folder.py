@@ -99,26 +99,16 @@ def classify_files(
     Raises:
         EdgeKitError: The model cannot be opened again. An unusable image is a `Failed` instead.
     """
-    if workers > 1:
-        yield from _in_parallel(iter(inputs), classifier, open_another, workers, top_k)
+    if workers <= 1:
+        with classifier:
+            for item in inputs:
+                yield item if isinstance(item, Failed) else classify_file(classifier, item, top_k)
         return
-    with classifier:
-        for item in inputs:
-            yield item if isinstance(item, Failed) else classify_file(classifier, item, top_k)
-
-
-def _in_parallel(
-    inputs: Iterator[Path | Failed],
-    classifier: Classifier,
-    open_another: Callable[[], Classifier],
-    workers: int,
-    top_k: int,
-) -> Iterator[Result]:
     import cv2
 
     # OpenCV's own threads would compete with ours for the same cores.
     cv2.setNumThreads(1)
-    crew = _Crew(inputs, classifier, open_another, workers, top_k)
+    crew = _Crew(iter(inputs), classifier, open_another, workers, top_k)
     try:
         yield from crew.results()
     finally:

@@ -1,13 +1,15 @@
 """Write files and directories atomically: a killed process leaves the old one or the new one.
 
-The new content is built under a temporary name beside its destination and then renamed. Replacing a directory uses
-``renameat2(RENAME_EXCHANGE)`` (Linux), which swaps two names in one step.
+The new content is built under a temporary name beside its destination and then renamed, by ``renameat2`` where Linux
+and the file system have it: ``RENAME_EXCHANGE`` swaps two directories in one step, and ``RENAME_NOREPLACE`` fails where
+another process was faster. Temporary folders of killed processes are removed by the next process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import glob
 import os
 import platform
@@ -19,7 +21,7 @@ from pathlib import Path
 from edge_runtime.errors import OutputError
 
 _AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _MOST_SYNCED_ALONE = 100
 
 
@@ -28,12 +30,13 @@ def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` unless the block raises.
 
     Raises:
-        OutputError: ``path`` exists and ``overwrite`` is false, or its folder cannot be written.
+        OutputError: ``path`` exists, also only since the block began, and ``overwrite`` is false; or its folder cannot
+            be written.
     """
     check_free(path, overwrite=overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
+        _remove_abandoned(path.parent, _partial_prefix(path))
         handle, name = tempfile.mkstemp(prefix=f"{_partial_prefix(path)}{os.getpid()}-", dir=path.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
@@ -43,7 +46,10 @@ def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         _sync(temporary)
-        temporary.replace(path)
+        if overwrite:
+            temporary.replace(path)
+        else:
+            _rename_new(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -70,7 +76,7 @@ def atomic_directory(path: Path, *, marker: str, overwrite: bool = False) -> Ite
     check_free(path, overwrite=overwrite, marker=marker)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
+        _remove_abandoned(path.parent, _partial_prefix(path))
         temporary = Path(tempfile.mkdtemp(prefix=f"{_partial_prefix(path)}{os.getpid()}-", dir=path.parent))
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
@@ -78,7 +84,10 @@ def atomic_directory(path: Path, *, marker: str, overwrite: bool = False) -> Ite
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         _sync_all([file for file in temporary.rglob("*") if file.is_file()])
-        _publish(temporary, path)
+        if overwrite and path.exists():
+            _replace_directory(temporary, path)
+        else:
+            _rename_new(temporary, path)
     finally:
         # After an exchange this name holds the previous directory.
         shutil.rmtree(temporary, ignore_errors=True)
@@ -94,21 +103,44 @@ def check_free(path: Path, *, overwrite: bool, marker: str | None = None) -> Non
         raise OutputError(f"{path}: holds no {marker}, so --overwrite will not replace it; choose another name")
 
 
+def check_room(folder: Path, needed_bytes: int, margin_bytes: int, what: str) -> None:
+    """Raise OutputError unless the disk of a cache folder has room for ``what`` and a margin."""
+    free = shutil.disk_usage(folder).free - margin_bytes
+    if needed_bytes > free:
+        raise OutputError(
+            f"{folder}: {what} needs {needed_bytes / 2**20:,.0f} MiB, and {max(free, 0) / 2**20:,.0f} MiB can be used; "
+            "make room or set EDGEKIT_CACHE to a larger disk"
+        )
+
+
 def _partial_prefix(path: Path) -> str:
     # The host is part of the name because a process id means nothing to another machine on a shared disk.
     return f".{path.name}.partial-{platform.node()}-"
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove leftovers of killed processes of this machine for the same destination."""
-    prefix = _partial_prefix(path)
-    for leftover in path.parent.glob(glob.escape(prefix) + "*"):
+@contextlib.contextmanager
+def temporary_folder(purpose: str) -> Iterator[Path]:
+    """Yield an empty folder in the system's temporary directory, which is removed at the end.
+
+    Args:
+        purpose: Word in the folder's name, such as ``convert``.
+    """
+    prefix = f"edgekit-{platform.node()}-"
+    _remove_abandoned(Path(tempfile.gettempdir()), prefix)
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-{purpose}-") as folder:
+        yield Path(folder)
+
+
+def _remove_abandoned(folder: Path, prefix: str) -> None:
+    """Remove this user's leftovers of killed processes of this machine: entries named by a prefix and a process ID."""
+    for leftover in folder.glob(glob.escape(prefix) + "*"):
         pid = leftover.name.removeprefix(prefix).partition("-")[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process is removing it
+            if pid.isdigit() and not _is_alive(int(pid)) and leftover.lstat().st_uid == os.getuid():
+                if leftover.is_dir() and not leftover.is_symlink():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink()
 
 
 def _is_alive(pid: int) -> bool:
@@ -121,24 +153,31 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _publish(temporary: Path, path: Path) -> None:
-    if not path.exists():
-        temporary.rename(path)
-    elif not _exchange(temporary, path):
+def _replace_directory(temporary: Path, path: Path) -> None:
+    if _renameat2(temporary, path, _RENAME_EXCHANGE) != 0:
         previous = temporary.with_name(temporary.name + ".previous")
         path.rename(previous)
         temporary.rename(path)
         shutil.rmtree(previous, ignore_errors=True)
 
 
-def _exchange(first: Path, second: Path) -> bool:
-    """Swap two names in one step; False if the kernel or the C library cannot."""
+def _rename_new(temporary: Path, path: Path) -> None:
+    """Rename, unless another process has made ``path`` meanwhile."""
+    error = _renameat2(temporary, path, _RENAME_NOREPLACE)
+    if error == errno.EEXIST or (error and (path.exists() or path.is_symlink())):
+        raise OutputError(f"{path}: was made by another process meanwhile; choose another name or pass --overwrite")
+    if error:  # no such system call, or a file system without it
+        temporary.rename(path)
+
+
+def _renameat2(source: Path, destination: Path, flags: int) -> int:
+    """Rename with flags (renameat2(2)): 0, or the error number; ENOSYS where the C library has no such function."""
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
-        return False
-    result: int = renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
-    return result == 0
+        return errno.ENOSYS
+    failed = renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(destination), flags)
+    return ctypes.get_errno() if failed else 0
 
 
 def _sync_all(files: Sequence[Path]) -> None:

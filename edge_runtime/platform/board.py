@@ -31,7 +31,6 @@ def cpu_model(root: Path = ROOT) -> str:
 
 _PROCESSOR_ZONES = ("cpu", "soc", "x86_pkg", "k10temp", "coretemp")
 _PLAUSIBLE_C = (-40.0, 150.0)  # a broken sensor gives 0 K, or 255
-_VCGENCMD_TIMEOUT_S = 2.0
 # https://www.raspberrypi.com/documentation/computers/os.html#get_throttled: bits 0..3 now, bits 16..19 since boot.
 _THROTTLE_BITS = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 _SINCE_BOOT_SHIFT = 16
@@ -115,8 +114,8 @@ def vcgencmd(root: Path = ROOT) -> Path | None:
     return next((path for path in (root / "usr/bin/vcgencmd", root / "opt/vc/bin/vcgencmd") if path.exists()), None)
 
 
-def ask_vcgencmd(question: str, root: Path = ROOT) -> str | None:
-    """Run ``vcgencmd`` and return its output, stripped; None if it is missing, fails or takes more than 2 s."""
+def ask_vcgencmd(question: str, root: Path = ROOT, timeout_s: float = 2.0) -> str | None:
+    """Run ``vcgencmd`` and return its output, stripped; None if it is missing, fails or takes too long."""
     program = vcgencmd(root)
     if program is None:
         return None
@@ -124,17 +123,11 @@ def ask_vcgencmd(question: str, root: Path = ROOT) -> str | None:
 
     try:
         done = subprocess.run(
-            [program, question],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_VCGENCMD_TIMEOUT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
+            [program, question], capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
 
 
 def _celsius(text: str | None) -> float | None:

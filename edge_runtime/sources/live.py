@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -14,12 +15,8 @@ from edge_runtime.sources.base import CaptureOptions, Frame, FrameSource
 from edge_runtime.sources.capture.messages import Failure, FailureKind
 from edge_runtime.sources.capture.process import CaptureProcess
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
 _STEADY_S = 10.0
 """Duration of a connection that resets the pauses between attempts, in seconds."""
-
-_FOR_EVER_S = 365 * 86400.0
 
 
 class LiveSource(FrameSource):
@@ -62,8 +59,8 @@ class LiveSource(FrameSource):
 
         A camera that stalls or disappears is reopened without a limit, with growing pauses.
         """
-        end_s = time.perf_counter() + _FOR_EVER_S if until_s is None else until_s
-        retry = RetryPolicy(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        end_s = math.inf if until_s is None else until_s
+        retry = RetryPolicy(first_s=0.5, longest_s=30.0)
         last_reason: str | None = None
         while not self._is_over(end_s):
             started_s = time.perf_counter()

@@ -44,10 +44,10 @@ def open_source(text: str, options: CaptureOptions | None = None) -> FrameSource
     if scheme:
         return _stream(text, scheme[1].lower(), options)
     if re.fullmatch("[0-9]{1,4}", text) or text.startswith("/dev/"):
-        _refuse(text, realtime=options.realtime, loop=options.loop)
+        _refuse(text, options, "realtime", "loop")
         return _live(text, "v4l2", int(text) if text.isdecimal() else text, _V4L2_HINT, options)
     if picamera := re.fullmatch(r"picamera(?::(\d{1,2}))?", text):
-        _refuse(text, realtime=options.realtime, loop=options.loop, pixel_format=options.pixel_format)
+        _refuse(text, options, "realtime", "loop", "pixel_format")
         return _live(text, "picamera", int(picamera[1] or 0), _PICAMERA_HINT, options)
     return _video(Path(text), options)
 
@@ -57,26 +57,20 @@ def _stream(text: str, scheme: str, options: CaptureOptions) -> FrameSource:
     if scheme not in _SCHEMES:
         raise UsageError(f"--source {name}: expected an address that begins with {'://, '.join(_SCHEMES)}://")
     is_http = scheme in ("http", "https")
-    _refuse(
-        name,
-        realtime=options.realtime,
-        loop=options.loop,
-        size=options.size_wh,
-        pixel_format=options.pixel_format,
-        fps=None if is_http else options.fps,
-    )
+    _refuse(name, options, "realtime", "loop", "size_wh", "pixel_format", *([] if is_http else ["fps"]))
     return _live(name, "http" if is_http else "stream", text, _STREAM_HINT, options)
 
 
 def _video(path: Path, options: CaptureOptions) -> FrameSource:
     if is_image_name(path) and path.suffix.lower() != ".gif":
         raise UsageError(f"--source {path}: is an image; use edge-run classify for images")
-    _refuse(str(path), size=options.size_wh, fps=options.fps, pixel_format=options.pixel_format)
-    from edge_runtime.sources.video import VideoFile, check_video
+    _refuse(str(path), options, "size_wh", "fps", "pixel_format")
+    from edge_runtime.sources.video import VideoFile
 
+    video = VideoFile(path, loop=options.loop)
     if not options.realtime:
-        return VideoFile(path, loop=options.loop)
-    check_video(path)
+        return video
+    video.close()
     return _live(str(path), "file", str(path.absolute()), "try it as H.264 in .mp4", options)
 
 
@@ -98,9 +92,10 @@ def _fourcc(name: str | None) -> str | None:
     return fourcc.ljust(4)
 
 
-def _refuse(name: str, **given: object) -> None:
+def _refuse(name: str, options: CaptureOptions, *fields: str) -> None:
     """Raise UsageError if one of these options was given: this kind of source has none of them."""
-    for option, value in given.items():
-        if value:
-            kind = "a video file" if option in ("realtime", "loop") else "a camera at this machine"
-            raise UsageError(f"--{option.replace('_', '-')} is for {kind}, not for --source {name}")
+    for field in fields:
+        if getattr(options, field):
+            kind = "a video file" if field in ("realtime", "loop") else "a camera at this machine"
+            option = field.removesuffix("_wh").replace("_", "-")
+            raise UsageError(f"--{option} is for {kind}, not for --source {name}")

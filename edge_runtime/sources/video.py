@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
 
 
-def check_video(path: Path) -> None:
-    """Raise SourceError unless OpenCV can read a video file."""
-    VideoFile(path).close()
-
-
 class VideoFile(FrameSource):
     """Video file; no frame is skipped.
 

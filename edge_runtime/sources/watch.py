@@ -56,15 +56,11 @@ def open_observer(folders: Sequence[Path], on_arrival: Callable[[Path], None]) -
     from watchdog import events, observers
 
     class Handler(events.FileSystemEventHandler):  # type: ignore[misc]  # its types are not followed
-        def on_created(self, event: events.FileSystemEvent) -> None:
-            on_arrival(Path(os.fsdecode(event.src_path)))
-
-        def on_closed(self, event: events.FileSystemEvent) -> None:
-            on_arrival(Path(os.fsdecode(event.src_path)))
-
-        def on_moved(self, event: events.FileSystemEvent) -> None:
-            if event.dest_path:
-                on_arrival(Path(os.fsdecode(event.dest_path)))
+        def on_any_event(self, event: events.FileSystemEvent) -> None:
+            # What is moved out of the folders has no destination.
+            path = event.dest_path if event.event_type == events.EVENT_TYPE_MOVED else event.src_path
+            if path:
+                on_arrival(Path(os.fsdecode(path)))
 
     # Scans find lost events; watchdog would log them among the rows.
     logging.getLogger("watchdog").addHandler(logging.NullHandler())

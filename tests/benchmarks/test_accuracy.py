@@ -84,7 +84,7 @@ def test_a_score_at_the_reject_threshold_is_judged_as_the_device_judges_it(thres
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_five_best_are_those_that_the_device_ranks(data):
     labels = data.draw(st.sampled_from([6, 9, 70]))
     images = data.draw(st.integers(1, 6))
@@ -177,7 +177,7 @@ def test_equal_answers_lose_nothing_and_still_are_not_certain():
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=60))
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_what_is_said_beside_keras_adds_up(images):
     truth, keras, own = (list(column) for column in zip(*images, strict=True))
     found = against(truth=truth, keras=keras, own=own)

@@ -23,8 +23,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def make_checkout(folder: Path) -> str:
-    folder.mkdir()
-    (folder / "code.py").write_text(f"{folder.name}\n")
+    put(folder, "code.py", f"{folder.name}\n")
     git(folder, "init", "--quiet")
     git(folder, "add", "code.py")
     git(folder, "commit", "--quiet", "--message", "first")
@@ -101,9 +100,9 @@ def test_revision_tells_the_commit_and_whether_files_were_altered(tmp_path, monk
     # As it is in a hook of another repository.
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
     assert revision_of(tmp_path / "checkout") == Revision(commit, False)
-    (tmp_path / "checkout" / "new.txt").write_text("not tracked, so not what runs")
+    put(tmp_path, "checkout/new.txt", "not tracked, so not what runs")
     assert revision_of(tmp_path / "checkout") == Revision(commit, False)
-    (tmp_path / "checkout" / "code.py").write_text("2\n")
+    put(tmp_path, "checkout/code.py", "2\n")
     assert revision_of(tmp_path / "checkout") == Revision(commit, True)
 
 
@@ -115,8 +114,7 @@ def test_a_repository_around_an_installed_package_is_not_its_checkout(tmp_path):
 
 
 def test_no_git_and_a_broken_checkout_are_no_error(tmp_path, monkeypatch):
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken/.git").write_text("gitdir: nowhere\n")
+    put(tmp_path, "broken/.git", "gitdir: nowhere\n")
     assert revision_of(tmp_path / "broken") is None
     make_checkout(tmp_path / "good")
     monkeypatch.setenv("PATH", str(tmp_path))

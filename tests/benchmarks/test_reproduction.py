@@ -14,16 +14,13 @@ from benchmarks.reproduction import changed_files, config_of, differences, lost_
 from benchmarks.settings import Settings
 from edge_runtime.contract import MANIFEST_FILE
 from edge_runtime.model.bundle import file_sha256
-from support.reports import sample_report
+from support.files import put
+from support.reports import sample_report, with_data, with_machine
 
 
 @pytest.fixture(scope="module")
 def report():
     return sample_report()
-
-
-def with_machine(report: Report, **changes: Any) -> Report:
-    return dataclasses.replace(report, machine=dataclasses.replace(report.machine, **changes))
 
 
 def config(report: Report, **changes: Any):
@@ -32,28 +29,25 @@ def config(report: Report, **changes: Any):
 
 def test_the_same_run_follows_from_a_written_report(report, tmp_path):
     settings = Settings(split="test", limit=50, variants=("int8",), rounds=3, seed=7, sweep_threads=(1, 2))
-    data = dataclasses.replace(report.data, source="photos.zip")
-    (tmp_path / "report.json").write_text(dataclasses.replace(report, settings=settings, data=data).to_json())
-    again = config(read_report(tmp_path))
+    then = dataclasses.replace(with_data(report, source="photos.zip"), settings=settings)
+    again = config(read_report(put(tmp_path, "report.json", then.to_json())))
     assert again.settings == settings
     assert (again.bundle, again.data, again.keras) == (Path("bundles/pets"), "photos.zip", Path("runs/pets"))
     assert (again.out, again.overwrite, again.command) == (Path("again"), False, "edge-bench reproduce REPORT")
 
 
 def test_images_of_the_run_are_taken_from_the_run(report):
-    of_run = dataclasses.replace(report, data=dataclasses.replace(report.data, source="split.csv of runs/pets"))
+    of_run = with_data(report, source="split.csv of runs/pets")
     assert config(of_run).data is None
     moved = config(of_run, keras=Path("elsewhere/pets"))
     assert (moved.data, moved.keras) == (None, Path("elsewhere/pets"))
-    without_keras = dataclasses.replace(of_run, keras_run=None)
-    assert config(without_keras).data == "split.csv of runs/pets"
+    assert config(dataclasses.replace(of_run, keras_run=None)).data == "split.csv of runs/pets"
 
 
 def test_places_can_be_given_anew(report):
     again = config(report, bundle=Path("b"), data="d.zip", keras=Path("k"), power="rapl", overwrite=True)
     assert (again.bundle, again.data, again.keras) == (Path("b"), "d.zip", Path("k"))
-    assert again.settings.power == "rapl"
-    assert again.overwrite
+    assert (again.settings.power, again.overwrite) == ("rapl", True)
 
 
 def test_a_report_starts_no_program(report):
@@ -66,27 +60,22 @@ def test_a_report_starts_no_program(report):
 
 
 def test_changed_files_are_told_before_anything_is_measured(report, tmp_path):
-    bundle, run = tmp_path / "bundle", tmp_path / "run"
-    bundle.mkdir()
-    run.mkdir()
-    (bundle / MANIFEST_FILE).write_text("manifest")
-    (run / "model.keras").write_text("keras")
-    artifacts = [subject for subject in report.subjects if not subject.name.startswith("keras")]
-    subjects = []
-    for subject in artifacts:
-        (bundle / subject.file).write_text(subject.name)
-        subjects.append(dataclasses.replace(subject, sha256=file_sha256(bundle / subject.file)))
+    bundle, keras_file = tmp_path / "bundle", put(tmp_path, "run/model.keras", "keras")
+    manifest = put(bundle, MANIFEST_FILE, "manifest")
+    artifacts = [subject for subject in report.subjects if not subject.is_keras]
     then = dataclasses.replace(
         report,
-        subjects=tuple(subjects),
-        bundle_manifest_sha256=file_sha256(bundle / MANIFEST_FILE),
-        keras_sha256=file_sha256(run / "model.keras"),
+        subjects=tuple(
+            dataclasses.replace(one, sha256=file_sha256(put(bundle, one.file, one.name))) for one in artifacts
+        ),
+        bundle_manifest_sha256=file_sha256(manifest),
+        keras_sha256=file_sha256(keras_file),
     )
-    now = config(then, bundle=bundle, keras=run)
+    now = config(then, bundle=bundle, keras=keras_file.parent)
     assert changed_files(then, now) == ()
     (bundle / artifacts[0].file).write_text("other bytes")
     (bundle / artifacts[1].file).unlink()
-    (run / "model.keras").write_text("trained again")
+    keras_file.write_text("trained again")
     changed, missing, keras = changed_files(then, now)
     assert artifacts[0].file in changed
     assert missing.endswith("now it is not there.")
@@ -94,9 +83,9 @@ def test_changed_files_are_told_before_anything_is_measured(report, tmp_path):
 
 
 def test_a_strangers_report_names_no_file_outside_the_bundle(report, tmp_path):
-    (tmp_path / "secret").write_text("x")
     (tmp_path / "bundle").mkdir()
-    odd = dataclasses.replace(report.subjects[-1], file="../secret", sha256=file_sha256(tmp_path / "secret"))
+    secret = put(tmp_path, "secret", "x")
+    odd = dataclasses.replace(report.subjects[-1], file="../secret", sha256=file_sha256(secret))
     hostile = dataclasses.replace(report, subjects=(odd,), keras_run=None)
     lines = changed_files(hostile, config(hostile, bundle=tmp_path / "bundle"))
     assert any("../secret" in line and "not there" in line for line in lines)
@@ -130,16 +119,7 @@ MACHINE_CHANGES: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("changes", "words"), MACHINE_CHANGES)
 def test_each_change_of_the_machine_is_one_sentence(report, changes, words):
-    plain = with_machine(
-        report,
-        simd=("avx2",),
-        environment={},
-        git_dirty=False,
-        git_revision="b" * 40,
-        os_name="Some OS",
-        libc="glibc 2",
-    )
-    (line,) = differences(plain, with_machine(plain, **changes))
+    (line,) = differences(report, with_machine(report, **changes))
     assert words in line
 
 
@@ -158,11 +138,10 @@ def test_packages_models_images_and_settings(report):
     packages = {"numpy": "2.5.0", "onnxruntime": "1.31.1"}
     artifact = report.subjects[-1]
     new = dataclasses.replace(
-        with_machine(report, packages=packages, git_dirty=True, virtualised=None),
+        with_data(with_machine(report, packages=packages, git_dirty=True, virtualised=None), sha256="8" * 64),
         tool="edgekit 0.2.0",
         bundle_manifest_sha256="9" * 64,
         keras_sha256=None,
-        data=dataclasses.replace(report.data, sha256="8" * 64),
         subjects=(*report.subjects[:-1], dataclasses.replace(artifact, sha256="7" * 64)),
         settings=dataclasses.replace(report.settings, rounds=3),
     )

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from benchmarks.statistics import (
     Interval,
+    LatencySummary,
     Ratio,
     is_noisy,
     median_interval,
@@ -24,45 +25,19 @@ from benchmarks.statistics import (
     share_of,
     summarize_latencies,
 )
-from edge_runtime.workstation.statistics import wilson_interval
 
 BURSTS = st.lists(st.lists(st.integers(1, 10**12), max_size=40), min_size=1, max_size=12).filter(any)
 ROUNDS = st.lists(st.tuples(*[st.floats(1e-6, 1e6)] * 2), min_size=1, max_size=30)
 COUNTS = st.integers(1, 100_000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
 
 
-@pytest.mark.parametrize(
-    ("hits", "total", "low", "high"),
-    [
-        (81, 263, 0.2553, 0.3662),  # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_interval_gives_the_published_values(hits, total, low, high):
-    found = wilson_interval(hits, total)
-    assert found == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
-
-
 @given(COUNTS)
-def test_wilson_interval_holds_the_share_within_0_and_1(counts):
+def test_wilson_interval_holds_the_share_within_0_and_1_and_is_symmetric_in_hits_and_misses(counts):
     share = share_of(*counts)
     assert 0.0 <= share.low <= share.fraction <= share.high <= 1.0
     assert share.low < share.high
-
-
-@given(COUNTS)
-def test_wilson_interval_is_symmetric_in_hits_and_misses(counts):
-    hits, total = counts
-    low, high = wilson_interval(hits, total)
-    assert wilson_interval(total - hits, total) == (pytest.approx(1 - high), pytest.approx(1 - low))
-
-
-@pytest.mark.parametrize(("hits", "total"), [(0, 0), (-1, 4), (5, 4)])
-def test_wilson_interval_refuses_impossible_counts(hits, total):
-    with pytest.raises(ValueError, match="hits"):
-        wilson_interval(hits, total)
+    misses = share_of(share.total - share.hits, share.total)
+    assert (misses.low, misses.high) == (pytest.approx(1 - share.high), pytest.approx(1 - share.low))
 
 
 @pytest.mark.parametrize(
@@ -70,11 +45,6 @@ def test_wilson_interval_refuses_impossible_counts(hits, total):
 )
 def test_percentile_is_the_nearest_rank(percent, expected):
     assert percentile([50, 15, 40, 20, 35], percent) == expected
-
-
-def test_percentile_ranks_whole_numbers_without_rounding_up():
-    values = list(range(1, 201))
-    assert [percentile(values, percent) for percent in (50, 90, 99)] == [100, 180, 198]
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1), st.floats(0.001, 100))
@@ -91,16 +61,18 @@ def test_percentile_refuses_nothing_and_nonsense(values, percent):
 
 
 @pytest.mark.parametrize("percent", ["50", "90", "95", "99", "99.9", "100"])
-@pytest.mark.parametrize("count", [1, 2, 7, 100, 999, 1000, 1001, 5000, 70_000])
+@pytest.mark.parametrize("count", [1, 2, 7, 100, 200, 999, 1000, 1001, 5000, 70_000])
 def test_percentile_of_a_report_has_the_exact_rank(percent, count):
     assert percentile(range(1, count + 1), float(percent)) == math.ceil(Fraction(percent) * count / 100)
 
 
 def test_latency_summary_comes_from_single_calls_and_not_from_their_mean():
     summary = summarize_latencies([[1_000_000] * 98, [500_000_000, 2_000_000_000]])
-    assert (summary.p50_ms, summary.p90_ms, summary.p95_ms, summary.p99_ms) == (1.0, 1.0, 1.0, 500.0)
-    assert (summary.queries, summary.minimum_ms, summary.maximum_ms) == (100, 1.0, 2000.0)
-    assert summary.p50_interval_ms is None
+    assert summary == LatencySummary(100, 1.0, 1.0, 1.0, 500.0, None, 1.0, 2000.0, None)
+    # Of a thousand calls p99.9 is the second slowest.
+    assert summarize_latencies([[1_000_000] * 998, [3_000_000, 9_000_000]]).p99_9_ms == 3.0
+    with pytest.raises(ValueError, match="at least one call, got 2 empty bursts"):
+        summarize_latencies([[], []])
 
 
 @pytest.mark.parametrize(("count", "has"), [(99, (False, False)), (100, (True, False)), (1000, (True, True))])
@@ -109,12 +81,8 @@ def test_high_percentiles_need_as_many_calls_as_they_divide(count, has):
     assert (summary.p99_ms is not None, summary.p99_9_ms is not None) == has
 
 
-def test_p99_9_of_a_thousand_calls_is_the_second_slowest():
-    assert summarize_latencies([[1_000_000] * 998, [3_000_000, 9_000_000]]).p99_9_ms == 3.0
-
-
 @given(BURSTS, st.integers(0, 9))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_latency_summary_is_ordered_and_its_interval_holds_the_median(bursts, seed):
     summary = summarize_latencies(bursts, seed)
     rising = [summary.minimum_ms, summary.p50_ms, summary.p90_ms, summary.p95_ms, summary.p99_ms, summary.p99_9_ms]
@@ -130,7 +98,7 @@ def test_latency_summary_is_ordered_and_its_interval_holds_the_median(bursts, se
 
 
 @given(BURSTS, st.sampled_from([2, 1000]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_latency_summary_grows_with_its_latencies(bursts, factor):
     once, more = summarize_latencies(bursts), summarize_latencies([[factor * call for call in b] for b in bursts])
     assert more.p50_ms == pytest.approx(factor * once.p50_ms)
@@ -140,7 +108,7 @@ def test_latency_summary_grows_with_its_latencies(bursts, factor):
 
 
 @given(st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=30), min_size=3, max_size=8), st.integers(0, 99))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_bursts_of_any_length_are_drawn_as_if_one_by_one(bursts, seed):
     drawn = np.random.default_rng(seed).multinomial(len(bursts), [1 / len(bursts)] * len(bursts), 1999)
     medians = sorted(
@@ -149,11 +117,6 @@ def test_bursts_of_any_length_are_drawn_as_if_one_by_one(bursts, seed):
     )
     found = median_of_bursts([np.array(burst) for burst in bursts], seed)
     assert found == (medians[49], medians[-50])
-
-
-def test_a_summary_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least one call, got 2 empty bursts"):
-        summarize_latencies([[], []])
 
 
 def test_interval_of_the_median_holds_the_truth_about_as_often_as_it_says():
@@ -197,7 +160,7 @@ def test_interval_of_a_series_knows_of_slow_drifts():
 
 
 @given(arrays(np.float64, st.integers(1, 19), elements=st.floats(-5, 5)), st.integers(0, 9))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_short_series_is_drawn_value_by_value(values, seed):
     assert median_of_series(values, seed) == median_of_values(values, seed)
 
@@ -211,7 +174,7 @@ def test_ratio_is_the_median_over_rounds_and_not_a_ratio_of_medians():
 
 
 @given(ROUNDS, st.integers(0, 9))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_ratio_the_other_way_round_is_the_reciprocal(rounds, seed):
     first, second = zip(*rounds, strict=True)
     ratio, other = ratio_of(first, second, seed), ratio_of(second, first, seed)
@@ -241,22 +204,15 @@ def test_interval_of_few_rates_goes_from_the_lowest_to_the_highest_or_is_none():
 
 
 @given(st.lists(st.floats(0.1, 1e6), min_size=3, max_size=25), st.integers(0, 9))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_interval_of_values_holds_their_median(values, seed):
     interval = median_interval(values, seed)
     assert interval is not None
     assert min(values) <= interval.low <= float(np.median(values)) <= interval.high <= max(values)
 
 
-@pytest.mark.parametrize(
-    ("ratio", "expected"),
-    [
-        (Ratio(10.0, Interval(9.7, 10.3), 20), False),
-        (Ratio(10.0, Interval(9.6, 10.4), 20), True),
-        (Ratio(10.0, Interval(9.4, 10.6), 20), True),
-        (Ratio(10.0, None, 2), True),
-    ],
-)
-def test_ratio_is_noisy_when_its_interval_is_wide_or_not_known(ratio, expected):
-    assert is_noisy(ratio) is expected
-    assert is_noisy(ratio, tolerance=0.5) is (ratio.interval is None)
+@pytest.mark.parametrize("half_width", [0.3, 0.4, 0.6, None])
+def test_ratio_is_noisy_when_its_interval_is_wide_or_not_known(half_width):
+    ratio = Ratio(10.0, Interval(10 - half_width, 10 + half_width) if half_width else None, 20)
+    assert is_noisy(ratio) is (half_width != 0.3)
+    assert is_noisy(ratio, tolerance=0.5) is (half_width is None)

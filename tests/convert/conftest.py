@@ -1,7 +1,5 @@
 """Fixtures that several tests of the conversion share."""
 
-from __future__ import annotations
-
 import os
 
 import pytest
@@ -13,21 +11,17 @@ from edge_runtime.contract import Crop
 
 @pytest.fixture(scope="session")
 def record(small_bundle):
-    """Record of the small run's conversion, from its bundle."""
     return ConversionRecord.from_json((small_bundle / RECORD_FILE).read_text())
 
 
 @pytest.fixture
 def said(tmp_path):
-    """Options that complete a classifier of three labels."""
     (tmp_path / "labels.txt").write_text("cat\ndog\nfox\n")
     return ForeignOptions(tmp_path / "labels.txt", InputRange.SIGNED, Crop.STRETCH)
 
 
 @pytest.fixture
 def install_compiler(tmp_path, monkeypatch):
-    """Put a program of this text on PATH as the Edge TPU compiler; gives its folder."""
-
     def install(text):
         program = tmp_path / "bin" / "edgetpu_compiler"
         program.parent.mkdir()

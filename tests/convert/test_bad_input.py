@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import convert.cli
 from convert.children import run_child, space_in
 from edge_runtime.errors import EngineError, ModelError, OutputError
 from edge_runtime.model.bundle import read_bundle_manifest
-from support.programs import call_cli
+from support.programs import call_cli, run
 from support.waiting import wait_until
 
 PROGRAM = Path(sys.executable).with_name("edge-convert")
@@ -67,7 +68,6 @@ def left_behind(folder):
 
 
 def arguments_for(models, name, images, *more, labels="labels.txt"):
-    """The command line of a model from elsewhere, completely said."""
     said = ["--labels", models / labels, "--input-range", "0,1", "--crop", "stretch", "--calibration", images]
     return [str(item) for item in ("run", models / name, *said, "--max-drop", "100", "--variant", "int8", *more)]
 
@@ -100,9 +100,7 @@ def test_what_can_be_seen_without_loading_the_model(
     arguments = arguments_for(models, name, colored_images, *more)
     exit_code, out, err = call_cli(convert.cli.cli, monkeypatch, capsys, "edge-convert", *arguments)
     assert (exit_code, out) == (code, ""), err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-    assert words in err
+    assert re.fullmatch(f"error: .*{re.escape(words)}.*\n", err)
     assert left_behind(work) in ([], ["empty/cat"], ["empty/cat", "taken"])
 
 
@@ -111,8 +109,7 @@ def test_what_only_the_loaded_model_shows(run_program, models, colored_images, w
     done = run_program("edge-convert", *arguments_for(models, "boxes.keras", colored_images))
     assert done.returncode == 4
     assert "Traceback" not in done.stderr
-    assert "error: " in done.stderr.splitlines()[-1]
-    assert "expected a classifier" in done.stderr.splitlines()[-1]
+    assert re.search("error: .*expected a classifier", done.stderr.splitlines()[-1])
     assert left_behind(work) == []
 
 
@@ -137,13 +134,10 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(small_run, work, limit_b
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
 
-    done = subprocess.run(
-        [PROGRAM, "run", small_run, "--out", "bundle"], capture_output=True, text=True, check=False, preexec_fn=limit
-    )
+    done = run(PROGRAM, "run", small_run, "--out", "bundle", preexec_fn=limit)
     assert done.returncode == 7, done.stderr
     assert "Traceback" not in done.stderr
-    assert "make room" in done.stderr.splitlines()[-1]
-    assert "TMPDIR" in done.stderr.splitlines()[-1]
+    assert all(word in done.stderr.splitlines()[-1] for word in ("make room", "TMPDIR"))
     assert left_behind(work) == []
 
 
@@ -156,10 +150,11 @@ def test_only_want_of_space_is_called_so(tmp_path):
         raise PermissionError(13, "Permission denied")
 
 
+ODD = "import pathlib, convert.children as c, edge_runtime.errors as e; c.refuse(pathlib.Path(), e.ModelError('odd'))"
+
+
 @dataclass(frozen=True)
 class Job:
-    """Work for a child that a test made up."""
-
     number: int
 
 
@@ -170,11 +165,11 @@ def run_text(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.syspath_prepend(tmp_path / "modules")
 
-    def run(body):
+    def run_body(body):
         (tmp_path / "modules" / "invented_child.py").write_text(f"def main():\n    {body}\n")
         run_child("invented_child", Job(1), tmp_path / "work")
 
-    return run
+    return run_body
 
 
 @pytest.mark.parametrize(
@@ -185,6 +180,7 @@ def run_text(tmp_path, monkeypatch):
         ("raise SystemExit('out of luck')", EngineError, "ended with code 1; its last lines were:\nout of luck"),
         ("open('/dev/full', 'w').write('x' * 9999)", OutputError, "no space left there"),
         ("raise OSError(122, 'Disk quota exceeded')", OutputError, "no space left there"),
+        (ODD, ModelError, "^odd$"),
     ],
 )
 def test_how_a_child_ends_is_said(run_text, text, error, words):
@@ -192,14 +188,7 @@ def test_how_a_child_ends_is_said(run_text, text, error, words):
         run_text(text)
 
 
-def test_a_child_that_refuses_is_quoted(run_text):
-    imports = "from convert import children; from edge_runtime.errors import ModelError; from pathlib import Path"
-    with pytest.raises(ModelError, match=r"^m.h5: is odd$"):
-        run_text(f"{imports}; children.refuse(Path.cwd(), ModelError('m.h5: is odd'))")
-
-
 def test_a_module_in_the_users_folder_is_not_run(tmp_path, monkeypatch):
-    """A child must not import modules from the user's current folder, nor from the work folder."""
     for folder in ("mine", "work"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "invented_child.py").write_text("def main():\n    print('from a folder of the user')\n")
@@ -209,7 +198,6 @@ def test_a_module_in_the_users_folder_is_not_run(tmp_path, monkeypatch):
 
 
 def processes_that_name(*texts):
-    """Processes whose command lines hold all of these."""
     found = []
     for command_line in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):

@@ -1,7 +1,5 @@
 """Exports that failed their check: reported, left out of the bundle, and shown by the exit code."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -22,20 +20,18 @@ from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.workstation.datasets.samples import Sample
 from support.conversion_records import with_figures
 
+UNMAPPED = LeftOut("edgetpu", "no share")
+
 
 def with_failed(record, *variants):
-    """Turn the checks of some artifacts into failures, and those of the others into passes."""
     for variant in Variant:
-        failed = variant in variants
-        record = with_figures(
-            record, variant, passed=not failed, drop_points=3.0 if failed else 0.0, max_drop_points=1.0
-        )
+        drop = 3.0 if variant in variants else 0.0
+        record = with_figures(record, variant, passed=not drop, drop_points=drop, max_drop_points=1.0)
     return replace(record, max_drop_points=1.0)
 
 
 @pytest.fixture
 def work_dir(small_bundle, tmp_path):
-    """What a conversion has in its work folder when it comes to writing the bundle."""
     folder = tmp_path / "work"
     folder.mkdir()
     with np.load(small_bundle / GOLDEN_FILE) as golden:
@@ -50,14 +46,11 @@ def work_dir(small_bundle, tmp_path):
 
 @pytest.fixture
 def write(small_run, work_dir, tmp_path):
-    """Write the bundle of a record, and give its folder."""
     images = tuple(Sample(Path(f"{label}/{index}.png"), label) for label in ("blue", "red") for index in range(4))
 
     def write(record):
-        manifest = read_bundle_manifest(small_run)
-        write_bundle(
-            tmp_path / "b", record, manifest, work_dir, ImageArrays(images, images, "validation", 0), overwrite=False
-        )
+        arrays = ImageArrays(images, images, "validation", 0)
+        write_bundle(tmp_path / "b", record, read_bundle_manifest(small_run), work_dir, arrays, overwrite=False)
         return tmp_path / "b"
 
     return write
@@ -86,11 +79,7 @@ def test_nothing_is_written_when_every_export_failed(record, write):
     [
         (lambda record: with_failed(record, Variant.INT8), "int8: lost more than allowed; not in the bundle", True),
         (lambda record: with_failed(record, *Variant), "onnx-int8: lost more than allowed", False),
-        (
-            lambda record: replace(record, left_out=(LeftOut("edgetpu", "no share"),)),
-            "edgetpu: could not be built or run",
-            True,
-        ),
+        (lambda record: replace(record, left_out=(UNMAPPED,)), "edgetpu: could not be built or run", True),
     ],
 )
 def test_the_exit_code_says_that_something_is_missing(small_bundle, record, monkeypatch, change, words, has_bundle):

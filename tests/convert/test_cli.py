@@ -1,9 +1,7 @@
 """`edge-convert run` as its user sees it."""
 
-from __future__ import annotations
-
-import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from convert.options import (
     Repair,
     Rounding,
 )
+from convert.tflite_model import unpack_model
 from edge_runtime.contract import GOLDEN_FILE, Crop, Variant
 from edge_runtime.model.bundle import read_bundle_manifest
 from support.programs import run_code
@@ -42,7 +41,6 @@ def test_a_bundle_holds_what_the_design_says(small_bundle, small_run):
     assert tuple(artifact.variant for artifact in manifest.artifacts) == DEFAULT_VARIANTS
     for artifact in manifest.artifacts:
         assert artifact.bytes == (small_bundle / artifact.file).stat().st_size
-        assert artifact.check is not None
         assert (artifact.check.images, artifact.check.split) == (8, "validation")
         expected = "onnxruntime" if artifact.file.endswith(".onnx") else "litert"
         assert artifact.check.engine.startswith(expected)
@@ -67,7 +65,6 @@ def test_the_record_tells_how_each_file_came_about(record, small_bundle):
     assert (record.failed, record.left_out) == ((), ())
     assert record.labels == ("blue", "red")
     assert record.check_images == 8
-    assert record.calibration is not None
     assert record.calibration.images == 44
     assert sum(record.calibration.per_class.values()) == 44
     assert [point.images for point in record.calibration.points] == [8, 32, 44]
@@ -113,15 +110,12 @@ def test_onnx_is_valid_and_says_what_it_is(small_bundle):
 
 
 def test_tflite_metadata_is_what_its_schema_says(small_bundle):
-    from convert.tflite_model import unpack_model
-
     for file in small_bundle.glob("*.tflite"):
         model = unpack_model(file.read_bytes())
         entries = {entry.name.decode(): entry.buffer for entry in model.metadata}
         metadata = bytes(model.buffers[entries["TFLITE_METADATA"]].data)
         assert metadata[4:8] == b"M001"
-        assert b"labels.txt" in metadata
-        assert b"image" in metadata
+        assert all(word in metadata for word in (b"labels.txt", b"image"))
 
 
 def test_conversion_refuses_to_replace_unless_asked(run_program, small_run, small_bundle, tmp_path):
@@ -129,8 +123,7 @@ def test_conversion_refuses_to_replace_unless_asked(run_program, small_run, smal
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     done = run_program("edge-convert", "run", small_run, "--out", bundle)
     assert done.returncode == 7
-    assert done.stderr.startswith("error: ")
-    assert "--overwrite" in done.stderr
+    assert re.match("error: .*--overwrite", done.stderr)
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
 
@@ -156,15 +149,12 @@ def test_the_same_run_gives_the_same_files(run_program, small_run, small_bundle,
     done = run_program("edge-convert", "run", small_run, "--out", tmp_path / "b", "--max-drop", "100")
     assert done.returncode == 0, done.stderr
     for artifact in read_bundle_manifest(small_bundle).artifacts:
-        assert (tmp_path / "b" / artifact.file).read_bytes() == (small_bundle / artifact.file).read_bytes(), (
-            artifact.file
-        )
+        same = (tmp_path / "b" / artifact.file).read_bytes() == (small_bundle / artifact.file).read_bytes()
+        assert same, artifact.file
 
 
 @pytest.fixture
 def asked(monkeypatch, small_bundle, record):
-    """What a command line asks the conversion for, without converting."""
-
     def ask(*arguments):
         seen = []
 
@@ -180,12 +170,9 @@ def asked(monkeypatch, small_bundle, record):
     return ask
 
 
-def test_by_default_everything_is_made_that_needs_nothing_else(asked):
+def test_variants_are_asked_for_by_name_and_all_are_made_that_need_nothing_else(asked):
     assert asked() == Options()
     assert Options().variants == tuple(variant for variant in Variant if variant is not Variant.EDGETPU)
-
-
-def test_every_variant_can_be_asked_for_by_name(asked):
     chosen = [argument for variant in Variant for argument in ("--variant", variant.value)]
     assert asked(*chosen, "--variant", "int8").variants == tuple(Variant)
 
@@ -240,7 +227,8 @@ def test_a_model_that_holds_constants_converts_like_any_other(run_program, small
 
 
 def test_help_imports_nothing_heavy():
-    heavy = ("numpy", "cv2", "tensorflow", "keras", "onnx", "onnxruntime", "matplotlib", "ai_edge_litert", "jinja2")
+    heavy = ("numpy", "cv2", "tensorflow", "keras", "onnx", "onnxruntime", "matplotlib", "jinja2")
+    heavy += ("ai_edge_litert", "flatbuffers")
     for arguments in (["--help"], ["run", "--help"], ["lint", "--help"]):
         code = (
             "import sys; from click.testing import CliRunner; from convert.cli import cli;"
@@ -251,7 +239,6 @@ def test_help_imports_nothing_heavy():
 
 
 def test_help_says_something_of_every_option():
-    for command, option in itertools.chain.from_iterable(
-        ((name, option) for option in command.params) for name, command in cli.commands.items()
-    ):
-        assert not option.opts[0].startswith("-") or option.help, f"{command} {option.name}"
+    for name, command in cli.commands.items():
+        for option in command.params:
+            assert not option.opts[0].startswith("-") or option.help, f"{name} {option.name}"

@@ -1,7 +1,5 @@
 """The gate: its arithmetic on numbers small enough to check by hand, and the process that runs the artifacts."""
 
-from __future__ import annotations
-
 import json
 import math
 import threading
@@ -24,7 +22,7 @@ LABELS = ("cat", "dog")
 KERAS = (0.1, 0.2, 0.8, 0.9)
 
 
-def two_classes(*second: float) -> np.ndarray:
+def two_classes(*second):
     return np.array([[1 - value, value] for value in second], np.float32)
 
 
@@ -32,19 +30,9 @@ def comparison(
     probabilities, *, variant=Variant.INT8, max_drop=1.0, truth=(0, 0, 1, 1), output=SOFTMAX, keras=KERAS, golden=None
 ):
     reference = Reference("validation", np.array(truth), two_classes(*keras), two_classes(*keras[:2]))
-    return compare(
-        reference,
-        probabilities,
-        probabilities[:2] if golden is None else golden,
-        output,
-        LABELS,
-        variant=variant,
-        engine="test 1",
-        max_drop_points=max_drop,
-    )
-
-
-# Comparison
+    golden = probabilities[:2] if golden is None else golden
+    choices = {"variant": variant, "engine": "test 1", "max_drop_points": max_drop}
+    return compare(reference, probabilities, golden, output, LABELS, **choices)
 
 
 def test_equal_outputs_lose_nothing():
@@ -60,8 +48,7 @@ def test_equal_outputs_lose_nothing():
 def test_a_flip_is_counted_and_closes_the_gate():
     flipped = two_classes(0.1, 0.6, 0.8, 0.9)
     result = comparison(flipped)
-    assert result.check.accuracy == 0.75
-    assert result.check.agreement == 0.75
+    assert (result.check.accuracy, result.check.agreement) == (0.75, 0.75)
     assert result.check.max_probability_difference == pytest.approx(0.4)
     assert result.drop_points == 25.0
     assert result.drop_interval_points[0] < 25 < result.drop_interval_points[1]
@@ -120,12 +107,8 @@ def test_points_do_not_suffer_from_binary_fractions():
     assert points(-0.0112) == -1.12
 
 
-# The child process
-
-
 @pytest.fixture
 def work_dir(tmp_path):
-    """Images for the tiny model, whose outputs are the means of red, green and blue."""
     rng = np.random.default_rng(0)
     np.save(tmp_path / children.CHECK_FILE, rng.integers(0, 256, (11, 8, 8, 3), np.uint8))
     np.save(tmp_path / children.GOLDEN_INPUT_FILE, rng.integers(0, 256, (2, 8, 8, 3), np.uint8))
@@ -177,15 +160,16 @@ def test_one_worker_without_timing_gives_the_same_outputs(work_dir):
 
 
 def test_a_failure_replaces_what_an_earlier_file_of_that_name_gave(work_dir):
-    model = write_tiny_model(work_dir / "m.tflite")
-    check_child.check(model, work_dir, 1)
-    assert isinstance(children.read_outcome(work_dir, "m.tflite"), children.Observation)
-    model.write_bytes(b"not a model")
-    check_child.check(model, work_dir, 1)
-    assert isinstance(children.read_outcome(work_dir, "m.tflite"), children.CheckFailure)
-    write_tiny_model(model)
-    check_child.check(model, work_dir, 1)
-    assert isinstance(children.read_outcome(work_dir, "m.tflite"), children.Observation)
+    model = work_dir / "m.tflite"
+    good = write_tiny_model(model).read_bytes()
+    for content, kind in (
+        (good, children.Observation),
+        (b"not a model", children.CheckFailure),
+        (good, children.Observation),
+    ):
+        model.write_bytes(content)
+        check_child.check(model, work_dir, 1)
+        assert isinstance(children.read_outcome(work_dir, "m.tflite"), kind)
     assert not list(work_dir.glob("*.partial"))
 
 
@@ -231,10 +215,8 @@ def test_a_folder_that_cannot_be_read_is_one_sentence(work_dir):
 
 
 def test_the_check_process_is_light():
-    code = (
-        "import sys, convert.check_child; print(*{'tensorflow', 'keras', 'scipy', 'onnx', 'jinja2'} & set(sys.modules))"
-    )
-    assert run_code(code).stdout.strip() == ""
+    heavy = {"tensorflow", "keras", "scipy", "onnx", "jinja2"}
+    assert run_code(f"import sys, convert.check_child; print({heavy} & set(sys.modules))").stdout == "set()\n"
 
 
 def test_latency_is_the_median_and_slow_ones_are_bounded(monkeypatch):

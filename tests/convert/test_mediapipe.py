@@ -1,9 +1,6 @@
 """MediaPipe's own ImageClassifier, in a virtual environment of its own, opens our TFLite files and agrees with us."""
 
-from __future__ import annotations
-
 import json
-import subprocess
 from pathlib import Path
 
 import cv2
@@ -15,6 +12,7 @@ from edge_runtime.contract import Variant
 from edge_runtime.model.bundle import read_bundle_manifest
 from edge_runtime.preprocess import prepare
 from support.paths import CHECKOUT, PROGRAMS
+from support.programs import run
 
 # Edge TPU files need the accelerator.
 TFLITE_VARIANTS = [v for v in Variant if v.suffix == ".tflite" and v is not Variant.EDGETPU]
@@ -42,17 +40,10 @@ def photos(small_bundle, colored_images):
 
 @pytest.fixture(scope="module")
 def answers(mediapipe_python, small_bundle, photos, tmp_path_factory):
-    """What MediaPipe says of each TFLite file of the bundle, by file name."""
     images = tmp_path_factory.mktemp("mediapipe") / "pictures.npy"
     np.save(images, photos)
     models = sorted(small_bundle.glob("*.tflite"))
-    done = subprocess.run(
-        [mediapipe_python, PROGRAMS / "mediapipe_probe.py", images, *models],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = run(mediapipe_python, PROGRAMS / "mediapipe_probe.py", images, *models, timeout_s=120)
     assert done.returncode == 0, done.stderr
     return {Path(model).name: answer for model, answer in json.loads(done.stdout.splitlines()[-1]).items()}
 

@@ -4,8 +4,6 @@ That it opens them says little: given operators that it has in an older form, it
 instance from a dense layer with float input and a scale for each channel.
 """
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -34,12 +32,10 @@ CLEAR_MARGIN = 0.3
 
 @pytest.fixture(scope="module")
 def old_bundle(run_program, small_run, tmp_path_factory):
-    """Every TFLite variant of `small_run`, made for the old runtime."""
     bundle = tmp_path_factory.mktemp("bundles") / "old"
     wanted = [argument for variant in TOLERANCES for argument in ("--variant", variant.value)]
-    done = run_program(
-        "edge-convert", "run", small_run, "--runtime", RUNTIME, *wanted, "--max-drop", "100", "--out", bundle
-    )
+    wanted += ["--runtime", RUNTIME, "--max-drop", "100", "--out", bundle]
+    done = run_program("edge-convert", "run", small_run, *wanted)
     assert done.returncode == 0, done.stderr
     return bundle
 

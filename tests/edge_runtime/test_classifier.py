@@ -1,7 +1,5 @@
 """The glue between pixels and labels, with scripted outputs."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

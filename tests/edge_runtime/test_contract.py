@@ -1,10 +1,7 @@
 """The contract: strict both ways, and wrong values named by their field."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,7 +23,7 @@ from edge_runtime.errors import ManifestError
 from edge_runtime.strict import from_mapping
 
 
-def example_manifest() -> Manifest:
+def example_manifest():
     tensor = TensorSpec("image", "uint8", (1, 160, 160, 3), 1.0, 0)
     check = Check("litert 2.3.0", "validation", 250, 0.97, 0.972, 0.99, 0.1, 0.05, 1.0, True)
     artifact = Artifact(Variant.INT8, "cats-int8.tflite", "a" * 64, 600_000, tensor, tensor, "tflite 2.3.0", check)
@@ -35,7 +32,7 @@ def example_manifest() -> Manifest:
     return Manifest("cats", ("cat", "dög"), spec, OutputSpec(Head.SOFTMAX, 0.0), training, (artifact,))
 
 
-def changed(path: str, value: Any) -> str:
+def changed(path, value):
     """The example's JSON with one field replaced (``...`` removes it)."""
     data = json.loads(example_manifest().to_json())
     target = data
@@ -78,6 +75,8 @@ def test_the_part_inside_an_artifact_names_no_artifact():
         ("model_name", "../cats", "model_name"),
         ("artifacts.0.file", "../../etc/passwd", "plain file name"),
         ("artifacts.0.file", "..", "plain file name"),
+        ("artifacts.0.file", "a" * 300, "plain file name"),
+        ("artifacts.0.file", "a\0b", "plain file name"),
         ("artifacts.0.sha256", "A" * 64, "sha256"),
         ("artifacts.0.variant", "int4", "manifest.artifacts[0].variant: expected one of float32"),
         ("artifacts.0.check.passed", 1, "manifest.artifacts[0].check.passed: expected a boolean"),

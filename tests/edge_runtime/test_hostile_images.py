@@ -1,7 +1,5 @@
 """Damaged and hostile images: checked before native code sees them, or decoded where a crash harms nothing."""
 
-from __future__ import annotations
-
 import json
 import struct
 import zlib
@@ -21,7 +19,7 @@ IMAGE = np.full((64, 128, 4), 255, np.uint8)
 PIXELS = zlib.compress((b"\0" + b"\x80" * 512) * 64)
 
 
-def chunk(kind: bytes, body: bytes = b"", length: int | None = None) -> bytes:
+def chunk(kind, body=b"", length=None):
     size = struct.pack(">I", len(body) if length is None else length)
     return size + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -78,7 +76,7 @@ def test_a_png_of_very_many_chunks_is_refused():
         check_structure(HEADER + chunk(b"tEXt") * 100_001 + STILL + END)
 
 
-def with_scans(count: int, progressive: bool = True) -> bytes:
+def with_scans(count, progressive=True):
     jpeg = encode(noisy_images(1, 32)[0], ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive))
     at = jpeg.rindex(b"\xff\xda") if progressive else jpeg.index(b"\xff\xda")
     scan = jpeg[at:-2] if progressive else b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00\x00"

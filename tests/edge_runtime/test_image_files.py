@@ -1,7 +1,5 @@
 """Raw images (``.npy``, ``.bin``) and MLPerf Tiny's list of labels."""
 
-from __future__ import annotations
-
 import io
 import json
 import tracemalloc
@@ -20,8 +18,8 @@ from edge_runtime.image_files import NPY_MAGIC, parse_npy
 from edge_runtime.preprocess import MAX_PIXELS, load_image, load_prepared, prepare
 from edge_runtime.results import Prediction
 from edge_runtime.workstation.datasets.decode import decode_all
-from edge_runtime.workstation.datasets.index import map_index_labels
 from edge_runtime.workstation.datasets.resolve import resolve
+from edge_runtime.workstation.datasets.samples import map_index_labels
 from support.images import plain_image
 
 

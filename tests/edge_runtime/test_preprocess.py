@@ -1,7 +1,5 @@
 """Decoding, cropping and resizing: every kind of image becomes the same kind of array, and exactly the same one."""
 
-from __future__ import annotations
-
 import zlib
 
 import cv2
@@ -19,7 +17,7 @@ from support.images import encode, plain_image
 REFUSED = {"decompression_bomb.gif", "hopper_rle8_row_overflow.bmp", "old-style-jpeg-compression.tif", "ultrahdr.jpg"}
 
 
-def gradient(height: int, width: int) -> np.ndarray:
+def gradient(height, width):
     """uint8 [height, width, 3]: red grows downwards, green rightwards, blue is constant."""
     image = np.full((height, width, 3), 40, np.uint8)
     image[:, :, 0] = np.linspace(0, 255, height, dtype=np.uint8)[:, None]
@@ -49,7 +47,7 @@ def test_every_depth_becomes_8_bit_rgb(image, suffix):
     assert np.all(decoded == 90)
 
 
-def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
+def with_chunk(png, kind, body):
     """The PNG with one more chunk before its pixels."""
     at = png.index(b"IDAT") - 4
     chunk = len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
@@ -58,7 +56,7 @@ def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
 
 def test_only_what_may_be_transparent_is_decoded_with_alpha(monkeypatch):
     opaque, alpha = gradient(5, 7), np.dstack([gradient(5, 7), np.full((5, 7), 9, np.uint8)])
-    asked: list[int] = []
+    asked = []
     real = cv2.imdecode
     monkeypatch.setattr(cv2, "imdecode", lambda data, flags: asked.append(flags) or real(data, flags))
     for data, flags in (
@@ -106,7 +104,7 @@ def test_transparency_is_laid_over_white(depth):
     assert decoded[0, 2].tolist() == [255, 255, 255]
 
 
-def jpeg_with_orientation(image_bgr: np.ndarray, orientation: int) -> bytes:
+def jpeg_with_orientation(image_bgr, orientation):
     """A JPEG with an EXIF segment that holds one entry, tag 0x0112."""
     tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0" + bytes([orientation, 0, 0, 0]) + b"\0\0\0\0"
     segment = b"Exif\0\0" + tiff

@@ -1,7 +1,5 @@
 """edge_runtime runs on a device: no TensorFlow and nothing of the producers, and `--help` answers at once."""
 
-from __future__ import annotations
-
 import pkgutil
 import time
 
@@ -17,7 +15,7 @@ HEAVY = ("numpy", "cv2", "tensorflow", "keras", "matplotlib", "ai_edge_litert", 
 ROOMS_OF_EXTRAS = ("edge_runtime.sinks.mqtt.", "edge_runtime.sinks.web.")
 
 
-def modules_after(statement: str) -> set[str]:
+def modules_after(statement):
     done = run_code(f"import sys\n{statement}\nprint(' '.join(sys.modules))")
     return {name.partition(".")[0] for name in done.stdout.split()}
 

@@ -4,20 +4,17 @@
 ``video.avi``.
 """
 
-from __future__ import annotations
-
 import struct
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 VIDEO_FRAMES = 12
 
 
-def main(folder: Path) -> None:
+def main(folder):
     """Write everything."""
     _write_video(folder / "video.avi")
     folder = folder / "pictures"
@@ -36,12 +33,12 @@ def main(folder: Path) -> None:
     (folder / "truncated.jpg").write_bytes(upright[: len(upright) // 2])
 
 
-def _write(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16], options: list[int] | None = None) -> None:
+def _write(path, image, options=None):
     if not cv2.imwrite(str(path), image, options or []):
         raise OSError(f"{path}: OpenCV cannot write it")
 
 
-def _scene(height: int, width: int) -> NDArray[np.uint8]:
+def _scene(height, width):
     """Something like a photo, uint8 [height, width, 3]: slopes, edges, and noise of several sizes."""
     rng = np.random.default_rng(height * 10_000 + width)
     image = np.full((height, width, 3), 128.0)
@@ -52,7 +49,7 @@ def _scene(height: int, width: int) -> NDArray[np.uint8]:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _write_video(path: Path) -> None:
+def _write_video(path):
     """Motion JPEG; the first half of the frames is blue, the other red."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
     for number in range(VIDEO_FRAMES):
@@ -62,7 +59,7 @@ def _write_video(path: Path) -> None:
     writer.release()
 
 
-def _kinds() -> list[tuple[str, str, tuple[int, int], list[int]]]:
+def _kinds():
     """Stem, suffix, size (height, width) in pixels and OpenCV's options of the files to make."""
     quality, sampling = cv2.IMWRITE_JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR
     samplings = {
@@ -88,7 +85,7 @@ def _kinds() -> list[tuple[str, str, tuple[int, int], list[int]]]:
     ]
 
 
-def _with_orientation(jpeg: bytes, orientation: int) -> bytes:
+def _with_orientation(jpeg, orientation):
     """The JPEG with an EXIF segment of one entry, Orientation (tag 0x0112, one SHORT)."""
     tiff = struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x0112, 3, 1, orientation, 0, 0)
     exif = b"Exif\0\0" + tiff

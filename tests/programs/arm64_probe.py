@@ -7,8 +7,6 @@ REQUEST holds ``images`` (paths), ``specs`` (input specs as in a manifest), ``sm
 ``bundle`` (a path).
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import json
@@ -17,7 +15,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 import edge_runtime
 from edge_runtime.classifier import Classifier
@@ -31,7 +28,7 @@ from edge_runtime.workstation.datasets.smileys import iter_smileys
 DISTRIBUTIONS = ("numpy", "opencv-python-headless", "ai-edge-litert")
 
 
-def main(request_path: Path, answer_path: Path) -> None:
+def main(request_path, answer_path):
     """Answer one request."""
     request = json.loads(request_path.read_text())
     specs = [from_mapping(InputSpec, spec, "spec") for spec in request["specs"]]
@@ -47,7 +44,7 @@ def main(request_path: Path, answer_path: Path) -> None:
     answer_path.write_text(json.dumps(answer))
 
 
-def _image(path: Path, specs: list[InputSpec]) -> dict[str, str]:
+def _image(path, specs):
     """SHA-256 of the decoded pixels and of the model input for each spec, or the reason why there are none."""
     try:
         image = load_image(path)
@@ -57,11 +54,11 @@ def _image(path: Path, specs: list[InputSpec]) -> dict[str, str]:
     return {"decoded": _sha256(image), **prepared}
 
 
-def _sha256(array: NDArray[np.uint8]) -> str:
+def _sha256(array):
     return hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).hexdigest()
 
 
-def _probabilities(bundle: Path) -> dict[str, list[list[float]]]:
+def _probabilities(bundle):
     """Probabilities [golden inputs, labels] of each TFLite artifact. JSON keeps every bit of a float32."""
     with np.load(bundle / GOLDEN_FILE) as golden:
         images_nhwc_rgb_u8 = golden["images_nhwc_rgb_u8"]

@@ -1,7 +1,5 @@
 """``edge-train`` as if TensorFlow were not installed: nothing finds it."""
 
-from __future__ import annotations
-
 import sys
 from importlib.machinery import PathFinder
 

@@ -3,8 +3,6 @@
 ``python mediapipe_probe.py IMAGES.npy MODEL...`` prints JSON: for each model its scores, or why it was refused.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 

@@ -3,8 +3,6 @@
 ``python tflite_runtime_probe.py MODEL.tflite IMAGES.npy`` prints the runtime's name and the probabilities as JSON.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 

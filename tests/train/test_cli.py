@@ -1,12 +1,8 @@
 """``edge-train`` as its user meets it: a whole run, its files, its errors and its exit codes."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +13,6 @@ from edge_runtime.workstation.datasets.samples import count_per_split, fingerpri
 from support.programs import run_code, run_module
 from support.training import QUICK, curve
 from train.recipe import load_recipe
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.mark.slow
@@ -89,20 +83,20 @@ def test_a_mobilenetv2_from_random_weights_trains_whole(run_program, colored_ima
     assert (out / "history.csv").read_text().splitlines()[1].startswith("all,1,")
 
 
-def one_class(folder: Path) -> None:
+def one_class(folder):
     shutil.rmtree(folder / "red")
 
 
-def empty_class(folder: Path) -> None:
+def empty_class(folder):
     (folder / "green").mkdir()
 
 
-def unreadable_class(folder: Path) -> None:
+def unreadable_class(folder):
     for path in (folder / "red").iterdir():
         path.write_text(path.name)
 
 
-def too_few(folder: Path) -> None:
+def too_few(folder):
     for path in sorted((folder / "red").iterdir())[2:]:
         path.unlink()
 

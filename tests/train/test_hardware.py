@@ -1,16 +1,11 @@
 """What a training runs on: the options, what is chosen from them, and that a seed decides every bit."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +32,6 @@ from train.hardware import (
     prepare_environment,
 )
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 TINY = ("--set", "cnn.filters=[8]", "--set", "head.dense_units=0", "--image-size", "32", "--batch-size", "8")
 
 
@@ -168,12 +162,12 @@ def test_hardware_that_cannot_be_is_one_sentence(options, message, run_program, 
     assert not list(tmp_path.iterdir())
 
 
-def weights_digest(run: Path) -> str:
+def weights_digest(run):
     """Hash of the weights in ``model.keras``, whose other members hold dates."""
     import h5py
 
     digest = hashlib.sha256()
-    found: list[tuple[str, Any]] = []
+    found = []
     with (
         zipfile.ZipFile(run / "model.keras") as archive,
         archive.open("model.weights.h5") as member,

@@ -1,24 +1,19 @@
 """An interrupted training goes on with the same curve, and nothing of it is ever half written."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from support.training import QUICK, curve
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-
-def start_and_kill(command: list[str | Path], after: str, wait_s: float) -> None:
+def start_and_kill(command, after, wait_s):
     """Run a training and kill it a while after a line of standard error that begins with ``after``."""
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -7,7 +7,6 @@ import csv
 import fcntl
 import json
 import math
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import IntegrityError, ManifestError, OutputError
 from edge_runtime.platform.atomic import atomic_file
+from edge_runtime.platform.zips import ZIP_ERRORS
 from edge_runtime.strict import from_mapping
 
 STATE_FILE = "state.npz"
@@ -165,7 +165,7 @@ def load_state(folder: Path) -> TrainingState | None:
                     for group in ("best", "model", "optimizer")
                 ),
             )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, ManifestError) as error:
+    except (*ZIP_ERRORS, ManifestError) as error:
         raise IntegrityError(f"{path}: is damaged; start again with --overwrite") from error
 
 

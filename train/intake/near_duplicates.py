@@ -29,7 +29,7 @@ _LOCAL_PIXELS = 13
 _LOCAL_SHARE = 0.70
 _LOCAL_LEVELS = 30.0
 _MAX_CHAIN = 20
-_MIN_PAIR_LIMIT = 100_000
+MIN_PAIR_LIMIT = 100_000
 _MAX_PAIRS_PER_IMAGE = 10
 _COMPARED_AT_ONCE = 1 << 22
 _PAIRS_AT_ONCE = 1 << 12
@@ -118,7 +118,7 @@ def _stars(component: set[int], neighbours: dict[int, set[int]]) -> list[list[in
 def _candidates(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
     """Find pairs (i < j) of hashes that differ in at most 8 bits, sorted: intp [pairs, 2]."""
     count = len(hashes)
-    limit = _MIN_PAIR_LIMIT + _MAX_PAIRS_PER_IMAGE * count
+    limit = MIN_PAIR_LIMIT + _MAX_PAIRS_PER_IMAGE * count
     bands = _MAX_DISTANCE_BITS + 1
     edges = [64 * band // bands for band in range(bands + 1)]
     codes = np.empty(0, np.intp)

@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from edge_runtime.platform.net import http_opener, http_request, network_error
 from edge_runtime.sources.capture.messages import CameraGoneError, Grab
@@ -207,7 +207,10 @@ class HttpStream:
         """Read until a JPEG is complete, then everything that has arrived: buffered images grow old."""
         while not self._waiting or self._has_more():
             try:
-                self._waiting.extend(self._parser.feed(_read(self._response, _BLOCK_BYTES)))
+                block = _read(self._response)
+                if not block:
+                    raise CameraGoneError("the server ended the stream")
+                self._waiting.extend(self._parser.feed(block))
             except MultipartError as error:
                 raise CameraGoneError(str(error)) from error
             except CameraGoneError:
@@ -261,9 +264,13 @@ class HttpSnapshots:
             except http.client.BadStatusLine as error:
                 raise CameraGoneError("does not answer in HTTP any more") from error
         response, self._response = self._response, None
+        data = bytearray()
         with response:
-            data = b"".join(_blocks(response))
-        return Grab(time.perf_counter(), decode_jpeg(data, self._take_warnings), is_rgb=True)
+            while block := _read(response):
+                data += block
+                if len(data) > MAX_PART_BYTES:
+                    raise CameraGoneError(f"sends an image of more than {MAX_PART_BYTES} bytes")
+        return Grab(time.perf_counter(), decode_jpeg(bytes(data), self._take_warnings), is_rgb=True)
 
     def close(self) -> None:
         """Close the connection, if one is open."""
@@ -271,29 +278,12 @@ class HttpSnapshots:
             self._response.close()
 
 
-def _blocks(response: http.client.HTTPResponse) -> Iterable[bytes]:
-    left = MAX_PART_BYTES
-    while True:
-        try:
-            block = response.read1(_BLOCK_BYTES)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise CameraGoneError(network_error(error, TIMEOUT_S)) from error
-        if not block:
-            return
-        left -= len(block)
-        if left < 0:
-            raise CameraGoneError(f"sends an image of more than {MAX_PART_BYTES} bytes")
-        yield block
-
-
-def _read(response: http.client.HTTPResponse, count: int) -> bytes:
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """Read what has arrived; empty at the end of the response."""
     try:
-        block = response.read1(count)
+        return response.read1(_BLOCK_BYTES)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise CameraGoneError(network_error(error, TIMEOUT_S)) from error
-    if not block:
-        raise CameraGoneError("the server ended the stream")
-    return block
 
 
 def _opener(address: str) -> tuple[urllib.request.OpenerDirector, str]:

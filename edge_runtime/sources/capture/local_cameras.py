@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge_runtime.sources.base import Capture
 from edge_runtime.sources.capture.messages import CameraGoneError, FailureKind, Grab
 from edge_runtime.sources.capture.strict_jpeg import decode_jpeg
 
-if TYPE_CHECKING:
-    from edge_runtime.preprocess import ImageU8
-
+GIVE_UP_S = 2.0
+"""Time without an image after which a V4L2 camera is gone, in seconds."""
 
 _RETRY_S = 0.02
-_GIVE_UP_S = 2.0
 
 
 def open_v4l2(address: int | str) -> Capture:
@@ -48,7 +46,7 @@ class V4l2Camera:
         """Wait for the next image; see `Camera.read`."""
         silent_since_s = time.perf_counter()
         while not self._capture.grab():
-            if time.perf_counter() - silent_since_s > _GIVE_UP_S:
+            if time.perf_counter() - silent_since_s > GIVE_UP_S:
                 raise CameraGoneError("the camera gives no more images; was it unplugged?")
             time.sleep(_RETRY_S)
         started_s = time.perf_counter()
@@ -56,16 +54,13 @@ class V4l2Camera:
         if not ok:
             return None
         if 1 in pixels.shape[:2]:
-            return Grab(started_s, self._decode(pixels), is_rgb=True)
+            # A row of bytes is the camera's JPEG, in a buffer that may be longer.
+            return Grab(started_s, decode_jpeg(pixels.tobytes(), self._take_warnings), is_rgb=True)
         return Grab(started_s, pixels)
 
     def close(self) -> None:
         """Release the device."""
         self._capture.release()
-
-    def _decode(self, pixels: Any) -> ImageU8:
-        # A row of bytes is the camera's JPEG, in a buffer that may be longer.
-        return decode_jpeg(pixels.tobytes(), self._take_warnings)
 
 
 def _configure(capture: Any, spec: Mapping[str, Any]) -> str | None:

@@ -8,11 +8,13 @@ frame, and no frame changes while it is in use.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
 import struct
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -79,7 +81,7 @@ class FrameWriter:
                 f"gives frames of {width}x{height}, expected at most {MAX_PIXELS / 1e6:.1f} million pixels; "
                 "ask it for a smaller size"
             )
-        with _Lock(self._descriptor):
+        with _locked(self._descriptor):
             (held,) = _HELD.unpack_from(self._memory, _HELD_AT)
             (newest,) = _HELD.unpack_from(self._memory, _NEWEST_AT)
         # The reader may take the newest in the meantime, but never a third one.
@@ -90,7 +92,7 @@ class FrameWriter:
         self, size_hw: tuple[int, int], number: int, *, time_s: float, is_live: bool, started_s: float, decode_ms: float
     ) -> None:
         """Make the last `slot` the newest frame; see `Frame` for the values. A live frame has a time of capture."""
-        with _Lock(self._descriptor):
+        with _locked(self._descriptor):
             _NEWEST.pack_into(
                 self._memory, _NEWEST_AT, self._slot, *size_hw, number, is_live, time_s, started_s, decode_ms
             )
@@ -147,15 +149,13 @@ class FrameReader:
         return False
 
 
-class _Lock:
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def __enter__(self) -> None:
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, _HEAD_BYTES)
-
-    def __exit__(self, *_: object) -> None:
-        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, _HEAD_BYTES)
+@contextlib.contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    fcntl.lockf(descriptor, fcntl.LOCK_EX, _HEAD_BYTES)
+    try:
+        yield
+    finally:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN, _HEAD_BYTES)
 
 
 def _view(memory: mmap.mmap, slot: int, height: int, width: int) -> ImageU8:

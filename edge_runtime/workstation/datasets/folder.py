@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_runtime.contract import find_clash, normalize_label
 from edge_runtime.errors import DatasetError
-from edge_runtime.image_files import is_image_name, is_raw_name
+from edge_runtime.image_files import is_image_or_raw_name
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split, make_dataset
 
 _SPLIT_NAMES = {
@@ -21,7 +21,7 @@ _SPLIT_NAMES = {
     "test": Split.TEST,
     "testing": Split.TEST,
 }
-_MAC_LEFTOVERS = "__MACOSX"
+MAC_LEFTOVERS = "__MACOSX"
 
 
 def read_folder(root: Path, shown: str | None = None) -> Dataset:
@@ -100,7 +100,7 @@ class _Listing:
             before = len(self.samples)
             try:
                 for path in _walk(class_folder):
-                    if is_image_name(path) or is_raw_name(path):
+                    if is_image_or_raw_name(path):
                         self.samples.append(Sample(path, label, split))
                     else:
                         self.ignored.append(path)
@@ -123,7 +123,7 @@ def _children(folder: Path) -> tuple[list[Path], list[Path]]:
     folders, files = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or entry.name == _MAC_LEFTOVERS:
+            if entry.name.startswith(".") or entry.name == MAC_LEFTOVERS:
                 continue
             if entry.is_dir():
                 folders.append(folder / entry.name)
@@ -143,7 +143,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         raise error
 
     for current, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != _MAC_LEFTOVERS)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != MAC_LEFTOVERS)
         for name in sorted(files):
             path = Path(current, name)
             if not name.startswith(".") and path.is_file():
@@ -151,4 +151,4 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _holds_images(folder: Path) -> bool:
-    return any(is_image_name(path) or is_raw_name(path) for path in _walk(folder))
+    return any(is_image_or_raw_name(path) for path in _walk(folder))

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edge_runtime.errors import DatasetError, OutputError, UsageError, shorten
 from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.process import cache_folder
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.folder import read_folder
-from edge_runtime.workstation.datasets.index import LABELS_CSV, read_index
-from edge_runtime.workstation.datasets.samples import Dataset
-
-if TYPE_CHECKING:
-    from edge_runtime.preprocess import ImageU8
-
+from edge_runtime.workstation.datasets.samples import LABELS_CSV, Dataset, read_index
 
 BUILTIN_NAMES = ("smileys",)
 SMILEYS_COUNT = 4000
@@ -43,9 +37,7 @@ def read_builtin(name: str, count: int = SMILEYS_COUNT, progress: ProgressBars =
     if not (folder / _MARKER).is_file():
         try:
             with atomic_directory(folder, marker=_MARKER) as temporary, progress(f"drawing {name}", count) as advance:
-                for path, image_hwc_rgb_u8 in _named_images(count, _SEED):
-                    _write_png(temporary / path, image_hwc_rgb_u8)
-                    advance(1)
+                _write_images(temporary, "{label}/{stem}.png", count, _SEED, advance)
                 (temporary / _MARKER).touch()
         except (OSError, OutputError) as error:
             # Another process may have finished the same set meanwhile.
@@ -66,26 +58,24 @@ def draw_images(folder: Path, count: int, seed: int) -> None:
         OutputError: The folder cannot be written.
     """
     try:
-        for path, image_hwc_rgb_u8 in _named_images(count, seed):
-            _write_png(folder / path.name, image_hwc_rgb_u8)
+        _write_images(folder, "{stem}.png", count, seed)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
-def _named_images(count: int, seed: int) -> Iterator[tuple[Path, ImageU8]]:
-    """Yield ``<label>/<stem>.png`` and the image, uint8 [128, 128, 3] RGB."""
+def _write_images(folder: Path, name: str, count: int, seed: int, advance: Callable[[int], None] | None = None) -> None:
+    """Draw images into files named by a pattern such as ``{label}/{stem}.png``."""
+    import cv2
+
     from edge_runtime.workstation.datasets.smileys import iter_smileys
 
     for label, stem, image_hwc_rgb_u8 in iter_smileys(count, seed):
-        yield Path(label, f"{stem}.png"), image_hwc_rgb_u8
-
-
-def _write_png(path: Path, image_hwc_rgb_u8: ImageU8) -> None:
-    import cv2
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    encoded = cv2.imencode(".png", cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR))[1]
-    path.write_bytes(encoded.tobytes())
+        path = folder / name.format(label=label, stem=stem)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        encoded = cv2.imencode(".png", cv2.cvtColor(image_hwc_rgb_u8, cv2.COLOR_RGB2BGR))[1]
+        path.write_bytes(encoded.tobytes())
+        if advance:
+            advance(1)
 
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -146,8 +136,7 @@ def _read_zip(path: Path, sha256: str | None, progress: ProgressBars) -> Dataset
 
 def _read_url(source: str, sha256: str | None, progress: ProgressBars) -> Dataset:
     from edge_runtime.workstation.datasets.archive import read_unpacked, unpack
-    from edge_runtime.workstation.datasets.download import fetch, forget
-    from edge_runtime.workstation.datasets.http_fetch import parse_address
+    from edge_runtime.workstation.datasets.download import fetch, forget, parse_address
 
     address = parse_address(source)
     file = fetch(address, sha256=sha256, progress=progress)

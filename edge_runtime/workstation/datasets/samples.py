@@ -1,24 +1,35 @@
-"""Labelled images as data: samples, splits, ``split.csv``, and the checks that every source shares."""
+"""Labelled images as data: samples, splits, lists of images as CSV, and the checks that every source shares.
+
+Lists are a cleaned index, a run's ``split.csv``, or MLPerf Tiny's ``y_labels.csv``, which lists raw images as
+``file,number of classes,class index`` without a header. The class indices, as text, are the labels of such a set;
+`map_index_labels` replaces them by the model's labels.
+"""
 
 from __future__ import annotations
 
 import csv
 import enum
+import functools
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_runtime.contract import check_class_names, normalize_label
 from edge_runtime.errors import DatasetError, shorten
 
 SPLIT_FILE = "split.csv"
+LABELS_CSV = "y_labels.csv"
 MAX_IMAGES = 1_000_000
 MAX_CSV_BYTES = 512 << 20
 _COLUMNS = ["file", "sha256", "label", "split"]
 _SHORT_COLUMNS = ["file", "label"]
+_INDEX_LINE = re.compile(r"[^,\r\n]+,[0-9]{1,6},[0-9]{1,6}")
+_INDEX = re.compile(r"0|[1-9][0-9]{0,5}")
+_MAX_LINE_BYTES = 8192
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -92,6 +103,18 @@ def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...
     Raises:
         DatasetError: The file is missing, too large, or has other columns or values.
     """
+
+    def parse(rows: Iterator[list[str]]) -> Iterator[Sample]:
+        is_short = _is_short(path, next(rows, None), needs_split)
+        for row in filter(None, rows):
+            whole = [row[0], "", row[1], ""] if is_short and len(row) == len(_SHORT_COLUMNS) else row
+            yield _parse_row(whole, path.parent, needs_split)
+
+    return _read_csv(path, parse, "a list of images as CSV")
+
+
+def _read_csv(path: Path, parse: Callable[[Iterator[list[str]]], Iterable[Sample]], what: str) -> tuple[Sample, ...]:
+    """Read the images that a CSV lists; a ValueError of ``parse`` becomes a DatasetError with the line."""
     samples: list[Sample] = []
     try:
         if path.stat().st_size > MAX_CSV_BYTES:
@@ -102,17 +125,14 @@ def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file)
             try:
-                is_short = _is_short(path, next(reader, None), needs_split)
-                for row in reader:
+                for sample in parse(reader):
                     if len(samples) == MAX_IMAGES:
                         raise DatasetError(f"{path}: expected at most {MAX_IMAGES:,} images, got more")
-                    if row:
-                        whole = [row[0], "", row[1], ""] if is_short and len(row) == len(_SHORT_COLUMNS) else row
-                        samples.append(_parse_row(whole, path.parent, needs_split))
+                    samples.append(sample)
             except (csv.Error, ValueError) as error:
                 raise DatasetError(f"{path}: line {reader.line_num}: {error}") from error
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected a list of images as CSV") from error
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}); expected {what}") from error
     return tuple(samples)
 
 
@@ -188,8 +208,78 @@ def make_dataset(
         if present and present != set(labels):
             missing = ", ".join(sorted(set(labels) - present))
             raise DatasetError(f"{source}: {split.value} lacks the class {missing}; every part needs every class")
-    return Dataset(name, labels, tuple(sorted(samples, key=_in_label_order)), tuple(sorted(ignored)))
+    ordered = sorted(samples, key=lambda one: (one.split.value if one.split else "", one.label, one.path))
+    return Dataset(name, labels, tuple(ordered), tuple(sorted(ignored)))
 
 
-def _in_label_order(sample: Sample) -> tuple[str, str, Path]:
-    return (sample.split.value if sample.split else "", sample.label, sample.path)
+def map_index_labels(samples: Sequence[Sample], labels: Sequence[str]) -> tuple[Sample, ...]:
+    """Replace class indices as labels by the labels of a model.
+
+    A set is labelled by index if every label is an integer from 0 to below the model's number of labels, without a sign
+    or leading zeros, and not all of them are labels of the model. Any other set is returned unchanged, so that the
+    caller can report unknown labels.
+
+    Args:
+        samples: Images of one set.
+        labels: Labels of the model in output order.
+    """
+    found = {sample.label for sample in samples}
+    by_index = all(_INDEX.fullmatch(label) and int(label) < len(labels) for label in found)
+    if not by_index or found <= set(labels):
+        return tuple(samples)
+    return tuple(replace(sample, label=labels[int(sample.label)]) for sample in samples)
+
+
+def read_index(path: Path) -> Dataset:
+    """List the labelled images of a CSV in the form of ``split.csv`` or of ``y_labels.csv``.
+
+    Args:
+        path: CSV with the columns file, sha256, label and split, of which sha256 and split may be empty, or file and
+            label alone; or, without a header, file, number of classes and class index. Relative paths start from its
+            folder. Repeated lines count once. A missing file stays listed; its reader reports it.
+
+    Raises:
+        DatasetError: The CSV has another form, a label is invalid, an entry is not a file, or no file exists.
+    """
+    if _is_index_csv(path):
+        parse_row = functools.partial(_parse_index_row, folder=path.parent)
+        listed = _read_csv(path, lambda rows: map(parse_row, filter(None, rows)), "a list of raw images")
+    else:
+        listed = read_split_csv(path, needs_split=False)
+    samples = tuple(dict.fromkeys(listed))
+    existing = 0
+    for sample in samples:
+        try:
+            mode = sample.path.stat().st_mode
+        except (OSError, ValueError):
+            continue
+        if not stat.S_ISREG(mode):
+            # Opening a pipe or a device could block.
+            raise DatasetError(f"{path}: lists {str(sample.path)!r}, which is not a file; remove that line")
+        existing += 1
+    if samples and not existing:
+        raise DatasetError(
+            f"{path}: none of its {len(samples)} images is here (such as {str(samples[0].path)!r}); "
+            "relative paths are looked for beside the CSV"
+        )
+    name = path.resolve().parent.name if path.name in (SPLIT_FILE, LABELS_CSV) else path.stem
+    return make_dataset(name, str(path), samples, classes_are="different labels")
+
+
+def _is_index_csv(path: Path) -> bool:
+    """Tell whether a CSV has the form of ``y_labels.csv``, by its first line."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(_MAX_LINE_BYTES)
+    except OSError:
+        return False
+    return _INDEX_LINE.fullmatch(first.decode(errors="replace").rstrip("\r\n")) is not None
+
+
+def _parse_index_row(row: Sequence[str], folder: Path) -> Sample:
+    """Parse one line; raises ValueError with the reason."""
+    if len(row) != 3 or not row[0] or "\0" in row[0] or not _INDEX.fullmatch(row[1]) or not _INDEX.fullmatch(row[2]):
+        raise ValueError(f"expected file,number of classes,class index, got {shorten(repr(list(row)))}")
+    if int(row[2]) >= int(row[1]):
+        raise ValueError(f"expected a class index below {row[1]}, got {row[2]}")
+    return Sample(folder / row[0], row[2])

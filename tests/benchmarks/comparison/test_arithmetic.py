@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from benchmarks.comparison.accuracy import same_order
 from benchmarks.comparison.difference import compare_reports
 from benchmarks.comparison.record import Comparison, Limits
-from benchmarks.records import Answers, Report
+from benchmarks.records import Answers
 from benchmarks.statistics import (
     Interval,
     holm,
@@ -23,7 +22,7 @@ from benchmarks.statistics import (
     unpaired_drop_interval,
     unpaired_p,
 )
-from support.reports import Sample, sample_report
+from support.reports import Sample, figures_of, sample_report, with_figures
 
 NAMES = ("float32", "float16", "dynamic", "int8")
 SAMPLES = (Sample("keras-function", 4.0), *(Sample(name, 0.7) for name in NAMES))
@@ -33,71 +32,56 @@ FILES = tuple(f"{index}.jpg" for index in range(IMAGES))
 TRUTH = ("cat",) * IMAGES
 
 
-def measured(
-    rng: np.random.Generator,
-    difficulty: NDArray[np.float64],
-    *,
-    drift: float = 0.0,
-    unsteady: float = 0.0,
-    slow: float = 1.0,
-    drop: float = 0.0,
-) -> tuple[Report, Answers]:
+def measured(rng, difficulty, *, drift: float, unsteady: float, slow: float = 1.0, drop: float = 0.0):
     """A report as another day gives it.
 
-    Args:
-        rng: Of everything drawn.
-        difficulty: Of each image, 0..1; a model is wrong where it draws one below its own share of mistakes.
-        drift: How far the machine's speed moves between reports, as a share.
-        unsteady: How far that of a session moves apart from it, for each model.
-        slow: int8 takes so much longer.
-        drop: int8 loses such a share.
+    A model is wrong where an image's difficulty, 0..1, is below its share of mistakes. The machine's speed moves by
+    ``drift`` between reports, and for each model and session by ``unsteady``; int8 is ``slow`` and loses ``drop``.
     """
     machine = np.exp(drift * rng.standard_normal())
-    subjects, by_subject = [], {}
-    for index, subject in enumerate(BASE.subjects):
-        is_int8 = subject.name == "int8"
+    report, by_subject = BASE, {}
+    for sample in SAMPLES:
+        is_int8 = sample.name == "int8"
         session = np.exp(unsteady * np.repeat(rng.standard_normal(2), 10))
-        level = SAMPLES[index].p50_ms * machine * session * (slow if is_int8 else 1.0)
+        level = sample.p50_ms * machine * session * (slow if is_int8 else 1.0)
         bursts = tuple((level * np.exp(0.02 * rng.standard_normal(20))).tolist())
         is_right = difficulty + 0.02 * rng.standard_normal(IMAGES) > 0.1 + (drop if is_int8 else 0.0)
-        assert subject.performance is not None
-        performance = dataclasses.replace(
-            subject.performance,
-            single_stream=dataclasses.replace(subject.performance.single_stream, burst_p50_ms=bursts),
-            accuracy=dataclasses.replace(subject.performance.accuracy, top1=share_of(int(is_right.sum()), IMAGES)),
+        figures = figures_of(BASE, sample.name)
+        report = with_figures(
+            report,
+            sample.name,
+            single_stream=replace(figures.single_stream, burst_p50_ms=bursts),
+            accuracy=replace(figures.accuracy, top1=share_of(int(is_right.sum()), IMAGES)),
         )
-        subjects.append(dataclasses.replace(subject, performance=performance))
-        by_subject[subject.name] = tuple("cat" if right else "dog" for right in is_right)
-    return dataclasses.replace(BASE, subjects=tuple(subjects)), Answers(FILES, TRUTH, by_subject)
+        by_subject[sample.name] = tuple("cat" if right else "dog" for right in is_right)
+    return report, Answers(FILES, TRUTH, by_subject)
 
 
-def pair(
-    seed: int, limits: Limits, *, drift: float, unsteady: float, slow: float = 1.0, drop: float = 0.0
-) -> Comparison:
+def pair(seed: int, limits: Limits, unsteady: float, **changes: float) -> Comparison:
     rng = np.random.default_rng(seed)
     difficulty = rng.uniform(size=IMAGES)
-    before, answers_before = measured(rng, difficulty, drift=drift, unsteady=unsteady)
-    after, answers_after = measured(rng, difficulty, drift=drift, unsteady=unsteady, slow=slow, drop=drop)
+    before, answers_before = measured(rng, difficulty, drift=0.15, unsteady=unsteady)
+    after, answers_after = measured(rng, difficulty, drift=0.15, unsteady=unsteady, **changes)
     return compare_reports(before, after, answers_before, answers_after, limits)
 
 
 def test_where_nothing_changed_hardly_any_comparison_finds_something():
     """With limits of 0 nothing but the tests decides; 8 of them keep the promise of 1 in 20 together."""
     limits = Limits(0.0, 0.0, 0.0)
-    found = sum(bool(pair(seed, limits, drift=0.15, unsteady=0.0).regressions) for seed in range(150))
+    found = sum(bool(pair(seed, limits, unsteady=0.0).regressions) for seed in range(150))
     assert found <= 10  # 5 % are 7.5; of which half are for the better
 
 
 def test_processes_that_differ_by_chance_are_kept_from_failing_by_the_limit():
     """A new process may be faster or slower as a whole, which no test over rounds can know."""
-    found = sum(bool(pair(seed, Limits(), drift=0.15, unsteady=0.015).regressions) for seed in range(150))
+    found = sum(bool(pair(seed, Limits(), unsteady=0.015).regressions) for seed in range(150))
     assert found <= 1
 
 
 def test_a_fifth_slower_or_three_points_worse_is_found_all_the_same():
-    slower = [pair(seed, Limits(), drift=0.15, unsteady=0.03, slow=1.2) for seed in range(40)]
+    slower = [pair(seed, Limits(), unsteady=0.03, slow=1.2) for seed in range(40)]
     assert sum(any("int8: p50" in line for line in item.regressions) for item in slower) >= 38
-    worse = [pair(seed, Limits(), drift=0.15, unsteady=0.03, drop=0.03) for seed in range(40)]
+    worse = [pair(seed, Limits(), unsteady=0.03, drop=0.03) for seed in range(40)]
     assert sum(any("int8: top-1" in line for line in item.regressions) for item in worse) >= 38
 
 
@@ -108,9 +92,6 @@ def test_holm_lies_between_the_raw_p_values_and_bonferronis(p_values):
         assert raw <= p <= min(1.0, len(p_values) * raw)
     in_order = [adjusted[index] for index in np.argsort(p_values, kind="stable")]
     assert in_order == sorted(in_order)
-
-
-def test_holm_gives_the_worked_values():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
 
 
@@ -184,26 +165,22 @@ def test_intervals_apart_do_not_touch():
     assert not intervals_apart(Interval(1, 3), Interval(3, 4))
 
 
-def order_of(first: Answers, second: Answers) -> list[int] | None:
-    order = same_order(first, second)
-    return None if order is None else order.tolist()
-
-
 def test_images_are_known_again_in_another_folder_and_another_order():
     before = Answers(("/data/old/cat/1.jpg", "/data/old/dog/1.jpg"), ("cat", "dog"), {})
     moved = Answers(("new/dog/1.jpg", "new/./cat/1.jpg"), ("dog", "cat"), {})
-    assert order_of(before, moved) == [1, 0]
-    assert order_of(before, Answers(("new/dog/2.jpg", "new/cat/1.jpg"), ("dog", "cat"), {})) is None
-    assert order_of(before, Answers(("new/dog/1.jpg", "new/cat/1.jpg"), ("cat", "dog"), {})) is None
-    assert order_of(before, Answers(("new/cat/1.jpg",), ("cat",), {})) is None
+    np.testing.assert_array_equal(same_order(before, moved), [1, 0])
+    assert same_order(before, Answers(("new/dog/2.jpg", "new/cat/1.jpg"), ("dog", "cat"), {})) is None
+    assert same_order(before, Answers(("new/dog/1.jpg", "new/cat/1.jpg"), ("cat", "dog"), {})) is None
+    assert same_order(before, Answers(("new/cat/1.jpg",), ("cat",), {})) is None
 
 
 def test_a_hash_tells_more_than_a_name_unless_images_are_there_twice():
     before = Answers(("a.jpg", "b.jpg"), ("cat", "dog"), {}, ("1" * 64, "2" * 64))
     renamed = Answers(("x.jpg", "y.jpg"), ("dog", "cat"), {}, ("2" * 64, "1" * 64))
-    assert order_of(before, renamed) == [1, 0]
+    np.testing.assert_array_equal(same_order(before, renamed), [1, 0])
     twice = Answers(("b.jpg", "a.jpg"), ("dog", "cat"), {}, ("1" * 64, "1" * 64))
-    assert order_of(dataclasses.replace(twice, files=("a.jpg", "b.jpg"), truth=("cat", "dog")), twice) == [1, 0]
+    original = replace(twice, files=("a.jpg", "b.jpg"), truth=("cat", "dog"))
+    np.testing.assert_array_equal(same_order(original, twice), [1, 0])
 
 
 @given(st.permutations(range(6)))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.cli import compare
-from benchmarks.comparison.command import CompareConfig, Format, load_report, read_answers, run_compare
+from benchmarks.comparison.command import load_report, read_answers, run_compare
 from benchmarks.report.files import write_answers
 from edge_runtime.errors import DataError, EdgeKitError, OutputError
 from support.reports import Sample, sample_answers, sample_report
@@ -66,29 +66,29 @@ def test_the_exit_code_says_whether_it_became_worse(reports, after, options, cod
 
 def test_an_invalid_report_has_an_exit_code_of_its_own(reports):
     with pytest.raises(EdgeKitError, match="neither pass nor fail") as caught:
-        run_compare(CompareConfig(str(reports / "before"), str(reports / "invalid")))
+        run_compare(str(reports / "before"), str(reports / "invalid"))
     assert caught.value.exit_code == 9
 
 
 def test_the_same_is_printed_as_markdown_and_json_and_written(reports, tmp_path):
-    config = CompareConfig(str(reports / "before"), str(reports / "slow"), format=Format.JSON, out=tmp_path / "out")
-    text, code = run_compare(config)
+    names = str(reports / "before"), str(reports / "slow")
+    text, code = run_compare(*names, format_name="json", out=tmp_path / "out")
     data = json.loads(text)
     assert (code, len(data["regressions"]), data["reference"]) == (8, 1, "keras-function")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["compare.html", "compare.json", "compare.md"]
     assert json.loads((tmp_path / "out/compare.json").read_text()) == data
-    markdown, _ = run_compare(dataclasses.replace(config, format=Format.MARKDOWN, out=None))
+    markdown, _ = run_compare(*names, format_name="markdown")
     assert markdown + "\n" == (tmp_path / "out/compare.md").read_text()
     with pytest.raises(OutputError, match="--overwrite"):
-        run_compare(config)
-    run_compare(dataclasses.replace(config, overwrite=True))
+        run_compare(*names, out=tmp_path / "out")
+    run_compare(*names, out=tmp_path / "out", overwrite=True)
 
 
 def test_the_page_needs_nothing_else_and_escapes_what_others_wrote(tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     write(tmp_path / "a")
     write(tmp_path / "b", model_name=evil, tool=evil)
-    run_compare(CompareConfig(str(tmp_path / "a"), str(tmp_path / "b"), out=tmp_path / "out"))
+    run_compare(str(tmp_path / "a"), str(tmp_path / "b"), out=tmp_path / "out")
     page = (tmp_path / "out/compare.html").read_text()
     assert evil not in page
     assert "&lt;img" in page
@@ -140,7 +140,7 @@ def float32(data: Any) -> Any:
 def test_a_report_that_nobody_measured_is_refused_in_one_sentence(text, reports, tmp_path):
     (tmp_path / "report.json").write_text(text)
     with pytest.raises(EdgeKitError) as caught:
-        run_compare(CompareConfig(str(reports / "before"), str(tmp_path)))
+        run_compare(str(reports / "before"), str(tmp_path))
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -149,7 +149,7 @@ def test_what_is_no_file_is_refused_at_once(reports, tmp_path):
     os.truncate(os.open(tmp_path / "large", os.O_CREAT | os.O_WRONLY), 1 << 30)
     for name in ("pipe", "large", "missing", "."):
         with pytest.raises(DataError, match="expected a report"):
-            run_compare(CompareConfig(str(reports / "before"), str(tmp_path / name)))
+            run_compare(str(reports / "before"), str(tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_answers_that_are_not_those_of_the_report_are_not_paired(reports, tmp_pa
     """Such as those of another run that were copied over them."""
     folder = write(tmp_path / "b")
     write_answers(folder / "answers.csv", sample_answers((*SAMPLES[:2], dataclasses.replace(SAMPLES[2], lost=50))))
-    text, code = run_compare(CompareConfig(str(reports / "before"), str(folder), format=Format.JSON))
+    text, code = run_compare(str(reports / "before"), str(folder), format_name="json")
     methods = {item["name"]: item["differences"][0]["method"] for item in json.loads(text)["subjects"]}
     assert code == 0
     assert "McNemar" in methods["float32"]

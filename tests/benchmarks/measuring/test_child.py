@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import types
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,6 +19,8 @@ from benchmarks.measuring.protocol import AskBurst, AskStages, CameraTrace, deco
 from edge_runtime.classifier import Classifier
 from edge_runtime.errors import EngineError
 from edge_runtime.testing import TINY_LABELS, FakeEngine, fake_classifier
+from support.images import plain_image, write_image
+from support.programs import run_code
 
 
 class ScriptedEngine:
@@ -114,7 +114,7 @@ def tiny(tiny_bundle):
 def photos(tmp_path):
     """Three plain images, and the text file that lists them."""
     for label, bgr in zip(TINY_LABELS, np.eye(3, dtype=np.uint8)[::-1] * 200, strict=True):
-        cv2.imwrite(str(tmp_path / f"{label}.png"), np.full((40, 30, 3), bgr, np.uint8))
+        write_image(tmp_path / f"{label}.png", plain_image(bgr, 40, 30))
     listed = tmp_path / "list.txt"
     listed.write_text("".join(f"{tmp_path / label}.png\n" for label in TINY_LABELS))
     return listed
@@ -203,9 +203,7 @@ def test_a_line_that_is_no_message_is_one_sentence(line):
 def test_the_child_that_measures_artifacts_imports_nothing_of_the_report():
     modules = ("artifact_child", "artifact_scenarios")
     code = "import sys\n" + "".join(f"import benchmarks.measuring.{name}\n" for name in modules)
-    done = subprocess.run(
-        [sys.executable, "-c", code + "print(*sys.modules)"], capture_output=True, text=True, check=True
-    )
+    done = run_code(code + "print(*sys.modules)")
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "edge_runtime" in loaded
     assert not loaded & {"scipy", "matplotlib", "jinja2", "pandas", *child.TRAINING_LIBRARIES}

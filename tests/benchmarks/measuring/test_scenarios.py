@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -33,6 +31,8 @@ from edge_runtime.pipeline.camera import classify_frames
 from edge_runtime.results import Classified
 from edge_runtime.sources.base import Frame
 from edge_runtime.testing import FakeEngine, fake_classifier, write_tiny_model
+from support.images import plain_image, write_image
+from support.programs import run_code
 
 BLACK = np.zeros((8, 8, 3), np.uint8)
 
@@ -45,10 +45,7 @@ def write_list(folder: Path, paths: Sequence[Path]) -> str:
 
 @pytest.fixture
 def photos(tmp_path):
-    paths = [tmp_path / f"{value}.png" for value in (0, 120, 250)]
-    for path in paths:
-        cv2.imwrite(str(path), np.full((30, 40, 3), int(path.stem), np.uint8))
-    return paths
+    return [write_image(tmp_path / f"{value}.png", plain_image(value, 30, 40)) for value in (0, 120, 250)]
 
 
 class Opener:
@@ -220,8 +217,7 @@ def test_cover_of_a_needle_takes_little_memory():
 CHILD = """
 import json, sys
 from pathlib import Path
-from benchmarks.measuring.artifact_scenarios import run_camera
-from benchmarks.measuring.artifact_scenarios import run_offline
+from benchmarks.measuring.artifact_scenarios import run_camera, run_offline
 from benchmarks.measuring.protocol import AskCamera, AskOffline
 from edge_runtime.classifier import Classifier
 model, listed = sys.argv[1:]
@@ -235,8 +231,7 @@ print(json.dumps([offline.images, offline.wall_ns, camera.frames, len(camera.age
 
 def test_a_real_model_in_a_process_of_its_own_without_the_reports_libraries(tmp_path, photos):
     model = write_tiny_model(tmp_path / "tiny.tflite")
-    command = [sys.executable, "-c", CHILD, str(model), write_list(tmp_path, photos)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    done = run_code(CHILD, model, write_list(tmp_path, photos), timeout_s=120)
     images, wall_ns, frames, answers, heavy = json.loads(done.stdout.splitlines()[-1])
     assert images > 0
     assert wall_ns >= 0.2e9

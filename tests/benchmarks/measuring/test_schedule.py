@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.measuring import pace, scenarios, schedule
+from benchmarks.measuring import pace, schedule
 from benchmarks.measuring.schedule import measure_all, steps
 from benchmarks.plan import ARTIFACT_MODULE, KERAS_FUNCTION, KERAS_MODULE, KERAS_PREDICT, KERAS_XLA, SubjectPlan
 from benchmarks.settings import Scenario, Settings
+from support.images import plain_image, write_image
 
 # It answers at once and notes what it was asked; its name says how it behaves.
 PROGRAM = """
@@ -72,9 +72,7 @@ ONLY_STREAM = replace(SMALL, scenarios=(Scenario.SINGLE_STREAM,), starts=1)
 @pytest.fixture
 def images(tmp_path):
     """Three 8 x 8 images as an evaluation set; only what the schedule reads of it."""
-    paths = [tmp_path / f"{number}.png" for number in range(3)]
-    for path in paths:
-        cv2.imwrite(str(path), np.full((8, 8, 3), 90, np.uint8))
+    paths = [write_image(tmp_path / f"{number}.png", plain_image(90, 8, 8)) for number in range(3)]
     np.save(tmp_path / "images.npy", np.full((3, 8, 8, 3), 90, np.uint8))
     (tmp_path / "paths.txt").write_text("".join(f"{path}\n" for path in paths))
     samples = tuple(types.SimpleNamespace(path=path) for path in paths)
@@ -196,7 +194,7 @@ def test_what_the_settings_leave_out_is_listed_with_the_reason(images, folder):
 
 
 def test_keras_predict_gets_all_cores_for_the_folder_and_says_how_few_calls_were_timed(images, folder, monkeypatch):
-    monkeypatch.setattr(scenarios, "core_count", lambda: 4)
+    monkeypatch.setattr(schedule, "core_count", lambda: 4)
     settings = replace(ONLY_STREAM, scenarios=(Scenario.SINGLE_STREAM, Scenario.OFFLINE))
     predict, other = measure_all([fake(KERAS_PREDICT), fake("a")], settings, images, folder, lambda _count: None)
     folders = {(name, threads) for name, threads, _pid, what in log(folder) if what == "AskOffline"}
@@ -301,8 +299,8 @@ def test_ctrl_c_while_images_are_answered_leaves_no_child(images, folder, monkey
             time.sleep(0.02)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(scenarios, "wait", interrupt)
-    monkeypatch.setattr(scenarios, "core_count", lambda: 2)
+    monkeypatch.setattr(schedule, "wait", interrupt)
+    monkeypatch.setattr(schedule, "core_count", lambda: 2)
     with pytest.raises(KeyboardInterrupt):
         measure_all([fake(name) for name in "abc"], ONLY_STREAM, images, folder, lambda _count: None)
     for pid in {int(pid) for _name, _threads, pid, _what in log(folder)}:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import signal
-import textwrap
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -25,6 +23,7 @@ from benchmarks.measuring.session import Session, child_environment, describe_cr
 from benchmarks.plan import ARTIFACT_MODULE, KERAS_MODULE, KERAS_PREDICT, SubjectPlan
 from edge_runtime.classifier import Classifier
 from edge_runtime.errors import EngineError
+from support.images import plain_image, write_image
 from support.waiting import is_running
 
 GENEROUS_S = 120.0
@@ -37,6 +36,16 @@ from benchmarks.measuring.protocol import Burst, Memory, Opened, decode, encode
 fd, now = int(sys.argv[2]), time.monotonic_ns()
 def send(message):
     os.write(fd, encode(message).encode())
+"""
+SNEAKY = """
+import sys, types
+from benchmarks.measuring.artifact_child import import_runtime, run_child
+def sneaky():
+    load = import_runtime()
+    sys.modules["tensorflow"] = types.ModuleType("tensorflow")
+    return load
+def main():
+    run_child(sneaky)
 """
 OPENS = HEAD + "send(Opened('fake 1', None, now, now + 1, now + 2, now + 3))\n"
 
@@ -51,20 +60,18 @@ def scratch(tmp_path, monkeypatch):
 
 @pytest.fixture
 def photo(tmp_path):
-    path = tmp_path / "green.png"
-    cv2.imwrite(str(path), np.full((20, 20, 3), (0, 200, 0), np.uint8))
-    return path
+    return write_image(tmp_path / "green.png", plain_image((0, 200, 0), 20, 20))
 
 
 def plan(model: Path, name: str = "int8", module: str = ARTIFACT_MODULE) -> SubjectPlan:
     return SubjectPlan(name, module, model, model / "file", 0, "")
 
 
-def open_program(scratch: Path, code: str, timeout_s: float = GENEROUS_S) -> Session:
+def open_program(scratch: Path, code: str, **options) -> Session:
     """A session with a program written into the scratch folder."""
-    (scratch / "program.py").write_text(textwrap.dedent(code))
+    (scratch / "program.py").write_text(code)
     subject = plan(scratch, module="program")
-    return Session(subject, threads=1, image=scratch / "p.png", folder=scratch, timeout_s=timeout_s)
+    return Session(subject, threads=1, image=scratch / "p.png", folder=scratch, **{"timeout_s": GENEROUS_S, **options})
 
 
 def open_artifact(bundle: Path, scratch: Path, photo: Path, name: str = "int8", **options) -> Session:
@@ -107,15 +114,12 @@ def test_the_parents_memory_is_not_counted_as_the_childs(tiny_bundle, scratch, p
     assert memory.peak_bytes < 250e6
 
 
-def test_a_model_that_cannot_be_opened_is_one_sentence_and_leaves_nothing(tiny_bundle, scratch, photo):
+def test_a_model_or_an_image_that_cannot_be_opened_is_one_sentence(tiny_bundle, scratch, photo):
     with pytest.raises(EngineError, match="onnx-int8"):
         open_artifact(tiny_bundle, scratch, photo, name="onnx-int8")
-
-
-def test_a_image_that_is_none_is_one_sentence(tiny_bundle, scratch, tmp_path):
-    (tmp_path / "p.jpg").write_text("no image")
+    photo.write_text("no image")
     with pytest.raises(EngineError, match="not an image"):
-        open_artifact(tiny_bundle, scratch, tmp_path / "p.jpg")
+        open_artifact(tiny_bundle, scratch, photo)
 
 
 def test_a_request_that_fails_leaves_the_session_open(tiny_bundle, scratch, photo):
@@ -127,20 +131,7 @@ def test_a_request_that_fails_leaves_the_session_open(tiny_bundle, scratch, phot
 
 
 def test_nothing_is_reported_once_tensorflow_came_in(tiny_bundle, scratch, photo):
-    (scratch / "program.py").write_text(
-        textwrap.dedent(
-            """
-            import sys, types
-            from benchmarks.measuring.artifact_child import import_runtime, run_child
-            def sneaky():
-                load = import_runtime()
-                sys.modules["tensorflow"] = types.ModuleType("tensorflow")
-                return load
-            def main():
-                run_child(sneaky)
-            """
-        )
-    )
+    (scratch / "program.py").write_text(SNEAKY)
     with pytest.raises(EngineError, match="TensorFlow, Keras or JAX was imported"):
         open_artifact(tiny_bundle, scratch, photo, module="program")
 
@@ -187,9 +178,8 @@ def test_a_child_that_hangs_is_stopped_after_the_timeout(scratch, code):
     assert not is_running(int((scratch / "pid").read_text()))
 
 
-def test_a_child_that_ignores_the_end_of_its_input_is_killed(scratch, monkeypatch):
-    monkeypatch.setattr("benchmarks.measuring.session._END_S", 0.2)
-    session = open_program(scratch, OPENS + "time.sleep(600)")
+def test_a_child_that_ignores_the_end_of_its_input_is_killed(scratch):
+    session = open_program(scratch, OPENS + "time.sleep(600)", end_s=0.2)
     pid = session.pid
     session.close()
     session.close()
@@ -228,10 +218,9 @@ def test_a_reply_that_makes_no_sense_ends_the_session(scratch, said, expected):
             session.ask(AskMemory(), Memory)
 
 
-def test_a_child_that_closes_its_pipe_is_stopped(scratch, monkeypatch):
-    monkeypatch.setattr("benchmarks.measuring.session._END_S", 0.2)
+def test_a_child_that_closes_its_pipe_is_stopped(scratch):
     with (
-        open_program(scratch, OPENS + "os.close(fd)\ntime.sleep(600)") as session,
+        open_program(scratch, OPENS + "os.close(fd)\ntime.sleep(600)", end_s=0.2) as session,
         pytest.raises(EngineError, match="closed its reply pipe"),
     ):
         session.ask(AskMemory(), Memory)

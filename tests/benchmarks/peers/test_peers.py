@@ -222,8 +222,9 @@ def test_the_tables_say_what_was_not_measured_and_escape_it():
     ours = Seen(OURS, runtime="litert 2", rounds=[a_round(1.0, ("a",))], awkward={DAMAGED[0]: "answered"})
     rows, _ = summarize([ours], ["a"], 0)
     report = PeersReport(
-        *(1, "2026-01-01", "python <x>", {"cpu_model": "cpu"}, "bundle", "model", 2, "8x8", "a|b", "test", 1, 1, 0),
-        *(0.1, 0.2, tuple(rows), (NotMeasured("MediaPipe", "<script>x</script>"),)),
+        *(1, "2026-01-01", "python <x>", {"cpu_model": "cpu"}, 0.1, 0.2),
+        (NotMeasured("MediaPipe", "<script>x</script>"),),
+        *("bundle", "model", 2, "8x8", "a|b", "test", 1, 1, 0, tuple(rows)),
     )
     text = render(report)
     assert "## Not measured" in text

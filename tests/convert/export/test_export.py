@@ -1,7 +1,5 @@
 """The export child: one graph with everything inside, held against the original model, and its refusals."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import h5py
@@ -47,14 +45,11 @@ def models(tmp_path_factory):
 
     network(keras, logits(keras)).save(folder / "logits.keras")
     network(keras, lambda x: keras.layers.Softmax()(logits(keras)(x))).export(folder / "saved", verbose=False)
-    network(keras, lambda x: keras.layers.Softmax()(keras.ops.erfinv(0.9 * keras.ops.tanh(logits(keras)(x))))).save(
-        folder / "erfinv.keras"
-    )
-    network(
-        tf_keras,
-        tf_keras.layers.Dense(1, "sigmoid", kernel_initializer=tf_keras.initializers.RandomNormal(0, 3, seed=2)),
-        channels=1,
-    ).save(folder / "gray.h5")
+    erfinv = network(keras, lambda x: keras.layers.Softmax()(keras.ops.erfinv(0.9 * keras.ops.tanh(logits(keras)(x)))))
+    erfinv.save(folder / "erfinv.keras")
+    random = tf_keras.initializers.RandomNormal(0, 3, seed=2)
+    gray = network(tf_keras, tf_keras.layers.Dense(1, "sigmoid", kernel_initializer=random), channels=1)
+    gray.save(folder / "gray.h5")
     network(tf_keras, logits(tf_keras)).save(folder / "saved2", save_format="tf")
     image = keras.Input((SIZE, SIZE, 3))
     flipped = keras.layers.GlobalMaxPooling2D()(keras.layers.RandomFlip()(image))
@@ -66,7 +61,6 @@ def models(tmp_path_factory):
 
 
 def job_of(model, labels, work_dir, input_range=InputRange.BYTE, onnx=True, **options):
-    """The job of a model from elsewhere, its images in place."""
     said = ForeignOptions(labels, input_range, Crop.STRETCH, **options)
     np.save(work_dir / children.CHECK_FILE, IMAGES)
     np.save(work_dir / children.GOLDEN_INPUT_FILE, IMAGES[:3])
@@ -74,7 +68,6 @@ def job_of(model, labels, work_dir, input_range=InputRange.BYTE, onnx=True, **op
 
 
 def run_tflite(path):
-    """Outputs for every image, and the names of the operators."""
     (image,) = open_interpreter(path.read_bytes()).get_input_details()
     assert (image["name"], image["dtype"], list(image["shape"])) == ("image", np.uint8, [1, SIZE, SIZE, 3])
     return probabilities(path.read_bytes(), IMAGES), {name for name, _ in operators_of(path.read_bytes())}
@@ -116,8 +109,7 @@ def test_bgr_scaling_and_softmax_are_folded_into_the_graph(models, tmp_path):
     options = {"color": ModelColor.BGR, "output": ModelOutput.LOGITS}
     job = job_of(models / "logits.keras", models / "three.txt", tmp_path, InputRange.SIGNED, **options)
     exported = export(job)
-    assert exported.opset == 18
-    assert exported.keras == f"keras {keras.__version__}"
+    assert (exported.opset, exported.keras) == (18, f"keras {keras.__version__}")
     model = keras.saving.load_model(models / "logits.keras")
     pixels = IMAGES[..., ::-1].astype(np.float32) / 127.5 - 1
     operators = check_exports(job, softmax(model.predict(pixels, verbose=0)))
@@ -211,7 +203,6 @@ def test_a_layer_that_the_library_does_not_know_is_one_sentence(models, tmp_path
 
 
 def run_child(job):
-    """The child as its parent starts it."""
     path = Path(job.work_dir) / "job.json"
     children.write_message(path, job)
     return run_module("convert.export.child", path)
@@ -245,8 +236,8 @@ def test_a_refusal_comes_through_or_says_that_it_was_lost(tmp_path):
     with pytest.raises(SystemExit) as stopped:
         children.refuse(tmp_path, OutputError("no space left"))
     assert stopped.value.code == children.REFUSED_CODE
-    assert type(children.read_refusal(tmp_path)) is OutputError
-    assert str(children.read_refusal(tmp_path)) == "no space left"
+    refusal = children.read_refusal(tmp_path)
+    assert (type(refusal), str(refusal)) == (OutputError, "no space left")
     with pytest.raises(SystemExit):
         children.refuse(tmp_path / "gone", ModelError("x"))
 

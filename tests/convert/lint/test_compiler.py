@@ -3,11 +3,9 @@
 The logs follow those that users of the real compiler show in google-coral/edgetpu#427, #438, #708, #313 and #829.
 """
 
-from __future__ import annotations
-
+import json
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -40,7 +38,7 @@ TABLE = "\nOperator                       Count      Status\n\n"
 END = "Compilation child process completed within timeout period.\nCompilation succeeded! \n"
 
 
-def rows(*entries: tuple[str, int, str]) -> str:
+def rows(*entries):
     return TABLE + "".join(f"{name:<31}{count:<11}{status}\n" for name, count, status in entries)
 
 
@@ -93,9 +91,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def compiler(install_compiler):
-    """Put a stand-in for the compiler on PATH; gives the folder in which its arguments are found."""
-
-    def install(output: str, *, compiled: bytes | None = COMPILED, log: str | None = None, code=0, delay_s=0.0) -> Path:
+    def install(output, *, compiled=COMPILED, log=None, code=0, delay_s=0.0):
         folder = install_compiler(COMPILER.format(python=sys.executable, delay_s=delay_s, code=code))
         (folder / "output").write_text(output)
         if compiled is not None:
@@ -141,25 +137,18 @@ def test_a_model_that_maps_is_compiled(model, work_dir, compiler):
     assert file == work_dir / "model-int8_edgetpu.tflite"
     assert file.read_bytes() == COMPILED
     assert log.share == 1
-    arguments = (folder / "arguments.json").read_text()
-    assert arguments == f'["-s", "-o", "{work_dir}", "{model}"]'
-
-
-def test_an_older_edgetpu_runtime_can_be_asked_for(model, work_dir, compiler):
-    folder = compiler(ALL_MAPPED)
+    assert json.loads((folder / "arguments.json").read_text()) == ["-s", "-o", str(work_dir), str(model)]
+    # For an older Edge TPU runtime.
     compile_for_edgetpu(model, work_dir, min_runtime=13)
     assert '"-m", "13"' in (folder / "arguments.json").read_text()
 
 
 def test_too_small_a_share_is_refused_with_the_operators_to_mend(model, work_dir, compiler):
     compiler(HALF)
-    with pytest.raises(GateError) as refused:
+    # One line, the causes before the operators behind them.
+    operators = r"2 HARD_SWISH \(Operation not supported\).*106 CONV_2D"
+    with pytest.raises(GateError, match=rf"\A.*27 of 136 operators \(20%\).*at least 90%.*{operators}.*\Z"):
         compile_for_edgetpu(model, work_dir)
-    text = str(refused.value)
-    assert "27 of 136 operators (20%)" in text
-    assert "at least 90%" in text
-    assert text.index("2 HARD_SWISH (Operation not supported)") < text.index("106 CONV_2D")
-    assert "\n" not in text
     assert compile_for_edgetpu(model, work_dir, minimum_share=0.19)[1].mapped == 27
 
 
@@ -187,11 +176,8 @@ def test_a_table_that_is_only_in_the_log_file_is_found(model, work_dir, compiler
 )
 def test_a_failed_compilation_is_one_sentence(output, code, words, model, work_dir, compiler):
     compiler(output, compiled=None, code=code)
-    with pytest.raises(EngineError) as failed:
+    with pytest.raises(EngineError, match=rf"\A.*{words}.*edge-convert lint.*\Z"):
         compile_for_edgetpu(model, work_dir)
-    assert words in str(failed.value)
-    assert "edge-convert lint" in str(failed.value)
-    assert "\n" not in str(failed.value)
 
 
 @pytest.mark.parametrize(("compiled", "words"), [(None, "wrote no"), (PLAIN, "without an operator for the Edge TPU")])
@@ -225,8 +211,7 @@ def test_without_the_compiler_one_sentence_says_what_to_install(machine, here, m
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr("platform.machine", lambda: machine)
     for call in (find_compiler, lambda: compile_for_edgetpu(model, work_dir)):
-        with pytest.raises(EngineError) as missing:
+        package = r"Debian package edgetpu-compiler as coral\.ai/docs/edgetpu/compiler"
+        with pytest.raises(EngineError, match=package) as missing:
             call()
-        assert "Debian package edgetpu-compiler" in str(missing.value)
-        assert "coral.ai/docs/edgetpu/compiler" in str(missing.value)
         assert ("not on this machine (aarch64)" in str(missing.value)) is here

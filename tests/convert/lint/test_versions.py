@@ -1,34 +1,31 @@
 """Reading of hostile model files, and which runtime has the operators of a model."""
 
-from __future__ import annotations
-
 import base64
+import importlib.metadata
 import json
 import struct
-import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import convert.tflite_model
-from convert.tflite_model import minimum_runtime, read_model, read_operators, unsupported
+from convert.tflite_model import minimum_runtime, pack_model, read_model, read_operators, unsupported
 from edge_runtime.errors import IntegrityError, ModelError, UsageError
 from edge_runtime.tflite import validation
 from edge_runtime.tflite.version_table import BUNDLED_CUSTOM, LITERT_LACKS, LITERT_NEWEST, RELEASES
-from edge_runtime.tflite.versions import Target, has_builtin, parse_target
+from edge_runtime.tflite.versions import has_builtin, parse_target
 from support.paths import CHECKOUT
+from support.programs import run
 from support.tflite_models import Operator, Tensor, build_model
 
 BUILTINS = {name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int) and name != "CUSTOM"}
 EVERY = {(name, version) for name in BUILTINS for version in range(1, 17)}
 
 
-def model_of(*operators: Operator, **arguments):
+def model_of(*operators, **arguments):
     return schema.ModelT.InitFromPackedBuf(bytearray(build_model((), operators, **arguments)), 0)
 
 
@@ -50,9 +47,6 @@ def small(tmp_path):
     return path
 
 
-# Reading
-
-
 def test_a_whole_file_is_read_as_it_is(small):
     model = read_model(small)
     (operator,) = read_operators(model)
@@ -71,14 +65,13 @@ def test_a_zip_after_the_model_is_left_aside(small):
 
 
 @pytest.mark.parametrize("size", range(0, len(SMALL), 7))
-def test_a_truncated_file_is_one_sentence(size, tmp_path):
-    path = tmp_path / "cut.tflite"
-    path.write_bytes(SMALL[:size])
+def test_a_truncated_file_is_one_sentence(size, small):
+    small.write_bytes(SMALL[:size])
     with pytest.raises(ModelError, match=r"^[^\n]+$"):
-        read_model(path)
+        read_model(small)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400)
 @given(st.lists(st.tuples(st.integers(8, len(SMALL) - 1), st.integers(0, 255)), min_size=1, max_size=8))
 def test_flipped_bytes_are_read_or_refused(small, changes):
     data = bytearray(SMALL)
@@ -110,25 +103,22 @@ def test_other_files_are_refused(tmp_path, monkeypatch):
         read_model(other)
 
 
-def test_a_model_without_a_graph_is_refused(tmp_path):
+def test_a_model_without_a_graph_is_refused(small):
     model = schema.ModelT()
     model.version, model.subgraphs, model.operatorCodes, model.buffers = 3, [], [], []
-    path = tmp_path / "empty.tflite"
-    path.write_bytes(convert.tflite_model.pack_model(model))
+    small.write_bytes(pack_model(model))
     with pytest.raises(IntegrityError, match="no graph"):
-        read_model(path)
+        read_model(small)
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("inputs", [0, 9]), ("outputs", [-1]), ("opcodeIndex", 4)])
 def test_an_operator_that_names_what_is_not_there_is_refused(attribute, value, small):
     model = schema.ModelT.InitFromPackedBuf(bytearray(SMALL), 0)
     setattr(model.subgraphs[0].operators[0], attribute, value)
-    small.write_bytes(convert.tflite_model.pack_model(model))
+    small.write_bytes(pack_model(model))
     with pytest.raises(IntegrityError, match="names"):
         read_model(small)
 
-
-# The tables
 
 PROBE = """
 import base64, json, sys
@@ -159,25 +149,21 @@ def single_operator_models(tmp_path_factory):
     return path
 
 
-def asked(python: str | Path, runtime: str, models: Path) -> set[tuple[str, int]]:
-    done = subprocess.run([python, "-c", PROBE, runtime, models], capture_output=True, text=True, check=False)
+def asked(python, runtime, models):
+    done = run(python, "-c", PROBE, runtime, models)
     assert done.returncode == 0, done.stderr
     refused = {(name, version) for name, version in json.loads(done.stdout.splitlines()[-1])}
     return EVERY - refused
 
 
-def in_table(target: Target) -> set[tuple[str, int]]:
+def in_table(target):
     return {(name, version) for name, version in EVERY if has_builtin(name, version, target)}
 
 
 def test_litert_has_what_the_table_says(single_operator_models):
-    import importlib.metadata
-
-    installed = importlib.metadata.version("ai-edge-litert")
-    found = asked(sys.executable, "litert", single_operator_models)
-    expected = in_table(parse_target("litert"))
+    found, expected = asked(sys.executable, "litert", single_operator_models), in_table(parse_target("litert"))
     assert expected <= found
-    if installed == "2.3.0":
+    if importlib.metadata.version("ai-edge-litert") == "2.3.0":
         assert found == expected
 
 
@@ -198,28 +184,24 @@ def test_the_tables_are_well_formed():
         assert LITERT_NEWEST.get(name, 99) > len(releases)
 
 
-# What follows from them
-
-
-def test_the_lowest_runtime_is_that_of_the_newest_operator_not_of_the_metadata():
+@pytest.mark.parametrize(
+    ("operators", "expected"),
+    [
+        ({}, "tflite 1.5.0"),
+        ({"CONV_2D": 3, "FULLY_CONNECTED": 9}, "tflite 2.3.0"),
+        ({"FULLY_CONNECTED": 12}, "tflite 2.17.0"),
+        ({"ATAN2": 1, "GELU": 1, "IF": 1}, "tflite 2.10.0"),  # 2.10 is after 2.9, and both after 1.15
+        ({"FULLY_CONNECTED": 14, "ADD": 1}, "litert 2.3.0"),
+        ({"ADD": 99}, "unknown, newer than litert 2.3.0"),
+        ({"edgetpu-custom-op": 1}, "tflite with edgetpu-custom-op, 1.5.0"),
+        ({"TFLite_Detection_PostProcess": 1}, "tflite 1.5.0"),
+    ],
+    ids=str,
+)
+def test_the_lowest_runtime_is_that_of_the_newest_operator_not_of_the_metadata(operators, expected):
     stale = {"min_runtime_version": b"1.5.0\0"}
-    model = model_of(Operator("CONV_2D", version=3), Operator("FULLY_CONNECTED", version=9), metadata=stale)
-    assert minimum_runtime(model) == "tflite 2.3.0"
-    assert minimum_runtime(model_of(Operator("FULLY_CONNECTED", version=12), metadata=stale)) == "tflite 2.17.0"
-    # 2.10 is after 2.9, and both after 1.15.
-    mixed = model_of(Operator("ATAN2"), Operator("GELU"), Operator("IF"))
-    assert minimum_runtime(mixed) == "tflite 2.10.0"
-    assert minimum_runtime(model_of()) == "tflite 1.5.0"
-
-
-def test_operators_newer_than_the_table_are_not_called_old():
-    assert minimum_runtime(model_of(Operator("FULLY_CONNECTED", version=14), Operator("ADD"))) == "litert 2.3.0"
-    assert minimum_runtime(model_of(Operator("ADD", version=99))) == "unknown, newer than litert 2.3.0"
-
-
-def test_custom_operators_are_named_in_the_lowest_runtime():
-    assert minimum_runtime(model_of(Operator("edgetpu-custom-op"))) == "tflite with edgetpu-custom-op, 1.5.0"
-    assert minimum_runtime(model_of(Operator("TFLite_Detection_PostProcess"))) == "tflite 1.5.0"
+    model = model_of(*(Operator(name, version=version) for name, version in operators.items()), metadata=stale)
+    assert minimum_runtime(model) == expected
 
 
 def test_every_graph_counts():

@@ -1,7 +1,5 @@
 """Statistics of the float model: pixel scaling, layer inputs, ranges by each method."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -16,7 +14,16 @@ from convert.quantize.calibration import BINS, least_error_range, measure, movin
 from convert.quantize.gptq import observe
 from convert.quantize.graph import FloatGraph
 from support.quantization import calibrated, tensor_values
-from support.tflite_models import CAST_OPTIONS, Operator, Tensor, build_chain, build_model, constants, floats
+from support.tflite_models import (
+    CAST_OPTIONS,
+    Operator,
+    Tensor,
+    build_chain,
+    build_model,
+    constants,
+    convolution_options,
+    floats,
+)
 
 HEIGHT, WIDTH = 7, 6
 CAST = ("CAST", (1, HEIGHT, WIDTH, 3), CAST_OPTIONS)
@@ -26,16 +33,12 @@ IMAGES = RNG.integers(0, 256, (5, HEIGHT, WIDTH, 3), np.uint8)
 
 
 def chain(*steps):
-    """A model of operators one after the other; see `build_chain`."""
     return build_chain((1, HEIGHT, WIDTH, 3), steps, "pixels")
 
 
 def scaling(name, *values, activation=0):
     options = {"kind": f"{name.title()}Options", "fusedActivationFunction": activation}
     return name, (1, HEIGHT, WIDTH, 3), options, np.array(values[0] if len(values) == 1 else values, np.float32)
-
-
-# The head of the graph
 
 
 @pytest.mark.parametrize(
@@ -62,29 +65,21 @@ def test_the_scaling_at_the_head_is_read(steps, operators, scale, offset):
     np.testing.assert_allclose(real, pixels.scale * IMAGES.astype(np.float32) + pixels.offset, atol=1e-4)
 
 
-def test_a_constant_on_the_left_of_a_subtraction_is_no_scaling():
-    shape = (1, HEIGHT, WIDTH, 3)
-    tensors = [Tensor("pixels", shape, "uint8", None), *constants({"white": np.float32(255)})]
-    tensors += floats({"cast": shape, "inverted": shape})
-    operators = [Operator(CAST[0], ["pixels"], ["cast"], 1, CAST[2])]
-    operators.append(Operator("SUB", ["white", "cast"], ["inverted"], 1, {"kind": "SubOptions"}))
-    pixels = FloatGraph(build_model(tensors, operators)).pixels()
-    assert (pixels.tensor, pixels.operators, pixels.scale, pixels.offset) == ("cast", 1, 1.0, 0.0)
+ONE_BRANCH = [
+    Operator("MUL", ["cast", "half"], ["halved"], 1, {"kind": "MulOptions"}),
+    Operator("ADD", ["cast", "halved"], ["result"], 1, {"kind": "AddOptions"}),
+]
+INVERTED = [Operator("SUB", ["half", "cast"], ["result"], 1, {"kind": "SubOptions"})]
 
 
-def test_scaling_that_only_one_branch_sees_is_left_in_the_graph():
+@pytest.mark.parametrize("operators", [ONE_BRANCH, INVERTED], ids=["seen by one branch", "constant on the left"])
+def test_what_is_no_scaling_is_left_in_the_graph(operators):
     shape = (1, HEIGHT, WIDTH, 3)
     tensors = [Tensor("pixels", shape, "uint8", None), *constants({"half": np.float32(0.5)})]
-    tensors += floats(dict.fromkeys(("cast", "halved", "sum"), shape))
-    operators = [
-        Operator("CAST", ["pixels"], ["cast"], 1, CAST[2]),
-        Operator("MUL", ["cast", "half"], ["halved"], 1, {"kind": "MulOptions"}),
-        Operator("ADD", ["cast", "halved"], ["sum"], 1, {"kind": "AddOptions"}),
-    ]
-    assert FloatGraph(build_model(tensors, operators)).pixels().tensor == "cast"
-
-
-# What goes into a layer
+    tensors += floats(dict.fromkeys(("cast", "halved", "result"), shape))
+    cast = Operator("CAST", ["pixels"], ["cast"], 1, CAST_OPTIONS)
+    pixels = FloatGraph(build_model(tensors, [cast, *operators])).pixels()
+    assert (pixels.tensor, pixels.operators, pixels.scale, pixels.offset) == ("cast", 1, 1.0, 0.0)
 
 
 def places_by_a_loop(value, kernel, layer):
@@ -180,13 +175,7 @@ def test_a_dense_layer_sees_one_place_a_image():
 
 
 def large_convolution():
-    step = (
-        "CONV_2D",
-        (1, HEIGHT, WIDTH, 2),
-        options_of("Conv2DOptions", layer_of()),
-        as_float(2, 3, 3, 3),
-        as_float(2),
-    )
+    step = ("CONV_2D", (1, HEIGHT, WIDTH, 2), convolution_options(), as_float(2, 3, 3, 3), as_float(2))
     return FloatGraph(chain(CAST, step))
 
 
@@ -214,11 +203,7 @@ def test_images_of_one_grey_give_a_covariance_that_can_be_inverted(grey):
     assert np.linalg.eigvalsh(seen.covariance).min() > 0
 
 
-# Ranges
-
-
 def shifted():
-    """A model with one activation besides the cast: each pixel less 100."""
     return FloatGraph(chain(CAST, scaling("ADD", -100.0)))
 
 

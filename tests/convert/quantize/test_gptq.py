@@ -1,10 +1,8 @@
 """Calibrated rounding: closer than nearest on the whole, on the grid, biases corrected, and nothing else touched."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from convert.quantize.calibration import probabilities
@@ -32,18 +30,13 @@ IMAGES = toned_images(40, SIDE, RNG, darkest=20)
 CONVOLUTION, DEPTHWISE = (convolution_options(activation=RELU, depthwise=depthwise) for depthwise in (False, True))
 
 
-# Rounding of rows
-
-
 def correlated(layers, width, rank, seed):
-    """Covariances of inputs that are mixtures of a few, and a little of their own."""
     rng = np.random.default_rng(seed)
     mixing = rng.normal(size=(layers, width, rank))
     return mixing @ mixing.swapaxes(1, 2) + 0.05 * np.eye(width)
 
 
 def output_error(weights, rounded, covariance):
-    """trace((W - Q) C (W - Q)^T) of each layer."""
     difference = weights - rounded
     return np.einsum("loi,lij,loj->l", difference, covariance, difference)
 
@@ -52,7 +45,6 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @given(seeds, st.integers(2, 24), st.integers(1, 6), st.sampled_from([3, 7, 127]))
-@settings(max_examples=60, deadline=None)
 def test_on_average_it_is_never_worse_than_nearest(seed, width, rank, levels):
     covariance = correlated(16, width, rank, seed)
     weights = np.random.default_rng(seed).uniform(-1, 1, (16, 32, width))
@@ -71,7 +63,6 @@ def test_for_inputs_that_vary_together_it_is_far_better_than_nearest():
 
 
 @given(seeds, st.floats(1e-3, 1.0))
-@settings(max_examples=40, deadline=None)
 def test_int8_values_are_whole_steps_within_127(seed, scale):
     # Weights far beyond the grid too.
     weights = np.random.default_rng(seed).normal(scale=60 * scale, size=(2, 5, 6))
@@ -81,7 +72,6 @@ def test_int8_values_are_whole_steps_within_127(seed, scale):
 
 
 @given(seeds)
-@settings(max_examples=20, deadline=None)
 def test_float16_values_are_of_half_precision(seed):
     weights = np.random.default_rng(seed).normal(size=(2, 5, 6))
     rounded = round_rows(weights, correlated(2, 6, 2, seed), to_float16)
@@ -90,7 +80,6 @@ def test_float16_values_are_of_half_precision(seed):
 
 
 @given(seeds)
-@settings(max_examples=30, deadline=None)
 def test_many_layers_at_once_are_rounded_as_one_by_one(seed):
     weights = np.random.default_rng(seed).normal(size=(5, 3, 9))
     covariance, scale = correlated(5, 9, 3, seed), np.random.default_rng(seed).uniform(0.01, 0.1, (5, 3))
@@ -100,7 +89,6 @@ def test_many_layers_at_once_are_rounded_as_one_by_one(seed):
 
 
 @given(seeds)
-@settings(max_examples=30, deadline=None)
 def test_inputs_that_vary_apart_are_rounded_to_nearest(seed):
     rng = np.random.default_rng(seed)
     weights, scale = rng.uniform(-1, 1, (3, 4, 7)), rng.uniform(0.01, 0.1, (3, 4))
@@ -112,9 +100,6 @@ def test_inputs_that_vary_apart_are_rounded_to_nearest(seed):
 def test_inputs_that_never_vary_are_rounded_to_nearest():
     weights = np.array([[[0.26, -0.74]]])
     np.testing.assert_allclose(round_rows(weights, np.zeros((1, 2, 2)), to_int8(np.array([[0.5]]))), [[[0.5, -0.5]]])
-
-
-# Rounding of models
 
 
 def weight(*shape):
@@ -136,7 +121,8 @@ def model_of(values, operators, widths):
     return FloatGraph(build_model(tensors, scaling + operators))
 
 
-def small_model():
+@pytest.fixture(scope="module")
+def graph():
     """A convolution, one of which an output has no weights at all, a depthwise and a dense-like one."""
     values = {"w1": weight(8, 3, 3, 3), "b1": weight(8), "w2": weight(1, 3, 3, 8), "b2": weight(8)}
     values["w1"][5], values["b1"][5] = 0, 0.4
@@ -149,9 +135,15 @@ def small_model():
     return model_of(values, operators, {"first": 8, "second": 8, "third": 6})
 
 
-def stored(model, index):
-    """The real values of a constant tensor in a ``ModelT``."""
-    tensor = model.subgraphs[0].tensors[index]
+def parts_of(data):
+    """A ``ModelT``, its tensors by name, and its operators by the name of their output."""
+    model = unpack_model(data)
+    graph = model.subgraphs[0]
+    operators = {text(graph.tensors[operator.outputs[0]].name): operator for operator in graph.operators}
+    return model, {text(tensor.name): tensor for tensor in graph.tensors}, operators
+
+
+def stored(model, tensor):
     data = bytes(model.buffers[tensor.buffer].data)
     dtype = {FLOAT32: np.float32, FLOAT16: np.float16, INT32: np.int32, INT8: np.int8}[tensor.type]
     values = np.frombuffer(data, dtype).astype(np.float64).reshape(tensor.shape)
@@ -165,25 +157,18 @@ def stored(model, index):
 
 def mean_errors(graph, data, inputs, shift=None):
     """By layer: the mean error of each output, if its input were exact or larger by ``shift``."""
-    model = unpack_model(data)
-    subgraph = model.subgraphs[0]
-    numbers = {text(tensor.name): index for index, tensor in enumerate(subgraph.tensors)}
-    operators = {text(subgraph.tensors[o.outputs[0]].name): o for o in subgraph.operators}
+    model, tensors, operators = parts_of(data)
     errors = {}
     for layer in graph.layers():
         wide = (lambda w: w[0].reshape(-1, w.shape[3]).T) if layer.kind == DEPTHWISE_CONV_2D else np.asarray
         exact = wide(graph.constant(layer.weights))
-        rounded = wide(stored(model, numbers[layer.weights]))
+        rounded = wide(stored(model, tensors[layer.weights]))
         mean, off = inputs[layer.output].mean, (shift or {}).get(layer.output, 0.0)
         exact, rounded = exact.reshape(len(exact), -1), rounded.reshape(len(exact), -1)
-        bias = stored(model, operators[layer.output].inputs[2]) - graph.constant(layer.bias)
-        errors[layer.output] = (rounded * (mean + off)).sum(axis=1) - (exact * mean).sum(axis=1) + bias
+        bias = model.subgraphs[0].tensors[operators[layer.output].inputs[2]]
+        missing = stored(model, bias) - graph.constant(layer.bias)
+        errors[layer.output] = (rounded * (mean + off)).sum(axis=1) - (exact * mean).sum(axis=1) + missing
     return errors
-
-
-@pytest.fixture(scope="module")
-def graph():
-    return small_model()
 
 
 @pytest.fixture(scope="module")
@@ -192,45 +177,50 @@ def inputs(graph):
 
 
 @pytest.fixture(scope="module")
+def quantizer(graph):
+    return TfliteQuantizer(graph)
+
+
+@pytest.fixture
+def rounder(graph, inputs):
+    return GptqRounder(graph, inputs)
+
+
+@pytest.fixture(scope="module")
 def found(graph):
     return calibrated(graph, IMAGES)
 
 
 @pytest.mark.parametrize("variant", ["float16", "dynamic"])
-def test_biases_make_the_mean_error_zero(variant, graph, inputs, monkeypatch):
+def test_biases_make_the_mean_error_zero(variant, graph, inputs, quantizer, rounder, monkeypatch):
     monkeypatch.setattr("convert.quantize.tflite.FEW_WEIGHTS", 0)
-    make = getattr(TfliteQuantizer(graph), variant)
-    nearest, corrected = (mean_errors(graph, make(r), inputs) for r in (None, GptqRounder(graph, inputs)))
+    nearest, corrected = (mean_errors(graph, getattr(quantizer, variant)(r), inputs) for r in (None, rounder))
     for layer, errors in corrected.items():
         assert np.abs(nearest[layer]).max() > 1e-6
         np.testing.assert_allclose(errors, 0, atol=2e-7, err_msg=layer)
 
 
-def test_integer_biases_make_the_mean_error_less_than_a_step(graph, inputs, found):
-    quantizer = TfliteQuantizer(graph)
+def test_integer_biases_make_the_mean_error_less_than_a_step(graph, inputs, found, quantizer, rounder):
     # -1 is 127.5 grey levels of 1/127.5: the nearest whole zero point leaves half a level, which the bias takes over.
     shift = {"first": float(-np.rint(127.5 - 1e-6) / 127.5 + 1)}
-    data = quantizer.int8(found, GptqRounder(graph, inputs))
+    data = quantizer.int8(found, rounder)
     nearest = mean_errors(graph, quantizer.int8(found, None), inputs, shift)
     corrected = mean_errors(graph, data, inputs, shift)
-    model = unpack_model(data)
-    operators = {text(model.subgraphs[0].tensors[o.outputs[0]].name): o for o in model.subgraphs[0].operators}
+    model, _, operators = parts_of(data)
     for layer, errors in corrected.items():
         steps = model.subgraphs[0].tensors[operators[layer].inputs[2]].quantization.scale
         assert np.all(np.abs(errors) <= 1.01 * np.asarray(steps) + 1e-7)
         assert np.any(np.abs(nearest[layer]) > 5 * np.asarray(steps))
 
 
-def test_float16_keeps_layers_of_few_weights(graph, inputs):
+def test_float16_keeps_layers_of_few_weights(graph, quantizer, rounder):
     # All layers of this model are small.
-    assert np.array_equal(
-        probabilities(TfliteQuantizer(graph).float16(GptqRounder(graph, inputs)), IMAGES),
-        probabilities(graph.data, IMAGES),
-    )
+    found = probabilities(quantizer.float16(rounder), IMAGES)
+    assert np.array_equal(found, probabilities(graph.data, IMAGES))
 
 
-def test_a_float32_start_reads_pixels_as_they_are_and_makes_the_half_level_good(graph, inputs, found):
-    data = TfliteQuantizer(graph).int8(found, GptqRounder(graph, inputs), kept=["first"])
+def test_a_float32_start_reads_pixels_as_they_are_and_makes_the_half_level_good(graph, found, quantizer, rounder):
+    data = quantizer.int8(found, rounder, kept=["first"])
     model = unpack_model(data)
     assert operators_of(data)[0][0] == "DEQUANTIZE"
     assert model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].type == 3  # uint8
@@ -240,10 +230,9 @@ def test_a_float32_start_reads_pixels_as_they_are_and_makes_the_half_level_good(
     np.testing.assert_allclose(found_at, expected, atol=0.02)
 
 
-def test_what_the_model_computes_is_closer_than_with_nearest_rounding(graph, inputs, found, monkeypatch):
+def test_what_the_model_computes_is_closer_than_with_nearest_rounding(graph, found, quantizer, rounder, monkeypatch):
     monkeypatch.setattr("convert.quantize.tflite.FEW_WEIGHTS", 0)
-    exact, quantizer = probabilities(graph.data, IMAGES), TfliteQuantizer(graph)
-    rounder = GptqRounder(graph, inputs)
+    exact = probabilities(graph.data, IMAGES)
     for nearest, rounded in (
         (quantizer.int8(found, None), quantizer.int8(found, rounder)),
         (quantizer.int8(found, None, per_tensor=True), quantizer.int8(found, rounder, per_tensor=True)),
@@ -257,47 +246,45 @@ def test_what_the_model_computes_is_closer_than_with_nearest_rounding(graph, inp
 
 @pytest.mark.parametrize("rounded", [False, True])
 @pytest.mark.parametrize("variant", ["int8", "int16x8"])
-def test_the_bias_of_an_output_without_weights_is_kept(variant, rounded, graph, inputs, found):
-    data = getattr(TfliteQuantizer(graph), variant)(found, GptqRounder(graph, inputs) if rounded else None)
+def test_the_bias_of_an_output_without_weights_is_kept(variant, rounded, graph, found, quantizer, rounder):
+    data = getattr(quantizer, variant)(found, rounder if rounded else None)
     expected = tensor_values(graph.data, "first", IMAGES)[..., 5]
     assert expected.max() > 0
     np.testing.assert_allclose(tensor_values(data, "first", IMAGES)[..., 5], expected, atol=found["first"][1] / 255)
 
 
-def test_an_output_without_weights_stays_so(graph, inputs, found):
-    model = unpack_model(TfliteQuantizer(graph).int8(found, GptqRounder(graph, inputs)))
-    index = next(i for i, tensor in enumerate(model.subgraphs[0].tensors) if tensor.name == b"w1")
-    assert not stored(model, index)[5].any()
-    assert stored(model, index)[4].any()
+def test_an_output_without_weights_stays_so(found, quantizer, rounder):
+    model, tensors, _ = parts_of(quantizer.int8(found, rounder))
+    assert not stored(model, tensors["w1"])[5].any()
+    assert stored(model, tensors["w1"])[4].any()
 
 
-def test_layers_in_float32_stay_as_they_are(graph, inputs, found):
-    model = unpack_model(TfliteQuantizer(graph).int8(found, GptqRounder(graph, inputs), kept=["second"]))
-    numbers = {text(tensor.name): index for index, tensor in enumerate(model.subgraphs[0].tensors)}
+def test_layers_in_float32_stay_as_they_are(graph, found, quantizer, rounder):
+    model, tensors, _ = parts_of(quantizer.int8(found, rounder, kept=["second"]))
     for name in ("w2", "b2"):
-        assert model.subgraphs[0].tensors[numbers[name]].type == FLOAT32
-        np.testing.assert_array_equal(stored(model, numbers[name]), graph.constant(name))
-    assert model.subgraphs[0].tensors[numbers["w1"]].type == INT8
+        assert tensors[name].type == FLOAT32
+        np.testing.assert_array_equal(stored(model, tensors[name]), graph.constant(name))
+    assert tensors["w1"].type == INT8
 
 
-def test_a_layer_that_was_not_looked_at_stays_rounded_to_nearest(graph, inputs):
-    quantizer, nearest, refined = TfliteQuantizer(graph), {}, {}
+def test_a_layer_that_was_not_looked_at_stays_rounded_to_nearest(graph, inputs, quantizer):
     without = {name: seen for name, seen in inputs.items() if name != "third"}
-    for data, into in ((quantizer.dynamic(None), nearest), (quantizer.dynamic(GptqRounder(graph, without)), refined)):
-        model = unpack_model(data)
-        numbers = {text(tensor.name): index for index, tensor in enumerate(model.subgraphs[0].tensors)}
-        into.update({name: stored(model, numbers[name]).tolist() for name in ("w1", "w3", "b3")})
+
+    def values(rounder):
+        model, tensors, _ = parts_of(quantizer.dynamic(rounder))
+        return {name: stored(model, tensors[name]).tolist() for name in ("w1", "w3", "b3")}
+
+    nearest, refined = values(None), values(GptqRounder(graph, without))
     assert nearest["w3"] == refined["w3"]
     assert nearest["b3"] == refined["b3"]
     assert nearest["w1"] != refined["w1"]
 
 
-def test_a_buffer_in_common_is_not_changed_for_the_other_tensor(graph, inputs):
-    model = unpack_model(TfliteQuantizer(graph).dynamic(None))
-    tensors = {text(tensor.name): tensor for tensor in model.subgraphs[0].tensors}
+def test_a_buffer_in_common_is_not_changed_for_the_other_tensor(graph, inputs, quantizer):
+    model, tensors, operators = parts_of(quantizer.dynamic(None))
     tensors["b3"].buffer = tensors["w1"].buffer
     tensors["b3"].type, tensors["b3"].name = INT8, b"not a bias any more"
-    operator = next(o for o in model.subgraphs[0].operators if o.outputs[0] == model.subgraphs[0].outputs[0])
+    operator = operators["third"]
     operator.inputs = [*operator.inputs[:2], *unpack_model(graph.data).subgraphs[0].operators[3].inputs[2:3]]
     before = bytes(model.buffers[tensors["w1"].buffer].data)
     without = {name: seen for name, seen in inputs.items() if name == "first"}
@@ -335,8 +322,7 @@ def test_weights_of_two_layers_stay_rounded_to_nearest():
     assert quantizer.dynamic(rounder) == quantizer.dynamic(None)
 
 
-def test_a_rounder_gives_the_same_model_again(graph, inputs, found):
-    quantizer, rounder = TfliteQuantizer(graph), GptqRounder(graph, inputs)
+def test_a_rounder_gives_the_same_model_again(graph, inputs, found, quantizer, rounder):
     first = quantizer.int8(found, rounder)
     quantizer.dynamic(rounder)  # other scales must not get into the way
     quantizer.int8(found, rounder, per_tensor=True)

@@ -1,7 +1,5 @@
 """ONNX files: int8 from float32, what they say of themselves, and which runtime they need."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -67,13 +65,9 @@ def write_model(path, seed=0, **changed):
     ]
     initializers = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
     initializers.append(numpy_helper.from_array(np.array([2, 3], np.int64), "axes"))
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(TINY_LABELS)])],
-        initializers,
-    )
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])
+    scores = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(TINY_LABELS)])
+    graph = helper.make_graph(nodes, "small", [image], [scores], initializers)
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(path))
@@ -149,7 +143,6 @@ def test_int8_answers_as_float32_does(base, int8, images):
 
 
 def bias_of(path, index):
-    """Real values of a convolution's bias, and the size of its steps."""
     model = onnx.load(str(path))
     constants = constants_of(model)
     conv = [node for node in model.graph.node if node.op_type == "Conv"][index]

@@ -1,7 +1,5 @@
 """Operator versions of quantized models against the rules of TensorFlow's ``op_version.cc``."""
 
-from __future__ import annotations
-
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 

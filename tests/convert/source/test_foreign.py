@@ -1,7 +1,5 @@
 """Models from elsewhere, looked at without TensorFlow: what is accepted, what is asked for, and what is refused."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -23,29 +21,22 @@ from support.programs import run_code
 
 
 def layer(class_name, name, feeder=None, **config):
-    """One layer as Keras 2 writes it down."""
     inbound = [[[feeder, 0, 0, {}]]] if feeder else []
     return {"class_name": class_name, "name": name, "config": {"name": name, **config}, "inbound_nodes": inbound}
 
 
 def functional(*layers, inputs=None, outputs=None):
-    """A functional model of layers in a row."""
-    references = {
-        "input_layers": inputs or [[layers[0]["name"], 0, 0]],
-        "output_layers": outputs or [[layers[-1]["name"], 0, 0]],
-    }
-    return {"class_name": "Functional", "config": {"name": "model", "layers": list(layers), **references}}
+    first, last = inputs or [[layers[0]["name"], 0, 0]], outputs or [[layers[-1]["name"], 0, 0]]
+    return layer("Functional", "model", layers=list(layers), input_layers=first, output_layers=last)
 
 
 def classifier(*middle, shape=(None, 8, 8, 3), units=3):
-    """A small classifier with other layers between its input and its last one."""
     image = layer("InputLayer", "image", batch_input_shape=list(shape))
     names = ["image", *(item["name"] for item in middle)]
     return functional(image, *middle, layer("Dense", "dense", names[-1], units=units))
 
 
 def weights(fill=lambda _file: None):
-    """The bytes of an HDF5 file."""
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         file["w"] = np.zeros(3)
@@ -54,7 +45,6 @@ def weights(fill=lambda _file: None):
 
 
 def write_archive(path, config, *, version="3.8.0", more=(), hdf5=None):
-    """A .keras file."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", config if isinstance(config, (str, bytes)) else json.dumps(config))
         archive.writestr("metadata.json", json.dumps({"keras_version": version}))
@@ -65,7 +55,6 @@ def write_archive(path, config, *, version="3.8.0", more=(), hdf5=None):
 
 
 def write_hdf5(path, config, *, version="2.4.0", fill=lambda _file: None):
-    """An .h5 file of a whole model."""
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(config)
         if version:
@@ -95,15 +84,15 @@ def test_the_contract_is_completed_by_options(tmp_path, said):
 
 
 @pytest.mark.parametrize(
-    ("version", "loader"), [("2.4.0", "tf-keras"), ("2.2.4-tf", "tf-keras"), (None, "tf-keras"), ("3.15.1", "keras 3")]
+    ("write", "version", "loader"),
+    [
+        *((write_hdf5, version, Loader.TF_KERAS) for version in ("2.4.0", "2.2.4-tf", None)),
+        *((write_hdf5, "3.15.1", Loader.KERAS3), (write_archive, "3.8.0", Loader.KERAS3)),
+        (write_archive, "2.15.0", Loader.TF_KERAS),
+    ],
 )
-def test_the_loader_follows_the_version_that_wrote_an_hdf5_file(tmp_path, said, version, loader):
-    assert read_model(write_hdf5(tmp_path / "m.h5", classifier(), version=version), said).loader == loader
-
-
-def test_an_archive_is_known_by_its_content(tmp_path, said):
-    assert read_model(write_archive(tmp_path / "m.dat", classifier()), said).loader is Loader.KERAS3
-    assert read_model(write_archive(tmp_path / "m.keras", classifier(), version="2.15.0"), said).loader == "tf-keras"
+def test_the_loader_follows_the_version_that_wrote_the_file(tmp_path, said, write, version, loader):
+    assert read_model(write(tmp_path / "m.dat", classifier(), version=version), said).loader is loader
 
 
 def test_all_that_is_missing_is_asked_for_in_one_sentence(tmp_path, said):
@@ -120,12 +109,10 @@ def test_all_that_is_missing_is_asked_for_in_one_sentence(tmp_path, said):
 
 
 RESCALING = layer("Rescaling", "rescaling", "image", scale=1 / 127.5, offset=-1)
-TRUE_DIVIDE_2 = {**layer("TFOpLambda", "divide", "image", function="math.truediv")}
+TRUE_DIVIDE_2 = layer("TFOpLambda", "divide", function="math.truediv")
 TRUE_DIVIDE_2["inbound_nodes"] = [["image", 0, 0, {"y": 127.5, "name": None}]]
-TRUE_DIVIDE_3 = layer("TrueDivide", "divide")
-TRUE_DIVIDE_3["inbound_nodes"] = [
-    {"args": [{"class_name": "__keras_tensor__", "config": {"keras_history": ["image", 0, 0]}}, 127.5], "kwargs": {}}
-]
+KERAS_TENSOR = {"class_name": "__keras_tensor__", "config": {"keras_history": ["image", 0, 0]}}
+TRUE_DIVIDE_3 = {**layer("TrueDivide", "divide"), "inbound_nodes": [{"args": [KERAS_TENSOR, 127.5], "kwargs": {}}]}
 
 
 @pytest.mark.parametrize("first", [RESCALING, TRUE_DIVIDE_2, TRUE_DIVIDE_3])
@@ -136,10 +123,8 @@ def test_pixels_are_not_scaled_twice(tmp_path, said, first):
     with pytest.raises(UsageError, match=r"its first layer scales by 0.007843"):
         read_model(path, replace(said, input_range=None))
     assert "its first layer scales by 0.007843" in read_model(path, replace(said, input_range=InputRange.BYTE)).origin
-
-
-def test_a_first_layer_that_widens_the_range_is_only_noted(tmp_path, said):
-    path = write_hdf5(tmp_path / "m.h5", classifier(layer("Rescaling", "rescaling", "image", scale=2, offset=-1)))
+    # One that widens the range is only noted.
+    write_hdf5(path, classifier(layer("Rescaling", "rescaling", "image", scale=2, offset=-1)))
     assert "its first layer scales by 2" in read_model(path, replace(said, input_range=InputRange.UNIT)).origin
 
 
@@ -159,7 +144,7 @@ def test_a_first_layer_that_widens_the_range_is_only_noted(tmp_path, said):
         (functional(layer("InputLayer", "a"), outputs=[["a", 0, 0], ["b", 0, 0]]), "one output, got 2 outputs"),
         (
             {"class_name": "MyModel", "config": {}},
-            r"'MyModel', whose code is not in the file; export it as a SavedModel",
+            "'MyModel', whose code is not in the file; export it as a SavedModel",
         ),
         ([1, 2], "expected a configuration with a table of layers"),
     ],
@@ -191,15 +176,12 @@ def test_one_output_is_a_sigmoid_of_two_labels(tmp_path, said):
 
 def test_the_number_of_outputs_is_found_behind_other_layers(tmp_path, said):
     """Nested models, and layers after the last one that has weights."""
-    inner = {"class_name": "Sequential", "config": {"name": "inner", "layers": [
-        layer("InputLayer", "image", batch_shape=[None, 8, 8, 3]),
-        layer("Conv2D", "conv", filters=4),
-        layer("GlobalAveragePooling2D", "pool"),
-    ]}}  # fmt: skip
-    outer = {"class_name": "Sequential", "config": {"name": "outer", "layers": [inner, layer("Softmax", "softmax")]}}
+    image, conv = layer("InputLayer", "image", batch_shape=[None, 8, 8, 3]), layer("Conv2D", "conv", filters=4)
+    inner = layer("Sequential", "inner", layers=[image, conv, layer("GlobalAveragePooling2D", "pool")])
+    outer = layer("Sequential", "outer", layers=[inner, layer("Softmax", "softmax")])
     with pytest.raises(CompatibilityError, match="expects 4 labels, one per output, got 3"):
         read_model(write_hdf5(tmp_path / "m.h5", outer), said)
-    inner["config"]["layers"][1]["config"]["filters"] = 3
+    conv["config"]["filters"] = 3
     assert read_model(write_hdf5(tmp_path / "m.h5", outer), said).manifest.input.shape_hwc == (8, 8, 3)
 
 
@@ -245,16 +227,13 @@ def test_layers_that_calculate_are_let_through(tmp_path, said):
     assert read_model(write_archive(tmp_path / "m.keras", classifier(*middle)), said).manifest.labels
 
 
-def damaged(good, kind):
-    """A file that is not what it was."""
-    return {"half": good[: len(good) // 2], "head": good[:100], "flipped": good[:40] + b"\xff" * 200 + good[240:]}[kind]
-
-
 @pytest.mark.parametrize("kind", ["half", "head", "flipped"])
 @pytest.mark.parametrize("write", [write_archive, write_hdf5])
 def test_damaged_files_are_one_sentence(tmp_path, said, write, kind):
     path = write(tmp_path / "m", classifier())
-    path.write_bytes(damaged(path.read_bytes(), kind))
+    good = path.read_bytes()
+    flipped = good[:40] + b"\xff" * 200 + good[240:]
+    path.write_bytes({"half": good[: len(good) // 2], "head": good[:100], "flipped": flipped}[kind])
     with pytest.raises(ModelError, match=r"damaged|is not valid JSON|contains only weights|not of Keras") as error:
         read_model(path, said)
     assert "\n" not in str(error.value)

@@ -1,7 +1,5 @@
 """SavedModels, read without TensorFlow, and the wire format of protocol buffers that they are in."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -22,7 +20,6 @@ def varint(value):
 
 
 def field(number, value):
-    """One field of a protocol buffer: a number, a text or a message."""
     if isinstance(value, int):
         return varint(number << 3) + varint(value % (1 << 64))
     data = value.encode() if isinstance(value, str) else value
@@ -44,16 +41,13 @@ def function(name, *operators, calls=()):
     return field(1, field(1, field(1, name)) + b"".join(nodes))
 
 
-def saved_model(
-    functions=(), run=("serve",), inputs=None, outputs=None, signature="serving_default", main=(), tf1=False
-):
-    """The bytes of a saved_model.pb with just what is looked at."""
+def saved_model(functions=(), inputs=None, outputs=None, signature="serving_default", main=(), tf1=False):
     inputs = {"image": tensor((None, 8, 8, 3))} if inputs is None else inputs
     outputs = {"answer": tensor((None, 3))} if outputs is None else outputs
     signature_def = b"".join(entry(1, key, value) for key, value in inputs.items())
     signature_def += b"".join(entry(2, key, value) for key, value in outputs.items())
     nodes = b"".join(field(1, field(2, op)) for op in main)
-    objects = b"" if tf1 else field(7, b"".join(entry(2, name, b"") for name in run))
+    objects = b"" if tf1 else field(7, entry(2, "serve", b""))
     graph = field(1, field(5, "2.15.0")) + field(2, nodes + field(2, b"".join(functions)))
     return field(1, 1) + field(2, graph + entry(5, signature, signature_def) + objects)
 
@@ -87,10 +81,7 @@ def test_a_saved_model_is_read_without_tensorflow(write_saved_model, said):
     [
         ({"functions": (SERVE, function("inner", "ReadFile"))}, "its graph contains ReadFile, which reads"),
         ({"functions": (function("serve", "SaveV2"),)}, "its graph contains SaveV2"),
-        (
-            {"functions": (SERVE, function("inner", calls=("__inference__traced_save_9",)), SAVE)},
-            "contains MergeV2Check",
-        ),
+        ({"functions": (SERVE, function("inner", calls=("__inference__traced_save_9",)), SAVE)}, "contains MergeV2"),
         ({"functions": (function("serve", "helper"), function("helper", "WriteFile"))}, "its graph contains WriteFile"),
         ({"functions": (function("unused", "EagerPyFunc"),)}, "its graph contains EagerPyFunc"),
         ({"main": ("WriteFile",)}, "its graph contains WriteFile"),

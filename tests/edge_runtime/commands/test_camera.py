@@ -1,7 +1,5 @@
 """Every option of ``edge-run camera`` has an effect, bad values are one sentence, and secrets stay secret."""
 
-from __future__ import annotations
-
 import csv
 import importlib.util
 import io
@@ -10,9 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +16,6 @@ import pytest
 from edge_runtime.sinks.frame_folder import HEAD_BYTES, read_comment
 from edge_runtime.testing.cameras import FakeHttpCamera, steady_camera
 
-EdgeRun = Callable[..., tuple[int, str, str]]
 NO_PAUSE = ("--min-interval", "0")
 
 
@@ -39,7 +33,7 @@ def clip(tmp_path_factory):
 
 @pytest.fixture
 def rows(edge_run, tiny_bundle, clip):
-    def run(*options: str | Path) -> list[dict[str, Any]]:
+    def run(*options):
         code, out, err = edge_run("camera", tiny_bundle, "--source", clip, "--format", "jsonl", *options)
         assert code == 0, err
         return [json.loads(line) for line in out.splitlines()]
@@ -47,7 +41,7 @@ def rows(edge_run, tiny_bundle, clip):
     return run
 
 
-def events(rows: list[dict[str, Any]]) -> list[tuple[int, str]]:
+def events(rows):
     return [(row["frame"], row["decision"]["label"]) for row in rows if row["decision"]["event"]]
 
 
@@ -117,7 +111,7 @@ def test_output_is_put_aside_and_appended_to(rows, tmp_path):
     assert output.read_text().count("\n") == before.count("\n") + 1
 
 
-def folders(root: Path) -> list[str]:
+def folders(root):
     return sorted(path.parent.name for path in root.glob("*/*.jpg"))
 
 

@@ -1,7 +1,5 @@
 """``edge-run camera`` as a process with every sink on: what breaks around it, and what it does about that."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import itertools
@@ -16,13 +14,12 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.testing.cameras import STREAM_HEAD, FakeHttpCamera, Send, stream_part
+from edge_runtime.testing.cameras import STREAM_HEAD, FakeHttpCamera, stream_part
 from support.files import small_file_system
 from support.mqtt import Mosquitto, needs_mosquitto
 from support.paths import CHECKOUT
@@ -43,14 +40,14 @@ IMAGES = [
 ]
 
 
-def show(send: Send, frames: float) -> None:
+def show(send, frames):
     """Half a second of red, half a second of green, and so on, at 20 frames a second."""
     for number in itertools.takewhile(lambda number: number < frames, itertools.count()):
         send(IMAGES[number // 10 % 2])
         time.sleep(0.05)
 
 
-def steady(_number: int, _request: bytes, send: Send) -> None:
+def steady(_number, _request, send):
     send(STREAM_HEAD)
     show(send, float("inf"))
 
@@ -58,7 +55,7 @@ def steady(_number: int, _request: bytes, send: Send) -> None:
 class Run:
     """One ``edge-run camera`` with a page, whose state is asked over HTTP."""
 
-    def __init__(self, folder: Path, *arguments: str | Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, folder, *arguments, environment=None):
         self.errors = folder / f"errors-{time.monotonic_ns()}"
         program = [sys.executable, "-m", "edge_runtime.cli", "camera", *map(str, arguments), "--web", "0"]
         program += ["--every", "event", "--min-interval", "0.2"]
@@ -69,50 +66,65 @@ class Run:
         wait_until(self._address, "the page's address")
         wait_until(lambda: self.state()["answered"] > 0, "an answer")
 
-    def _address(self) -> str:
+    def _address(self):
         assert self.process.poll() is None, self.errors.read_text()
         found = re.search(r"http://127\.0\.0\.1:([0-9]+)/\n", self.errors.read_text())
         return found[0].strip() if found else ""
 
-    def state(self) -> dict[str, Any]:
+    def state(self):
         with urllib.request.urlopen(f"{self._address()}api/state", timeout=20) as answer:  # noqa: S310  http, see above
             state = json.load(answer)
         assert isinstance(state, dict)
         return state
 
-    def problem(self, name: str) -> str | None:
+    def problem(self, name):
         return next(sink["problem"] for sink in self.state()["sinks"] if sink["name"] == name)
 
-    def goes_on(self) -> None:
+    def goes_on(self):
         before = self.state()["answered"]
         wait_until(lambda: self.state()["answered"] > before + 5, "further answers")
 
-    def children(self) -> list[int]:
+    def children(self):
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
-    def stop(self) -> str:
+    def stop(self):
         children = self.children()
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(PATIENCE_S) == 0, self.errors.read_text()
         wait_until(lambda: not any(map(is_running, children)), "the end of the capture process")
         return self.errors.read_text()
 
-    def __enter__(self) -> Run:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.process.kill()
         self.process.wait()
 
 
-def records(path: Path) -> list[dict[str, Any]]:
+@pytest.fixture
+def running(tmp_path, tiny_bundle):
+    """Start ``edge-run camera`` at a camera that never stops."""
+
+    @contextlib.contextmanager
+    def start(*arguments, **more):
+        with (
+            FakeHttpCamera(steady) as camera,
+            Run(tmp_path, tiny_bundle, "--source", camera.url, *arguments, **more) as run,
+        ):
+            yield run
+
+    return start
+
+
+def records(path):
     text = path.read_text(encoding="utf-8")
     assert text.endswith("\n")
     return [json.loads(line) for line in text.splitlines()]
 
 
-def images(folder: Path) -> list[Path]:
+def images(folder):
     return [path for path in folder.glob("*/*.jpg") if not path.name.startswith(".")]
 
 
@@ -127,7 +139,7 @@ def broker(tmp_path):
 @needs_mosquitto
 @needs_paho
 def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(tmp_path, tiny_bundle, receiver, broker):
-    def script(number: int, request: bytes, send: Send) -> None:
+    def script(number, request, send):
         if number > 1:
             steady(number, request, send)
         send(STREAM_HEAD)
@@ -163,11 +175,8 @@ def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(tmp_path, tiny_b
 
 @needs_mosquitto
 @needs_paho
-def test_a_broker_that_hangs_dies_and_comes_back_stops_nothing(tmp_path, tiny_bundle, broker):
-    with (
-        FakeHttpCamera(steady) as camera,
-        Run(tmp_path, tiny_bundle, "--source", camera.url, "--mqtt", f"mqtt://127.0.0.1:{broker.port}") as run,
-    ):
+def test_a_broker_that_hangs_dies_and_comes_back_stops_nothing(running, broker):
+    with running("--mqtt", f"mqtt://127.0.0.1:{broker.port}") as run:
         wait_until(lambda: run.problem("mqtt") is None, "the broker")
         assert broker.process is not None
         broker.process.send_signal(signal.SIGSTOP)
@@ -192,7 +201,7 @@ def large_disk(tmp_path):
         yield folder
 
 
-def fill(folder: Path) -> Path:
+def fill(folder):
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -200,12 +209,9 @@ def fill(folder: Path) -> Path:
     return filler
 
 
-def test_a_full_disk_is_told_and_over_when_there_is_room_again(tmp_path, tiny_bundle, large_disk):
+def test_a_full_disk_is_told_and_over_when_there_is_room_again(running, large_disk):
     output, saved = large_disk / "out.jsonl", large_disk / "saved"
-    with (
-        FakeHttpCamera(steady) as camera,
-        Run(tmp_path, tiny_bundle, "--source", camera.url, "--output", output, "--save-frames", saved) as run,
-    ):
+    with running("--output", output, "--save-frames", saved) as run:
         wait_until(lambda: output.exists() and images(saved), "a row and an image")
         filler = fill(large_disk)
         wait_until(lambda: run.problem("output") == "No space left on device", "the full disk to be told of the rows")
@@ -219,7 +225,7 @@ def test_a_full_disk_is_told_and_over_when_there_is_room_again(tmp_path, tiny_bu
         assert records(output)[-1]["decision"]["event"]
 
 
-def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path, tiny_bundle):
+def test_a_clock_that_jumps_changes_nothing_but_times(running, tmp_path):
     offset, saved = tmp_path / "offset", tmp_path / "saved"
     offset.write_text("0")
     (tmp_path / "sitecustomize.py").write_text(
@@ -229,10 +235,7 @@ def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path, tiny_bundle):
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", ""), str(CHECKOUT)])
     arguments = ["--save-frames", saved, "--save-interval", "0", "--stall-timeout", "4"]
-    with (
-        FakeHttpCamera(steady) as camera,
-        Run(tmp_path, tiny_bundle, "--source", camera.url, *arguments, environment={"PYTHONPATH": path}) as run,
-    ):
+    with running(*arguments, environment={"PYTHONPATH": path}) as run:
         for year_s in (400 * 86400, -400 * 86400):
             offset.write_text(str(year_s))
             before, had = run.state(), len(images(saved))
@@ -250,7 +253,7 @@ def test_a_clock_that_jumps_changes_nothing_but_times(tmp_path, tiny_bundle):
 
 
 def test_a_camera_that_comes_late_with_damaged_images_of_many_sizes(tmp_path, tiny_bundle):
-    def script(_number: int, _request: bytes, send: Send) -> None:
+    def script(_number, _request, send):
         send(STREAM_HEAD)
         for size in itertools.cycle((64, 1920, 8, 640)):
             whole = cv2.imencode(".jpg", np.full((size, size, 3), (20, 20, 200), np.uint8))[1].tobytes()
@@ -296,8 +299,8 @@ def test_killed_in_the_middle_it_goes_on_with_the_same_file(tmp_path, tiny_bundl
     assert not list(saved.glob("*/.*partial"))
 
 
-def test_clients_that_never_read_hold_nothing_up(tmp_path, tiny_bundle):
-    with FakeHttpCamera(steady) as camera, Run(tmp_path, tiny_bundle, "--source", camera.url) as run:
+def test_clients_that_never_read_hold_nothing_up(running):
+    with running() as run:
         port = int(run._address().rsplit(":", 1)[1].strip("/"))
         with contextlib.ExitStack() as stack:
             for path in ["/events"] * 10 + ["/frame.jpg?after=0"] * 10 + [""] * 20:

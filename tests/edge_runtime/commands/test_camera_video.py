@@ -1,14 +1,11 @@
 """``edge-run camera`` on video files: rows, limits, and a clean stop in the middle."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +15,7 @@ CAMERA = [sys.executable, "-m", "edge_runtime.cli", "camera"]
 COLORS_BGR = {"red": (20, 20, 200), "green": (20, 200, 20), "blue": (200, 20, 20)}
 
 
-def write_video(path: Path, rounds: int, codec: str) -> Path:
+def write_video(path, rounds, codec):
     """Write a video that is red, green, blue, and so on, one frame each."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25, (32, 32))
     assert writer.isOpened()
@@ -35,7 +32,7 @@ def long_video(tmp_path_factory):
     return write_video(tmp_path_factory.mktemp("videos") / "long.avi", 2000, "MJPG")
 
 
-def run_camera(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run_camera(*arguments):
     return subprocess.run([*CAMERA, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120)
 
 

@@ -1,15 +1,11 @@
 """Where ``edge-run classify`` finds its images, and what it shows on the way."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,7 +18,6 @@ from edge_runtime.results import Classified
 from edge_runtime.testing import fake_classifier
 
 EDGE_RUN = [sys.executable, "-m", "edge_runtime.cli"]
-Run = Callable[..., tuple[int, str, str]]
 DEADLINE_S = 120
 
 
@@ -36,7 +31,7 @@ def photos(tmp_path, monkeypatch):
     return tmp_path / "photos"
 
 
-def sources(out: str) -> list[str]:
+def sources(out):
     return [json.loads(line)["source"] for line in out.splitlines()]
 
 
@@ -98,7 +93,7 @@ def test_inputs_that_cannot_be_used_are_one_sentence(edge_run, tiny_bundle, phot
     assert says in err
 
 
-def run_on_terminal(command: list[str | Path]) -> tuple[int, str]:
+def run_on_terminal(command):
     """Run a command whose standard error is a terminal; exit code and what the terminal got."""
     master, terminal = pty.openpty()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal, stdin=subprocess.DEVNULL)
@@ -130,7 +125,7 @@ def test_a_terminal_sees_a_bar_with_count_and_rate(tiny_bundle, photos, tmp_path
 
 
 def test_a_bar_is_drawn_seldom_and_loses_nothing():
-    passed: list[int] = []
+    passed = []
     throttle = Throttle(passed.append, every_s=3600)
     for _ in range(1000):
         throttle.add(1)

@@ -1,7 +1,5 @@
 """Bad images in a folder: classified or one clear error each, and never much memory, whatever they claim."""
 
-from __future__ import annotations
-
 import json
 import struct
 import subprocess
@@ -32,7 +30,7 @@ sys.exit(code)
 """
 
 
-def classify_measured(model: Path, folder: Path, tmp_path: Path) -> tuple[int, dict[str, dict[str, object]], float]:
+def classify_measured(model, folder, tmp_path):
     """Exit code, record by file name, and MiB of memory."""
     if not Path("/proc/self/status").exists():
         pytest.skip("this system has no /proc to measure memory with")
@@ -62,34 +60,34 @@ def test_awkward_images_are_classified_or_one_error_each(tiny_bundle, real_data,
     assert grown_mib < MOST_MIB
 
 
-def png(width: int, height: int) -> bytes:
+def png(width, height):
     """A PNG that claims a size, and holds next to nothing."""
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
+    def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(999)))
 
 
-def jpeg(width: int, height: int) -> bytes:
+def jpeg(width, height):
     whole = bytearray(cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes())
     frame = whole.index(b"\xff\xc0")
     whole[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
     return bytes(whole)
 
 
-def bmp(width: int, height: int) -> bytes:
+def bmp(width, height):
     info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHI", 99, 0, 0, 54) + info + bytes(99)
 
 
-def gif(width: int, height: int) -> bytes:
+def gif(width, height):
     whole = b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6)
     return whole + b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\x02\x02\x44\x01\x00;"
 
 
-def tiff(width: int, height: int) -> bytes:
+def tiff(width, height):
     tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 2), (273, 8), (277, 3), (278, height), (279, 99)]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(99)

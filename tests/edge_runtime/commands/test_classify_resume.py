@@ -1,7 +1,5 @@
 """``--skip-done``: killed at any moment and started again, every image has exactly one row."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os
@@ -11,15 +9,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 EDGE_RUN = [sys.executable, "-m", "edge_runtime.cli"]
-Run = Callable[..., tuple[int, str, str]]
 DEADLINE_S = 120
 COUNT = 250
 
@@ -36,14 +31,14 @@ def many(tmp_path_factory):
     return folder
 
 
-def sources_of(output: Path) -> list[str]:
+def sources_of(output):
     text = output.read_text(encoding="utf-8")
     if output.suffix == ".csv":
         return [row["source"] for row in csv.DictReader(text.splitlines())]
     return [json.loads(line)["source"] for line in text.splitlines()]
 
 
-def lines_of(output: Path) -> int:
+def lines_of(output):
     return output.read_bytes().count(b"\n") if output.exists() else 0
 
 

@@ -1,16 +1,11 @@
 """``edge-run inspect``: what a model is, and whether its files are what they were."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable
 
 import cv2
 import numpy as np
 
 from edge_runtime.testing import write_tiny_bundle, write_tiny_model
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 def test_inspect_tells_the_contract_and_that_files_are_intact(edge_run, tiny_bundle):

@@ -1,29 +1,25 @@
 """What ``edge-run doctor`` says about machines, told from copies of what they show and from what children would say."""
 
-from __future__ import annotations
-
 import os
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edge_runtime.doctor import machine, packages
-from edge_runtime.doctor.findings import Finding, Level
+from edge_runtime.doctor.findings import Level
 from edge_runtime.doctor.packages import Python, examine_python, this_python
 from edge_runtime.doctor.probe import Answer, probe
 
 GLIBC = "glibc 2.36"
 
 
-def put(root: Path, name: str, text: str = "") -> Path:
+def put(root, name, text=""):
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
 
-def worst(findings: list[Finding]) -> tuple[Level, str]:
+def worst(findings):
     order = list(Level)
     finding = max(findings, key=lambda item: order.index(item.level))
     assert all((item.remedy is not None) >= (item.level in (Level.WARNING, Level.PROBLEM)) for item in findings)
@@ -100,7 +96,7 @@ def test_the_disk(monkeypatch, free, level):
 
 
 def test_a_user_without_a_home_is_told(monkeypatch):
-    def homeless() -> Path:
+    def homeless():
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(machine, "cache_folder", homeless)
@@ -129,7 +125,7 @@ def test_a_node_that_does_not_capture_is_no_camera(tmp_path, monkeypatch):
     put(tmp_path, "dev/video1")
     answers = iter([(0x84A00001, 0x04200001), (0x84A00001, 0x04A00000)])
 
-    def ioctl(_handle: int, request: int, buffer: bytes) -> bytes:
+    def ioctl(_handle, request, buffer):
         everything, of_node = next(answers)
         assert (request, len(buffer)) == (0x80685600, 104)
         return buffer[:84] + everything.to_bytes(4, "little") + of_node.to_bytes(4, "little") + buffer[92:]
@@ -138,7 +134,7 @@ def test_a_node_that_does_not_capture_is_no_camera(tmp_path, monkeypatch):
     assert [camera.path.name for camera in machine.find_cameras(tmp_path)] == ["video0"]
 
 
-def usb_stick(root: Path, vendor: str = "1a6e", product: str = "089a") -> Path:
+def usb_stick(root, vendor="1a6e", product="089a"):
     for name, text in {"idVendor": vendor, "idProduct": product, "busnum": "2", "devnum": "7"}.items():
         put(root, f"sys/bus/usb/devices/2-1/{name}", f"{text}\n")
     return put(root, "dev/bus/usb/002/007")
@@ -167,18 +163,16 @@ def test_an_edge_tpu_on_pci_without_its_driver(tmp_path):
     assert worst(list(machine.examine_edge_tpu(tmp_path)))[0] is Level.OK
 
 
-def examine(
-    monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], answers: dict[tuple[str, str], Answer]
-) -> dict[str, list[Finding]]:
+def examine(monkeypatch, installed, answers):
     """Findings by topic, for distributions with versions and what children would say; they say that all is well."""
     by_package = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime", "onnxruntime": "onnxruntime"}
-    monkeypatch.setattr(packages, "_version", installed.get)
+    monkeypatch.setattr(packages, "installed_version", installed.get)
     monkeypatch.setattr(
         packages.importlib.util, "find_spec", lambda name: by_package.get(name, name) in installed or None
     )
-    found: dict[str, list[Finding]] = {}
+    found = {}
 
-    def run_probe(*question: Any) -> Answer:
+    def run_probe(*question):
         return answers.get(question, Answer({"version": "1"}))
 
     for finding in packages.examine_packages(run_probe):

@@ -1,13 +1,10 @@
 """``edge-run doctor BUNDLE``: intact, run, compared with its conversion, timed, and the fastest remembered."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,14 +22,8 @@ from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult
 from edge_runtime.testing import write_tiny_model
 
 CHECK = Check("litert 2.3.0", "validation", 10, 0.9, 0.9, 1.0, 0.0, 0.01, 1.0, passed=True)
-FACTS = {
-    "engine": "litert 2.3.0",
-    "latency_ms": 1.0,
-    "images": 8,
-    "from_keras": 0.01,
-    "from_recorded": 0.001,
-    "changed": 0,
-}
+FACTS = {"engine": "litert 2.3.0", "latency_ms": 1.0, "images": 8}
+FACTS |= {"from_keras": 0.01, "from_recorded": 0.001, "changed": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -52,13 +43,13 @@ def bundle(tiny_bundle, tmp_path):
     return copy
 
 
-def fake_tools(latency_ms: dict[str, float], throttling: tuple[str, ...] = ()) -> Tools:
+def fake_tools(latency_ms, throttling=()):
     """Children that give these times; a variant without one cannot run."""
 
-    def ask(_question: str, _path: str, variant: str) -> Answer:
+    def ask(_question, _path, variant):
         return Answer(FACTS | {"latency_ms": latency_ms[variant]})
 
-    def try_models(paths: list[Path]) -> list[SandboxResult]:
+    def try_models(paths):
         runs = [any(f"-{variant}." in path.name for variant in latency_ms) for path in paths]
         return [
             SandboxResult(path, SandboxOutcome.OK if good else SandboxOutcome.CRASHED, None if good else "signal 11")
@@ -68,7 +59,7 @@ def fake_tools(latency_ms: dict[str, float], throttling: tuple[str, ...] = ()) -
     return Tools(ask, try_models, lambda: throttling)
 
 
-def look(path: Path, tools: Tools | None = None) -> tuple[dict[str, Finding], Measured]:
+def look(path, tools=None):
     measured = Measured()
     return {finding.topic: finding for finding in examine_model(path, measured, tools)}, measured
 
@@ -155,7 +146,7 @@ def test_damaged_golden_inputs_are_refused(bundle, damage, monkeypatch):
     elif damage == "no keras":
         np.savez(path, images_nhwc_rgb_u8=arrays["images_nhwc_rgb_u8"])
     else:
-        monkeypatch.setattr(doctor_replay, "_MOST_GOLDEN_BYTES", 100)
+        monkeypatch.setattr(doctor_replay, "MOST_GOLDEN_BYTES", 100)
     with pytest.raises(IntegrityError, match=r"copy the bundle again|expected at most"):
         doctor_replay.replay(bundle, "float32")
 
@@ -247,7 +238,7 @@ def test_the_report_for_programs_and_no_native_import(bundle):
 )
 def test_the_report_for_people(level, code, summary, capsys, monkeypatch):
     findings = [Finding("python", Level.OK, "fine"), Finding("camera", level, "\x1b[31mred", "mend it")]
-    monkeypatch.setattr("edge_runtime.commands.doctor._examine", lambda *_: iter(findings))
+    monkeypatch.setattr("edge_runtime.commands.doctor.examine", lambda *_: iter(findings))
     assert run_doctor(None, as_json=False) == code
     first, second, remedy, blank, last = capsys.readouterr().out.splitlines()
     assert first.split() == ["ok", "python", "fine"]

@@ -1,7 +1,5 @@
 """Bundles and single files: integrity, self-description, and one clear sentence for everything that is wrong."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

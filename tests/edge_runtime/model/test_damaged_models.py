@@ -1,18 +1,14 @@
 """Damaged models are refused or run; whatever they do to a runtime, this process lives on."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.model.bundle import ModelOptions, find_model
-from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult, try_models
+from edge_runtime.model.sandbox import SandboxOutcome, try_models
 from edge_runtime.testing import write_tiny_model
 from edge_runtime.tflite.flatbuffer import DamageError
 from edge_runtime.tflite.validation import check_structure
@@ -26,7 +22,7 @@ FLIPS = 1000
 TOGETHER = 50  # files on the disk at a time
 
 
-def flipped(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
+def flipped(data, count, seed=0):
     """Copies with one bit changed each."""
     rng = np.random.default_rng(seed)
     for position, bit in zip(rng.integers(0, len(data), count), rng.integers(0, 8, count), strict=True):
@@ -35,7 +31,7 @@ def flipped(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
         yield bytes(changed)
 
 
-def try_all(models: Iterator[bytes], folder: Path) -> list[SandboxResult]:
+def try_all(models, folder):
     """Try models that are never all on the disk together."""
     trials = []
     folder.mkdir()
@@ -47,7 +43,7 @@ def try_all(models: Iterator[bytes], folder: Path) -> list[SandboxResult]:
     return trials
 
 
-def check_told(trials: list[SandboxResult]) -> None:
+def check_told(trials):
     """Each went well, or has a sentence."""
     for trial in trials:
         assert trial.ok or (trial.reason and "\n" not in trial.reason)

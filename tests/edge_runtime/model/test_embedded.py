@@ -1,7 +1,5 @@
 """Models of others: their metadata is read, and options complete it."""
 
-from __future__ import annotations
-
 import json
 import struct
 import zipfile

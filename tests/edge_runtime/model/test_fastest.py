@@ -1,7 +1,5 @@
 """What was measured here is remembered for these files on this machine, and nothing else is believed."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

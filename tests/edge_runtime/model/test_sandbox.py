@@ -1,7 +1,5 @@
 """The sandbox: a crash stays in the child process, and a file that has passed does not run there again."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -43,21 +44,12 @@ def test_frames_before_an_absence_do_not_count_after_it():
     found = run([CONNECTED, DARK, DARK, AWAY, CONNECTED, DARK, DARK], smooth="2/2")
     labels = [result.decision.label for result, _ in found if isinstance(result, Classified)]
     assert labels == [None, "dark", None, "dark"]
-    assert [result.decision.event for result, _ in found if isinstance(result, Classified)] == [
-        False,
-        True,
-        False,
-        True,
-    ]
+    assert [result.decision.event for result, _ in found if isinstance(result, Classified)] == [False, True] * 2
 
 
 def test_it_ends_at_its_time():
-    def endless():
-        while True:
-            yield DARK
-
     started_s = time.perf_counter()
-    assert run(endless(), until_s=started_s + 0.2)
+    assert run(itertools.repeat(DARK), until_s=started_s + 0.2)
     assert time.perf_counter() - started_s < 30
 
 

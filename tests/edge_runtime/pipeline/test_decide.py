@@ -1,7 +1,5 @@
 """Smoothing, threshold and events of `edge_runtime.pipeline.decide`."""
 
-from __future__ import annotations
-
 import contextlib
 
 import numpy as np
@@ -17,17 +15,17 @@ SOFTMAX = OutputSpec(Head.SOFTMAX, 0.0)
 LABELS = ("cat", "dog", "nothing")
 
 
-def probabilities(answer: int, score: float = 0.8, labels: int = 3) -> np.ndarray:
+def probabilities(answer, score=0.8, labels=3):
     values = np.full(labels, (1 - score) / (labels - 1), np.float32)
     values[answer] = score
     return values
 
 
-def decider(smooth: str = "none", **rule) -> Decider:
+def decider(smooth="none", **rule):
     return Decider(LABELS, parse_smoothing(smooth, SOFTMAX), DecisionRule(**rule))
 
 
-def decide_all(one: Decider, answers: list[int], period_s: float = 0.1) -> list[tuple[str | None, bool]]:
+def decide_all(one, answers, period_s=0.1):
     found = [one.decide(probabilities(answer), number * period_s) for number, answer in enumerate(answers)]
     return [(decision.label, decision.event) for decision in found]
 
@@ -68,19 +66,17 @@ def test_sigmoid_threshold_decides():
     assert Exponential(1.0, output).add(np.array([0.05, 0.95], np.float32))[0] == 1
 
 
-def test_an_event_is_told_once_and_again_after_it_was_gone():
-    found = decide_all(decider(ignored=("nothing",)), [0, 0, 1, 1, 2, 1])
-    assert found == [("cat", True), ("cat", False), ("dog", True), ("dog", False), (None, False), ("dog", True)]
-
-
-def test_events_keep_their_distance_and_a_change_that_lasts_is_told_later():
-    found = decide_all(decider(min_interval_s=0.35), [0, 1, 1, 1, 1])
-    assert [event for _, event in found] == [True, False, False, False, True]
-    assert [label for label, _ in found] == ["cat", "dog", "dog", "dog", "dog"]
-
-
-def test_a_change_that_does_not_last_is_not_told():
-    assert [event for _, event in decide_all(decider(min_interval_s=10), [0, 1, 0, 0])] == [True, False, False, False]
+@pytest.mark.parametrize(
+    ("rule", "answers", "labels", "events"),
+    [
+        ({"ignored": ("nothing",)}, [0, 0, 1, 1, 2, 1], ["cat", "cat", "dog", "dog", None, "dog"], [1, 0, 1, 0, 0, 1]),
+        ({"min_interval_s": 0.35}, [0, 1, 1, 1, 1], ["cat", "dog", "dog", "dog", "dog"], [1, 0, 0, 0, 1]),
+        ({"min_interval_s": 10}, [0, 1, 0, 0], ["cat", "dog", "cat", "cat"], [1, 0, 0, 0]),
+    ],
+    ids=["told once and again after it was gone", "a change that lasts is told later", "a short change is not told"],
+)
+def test_events_are_told_once_and_keep_their_distance(rule, answers, labels, events):
+    assert decide_all(decider(**rule), answers) == list(zip(labels, map(bool, events), strict=True))
 
 
 def test_a_video_that_starts_again_is_not_silenced():

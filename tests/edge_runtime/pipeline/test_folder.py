@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.classifier import Classifier
 from edge_runtime.errors import EngineError
 from edge_runtime.pipeline import folder
 from edge_runtime.pipeline.folder import WINDOW_PER_WORKER, classify_file, classify_files
 from edge_runtime.results import Classified, Failed
 from edge_runtime.testing import FakeEngine, fake_classifier
+from support.images import encode, noisy_images, write_image, write_images
 
 
 @pytest.fixture
 def images(tmp_path):
     """200 images, dark at even places and light at odd ones."""
-    paths = []
-    for index in range(200):
-        path = tmp_path / f"{index:03d}.png"
-        cv2.imwrite(str(path), np.full((12, 12, 3), 255 * (index % 2), np.uint8))
-        paths.append(path)
-    return paths
+    return write_images(tmp_path, [0, 255] * 100)
 
 
 class Opener:
     """Opens fake classifiers and remembers their engines."""
 
-    def __init__(self, delay_s: float = 0.0) -> None:
-        self.engines: list[FakeEngine] = []
+    def __init__(self, delay_s=0.0):
+        self.engines = []
         self._delay_s = delay_s
 
-    def __call__(self) -> Classifier:
+    def __call__(self):
         self.engines.append(FakeEngine(delay_s=self._delay_s))
         return fake_classifier(engine=self.engines[-1])
 
@@ -44,15 +36,13 @@ class Opener:
 @pytest.mark.parametrize("workers", [1, 4])
 def test_order_is_kept_and_failures_stand_in_their_place(images, workers):
     opener = Opener()
-    inputs: list[Path | Failed] = [*images]
+    inputs = [*images]
     inputs[3] = Failed("gone", "DataError", "no such file or folder")
     images[7].write_bytes(b"")
     results = list(classify_files(inputs, opener(), opener, workers=workers, top_k=1))
-    assert [result.source for result in results] == [
-        item.source if isinstance(item, Failed) else str(item) for item in inputs
-    ]
+    assert [result.source for result in results] == [*map(str, images[:3]), "gone", *map(str, images[4:])]
     answers = [result.top[0].label if isinstance(result, Classified) else None for result in results]
-    expected: list[str | None] = [("dark", "light")[index % 2] for index in range(200)]
+    expected = ["dark", "light"] * 100
     expected[3] = expected[7] = None
     assert answers == expected
     assert sum(engine.invocations for engine in opener.engines) == 198
@@ -63,7 +53,7 @@ def test_order_is_kept_and_failures_stand_in_their_place(images, workers):
 def test_order_is_kept_when_the_first_image_is_the_slowest(images, monkeypatch):
     others_done = threading.Semaphore(0)
 
-    def slow_first(classifier: Classifier, path: Path, top_k: int) -> Classified | Failed:
+    def slow_first(classifier, path, top_k):
         if path == images[0]:
             # Held back until five later images are done, which a pool without overtaking would never see.
             for _ in range(5):
@@ -81,7 +71,7 @@ def test_order_is_kept_when_the_first_image_is_the_slowest(images, monkeypatch):
 def test_paths_are_taken_a_bounded_window_ahead(images):
     taken = 0
 
-    def endless() -> Iterator[Path]:
+    def endless():
         nonlocal taken
         while True:
             taken += 1
@@ -106,7 +96,7 @@ def test_no_more_interpreters_than_images(images, count):
 
 
 def test_a_model_that_cannot_be_opened_again_ends_the_run(images):
-    def refuse() -> Classifier:
+    def refuse():
         raise EngineError("no memory for another interpreter")
 
     first = fake_classifier(engine=FakeEngine(delay_s=0.05))
@@ -118,12 +108,6 @@ def test_a_runtime_that_fails_on_a_image_fails_that_image(images):
     result = classify_file(fake_classifier(engine=FakeEngine(fails=True)), images[0], 1)
     assert isinstance(result, Failed)
     assert result.error_type == "EngineError"
-
-
-def write_image(path: Path, image: np.ndarray) -> Path:
-    """Write an image with OpenCV, which must be able to."""
-    assert cv2.imwrite(str(path), image)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -153,7 +137,7 @@ def test_any_kind_of_image_is_classified(tmp_path, name, shape, dtype, light):
 
 
 def test_what_is_no_image_fails_with_one_sentence(tmp_path):
-    whole = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
+    whole = encode(noisy_images(1, 64)[0])
     contents = {"text.jpg": b"hello, I am no image", "empty.jpg": b"", "cut.jpg": whole[:100], "zeros.png": bytes(999)}
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)

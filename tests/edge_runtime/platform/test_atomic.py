@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from edge_runtime.errors import OutputError
-from edge_runtime.platform.atomic import atomic_directory, atomic_file, write_atomic
+from edge_runtime.platform.atomic import atomic_directory, atomic_file, temporary_folder, write_atomic
+from support.programs import run_code
 
 MARKER = "manifest.json"
 
@@ -79,7 +82,6 @@ def test_a_killed_process_leaves_the_old_or_nothing_and_the_next_one_cleans_up(t
         "    (folder / 'manifest.json').write_text('new'); print('writing', flush=True); time.sleep(60)\n"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout
     assert child.stdout.readline() == "writing\n"
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
@@ -99,18 +101,48 @@ def test_what_a_killed_process_left_of_a_file_is_removed_by_the_next_one(tmp_pat
         "with atomic_file(pathlib.Path(sys.argv[1])) as file:\n"
         "    file.write_text('half'); os._exit(9)\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "rows.csv")], check=False)
+    assert run_code(code, tmp_path / "rows.csv", check=False).returncode == 9
     assert [path.name.startswith(".rows.csv.partial-") for path in tmp_path.iterdir()] == [True]
     write_atomic(tmp_path / "rows.csv", "whole")
     assert names(tmp_path) == ["rows.csv"]
 
 
-def test_a_living_writer_is_left_alone(tmp_path):
-    with atomic_directory(tmp_path / "run", marker=MARKER) as first:
+def write_file_twice(path):
+    with atomic_file(path) as first:
+        first.write_text("first")
+        write_atomic(path, "second", overwrite=False)
+        assert first.read_text() == "first"
+
+
+def write_directory_twice(path):
+    with atomic_directory(path, marker=MARKER) as first:
         (first / MARKER).write_text("first")
-        with atomic_directory(tmp_path / "run", marker=MARKER) as second:
+        with atomic_directory(path, marker=MARKER) as second:
             (second / MARKER).write_text("second")
-        # The second finished first; the first must now see that the name is taken by something whole.
-        assert (tmp_path / "run" / MARKER).read_text() == "second"
-        assert (first / MARKER).read_text() == "first"
-    assert (tmp_path / "run" / MARKER).read_text() in ("first", "second")
+        assert (first / MARKER).read_text() == "first"  # a living writer is left alone
+
+
+@pytest.mark.parametrize("has_renameat2", [True, False])
+def test_of_two_writers_of_a_new_name_the_slower_fails(tmp_path, monkeypatch, has_renameat2):
+    if not has_renameat2:
+        monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    for write, name in ((write_file_twice, "rows"), (write_directory_twice, "run")):
+        with pytest.raises(OutputError, match=f"{name}: was made by another process meanwhile"):
+            write(tmp_path / name)
+    assert (tmp_path / "rows").read_text() == (tmp_path / "run" / MARKER).read_text() == "second"
+    assert names(tmp_path) == ["rows", "run"]
+
+
+def test_the_next_process_removes_the_temporary_folders_of_killed_ones(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    killed = "import os; from edge_runtime.platform.atomic import temporary_folder\n"
+    killed += "with temporary_folder('x') as folder: (folder / 'deep').mkdir(); os.kill(os.getpid(), 9)"
+    run_code(killed, check=False)
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "edgekit-elsewhere").touch()
+    with temporary_folder("a") as first, temporary_folder("b") as second:
+        assert not left.exists()
+        assert first.is_dir()
+        assert second.is_dir()
+    assert names(tmp_path) == ["edgekit-elsewhere"]

@@ -1,7 +1,5 @@
 """What systemd hears: the messages, on a real socket, and nothing that could stop a camera."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import socket
@@ -16,13 +14,13 @@ from edge_runtime.service.notify import Notifier
 class Manager:
     """The receiving end, as systemd has it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address):
         self.address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
         self._socket.setblocking(False)
 
-    def heard(self) -> list[str]:
+    def heard(self):
         messages = []
         while True:
             try:
@@ -30,7 +28,7 @@ class Manager:
             except BlockingIOError:
                 return messages
 
-    def close(self) -> None:
+    def close(self):
         self._socket.close()
 
 

@@ -1,7 +1,5 @@
 """``edge-run service``: systemd reads back what was meant, and the unit has no right that it does not need."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re
@@ -11,7 +9,6 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -31,7 +28,6 @@ from edge_runtime.testing import write_tiny_bundle
 
 SYSTEMD = Path("/lib/systemd/systemd")
 TEXTS = st.text(st.characters(min_codepoint=1, exclude_categories=("Cs",)), max_size=30)
-Write = Callable[..., str]
 
 
 @pytest.fixture
@@ -50,7 +46,7 @@ def write(place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setenv("EDGEKIT_CACHE", str(place / "cache"))
 
-    def call(*arguments: str, environment: Path | None = None, memory_max: str = "512M", name: str = "pets") -> str:
+    def call(*arguments, environment=None, memory_max="512M", name="pets"):
         job = ServiceJob(name, place / f"{name}.service", True, memory_max, environment)
         run_service(camera, ["pets", *arguments], job)
         return (place / f"{name}.service").read_text()
@@ -58,11 +54,11 @@ def write(place, monkeypatch):
     return call
 
 
-def values(text: str, key: str) -> list[str]:
+def values(text, key):
     return re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
 
 
-def split_words(line: str) -> list[str]:
+def split_words(line):
     """Read a line as systemd.syntax(7) says, as far as the units use it."""
     words = []
     for quoted, plain in re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', line):
@@ -71,13 +67,13 @@ def split_words(line: str) -> list[str]:
     return words
 
 
-def _unescape(match: re.Match[str]) -> str:
+def _unescape(match):
     if match[1]:
         return bytes.fromhex(match[1]).decode("utf-8", "surrogateescape")
     return {"n": "\n", "t": "\t", "r": "\r"}.get(match[2], match[2])
 
 
-def command(text: str) -> list[str]:
+def command(text):
     (line,) = values(text, "ExecStart")
     assert line.startswith(":/")
     return split_words(line[1:])
@@ -126,7 +122,7 @@ def test_systemd_itself_reads_the_words_back(place):
     assert read == [os.fsencode(word) for word in words]
 
 
-def _c_unescape(quoted: bytes) -> bytes:
+def _c_unescape(quoted):
     literal = re.sub(rb"\\([$`])", rb"\1", quoted).decode("latin-1")
     value = ast.literal_eval(f'"{literal}"')
     assert isinstance(value, str)
@@ -263,7 +259,7 @@ def test_what_cannot_be_is_one_sentence(write, place):
 def test_a_secret_may_be_for_root_only(write, monkeypatch):
     real = Path.stat
 
-    def stat(path: Path, **options: bool) -> os.stat_result:
+    def stat(path, **options):
         if path.name == "for-root":
             raise PermissionError(13, "Permission denied")
         return real(path, **options)
@@ -321,7 +317,7 @@ def test_the_started_command_tells_systemd_how_it_is(write, place):
         manager.settimeout(0.2)
         environment = {"NOTIFY_SOCKET": str(place / "notify"), "WATCHDOG_USEC": "300000"}
         process = subprocess.Popen(start, env=os.environ | environment, stdout=subprocess.DEVNULL)
-        heard: list[str] = []
+        heard = []
         try:
             listen(manager, process, heard, lambda: heard.count("WATCHDOG=1") >= 3)
             process.send_signal(signal.SIGTERM)
@@ -333,9 +329,7 @@ def test_the_started_command_tells_systemd_how_it_is(write, place):
     assert heard[0].startswith("READY=1")
 
 
-def listen(
-    manager: socket.socket, process: subprocess.Popen[bytes], heard: list[str], is_enough: Callable[[], bool]
-) -> None:
+def listen(manager, process, heard, is_enough):
     """Collect messages until there are enough, for a minute at most."""
     until_s = time.monotonic() + 60
     while not is_enough():

@@ -14,43 +14,43 @@ import threading
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from edge_runtime.errors import MissingExtraError, SourceError, UsageError
-from edge_runtime.results import Failed
 from edge_runtime.sources import watch
-from edge_runtime.sources import watch as watch_module
 from edge_runtime.sources.watch import FolderWatch, is_being_written
+from support.images import encode, plain_image
 from support.waiting import wait_until
 
 pytest.importorskip("watchdog", reason="the extra watch is not installed")
 DEADLINE_S = 60
-EDGE_RUN = [sys.executable, "-m", "edge_runtime.cli"]
-PICTURE = cv2.imencode(".png", np.full((20, 30, 3), (20, 20, 200), np.uint8))[1].tobytes()
+PICTURE = encode(plain_image((20, 20, 200), 20, 30), ".png")
 
 
 class Taken:
     """What a watch gives, taken in a thread."""
 
-    def __init__(self, watch: FolderWatch) -> None:
-        self.watch = watch
-        self._items: queue.Queue[Path | Failed | BaseException] = queue.Queue()
+    def __init__(self, folder_watch):
+        self.watch = folder_watch
+        self._items = queue.Queue()
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
-    def _run(self) -> None:
+    def _run(self):
         try:
             for item in self.watch:
                 self._items.put(item)
         except SourceError as error:
             self._items.put(error)
 
-    def next(self) -> Path | Failed | BaseException:
+    def next(self):
         return self._items.get(timeout=DEADLINE_S)
 
-    def rest(self) -> list[Path | Failed | BaseException]:
+    def check_landing(self, path):
+        path.write_bytes(PICTURE)
+        assert self.next() == path
+
+    def rest(self):
         self.watch.stop()
         self.thread.join(DEADLINE_S)
         assert not self.thread.is_alive()
@@ -59,10 +59,10 @@ class Taken:
 
 @pytest.fixture
 def take():
-    started: list[Taken] = []
+    started = []
 
-    def start(*folders: Path, **options: object) -> Taken:
-        started.append(Taken(FolderWatch(folders, **options)))  # type: ignore[arg-type]
+    def start(*folders, **options):
+        started.append(Taken(FolderWatch(folders, **options)))
         return started[-1]
 
     yield start
@@ -70,7 +70,7 @@ def take():
         taken.rest()
 
 
-def limit_reached(*_arguments: object) -> watch.Observer:
+def limit_reached(*_):
     raise OSError(errno.ENOSPC, "inotify watch limit reached")
 
 
@@ -78,8 +78,7 @@ def test_what_is_there_comes_first_and_then_what_lands(tmp_path, take):
     (tmp_path / "old.png").write_bytes(PICTURE)
     taken = take(tmp_path)
     assert taken.next() == tmp_path / "old.png"
-    (tmp_path / "new.png").write_bytes(PICTURE)
-    assert taken.next() == tmp_path / "new.png"
+    taken.check_landing(tmp_path / "new.png")
     (tmp_path / "old.png").write_bytes(PICTURE + b"more")
     assert taken.next() == tmp_path / "old.png"
     assert taken.rest() == []
@@ -89,22 +88,20 @@ def test_only_new_leaves_out_what_is_there(tmp_path, take):
     (tmp_path / "old.png").write_bytes(PICTURE)
     taken = take(tmp_path, only_new=True)
     time.sleep(0.2)
-    (tmp_path / "new.png").write_bytes(PICTURE)
-    assert taken.next() == tmp_path / "new.png"
+    taken.check_landing(tmp_path / "new.png")
     assert taken.rest() == []
 
 
 @pytest.mark.parametrize("polling", [False, True])
 def test_a_file_comes_when_it_is_closed_and_not_before(tmp_path, take, monkeypatch, polling):
-    monkeypatch.setattr(watch_module, "POLL_EVERY_S", 0.1)
+    monkeypatch.setattr(watch, "POLL_EVERY_S", 0.1)
     taken = take(tmp_path, observe=limit_reached) if polling else take(tmp_path)
     assert (taken.watch.problem is not None) == polling
     with (tmp_path / "slow.png").open("wb") as slow:
         slow.write(PICTURE[:50])
         slow.flush()
         time.sleep(0.5)
-        (tmp_path / "quick.png").write_bytes(PICTURE)
-        assert taken.next() == tmp_path / "quick.png"
+        taken.check_landing(tmp_path / "quick.png")
         slow.write(PICTURE[50:])
     assert taken.next() == tmp_path / "slow.png"
     assert taken.rest() == []
@@ -131,8 +128,7 @@ def test_hidden_temporary_empty_and_other_files_are_ignored(tmp_path, take):
         (tmp_path / name).write_bytes(PICTURE)
     (tmp_path / "empty.png").touch()
     os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "last.png").write_bytes(PICTURE)
-    assert taken.next() == tmp_path / "last.png"
+    taken.check_landing(tmp_path / "last.png")
     assert taken.rest() == []
 
 
@@ -150,23 +146,21 @@ def test_new_folders_are_watched_with_all_that_is_in_them(tmp_path, tmp_path_fac
     (outside / "deep" / "b.png").write_bytes(PICTURE)
     shutil.move(outside, tmp_path / "card")
     assert taken.next() == tmp_path / "card" / "deep" / "b.png"
-    (tmp_path / "card" / "deep" / "c.png").write_bytes(PICTURE)
-    assert taken.next() == tmp_path / "card" / "deep" / "c.png"
+    taken.check_landing(tmp_path / "card" / "deep" / "c.png")
     assert taken.rest() == []
 
 
 def test_lost_events_are_found_by_looking(tmp_path, take, monkeypatch):
-    monkeypatch.setattr(watch_module, "MAX_WAITING", 0)
+    monkeypatch.setattr(watch, "MAX_WAITING", 0)
     taken = take(tmp_path)
-    (tmp_path / "a.png").write_bytes(PICTURE)
-    assert taken.next() == tmp_path / "a.png"
+    taken.check_landing(tmp_path / "a.png")
     assert taken.rest() == []
 
 
 def test_where_the_kernel_cannot_say_a_file_must_stay_unchanged(tmp_path, take, monkeypatch):
-    monkeypatch.setattr(watch_module, "POLL_EVERY_S", 0.1)
-    monkeypatch.setattr(watch_module, "SETTLE_S", 2.0)
-    monkeypatch.setattr(watch_module, "is_being_written", lambda _path: None)
+    monkeypatch.setattr(watch, "POLL_EVERY_S", 0.1)
+    monkeypatch.setattr(watch, "SETTLE_S", 2.0)
+    monkeypatch.setattr(watch, "is_being_written", lambda _path: None)
     (tmp_path / "a.png").write_bytes(PICTURE)
     started_s = time.monotonic()
     taken = take(tmp_path, observe=limit_reached)
@@ -185,7 +179,7 @@ def test_the_kernel_knows_who_writes(tmp_path):
 
 
 def test_a_folder_that_vanishes_ends_it_with_one_sentence(tmp_path, take, monkeypatch):
-    monkeypatch.setattr(watch_module, "POLL_EVERY_S", 0.1)
+    monkeypatch.setattr(watch, "POLL_EVERY_S", 0.1)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(PICTURE)
     taken = take(tmp_path / "in")
@@ -210,7 +204,8 @@ def test_the_command_classifies_what_lands_and_ends_well(tiny_bundle, tmp_path, 
     folder, output = tmp_path / "in", tmp_path / "rows.jsonl"
     folder.mkdir()
     (folder / "old.png").write_bytes(PICTURE)
-    command = [*EDGE_RUN, "classify", tiny_bundle, folder, "--watch", "--workers", workers, "--output", output]
+    arguments = ["classify", tiny_bundle, folder, "--watch", "--workers", workers, "--output", output]
+    command = [sys.executable, "-m", "edge_runtime.cli", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         for count in range(1, 4):

@@ -1,7 +1,5 @@
 """The structural check of TFLite files accepts every real one and refuses what would make a runtime fail."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import struct

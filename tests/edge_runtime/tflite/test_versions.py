@@ -1,7 +1,5 @@
 """Operators against the installed runtime: one that it lacks is named."""
 
-from __future__ import annotations
-
 import importlib.metadata
 from pathlib import Path
 

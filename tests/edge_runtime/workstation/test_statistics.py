@@ -1,7 +1,5 @@
 """Intervals, McNemar's test and the calibration error against published values and by hand."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -17,11 +15,11 @@ from edge_runtime.workstation.statistics import (
 )
 
 
-def two_classes(*second: float) -> np.ndarray:
+def two_classes(*second):
     return np.array([[1 - value, value] for value in second], np.float32)
 
 
-def pairs(both: int, lost: int, gained: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+def pairs(both, lost, gained, neither):
     """Keras' and an artifact's right answers with these counts."""
     keras = [True] * (both + lost) + [False] * (gained + neither)
     artifact = [True] * both + [False] * lost + [True] * gained + [False] * neither
@@ -38,7 +36,9 @@ def test_wilson_agrees_with_published_values():
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
-@pytest.mark.parametrize(("correct", "total", "confidence"), [(1, 0, 0.95), (3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0)])
+@pytest.mark.parametrize(
+    ("correct", "total", "confidence"), [(0, 0, 0.95), (1, 0, 0.95), (3, 2, 0.95), (-1, 2, 0.95), (1, 2, 1.0)]
+)
 def test_wilson_refuses_impossible_counts(correct, total, confidence):
     with pytest.raises(ValueError, match="expected"):
         wilson_interval(correct, total, confidence)

@@ -1,17 +1,12 @@
 """A conversion record with invented figures, without a conversion."""
 
-from __future__ import annotations
-
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convert.gate import Reference, compare
-from convert.record import CalibrationPoint, CalibrationRecord, ConversionRecord, LeftOut, Step, VariantRecord
+from convert.record import CalibrationPoint, CalibrationRecord, ConversionRecord, Step, VariantRecord
 from edge_runtime.contract import Artifact, Head, OutputSpec, TensorSpec, Variant
 
 # Of a MobileNetV2 0.35 at 160 pixels, about: error of the logits, bytes, milliseconds.
@@ -28,22 +23,8 @@ _FIGURES = {
 _INTEGER = (Variant.INT8, Variant.INT8_PER_TENSOR, Variant.INT16X8, Variant.ONNX_INT8)
 
 
-def sample_record(
-    labels: Sequence[str] = ("cat", "dog"),
-    images: int = 400,
-    variants: Sequence[Variant] = tuple(_FIGURES),
-    left_out: Sequence[LeftOut] = (),
-    max_drop_points: float = 1.0,
-) -> ConversionRecord:
-    """A record of these variants; per-tensor int8 loses several points, the others little.
-
-    Args:
-        labels: In output order.
-        images: Images of the check.
-        variants: Some of those that have made-up figures.
-        left_out: What could not be exported.
-        max_drop_points: The gate.
-    """
+def sample_record(labels=("cat", "dog"), images=400, variants=tuple(_FIGURES), left_out=(), max_drop_points=1.0):
+    """A record of these variants, checked on ``images`` images; per-tensor int8 loses several points, others little."""
     rng = np.random.default_rng(7)
     truth = rng.integers(0, len(labels), images)
     logits = rng.normal(0, 1, (images, len(labels)))
@@ -78,7 +59,7 @@ def sample_record(
     )
 
 
-def with_figures(record: ConversionRecord, name: Variant, **figures: Any) -> ConversionRecord:
+def with_figures(record, name, **figures):
     """Change figures of one variant: ``latency_ms``, ``bytes``, ``passed``, ``drop_points``, ``max_drop_points``."""
     variants = []
     for variant in record.variants:
@@ -97,23 +78,14 @@ def with_figures(record: ConversionRecord, name: Variant, **figures: Any) -> Con
     return replace(record, variants=tuple(variants))
 
 
-def _variant(
-    variant: Variant, reference: Reference, logits: NDArray[np.float64], labels: Sequence[str], max_drop_points: float
-) -> VariantRecord:
+def _variant(variant, reference, logits, labels, max_drop_points):
     error, size, latency_ms = _FIGURES[variant]
     rng = np.random.default_rng(len(variant.value))
     found = _softmax(logits + rng.normal(0, error, logits.shape))
     is_onnx = variant.suffix == ".onnx"
-    comparison = compare(
-        reference,
-        found,
-        found[:8],
-        OutputSpec(Head.SOFTMAX, 0.0),
-        labels,
-        variant=variant,
-        engine="onnxruntime 1.31.1" if is_onnx else "litert 2.3.0",
-        max_drop_points=max_drop_points,
-    )
+    engine = "onnxruntime 1.31.1" if is_onnx else "litert 2.3.0"
+    choices = {"variant": variant, "engine": engine, "max_drop_points": max_drop_points}
+    comparison = compare(reference, found, found[:8], OutputSpec(Head.SOFTMAX, 0.0), labels, **choices)
     check = comparison.check
     artifact = Artifact(
         variant=variant,
@@ -125,17 +97,12 @@ def _variant(
         minimum_runtime="onnx opset 18" if is_onnx else "tflite 2.4.0",
         check=check,
     )
+    accuracy, agreement = check.accuracy, check.agreement
+    repaired = "2 layers kept in float32: block_1_depthwise, Conv1"
     steps = (
-        Step("nearest rounding", check.accuracy - 0.031, check.agreement - 0.04, size - 9000, latency_ms, passed=False),
-        Step("calibrated rounding", check.accuracy - 0.004, check.agreement, size - 9000, latency_ms, check.passed),
-        Step(
-            "2 layers kept in float32: block_1_depthwise, Conv1",
-            check.accuracy,
-            check.agreement,
-            size,
-            latency_ms + 0.06,
-            check.passed,
-        ),
+        Step("nearest rounding", accuracy - 0.031, agreement - 0.04, size - 9000, latency_ms, passed=False),
+        Step("calibrated rounding", accuracy - 0.004, agreement, size - 9000, latency_ms, check.passed),
+        Step(repaired, accuracy, agreement, size, latency_ms + 0.06, check.passed),
     )
     return VariantRecord(
         artifact=artifact,
@@ -147,6 +114,6 @@ def _variant(
     )
 
 
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float32]:
+def _softmax(logits):
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)

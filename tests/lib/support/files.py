@@ -1,16 +1,13 @@
 """Files and folders that tests prepare."""
 
-from __future__ import annotations
-
 import contextlib
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from support.programs import run
 
-def put(root: Path, name: str, text: str = "") -> Path:
+
+def put(root, name, text=""):
     """Write a text file below ``root``, and the folders above it."""
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -18,7 +15,7 @@ def put(root: Path, name: str, text: str = "") -> Path:
     return path
 
 
-def touch(*paths: Path) -> None:
+def touch(*paths):
     """Write files of one byte, and the folders above them."""
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,14 +23,13 @@ def touch(*paths: Path) -> None:
 
 
 @contextlib.contextmanager
-def small_file_system(folder: Path, size: str = "128k") -> Iterator[Path]:
+def small_file_system(folder, size="128k"):
     """Mount a file system of a size (as ``mount -o size=`` takes it) at a new folder, or skip the test."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
     if done.returncode:
         pytest.skip(f"a small disk cannot be mounted here, which needs root ({done.stderr.strip()})")
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+        run("umount", "-l", folder, check=True)

@@ -6,10 +6,9 @@ import http.server
 import json
 import socket
 import threading
-from typing import Any
 
 
-def free_port() -> int:
+def free_port():
     """Find a TCP port of the loopback address that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
@@ -27,7 +26,7 @@ class Receiver(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, path: str = "/api/webhook/t0ken?key=s3cret") -> None:
+    def __init__(self, path="/api/webhook/t0ken?key=s3cret"):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.path = path
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
@@ -38,11 +37,11 @@ class Receiver(http.server.ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     @property
-    def url(self) -> str:
+    def url(self):
         """Address to post to."""
         return f"http://127.0.0.1:{self.server_address[1]}{self.path}"
 
-    def bodies(self) -> list[dict[str, Any]]:
+    def bodies(self):
         """Parse the bodies of all requests as JSON."""
         return [json.loads(body) for _, _, body in list(self.requests)]
 
@@ -50,7 +49,7 @@ class Receiver(http.server.ThreadingHTTPServer):
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: Receiver
 
-    def do_POST(self) -> None:
+    def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.requests.append((self.path, dict(self.headers), body))
         self.server.hangs.wait(60)
@@ -64,5 +63,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"ok")
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_):
         """Write nothing to standard error."""

@@ -10,8 +10,6 @@ import socket
 import struct
 import subprocess
 import threading
-from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -30,7 +28,7 @@ class Mosquitto:
         lines: Lines of the configuration; by default anybody may connect.
     """
 
-    def __init__(self, folder: Path, *lines: str) -> None:
+    def __init__(self, folder, *lines):
         self.port = free_port()
         self.config = folder / "mosquitto.conf"
         # Started by root it becomes another user, who cannot read the files of a test.
@@ -39,20 +37,20 @@ class Mosquitto:
         self.config.write_text("\n".join([*listener, *(lines or ["allow_anonymous true"])]) + "\n")
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self):
         """Start the broker and wait until it listens."""
         command = [str(_PROGRAM), "-c", str(self.config)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(self._listens, "mosquitto")
 
-    def _listens(self) -> bool:
+    def _listens(self):
         assert self.process is not None
         assert self.process.poll() is None, "mosquitto ended at once"
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
             return True
         return False
 
-    def stop(self) -> None:
+    def stop(self):
         """Kill the broker, also a paused one."""
         if self.process:
             self.process.send_signal(signal.SIGCONT)
@@ -71,7 +69,7 @@ class SmallBroker:
         acknowledges: False to leave messages without PUBACK.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port=0):
         self.listener = socket.create_server(("127.0.0.1", port))
         self.port = self.listener.getsockname()[1]
         self.messages: list[tuple[str, bytes, bool]] = []
@@ -83,7 +81,7 @@ class SmallBroker:
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
 
-    def _serve(self) -> None:
+    def _serve(self):
         while True:
             try:
                 self.connection, _ = self.listener.accept()
@@ -96,7 +94,7 @@ class SmallBroker:
             except (OSError, IndexError):
                 continue  # the client has gone
 
-    def _handle(self, connection: socket.socket, stream: BinaryIO) -> bool:
+    def _handle(self, connection, stream):
         first = stream.read(1)
         length = shift = 0
         while True:
@@ -121,23 +119,23 @@ class SmallBroker:
             connection.sendall(b"\xd0\x00")
         return kind != 14
 
-    def publish(self, topic: str, payload: bytes) -> None:
+    def publish(self, topic, payload):
         """Send a message to the client."""
         assert self.connection is not None
         body = struct.pack("!H", len(topic)) + topic.encode() + payload
         self.connection.sendall(bytes([0x30, len(body)]) + body)
 
-    def on(self, topic: str) -> list[bytes]:
+    def on(self, topic):
         """Return the payloads published on a topic so far."""
         return [payload for name, payload, _ in list(self.messages) if name == topic]
 
-    def drop(self) -> None:
+    def drop(self):
         """Break the connection."""
         assert self.connection is not None
         with contextlib.suppress(OSError):  # the client may have gone first
             self.connection.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
+    def close(self):
         """End the broker and its connection."""
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()

@@ -1,7 +1,5 @@
 """Places in the checkout that tests need."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[3]

@@ -1,43 +1,30 @@
 """Run programs, modules and pieces of code in processes of their own, or a command line in this one."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-import click
 import pytest
 
 from edge_runtime.cli_support import run_cli
 from support.paths import CHECKOUT
 
-Done = subprocess.CompletedProcess[str]
+
+def run(*command, timeout_s=300, check=False, **options):
+    words = [str(word) for word in command]
+    return subprocess.run(words, capture_output=True, text=True, check=check, timeout=timeout_s, **options)
 
 
-def run_module(
-    module: str, *arguments: object, timeout_s: float = 300, cwd: Path = CHECKOUT, env: Mapping[str, str] | None = None
-) -> Done:
-    """Run ``python -m module`` and return its exit code and output."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s, cwd=cwd, env=env)
+def run_module(module, *arguments, **options):
+    """Run ``python -m module`` in the checkout, unless another ``cwd`` is given."""
+    return run(sys.executable, "-m", module, *arguments, **{"cwd": CHECKOUT, **options})
 
 
-def run_code(code: str, *arguments: object, timeout_s: float = 300, check: bool = True, **options: Any) -> Done:
+def run_code(code, *arguments, check=True, **options):
     """Run Python code with ``sys.argv[1:]`` in a process of its own; a failure of it is one of the test."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=check, timeout=timeout_s, **options)
+    return run(sys.executable, "-c", code, *arguments, check=check, **options)
 
 
-def call_cli(
-    cli: click.Command,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    program: str,
-    *arguments: object,
-) -> tuple[int, str, str]:
+def call_cli(cli, monkeypatch, capsys, program, *arguments):
     """Run a command line in this process: exit code, standard output, standard error."""
     monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
     with pytest.raises(SystemExit) as stopped:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +11,6 @@ from benchmarks.machine import MachineRecord
 from benchmarks.plan import KERAS_FUNCTION, KERAS_SUBJECTS
 from benchmarks.records import (
     Accuracy,
-    AgainstKeras,
     Answers,
     BoardState,
     BoardWatch,
@@ -64,7 +61,7 @@ class Sample:
     error: str | None = None
 
     @property
-    def is_keras(self) -> bool:
+    def is_keras(self):
         """True for a Keras subject."""
         return self.name in KERAS_SUBJECTS
 
@@ -85,16 +82,7 @@ SAMPLES = (
 )
 
 
-def sample_report(
-    samples: Sequence[Sample] = SAMPLES,
-    *,
-    images: int = 250,
-    keras_right: int = 240,
-    labels: Sequence[str] = LABELS,
-    rounds: int = 20,
-    calls: int = 10,
-    seed: int = 0,
-) -> Report:
+def sample_report(samples=SAMPLES, *, images=250, keras_right=240, labels=LABELS, rounds=20, calls=10, seed=0):
     """Make a report of a quiet machine, without a verdict.
 
     Args:
@@ -132,9 +120,7 @@ def sample_report(
     )
 
 
-def sample_latencies(
-    samples: Sequence[Sample] = SAMPLES, *, rounds: int = 20, calls: int = 10, seed: int = 0
-) -> dict[str, list[list[float]]]:
+def sample_latencies(samples=SAMPLES, *, rounds=20, calls=10, seed=0):
     """Make the timed calls of such a report in milliseconds, by subject and round."""
     rng = np.random.default_rng(seed)
     found = {}
@@ -146,9 +132,7 @@ def sample_latencies(
     return found
 
 
-def sample_answers(
-    samples: Sequence[Sample] = SAMPLES, *, images: int = 250, keras_right: int = 240, labels: Sequence[str] = LABELS
-) -> Answers:
+def sample_answers(samples=SAMPLES, *, images=250, keras_right=240, labels=LABELS):
     """Make the answers of such a report: a wrong one is the label after the true one."""
     truth = [labels[index % len(labels)] for index in range(images)]
     by_subject = {}
@@ -164,26 +148,26 @@ def sample_answers(
     return Answers(files, tuple(truth), by_subject)
 
 
-def figures_of(report: Report, name: str) -> Performance:
+def figures_of(report, name):
     return next(figures for subject, figures in report.measured() if subject.name == name)
 
 
-def with_figures(report: Report, name: str, **changes: Any) -> Report:
+def with_figures(report, name, **changes):
     """Change the figures of one subject."""
     changed = replace(figures_of(report, name), **changes)
     subjects = [replace(one, performance=changed) if one.name == name else one for one in report.subjects]
     return replace(report, subjects=tuple(subjects))
 
 
-def with_machine(report: Report, **changes: Any) -> Report:
+def with_machine(report, **changes):
     return replace(report, machine=replace(report.machine, **changes))
 
 
-def with_data(report: Report, **changes: Any) -> Report:
+def with_data(report, **changes):
     return replace(report, data=replace(report.data, **changes))
 
 
-def _machine() -> MachineRecord:
+def _machine():
     return MachineRecord(
         cpu_model="Sample chip",
         architecture="x86_64",
@@ -205,9 +189,7 @@ def _machine() -> MachineRecord:
     )
 
 
-def _subject(
-    sample: Sample, answers: Answers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
-) -> SubjectResult:
+def _subject(sample, answers, bursts, labels):
     if sample.error is not None:
         return SubjectResult(sample.name, f"pets-{sample.name}.tflite", sample.bytes, "3" * 64, sample.error, None)
     file = "model.keras" if sample.is_keras else f"pets-{sample.name}.tflite"
@@ -215,9 +197,7 @@ def _subject(
     return SubjectResult(sample.name, file, sample.bytes, "3" * 64, None, performance)
 
 
-def _performance(
-    sample: Sample, answers: Answers, bursts: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str]
-) -> Performance:
+def _performance(sample, answers, bursts, labels):
     stream = _single_stream(sample, bursts)
     p50_ms = stream.latency.p50_ms
     is_keras = sample.is_keras
@@ -239,7 +219,7 @@ def _performance(
     )
 
 
-def _single_stream(sample: Sample, bursts: Mapping[str, Sequence[Sequence[float]]]) -> SingleStream:
+def _single_stream(sample, bursts):
     own = bursts[sample.name]
     p50s = tuple(percentile(burst, 50) for burst in own)
     speedup = None
@@ -254,7 +234,7 @@ def _single_stream(sample: Sample, bursts: Mapping[str, Sequence[Sequence[float]
     )
 
 
-def _accuracy(name: str, answers: Answers, labels: Sequence[str]) -> Accuracy:
+def _accuracy(name, answers, labels):
     right = [answer == truth for answer, truth in zip(answers.by_subject[name], answers.truth, strict=True)]
     shares = []
     for label in labels:
@@ -268,7 +248,7 @@ def _accuracy(name: str, answers: Answers, labels: Sequence[str]) -> Accuracy:
     return Accuracy(share_of(sum(right), len(right)), top5, tuple(shares), 0.021, reject)
 
 
-def _against(name: str, keras: str, answers: Answers, labels: Sequence[str]) -> AgainstKeras:
+def _against(name, keras, answers, labels):
     truth, theirs, own = (
         np.array([labels.index(label) for label in column])
         for column in (answers.truth, answers.by_subject[keras], answers.by_subject[name])

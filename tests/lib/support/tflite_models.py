@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from numpy.typing import NDArray
-
 from convert.tflite_model import operator_name, pack_model, unpack_model
 
 CAST_OPTIONS = {"kind": "CastOptions", "inDataType": 3, "outDataType": 0}
@@ -55,9 +53,7 @@ class Operator:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def build_model(
-    tensors: Sequence[Tensor] = (), operators: Sequence[Operator] = (), *, metadata: Mapping[str, bytes] | None = None
-) -> bytes:
+def build_model(tensors=(), operators=(), *, metadata=None):
     """The bytes of a ``.tflite``: the first tensor is its input, the last its output.
 
     Args:
@@ -82,7 +78,7 @@ def build_model(
     return pack_model(model)
 
 
-def _tensor(tensor: Tensor, model: Any) -> Any:
+def _tensor(tensor, model):
     from ai_edge_litert import schema_py_generated as schema
 
     built = schema.TensorT()
@@ -96,7 +92,7 @@ def _tensor(tensor: Tensor, model: Any) -> Any:
     return built
 
 
-def _operator(operator: Operator, numbers: Mapping[str, int], model: Any) -> Any:
+def _operator(operator, numbers, model):
     from ai_edge_litert import schema_py_generated as schema
 
     code, built = schema.OperatorCodeT(), schema.OperatorT()
@@ -118,7 +114,7 @@ def _operator(operator: Operator, numbers: Mapping[str, int], model: Any) -> Any
     return built
 
 
-def _add_buffer(data: bytes, model: Any) -> int:
+def _add_buffer(data, model):
     from ai_edge_litert import schema_py_generated as schema
 
     buffer = schema.BufferT()
@@ -127,7 +123,7 @@ def _add_buffer(data: bytes, model: Any) -> int:
     return len(model.buffers) - 1
 
 
-def build_chain(input_shape: Sequence[int], steps: Sequence[Any], input_name: str = "image") -> bytes:
+def build_chain(input_shape, steps, input_name="image"):
     """A float32 model of operators one after the other that takes uint8 images.
 
     Args:
@@ -148,24 +144,24 @@ def build_chain(input_shape: Sequence[int], steps: Sequence[Any], input_name: st
     return build_model(tensors, operators)
 
 
-def convolution_options(stride: int = 1, activation: int = 0, *, depthwise: bool = False) -> dict[str, Any]:
+def convolution_options(stride=1, activation=0, *, depthwise=False):
     """Make the options of a convolution with SAME padding."""
     kind = {"kind": "DepthwiseConv2DOptions", "depthMultiplier": 1} if depthwise else {"kind": "Conv2DOptions"}
     sides = {"strideH": stride, "strideW": stride, "dilationHFactor": 1, "dilationWFactor": 1}
     return {**kind, **sides, "fusedActivationFunction": activation}
 
 
-def floats(shapes: Mapping[str, tuple[int, ...]]) -> list[Tensor]:
+def floats(shapes):
     """Make float32 activations by name and shape."""
     return [Tensor(name, shape, "float32", None) for name, shape in shapes.items()]
 
 
-def constants(values: Mapping[str, NDArray[Any]]) -> list[Tensor]:
+def constants(values):
     """Make constant tensors by name, not quantized."""
     return [Tensor(name, v.shape, v.dtype.name, None, v.tobytes()) for name, v in values.items()]
 
 
-def operators_of(data: bytes) -> list[tuple[str, int]]:
+def operators_of(data):
     """Name and version of each operator of a ``.tflite``, in execution order."""
     model = unpack_model(data)
     return [
@@ -174,7 +170,7 @@ def operators_of(data: bytes) -> list[tuple[str, int]]:
     ]
 
 
-def weight_tensors(data: bytes) -> list[tuple[str, Any, Any]]:
+def weight_tensors(data):
     """Name, input tensor and weight tensor (``TensorT``) of each operator with weights, in execution order."""
     model = unpack_model(data)
     graph = model.subgraphs[0]

@@ -1,18 +1,10 @@
 """Wait for conditions and processes; a deadline is long, because it only bounds a failure."""
 
-from __future__ import annotations
-
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-_T = TypeVar("_T")
 
 
-def wait_until(
-    condition: Callable[[], _T], what: str = "the condition", *, deadline_s: float = 60.0, step_s: float = 0.01
-) -> _T:
+def wait_until(condition, what="the condition", *, deadline_s=60.0, step_s=0.01):
     """Call a condition until it is true, and return what it gave.
 
     Args:
@@ -28,7 +20,7 @@ def wait_until(
     return found
 
 
-def is_running(pid: int | str) -> bool:
+def is_running(pid):
     """Tell whether a process exists; a zombie does not run."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text(encoding="ascii")

@@ -6,27 +6,15 @@ import http.client
 import socket
 import threading
 import time
-from email.message import Message
-from typing import Any
 
 import numpy as np
 
 from edge_runtime.pipeline.health import Health
-from edge_runtime.preprocess import ImageU8
-from edge_runtime.results import (
-    Classified,
-    Decision,
-    FrameStamp,
-    LatencyMs,
-    Prediction,
-    Result,
-    SourceState,
-    StateChange,
-)
+from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, Prediction, SourceState, StateChange
 from edge_runtime.sinks.web.auth import WebAddress
 from edge_runtime.sinks.web.sink import WebSink
 
-GREY: ImageU8 = np.full((720, 1280, 3), 90, np.uint8)
+GREY = np.full((720, 1280, 3), 90, np.uint8)
 TOKEN = "the-right-token-of-many-letters"  # noqa: S105
 
 
@@ -42,16 +30,7 @@ class WebCamera:
         fps: Results per second after `run`.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str = "Feeder",
-        labels: tuple[str, str] = ("happy", "sad"),
-        port: int = 0,
-        token: str | None = None,
-        image: ImageU8 = GREY,
-        fps: float = 30,
-    ) -> None:
+    def __init__(self, *, name="Feeder", labels=("happy", "sad"), port=0, token=None, image=GREY, fps=30):
         self.health, self.labels, self.number = Health(), labels, 0
         address = WebAddress("127.0.0.1", port)
         self.sink = WebSink(address, name=name, labels=labels, health=self.health, token=token)
@@ -61,20 +40,18 @@ class WebCamera:
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def give(self, result: Result, image: ImageU8 | None = None) -> None:
+    def give(self, result, image=None):
         """Count and write a result, and note the CPU seconds of the slowest write."""
         self.health.add(result)
         start_s = time.thread_time()
         self.sink.write(result, image)
         self.slowest_s = max(self.slowest_s, time.thread_time() - start_s)
 
-    def change(self, state: SourceState = SourceState.CONNECTED, reason: str | None = None) -> None:
+    def change(self, state=SourceState.CONNECTED, reason=None):
         """Give a change of the camera's state."""
         self.give(StateChange("0", state, time.time(), reason))
 
-    def answer(
-        self, image: ImageU8 | None = None, *, label: str | None = None, score: float = 0.75, event: bool = False
-    ) -> None:
+    def answer(self, image=None, *, label=None, score=0.75, event=False):
         """Give the answer to the next frame; the second label unless another is given."""
         label = label or self.labels[1]
         other = self.labels[label == self.labels[0]]
@@ -84,32 +61,31 @@ class WebCamera:
         self.give(result, self._image if image is None else image)
         self.number += 1
 
-    def step(self) -> None:
+    def step(self):
         """Give what is due at a frame's time; for subclasses."""
         self.answer()
 
-    def run(self) -> None:
-        """Give frames in a thread from now on."""
+    def run(self):
         self.change()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def _run(self) -> None:
+    def _run(self):
         while not self._end.wait(1 / self._fps):
             self.step()
 
-    def stop(self) -> None:
+    def stop(self):
         """End the thread; the page stays."""
         self._end.set()
         if self._thread:
             self._thread.join()
 
-    def close(self) -> None:
+    def close(self):
         """End the thread and the page."""
         self.stop()
         self.sink.close()
 
-    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Message, bytes]:
+    def get(self, path, method="GET", **headers):
         """Send a request: status, headers and body of the response; ``_`` in names of headers is ``-``."""
         peer = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
@@ -119,13 +95,13 @@ class WebCamera:
         finally:
             peer.close()
 
-    def open_socket(self, request: bytes = b"", **options: Any) -> socket.socket:
+    def open_socket(self, request=b"", **options):
         """Connect to the page's port and send bytes."""
         peer = socket.create_connection(("127.0.0.1", self.port), timeout=30, **options)
         peer.sendall(request)
         return peer
 
-    def raw(self, request: bytes, **options: Any) -> bytes:
+    def raw(self, request, **options):
         """Send bytes and return all that comes until the server disconnects."""
         with self.open_socket(**options) as peer:
             answer = b""
@@ -137,7 +113,7 @@ class WebCamera:
                 pass  # it disconnected before the rest of the request
             return answer
 
-    def status(self, path: str = "/", **headers: str) -> int:
+    def status(self, path="/", **headers):
         """Send a GET request with these bytes of headers, and return the status."""
         lines = {"Host": "localhost", "Connection": "close", **{key.replace("_", "-"): headers[key] for key in headers}}
         text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())

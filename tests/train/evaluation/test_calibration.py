@@ -1,7 +1,5 @@
 """A temperature is found, kept only where it helps, and folded so that nothing but the scores changes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,7 +19,7 @@ from train.evaluation.calibration import (
 )
 
 
-def images_of(temperature: float, count: int = 4000, labels: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def images_of(temperature, count=4000, labels=4):
     """Logits of a network, and labels drawn so that just this temperature makes its scores true."""
     rng = np.random.default_rng(3)
     logits = rng.normal(0, 3, (count, labels))

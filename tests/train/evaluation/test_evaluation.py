@@ -1,11 +1,8 @@
 """Scores, rankings and thresholds of known answers, and a whole evaluation of a small model."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +15,7 @@ from edge_runtime.workstation.datasets.samples import Sample, Split
 from train.evaluation.calibration import best_f1_threshold, reject_threshold, rejection, scores_at
 from train.evaluation.metrics import f1_interval, mean_ranking, rank, score
 from train.intake.images import TrainingData
-from train.recipe import Recipe, ThresholdRule, load_recipe, override
+from train.recipe import ThresholdRule, load_recipe, override
 
 
 @pytest.fixture
@@ -29,7 +26,7 @@ def evaluation():
     return train.evaluation.evaluate
 
 
-def some_answers(labels: int, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def some_answers(labels, count, seed=0):
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, labels, count)
     return np.where(rng.random(count) < 0.7, targets, rng.integers(0, labels, count)), targets
@@ -135,7 +132,7 @@ def test_the_reject_threshold_leaves_room_for_eight_bits_and_needs_right_answers
     assert rejection(0.5, np.zeros(0, np.float32), np.zeros(0, bool)).coverage == 0.0
 
 
-def colored(labels: int, per_part: dict[Split, int]) -> TrainingData:
+def colored(labels, per_part):
     """Noisy images of 32 pixels whose mean red, green or blue says the class, with some overlap."""
     rng = np.random.default_rng(0)
     samples, images, targets = [], [], []
@@ -155,7 +152,7 @@ def colored(labels: int, per_part: dict[Split, int]) -> TrainingData:
 PARTS = {Split.TRAIN: 12, Split.VALIDATION: 90, Split.TEST: 60}
 
 
-def model_of(head: Head, labels: int, scale: float = 1.0) -> Any:
+def model_of(head, labels, scale=1.0):
     """Mean colours to probabilities, as `train.network.models` names it; ``scale`` makes it too sure or too timid."""
     import keras
 
@@ -173,7 +170,7 @@ def model_of(head: Head, labels: int, scale: float = 1.0) -> Any:
     return model
 
 
-def recipe_of(head: Head, **changes: Any) -> Recipe:
+def recipe_of(head, **changes):
     recipe = override(load_recipe("cnn-small"), {"input.image_size": 32})
     return replace(recipe, head=replace(recipe.head, kind=head, calibrate=True, **changes))
 

@@ -1,7 +1,5 @@
 """Several devices and several processes reach the losses of one."""
 
-from __future__ import annotations
-
 import csv
 import os
 import shutil
@@ -9,14 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from support.http import free_port
 from support.paths import PROGRAMS
@@ -27,11 +23,11 @@ TINY = ("--image-size", "32", "--batch-size", "16", "--epochs", "2", "--seed", "
 SETTINGS = ("cnn.filters=[8]", "head.dense_units=0", "loss.class_weights=balanced", "augment.mixup=0.2")
 
 
-def options(*settings: str) -> list[str]:
+def options(*settings):
     return [*TINY, *(part for setting in settings for part in ("--set", setting))]
 
 
-def losses(run: Path) -> NDArray[np.float64]:
+def losses(run):
     """Losses and accuracies of all epochs: float64 [epochs, 4]."""
     names = ("loss", "accuracy", "val_loss", "val_accuracy")
     with (run / "history.csv").open() as file:
@@ -51,7 +47,7 @@ def odd_images(colored_images, tmp_path_factory):
     return folder
 
 
-def jax_environment(**more: str) -> dict[str, str]:
+def jax_environment(**more):
     return {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **more}
 
 
@@ -60,16 +56,14 @@ WITHOUT_TENSORFLOW = (sys.executable, PROGRAMS / "edge_train_without_tensorflow.
 AS_INSTALLED = (Path(sys.executable).with_name("edge-train"),)
 
 
-def start_jax(
-    data: Path, out: Path, *arguments: str, program: tuple[str | Path, ...] = WITHOUT_TENSORFLOW, **more: str
-) -> subprocess.Popen[str]:
+def start_jax(data, out, *arguments, program=WITHOUT_TENSORFLOW, **more):
     command = [*program, "run", "--data", data, "--out", out, *arguments]
     return subprocess.Popen(
         command, env=jax_environment(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def finish(process: subprocess.Popen[str], timeout_s: float = 300) -> tuple[int, str, str]:
+def finish(process, timeout_s=300):
     try:
         output, errors = process.communicate(timeout=timeout_s)
     finally:
@@ -171,7 +165,7 @@ def test_the_death_of_one_process_ends_the_other(killed, odd_images, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def batches(shard: Any, count: int, size: int, **more: Any) -> Any:
+def batches(shard, count, size, **more):
     """Batches of ``count`` items as the process of that shard makes them; item i is the number i."""
     load_keras(0)
     from train.fitting.pipeline import Batches

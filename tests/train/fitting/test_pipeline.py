@@ -1,16 +1,11 @@
 """Batches cover all items in a seeded order, may be shortened, and mix images and targets alike."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from train.hardware import load_keras
 
 
-def batches_of(inputs: NDArray[Any], targets: NDArray[Any], size: int, **options: Any) -> Any:
+def batches_of(inputs, targets, size, **options):
     load_keras(0)
     from train.fitting.pipeline import Batches
 
@@ -21,7 +16,7 @@ def test_batches_cover_every_row_once_an_epoch_in_a_new_seeded_order():
     inputs = np.arange(20, dtype=np.uint8).reshape(20, 1)
     rows = np.arange(0, 20, 2)
 
-    def epochs(seed: int | None, first_epoch: int = 0) -> list[list[int]]:
+    def epochs(seed, first_epoch=0):
         batches = batches_of(inputs, rows, 4, seed=seed, rows=rows, first_epoch=first_epoch)
         found = []
         for _ in range(2):

@@ -1,8 +1,5 @@
 """The verdict on a set: what is kept, what is left out and why, from facts alone."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +10,10 @@ from hypothesis import strategies as st
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
 from train.intake.audit import Audit, audit, drop_conflicts
 from train.intake.facts import NOT_AN_IMAGE, TRUNCATED, Facts
-from train.intake.findings import Finding, Kind, LeftOut, Severity
+from train.intake.findings import Kind, LeftOut, Severity
 
 
-def facts_of(sha256: str, **changes: object) -> Facts:
+def facts_of(sha256, **changes):
     """Facts of a usable image; each hash has an image of its own."""
     rng = np.random.default_rng([*sha256.encode()])
     values = {
@@ -28,36 +25,34 @@ def facts_of(sha256: str, **changes: object) -> Facts:
         "thumb_rgb_u8": rng.integers(0, 256, 768, np.uint8).tobytes(),
         "problem": "",
     }
-    return Facts(sha256=sha256, **{**values, **changes})  # type: ignore[arg-type]
+    return Facts(sha256=sha256, **{**values, **changes})
 
 
-def near(sha256: str, original: str) -> Facts:
+def near(sha256, original):
     """Facts of another file with the image of ``original``."""
     model = facts_of(original)
     return facts_of(sha256, phash=model.phash ^ 3, thumb_rgb_u8=model.thumb_rgb_u8)
 
 
-def make(label: str, hashes: Iterable[str], split: Split | None = None, folder: str = "") -> list[Sample]:
+def make(label, hashes, split=None, folder=""):
     return [Sample(Path(f"{folder}{label}/{sha256}.png"), label, split, sha256) for sha256 in hashes]
 
 
-def judge(
-    samples: list[Sample], *special: Facts, ignored: tuple[Path, ...] = (), unread: tuple[LeftOut, ...] = ()
-) -> Audit:
+def judge(samples, *special, ignored=(), unread=()):
     facts = {sample.sha256: facts_of(sample.sha256) for sample in samples} | {entry.sha256: entry for entry in special}
     dataset = Dataset("set", tuple(sorted({sample.label for sample in samples})), tuple(samples), ignored)
     return audit(dataset, samples, facts, unread)
 
 
-def numbered(prefix: str, count: int = 30) -> list[str]:
+def numbered(prefix, count=30):
     return [f"{prefix}{number:03d}" for number in range(count)]
 
 
-def kinds(result: Audit) -> list[Kind]:
+def kinds(result):
     return [finding.kind for finding in result.findings]
 
 
-def only(result: Audit, kind: Kind) -> Finding:
+def only(result, kind):
     (finding,) = [finding for finding in result.findings if finding.kind is kind]
     return finding
 
@@ -148,7 +143,7 @@ def test_where_likeness_is_the_rule_it_decides_nothing_but_identity_does():
 
 
 def test_far_too_many_like_images_are_said_to_be_so(monkeypatch):
-    monkeypatch.setattr("train.intake.near_duplicates._MIN_PAIR_LIMIT", 0)
+    monkeypatch.setattr("train.intake.near_duplicates.MIN_PAIR_LIMIT", 0)
     frames = make("a", numbered("f", 40))
     result = judge(frames + make("b", numbered("b", 40)), *(near(sample.sha256, "scene") for sample in frames))
     # 780 pairs against 10 for each of the 80 images is still fine; one class more is not.
@@ -218,13 +213,13 @@ def test_a_class_of_which_nothing_is_left_is_no_crash():
 
 
 @st.composite
-def conflicting_sets(draw: st.DrawFn) -> tuple[list[Sample], dict[str, set[str]]]:
+def conflicting_sets(draw):
     """Few hashes under few labels and parts, and a symmetric relation of near copies."""
     rows = draw(
         st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([None, *Split]), st.integers(0, 12)), max_size=25)
     )
     samples = [Sample(Path(str(number)), label, split, f"{sha}") for number, (label, split, sha) in enumerate(rows)]
-    links: dict[str, set[str]] = {}
+    links = {}
     for first, second in draw(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=10)):
         if first != second:
             links.setdefault(f"{first}", set()).add(f"{second}")
@@ -237,7 +232,7 @@ def test_what_is_kept_has_no_conflict_and_every_file_is_accounted_for(case):
     samples, links = case
     screened = drop_conflicts(samples, links)
     assert sorted([*screened.kept, *(item.sample for item in screened.left_out)], key=str) == sorted(samples, key=str)
-    by_hash: dict[str, list[Sample]] = {}
+    by_hash = {}
     for sample in screened.kept:
         by_hash.setdefault(sample.sha256, []).append(sample)
     near_decides = not any(finding.kind is Kind.ALIKE for finding in screened.findings)

@@ -1,12 +1,9 @@
 """``edge-train data`` as its user meets it: summary, report, machine-readable list, cleaned index, bad input."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -20,8 +17,6 @@ from support.programs import call_cli
 from train.intake.audit import audit_files
 from train.intake.audit_report import render_audit_page
 
-EdgeTrain = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def edge_train(monkeypatch, capsys, tmp_path):
@@ -31,7 +26,7 @@ def edge_train(monkeypatch, capsys, tmp_path):
     return functools.partial(call_cli, train.cli.cli, monkeypatch, capsys, "edge-train")
 
 
-def write_image(path: Path, seed: int, suffix: str | None = None) -> None:
+def write_image(path, seed, suffix=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     coarse = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
     image = cv2.resize(coarse, (96, 72), interpolation=cv2.INTER_CUBIC)
@@ -184,7 +179,7 @@ def test_names_that_are_no_text_are_shown_and_listed(edge_train, tmp_path):
 
 @pytest.mark.parametrize("where", ["train.intake.audit.examine", "train.intake.audit_report.render_audit_page"])
 def test_an_interrupt_leaves_nothing_behind(where, messy, edge_train, tmp_path, monkeypatch):
-    def interrupt(*_: object) -> None:
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(where, interrupt)
@@ -198,7 +193,7 @@ def test_the_hard_example(real_data, edge_train):
     code, out, _ = edge_train("data", real_data("happy_sad"), "--json")
     assert code == 0
     data = json.loads(out)
-    files: dict[str, int] = {}
+    files = {}
     for finding in data["findings"]:
         files[finding["kind"]] = files.get(finding["kind"], 0) + len(finding["files"])
     assert files == {"two-classes": 2, "duplicate": 2, "near-duplicate": 74, "wrong-suffix": 4}

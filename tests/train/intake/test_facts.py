@@ -1,7 +1,5 @@
 """What is known of one file: by content, once, without ever failing, and the same after a round trip through JSON."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path
@@ -28,7 +26,7 @@ from train.intake.facts import (
 )
 
 
-def photo(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
+def photo(height=90, width=120, seed=0):
     """Smooth blobs, uint8 [height, width, 3]."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -1,7 +1,5 @@
 """Images come from the contract's own preprocessing, in a seeded order, and bad ones are named."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
@@ -12,8 +10,7 @@ from edge_runtime.contract import InputSpec
 from edge_runtime.errors import DatasetError
 from edge_runtime.preprocess import load_prepared
 from edge_runtime.workstation.datasets.folder import read_folder
-from edge_runtime.workstation.datasets.index import read_index
-from edge_runtime.workstation.datasets.samples import Split, write_split_csv
+from edge_runtime.workstation.datasets.samples import Split, read_index, write_split_csv
 from support.programs import run_code
 from train.intake.images import load_images, write_left_out_csv
 from train.recipe import SplitSettings

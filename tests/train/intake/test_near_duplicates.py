@@ -1,8 +1,5 @@
 """Near copies are found; images that are only alike are not; and neither takes forever."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.preprocess import load_image
-from train.intake.facts import Facts, examine
+from train.intake.facts import examine
 from train.intake.near_duplicates import TooManyAlikeError, _candidates, group_pairs, near_pairs
 
 Image = np.ndarray
 
 
-def photo(seed: int, height: int = 300, width: int = 400) -> Image:
+def photo(seed, height=300, width=400):
     """Blobs of several sizes, as a photo has: uint8 [height, width, 3]."""
     rng = np.random.default_rng(seed)
     image = np.zeros((height, width, 3), np.float32)
@@ -28,23 +25,23 @@ def photo(seed: int, height: int = 300, width: int = 400) -> Image:
     return np.clip(128 + 150 * image, 0, 255).astype(np.uint8)
 
 
-def facts_of(image_hwc_u8: Image, quality: int = 90) -> Facts:
+def facts_of(image_hwc_u8, quality=90):
     data = cv2.imencode(".jpg", image_hwc_u8, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
     return examine(Path("x.jpg"), data)[0]
 
 
-def scaled(image: Image, factor: float) -> Image:
+def scaled(image, factor):
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
-def cropped(image: Image, *, all_round: bool) -> Image:
+def cropped(image, *, all_round):
     """Without 2 % of height and width, taken from the lower and right side or in equal parts from all."""
     rows, columns = round(0.02 * image.shape[0]), round(0.02 * image.shape[1])
     top, left = (rows // 2, columns // 2) if all_round else (0, 0)
     return image[top : top + image.shape[0] - rows, left : left + image.shape[1] - columns]
 
 
-COPIES: dict[str, Callable[[Image], Facts]] = {
+COPIES = {
     "compressed": lambda image: facts_of(image, 40),
     "scaled": lambda image: facts_of(scaled(image, 0.7)),
     "brighter": lambda image: facts_of(np.clip(image * 1.05, 0, 255).astype(np.uint8)),

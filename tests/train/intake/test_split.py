@@ -1,7 +1,5 @@
 """The split is seeded, stratified, leak-free, and honest about sets that are too small."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 
@@ -18,16 +16,16 @@ SHARES = SplitSettings(validation=0.125, test=0.125)
 LABELS = ("a", "b")
 
 
-def make(label: str, count: int, split: Split | None = None, prefix: str = "") -> list[Sample]:
+def make(label, count, split=None, prefix=""):
     return [Sample(Path(f"{label}/{prefix}{i}.png"), label, split, f"{prefix}{label}{i:04d}") for i in range(count)]
 
 
-def counts(samples: tuple[Sample, ...]) -> Counter[tuple[str, Split | None]]:
+def counts(samples):
     return Counter((sample.label, sample.split) for sample in samples)
 
 
 @st.composite
-def sets_with_copies(draw: st.DrawFn) -> list[Sample]:
+def sets_with_copies(draw):
     """Two classes of at least three different files each, some with copies."""
     samples = []
     for label in LABELS:
@@ -44,7 +42,7 @@ def test_every_class_is_in_every_part_and_no_file_is_in_two(samples, seed):
     split = assign_splits(samples, LABELS, SHARES, seed)
     assert [sample.path for sample in split] == [sample.path for sample in samples]
     assert set(counts(split)) == {(label, part) for label in LABELS for part in Split}
-    parts_by_hash: dict[str, set[Split | None]] = {}
+    parts_by_hash = {}
     for sample in split:
         parts_by_hash.setdefault(sample.sha256, set()).add(sample.split)
     assert all(len(parts) == 1 for parts in parts_by_hash.values())
@@ -118,7 +116,7 @@ def test_a_group_of_near_copies_is_in_one_part(samples, seed, data):
         groups |= {sha256: data.draw(st.sampled_from(hashes[3:])) for sha256 in hashes[3:]}
     split = assign_splits(samples, LABELS, SHARES, seed, groups)
     assert set(counts(split)) == {(label, part) for label in LABELS for part in Split}
-    parts: dict[str, set[Split | None]] = {}
+    parts = {}
     for sample in split:
         parts.setdefault(groups.get(sample.sha256, sample.sha256), set()).add(sample.split)
     assert all(len(found) == 1 for found in parts.values())

@@ -1,12 +1,10 @@
 """Seeds for the tests of networks."""
 
-from __future__ import annotations
-
 import pytest
 
 from train.hardware import load_keras
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _seeded():
     load_keras(0)

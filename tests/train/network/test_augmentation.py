@@ -1,7 +1,5 @@
 """Augmentation acts where it should, and nowhere else."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The networks keep the contract: pixels 0..255 in, probabilities out, nothing random inside."""
 
-from __future__ import annotations
-
 import h5py
 import numpy as np
 import pytest
@@ -13,11 +11,11 @@ from support.training import build, cnn
 from train.evaluation.metrics import score
 from train.intake.images import load_images
 from train.network.weights import check_weights, with_checked_weights
-from train.recipe import BackboneName, ClassWeights, LossSettings, Recipe, load_recipe, override
+from train.recipe import BackboneName, ClassWeights, LossSettings, load_recipe, override
 from train.run import resolve_recipe
 
 
-def mobilenetv2(weights: str) -> Recipe:
+def mobilenetv2(weights):
     options = {"input.image_size": 32, "backbone.weights": weights}
     return resolve_recipe("mobilenetv2", options, ("backbone.alpha=0.35",))
 

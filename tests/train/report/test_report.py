@@ -1,13 +1,10 @@
 """The report says what happened, for any labels, numbers of classes and outcomes; metrics.json says the same."""
 
-from __future__ import annotations
-
 import html
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +23,7 @@ ODD = ("$x^", "_<b>&'\"", "猫 😀", "c3")
 PER_PART = {Split.TRAIN: 4, Split.VALIDATION: 4, Split.TEST: 6}
 
 
-def history_of(*phases: tuple[str, list[float]]) -> tuple[Epoch, ...]:
+def history_of(*phases):
     """Epochs with these validation accuracies."""
     rows = [(name, accuracy) for name, accuracies in phases for accuracy in accuracies]
     return tuple(
@@ -35,7 +32,7 @@ def history_of(*phases: tuple[str, list[float]]) -> tuple[Epoch, ...]:
     )
 
 
-def images_of(labels: tuple[str, ...], **changes: Any) -> TrainingData:
+def images_of(labels, **changes):
     rng = np.random.default_rng(0)
     samples = [
         Sample(Path(f"{label}/{split.value}{index}.png"), label, split)
@@ -49,7 +46,7 @@ def images_of(labels: tuple[str, ...], **changes: Any) -> TrainingData:
     return replace(data, **changes)
 
 
-def evaluation_of(data: TrainingData, head: Head, wrong_share: float) -> Any:
+def evaluation_of(data, head, wrong_share):
     from train.evaluation.evaluate import Evaluation
 
     rng, n, labels = np.random.default_rng(1), len(data.samples), len(data.labels)
@@ -72,7 +69,7 @@ def evaluation_of(data: TrainingData, head: Head, wrong_share: float) -> Any:
     )
 
 
-def run_of(labels: tuple[str, ...] = ("cat", "dog"), wrong_share: float = 0.3, **changes: Any) -> Any:
+def run_of(labels=("cat", "dog"), wrong_share=0.3, **changes):
     """A finished training that never was."""
     from train.evaluation.evaluate import TrainingResult
     from train.fitting.fit import Fitted, PhaseSpeed
@@ -100,13 +97,13 @@ def run_of(labels: tuple[str, ...] = ("cat", "dog"), wrong_share: float = 0.3, *
     return TrainingResult(**{**fields, **changes})
 
 
-def sentences_of(run: Any) -> str:
+def sentences_of(run):
     from train.report.page import sentences
 
     return " ".join(" ".join(sentences(run)).split())
 
 
-def page_of(run: Any) -> str:
+def page_of(run):
     from train.report.page import render_report
 
     return render_report(run)
@@ -122,7 +119,7 @@ def without_drawing(monkeypatch):
     monkeypatch.setattr(train.report.page, "augmented_url", lambda _run: None)
 
 
-def text_of(page: str) -> str:
+def text_of(page):
     """What a reader sees, on one line."""
     visible = re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
     return " ".join(html.unescape(visible).split())

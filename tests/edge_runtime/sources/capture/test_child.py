@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,19 +13,12 @@ from edge_runtime.errors import ImageError
 from edge_runtime.sources.capture import local_cameras
 from edge_runtime.sources.capture.child import run
 from edge_runtime.sources.capture.local_cameras import V4l2Camera
-from edge_runtime.sources.capture.messages import (
-    CameraGoneError,
-    Failure,
-    FailureKind,
-    Message,
-    Opened,
-    Wake,
-    decode,
-    encode,
-)
+from edge_runtime.sources.capture.messages import CameraGoneError, Failure, FailureKind, Opened, Wake, decode, encode
 from edge_runtime.sources.capture.shared_frames import FrameReader, FrameWriter, create_memory
 from edge_runtime.sources.capture.streams import PacedVideo, Stream
 from edge_runtime.sources.capture.strict_jpeg import NativeWarnings, decode_jpeg
+from support.images import encode as encode_image
+from support.images import plain_image
 
 RGB = (200, 30, 60)
 CLOCK = {"number": 0, "time_s": 0.0, "epoch_s": None}
@@ -36,7 +28,7 @@ ANYTHING = {"size_wh": None, "fps": None, "pixel_format": None}
 def jpeg(size_hw: tuple[int, int] = (48, 64)) -> bytes:
     """A noisy image of the colour RGB."""
     noise = np.random.default_rng(0).integers(-20, 20, (*size_hw, 3))
-    return cv2.imencode(".jpg", (noise + RGB[::-1]).clip(0, 255).astype(np.uint8))[1].tobytes()
+    return encode_image((noise + RGB[::-1]).clip(0, 255).astype(np.uint8))
 
 
 def checked(data: bytes) -> np.ndarray:
@@ -96,38 +88,34 @@ def test_messages_survive_the_way(message):
 class FakeCapture:
     """A device whose frames are a list; None is a failed grab."""
 
-    def __init__(self, frames: list[Any], properties: dict[int, float] | None = None, *, opened: bool = True) -> None:
+    def __init__(self, frames, properties=None, *, opened=True):
         self.frames, self.properties, self.opened = list(frames), properties or {}, opened
         self.asked: dict[int, float] = {}
         self.released = False
-        self._grabbed: Any = None
+        self._grabbed = None
 
-    def isOpened(self) -> bool:  # noqa: N802
+    def isOpened(self):  # noqa: N802
         return self.opened
 
-    def grab(self) -> bool:
+    def grab(self):
         self._grabbed = self.frames.pop(0) if self.frames else None
         return self._grabbed is not None
 
-    def retrieve(self) -> tuple[bool, Any]:
+    def retrieve(self):
         return True, self._grabbed
 
-    def get(self, propId: int) -> float:  # noqa: N803
-        return self.properties.get(propId, 0.0)
+    def get(self, property_id):
+        return self.properties.get(property_id, 0.0)
 
-    def set(self, prop: int, value: float) -> bool:
-        self.asked[prop] = value
+    def set(self, property_id, value):
+        self.asked[property_id] = value
         return True
 
-    def release(self) -> None:
+    def release(self):
         self.released = True
 
 
-def plain(value: int, size_hw: tuple[int, int] = (4, 6)) -> np.ndarray:
-    return np.full((*size_hw, 3), value, np.uint8)
-
-
-def driver_says(fourcc: str, width: int, height: int, fps: float) -> dict[int, float]:
+def driver_says(fourcc, width, height, fps):
     return {
         cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*fourcc),
         cv2.CAP_PROP_FRAME_WIDTH: width,
@@ -152,24 +140,21 @@ def test_a_v4l2_camera_is_asked_and_what_it_gives_instead_is_told():
 
 def test_motion_jpeg_of_a_v4l2_camera_comes_undecoded_and_is_checked():
     whole = np.frombuffer(jpeg() + bytes(100), np.uint8)
-    capture = FakeCapture([whole[np.newaxis], plain(9)], driver_says("MJPG", 64, 48, 30))
+    capture = FakeCapture([whole[np.newaxis], plain_image(9)], driver_says("MJPG", 64, 48, 30))
     camera = V4l2Camera(capture, ANYTHING, str)
     assert capture.asked == {cv2.CAP_PROP_CONVERT_RGB: 0}
     first = camera.read()
-    assert first is not None
     assert first.is_rgb
     assert first.pixels.reshape(-1, 3).mean(axis=0) == pytest.approx(RGB, abs=3)
-    second = camera.read()
-    assert second is not None
-    assert not second.is_rgb
+    assert not camera.read().is_rgb
     cut_off = V4l2Camera(FakeCapture([whole[np.newaxis, :900]]), ANYTHING, str)
     with pytest.raises(ImageError):
         cut_off.read()
 
 
 def test_a_v4l2_camera_that_is_unplugged_is_gone_after_a_while(monkeypatch):
-    monkeypatch.setattr(local_cameras, "_GIVE_UP_S", 0.1)
-    camera = V4l2Camera(FakeCapture([None, None, plain(1)]), ANYTHING, str)
+    monkeypatch.setattr(local_cameras, "GIVE_UP_S", 0.1)
+    camera = V4l2Camera(FakeCapture([None, None, plain_image(1)]), ANYTHING, str)
     assert camera.read() is not None
     with pytest.raises(CameraGoneError, match="unplugged"):
         camera.read()
@@ -182,12 +167,12 @@ def test_a_v4l2_camera_that_is_unplugged_is_gone_after_a_while(monkeypatch):
 class FakeVideo(FakeCapture):
     """Ten frames a second; it knows timestamps, or not."""
 
-    def __init__(self, frames: int, *, timestamps: bool = True) -> None:
-        super().__init__([plain(number) for number in range(frames)])
+    def __init__(self, frames: int, *, timestamps: bool = True):
+        super().__init__([plain_image(number) for number in range(frames)])
         self._count, self._timestamps = frames, timestamps
 
-    def get(self, propId: int) -> float:  # noqa: N803
-        if propId == cv2.CAP_PROP_FPS:
+    def get(self, property_id):
+        if property_id == cv2.CAP_PROP_FPS:
             return 10.0
         return 100.0 * (self._count - len(self.frames) - 1) if self._timestamps else 0.0
 
@@ -199,7 +184,6 @@ def test_a_video_is_paced_by_its_timestamps_and_goes_on_in_a_loop(timestamps):
     positions = []
     while len(positions) < 7:
         if grab := camera.read():
-            assert grab.position_s is not None
             positions.append(grab.position_s)
             assert grab.started_s - started_s >= grab.position_s - positions[0] - 0.01
     assert positions == sorted(positions)
@@ -224,10 +208,10 @@ def test_a_video_skips_what_comes_too_late():
 def test_a_stream_that_cannot_be_decoded_in_time_is_opened_anew(monkeypatch, busy_share, is_slow):
     clock_s = [100.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock_s[0])
-    capture = FakeCapture([plain(1)] * 200)
+    capture = FakeCapture([plain_image(1)] * 200)
     stream = Stream(capture, lambda: clock_s[0] * busy_share)
 
-    def read_all() -> None:
+    def read_all():
         for number in range(190):
             clock_s[0] += 0.05  # twice as long as from image to image
             capture.properties = {cv2.CAP_PROP_POS_MSEC: 1000 + number * 25.0}
@@ -242,11 +226,11 @@ def test_a_stream_that_cannot_be_decoded_in_time_is_opened_anew(monkeypatch, bus
     return None
 
 
-def captured(monkeypatch: pytest.MonkeyPatch, frames: list[Any], **clock: Any) -> tuple[list[Message], FrameReader]:
-    """What `run` says about a V4L2 camera that gives these frames and ends, and where its last frame is."""
-    monkeypatch.setattr(local_cameras, "_GIVE_UP_S", 0.05)
+def captured(monkeypatch, frames, **clock):
+    """What `run` says about a V4L2 camera that gives these frames and ends, and its last frame."""
+    monkeypatch.setattr(local_cameras, "GIVE_UP_S", 0.05)
     monkeypatch.setattr(cv2, "VideoCapture", lambda *_: FakeCapture(frames))
-    said: list[Message] = []
+    said = []
     memory = create_memory()
     reader = FrameReader(memory)
     threads = cv2.getNumThreads()
@@ -254,15 +238,12 @@ def captured(monkeypatch: pytest.MonkeyPatch, frames: list[Any], **clock: Any) -
         spec = {"kind": "v4l2", "address": 0, "loop": False, **ANYTHING, **CLOCK, **clock}
         run(spec, FrameWriter(memory), said.append, warnings.take)
     cv2.setNumThreads(threads)
-    return said, reader
+    return said, reader.take()
 
 
 def test_frames_become_rgb_and_are_counted_on(monkeypatch):
-    bgr = np.zeros((2, 3, 3), np.uint8)
-    bgr[:] = RGB[::-1]
-    said, reader = captured(monkeypatch, [plain(0), bgr], number=40, epoch_s=time.perf_counter() - 100)
-    frame = reader.take()
-    assert frame is not None
+    bgr = plain_image(RGB[::-1], 2, 3)
+    said, frame = captured(monkeypatch, [plain_image(0), bgr], number=40, epoch_s=time.perf_counter() - 100)
     assert frame.number == 41
     assert 100 <= frame.time_s < 160
     assert frame.captured_at == pytest.approx(time.time(), abs=60)
@@ -273,9 +254,8 @@ def test_frames_become_rgb_and_are_counted_on(monkeypatch):
 
 def test_frames_change_size_and_damaged_ones_are_counted_but_not_given(monkeypatch):
     broken = np.frombuffer(jpeg(), np.uint8)[np.newaxis, :900]
-    said, reader = captured(monkeypatch, [plain(1), broken, plain(3, (8, 2)), np.full((5, 5), 77, np.uint8)])
-    frame = reader.take()
-    assert frame is not None
+    grey = np.full((5, 5), 77, np.uint8)
+    said, frame = captured(monkeypatch, [plain_image(1), broken, plain_image(3, 8, 2), grey])
     assert frame.number == 3
     assert frame.image_hwc_rgb_u8.shape == (5, 5, 3)
     assert (frame.image_hwc_rgb_u8 == 77).all()
@@ -299,7 +279,7 @@ def test_frames_that_cannot_be_used_end_it_for_good(monkeypatch, frame, says):
 
 def test_a_driver_that_raises_is_a_failure_that_may_pass(monkeypatch):
     class Raising(FakeCapture):
-        def grab(self) -> bool:
+        def grab(self):
             raise cv2.error("x")
 
     monkeypatch.setattr(local_cameras, "open_v4l2", lambda _address: Raising([]))

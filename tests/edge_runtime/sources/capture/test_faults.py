@@ -6,32 +6,21 @@ import contextlib
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from edge_runtime.errors import SourceError
 from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sources.base import CaptureOptions, Frame
-from edge_runtime.sources.live import LiveSource
 from edge_runtime.sources.opening import open_source
-from edge_runtime.testing.cameras import (
-    STREAM_HEAD,
-    FakeHttpCamera,
-    Send,
-    grey_jpeg,
-    grey_of,
-    steady_camera,
-    stream_part,
-)
+from edge_runtime.testing.cameras import STREAM_HEAD, FakeHttpCamera, grey_jpeg, grey_of, steady_camera, stream_part
+from support.http import free_port
+from support.images import encode, noisy_images, plain_image, write_video
 from support.waiting import is_running, wait_until
 
 pytestmark = pytest.mark.slow  # tens of seconds of waiting for deadlines to pass
@@ -41,14 +30,12 @@ QUICK = CaptureOptions(stall_timeout_s=1.5, open_timeout_s=30)
 
 
 @contextlib.contextmanager
-def watching(url: str, options: CaptureOptions = QUICK) -> Iterator[tuple[LiveSource, Iterator[Frame | StateChange]]]:
-    source = open_source(url, options)
-    assert isinstance(source, LiveSource)
-    with contextlib.closing(source):
+def watching(url, options=QUICK):
+    with open_source(url, options) as source:
         yield source, source.frames(time.perf_counter() + PATIENCE_S)
 
 
-def frames_until(given: Iterator[Frame | StateChange], state: SourceState | None) -> tuple[list[Frame], StateChange]:
+def frames_until(given, state):
     """Take frames until the source says this; each change on the way has to be it."""
     frames = []
     for item in given:
@@ -59,19 +46,31 @@ def frames_until(given: Iterator[Frame | StateChange], state: SourceState | None
     raise AssertionError(f"{len(frames)} frames, and never {state}")
 
 
-def next_frame(given: Iterator[Frame | StateChange]) -> Frame:
+def next_frame(given):
     item = next(given)
     assert isinstance(item, Frame)
     return item
 
 
-def connected(given: Iterator[Frame | StateChange]) -> Frame:
+def connected(given):
     assert not frames_until(given, SourceState.CONNECTED)[0]
     return next_frame(given)
 
 
 def grey(frame: Frame) -> float:
     return float(frame.image_hwc_rgb_u8.mean())
+
+
+def playing(jpegs, pause_s):
+    """A camera that streams these images again and again."""
+
+    def script(_number, _request, send):
+        send(STREAM_HEAD)
+        for jpeg in itertools.cycle(jpegs):
+            send(stream_part(jpeg))
+            time.sleep(pause_s)
+
+    return script
 
 
 def test_a_slow_reader_gets_the_newest_frame_each_time():
@@ -92,7 +91,7 @@ def test_a_slow_reader_gets_the_newest_frame_each_time():
 
 
 def test_a_camera_that_ends_its_stream_is_opened_again_and_counts_on():
-    def script(number: int, _request: bytes, send: Send) -> None:
+    def script(number, _request, send):
         send(STREAM_HEAD)
         for _ in range(5):
             send(stream_part(grey_jpeg(100 + number)))
@@ -110,7 +109,7 @@ def test_a_camera_that_ends_its_stream_is_opened_again_and_counts_on():
 
 
 def test_a_camera_that_hangs_is_stalled_and_opened_again():
-    def script(number: int, request: bytes, send: Send) -> None:
+    def script(number, request, send):
         if number:
             steady_camera(number, request, send)
         send(STREAM_HEAD + stream_part(grey_jpeg(7)))
@@ -119,7 +118,6 @@ def test_a_camera_that_hangs_is_stalled_and_opened_again():
     with FakeHttpCamera(script) as server, watching(server.url) as (source, given):
         assert round(grey(connected(given))) == 7
         pid = source.capture_pid
-        assert pid is not None
         frames, change = frames_until(given, SourceState.STALLED)
         assert not frames  # the last frame is not given a second time
         assert change.reason == "gave no frame for 1.5 s"
@@ -130,14 +128,8 @@ def test_a_camera_that_hangs_is_stalled_and_opened_again():
 
 def test_a_camera_that_changes_its_size_goes_on():
     sizes_wh = [(64, 48), (320, 240), (1920, 1080), (8, 8)]
-
-    def script(_number: int, _request: bytes, send: Send) -> None:
-        send(STREAM_HEAD)
-        for index in range(1000):
-            send(stream_part(grey_jpeg(50, sizes_wh[index // 4 % 4])))
-            time.sleep(0.1)
-
-    with FakeHttpCamera(script) as server, watching(server.url) as (_, given):
+    jpegs = [grey_jpeg(50, size_wh) for size_wh in sizes_wh for _ in range(4)]
+    with FakeHttpCamera(playing(jpegs, 0.1)) as server, watching(server.url) as (_, given):
         seen = {connected(given).image_hwc_rgb_u8.shape}
         while len(seen) < 4:
             seen.add(next_frame(given).image_hwc_rgb_u8.shape)
@@ -145,22 +137,14 @@ def test_a_camera_that_changes_its_size_goes_on():
 
 
 def damaged_jpegs() -> list[bytes]:
-    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-    whole = cv2.imencode(".jpg", noise)[1].tobytes()
+    whole = encode(noisy_images(1, 240)[0])
     half = len(whole) // 2
     return [whole[:half], whole[:half] + b"\xff\xd9", whole[:half] + whole[half + 3000 :], b"", b"junk", b"\xff\xd8"]
 
 
 def test_damaged_jpegs_are_left_out():
-    def script(_number: int, _request: bytes, send: Send) -> None:
-        send(STREAM_HEAD)
-        for index in range(1000):
-            send(stream_part(damaged_jpegs()[index % 6]))
-            time.sleep(0.02)
-            send(stream_part(grey_jpeg(90)))
-            time.sleep(0.02)
-
-    with FakeHttpCamera(script) as server, watching(server.url) as (_, given):
+    jpegs = [jpeg for damaged in damaged_jpegs() for jpeg in (damaged, grey_jpeg(90))]
+    with FakeHttpCamera(playing(jpegs, 0.02)) as server, watching(server.url) as (_, given):
         connected(given)
         for _ in range(40):
             frame = next_frame(given)
@@ -169,24 +153,12 @@ def test_damaged_jpegs_are_left_out():
 
 
 def test_a_camera_of_damaged_jpegs_only_says_so():
-    def script(_number: int, _request: bytes, send: Send) -> None:
-        send(STREAM_HEAD)
-        while True:
-            send(stream_part(damaged_jpegs()[1]))
-            time.sleep(0.1)
-
-    options = CaptureOptions(open_timeout_s=4)
     with (
-        FakeHttpCamera(script) as server,
-        watching(server.url, options) as (_, given),
+        FakeHttpCamera(playing(damaged_jpegs()[1:2], 0.1)) as server,
+        watching(server.url, CaptureOptions(open_timeout_s=4)) as (_, given),
         pytest.raises(SourceError, match=r"gave no frame that can be used for 4 s \(a damaged JPEG\); check the addr"),
     ):
         next(given)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def test_a_camera_that_is_not_there_is_an_error_or_waited_for():
@@ -222,25 +194,21 @@ def test_a_camera_that_goes_away_and_comes_back_is_found_again():
 
 @pytest.mark.parametrize("wait", [False, True])
 def test_the_end_of_time_ends_every_wait(wait):
-    def silent(_number: int, _request: bytes, _send: Send) -> None:
-        time.sleep(PATIENCE_S)
-
     url = f"http://127.0.0.1:{free_port()}/"
-    with FakeHttpCamera(silent) as server:
-        source = open_source(url if wait else server.url, CaptureOptions(wait=wait))
+    with (
+        FakeHttpCamera(lambda *_: time.sleep(PATIENCE_S)) as server,
+        open_source(url if wait else server.url, CaptureOptions(wait=wait)) as source,
+    ):
         given = list(source.frames(time.perf_counter() + 1.5))
-        source.close()
     assert all(isinstance(item, StateChange) and item.state is SourceState.RECONNECTING for item in given)
 
 
 def test_the_end_of_time_ends_also_what_a_slow_reader_takes():
-    with FakeHttpCamera(steady_camera) as server:
-        source = open_source(server.url)
-        with contextlib.closing(source):
-            end_s = time.perf_counter() + 4
-            for item in source.frames(end_s):
-                assert not isinstance(item, Frame) or time.perf_counter() < end_s + 2
-                time.sleep(0.3)
+    with FakeHttpCamera(steady_camera) as server, open_source(server.url) as source:
+        end_s = time.perf_counter() + 4
+        for item in source.frames(end_s):
+            assert not isinstance(item, Frame) or time.perf_counter() < end_s + 2
+            time.sleep(0.3)
     assert time.perf_counter() >= end_s
 
 
@@ -249,7 +217,6 @@ def test_a_capture_process_that_dies_or_stops_is_replaced(number):
     with FakeHttpCamera(steady_camera) as server, watching(server.url) as (source, given):
         connected(given)
         pid = source.capture_pid
-        assert pid is not None
         os.kill(pid, number)
         if number == signal.SIGSTOP:
             frames_until(given, SourceState.STALLED)
@@ -264,22 +231,12 @@ def test_the_capture_process_dies_with_a_killed_parent():
     code = """
 import sys
 from edge_runtime.sources.opening import open_source
-from edge_runtime.testing.cameras import (
-    STREAM_HEAD,
-    FakeHttpCamera,
-    Send,
-    grey_jpeg,
-    grey_of,
-    steady_camera,
-    stream_part,
-)
 source = open_source(sys.argv[1])
 for _ in source.frames():
     print(source.capture_pid, flush=True)
 """
     with FakeHttpCamera(steady_camera) as server:
         parent = subprocess.Popen([sys.executable, "-c", code, server.url], stdout=subprocess.PIPE, text=True)
-        assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         assert is_running(pid)
         parent.kill()
@@ -288,7 +245,7 @@ for _ in source.frames():
 
 
 def test_closing_from_another_thread_ends_the_wait():
-    def one(_number: int, _request: bytes, send: Send) -> None:
+    def one(_number, _request, send):
         send(STREAM_HEAD + stream_part(grey_jpeg(1)))
         time.sleep(PATIENCE_S)
 
@@ -306,11 +263,7 @@ def leftovers() -> tuple[int, int, int]:
 
 
 def test_a_hundred_times_open_and_closed_leave_nothing(tmp_path):
-    video = tmp_path / "grey.avi"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
-    for value in range(30):
-        writer.write(np.full((48, 64, 3), value, np.uint8))
-    writer.release()
+    video = write_video(tmp_path / "grey.avi", [plain_image(value, 48, 64) for value in range(30)], fps=30)
     before = None
     for number in range(101):
         with watching(str(video), CaptureOptions(realtime=True, loop=True)) as (source, given):

@@ -28,7 +28,6 @@ def test_the_boundary_is_read_however_cameras_write_it(header, delimiter):
 PARTS = st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=60)), max_size=6)
 
 
-@settings(max_examples=100, deadline=None)
 @given(parts=PARTS, cuts=st.lists(st.integers(0, 400), max_size=8), newline=st.sampled_from([b"\r\n", b"\n"]))
 def test_parts_are_the_same_however_they_arrive(parts, cuts, newline):
     parts = [(sized, body.replace(b"-", b"").strip() or b"x") for sized, body in parts]
@@ -44,7 +43,7 @@ def test_parts_are_the_same_however_they_arrive(parts, cuts, newline):
     assert found == [body for _, body in parts]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.one_of(st.binary(max_size=40), st.sampled_from([b"--b\r\n", b"\r\n\r\n", b"Content-Length: 5\r\n"])))
 )

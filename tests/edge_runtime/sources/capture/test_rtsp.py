@@ -109,7 +109,7 @@ def test_rtsp_is_played_over_tcp_and_opened_again_when_it_ends():
     source = open_source(f"rtsp://me:secret@{server.address}", CaptureOptions(open_timeout_s=PATIENCE_S))
     assert source.name == f"rtsp://me:***@{server.address}"
     states = []
-    with contextlib.closing(server), contextlib.closing(source):
+    with contextlib.closing(server), source:
         for item in source.frames(time.perf_counter() + PATIENCE_S):
             if isinstance(item, StateChange):
                 states.append((item.state, item.reason))
@@ -130,10 +130,8 @@ def test_rtsp_that_hangs_is_stalled():
     server = RtspServer(lambda _: 40, silent_at_end=True)
     options = CaptureOptions(open_timeout_s=PATIENCE_S, stall_timeout_s=2)
     source = open_source(f"rtsp://{server.address}", options)
-    with contextlib.closing(server), contextlib.closing(source):
+    with contextlib.closing(server), source:
         given = source.frames(time.perf_counter() + PATIENCE_S)
-        first = next(given)
-        assert isinstance(first, StateChange)
-        assert first.state is SourceState.CONNECTED
+        assert next(given).state is SourceState.CONNECTED
         changes = (item.state for item in given if isinstance(item, StateChange))
         assert [next(changes), next(changes)] == [SourceState.STALLED, SourceState.RECONNECTING]

@@ -7,20 +7,20 @@ import hashlib
 import http.server
 import io
 import re
-import socket
 import threading
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from edge_runtime.errors import DatasetError, OutputError
-from edge_runtime.workstation.datasets.download import DownloadLimits, fetch
-from edge_runtime.workstation.datasets.http_fetch import parse_address
+from edge_runtime.workstation.datasets.download import DownloadLimits, fetch, parse_address
 from edge_runtime.workstation.datasets.resolve import resolve
+from support.http import free_port
+from support.progress import Bars
 
 QUICK = DownloadLimits(timeout_s=5, attempts=3, backoff_s=0.01)
 
@@ -38,95 +38,81 @@ ZIP = zip_bytes()
 DIGEST = hashlib.sha256(ZIP).hexdigest()
 
 
-@dataclass
-class Server:
-    """What the server does, and what it was asked.
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
 
-    Attributes:
-        content: The file.
-        etag: Sent with it, and compared.
-        last_modified: Sent with it, and compared.
-        ranges: Whether it understands Range.
-        drops: For each next request, after how many bytes of the body the connection is cut.
-        act: Answers a request in place of the ordinary answer; returns whether it did.
-        requests: Headers of every request.
-        sent: Body bytes of every answer.
-    """
+    def do_GET(self):
+        server = self.server
+        server.requests.append(dict(self.headers))
+        if server.act and server.act(self):
+            return
+        validators = {server.etag, server.last_modified} - {""}
+        if {self.headers.get("If-None-Match"), self.headers.get("If-Modified-Since")} & validators:
+            self.reply(304)
+            return
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(asked[1]) if asked and server.ranges and self.headers.get("If-Range") in validators else 0
+        headers = {"ETag": server.etag, "Last-Modified": server.last_modified}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(server.content) - 1}/{len(server.content)}"
+        if server.length:
+            headers["Content-Length"] = str(len(server.content) - start)
+        body = server.content[start:]
+        body = body[: server.drops.pop(0)] if server.drops else body
+        server.sent.append(len(body))
+        self.reply(206 if start else 200, body, **headers)
 
-    content: bytes = ZIP
-    etag: str = '"v1"'
-    last_modified: str = ""
-    ranges: bool = True
-    length: bool = True
-    drops: list[int] = field(default_factory=list)
-    act: Callable[[http.server.BaseHTTPRequestHandler], bool] | None = None
-    requests: list[dict[str, str]] = field(default_factory=list)
-    sent: list[int] = field(default_factory=list)
-    url: str = ""
-
-
-def handler_for(server: Server) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            server.requests.append(dict(self.headers))
-            if server.act and server.act(self):
-                return
-            validators = {server.etag, server.last_modified} - {""}
-            if {self.headers.get("If-None-Match"), self.headers.get("If-Modified-Since")} & validators:
-                self.send_response(304)
-                self.end_headers()
-                return
-            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-            start = int(asked[1]) if asked and server.ranges and self.headers.get("If-Range") in validators else 0
-            self.send_response(206 if start else 200)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
-            if server.length:
-                self.send_header("Content-Length", str(len(server.content) - start))
-            for name, value in (("ETag", server.etag), ("Last-Modified", server.last_modified)):
-                if value:
-                    self.send_header(name, value)
-            self.end_headers()
-            body = server.content[start:]
-            body = body[: server.drops.pop(0)] if server.drops else body
-            server.sent.append(len(body))
+    def reply(self, status: int, body: bytes = b"", **headers: str) -> bool:
+        """Answer with headers, named with ``_`` for ``-``, of which empty ones are left out."""
+        self.send_response(status)
+        for name, value in headers.items():
+            if value:
+                self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        with contextlib.suppress(OSError):
             self.wfile.write(body)
+        return True
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name is the base class's
-            pass
-
-    return Handler
-
-
-class QuietServer(http.server.ThreadingHTTPServer):
-    """Says nothing of clients that go away, as they do here."""
-
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
+    def log_message(self, *_: object) -> None:
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Gives one file, and remembers the headers of each request and the body bytes of each answer."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/sets/pets.zip"
+        self.content = ZIP
+        self.etag, self.last_modified = '"v1"', ""
+        self.ranges = self.length = True
+        # For each next answer, after how many bytes of the body the connection is cut.
+        self.drops: list[int] = []
+        # Answers a request in place of the ordinary answer, if it returns true.
+        self.act: Callable[[Handler], object] | None = None
+        self.requests: list[dict[str, str]] = []
+        self.sent: list[int] = []
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of clients that go away, as they do here."""
+
+
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server on loopback, and a cache of the test's own."""
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+def server(cache, monkeypatch):  # noqa: ARG001
     monkeypatch.setenv("no_proxy", "*")
-    state = Server()
-    with QuietServer(("127.0.0.1", 0), handler_for(state)) as web:
-        state.url = f"http://127.0.0.1:{web.server_address[1]}/sets/pets.zip"
-        thread = threading.Thread(target=web.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        yield state
+    with Server() as web:
+        yield web
         web.shutdown()
 
 
-def get(server: Server, sha256: str | None = None, limits: DownloadLimits = QUICK, progress=None) -> bytes:
-    bars = {"progress": progress} if progress else {}
-    return fetch(parse_address(server.url), sha256=sha256, limits=limits, **bars).read_bytes()
+def get(server, sha256=None, limits=QUICK) -> bytes:
+    return fetch(parse_address(server.url), sha256=sha256, limits=limits).read_bytes()
 
 
-def fails(server: Server, message: str, sha256: str | None = None, limits: DownloadLimits = QUICK) -> str:
+def fails(server, message: str, sha256=None, limits=QUICK) -> str:
     with pytest.raises(DatasetError, match=message) as caught:
         get(server, sha256, limits)
     text = str(caught.value)
@@ -135,36 +121,28 @@ def fails(server: Server, message: str, sha256: str | None = None, limits: Downl
     return text
 
 
-def kept_files(tmp_path: Path, suffix: str) -> list[Path]:
-    return list((tmp_path / "cache/downloads").glob(f"*{suffix}"))
+def kept_files(cache: Path, suffix: str) -> list[Path]:
+    return list((cache / "downloads").glob(f"*{suffix}"))
 
 
-def test_a_url_of_a_zip_is_a_set(server, tmp_path):
-    opened: list[tuple[str, int]] = []
-    counted: list[int] = []
-
-    def bars(label, total):
-        opened.append((label, total))
-        return contextlib.nullcontext(counted.append if label == "downloading" else lambda _count: None)
-
+def test_a_url_of_a_zip_is_a_set(server, cache):
+    bars = Bars()
     dataset = resolve(f"{server.url}?token=secret#part", progress=bars)
     assert (dataset.name, dataset.labels, len(dataset.samples)) == ("pets", ("cat", "dog"), 2)
-    assert opened[0] == ("downloading", len(ZIP))
-    assert [label for label, _ in opened] == ["downloading", "checking the archive", "extracting"]
-    assert sum(counted) == len(ZIP)
+    assert list(bars.totals) == ["downloading", "checking the archive", "extracting"]
+    assert bars.totals["downloading"] == bars.counts["downloading"] == len(ZIP)
     assert server.requests[0]["User-Agent"].startswith("edgekit/")
-    kept = [path for path in (tmp_path / "cache/downloads").iterdir() if path.is_file()]
+    kept = [path for path in (cache / "downloads").iterdir() if path.is_file()]
     assert not any("secret" in path.name or b"secret" in path.read_bytes() for path in kept)
 
 
-def test_a_dropped_connection_goes_on_where_it_stopped(server, tmp_path):
+def test_a_dropped_connection_goes_on_where_it_stopped(server, cache):
     server.drops = [100_000, 50_000]
-    counted: list[int] = []
-    assert get(server, progress=lambda _label, _total: contextlib.nullcontext(counted.append)) == ZIP
+    assert get(server) == ZIP
     assert [request.get("Range") for request in server.requests] == [None, "bytes=100000-", "bytes=150000-"]
     assert {request.get("If-Range") for request in server.requests[1:]} == {'"v1"'}
     assert server.sent == [100_000, 50_000, len(ZIP) - 150_000]
-    assert kept_files(tmp_path, ".part*") == []
+    assert kept_files(cache, ".part*") == []
 
 
 def test_a_later_run_goes_on_where_the_first_gave_up(server):
@@ -192,51 +170,31 @@ def test_a_server_that_cannot_go_on_starts_again(server, change):
 
 
 def test_a_file_that_changed_between_attempts_is_fetched_anew(server):
-    changed = zip_bytes(b"y")
     server.drops = [100_000, 0, 0]
     fails(server, "ended after 100,000")
-    server.content, server.etag = changed, '"v2"'
-    assert get(server) == changed
+    server.content, server.etag = zip_bytes(b"y"), '"v2"'
+    assert get(server) == server.content
     assert server.requests[-1]["Range"] == "bytes=100000-"
-    assert server.sent[-1] == len(changed)
+    assert server.sent[-1] == len(server.content)
 
 
 def test_a_range_that_does_not_fit_is_not_taken(server):
     server.drops = [100_000]
-
-    def lie(request):
-        if "Range" not in request.headers:
-            return False
-        request.send_response(206)
-        request.send_header("Content-Range", f"bytes 5-{len(ZIP) - 1}/{len(ZIP)}")
-        request.send_header("Content-Length", str(len(ZIP) - 5))
-        request.end_headers()
-        with contextlib.suppress(OSError):
-            request.wfile.write(ZIP[5:])
-        return True
-
-    server.act = lie
+    lie = {"Content_Range": f"bytes 5-{len(ZIP) - 1}/{len(ZIP)}", "Content_Length": str(len(ZIP) - 5)}
+    server.act = lambda request: "Range" in request.headers and request.reply(206, ZIP[5:], **lie)
     assert get(server, DIGEST) == ZIP
 
 
 def test_a_part_that_the_server_no_longer_knows_is_thrown_away(server):
     server.drops = [100_000, 0, 0]
     fails(server, "ended after")
-
-    def out_of_range(request):
-        if "Range" in request.headers:
-            request.send_response(416)
-            request.end_headers()
-            return True
-        return False
-
-    server.act = out_of_range
+    server.act = lambda request: "Range" in request.headers and request.reply(416)
     assert get(server) == ZIP
 
 
-def test_a_part_that_is_whole_needs_only_its_name(server, tmp_path):
+def test_a_part_that_is_whole_needs_only_its_name(server, cache):
     get(server)
-    (finished,) = kept_files(tmp_path, ".zip")
+    (finished,) = kept_files(cache, ".zip")
     finished.rename(finished.with_suffix(".part"))
     Path(f"{finished}.json").rename(finished.with_suffix(".part.json"))
     assert get(server) == ZIP
@@ -268,17 +226,17 @@ def test_a_finished_download_is_used_while_the_server_is_away(server):
     fails(server, "the server answered 404")
 
 
-def test_a_wrong_checksum_is_said_and_the_file_removed(server, tmp_path):
+def test_a_wrong_checksum_is_said_and_the_file_removed(server, cache):
     text = fails(server, rf"expected the SHA-256 {'0' * 64}, got {DIGEST}", sha256="0" * 64)
     assert "removed" in text
-    assert kept_files(tmp_path, ".zip*") == kept_files(tmp_path, ".part*") == []
+    assert kept_files(cache, ".zip*") == kept_files(cache, ".part*") == []
 
 
-def test_a_download_that_cannot_be_unpacked_is_not_kept(server, tmp_path):
+def test_a_download_that_cannot_be_unpacked_is_not_kept(server, cache):
     server.content = ZIP.replace(b"x" * 1000, b"y" * 1000, 1)
     with pytest.raises(DatasetError, match=rf"{server.url}: this zip is cut off or damaged \(Bad CRC"):
         resolve(server.url)
-    assert kept_files(tmp_path, ".zip*") == []
+    assert kept_files(cache, ".zip*") == []
 
 
 @pytest.mark.parametrize(
@@ -290,20 +248,15 @@ def test_a_download_that_cannot_be_unpacked_is_not_kept(server, tmp_path):
         (b"", "another kind of file"),
     ],
 )
-def test_what_is_no_zip_is_said_and_not_kept(server, tmp_path, content, found):
+def test_what_is_no_zip_is_said_and_not_kept(server, cache, content, found):
     server.content = content
     fails(server, f"expected a zip of class folders, got {found}; check the address")
-    assert kept_files(tmp_path, ".zip*") == kept_files(tmp_path, ".part*") == []
+    assert kept_files(cache, ".zip*") == kept_files(cache, ".part*") == []
 
 
 @pytest.mark.parametrize(("status", "asked"), [(404, 1), (403, 1), (410, 1), (204, 1), (500, 3), (429, 3)])
 def test_an_error_of_the_server_is_one_sentence(server, status, asked):
-    def answer(request):
-        request.send_response(status, "No\x1b[31mway")
-        request.end_headers()
-        return True
-
-    server.act = answer
+    server.act = lambda request: request.send_response(status, "No\x1b[31mway") or request.end_headers() or True
     text = fails(server, f"the server answered {status}")
     assert text.isprintable()
     assert len(server.requests) == asked
@@ -315,22 +268,15 @@ def test_an_error_that_passes_is_outlasted(server):
     assert get(server) == ZIP
 
 
-def redirect(request: http.server.BaseHTTPRequestHandler, target: str, status: int = 302) -> bool:
-    request.send_response(status)
-    request.send_header("Location", target)
-    request.end_headers()
-    return True
-
-
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/a.zip", "data:,x", "/sets/pets.zip"])
 def test_redirects_out_of_the_web_or_in_a_circle_are_refused(server, target):
-    server.act = lambda request: redirect(request, target)
+    server.act = lambda request: request.reply(302, Location=target)
     fails(server, r"redirects \(302\) in a circle or to an address that is not http or https")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_followed_also_when_going_on(server, status):
-    server.act = lambda request: request.path == "/sets/pets.zip" and redirect(request, "/else/where", status)
+    server.act = lambda request: request.path == "/sets/pets.zip" and request.reply(status, Location="/else/where")
     server.drops = [1000]
     assert get(server, DIGEST) == ZIP
     assert server.requests[-1]["Range"] == "bytes=1000-"
@@ -338,28 +284,19 @@ def test_redirects_are_followed_also_when_going_on(server, status):
 
 def test_a_server_that_hangs_is_given_up(server):
     released = threading.Event()
-
-    def hang(request):
-        request.send_response(200)
-        request.send_header("Content-Length", "1000")
-        request.end_headers()
-        request.wfile.write(b"PK")
-        return released.wait(10)
-
-    server.act = hang
+    limits = DownloadLimits(timeout_s=0.2, attempts=2, backoff_s=0.01)
     started = time.monotonic()
-    fails(server, r"sent nothing for 0\.2 s", limits=DownloadLimits(timeout_s=0.2, attempts=2, backoff_s=0.01))
+    server.act = lambda request: request.reply(200, b"PK", Content_Length="1000") and released.wait(10)
+    fails(server, r"sent nothing for 0\.2 s", limits=limits)
     server.act = lambda _request: released.wait(10)
-    fails(server, r"no answer within 0\.2 s", limits=DownloadLimits(timeout_s=0.2, attempts=2, backoff_s=0.01))
+    fails(server, r"no answer within 0\.2 s", limits=limits)
     assert time.monotonic() - started < 5
     released.set()
 
 
 def test_a_server_that_crawls_is_given_up(server):
     def crawl(request):
-        request.send_response(200)
-        request.send_header("Content-Length", "1000")
-        request.end_headers()
+        request.reply(200, Content_Length="1000")
         with contextlib.suppress(OSError):
             for _ in range(100):
                 request.wfile.write(b"P")
@@ -370,58 +307,41 @@ def test_a_server_that_crawls_is_given_up(server):
     fails(server, "less than 1 KiB a second", limits=DownloadLimits(timeout_s=0.3, attempts=1))
 
 
-def test_a_file_that_is_too_large_is_refused_told_or_not(server, tmp_path):
+def test_a_file_that_is_too_large_is_refused_told_or_not(server, cache):
     limits = DownloadLimits(most_bytes=100_000)
     fails(server, "expected a file of at most 100,000 bytes, got more", limits=limits)
     assert len(server.requests) == 1
     server.length = False
     fails(server, "expected a file of at most 100,000 bytes, got more", limits=limits)
-    assert kept_files(tmp_path, ".part*") == []
+    assert kept_files(cache, ".part*") == []
 
 
-def test_too_little_room_is_said_before_the_download(server, tmp_path):
+def test_too_little_room_is_said_before_the_download(server, cache):
     with pytest.raises(OutputError, match=r"needs 1 MiB, and 0 MiB can be used; make room"):
         get(server, limits=DownloadLimits(disk_margin_bytes=1 << 60))
-    assert kept_files(tmp_path, ".part*") == []
+    assert kept_files(cache, ".part*") == []
 
 
-def test_nothing_that_listens_and_nobody_of_that_name_are_said_at_once(server):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server.url = f"http://127.0.0.1:{free.getsockname()[1]}/a.zip"
-        fails(server, "refuses connections")
+def test_servers_that_cannot_be_talked_to_are_said_at_once(server):
+    server.act = lambda request: request.wfile.write(b"220 mail.example.org ESMTP\r\n")
+    fails(server, r"//127\.0\.0\.1.*: 220 mail")
+    server.url = server.url.replace("http:", "https:")
+    fails(server, r"//127\.0\.0\.1.*: no secure connection")
+    server.url = f"http://127.0.0.1:{free_port()}/a.zip"
+    fails(server, "refuses connections")
     server.url = "http://no-such-host.invalid/a.zip"
     fails(server, r"no-such-host\.invalid/a\.zip: the host cannot be found")
 
 
-def test_a_server_without_tls_is_said(server):
-    server.url = server.url.replace("http:", "https:")
-    fails(server, r"//127\.0\.0\.1.*: no secure connection")
-
-
-def test_an_answer_that_is_not_http_is_said(server):
-    def garbage(request):
-        request.wfile.write(b"220 mail.example.org ESMTP\r\n")
-        return True
-
-    server.act = garbage
-    fails(server, r"//127\.0\.0\.1.*: 220 mail")
-
-
-def test_a_cache_that_cannot_be_written_is_one_sentence(server, tmp_path):
-    (tmp_path / "cache").write_text("in the way")
+def test_a_cache_that_cannot_be_written_is_one_sentence(server, cache):
+    cache.write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"):
         get(server)
 
 
 def test_two_processes_share_one_download(server):
-    results: list[bytes] = []
-    threads = [threading.Thread(target=lambda: results.append(get(server, DIGEST))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == [ZIP] * 3
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(get, [server] * 3, [DIGEST] * 3)) == [ZIP] * 3
     assert server.sent == [len(ZIP)]
 
 

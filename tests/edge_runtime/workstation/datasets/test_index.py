@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import DatasetError
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Sample, Split, read_split_csv, write_split_csv
-
-
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
+from support.files import touch
 
 
 def test_split_csv_survives_the_round_trip(tmp_path):
@@ -38,7 +32,6 @@ LABELS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0
 )
 
 
-@settings(deadline=None)
 @given(
     rows=st.lists(
         st.tuples(FILE_NAMES, LABELS, st.sampled_from([None, *Split]), st.sampled_from(["", "0123456789abcdef" * 4])),
