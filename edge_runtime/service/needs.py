@@ -12,8 +12,10 @@ import click
 
 from edge_runtime.cli_support import Option, Resource
 from edge_runtime.errors import UsageError
+from edge_runtime.platform.files import open_regular
 from edge_runtime.text import hide_secrets
 
+_MAX_ENVIRONMENT_BYTES = 1 << 20
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "%": "%%"}
 _FIRST_SURROGATE, _LAST_SURROGATE = 0xDC80, 0xDCFF
@@ -157,7 +159,8 @@ def _variable(environment: Path | None, name: str) -> str | None:
     if environment is None:
         return None
     try:
-        text = environment.read_text(encoding="utf-8", errors="replace")
+        with open_regular(environment) as file:
+            text = file.read(_MAX_ENVIRONMENT_BYTES).decode("utf-8", "replace")
     except OSError as error:
         if not isinstance(error, PermissionError):
             raise UsageError(f"--environment {environment}: cannot be read ({error.strerror})") from error

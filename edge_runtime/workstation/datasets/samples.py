@@ -20,6 +20,7 @@ from pathlib import Path
 
 from edge_runtime.contract import check_class_names, normalize_label
 from edge_runtime.errors import DatasetError, shorten
+from edge_runtime.platform.files import open_regular
 
 SPLIT_FILE = "split.csv"
 LABELS_CSV = "y_labels.csv"
@@ -269,7 +270,7 @@ def read_index(path: Path) -> Dataset:
 def _is_index_csv(path: Path) -> bool:
     """Tell whether a CSV has the form of ``y_labels.csv``, by its first line."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             first = file.readline(_MAX_LINE_BYTES)
     except OSError:
         return False
