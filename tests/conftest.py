@@ -1,7 +1,5 @@
 """Small data that the tests make themselves, and the real data beside the checkout where it is present."""
 
-from __future__ import annotations
-
 import collections
 import fcntl
 import functools

@@ -4,8 +4,6 @@
 is asked once, and both at the same time, because emulation is slow; its times say nothing about a board.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

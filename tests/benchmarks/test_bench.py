@@ -1,7 +1,5 @@
 """``edge-bench run`` from the command line to the report, on tiny models that the test makes itself."""
 
-from __future__ import annotations
-
 import csv
 import functools
 import hashlib
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import cli
-from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, PAGE_FILE, Performance, read_report
+from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, PAGE_FILE, read_report
 from edge_runtime.contract import MANIFEST_FILE, Artifact, Head, InputSpec, Manifest, OutputSpec, TensorSpec, Variant
 from edge_runtime.model.bundle import file_sha256
 from edge_runtime.workstation.datasets.folder import read_folder
@@ -61,7 +59,7 @@ def edge_bench(monkeypatch, capsys):
     return functools.partial(call_cli, cli.cli, monkeypatch, capsys, "edge-bench")
 
 
-def make_photos(root: Path) -> Path:
+def make_photos(root):
     rng = np.random.default_rng(0)
     for label, level in zip(LABELS, (60, 200), strict=True):
         for number in range(6):
@@ -70,7 +68,7 @@ def make_photos(root: Path) -> Path:
     return root
 
 
-def make_onnx_bundle(root: Path) -> Path:
+def make_onnx_bundle(root):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     helper, types = onnx.helper, onnx.TensorProto
@@ -96,7 +94,7 @@ def make_onnx_bundle(root: Path) -> Path:
     return write_bundle(root, {Variant.ONNX_FLOAT32: model.SerializeToString()})
 
 
-def write_bundle(root: Path, models: dict[Variant, bytes]) -> Path:
+def write_bundle(root, models):
     root.mkdir()
     tensor = TensorSpec("t", "uint8", (1, SIDE, SIDE, 3), 0.0, 0)
     artifacts = []
@@ -134,7 +132,7 @@ def test_run_measures_a_bundle_and_writes_a_report(bundle, photos, tmp_path, edg
     assert all((out / name).stat().st_size for name in (MARKDOWN_FILE, PAGE_FILE))
 
 
-def check_figures(figures: Performance) -> None:
+def check_figures(figures):
     """Every scenario was measured, and the figures fit together."""
     assert (figures.accuracy.top1.hits, figures.accuracy.top1.total) == (12, 12)
     assert figures.runtime.startswith("onnxruntime")

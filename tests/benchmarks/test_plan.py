@@ -1,7 +1,5 @@
 """What a benchmark run shall do."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +79,7 @@ def test_a_failed_check_of_a_planned_artifact_is_remarked():
 def test_run_is_compared_with_the_bundle(tmp_path):
     (tmp_path / "model.keras").touch()
 
-    def write(manifest: Manifest) -> None:
+    def write(manifest):
         (tmp_path / MANIFEST_FILE).write_text(manifest.without_artifacts().to_json())
 
     write(MANIFEST)

@@ -1,7 +1,5 @@
 """Failures of ``edge-convert run``: one sentence, an exit code, and nothing half written."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,17 +1,13 @@
 """What two reports say about each other, and what they cannot say."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from benchmarks.comparison.difference import compare_reports
-from benchmarks.comparison.record import Comparison, Difference, Limits, Outcome
+from benchmarks.comparison.record import Limits, Outcome
 from benchmarks.comparison.render import conclusion, notices, render_markdown, render_text
-from benchmarks.records import Offline, Report
+from benchmarks.records import Offline
 from benchmarks.statistics import Interval
 from edge_runtime.errors import ComparisonError, UsageError
 from support.reports import Sample, figures_of, sample_answers, sample_report, with_data, with_figures, with_machine
@@ -25,32 +21,32 @@ SAMPLES = (
 IMAGES = {"images": 1000, "keras_right": 900}
 
 
-def altered(name: str, **changes: Any) -> tuple[Sample, ...]:
+def altered(name, **changes):
     return tuple(replace(item, **changes) if item.name == name else item for item in SAMPLES)
 
 
-def compare(samples: Sequence[Sample], limits: Limits | None = None) -> Comparison:
+def compare(samples, limits=None):
     """The usual report against one of other samples."""
     reports = (sample_report(one, **IMAGES, seed=seed) for seed, one in ((1, SAMPLES), (2, samples)))
     answers = (sample_answers(one, **IMAGES) for one in (SAMPLES, samples))
     return compare_reports(*reports, *answers, limits or Limits())
 
 
-def against(before: Report, after: Report, limits: Limits | None = None) -> Comparison:
+def against(before, after, limits=None):
     """Two reports without their answers."""
     return compare_reports(before, after, None, None, limits or Limits())
 
 
-def find(comparison: Comparison, name: str, metric: str) -> Difference:
+def find(comparison, name, metric):
     subject = next(item for item in comparison.subjects if item.name == name)
     return next(item for item in subject.differences if item.metric.startswith(metric))
 
 
-def with_rate(report: Report, name: str, rate: float, interval: Interval | None) -> Report:
+def with_rate(report, name, rate, interval):
     return with_figures(report, name, offline=Offline(2, 500, rate, interval, 0.001))
 
 
-def with_starts(report: Report, name: str, samples_ms: Sequence[float]) -> Report:
+def with_starts(report, name, samples_ms):
     start = figures_of(report, name).cold_start
     return with_figures(report, name, cold_start=replace(start, samples_ms=samples_ms, median_ms=samples_ms[1]))
 

@@ -1,10 +1,7 @@
 """What a measuring child does with a clock, a call and an image file, and what it refuses to report."""
 
-from __future__ import annotations
-
 import sys
 import types
-from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,20 +23,20 @@ from support.programs import run_code
 class ScriptedEngine:
     """An engine whose calls take the given time on a clock of its own, and which remembers what it was given."""
 
-    def __init__(self, latencies_ms: Iterable[float]) -> None:
+    def __init__(self, latencies_ms):
         self._latencies_ns = [int(latency * 1e6) for latency in latencies_ms]
         self.now_ns = 0
-        self.given: list[object] = []
+        self.given = []
 
-    def clock_ns(self) -> int:
+    def clock_ns(self):
         return self.now_ns
 
-    def call(self, image: object) -> None:
+    def call(self, image):
         self.now_ns += self._latencies_ns[len(self.given) % len(self._latencies_ns)]
         self.given.append(image)
 
 
-def images(count: int) -> list[np.ndarray]:
+def images(count):
     return [np.full((2, 2, 3), number, np.uint8) for number in range(count)]
 
 
@@ -167,7 +164,7 @@ def test_an_artifact_is_not_reported_when_a_training_library_was_imported(monkey
         subject.check()
 
 
-def operator(name: str, inputs: list[int], outputs: list[int]) -> dict[str, object]:
+def operator(name, inputs, outputs):
     return {"op_name": name, "inputs": np.array(inputs, np.int32), "outputs": np.array(outputs, np.int32)}
 
 

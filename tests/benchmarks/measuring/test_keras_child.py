@@ -1,10 +1,7 @@
 """The Keras side of a benchmark: three ways to call one model, in real child processes."""
 
-from __future__ import annotations
-
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +27,7 @@ from edge_runtime.preprocess import load_prepared
 pytestmark = pytest.mark.slow
 
 
-def open_keras(run: Path, scratch: Path, image: Path, name: str) -> Session:
+def open_keras(run, scratch, image, name):
     plan = SubjectPlan(name, KERAS_MODULE, run, run / "model.keras", 0, "")
     return Session(plan, threads=1, image=image, folder=scratch, timeout_s=300.0)
 

@@ -1,13 +1,9 @@
 """The offline and camera scenarios of a measuring child, with fake and with real models."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,7 +21,6 @@ from benchmarks.measuring.artifact_scenarios import (
     run_offline,
 )
 from benchmarks.measuring.protocol import AskCamera, AskOffline
-from edge_runtime.classifier import Classifier
 from edge_runtime.errors import EngineError
 from edge_runtime.pipeline.camera import classify_frames
 from edge_runtime.results import Classified
@@ -37,7 +32,7 @@ from support.programs import run_code
 BLACK = np.zeros((8, 8, 3), np.uint8)
 
 
-def write_list(folder: Path, paths: Sequence[Path]) -> str:
+def write_list(folder, paths):
     file = folder / "images.txt"
     file.write_text("".join(f"{path}\n" for path in paths), encoding="utf-8", errors="surrogateescape")
     return str(file)
@@ -51,12 +46,12 @@ def photos(tmp_path):
 class Opener:
     """Opens fake classifiers and remembers them."""
 
-    def __init__(self, *, delay_s: float = 0.0, fails: bool = False, late_s: Sequence[float] = ()) -> None:
-        self.engines: list[FakeEngine] = []
+    def __init__(self, *, delay_s=0.0, fails=False, late_s=()):
+        self.engines = []
         self._delay_s, self._fails, self._late_s = delay_s, fails, list(late_s)
         self._lock = threading.Lock()
 
-    def __call__(self) -> Classifier:
+    def __call__(self):
         with self._lock:
             late_s = self._late_s.pop(0) if self._late_s else 0.0
             engine = FakeEngine(2, delay_s=self._delay_s, fails=self._fails)
@@ -107,7 +102,7 @@ def test_offline_says_what_is_wrong_where_all_fail(tmp_path, photos):
 def test_offline_passes_on_that_a_model_cannot_be_opened_again(tmp_path, photos):
     opener = Opener()
 
-    def open_once() -> Classifier:
+    def open_once():
         if opener.engines:
             raise EngineError("no second one")
         return opener()
@@ -123,7 +118,7 @@ def test_offline_gives_an_answer_of_a_model_slower_than_its_time(tmp_path, photo
     assert run.wall_ns >= 0.1e9
 
 
-def frames_of(source: PacedSource, until_s: float | None = None, pause_s: float = 0.0) -> list[Frame]:
+def frames_of(source, until_s=None, pause_s=0.0):
     found = []
     for frame in source.frames(until_s):
         assert isinstance(frame, Frame)

@@ -1,7 +1,5 @@
 """The order in which models are asked, seen in what light child processes wrote down, and once with a real bundle."""
 
-from __future__ import annotations
-
 import os
 import re
 import time
@@ -88,17 +86,17 @@ def folder(tmp_path, monkeypatch):
     return scratch
 
 
-def fake(name: str) -> SubjectPlan:
+def fake(name):
     return SubjectPlan(name, "program", Path("/nowhere"), Path("/nowhere/m.tflite"), 0, "")
 
 
-def log(folder: Path) -> list[tuple[str, int, str, str]]:
+def log(folder):
     """What was asked, in order: subject, threads, process, request."""
     rows = [line.split() for line in (folder / "log.txt").read_text().splitlines()]
     return [(name, int(threads), pid, what) for name, threads, pid, what in rows]
 
 
-def rounds_of(folder: Path, size: int) -> list[list[str]]:
+def rounds_of(folder, size):
     asked = [name for name, _threads, _pid, what in log(folder) if what == "AskBurst"]
     return [asked[start : start + size] for start in range(0, len(asked), size)]
 
@@ -134,7 +132,7 @@ def test_each_session_has_a_fresh_process_and_extra_starts_stand_alone(images, f
         assert (len(one.offline), one.camera.frames, one.stages.invoke_ns) == (4, 2, (3,))
         assert (one.memory.peak_bytes, one.energy_mj, one.not_measured) == (2, None, [])
         assert [(count, len(bursts)) for count, bursts in one.threads.items()] == [(1, 5), (2, 5)]
-    asked: dict[tuple[str, str], list[str]] = {}
+    asked = {}
     for name, _threads, pid, what in log(folder):
         asked.setdefault((name, pid), []).append(what)
     kinds = Counter(tuple(dict.fromkeys(whats)) for whats in asked.values())
@@ -234,7 +232,7 @@ def test_energy_is_that_of_the_timed_calls(images, folder):
     assert [len(burst.latencies_ns) for burst in found.bursts] == [20] * 3
 
 
-def keras(name: str) -> SubjectPlan:
+def keras(name):
     return SubjectPlan(name, KERAS_MODULE, Path("/run"), Path("/run/model.keras"), 0, "")
 
 

@@ -1,10 +1,7 @@
 """The parent's side of a measuring child, with real child processes: good ones, dying ones, silent ones."""
 
-from __future__ import annotations
-
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,18 +60,18 @@ def photo(tmp_path):
     return write_image(tmp_path / "green.png", plain_image((0, 200, 0), 20, 20))
 
 
-def plan(model: Path, name: str = "int8", module: str = ARTIFACT_MODULE) -> SubjectPlan:
+def plan(model, name="int8", module=ARTIFACT_MODULE):
     return SubjectPlan(name, module, model, model / "file", 0, "")
 
 
-def open_program(scratch: Path, code: str, **options) -> Session:
+def open_program(scratch, code, **options):
     """A session with a program written into the scratch folder."""
     (scratch / "program.py").write_text(code)
     subject = plan(scratch, module="program")
     return Session(subject, threads=1, image=scratch / "p.png", folder=scratch, **{"timeout_s": GENEROUS_S, **options})
 
 
-def open_artifact(bundle: Path, scratch: Path, photo: Path, name: str = "int8", **options) -> Session:
+def open_artifact(bundle, scratch, photo, name="int8", **options):
     return Session(plan(bundle, name, **options), threads=1, image=photo, folder=scratch, timeout_s=GENEROUS_S)
 
 
@@ -168,7 +165,7 @@ def test_a_child_that_hangs_is_stopped_after_the_timeout(scratch, code):
     (scratch / "pid.py").write_text("import os\nopen('pid', 'w').write(str(os.getpid()))")
     started_s = time.monotonic()
 
-    def run() -> None:
+    def run():
         with open_program(scratch, "import pid\n" + code, timeout_s=1.5) as session:
             session.ask(AskMemory(), Memory)
 
@@ -191,7 +188,7 @@ def test_a_child_that_ignores_the_end_of_its_input_is_killed(scratch):
 def test_ctrl_c_leaves_no_child(scratch):
     seen = []
 
-    def interrupted() -> None:
+    def interrupted():
         with open_program(scratch, OPENS + "time.sleep(600)") as session:
             seen.append(session.pid)
             raise KeyboardInterrupt

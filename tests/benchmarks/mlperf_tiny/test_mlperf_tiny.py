@@ -1,7 +1,5 @@
 """MLPerf Tiny's image classification: its files, the child, the table, and on the real files the published figures."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path
@@ -23,7 +21,7 @@ from edge_runtime.workstation.datasets.samples import Sample, Split
 from support.programs import run_module
 
 
-def make_task(folder: Path, pictures: int = 6, classes: int = 10) -> Path:
+def make_task(folder, pictures=6, classes=10):
     """A folder of the task's form with models that are none."""
     evaluation = folder / "eval"
     evaluation.mkdir(parents=True)

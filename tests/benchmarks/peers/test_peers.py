@@ -1,7 +1,5 @@
 """Other tools beside ours: the loop that times them, the processes, the table, the whole command with fake tools."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys
@@ -47,7 +45,7 @@ else:
 """
 
 
-def make_environment(root: Path, name: str, script: str) -> None:
+def make_environment(root, name, script):
     """A virtual environment whose Python runs ``script`` instead of what it is given."""
     program = root / f".venv-{name}" / "bin" / "python"
     program.parent.mkdir(parents=True)
@@ -184,7 +182,7 @@ THEIRS = Peer("other", "int8", "litert", "litert", Path("m"), OURS.name, "1")
 EQUIVALENT = replace(THEIRS, tool="equivalent", model=None)
 
 
-def a_round(total_ms: float, answers: tuple[str | None, ...]) -> Round:
+def a_round(total_ms, answers):
     answered = sum(answer is not None for answer in answers)
     errors = {index: "refused" for index, answer in enumerate(answers) if answer is None}
     return Round(answers, (total_ms,) * answered, (), errors, 0.5, 1.0, 1000, 2.0)

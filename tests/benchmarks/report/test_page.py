@@ -1,7 +1,5 @@
 """The page, its plots and images, and the published schema."""
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import json
@@ -9,7 +7,6 @@ import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -38,26 +35,26 @@ HOSTILE = "<script>alert(1)</script>"
 class Tags(HTMLParser):
     """The start tags of a page with their attributes, and whether all were closed in order."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, page):
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
+        self.found = []
+        self.open = []
         self.feed(page)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
         if tag not in ("meta", "img", "br", "li", "dt", "dd"):
             self.open.append(tag)
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         if tag not in ("li", "dt", "dd"):
             assert self.open.pop() == tag
 
-    def of(self, tag: str) -> list[dict[str, str | None]]:
+    def of(self, tag):
         return [attributes for name, attributes in self.found if name == tag]
 
 
-def svg_of(url: str | None) -> ET.Element:
+def svg_of(url):
     assert url is not None
     return ET.fromstring(base64.b64decode(url.partition("base64,")[2]))  # noqa: S314
 
@@ -250,7 +247,7 @@ def test_the_schema_refuses_types_that_are_not_read():
         schema.json_schema(Odd)
 
 
-def problems(value: Any, rule: dict[str, Any], root: dict[str, Any], where: str = "$") -> list[str]:
+def problems(value, rule, root, where="$"):
     """What a validator of JSON Schema would say, for the few keywords that the schema uses."""
     if "$ref" in rule:
         return problems(value, root["$defs"][rule["$ref"].rpartition("/")[2]], root, where)

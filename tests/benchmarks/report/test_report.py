@@ -1,7 +1,5 @@
 """Tables, caveats, Markdown and files of a report."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import json
@@ -16,7 +14,6 @@ from benchmarks.records import (
     REPORT_FILE,
     Answers,
     NotMeasured,
-    Report,
     Unreadable,
     Verdict,
     read_report,
@@ -50,7 +47,7 @@ INT8 = Sample("int8", 0.5, lost=2, gained=1)
 BROKEN = Sample("edgetpu", 1.0, error="no delegate")
 
 
-def small(*samples: Sample, **options: int) -> Report:
+def small(*samples, **options):
     return sample_report(samples or (FUNCTION, INT8), **{"images": 40, "keras_right": 36, "rounds": 6, **options})
 
 
@@ -174,7 +171,7 @@ def test_noise_and_disturbance_are_said():
 def test_images_that_do_not_tell_are_said():
     report = small()
 
-    def lines(**data: object) -> str:
+    def lines(**data):
         return "\n".join(caveats(with_data(report, **data)))
 
     assert "1 of 41 images was left out" in lines(unreadable=(Unreadable("x.jpg", "empty"),))

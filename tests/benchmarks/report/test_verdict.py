@@ -1,21 +1,18 @@
 """The rules of the verdict, one by one."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.records import Verdict
 from benchmarks.report.verdict import verdict
 from support.reports import SAMPLES, Sample, sample_report, with_figures
 
 KERAS = Sample("keras-function", 4.0)
 
 
-def judge(*samples: Sample, invalid: tuple[str, ...] = (), **options: int) -> Verdict:
+def judge(*samples, invalid=(), **options):
     report = sample_report(samples, **options)
     return verdict(report.subjects, invalid, report.machine)
 

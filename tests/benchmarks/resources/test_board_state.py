@@ -1,9 +1,6 @@
 """The board before, during and after, what makes a run worthless, and what packages take on a disk."""
 
-from __future__ import annotations
-
 import os
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +15,7 @@ CORE = min(os.sched_getaffinity(0))
 CPUFREQ = f"sys/devices/system/cpu/cpu{CORE}/cpufreq"
 
 
-def put_board(root: Path, *, celsius: float = 50, mhz: int = 1800, by: str = "ondemand", flags: str = "0") -> None:
+def put_board(root, *, celsius=50, mhz=1800, by="ondemand", flags="0"):
     put(root, "sys/class/thermal/thermal_zone0/type", "cpu-thermal\n")
     put(root, "sys/class/thermal/thermal_zone0/temp", f"{celsius * 1000:.0f}\n")
     put(root, f"{CPUFREQ}/scaling_cur_freq", f"{mhz * 1000}\n")
@@ -27,7 +24,7 @@ def put_board(root: Path, *, celsius: float = 50, mhz: int = 1800, by: str = "on
     put(root, FIRMWARE, f"{flags}\n")
 
 
-def watch_of(before: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> BoardWatch:
+def watch_of(before=(), after=()):
     states = [BoardState(50.0, 1800.0, "ondemand", flags, 0.1) for flags in (before, after)]
     return BoardWatch(states[0], states[1], 55.0, None, None)
 

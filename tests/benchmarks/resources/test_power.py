@@ -1,7 +1,5 @@
 """Power meters: readers from copies of what machines show, programs, and the energy above idle."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os
@@ -9,8 +7,6 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -46,19 +42,19 @@ def _short_idle(monkeypatch):
     monkeypatch.setattr(power, "IDLE_S", 0.05)
 
 
-def zone(root: Path, name: str, kind: str, energy_uj: int, range_uj: int = 1_000_000) -> Path:
+def zone(root, name, kind, energy_uj, range_uj=1_000_000):
     put(root, f"sys/class/powercap/{name}/name", f"{kind}\n")
     put(root, f"sys/class/powercap/{name}/max_energy_range_uj", f"{range_uj}\n")
     return put(root, f"sys/class/powercap/{name}/energy_uj", f"{energy_uj}\n")
 
 
-def ina(root: Path, number: int, name: str, **files: str) -> None:
+def ina(root, number, name, **files):
     put(root, f"sys/class/hwmon/hwmon{number}/name", f"{name}\n")
     for file, text in files.items():
         put(root, f"sys/class/hwmon/hwmon{number}/{file}", f"{text}\n")
 
 
-def read_w(found: object) -> float:
+def read_w(found):
     assert isinstance(found, SampledReader), found
     return found.read_w()
 
@@ -68,24 +64,24 @@ class ScriptedReader:
 
     name, covers = "scripted", "what a test says"
 
-    def __init__(self, *energies: float | OSError) -> None:
+    def __init__(self, *energies):
         self._energies = iter(energies)
         self.closed = False
 
-    def begin(self) -> None:
+    def begin(self):
         pass
 
-    def end(self) -> float:
+    def end(self):
         energy = next(self._energies)
         if isinstance(energy, OSError):
             raise energy
         return energy
 
-    def close(self) -> None:
+    def close(self):
         self.closed = True
 
 
-def ticking() -> Iterator[float]:
+def ticking():
     return itertools.count(0.0, 1.0)
 
 
@@ -138,7 +134,7 @@ def test_sampled_power_is_summed_while_a_span_lasts():
 
 
 def test_sampled_power_that_fails_is_told_at_the_end():
-    def fail() -> float:
+    def fail():
         if next(calls) > 0:
             raise OSError("unplugged")
         return 1.0
@@ -189,7 +185,7 @@ def test_rapl_that_only_root_may_read_says_so(tmp_path, monkeypatch):
     zone(tmp_path, "intel-rapl:0", "package-0", 10).chmod(0)
     if os.geteuid() == 0:  # whom no mode stops
 
-        def refuse(path: Path) -> float:
+        def refuse(path):
             raise PermissionError(13, "Permission denied", str(path))
 
         monkeypatch.setattr("benchmarks.resources.power_meters.read_number", refuse)

@@ -1,7 +1,5 @@
 """The camera loop and the health that it keeps: `edge_runtime.pipeline.camera`, `edge_runtime.health`."""
 
-from __future__ import annotations
-
 import itertools
 import time
 
@@ -64,7 +62,7 @@ def test_an_answer_under_the_reject_threshold_says_so():
     assert [result.rejected for result, _ in found] == [False, True]
 
 
-def answer(number: int, age_ms: float = 10.0, *, event: bool = False) -> Classified:
+def answer(number, age_ms=10.0, *, event=False):
     stamp = FrameStamp(number, number / 30, None, age_ms)
     (result, _), *_ = run([DARK])
     return Classified("fake", result.top, LatencyMs(1.0, 2.0, 3.0), stamp, Decision("dark", 1.0, event=event))

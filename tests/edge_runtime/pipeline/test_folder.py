@@ -1,7 +1,5 @@
 """The pipeline of a folder keeps its order, its memory and its interpreters in bounds."""
 
-from __future__ import annotations
-
 import threading
 
 import numpy as np

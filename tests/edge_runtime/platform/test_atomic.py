@@ -1,7 +1,5 @@
 """A killed writer leaves the old one or the new one, never half."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

@@ -1,9 +1,5 @@
 """The board's own figures, read from copies of what boards show."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +11,7 @@ PI_FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
 PI5_FIRMWARE = "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled"
 
 
-def zone(root: Path, number: int, kind: str, temp: str) -> None:
+def zone(root, number, kind, temp):
     put(root, f"sys/class/thermal/thermal_zone{number}/type", f"{kind}\n")
     put(root, f"sys/class/thermal/thermal_zone{number}/temp", f"{temp}\n")
 

@@ -1,7 +1,5 @@
 """A sink in a thread of its own: never waits, never dies in silence, and is closed in time."""
 
-from __future__ import annotations
-
 import threading
 import time
 
@@ -10,8 +8,7 @@ import pytest
 
 import edge_runtime.sinks.background as background
 from edge_runtime.errors import OutputError
-from edge_runtime.preprocess import ImageU8
-from edge_runtime.results import Classified, Result
+from edge_runtime.results import Classified
 from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.base import Sink
 from support.results import classified
@@ -23,16 +20,16 @@ DEADLINE_S = 20.0
 class Recorder(Sink):
     """Keeps what it is given; can be held up, and raises what it is told to."""
 
-    def __init__(self) -> None:
-        self.results: list[Result] = []
-        self.images: list[ImageU8 | None] = []
-        self.raises: Exception | None = None
+    def __init__(self):
+        self.results = []
+        self.images = []
+        self.raises = None
         self.go_on = threading.Event()
         self.go_on.set()
         self.entered = threading.Event()
         self.closes = 0
 
-    def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
+    def write(self, result, image_hwc_rgb_u8=None):
         self.entered.set()
         assert self.go_on.wait(DEADLINE_S)
         if self.raises:
@@ -40,7 +37,7 @@ class Recorder(Sink):
         self.results.append(result)
         self.images.append(image_hwc_rgb_u8)
 
-    def close(self) -> None:
+    def close(self):
         self.closes += 1
 
 
@@ -61,7 +58,7 @@ def test_results_pass_in_order_and_closing_finishes_them():
 def test_frames_are_copied_only_for_a_sink_that_needs_them_and_a_result_that_is_wanted():
     inner, asked = Recorder(), []
 
-    def wants(result: Result) -> bool:
+    def wants(result):
         asked.append(result)
         return len(asked) > 1
 
@@ -127,7 +124,7 @@ def test_trouble_is_told_and_passes(error, says):
 
 
 def test_a_bug_ends_the_thread_loudly_and_the_camera_goes_on(monkeypatch):
-    reported: list[threading.ExceptHookArgs] = []
+    reported = []
     monkeypatch.setattr(threading, "excepthook", reported.append)
     inner = Recorder()
     inner.raises = KeyError("a bug")
@@ -148,7 +145,7 @@ def test_closing_a_slow_sink_drops_what_waits_and_still_closes_it(monkeypatch):
     monkeypatch.setattr(background, "CLOSE_DEADLINE_S", 1.0)
 
     class Slow(Recorder):
-        def write(self, result: Result, image_hwc_rgb_u8: ImageU8 | None = None) -> None:
+        def write(self, result, image_hwc_rgb_u8=None):
             super().write(result, image_hwc_rgb_u8)
             time.sleep(0.05)
 
@@ -178,7 +175,7 @@ def test_closing_a_sink_that_hangs_returns(monkeypatch):
 
 def test_trouble_at_closing_is_told():
     class Stuck(Recorder):
-        def close(self) -> None:
+        def close(self):
             raise OSError(5, "Input/output error")
 
     sink = BackgroundSink(Stuck(), "test")

@@ -1,7 +1,5 @@
 """The camera's line on a terminal: one line, calm, that fits, and a real terminal in the end."""
 
-from __future__ import annotations
-
 import fcntl
 import io
 import os
@@ -25,7 +23,6 @@ from edge_runtime.results import (
     FrameStamp,
     LatencyMs,
     Prediction,
-    Result,
     SourceState,
     StateChange,
 )
@@ -36,12 +33,12 @@ from edge_runtime.text import columns
 CLEAR = "\r\x1b[K"
 
 
-def answer(label: str = "cat", decision: Decision | None = None, *, rejected: bool = False) -> Classified:
+def answer(label="cat", decision=None, *, rejected=False):
     frame = FrameStamp(7, 0.2, 1700000000.0, 41.0)
     return Classified("0", (Prediction(label, 0.875),), LatencyMs(1.0, 2.0, 9.5), frame, decision, rejected)
 
 
-def snapshot(*results: Result, problem: str | None = None) -> Snapshot:
+def snapshot(*results, problem=None):
     health = Health()
     for result in results:
         health.add(result)
@@ -137,16 +134,16 @@ sink.close()
 """
 
 
-def run_in_terminal(term: str) -> str:
+def run_in_terminal(term):
     """What the program above writes to a real terminal of 40 columns."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
     environment = {**os.environ, "TERM": term, "PYTHONIOENCODING": "utf-8"}
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=slave, env=environment)
     os.close(slave)
-    pieces: list[bytes] = []
+    pieces = []
 
-    def read() -> None:
+    def read():
         try:
             while piece := os.read(master, 65536):
                 pieces.append(piece)

@@ -1,7 +1,5 @@
 """The file of a camera's results: rotation, whole lines through every fault, and one writer."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import json
@@ -11,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +25,7 @@ LABELS = ["cat", "dog"]
 DEADLINE_S = 30.0
 
 
-def frames_of(path: Path) -> list[int]:
+def frames_of(path):
     """Frame numbers of a JSONL or CSV file whose every line must be whole."""
     text = path.read_text(encoding="utf-8")
     assert text.endswith("\n")
@@ -39,9 +36,7 @@ def frames_of(path: Path) -> list[int]:
     return [int(row[1]) for row in rows[1:]]
 
 
-def write(
-    path: Path, numbers: range, format_name: str = "jsonl", *, max_bytes: int | None = None, keep: int = 5
-) -> None:
+def write(path, numbers, format_name="jsonl", *, max_bytes=None, keep=5):
     sink = FileSink(path, format_name, LABELS, 2, max_bytes=max_bytes, keep=keep)
     for number in numbers:
         sink.write(classified(number=number))
@@ -146,8 +141,8 @@ def test_a_full_disk_leaves_whole_lines_and_is_overcome(small_disk):
     assert len(frames) + sink.dropped == number + 1
 
 
-def _write_until(sink: BackgroundSink, condition: Callable[[], bool], number: int) -> int:
-    def step() -> bool:
+def _write_until(sink, condition, number):
+    def step():
         nonlocal number
         if not condition():
             sink.write(classified(number=number))
@@ -201,11 +196,11 @@ def test_where_even_cutting_fails_the_file_is_repaired_at_the_next_line(tmp_path
     sink.write(classified(number=0))
     real_write = os.write
 
-    def torn(handle: int, data: bytes) -> int:
+    def torn(handle, data):
         real_write(handle, data[:10])
         raise OSError(errno.EIO, "Input/output error")
 
-    def uncuttable(_handle: int, _size: int) -> None:
+    def uncuttable(_handle, _size):
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
@@ -265,7 +260,7 @@ def test_lines_reach_the_disk_every_few_seconds_and_at_the_end(tmp_path, monkeyp
 
 
 def test_a_disk_that_fails_at_the_end_is_let_go_of(tmp_path, monkeypatch):
-    def fail(_handle: int) -> None:
+    def fail(_handle):
         raise OSError(errno.EIO, "Input/output error")
 
     sink = FileSink(tmp_path / "out", "jsonl", LABELS, 2)

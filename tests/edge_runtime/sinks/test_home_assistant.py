@@ -1,7 +1,5 @@
 """What Home Assistant is told: what its device discovery asks for, and nothing that a stranger's label can break."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace
@@ -31,7 +29,7 @@ KNOWN = {
 }
 
 
-def described(device: Device) -> dict:
+def described(device):
     return json.loads(discovery_payload(device))
 
 

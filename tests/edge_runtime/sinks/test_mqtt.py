@@ -1,7 +1,5 @@
 """The MQTT sink against a small broker of this file's own, so that it is tested where no real one is installed."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time
@@ -31,7 +29,7 @@ class Away(NamedTuple):
     port: int
 
 
-def states(broker: SmallBroker) -> list[dict]:
+def states(broker):
     return [json.loads(payload) for payload in broker.on("edgekit/door/state")]
 
 
@@ -44,11 +42,9 @@ def broker():
 
 @pytest.fixture
 def open_sink():
-    sinks: list[MqttSink] = []
+    sinks = []
 
-    def make(
-        broker: SmallBroker | Away, name: str = "door", health: Health | None = None, **options: object
-    ) -> MqttSink:
+    def make(broker, name="door", health=None, **options):
         plain = MqttOptions("127.0.0.1", broker.port, retry_s=(0.05, 0.2), interval_s=3600)
         sinks.append(MqttSink(replace(plain, **options), name=name, labels=("cat", "dog"), health=health))
         return sinks[-1]

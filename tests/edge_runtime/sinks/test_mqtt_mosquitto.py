@@ -1,7 +1,5 @@
 """The MQTT sink against mosquitto: a second client sees what it should through deaths, pauses, TLS and passwords."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil
@@ -33,8 +31,8 @@ pytestmark = needs_mosquitto
 class Listener:
     """A second client, as Home Assistant would be: the last payload of each topic, and whether it was retained."""
 
-    def __init__(self, port: int) -> None:
-        self.last: dict[str, tuple[bytes, bool]] = {}
+    def __init__(self, port):
+        self.last = {}
         self.client = Client(CallbackAPIVersion.VERSION2)
         self.client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
         self.client.on_message = lambda _client, _userdata, message: self.last.update(
@@ -43,13 +41,13 @@ class Listener:
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
 
-    def payload(self, topic: str) -> bytes:
+    def payload(self, topic):
         return self.last.get(topic, (b"", False))[0]
 
-    def label(self) -> str | None:
+    def label(self):
         return json.loads(self.payload("edgekit/door/state") or "{}").get("label")
 
-    def close(self) -> None:
+    def close(self):
         self.client.disconnect()
         self.client.loop_stop()
 
@@ -66,7 +64,7 @@ def broker(tmp_path):
 def listen():
     with contextlib.ExitStack() as stack:
 
-        def make(port: int) -> Listener:
+        def make(port):
             listener = Listener(port)
             stack.callback(listener.close)
             return listener
@@ -78,7 +76,7 @@ def listen():
 def open_sink():
     with contextlib.ExitStack() as stack:
 
-        def make(port: int, **options: object) -> MqttSink:
+        def make(port, **options):
             plain = {"host": "127.0.0.1", "port": port, "retry_s": (0.1, 0.5), **options}
             sink = MqttSink(MqttOptions(**plain), name="door", labels=("cat", "dog"))
             stack.callback(sink.close)
@@ -183,7 +181,7 @@ def test_a_wrong_password_is_one_sentence_and_the_right_one_works(tmp_path, open
         broker.stop()
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
+def certificate(folder):
     """A certificate for localhost, signed by itself, and its key."""
     tool = shutil.which("openssl")
     if tool is None:

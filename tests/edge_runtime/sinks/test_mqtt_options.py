@@ -1,7 +1,5 @@
 """Addresses of brokers: what is written comes back, what is wrong is one sentence, and no password is ever shown."""
 
-from __future__ import annotations
-
 import re
 import string
 import urllib.parse
@@ -25,7 +23,7 @@ TOPICS = st.lists(st.text(string.ascii_letters + "-_ ü", min_size=1, max_size=9
 
 @given(st.booleans(), HOSTS, st.integers(1, 65535), WORDS, SECRETS, TOPICS.filter(lambda t: t == t.strip("/")))
 def test_an_address_says_what_was_put_into_it_and_shows_no_password(tls, host, port, user, password, prefix):
-    def quoted(text: str) -> str:
+    def quoted(text):
         return urllib.parse.quote(text, safe="")
 
     where = f"[{host}]" if ":" in host else host
@@ -38,7 +36,7 @@ def test_an_address_says_what_was_put_into_it_and_shows_no_password(tls, host, p
     assert password not in options.shown
 
 
-def attempt(text: str) -> MqttOptions | str:
+def attempt(text):
     try:
         return parse_mqtt_url(text)
     except UsageError as error:

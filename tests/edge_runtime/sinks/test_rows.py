@@ -1,15 +1,11 @@
 """Sinks: the JSONL schema, one line a record whatever a name holds, and a table that keeps its columns."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 import os
 import re
-from collections.abc import Callable
 from functools import partial
-from typing import TextIO
 
 import pytest
 
@@ -20,11 +16,10 @@ from edge_runtime.results import (
     FrameStamp,
     LatencyMs,
     Prediction,
-    Result,
     SourceState,
     StateChange,
 )
-from edge_runtime.sinks.base import NewsOnly, Sink, is_news
+from edge_runtime.sinks.base import NewsOnly, is_news
 from edge_runtime.sinks.rows import CsvSink, FrameSink, JsonlSink, TableSink, open_frame_sink
 from edge_runtime.text import columns, escape, fit, fit_path
 
@@ -34,11 +29,11 @@ GONE = StateChange("camera", SourceState.RECONNECTING, 1700000000.5, "gave no fr
 NASTY = "bad\x1b[31m\nname\x9b2J\x7f\u202e\udcff.jpg"
 
 
-def classified(source: str = "a.jpg", top: tuple[Prediction, ...] = TOP, frame: FrameStamp | None = None) -> Classified:
+def classified(source="a.jpg", top=TOP, frame=None):
     return Classified(source, top, LATENCY, frame)
 
 
-def written(make: Callable[[TextIO], Sink], *results: Result) -> str:
+def written(make, *results):
     stream = io.StringIO()
     sink = make(stream)
     for result in results:
@@ -47,7 +42,7 @@ def written(make: Callable[[TextIO], Sink], *results: Result) -> str:
     return stream.getvalue()
 
 
-def frame_rows(*results: Result) -> list[dict[str, str]]:
+def frame_rows(*results):
     return [*csv.DictReader(io.StringIO(written(partial(CsvSink, ranks=1, frames=True), *results)), strict=True)]
 
 
@@ -88,11 +83,7 @@ def test_jsonl_round_trips_any_file_name_without_control_characters():
 def test_control_characters_of_names_labels_and_messages_are_escaped(kind, failed):
     stream = io.StringIO()
     labels = ["\x1b]0;owned\x07", "dog"]
-    sinks: dict[str, Sink] = {
-        "table": TableSink(stream, labels),
-        "frames": FrameSink(stream, labels),
-        "csv": CsvSink(stream, ranks=2),
-    }
+    sinks = {"table": TableSink(stream, labels), "frames": FrameSink(stream, labels), "csv": CsvSink(stream, ranks=2)}
     start = stream.tell()
     sinks[kind].write(
         Failed(NASTY, "ImageError", NASTY) if failed else classified(NASTY, (Prediction(labels[0], 0.5), TOP[1]))

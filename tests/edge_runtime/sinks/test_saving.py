@@ -1,7 +1,5 @@
 """Frames as images: which, under which names, within which quota, and never anything else."""
 
-from __future__ import annotations
-
 import functools
 import signal
 import subprocess
@@ -14,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import OutputError
-from edge_runtime.preprocess import ImageU8, load_image
+from edge_runtime.preprocess import load_image
 from edge_runtime.results import Decision, Failed, SourceState, StateChange
 from edge_runtime.sinks.frame_folder import HEAD_BYTES, LOCK_FILE, FrameFolder, add_comment, read_comment
 from edge_runtime.sinks.save_frames import FrameChooser, SaveChoice, SaveFrames, image_stem, open_save_frames
@@ -29,19 +27,19 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 answer = functools.partial(classified, source="0", number=7, at=AT)
 
 
-def event(label: str | None = "cat", *, begins: bool = True, score: float = 0.9) -> Decision:
+def event(label="cat", *, begins=True, score=0.9):
     return Decision(label, score, event=begins)
 
 
-def sink(root: Path, quota_bytes: int = 10**9) -> SaveFrames:
+def sink(root, quota_bytes=10**9):
     return SaveFrames(root, ["cat", "dog"], quota_bytes=quota_bytes, min_free_bytes=0)
 
 
-def images(root: Path) -> list[str]:
+def images(root):
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
 
 
-def fill(root: Path, numbers: range, quota_bytes: int = 10**9) -> None:
+def fill(root, numbers, quota_bytes=10**9):
     saving = sink(root, quota_bytes)
     for number in numbers:
         saving.write(answer(number=number, at=AT + number), IMAGE)
@@ -113,7 +111,7 @@ def test_the_tree_is_a_set_that_edge_train_takes(tmp_path):
 def test_events_and_uncertain_frames_are_chosen_each_with_its_own_pause():
     chooser = FrameChooser([SaveChoice.EVENT, SaveChoice.UNCERTAIN], threshold=0.5, min_interval_s=2.0)
 
-    def chosen(time_s: float, **options: object) -> bool:
+    def chosen(time_s, **options):
         # The pause is by the source's own time, whatever the clock of the machine says.
         one = answer(**options)
         return chooser(replace(one, frame=replace(one.frame, time_s=time_s)))
@@ -296,7 +294,7 @@ def test_the_whole_sink_saves_in_the_background(tmp_path):
     saving = open_save_frames(
         tmp_path, ["cat", "dog"], choices=[SaveChoice.EVENT], min_interval_s=0.0, quota_bytes=10**7, min_free_bytes=0
     )
-    lent: ImageU8 = IMAGE.copy()
+    lent = IMAGE.copy()
     saving.write(answer(decision=event()), lent)
     saving.write(answer(number=8), lent)
     lent[:] = 0

@@ -1,7 +1,5 @@
 """Records inside JPEG files."""
 
-from __future__ import annotations
-
 import json
 import os
 

@@ -1,7 +1,5 @@
 """The live page's server, asked by real HTTP clients."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

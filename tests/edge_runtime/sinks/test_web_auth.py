@@ -1,7 +1,5 @@
 """Where the page listens, and the token that opens it."""
 
-from __future__ import annotations
-
 import importlib.util
 import ipaddress
 import socket

@@ -1,7 +1,5 @@
 """The live page's server among peers that mean harm, or that just hang."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import http.client

@@ -1,7 +1,5 @@
 """The live page as a browser shows it: headless Chromium, driven through its own debugging protocol."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import shutil

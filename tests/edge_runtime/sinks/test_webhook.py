@@ -1,7 +1,5 @@
 """The webhook against a web server: what is posted, what is tried again, and servers that mean no good."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import hmac
@@ -19,7 +17,6 @@ from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
 from edge_runtime.results import Failed, SourceState, StateChange
-from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.webhook import WebhookSink, parse_webhook_url
 from support.results import decided
 from support.waiting import wait_until
@@ -32,9 +29,9 @@ answer = functools.partial(decided, number=None)
 
 @pytest.fixture
 def open_sink():
-    sinks: list[BackgroundSink] = []
+    sinks = []
 
-    def make(url: str, *, environment: dict[str, str] | None = None, **options: object) -> BackgroundSink:
+    def make(url, *, environment=None, **options):
         quick = {"name": "door", "retry_after_s": 0.05, "environment": environment or {}, **options}
         sinks.append(WebhookSink.open(url, **quick))
         return sinks[-1]
@@ -142,7 +139,7 @@ def test_a_server_that_never_answers_stops_nothing(receiver, open_sink):
 def test_a_server_that_sends_a_byte_now_and_then_is_cut_off(open_sink):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def drip() -> None:
+        def drip():
             while True:
                 try:
                     connection, _ = listener.accept()

@@ -1,7 +1,5 @@
 """What leads to images: patterns that no shell expanded, lists that are still being written, sets of many names."""
 
-from __future__ import annotations
-
 import glob
 import os
 import threading
@@ -27,7 +25,7 @@ def tree(tmp_path, monkeypatch):
     return tmp_path
 
 
-def found(*patterns: str) -> list[str]:
+def found(*patterns):
     return [
         item.source + "!" if isinstance(item, Failed) else str(item)
         for item in find_images(map(Path, patterns), patterns=True)
@@ -122,7 +120,7 @@ def pipe(tmp_path):
     """A list that is read from a pipe, and the end to write to."""
     fifo = tmp_path / "pipe"
     os.mkfifo(fifo)
-    opened: list[int] = []
+    opened = []
     thread = threading.Thread(target=lambda: opened.append(os.open(fifo, os.O_WRONLY)))
     thread.start()
     paths = PathList(str(fifo))
@@ -141,7 +139,7 @@ def test_a_list_is_read_as_it_is_written(pipe):
 
 def test_waiting_for_a_list_ends_when_it_is_closed(pipe):
     paths, writer = pipe
-    taken: list[Path | Failed] = []
+    taken = []
     reader = threading.Thread(target=lambda: taken.extend(paths))
     reader.start()
     os.write(writer, b"a.jpg\n")
@@ -155,7 +153,7 @@ def test_waiting_for_a_list_ends_when_it_is_closed(pipe):
 @given(st.lists(st.text(max_size=8)))
 def test_a_set_of_names_is_a_set(names):
     known = NameSet()
-    seen: set[str] = set()
+    seen = set()
     for name in names:
         assert (name in known) == (name in seen)
         assert known.add(name) == (name not in seen)

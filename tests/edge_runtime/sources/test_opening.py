@@ -1,11 +1,8 @@
 """Sources: lazily found images, videos in order, and which one is meant by what the user typed."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,7 +51,7 @@ def test_what_is_missing_or_empty_stands_in_its_place(tmp_path):
 def test_images_are_found_lazily(tmp_path):
     (tmp_path / "a.jpg").touch()
 
-    def paths() -> Iterator[Path]:
+    def paths():
         yield tmp_path
         raise AssertionError("the second path was asked for before the first was used")
 

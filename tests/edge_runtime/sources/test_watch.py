@@ -1,7 +1,5 @@
 """Folders that are watched: each image once, as soon as it is whole, and never half of one."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Web servers on this machine that remember what they were sent."""
 
-from __future__ import annotations
-
 import http.server
 import json
 import socket

@@ -1,7 +1,5 @@
 """MQTT brokers of the tests' own: mosquitto, and a small one that misbehaves as a test wants."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Progress bars that remember what they were shown."""
 
-from __future__ import annotations
-
 import collections
 import contextlib
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """Benchmark reports with made-up figures."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Small TFLite models built without TensorFlow."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

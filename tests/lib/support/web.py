@@ -1,7 +1,5 @@
 """A camera run with a live page, and clients of the page."""
 
-from __future__ import annotations
-
 import http.client
 import socket
 import threading

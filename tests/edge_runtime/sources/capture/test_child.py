@@ -1,7 +1,5 @@
 """What the capturing process does with what cameras give it: fake devices, damaged images."""
 
-from __future__ import annotations
-
 import os
 import time
 
@@ -25,13 +23,13 @@ CLOCK = {"number": 0, "time_s": 0.0, "epoch_s": None}
 ANYTHING = {"size_wh": None, "fps": None, "pixel_format": None}
 
 
-def jpeg(size_hw: tuple[int, int] = (48, 64)) -> bytes:
+def jpeg(size_hw=(48, 64)):
     """A noisy image of the colour RGB."""
     noise = np.random.default_rng(0).integers(-20, 20, (*size_hw, 3))
     return encode_image((noise + RGB[::-1]).clip(0, 255).astype(np.uint8))
 
 
-def checked(data: bytes) -> np.ndarray:
+def checked(data):
     """Decode with the warnings of libjpeg, as the capturing process does."""
     with NativeWarnings() as warnings:
         return decode_jpeg(data, warnings.take)
@@ -90,7 +88,7 @@ class FakeCapture:
 
     def __init__(self, frames, properties=None, *, opened=True):
         self.frames, self.properties, self.opened = list(frames), properties or {}, opened
-        self.asked: dict[int, float] = {}
+        self.asked = {}
         self.released = False
         self._grabbed = None
 
@@ -167,7 +165,7 @@ def test_a_v4l2_camera_that_is_unplugged_is_gone_after_a_while(monkeypatch):
 class FakeVideo(FakeCapture):
     """Ten frames a second; it knows timestamps, or not."""
 
-    def __init__(self, frames: int, *, timestamps: bool = True):
+    def __init__(self, frames, *, timestamps=True):
         super().__init__([plain_image(number) for number in range(frames)])
         self._count, self._timestamps = frames, timestamps
 

@@ -1,7 +1,5 @@
 """Cameras that misbehave, over real connections: what a live source gives, says and leaves behind."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os
@@ -57,7 +55,7 @@ def connected(given):
     return next_frame(given)
 
 
-def grey(frame: Frame) -> float:
+def grey(frame):
     return float(frame.image_hwc_rgb_u8.mean())
 
 
@@ -136,7 +134,7 @@ def test_a_camera_that_changes_its_size_goes_on():
     assert seen == {(height, width, 3) for width, height in sizes_wh}
 
 
-def damaged_jpegs() -> list[bytes]:
+def damaged_jpegs():
     whole = encode(noisy_images(1, 240)[0])
     half = len(whole) // 2
     return [whole[:half], whole[:half] + b"\xff\xd9", whole[:half] + whole[half + 3000 :], b"", b"junk", b"\xff\xd8"]
@@ -257,7 +255,7 @@ def test_closing_from_another_thread_ends_the_wait():
         assert list(given) == []
 
 
-def leftovers() -> tuple[int, int, int]:
+def leftovers():
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
     return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), len(children)
 

@@ -1,7 +1,5 @@
 """Each kind of live source through its own process: HTTP in its varieties, ffmpeg as a server, files, picamera2."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib
@@ -12,9 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -65,7 +61,7 @@ def frames_of(given):
     return [item for item in given if isinstance(item, Frame)]
 
 
-def answer(kind: str, body: bytes, status: str = "200 OK", more: str = "") -> bytes:
+def answer(kind, body, status="200 OK", more=""):
     return f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -215,7 +211,7 @@ def test_streams_of_ffmpeg_are_read(ffmpeg, output, scheme):
 
 
 @contextlib.contextmanager
-def serving(command: list[str]) -> Iterator[None]:
+def serving(command):
     """Run a program again and again, because ffmpeg as a server ends with its first client."""
     process = subprocess.Popen(
         ["sh", "-c", 'while :; do "$@"; sleep 0.1; done', "sh", *command], start_new_session=True
@@ -227,7 +223,7 @@ def serving(command: list[str]) -> Iterator[None]:
         process.wait()
 
 
-def grey_steps(path: Path) -> Path:
+def grey_steps(path):
     return write_video(path, [plain_image(20 * number, 48, 64) for number in range(10)])
 
 

@@ -1,7 +1,5 @@
 """Streams of JPEGs over HTTP: the same parts however they arrive, and no memory without a limit."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

@@ -3,15 +3,12 @@
 It is no camera, but FFmpeg inside OpenCV plays it through the same code as a camera's.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -29,7 +26,7 @@ PACKET_BYTES = 1200
 JPEG_TYPE_420, TABLES_FOLLOW = 1, 255
 
 
-def rtp_packets(jpeg: bytes, sequence: int, timestamp: int) -> Iterator[bytes]:
+def rtp_packets(jpeg, sequence, timestamp):
     """RFC 2435: the image without its headers, which the receiver makes from type, size and quantization tables."""
     tables, at = b"", 2
     while jpeg[at + 1] != 0xDA:
@@ -51,25 +48,25 @@ def rtp_packets(jpeg: bytes, sequence: int, timestamp: int) -> Iterator[bytes]:
 class RtspServer:
     """Plays grey frames, 25 a second, until ``frames`` of this connection were sent; then it closes or is silent."""
 
-    def __init__(self, frames: Callable[[int], int], *, silent_at_end: bool = False) -> None:
+    def __init__(self, frames, *, silent_at_end=False):
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}/cam"
         self._frames, self._silent_at_end = frames, silent_at_end
-        self.transports: list[str] = []
+        self.transports = []
         self._connections = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def close(self) -> None:
+    def close(self):
         self._socket.close()
 
-    def _accept(self) -> None:
+    def _accept(self):
         with contextlib.suppress(OSError):
             while True:
                 client = self._socket.accept()[0]
                 threading.Thread(target=self._serve, args=(client, self._connections), daemon=True).start()
                 self._connections += 1
 
-    def _serve(self, client: socket.socket, connection: int) -> None:
+    def _serve(self, client, connection):
         held = b""
         with client, contextlib.suppress(OSError):
             while data := client.recv(4096):
@@ -83,7 +80,7 @@ class RtspServer:
                         if not self._silent_at_end:
                             return
 
-    def _answer(self, method: str, request: str) -> bytes:
+    def _answer(self, method, request):
         found = re.search(r"CSeq: *(\d+)", request)
         head = f"RTSP/1.0 200 OK\r\nCSeq: {found[1] if found else 0}\r\n"
         if method == "OPTIONS":
@@ -95,7 +92,7 @@ class RtspServer:
             return f"{head}Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n\r\n".encode()
         return f"{head}Session: 1\r\n\r\n".encode()
 
-    def _play(self, client: socket.socket, frames: int) -> None:
+    def _play(self, client, frames):
         sequence = 0
         for number in range(frames):
             for packet in rtp_packets(grey_jpeg(40 + number % 200, SIZE_WH), sequence, number * 3600):

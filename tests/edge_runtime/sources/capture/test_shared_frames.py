@@ -1,7 +1,5 @@
 """Shared frames: always the newest, never torn, never changed while looked at, nothing left behind."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import signal
@@ -44,16 +42,16 @@ def memory():
     os.close(descriptor)
 
 
-def publish(writer: FrameWriter, number: int, size_hw: tuple[int, int] = (4, 6)) -> None:
+def publish(writer, number, size_hw=(4, 6)):
     writer.slot(*size_hw)[:] = number % 251
     writer.publish(size_hw, number, time_s=number / 10, is_live=True, started_s=5.0, decode_ms=2.0)
 
 
-def count_descriptors() -> int:
+def count_descriptors():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def start(code: str, memory: int) -> subprocess.Popen[str]:
+def start(code, memory):
     program = [sys.executable, "-c", code, str(memory)]
     return subprocess.Popen(program, pass_fds=[memory], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
 
@@ -102,7 +100,7 @@ def test_whatever_the_order_the_newest_comes_and_the_held_one_stays(steps):
 @pytest.mark.slow
 def test_a_frame_is_never_torn_while_another_process_writes(memory):
     reader, writer = FrameReader(memory), start(WRITE_FOR_EVER, memory)
-    taken: list[int] = []
+    taken = []
     end_s = time.monotonic() + 60
     while len(taken) < 2000 and time.monotonic() < end_s:
         frame = reader.take()

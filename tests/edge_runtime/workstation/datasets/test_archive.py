@@ -1,7 +1,5 @@
 """Zips as a source: ordinary ones unpacked once, hostile and damaged ones refused with nothing left behind."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import stat
@@ -24,7 +22,7 @@ CLASSES = ("cat/a.jpg", "dog/b.jpg")
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def make_zip(path: Path, entries, compression=zipfile.ZIP_DEFLATED) -> Path:
+def make_zip(path, entries, compression=zipfile.ZIP_DEFLATED):
     """Write a zip; an entry is a name, a pair of name and content, or a pair of ZipInfo and content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", compression) as archive:
@@ -34,11 +32,11 @@ def make_zip(path: Path, entries, compression=zipfile.ZIP_DEFLATED) -> Path:
     return path
 
 
-def left_behind(cache: Path) -> list[Path]:
+def left_behind(cache):
     return list((cache / "archives").glob("*"))
 
 
-def refused(path: Path, cache: Path, message: str, **options) -> str:
+def refused(path, cache, message, **options):
     """The sentence with which a zip is refused; nothing may be left in the cache."""
     with pytest.raises(DatasetError, match=message) as caught:
         unpack(path, str(path), **options)
@@ -147,7 +145,7 @@ def test_paths_that_lead_out_are_refused(tmp_path, cache, name):
     assert not list(tmp_path.rglob("evil*"))
 
 
-def special(kind: int) -> tuple[zipfile.ZipInfo, str]:
+def special(kind):
     entry = zipfile.ZipInfo("cat/c.jpg")
     entry.external_attr = (kind | 0o777) << 16
     return entry, "/etc/passwd"

@@ -1,7 +1,5 @@
 """URLs as a source, against a real server on loopback that drops, hangs, redirects and lies."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import http.server
@@ -10,7 +8,6 @@ import re
 import threading
 import time
 import zipfile
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +22,7 @@ from support.progress import Bars
 QUICK = DownloadLimits(timeout_s=5, attempts=3, backoff_s=0.01)
 
 
-def zip_bytes(fill: bytes = b"x", size: int = 300_000) -> bytes:
+def zip_bytes(fill=b"x", size=300_000):
     """A zip of two classes of images, stored, so that its size is about ``2 * size``."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -39,8 +36,6 @@ DIGEST = hashlib.sha256(ZIP).hexdigest()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
     def do_GET(self):
         server = self.server
         server.requests.append(dict(self.headers))
@@ -62,7 +57,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.sent.append(len(body))
         self.reply(206 if start else 200, body, **headers)
 
-    def reply(self, status: int, body: bytes = b"", **headers: str) -> bool:
+    def reply(self, status, body=b"", **headers):
         """Answer with headers, named with ``_`` for ``-``, of which empty ones are left out."""
         self.send_response(status)
         for name, value in headers.items():
@@ -73,7 +68,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
         return True
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_):
         pass
 
 
@@ -89,14 +84,14 @@ class Server(http.server.ThreadingHTTPServer):
         self.etag, self.last_modified = '"v1"', ""
         self.ranges = self.length = True
         # For each next answer, after how many bytes of the body the connection is cut.
-        self.drops: list[int] = []
+        self.drops = []
         # Answers a request in place of the ordinary answer, if it returns true.
-        self.act: Callable[[Handler], object] | None = None
-        self.requests: list[dict[str, str]] = []
-        self.sent: list[int] = []
+        self.act = None
+        self.requests = []
+        self.sent = []
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
-    def handle_error(self, *_: object) -> None:
+    def handle_error(self, *_):
         """Say nothing of clients that go away, as they do here."""
 
 
@@ -108,11 +103,11 @@ def server(cache, monkeypatch):  # noqa: ARG001
         web.shutdown()
 
 
-def get(server, sha256=None, limits=QUICK) -> bytes:
+def get(server, sha256=None, limits=QUICK):
     return fetch(parse_address(server.url), sha256=sha256, limits=limits).read_bytes()
 
 
-def fails(server, message: str, sha256=None, limits=QUICK) -> str:
+def fails(server, message, sha256=None, limits=QUICK):
     with pytest.raises(DatasetError, match=message) as caught:
         get(server, sha256, limits)
     text = str(caught.value)
@@ -121,7 +116,7 @@ def fails(server, message: str, sha256=None, limits=QUICK) -> str:
     return text
 
 
-def kept_files(cache: Path, suffix: str) -> list[Path]:
+def kept_files(cache, suffix):
     return list((cache / "downloads").glob(f"*{suffix}"))
 
 

@@ -1,7 +1,5 @@
 """Labelled folders, names of classes, built-in sets."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import unicodedata
@@ -178,7 +176,7 @@ def test_decoding_keeps_the_order_and_names_the_bad(tmp_path):
     paths = write_images(tmp_path, (10, 20, 30, 40))
     paths.insert(2, tmp_path / "text.jpg")
     paths[2].write_text("not an image")
-    counted: list[int] = []
+    counted = []
     decoded = decode_all(paths, InputSpec(4, 4), workers=3, progress=counted.append)
     assert decoded.kept == (0, 1, 3, 4)
     assert decoded.images_nhwc_rgb_u8[:, 0, 0, 0].tolist() == [10, 20, 30, 40]

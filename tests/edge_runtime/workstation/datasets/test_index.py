@@ -1,7 +1,5 @@
 """Lists of images as CSV: the split of a run, and an index as a source."""
 
-from __future__ import annotations
-
 import os
 import unicodedata
 
