@@ -18,7 +18,7 @@ from convert.options import DEFAULT_VARIANTS, ForeignOptions, Options, QuantizeS
 from edge_runtime.cli_support import note, require_extra, run_cli
 from edge_runtime.contract import Crop, Variant
 from edge_runtime.errors import GateError, ModelError, UsageError
-from edge_runtime.platform.signals import raise_interrupts
+from edge_runtime.platform.process import raise_interrupts
 from edge_runtime.strict import to_mapping
 from edge_runtime.text import columns, escape, pad
 

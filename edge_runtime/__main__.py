@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_runtime.platform.signals import end_silently
+from edge_runtime.platform.process import end_silently
 
 
 def main() -> None:

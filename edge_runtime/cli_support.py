@@ -27,8 +27,7 @@ from edge_runtime.errors import (
     UsageError,
     shorten,
 )
-from edge_runtime.platform.process import open_standard_streams
-from edge_runtime.platform.signals import outside_imports, raise_interrupts
+from edge_runtime.platform.process import open_standard_streams, outside_imports, raise_interrupts
 from edge_runtime.text import escape, escape_lines, hide_secrets
 
 _DECLARED = "declared"
@@ -94,7 +93,8 @@ def _complain(error: Exception) -> int:
         note(*hide_secrets(shown.getvalue()).splitlines())
         return error.exit_code
     known = _in_words(error)
-    note(f"error: {hide_secrets(str(known))}", *hide_secrets(known.details).splitlines())
+    sentence = str(known).removesuffix(f"\n{known.details}") if known.details else str(known)
+    note(f"error: {hide_secrets(sentence)}", *hide_secrets(known.details).splitlines())
     return known.exit_code
 
 

@@ -32,7 +32,7 @@ class EdgeKitError(Exception):
 
     Attributes:
         exit_code: Exit code of a program that ends with it.
-        details: Further lines for a person, such as the end of a log, to print below the message.
+        details: Lines at the end of the message that stay lines when it is printed, such as those of a log.
     """
 
     exit_code = 1

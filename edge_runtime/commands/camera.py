@@ -18,8 +18,7 @@ from edge_runtime.errors import UsageError
 from edge_runtime.pipeline.camera import FrameResult, classify_frames
 from edge_runtime.pipeline.decide import Decider
 from edge_runtime.pipeline.health import Health, SinkHealth, Snapshot
-from edge_runtime.platform.process import collect_as_usual, core_count
-from edge_runtime.platform.signals import Interrupts
+from edge_runtime.platform.process import Interrupts, collect_as_usual, core_count
 from edge_runtime.results import Classified, StateChange
 from edge_runtime.service.notify import Notifier
 from edge_runtime.sinks.base import MonitoredSink, Sink

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,25 @@ if TYPE_CHECKING:
 _URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
 _RETRY_STATUSES = (408, 425, 429)  # request timeout, too early, too many requests
 _MAX_SECRET_BYTES = 4096
+
+
+def check_credentials_encoded(flag: str, address: str) -> None:
+    """Check that no user name or password ends the host of a URL early, since half of it would be shown as a host.
+
+    Raises:
+        UsageError: A / ? # or @ is not percent-encoded; the message shows nothing of the address.
+    """
+    rest = address.partition("://")[2]
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    mark, tail = rest[len(authority) :][:1], rest[len(authority) + 1 :]
+    name, at, _ = tail.partition("@")
+    port = re.fullmatch(r"(?:[^:]*|\[.*\])(?::([0-9]+))?", authority)
+    is_password = {"/": not port or port[1], "?": not port or "=" not in name, "#": True}
+    if at and "@" not in authority and is_password[mark]:
+        raise UsageError(
+            f"{flag}: the address has a /, ?, # or @ in its user name or password; write it percent-encoded, "
+            "as %2F, %3F, %23 or %40"
+        )
 
 
 def percent_encode(part: str) -> str:

@@ -116,7 +116,7 @@ def _hiding(option: click.Option, context: click.Context) -> str:
     flag = max(option.opts, key=len)
     if option.envvar:
         return (
-            f"write {option.envvar}=ADDRESS into a file that only root can read, and give that as "
+            f"write {option.envvar}=ADDRESS into a file with mode 0600, and give that as "
             f"--environment FILE instead of {flag}"
         )
     files = (

@@ -9,6 +9,7 @@ from typing import Any
 
 from edge_runtime.errors import UsageError
 from edge_runtime.image_files import is_image_name
+from edge_runtime.platform.net import check_credentials_encoded
 from edge_runtime.sources.base import CaptureOptions, FrameSource
 from edge_runtime.text import hide_secrets
 
@@ -53,6 +54,7 @@ def open_source(text: str, options: CaptureOptions | None = None) -> FrameSource
 
 
 def _stream(text: str, scheme: str, options: CaptureOptions) -> FrameSource:
+    check_credentials_encoded("--source", text)
     name = hide_secrets(text)
     if scheme not in _SCHEMES:
         raise UsageError(f"--source {name}: expected an address that begins with {'://, '.join(_SCHEMES)}://")
