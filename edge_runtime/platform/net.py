@@ -35,7 +35,7 @@ def check_credentials_encoded(flag: str, address: str) -> None:
     mark, tail = rest[len(authority) :][:1], rest[len(authority) + 1 :]
     name, at, _ = tail.partition("@")
     port = re.fullmatch(r"(?:[^:]*|\[.*\])(?::([0-9]+))?", authority)
-    is_password = {"/": not port or port[1], "?": not port or "=" not in name, "#": True}
+    is_password = {"/": not port or (port[1] and "?" not in name), "?": not port or "=" not in name, "#": True}
     if at and "@" not in authority and is_password[mark]:
         raise UsageError(
             f"{flag}: the address has a /, ?, # or @ in its user name or password; write it percent-encoded, "
