@@ -69,7 +69,7 @@ def _engine_name(_context: click.Context, _parameter: click.Parameter, text: str
     return text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # made at every start, compared never
 class ModelChoice:
     """The argument MODEL|BUNDLE and the options about the model; the help text of a field is its documentation.
 
@@ -159,7 +159,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("model", type=click.Path(path_type=Path), metavar="MODEL|BUNDLE")(decorated)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassifyJob:
     """The argument PATH... and the options of ``edge-run classify``; the help text of a field is its documentation."""
 

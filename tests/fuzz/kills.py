@@ -74,6 +74,9 @@ def kill_programs(count: int, seed: int, deadline: float, workers: int) -> tuple
         for index in range(workers):
             for program in programs:
                 faults += [f"{program.name}, run again: {fault}" for fault in _finish(program, room / f"place{index}")]
+            # ONNX Runtime leaves a file .ses of its own.
+            left = [path.name for path in (room / f"place{index}" / "tmp").iterdir() if path.name != ".ses"]
+            faults += [f"left in the temporary folder after the next run: {name}" for name in left]
         return done[0], faults
 
 
@@ -83,13 +86,18 @@ def _programs(room: Path) -> list[Program]:
     for index, value in enumerate((*range(0, 250, 2), *range(1, 250, 2))):
         write_image(photos / f"{index:03d}.jpg", plain_image(value, 200, 200))
     write_video(clip, noisy_images(60, 64))
-    for label, start in (("cat", 0), ("dog", 1000)):
-        for index, image in enumerate(noisy_images(24, 40, start)):
-            write_image(room / "set" / label / f"{index}.png", image // 2 if start else image)
+    for channel, label in enumerate(("blue", "green", "red")):
+        for index, image in enumerate(noisy_images(24, 40, channel) // 2):
+            image[:, :, channel] += 100
+            write_image(room / "set" / label / f"{index}.png", image)
     bundle = write_tiny_bundle(room / "bundle")
     quick = ["--recipe", "cnn-small", "--image-size", "32", "--epochs", "2", "--batch-size", "8"]
-    _run(["edge-train", "run", "--data", str(room / "set"), "--out", str(room / "run"), *quick], room)
-    run = str(room / "run")
+    train = Program(
+        "run", ["edge-train", "run", "--data", str(room / "set"), "--out", "{out}", *quick], 0, 0, "model.keras"
+    )
+    if faults := _finish(train, room):
+        raise RuntimeError(f"the training before the kills failed: {faults}")
+    run = str(_out(train, room))
     rows = ["edge-run", "classify", str(bundle), str(photos)]
     return [
         Program("classify to JSONL", [*rows, "--output", "{out}.jsonl"], 1.0, 30),
@@ -120,9 +128,12 @@ def _jobs(programs: list[Program], count: int, rng: random.Random) -> list[tuple
     return [(program, rng.uniform(0.0, 1.1 * program.typical_s)) for program in chosen]
 
 
+def _out(program: Program, place: Path) -> Path:
+    return place / "out" / program.name.replace(" ", "-")
+
+
 def _command(program: Program, place: Path) -> list[str]:
-    out = place / "out" / program.name.replace(" ", "-")
-    command = [argument.replace("{out}", str(out)) for argument in program.arguments]
+    command = [argument.replace("{out}", str(_out(program, place))) for argument in program.arguments]
     return [str(Path(sys.executable).with_name(command[0])), *command[1:]]
 
 
@@ -148,8 +159,8 @@ def _kill_once(program: Program, after_s: float, place: Path) -> list[str]:
             return [f"{len(alive)} processes live after {_DIES_WITHIN_S:g} s", *_half_written(program, place)]
         time.sleep(0.05)
     faults = _half_written(program, place)
-    if program.whole and (place / "out" / program.name).exists():
-        shutil.rmtree(place / "out" / program.name)
+    if program.whole:
+        shutil.rmtree(_out(program, place), ignore_errors=True)
     return faults
 
 
@@ -165,22 +176,17 @@ def _alive(place: Path) -> list[int]:
 
 
 def _half_written(program: Program, place: Path) -> list[str]:
-    out = place / "out"
-    stem = program.name.replace(" ", "-")
+    out = _out(program, place)
     if program.whole:
-        return (
-            [f"{stem} without {program.whole}"]
-            if (out / stem).exists() and not (out / stem / program.whole).exists()
-            else []
-        )
+        return [f"{out.name} without {program.whole}"] if out.exists() and not (out / program.whole).exists() else []
     faults = []
-    for path in out.glob(f"{stem}.*"):
+    for path in out.parent.glob(f"{out.name}.*"):
         try:
             if path.suffix == ".csv":
                 rows = list(csv.DictReader(path.read_text().splitlines()))
-                names = [row["file"] for row in rows]
+                names = [row["source"] for row in rows]
             else:
-                names = [json.loads(line)["file"] for line in path.read_text().splitlines()]
+                names = [json.loads(line)["source"] for line in path.read_text().splitlines()]
         except (ValueError, KeyError) as error:
             faults.append(f"{path.name}: a row is broken ({error!r})")
             continue
@@ -189,21 +195,13 @@ def _half_written(program: Program, place: Path) -> list[str]:
     return faults
 
 
-def _run(command: list[str], place: Path) -> subprocess.CompletedProcess[str]:
-    full = [str(Path(sys.executable).with_name(command[0])), *command[1:]]
-    return subprocess.run(full, env=_environment(place), cwd=place, capture_output=True, text=True, check=False)
-
-
 def _finish(program: Program, place: Path) -> list[str]:
     """Run to the end: the output is whole, and nothing of the killed runs is left."""
-    environment = _environment(place)
     done = subprocess.run(
-        _command(program, place), env=environment, cwd=place, capture_output=True, text=True, check=False
+        _command(program, place), env=_environment(place), cwd=place, capture_output=True, text=True, check=False
     )
     faults = _half_written(program, place)
     if done.returncode not in (0, 7) or "Traceback" in done.stderr:
         faults.append(f"exit code {done.returncode}: {done.stderr[-300:]}")
-    faults += [f"left in the temporary folder: {path.name}" for path in (place / "tmp").iterdir()]
-    stem = program.name.replace(" ", "-")
-    faults += [f"left beside the output: {path.name}" for path in (place / "out").glob(f".{stem}*partial*")]
-    return faults
+    out = _out(program, place)
+    return faults + [f"left beside the output: {path.name}" for path in out.parent.glob(f".{out.name}*partial*")]

@@ -29,7 +29,7 @@ from edge_runtime.platform.zips import ZIP_ERRORS, BoundedFile, ZipLimitError
 from edge_runtime.preprocess import MAX_FILE_BYTES
 from edge_runtime.progress import ProgressBars, silent
 from edge_runtime.workstation.datasets.folder import MAC_LEFTOVERS, find_set_folder, read_folder
-from edge_runtime.workstation.datasets.samples import MAX_IMAGES, Dataset
+from edge_runtime.workstation.datasets.samples import Dataset
 
 _MARKER = "COMPLETE"
 _IMAGES = "pictures"
@@ -49,7 +49,8 @@ class Limits:
     """Upper limits on the content of an archive.
 
     Attributes:
-        entries: Number of files and folders.
+        entries: Number of files and folders; the table of contents of 400,000 takes 250 MB of memory.
+        others: Number of files that are no images, where there are more than three for an image.
         directory_bytes: Size of the table of contents, which is read at once.
         total_bytes: Unpacked size of all images.
         file_bytes: Unpacked size of one image.
@@ -58,8 +59,9 @@ class Limits:
         disk_margin_bytes: Space to leave free on the disk.
     """
 
-    entries: int = MAX_IMAGES
-    directory_bytes: int = 128 << 20
+    entries: int = 400_000
+    others: int = 10_000
+    directory_bytes: int = 64 << 20
     total_bytes: int = 100 << 30
     file_bytes: int = MAX_FILE_BYTES
     ratio: int = 200
@@ -265,6 +267,9 @@ def _plan(entries: Sequence[zipfile.ZipInfo], zip_bytes: int, shown: str, limits
             ignored.append(name)
     if not images:
         raise DatasetError(f"{shown}: holds no images, only {len(ignored)} other files; give a zip of class folders")
+    if len(ignored) > max(limits.others, 3 * len(images)):
+        found = f"{len(images):,} images and {len(ignored):,} other files"
+        raise DatasetError(f"{shown}: holds {found}; expected a zip of class folders of images")
     _check_total(total, zip_bytes, shown, limits)
     return _Plan(tuple(images), tuple(dict.fromkeys(filter(None, folders))), tuple(ignored), total)
 

@@ -278,7 +278,7 @@ class _Download:
                 raise _DroppedError(f"{self.address.shown}: the server cannot go on where the download stopped")
             self._check_size(version.size)
             folder = self.place.file.parent
-            check_room(folder, version.size - have, self.limits.disk_margin_bytes, self.address.shown)
+            check_room(folder, max(0, version.size - have), self.limits.disk_margin_bytes, self.address.shown)
             self._receive(response, have, version)
         self._finish()
 
@@ -301,6 +301,8 @@ class _Download:
                 for block in _blocks(response, self.address.shown, self.limits.timeout_s):
                     have += len(block)
                     self._check_size(have)
+                    if version.size == -1:  # the server has not announced a length
+                        check_room(part.parent, len(block), self.limits.disk_margin_bytes, self.address.shown)
                     file.write(block)
                     advance(len(block))
         except OSError as error:
@@ -308,6 +310,9 @@ class _Download:
             raise OutputError(
                 f"{part}: cannot be written ({error.strerror}); make room or set EDGEKIT_CACHE to another folder"
             ) from error
+        except OutputError:
+            _remove(part)
+            raise
         if version.size not in (-1, have):
             raise _DroppedError(f"{self.address.shown}: the connection ended after {have:,} of {version.size:,} bytes")
 

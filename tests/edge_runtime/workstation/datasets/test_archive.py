@@ -231,6 +231,13 @@ def test_sizes_and_counts_are_limited(tmp_path, cache):
     assert unpack(path, "set", limits=Limits(entries=2, file_bytes=40_000, total_bytes=80_000)).folder.is_dir()
 
 
+def test_a_zip_of_other_files_is_refused(tmp_path, cache):
+    path = make_zip(tmp_path / "set.zip", [*CLASSES, *(f"notes/{number}.txt" for number in range(7))])
+    message = "holds 2 images and 7 other files; expected a zip of class folders of images"
+    refused(path, cache, message, limits=Limits(others=6))
+    assert len(unpack(path, "set", limits=Limits(others=7)).ignored) == 7
+
+
 def test_entries_that_share_their_bytes_are_refused(tmp_path, cache):
     """David Fifield's bomb: every entry of the table of contents points to the same packed data."""
     path = make_zip(tmp_path / "set.zip", [("a/0.jpg", b"\0" * (1 << 20))])

@@ -311,8 +311,10 @@ def test_a_file_that_is_too_large_is_refused_told_or_not(server, cache):
     assert kept_files(cache, ".part*") == []
 
 
-def test_too_little_room_is_said_before_the_download(server, cache):
-    with pytest.raises(OutputError, match=r"needs 1 MiB, and 0 MiB can be used; make room"):
+@pytest.mark.parametrize(("length", "needed"), [(True, 1), (False, 0)], ids=["announced", "unknown length"])
+def test_too_little_room_is_said_before_it_is_taken(server, cache, length, needed):
+    server.length = length
+    with pytest.raises(OutputError, match=f"needs {needed} MiB, and 0 MiB can be used; make room"):
         get(server, limits=DownloadLimits(disk_margin_bytes=1 << 60))
     assert kept_files(cache, ".part*") == []
 
