@@ -319,7 +319,9 @@ def _check_exit(module: str, code: int, work_dir: Path, log_file: Path) -> None:
             "nothing was written, so it can be run again"
         )
     if code != 0:
-        raise EngineError(f"{module} ended with code {code}; its last lines were:\n{log_tail}")
+        error = EngineError(f"{module} ended with code {code}; its last lines were:\n{log_tail}")
+        error.details = log_tail
+        raise error
 
 
 @contextlib.contextmanager

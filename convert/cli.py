@@ -18,6 +18,7 @@ from convert.options import DEFAULT_VARIANTS, ForeignOptions, Options, QuantizeS
 from edge_runtime.cli_support import note, require_extra, run_cli
 from edge_runtime.contract import Crop, Variant
 from edge_runtime.errors import GateError, ModelError, UsageError
+from edge_runtime.platform.process import raise_interrupts
 from edge_runtime.strict import to_mapping
 from edge_runtime.text import columns, escape, pad
 
@@ -278,5 +279,5 @@ cli.add_command(lint)
 def main() -> NoReturn:
     """Run the console script ``edge-convert``."""
     # SIGTERM must remove the work folder as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    raise_interrupts(signal.SIGTERM)
     run_cli(cli)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edge_runtime.contract import Crop, Variant, check_labels, normalize_label
 from edge_runtime.errors import CompatibilityError, UsageError, shorten
+from edge_runtime.platform.files import open_regular
 
 
 class CalibrationMethod(str, enum.Enum):
@@ -216,7 +217,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         UsageError: The file cannot be read, or is not a list of at least two different labels.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_LABELS_BYTES + 1)
         if len(data) > MAX_LABELS_BYTES:
             raise UsageError(f"--labels: {path}: expected at most {MAX_LABELS_BYTES >> 20} MiB, got more")

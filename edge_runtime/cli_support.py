@@ -5,46 +5,122 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import errno
 import functools
 import importlib.util
 import io
 import os
-import signal
+import select
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 
-from edge_runtime.errors import EXIT_INTERRUPTED, EdgeKitError, MissingExtraError, OutputError, UsageError
+from edge_runtime.errors import (
+    EXIT_FAULT,
+    EXIT_INTERRUPTED,
+    EdgeKitError,
+    MissingExtraError,
+    OutputError,
+    UsageError,
+    shorten,
+)
+from edge_runtime.platform.process import open_standard_streams, outside_imports, raise_interrupts
+from edge_runtime.text import escape, escape_lines, hide_secrets
 
 _DECLARED = "declared"
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+DEBUG_VARIABLE = "EDGEKIT_DEBUG"
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_BROKEN = (errno.EIO, errno.EBADF)  # a terminal that has gone, standard output that was closed
+_UNUSABLE_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
+_SHOWN = 200
 _FORMATS_BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _Job = TypeVar("_Job")
 
 
 def run_cli(command: click.Command) -> NoReturn:
-    """Run a click command as a console script: an error is one sentence and an exit code, not a traceback."""
+    """Run a click command as a console script: an error is one sentence and an exit code, not a traceback.
+
+    ``EDGEKIT_DEBUG=1`` shows the traceback as well.
+    """
+    open_standard_streams()
+    raise_interrupts()
+    code = _run(command)
     try:
-        result = command.main(standalone_mode=False)
-        code = result if isinstance(result, int) else 0
         sys.stdout.flush()
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        code = EXIT_INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except EdgeKitError as error:
-        click.echo(f"error: {error}", err=True)
-        code = error.exit_code
     except BrokenPipeError:
-        # The reader (head, less) has gone; keep the interpreter from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        _forget_stdout()
+    except OSError as error:
+        code = _complain(error) or code
     sys.exit(code)
+
+
+def _run(command: click.Command) -> int:
+    """Invoke a command with the arguments of this process, and return its exit code."""
+    name = Path(sys.argv[0]).name
+    try:
+        if f"_{name.replace('-', '_').upper()}_COMPLETE" in os.environ:
+            command.main(prog_name=name)  # completes words for a shell, and exits
+        # Not `command.main`, which takes EOFError for Ctrl-C and a closed pipe for a failure.
+        with command.make_context(name, sys.argv[1:]) as context:
+            result = command.invoke(context)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001  the last net: a fault of edgekit is one sentence, too
+        if outside_imports.signalled:
+            return EXIT_INTERRUPTED  # whatever an interrupted import led to
+        return _complain(error)
+
+
+def _complain(error: Exception) -> int:
+    """Print one sentence about an error, and return the exit code."""
+    if isinstance(error, BrokenPipeError) and _has_no_reader():
+        # The reader (head, less) has gone, which is no error.
+        _forget_stdout()
+        return 0
+    if os.environ.get(DEBUG_VARIABLE):
+        import traceback
+
+        note(*hide_secrets("".join(traceback.format_exception(error))).splitlines())
+    if isinstance(error, click.ClickException):
+        shown = io.StringIO()
+        error.show(shown)
+        note(*hide_secrets(shown.getvalue()).splitlines())
+        return error.exit_code
+    known = _in_words(error)
+    sentence = str(known).removesuffix(f"\n{known.details}") if known.details else str(known)
+    note(f"error: {hide_secrets(sentence)}", *hide_secrets(known.details).splitlines())
+    return known.exit_code
+
+
+def _in_words(error: Exception) -> EdgeKitError:
+    """Turn any error into one with a sentence and an exit code."""
+    if isinstance(error, EdgeKitError):
+        return error
+    if isinstance(error, OSError):
+        where = f"{shorten(str(error.filename), _SHOWN)}: " if error.filename else "the output "
+        if error.errno in _UNWRITABLE or (error.errno in _BROKEN and not error.filename):
+            _forget_stdout()
+            return OutputError(f"{where}cannot be written ({error.strerror}); free some space or choose another place")
+        if error.errno in _UNUSABLE_NAMES:
+            return UsageError(f"{where}{error.strerror}; expected a shorter name")
+    if isinstance(error, MemoryError):
+        return EdgeKitError("memory ran out; close other programs, or take a smaller model or fewer --workers")
+    return _FaultError(
+        f"edgekit has a fault ({type(error).__name__}: {shorten(str(error), _SHOWN)}); please report it together with "
+        f"the output of the same command under {DEBUG_VARIABLE}=1"
+    )
+
+
+class _FaultError(EdgeKitError):
+    """A fault of edgekit itself."""
+
+    exit_code = EXIT_FAULT
 
 
 def require_extra(command: str, extra: str, *packages: str) -> None:
@@ -54,9 +130,19 @@ def require_extra(command: str, extra: str, *packages: str) -> None:
             raise MissingExtraError(command, extra, package)
 
 
-def note(message: str) -> None:
-    """Print one line for a person on standard error; standard output stays data."""
-    click.echo(message, err=True)
+def say(text: str) -> None:
+    """Print lines for a person on standard output; control characters in them are escaped."""
+    click.echo(escape_lines(text))
+
+
+def note(*lines: str) -> None:
+    """Print lines for a person on standard error; standard output stays data.
+
+    Control characters are escaped; a closed or full standard error is no reason to stop.
+    """
+    with contextlib.suppress(OSError):
+        for line in lines:
+            click.echo(escape(line), err=True)
 
 
 class Resource(enum.Enum):
@@ -190,11 +276,15 @@ def output_stream(output: Path | None, *, overwrite: bool, for_programs: bool) -
         return
     from edge_runtime.platform.atomic import atomic_file
 
-    with (
-        atomic_file(output, overwrite=overwrite) as temporary,
-        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-    ):
-        yield stream
+    with atomic_file(output, overwrite=overwrite) as temporary:
+        stream = temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        try:
+            yield stream
+            with write_errors():
+                stream.flush()
+        finally:
+            with contextlib.suppress(OSError):  # what it still holds after an error
+                stream.close()
 
 
 @contextlib.contextmanager
@@ -214,54 +304,14 @@ def write_errors() -> Iterator[None]:
         raise OutputError(f"results cannot be written ({error.strerror}); free some space and run again") from error
 
 
-class Interrupts:
-    """Turns Ctrl-C and SIGTERM into KeyboardInterrupt, but not in the middle of a row.
-
-    An exception during a write would leave half a line. So the first signal waits for the end of a `held` block; the
-    second does not, since a write blocks for ever if the reader has stopped reading.
-
-    Args:
-        stop: Called at the first signal to end whatever the run waits for. It returns True if the run now ends
-            normally by itself, so that nothing is raised. It runs in a signal handler and must not block.
-
-    Attributes:
-        stopped: True if the run ends by itself because of a signal.
-    """
-
-    def __init__(self, stop: Callable[[], bool] | None = None) -> None:
-        self._holding = self._waiting = False
-        self._stop = stop
-        self.stopped = False
-
-    def __enter__(self) -> Interrupts:
-        self._previous = [(number, signal.signal(number, self._on_signal)) for number in _STOP_SIGNALS]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, previous in self._previous:
-            signal.signal(number, previous)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Delay a first signal until the block has ended."""
-        self._holding = True
-        try:
-            yield
-        finally:
-            self._holding = False
-        if self._waiting:
-            raise KeyboardInterrupt
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        stop, self._stop = self._stop, None
-        if stop and stop():
-            self.stopped = True
-        elif self._holding and not self._waiting:
-            self._waiting = True
-        else:
-            raise KeyboardInterrupt
+def _has_no_reader() -> bool:
+    """Tell whether the reader of standard output has closed the pipe."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _forget_stdout() -> None:

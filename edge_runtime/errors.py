@@ -17,18 +17,26 @@
     └── MissingExtraError        1   a command whose optional packages are not installed
 
 A message is one sentence: expected, found, remedy.
-Exit code 130 means interrupted by Ctrl-C.
+Exit code 130 means interrupted by Ctrl-C, or by SIGTERM once the work has begun; a SIGTERM before that ends the
+program itself (143 in a shell). Exit code 70 means a fault of edgekit, which should be reported.
 """
 
 from __future__ import annotations
 
+EXIT_FAULT = 70
 EXIT_INTERRUPTED = 130
 
 
 class EdgeKitError(Exception):
-    """Base of all errors that are caused by an input and not by a bug."""
+    """Base of all errors that are caused by an input and not by a bug.
+
+    Attributes:
+        exit_code: Exit code of a program that ends with it.
+        details: Lines at the end of the message that stay lines when it is printed, such as those of a log.
+    """
 
     exit_code = 1
+    details = ""
 
 
 class UsageError(EdgeKitError):

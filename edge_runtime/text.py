@@ -1,10 +1,42 @@
-"""Text for people: terminal-safe strings, column widths and sizes in bytes."""
+"""Text for people: terminal-safe strings, hidden secrets, column widths and sizes in bytes."""
 
 from __future__ import annotations
 
 import re
 
 ELLIPSIS = "…"
+
+_ADDRESS = re.compile(r"(?<=://)\S+")
+# user:password@ or TOKEN@, up to the last @: a password may hold / ? # and @, though it should be percent-encoded.
+_USER = re.compile(r"(?:([^/@:?#]*):.*|[^?]+)@")
+_NAME = r"[\w.\-\[\]]"
+_EQUALS = r"(?:=|%3d)"
+_WORDS = r"pas|psw|pwd|token|secret|key|auth|sig|sess|cred|jwt|pw(?![a-z])|(?<![a-z])(?:pin|sid)"
+_SEGMENT = r"/(?:pass?|psw|pwd|passwd|password|token|secret|key)[/:]"
+# The value ends where the next name=value begins: it may hold any of the separators itself.
+_NEXT = rf"(?:(?:[&;,/?#]|%26){_NAME}{{0,40}}|_[a-z0-9]{{1,40}}){_EQUALS}"
+_SECRET = re.compile(
+    rf"((?<!{_NAME}){_NAME}*?(?:{_WORDS}){_NAME}{{0,40}}{_EQUALS}|{_SEGMENT})(?:(?!{_NEXT}).)*", re.IGNORECASE
+)
+
+
+def hide_secrets(text: str) -> str:
+    """Hide passwords and tokens in an address, or in a sentence that contains addresses: ``rtsp://user:***@host/``.
+
+    Hidden are what stands between the user name and the last ``@``, a user name alone (it may be a token, but not that
+    of a broker), and the values of names such as ``pas``, ``pwd``, ``psw``, ``password``, ``token`` or ``key``, in the
+    query and in the path: ``/user=admin_password=***_channel=1``.
+    """
+    return _ADDRESS.sub(_hide, text) if "://" in text else text
+
+
+def _hide(found: re.Match[str]) -> str:
+    address, scheme = found[0], found.string[max(0, found.start() - 8) : found.start()]
+    user = _USER.match(address)
+    if user and (user[1] is not None or "mqtt" not in scheme.lower()):
+        name = "" if user[1] is None else f"{user[1]}:"
+        address = f"{name}***@{address[user.end() :]}"
+    return _SECRET.sub(r"\1***", address)
 
 
 def escape(text: str) -> str:
@@ -15,6 +47,27 @@ def escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def escape_lines(text: str) -> str:
+    """Escape a text of several lines; its line breaks stay."""
+    return text if text.isprintable() else "\n".join(map(escape, text.split("\n")))
+
+
+_FORMULA = "=+-@\t\r\uff1d\uff0b\uff0d\uff20"  # spreadsheets of East Asia run the wide forms, too
+
+
+def csv_text(text: str) -> str:
+    """Put ``'`` in front of a CSV cell that a spreadsheet would run as a formula; `csv_plain` takes it off.
+
+    A cell that has the sign already gets another one, so nothing is lost: ``=1`` becomes ``'=1``, and ``'=1`` ``''=1``.
+    """
+    return f"'{text}" if text.lstrip("'")[:1] in _FORMULA and text.strip("'") else text
+
+
+def csv_plain(cell: str) -> str:
+    """Undo `csv_text`."""
+    return cell[1:] if cell[:1] == "'" and csv_text(cell[1:]) == cell else cell
 
 
 def columns(text: str) -> int:

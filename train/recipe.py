@@ -18,6 +18,7 @@ from typing import Any
 
 from edge_runtime.contract import Crop, Head, InputSpec
 from edge_runtime.errors import ManifestError, UsageError
+from edge_runtime.platform.files import open_regular
 from edge_runtime.strict import from_mapping, to_mapping
 
 RECIPE_FILE = "recipe.toml"
@@ -466,7 +467,7 @@ def _tables(recipe: Recipe) -> dict[str, Any]:
 
 def _parse(path: Path) -> Recipe:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(_MAX_RECIPE_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path}: recipe cannot be read ({error.strerror})") from error

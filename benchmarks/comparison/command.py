@@ -17,6 +17,7 @@ from benchmarks.records import ANSWERS_FILE, REPORT_FILE, Answers, Performance, 
 from edge_runtime.errors import ComparisonError, DataError, GateError, shorten
 from edge_runtime.platform.atomic import atomic_directory, check_free
 from edge_runtime.strict import to_mapping
+from edge_runtime.text import csv_plain
 from edge_runtime.workstation.datasets.samples import MAX_IMAGES
 
 COMPARISON_FILE, MARKDOWN_FILE, PAGE_FILE = "compare.json", "compare.md", "compare.html"
@@ -186,7 +187,7 @@ def _parse_answers(file: TextIO, path: Path, subjects: Sequence[str]) -> Answers
                     f"got line {count:,} with {len(row)}"
                 )
             for index, values in chosen:
-                values.append(row[index])
+                values.append(csv_plain(row[index]))
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num}: expected comma-separated values ({error})") from error
     files, truth, hashes = columns.pop("file"), columns.pop("label"), columns.pop("sha256", None)

@@ -10,6 +10,7 @@ from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, PAGE
 from benchmarks.report.facts import NO_CAVEATS, caveats, facts_of
 from benchmarks.report.tables import SECTIONS, Table, main_table, terminal_table
 from edge_runtime.contract import InputSpec
+from edge_runtime.text import csv_text
 from edge_runtime.workstation.reporting.wording import escape_markdown, markdown_list, markdown_table, one_line
 
 
@@ -53,11 +54,10 @@ def write_report(
 def write_answers(path: Path, answers: Answers) -> None:
     """Write one row per image, one column per subject.
 
-    Everything but numbers is quoted and nothing is altered: a name such as ``=1.jpg`` must stay the name of a file, so
-    the file is for programs, or to be imported as text.
+    Everything but numbers is quoted; a name such as ``=1.jpg``, which a spreadsheet would run, becomes ``'=1.jpg``.
     """
-    rows = zip(answers.files, answers.truth, *answers.by_subject.values(), strict=True)
-    _write_csv(path, ("file", "label", *answers.by_subject), rows)
+    columns = [map(csv_text, column) for column in (answers.files, answers.truth, *answers.by_subject.values())]
+    _write_csv(path, ("file", "label", *answers.by_subject), zip(*columns, strict=True))
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -18,6 +18,7 @@ from convert.options import UNSAFE_MEANS, Loader, ModelFacts
 from convert.source.operators import CALCULATING, SAVING
 from edge_runtime.errors import ModelError, shorten
 from edge_runtime.model.protobuf import Message, WireError, integer, messages, text
+from edge_runtime.platform.files import open_regular
 
 GRAPH_FILE = "saved_model.pb"
 MAX_GRAPH_BYTES = 2**31 - 1
@@ -54,7 +55,7 @@ def inspect_saved_model(folder: Path, *, unsafe: bool) -> ModelFacts:
     """
     path = folder / GRAPH_FILE
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_GRAPH_BYTES + 1)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from error

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from edge_runtime.cli_support import Interrupts, choose_format, note, output_stream, require_extra, write_errors
+from edge_runtime.cli_support import choose_format, note, output_stream, require_extra, write_errors
 from edge_runtime.commands.camera_options import CameraJob
 from edge_runtime.commands.options import ModelChoice
 from edge_runtime.errors import UsageError
 from edge_runtime.pipeline.camera import FrameResult, classify_frames
 from edge_runtime.pipeline.decide import Decider
 from edge_runtime.pipeline.health import Health, SinkHealth, Snapshot
-from edge_runtime.platform.process import collect_as_usual, core_count
+from edge_runtime.platform.process import Interrupts, collect_as_usual, core_count
 from edge_runtime.results import Classified, StateChange
 from edge_runtime.service.notify import Notifier
 from edge_runtime.sinks.base import MonitoredSink, Sink

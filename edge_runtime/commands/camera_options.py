@@ -37,7 +37,7 @@ _network = partial(declare, "Network")
 _run = partial(declare, "Run")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # made at every start, compared never
 class CameraJob:
     """Options of ``edge-run camera``, one field each; the help text of a field is its documentation."""
 

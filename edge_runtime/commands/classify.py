@@ -10,10 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.cli_support import Interrupts, note, output_stream, write_errors
+from edge_runtime.cli_support import note, output_stream, write_errors
 from edge_runtime.commands.options import STANDARD_INPUT, ClassifyJob, ModelChoice
 from edge_runtime.errors import DataError
-from edge_runtime.platform.process import collect_as_usual, core_count
+from edge_runtime.platform.process import Interrupts, collect_as_usual, core_count
 from edge_runtime.results import Failed, Result
 from edge_runtime.sinks.rows import open_sink
 from edge_runtime.sources.images import PathList, find_images

@@ -15,6 +15,7 @@ from edge_runtime.cli_support import Resource, choose_format, declare, note, wit
 from edge_runtime.contract import Crop, Variant, check_labels
 from edge_runtime.engines import EngineName
 from edge_runtime.errors import UsageError
+from edge_runtime.platform.files import open_regular
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier
@@ -28,6 +29,7 @@ _model = partial(declare, "Model")
 _images = partial(declare, "Images")
 _rows = partial(declare, "Rows")
 _speed = partial(declare, "Speed")
+_MAX_LABELS_BYTES = 16 << 20
 
 
 def read_labels_file(path: Path) -> tuple[str, ...]:
@@ -37,9 +39,11 @@ def read_labels_file(path: Path) -> tuple[str, ...]:
         UsageError: The file cannot be read, or is not a list of at least two labels.
     """
     try:
-        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        with open_regular(path) as file:
+            text = file.read(_MAX_LABELS_BYTES).decode("utf-8")
+        labels = tuple(line.strip() for line in text.splitlines())
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: labels cannot be read ({error})") from error
+        raise UsageError(f"{path}: labels cannot be read ({getattr(error, 'strerror', None) or error})") from error
     try:
         check_labels(labels)
     except ValueError as error:
@@ -65,7 +69,7 @@ def _engine_name(_context: click.Context, _parameter: click.Parameter, text: str
     return text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # made at every start, compared never
 class ModelChoice:
     """The argument MODEL|BUNDLE and the options about the model; the help text of a field is its documentation.
 
@@ -155,7 +159,7 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("model", type=click.Path(path_type=Path), metavar="MODEL|BUNDLE")(decorated)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class ClassifyJob:
     """The argument PATH... and the options of ``edge-run classify``; the help text of a field is its documentation."""
 

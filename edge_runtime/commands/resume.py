@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_runtime.errors import OutputError
 from edge_runtime.sources.images import NameSet
-from edge_runtime.text import escape
+from edge_runtime.text import csv_plain, escape
 
 _MAX_ROW_BYTES = 1 << 24
 
@@ -65,4 +65,4 @@ def _read_csv(file: io.BufferedReader) -> Iterator[tuple[str, bool]]:
         except (csv.Error, StopIteration):
             continue
         if row and row[0]:
-            yield row[0], bool(row[-1])
+            yield csv_plain(row[0]), bool(row[-1])

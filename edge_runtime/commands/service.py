@@ -134,7 +134,9 @@ def _installation(service: Service, output: Path | None) -> Iterator[str]:
 
 
 def _warnings(service: Service) -> Iterator[str]:
-    """Warn about files that may keep the service from starting."""
+    """Warn about a file that shows its secrets, and about files that may keep the service from starting."""
+    if service.environment and (shown := _mode(service.environment) & 0o077):
+        yield f"warning: others can {'change' if shown & 0o022 else 'read'} {service.environment}; run chmod 600 on it"
     used = (*service.needs.read, *service.program_folders)
     bound = hidden_paths(used)
     for path in used:
@@ -146,6 +148,14 @@ def _warnings(service: Service) -> Iterator[str]:
     for place in ("/tmp", "/var/tmp"):  # noqa: S108
         if any(path.is_relative_to(place) for path in used):
             yield f"warning: {place} is emptied when the machine starts; move the program, model and files elsewhere"
+
+
+def _mode(path: Path) -> int:
+    """Permission bits of a file; 0 where they cannot be read."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0
 
 
 def _closed(path: Path, bound: Sequence[Path]) -> Path | None:

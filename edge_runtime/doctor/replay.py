@@ -121,6 +121,8 @@ def _run_foreign(model: ModelFile) -> dict[str, Any]:
 def _load_golden(path: Path) -> dict[str, NDArray[Any]] | None:
     if not path.exists():
         return None
+    if not path.is_file():
+        raise IntegrityError(f"{path}: expected a file of golden inputs, got something else; copy the bundle again")
     try:
         with open_small_zip(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())

@@ -44,6 +44,7 @@ from edge_runtime.engines import (
 from edge_runtime.errors import EngineError, IntegrityError, ManifestError, ModelError, OutputError, UsageError
 from edge_runtime.model.embedded import NO_METADATA, ModelMetadata, Range, embedded_manifest, model_metadata
 from edge_runtime.platform.board import cpu_model
+from edge_runtime.platform.files import open_regular
 from edge_runtime.platform.process import cache_folder
 from edge_runtime.strict import from_json, to_mapping
 from edge_runtime.tflite.validation import Structure, read_structure
@@ -273,7 +274,7 @@ def read_bundle_manifest(bundle: Path) -> Manifest:
     """Parse the manifest of a bundle, without reading its artifacts."""
     manifest_path = bundle / MANIFEST_FILE
     try:
-        with manifest_path.open("rb") as file:
+        with open_regular(manifest_path) as file:
             text = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise ModelError(

@@ -12,8 +12,10 @@ import click
 
 from edge_runtime.cli_support import Option, Resource
 from edge_runtime.errors import UsageError
-from edge_runtime.platform.net import without_password
+from edge_runtime.platform.files import open_regular
+from edge_runtime.text import hide_secrets
 
+_MAX_ENVIRONMENT_BYTES = 1 << 20
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "%": "%%"}
 _FIRST_SURROGATE, _LAST_SURROGATE = 0xDC80, 0xDCFF
@@ -83,7 +85,7 @@ def _add_value(needs: Needs, name: str, option: click.Option, text: str, context
         credential = flag.strip("-").removesuffix("-file")
         needs.credentials[credential] = Path(_existing(flag, text, None))
         return f"{flag}=%d/{credential}"  # systemd's name for the folder of the unit's credentials
-    if resource in (Resource.SOURCE, Resource.REMOTE_ADDRESS) and without_password(text) != text:
+    if resource in (Resource.SOURCE, Resource.REMOTE_ADDRESS) and hide_secrets(text) != text:
         raise UsageError(f"{flag}: a password in a unit file can be read by everyone; {_hiding(option, context)}")
     if resource is Resource.WRITE_PATH:
         text = str(_written(needs, name, flag, text))
@@ -114,7 +116,7 @@ def _hiding(option: click.Option, context: click.Context) -> str:
     flag = max(option.opts, key=len)
     if option.envvar:
         return (
-            f"write {option.envvar}=ADDRESS into a file that only root can read, and give that as "
+            f"write {option.envvar}=ADDRESS into a file with mode 0600, and give that as "
             f"--environment FILE instead of {flag}"
         )
     files = (
@@ -157,7 +159,8 @@ def _variable(environment: Path | None, name: str) -> str | None:
     if environment is None:
         return None
     try:
-        text = environment.read_text(encoding="utf-8", errors="replace")
+        with open_regular(environment) as file:
+            text = file.read(_MAX_ENVIRONMENT_BYTES).decode("utf-8", "replace")
     except OSError as error:
         if not isinstance(error, PermissionError):
             raise UsageError(f"--environment {environment}: cannot be read ({error.strerror})") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from edge_runtime.results import Classified, Failed, FrameStamp, Result, StateChange, to_record
 from edge_runtime.sinks.base import NewsOnly, Sink
-from edge_runtime.text import columns, escape, fit, fit_path, pad
+from edge_runtime.text import columns, csv_text, escape, fit, fit_path, pad
 
 if TYPE_CHECKING:
     from edge_runtime.pipeline.health import Health
@@ -107,8 +107,8 @@ class CsvSink(_StreamSink):
     r"""CSV rows of source, predictions, stage times in milliseconds, and error: always the same columns.
 
     Control characters and undecodable bytes in names and labels become backslash escapes (``\x1b``), so every record
-    is one line. Values that begin with ``=``, ``+``, ``-`` or ``@`` are unchanged, because programs read this file and
-    need exact file names; import it into a spreadsheet as text if its names are not trusted.
+    is one line. A name or label that begins with ``=``, ``+``, ``-`` or ``@``, which a spreadsheet would run, gets a
+    ``'`` in front (`edge_runtime.text.csv_text`); JSON lines are exact.
 
     The columns, in this order, are ``source``; for frames ``frame time_s captured_at age_ms``; ``label score`` and
     ``label_2 score_2`` ...; ``decode_ms preprocess_ms invoke_ms``; for frames ``decision decision_score event rejected
@@ -135,12 +135,12 @@ class CsvSink(_StreamSink):
         """Write one row and flush it."""
         if isinstance(result, StateChange):
             cells = {"captured_at": to_record(result)["at"], "state": result.state.value}
-            cells["state_reason"] = escape(result.reason or "")
+            cells["state_reason"] = _cell(result.reason or "")
         elif isinstance(result, Failed):
-            cells = {"error": escape(f"{result.error_type}: {result.message}")}
+            cells = {"error": _cell(f"{result.error_type}: {result.message}")}
         else:
             cells = self._answer(result)
-        cells["source"] = escape(result.source)
+        cells["source"] = _cell(result.source)
         self._row([cells.get(column, "") for column in self._columns])
 
     def _answer(self, result: Classified) -> dict[str, Any]:
@@ -148,18 +148,22 @@ class CsvSink(_StreamSink):
         cells: dict[str, Any] = {name: record.get(name, "") for name in _FRAME_FIELDS}
         for rank, prediction in enumerate(record["top"][: self._ranks], 1):
             suffix = "" if rank == 1 else f"_{rank}"
-            cells |= {f"label{suffix}": escape(prediction["label"]), f"score{suffix}": prediction["score"]}
+            cells |= {f"label{suffix}": _cell(prediction["label"]), f"score{suffix}": prediction["score"]}
         cells |= {f"{stage}_ms": record["latency_ms"][stage] for stage in _STAGES}
         cells["rejected"] = _boolean(result.rejected)
         decision = record.get("decision")
         if decision:
-            cells |= {"decision": escape(decision["label"] or ""), "decision_score": decision["score"]}
+            cells |= {"decision": _cell(decision["label"] or ""), "decision_score": decision["score"]}
             cells["event"] = _boolean(decision["event"])
         return cells
 
     def _row(self, values: Iterable[Any]) -> None:
         self._writer.writerow(values)
         self._stream.flush()
+
+
+def _cell(text: str) -> str:
+    return csv_text(escape(text))
 
 
 class TableSink(_StreamSink):

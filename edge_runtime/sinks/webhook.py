@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from edge_runtime.errors import UsageError, shorten
 from edge_runtime.platform.net import (
     ascii_host,
+    check_credentials_encoded,
     find_secret,
     is_temporary_status,
     network_error,
@@ -190,6 +191,7 @@ def parse_webhook_url(url: str) -> Target:
     Raises:
         UsageError: The address is not http or https; the message shows neither path nor password.
     """
+    check_credentials_encoded("--webhook", url)
     problem = UsageError("the webhook's address: expected one such as https://example.org/hook, got something else")
     if not url.isprintable() or " " in url or "\\" in url:
         raise problem

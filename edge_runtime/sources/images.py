@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError, UsageError
 from edge_runtime.image_files import IMAGE_SUFFIXES, RAW_SUFFIXES, is_image_or_raw_name
+from edge_runtime.platform.files import irregularity
 from edge_runtime.results import Failed
 
 _RECENT = 1 << 16
@@ -176,9 +177,12 @@ def walk(folder: Path) -> Iterator[Path | Failed]:
 
 
 def _find(path: Path) -> Iterator[Path | Failed]:
-    # Opening a dead link or a socket reports the reason.
-    if not os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises for a name that is too long
-        yield path
+    try:
+        kind = irregularity(path)
+    except OSError:
+        kind = None  # opening a dead link reports the reason
+    if kind != "a folder":
+        yield _failed(path, f"expected an image file, got {kind}") if kind else path
         return
     found = False
     for child in _walk(str(path)):

@@ -14,6 +14,7 @@ from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sources.base import CaptureOptions, Frame, FrameSource
 from edge_runtime.sources.capture.messages import Failure, FailureKind
 from edge_runtime.sources.capture.process import CaptureProcess
+from edge_runtime.text import hide_secrets
 
 _STEADY_S = 10.0
 """Duration of a connection that resets the pauses between attempts, in seconds."""
@@ -71,9 +72,9 @@ class LiveSource(FrameSource):
                 yield self._change(SourceState.ENDED, failure.reason)
                 return
             if failure.kind is FailureKind.FATAL:
-                raise SourceError(f"{self._shown}: {failure.reason}")
+                raise SourceError(hide_secrets(f"{self._shown}: {failure.reason}"))
             if not (self._connected or self._options.wait):
-                raise SourceError(f"{self._shown}: {failure.reason}; {self._hint}")
+                raise SourceError(hide_secrets(f"{self._shown}: {failure.reason}; {self._hint}"))
             if failure.kind is FailureKind.SLOW:
                 self._threads = 0
             if had_frames and time.perf_counter() - started_s > _STEADY_S:
@@ -147,7 +148,7 @@ class LiveSource(FrameSource):
         return self._closed.is_set() or time.perf_counter() >= end_s
 
     def _change(self, state: SourceState, reason: str | None) -> StateChange:
-        return StateChange(self.name, state, time.time(), reason)
+        return StateChange(self.name, state, time.time(), hide_secrets(reason) if reason else reason)
 
 
 def _silence(process: CaptureProcess, timeout_s: float, *, had_frames: bool) -> str:

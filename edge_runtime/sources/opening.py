@@ -9,8 +9,9 @@ from typing import Any
 
 from edge_runtime.errors import UsageError
 from edge_runtime.image_files import is_image_name
-from edge_runtime.platform.net import without_password
+from edge_runtime.platform.net import check_credentials_encoded
 from edge_runtime.sources.base import CaptureOptions, FrameSource
+from edge_runtime.text import hide_secrets
 
 _SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp")
 _AV_LOG_QUIET = "-8"
@@ -53,7 +54,8 @@ def open_source(text: str, options: CaptureOptions | None = None) -> FrameSource
 
 
 def _stream(text: str, scheme: str, options: CaptureOptions) -> FrameSource:
-    name = without_password(text)
+    check_credentials_encoded("--source", text)
+    name = hide_secrets(text)
     if scheme not in _SCHEMES:
         raise UsageError(f"--source {name}: expected an address that begins with {'://, '.join(_SCHEMES)}://")
     is_http = scheme in ("http", "https")

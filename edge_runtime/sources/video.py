@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import SourceError
+from edge_runtime.platform.files import irregularity
 from edge_runtime.sources.base import Capture, Frame, FrameSource
+from edge_runtime.sources.capture.streams import capture_file
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
@@ -36,8 +38,8 @@ class VideoFile(FrameSource):
             raise SourceError(
                 f"{path}: no such video; give a file, a camera as 0 or /dev/video0, or an rtsp:// or http:// address"
             )
-        if path.is_dir():
-            raise SourceError(f"{path}: expected a video, got a folder; for images use edge-run classify")
+        if kind := irregularity(path):
+            raise SourceError(f"{path}: expected a video, got {kind}; for images use edge-run classify")
         self._capture = self._open()
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._period_s = 1 / fps if fps > 0 else 0.0
@@ -67,9 +69,7 @@ class VideoFile(FrameSource):
         self._capture.release()
 
     def _open(self) -> Capture:
-        import cv2
-
-        capture = cv2.VideoCapture(self.name)
+        capture = capture_file(self.name)
         if not capture.isOpened():
             raise SourceError(
                 f"{self.name}: is not a video that OpenCV can read, or is damaged; try it as H.264 in .mp4"

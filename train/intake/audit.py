@@ -74,13 +74,15 @@ class Audited:
         return len(self.dataset.samples) + len(self.dataset.ignored)
 
     def short_name(self, path: Path) -> str:
-        """Return a path relative to the common folder of all files."""
+        """Return a path relative to the common folder of all images, if it is in there."""
         if not self.dataset.samples:
             return str(path)
-        folders = {str(file.parent) for file in (*(s.path for s in self.dataset.samples), *self.dataset.ignored)}
-        root = os.path.commonpath(folders)
+        folders = {str(sample.path.parent) for sample in self.dataset.samples}
+        root = Path(os.path.commonpath(folders))
         # Keep the class folder even if all files are in one.
-        return os.path.relpath(path, root if len(folders) > 1 else Path(root).parent)
+        root = root if len(folders) > 1 else root.parent
+        # A file of a zip that was not unpacked is named otherwise: good.zip/readme.txt.
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
 def audit(

@@ -22,6 +22,7 @@ from PIL import Image
 
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.errors import ImageError
+from edge_runtime.platform.files import open_regular
 from edge_runtime.platform.process import core_count
 from edge_runtime.preprocess import MAX_FILE_BYTES, ImageU8, decode_image, prepare
 
@@ -218,7 +219,7 @@ def _explain(problem: str, data: bytes, format_name: str) -> str:
 
 def _read(path: Path) -> tuple[bytes, str, int]:
     """Read the content, up to one byte over the limit for decoding, with SHA-256 and size of the whole file."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         data = file.read(MAX_FILE_BYTES + 1)
         digest = hashlib.sha256(data)
         size = len(data)

@@ -29,6 +29,7 @@ from edge_runtime.platform.atomic import atomic_directory
 from edge_runtime.platform.process import cache_folder, silence_native_stderr
 from edge_runtime.preprocess import prepare
 from edge_runtime.progress import progress_bar
+from edge_runtime.text import csv_text
 from edge_runtime.workstation.datasets.resolve import resolve
 from edge_runtime.workstation.datasets.samples import Dataset, Sample, Split
 from train.intake.audit import audit
@@ -162,7 +163,9 @@ def write_left_out_csv(path: Path, left_out: Sequence[LeftOut]) -> None:
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file", "label", "reason"])
-        writer.writerows([item.sample.path.resolve(), item.sample.label, item.reason] for item in left_out)
+        writer.writerows(
+            [item.sample.path.resolve(), csv_text(item.sample.label), csv_text(item.reason)] for item in left_out
+        )
 
 
 @dataclass(frozen=True)

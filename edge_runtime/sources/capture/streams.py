@@ -14,15 +14,27 @@ _FARTHEST_S = 2.0
 """Jump of timestamps, or delay of reading, that resets the clock, in seconds."""
 
 
+def capture_file(path: str) -> Capture:
+    """Pass a file to OpenCV, which takes a relative name for an address, and crashes at a name that is not UTF-8."""
+    import cv2
+
+    path = os.path.abspath(path)  # noqa: PTH100
+    if path.isascii() or not any("\ud800" <= char <= "\udfff" for char in path):
+        return cv2.VideoCapture(path)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return cv2.VideoCapture(f"/proc/self/fd/{handle}")
+    finally:
+        os.close(handle)
+
+
 def open_file(path: str) -> Capture:
     """Open a video file.
 
     Raises:
         CameraGoneError: OpenCV cannot read the file.
     """
-    import cv2
-
-    capture = cv2.VideoCapture(path)
+    capture = capture_file(path)
     if not capture.isOpened():
         raise CameraGoneError("is not a video that OpenCV can read")
     return capture

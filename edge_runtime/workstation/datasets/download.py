@@ -278,7 +278,7 @@ class _Download:
                 raise _DroppedError(f"{self.address.shown}: the server cannot go on where the download stopped")
             self._check_size(version.size)
             folder = self.place.file.parent
-            check_room(folder, version.size - have, self.limits.disk_margin_bytes, self.address.shown)
+            check_room(folder, max(0, version.size - have), self.limits.disk_margin_bytes, self.address.shown)
             self._receive(response, have, version)
         self._finish()
 

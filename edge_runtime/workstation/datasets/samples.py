@@ -20,6 +20,8 @@ from pathlib import Path
 
 from edge_runtime.contract import check_class_names, normalize_label
 from edge_runtime.errors import DatasetError, shorten
+from edge_runtime.platform.files import open_regular
+from edge_runtime.text import csv_plain, csv_text
 
 SPLIT_FILE = "split.csv"
 LABELS_CSV = "y_labels.csv"
@@ -88,7 +90,7 @@ def write_split_csv(path: Path, samples: Iterable[Sample]) -> None:
     plain.writerow(_COLUMNS)
     for sample in samples:
         file = str(sample.path.resolve())
-        row = [file, sample.sha256, sample.label, sample.split.value if sample.split else ""]
+        row = [file, sample.sha256, csv_text(sample.label), sample.split.value if sample.split else ""]
         (quoted if "\r" in file + sample.label else plain).writerow(row)
     path.write_bytes(text.getvalue().encode(errors="surrogateescape"))
 
@@ -107,7 +109,7 @@ def read_split_csv(path: Path, *, needs_split: bool = True) -> tuple[Sample, ...
     def parse(rows: Iterator[list[str]]) -> Iterator[Sample]:
         is_short = _is_short(path, next(rows, None), needs_split)
         for row in filter(None, rows):
-            whole = [row[0], "", row[1], ""] if is_short and len(row) == len(_SHORT_COLUMNS) else row
+            whole = [row[0], "", csv_text(row[1]), ""] if is_short and len(row) == len(_SHORT_COLUMNS) else row
             yield _parse_row(whole, path.parent, needs_split)
 
     return _read_csv(path, parse, "a list of images as CSV")
@@ -162,7 +164,7 @@ def _parse_row(row: Sequence[str], folder: Path, needs_split: bool) -> Sample:
         raise ValueError(
             f"expected a split ({', '.join(name or 'empty' for name in splits)}), got {shorten(repr(split))}"
         )
-    return Sample(folder / file, normalize_label(label), Split(split) if split else None, sha256)
+    return Sample(folder / file, normalize_label(csv_plain(label)), Split(split) if split else None, sha256)
 
 
 def fingerprint(samples: Sequence[Sample]) -> str:
@@ -269,7 +271,7 @@ def read_index(path: Path) -> Dataset:
 def _is_index_csv(path: Path) -> bool:
     """Tell whether a CSV has the form of ``y_labels.csv``, by its first line."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             first = file.readline(_MAX_LINE_BYTES)
     except OSError:
         return False

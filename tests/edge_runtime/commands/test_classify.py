@@ -16,6 +16,8 @@ import pytest
 from edge_runtime.testing import write_tiny_model
 
 EDGE_RUN = [sys.executable, "-m", "edge_runtime.cli"]
+# A named pipe is taken as an image only where a shell would have made it.
+ENDLESS = "/proc/self/cwd/endless.jpg"
 RED, BLUE = (200, 20, 20), (20, 20, 200)
 # A program that prints what it has imported, to standard error, after the command line has run.
 LOADED = """
@@ -207,8 +209,8 @@ def test_a_stopped_run_leaves_the_old_output(tiny_bundle, photos, tmp_path, numb
     output.write_text("old\n", encoding="utf-8")
     # A pipe as last image: the run waits for its end, with rows written and more to come.
     os.mkfifo(tmp_path / "endless.jpg")
-    program = [*EDGE_RUN, "classify", tiny_bundle, photos, tmp_path / "endless.jpg", "--workers", "1"]
-    process = subprocess.Popen([*program, "--output", output, "--overwrite"], stderr=subprocess.PIPE)
+    program = [*EDGE_RUN, "classify", tiny_bundle, photos, ENDLESS, "--workers", "1"]
+    process = subprocess.Popen([*program, "--output", output, "--overwrite"], stderr=subprocess.PIPE, cwd=tmp_path)
     with (tmp_path / "endless.jpg").open("wb"):  # opening it waits until the run has come to it
         process.send_signal(number)
         process.wait(60)
@@ -225,8 +227,10 @@ def test_a_stopped_run_leaves_the_old_output(tiny_bundle, photos, tmp_path, numb
 
 def test_ctrl_c_keeps_the_finished_rows(tiny_bundle, photos, tmp_path):
     os.mkfifo(tmp_path / "endless.jpg")
-    program = [*EDGE_RUN, "classify", tiny_bundle, photos, tmp_path / "endless.jpg", "--workers", "1"]
-    process = subprocess.Popen([*program, "--format", "jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program = [*EDGE_RUN, "classify", tiny_bundle, photos, ENDLESS, "--workers", "1"]
+    process = subprocess.Popen(
+        [*program, "--format", "jsonl"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
     with (tmp_path / "endless.jpg").open("wb"):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

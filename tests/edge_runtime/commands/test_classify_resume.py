@@ -133,9 +133,9 @@ def test_a_second_run_on_the_same_output_is_refused(tiny_bundle, many, tmp_path)
     output = tmp_path / "rows.jsonl"
     os.mkfifo(tmp_path / "endless.jpg")
     # A pipe holds the first run in the middle.
-    inputs = [many / "001.png", tmp_path / "endless.jpg"]
+    inputs = [many / "001.png", "/proc/self/cwd/endless.jpg"]
     command = [*EDGE_RUN, "classify", tiny_bundle, *inputs, "--output", output, "--skip-done", "--workers", "1"]
-    first = subprocess.Popen(command, stderr=subprocess.PIPE)
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path)
     with (tmp_path / "endless.jpg").open("wb"):
         before = output.read_bytes()
         second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S)

@@ -99,7 +99,7 @@ def test_csv_rows_have_the_header_s_columns():
     header, first, second = csv.reader(io.StringIO(written(partial(CsvSink, ranks=3), *results)))
     assert header[:7] == ["source", "label", "score", "label_2", "score_2", "label_3", "score_3"]
     assert header[7:] == ["decode_ms", "preprocess_ms", "invoke_ms", "error"]
-    assert first == ['=1+1, "x".jpg', "cat", "0.9", "dog", "0.1", "", "", "1.25", "0.5", "2.0", ""]
+    assert first == ['\'=1+1, "x".jpg', "cat", "0.9", "dog", "0.1", "", "", "1.25", "0.5", "2.0", ""]
     assert second == ["b.jpg", *[""] * 9, "ImageError: is empty"]
 
 
