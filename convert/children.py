@@ -232,7 +232,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Smaller than any file that a child writes, larger than what an almost full disk has left after a failed write.
 _FULL_BYTES = 64 << 10
 # TensorFlow and what it reserves for each of its threads.
-_MEMORY_BYTES, _MEMORY_PER_CORE, _MEMORY_PER_MODEL_BYTE = 8 << 30, 512 << 20, 24
+_MEMORY_BYTES, _MEMORY_PER_CORE, _MEMORY_PER_MODEL_BYTE = 16 << 30, 512 << 20, 24
 _TMPDIR_REMEDY = "set TMPDIR to a folder on a larger disk"
 
 
