@@ -73,12 +73,24 @@ class ConnectionFactory:
         self._server, self._idle = server, idle
 
     def __call__(self) -> asyncio.Protocol:
-        """Make the protocol of a new connection; beyond `MAX_CONNECTIONS` it disconnects at once."""
-        if len(self._server.connections) >= MAX_CONNECTIONS:
-            return _RefuseConnection()
+        """Make the protocol of a new connection.
+
+        Beyond `MAX_CONNECTIONS` the one that has been idle longest makes room, so that slow clients do not keep a
+        health check away; if all are being answered, the new one is disconnected at once.
+        """
+        connected = [one for one in self._server.connections if one.transport and not one.transport.is_closing()]
+        if len(connected) >= MAX_CONNECTIONS:
+            oldest = min(connected, key=self._idle_since_s)
+            if self._idle_since_s(oldest) == float("inf"):
+                return _RefuseConnection()
+            assert oldest.transport is not None  # noqa: S101  (it is connected)
+            oldest.transport.abort()
         protocol: asyncio.Protocol = self._server()
         self._idle.begin(protocol)
         return protocol
+
+    def _idle_since_s(self, connection: asyncio.BaseProtocol) -> float:
+        return self._idle.since_s.get(connection, 0.0)
 
     async def watch(self) -> None:
         """Close idle connections until cancelled."""
