@@ -141,7 +141,7 @@ def test_a_bomb_is_refused_before_its_pixels_are_decoded(suffix):
         decode_image(bomb)
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".gif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".gif", ".avif"])
 @given(height=st.integers(1, 70), width=st.integers(1, 70), quality=st.sampled_from([50, 101]))
 @settings(max_examples=20)
 def test_the_header_says_what_decoding_gives(suffix, height, width, quality):
@@ -155,7 +155,7 @@ def test_the_header_of_real_images(real_data):
     for path in sorted(real_data("awkward_images").iterdir()):
         size_wh = read_size_wh(path.read_bytes())
         if size_wh is None:
-            assert path.suffix in (".tif", ".tiff", ".avif")
+            assert path.suffix in (".tif", ".tiff")
         elif path.name not in REFUSED:
             # An EXIF orientation may swap the sides.
             assert sorted(size_wh) == sorted(load_image(path).shape[:2])

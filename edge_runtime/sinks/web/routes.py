@@ -33,8 +33,6 @@ _ASSETS: Final = {
 }
 _TICK_S = 0.125
 _HEARTBEAT_TICKS = 8
-_IMAGE_WAIT_S = 10.0
-_FIRST_IMAGE_WAIT_S = 3.0
 _MAX_NUMBER_DIGITS = 15
 
 
@@ -189,11 +187,21 @@ class Handlers:
         labels: All labels of the model, in output order.
         health: State of the run.
         feed: Images and events from the camera's thread.
+        image_waits_s: Longest waits for any image, and for the one after a number, in seconds.
         executor: Thread for blocking work.
     """
 
-    def __init__(self, name: str, labels: Sequence[str], health: Health, feed: LiveFeed, executor: Executor) -> None:
+    def __init__(
+        self,
+        name: str,
+        labels: Sequence[str],
+        health: Health,
+        feed: LiveFeed,
+        image_waits_s: tuple[float, float],
+        executor: Executor,
+    ) -> None:
         self._name, self._labels, self._health, self._feed = name, labels, health, feed
+        self._image_waits_s = image_waits_s
         self.streams = StreamSlots()
         self.images = ImageEncoder(feed, executor)
         self._board = Board(executor)
@@ -235,8 +243,7 @@ class Handlers:
         if request.method == "HEAD":
             return web.Response(content_type="image/jpeg")
         with self.streams.slot():
-            wait_s = _IMAGE_WAIT_S if waiting else _FIRST_IMAGE_WAIT_S
-            image = await self.images.next_image(int(after), wait_s)
+            image = await self.images.next_image(int(after), self._image_waits_s[waiting])
         if image is None and waiting:
             return web.Response(status=204)
         if image is None:

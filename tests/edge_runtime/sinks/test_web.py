@@ -1,10 +1,11 @@
 """The live page's server, asked by real HTTP clients."""
 
+import contextlib
 import json
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -24,20 +25,20 @@ OPEN_FILES = Path("/proc/self/fd")
 EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-@dataclass
-class Troubled:
-    """What health asks of a sink."""
-
-    name: str
-    dropped: int
-    problem: str | None
+def troubled(name, dropped, problem):
+    return types.SimpleNamespace(name=name, dropped=dropped, problem=problem)
 
 
 @pytest.fixture
-def camera():
-    made = WebCamera()
-    yield made
-    made.close()
+def options():
+    """Parameters of the camera; a test may give others."""
+    return {}
+
+
+@pytest.fixture
+def camera(options):
+    with contextlib.closing(WebCamera(**options)) as made:
+        yield made
 
 
 def metric(camera, name, **labels):
@@ -46,8 +47,16 @@ def metric(camera, name, **labels):
     return next(sample.value for sample in samples if sample.name == name and sample.labels == labels)
 
 
+def receive_events(camera, count):
+    received = b""
+    with camera.open_socket(EVENTS) as peer:
+        while received.count(b"\ndata: ") < count:
+            received += peer.recv(1 << 16)
+    return received
+
+
 def test_the_state_tells_everything_once(camera):
-    camera.health.watch([Troubled("mqtt", 4, "no broker")])
+    camera.health.watch([troubled("mqtt", 4, "no broker")])
     camera.change()
     camera.answer(event=True)
     camera.give(Failed("0", "SourceError", "a frame was broken"))
@@ -63,27 +72,19 @@ def test_the_state_tells_everything_once(camera):
 
 def test_events_come_as_results_do_and_at_most_eight_a_second(camera):
     camera.run()
-    with camera.open_socket(EVENTS) as peer:
-        start_s, received = time.monotonic(), b""
-        while received.count(b"\ndata: ") < 12:
-            received += peer.recv(1 << 16)
-        took_s = time.monotonic() - start_s
+    start_s = time.monotonic()
+    received = receive_events(camera, 12)
+    assert time.monotonic() - start_s > 12 / 8 - 0.3, "12 blocks within the time of fewer"
     assert b"Content-Type: text/event-stream" in received
-    assert took_s > 12 / 8 - 0.3, "12 blocks within the time of fewer"
-    states = [
-        json.loads(line[6:]) for line in received.split(b"\n") if line.startswith(b"data: ") and line.endswith(b"}")
-    ]
-    answered = [state["answered"] for state in states]
+    lines = [line[6:] for line in received.split(b"\n") if line.startswith(b"data: ") and line.endswith(b"}")]
+    answered = [json.loads(line)["answered"] for line in lines]
     assert answered == sorted(answered)
     assert answered[-1] > answered[0]
     wait_until(lambda: metric(camera, "edgekit_web_streams") == 0)
 
 
 def test_events_go_on_without_results(camera):
-    with camera.open_socket(EVENTS) as peer:
-        received = b""
-        while received.count(b"\ndata: ") < 3:
-            received += peer.recv(1 << 16)
+    receive_events(camera, 3)
 
 
 def test_a_image_is_the_frame_made_smaller(camera):
@@ -108,16 +109,14 @@ def test_a_image_is_encoded_once_for_all(camera, monkeypatch):
     monkeypatch.setattr(images_module, "encode_jpeg", lambda image: encoded.append(1) or encode(image))
     camera.run()
     with ThreadPoolExecutor(8) as pool:
-        numbers = [
-            int(headers["X-Picture-Number"]) for _, headers, _ in pool.map(camera.get, ["/frame.jpg?after=0"] * 40)
-        ]
+        answers = pool.map(camera.get, ["/frame.jpg?after=0"] * 40)
+        numbers = [int(headers["X-Picture-Number"]) for _, headers, _ in answers]
     assert len(encoded) <= max(numbers) + 1
     assert len(encoded) < 40
 
 
-def test_a_camera_that_gives_no_image_is_said_not_shown(camera, monkeypatch):
-    monkeypatch.setattr("edge_runtime.sinks.web.routes._IMAGE_WAIT_S", 0.2)
-    monkeypatch.setattr("edge_runtime.sinks.web.routes._FIRST_IMAGE_WAIT_S", 0.2)
+@pytest.mark.parametrize("options", [{"image_waits_s": (0.2, 0.2)}])
+def test_a_camera_that_gives_no_image_is_said_not_shown(camera):
     assert camera.get("/frame.jpg?after=0")[0] == 204
     assert camera.get("/frame.jpg")[0] == 503
     camera.run()
@@ -149,7 +148,7 @@ def test_images_are_shrunk_by_a_whole_factor_and_copied(shape, expected):
 
 
 def test_metrics_are_what_prometheus_reads(camera):
-    camera.health.watch([Troubled("twice", 2, "full"), Troubled("twice", 0, None)])
+    camera.health.watch([troubled("twice", 2, "full"), troubled("twice", 0, None)])
     camera.change()
     camera.change(SourceState.RECONNECTING)
     camera.change()
@@ -209,17 +208,14 @@ def test_health_is_200_only_while_fresh_answers_come(camera, monkeypatch):
     assert answer() == (503, "the last answer is 14 s old")
 
 
-def test_figures_that_json_lacks_and_names_that_deceive_are_made_harmless():
-    camera = WebCamera(name="Cam\u202eera", labels=("a\x1b[31m", "b\udcff"))
-    try:
-        nan = (Prediction(camera.labels[0], float("nan")), Prediction(camera.labels[1], float("inf")))
-        camera.give(Classified("0\n", nan, LatencyMs(0.0, 0.0, 0.0)))
-        state = json.loads(camera.get("/api/state")[2])
-        assert state["name"] == "Cam\\u202eera"
-        assert state["answer"]["top"] == [{"label": "a\\x1b[31m", "score": None}, {"label": "b\\udcff", "score": None}]
-        assert b"nan" not in camera.get("/metrics")[2].lower()
-    finally:
-        camera.sink.close()
+@pytest.mark.parametrize("options", [{"name": "Cam\u202eera", "labels": ("a\x1b[31m", "b\udcff")}], ids=["hostile"])
+def test_figures_that_json_lacks_and_names_that_deceive_are_made_harmless(camera):
+    nan = (Prediction(camera.labels[0], float("nan")), Prediction(camera.labels[1], float("inf")))
+    camera.give(Classified("0\n", nan, LatencyMs(0.0, 0.0, 0.0)))
+    state = json.loads(camera.get("/api/state")[2])
+    assert state["name"] == "Cam\\u202eera"
+    assert state["answer"]["top"] == [{"label": "a\\x1b[31m", "score": None}, {"label": "b\\udcff", "score": None}]
+    assert b"nan" not in camera.get("/metrics")[2].lower()
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -26,7 +26,7 @@ class WebCamera:
         token: Token of the page, or None.
         image: Frame of every result, uint8 [height, width, 3] RGB.
         fps: Results per second after `run`.
-        options: Further arguments of the sink.
+        options: More parameters of `WebSink`.
     """
 
     def __init__(self, *, name="Feeder", labels=("happy", "sad"), port=0, token=None, image=GREY, fps=30, **options):
