@@ -172,7 +172,7 @@ def test_metrics_are_what_prometheus_reads(camera):
 
 def test_metrics_pass_the_rules_of_promtool(camera):
     """The rules of ``promtool check metrics`` (prometheus/client_golang/prometheus/testutil/promlint)."""
-    camera.health.watch([Troubled("mqtt", 2, "full")])
+    camera.health.watch([troubled("mqtt", 2, "full")])
     camera.change()
     camera.answer(event=True)
     text = camera.get("/metrics")[2].decode()
