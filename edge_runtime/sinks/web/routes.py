@@ -23,6 +23,7 @@ MAX_STREAMS = 32
 IDLE_TIMEOUT_S = 15.0
 WRITE_TIMEOUT_S = 10.0
 _CHECK_INTERVAL_S = 1.0
+_BURST_S = 0.05
 _WRITE_BUFFER_BYTES = 1 << 16
 _ASSETS: Final = {
     "/": ("page.html", "text/html"),
@@ -32,8 +33,6 @@ _ASSETS: Final = {
 }
 _TICK_S = 0.125
 _HEARTBEAT_TICKS = 8
-_IMAGE_WAIT_S = 10.0
-_FIRST_IMAGE_WAIT_S = 3.0
 _MAX_NUMBER_DIGITS = 15
 
 
@@ -73,12 +72,30 @@ class ConnectionFactory:
         self._server, self._idle = server, idle
 
     def __call__(self) -> asyncio.Protocol:
-        """Make the protocol of a new connection; beyond `MAX_CONNECTIONS` it disconnects at once."""
-        if len(self._server.connections) >= MAX_CONNECTIONS:
+        """Make the protocol of a new connection.
+
+        Beyond `MAX_CONNECTIONS` the one that has been idle longest makes room, so that slow clients do not keep a
+        health check away; if all are being answered, the new one is disconnected at once.
+        """
+        if not self._make_room(MAX_CONNECTIONS - 1):
             return _RefuseConnection()
+        # Of a burst none is connected before all are accepted.
+        asyncio.get_running_loop().call_later(_BURST_S, self._make_room, MAX_CONNECTIONS)
         protocol: asyncio.Protocol = self._server()
         self._idle.begin(protocol)
         return protocol
+
+    def _make_room(self, most: int) -> bool:
+        """Close the connections that have been idle longest until ``most`` are left; False if too many are not idle."""
+        since_s = self._idle.since_s
+        connected = [one for one in self._server.connections if one.transport and not one.transport.is_closing()]
+        too_many = max(0, len(connected) - most)
+        oldest = sorted(connected, key=lambda one: since_s.get(one, 0.0))[:too_many] if too_many else []
+        idle = [one for one in oldest if since_s.get(one, 0.0) < float("inf")]
+        for connection in idle:
+            if connection.transport:
+                connection.transport.abort()
+        return len(idle) == len(oldest)
 
     async def watch(self) -> None:
         """Close idle connections until cancelled."""
@@ -170,11 +187,21 @@ class Handlers:
         labels: All labels of the model, in output order.
         health: State of the run.
         feed: Images and events from the camera's thread.
+        image_waits_s: Longest waits for any image, and for the one after a number, in seconds.
         executor: Thread for blocking work.
     """
 
-    def __init__(self, name: str, labels: Sequence[str], health: Health, feed: LiveFeed, executor: Executor) -> None:
+    def __init__(
+        self,
+        name: str,
+        labels: Sequence[str],
+        health: Health,
+        feed: LiveFeed,
+        image_waits_s: tuple[float, float],
+        executor: Executor,
+    ) -> None:
         self._name, self._labels, self._health, self._feed = name, labels, health, feed
+        self._image_waits_s = image_waits_s
         self.streams = StreamSlots()
         self.images = ImageEncoder(feed, executor)
         self._board = Board(executor)
@@ -216,8 +243,7 @@ class Handlers:
         if request.method == "HEAD":
             return web.Response(content_type="image/jpeg")
         with self.streams.slot():
-            wait_s = _IMAGE_WAIT_S if waiting else _FIRST_IMAGE_WAIT_S
-            image = await self.images.next_image(int(after), wait_s)
+            image = await self.images.next_image(int(after), self._image_waits_s[waiting])
         if image is None and waiting:
             return web.Response(status=204)
         if image is None:
