@@ -226,19 +226,16 @@ class AppendedFile:
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OutputError(f"{self._path}: expected a file to append to, got a device, pipe or socket")
-            self._hold_lock()
+            if self._lock and not self._lock.holds:
+                self._lock.close()
+                self._lock = None
+            self._lock = self._lock or WriterLock(self._path.with_name(f".{self._path.name}.lock"), self._path)
             self._check(handle)
             _cut_partial_line(handle)
         except BaseException:
             os.close(handle)
             raise
         self._handle = handle
-
-    def _hold_lock(self) -> None:
-        if self._lock and not self._lock.holds:
-            self._lock.close()
-            self._lock = None
-        self._lock = self._lock or WriterLock(self._path.with_name(f".{self._path.name}.lock"), self._path)
 
     def _check(self, handle: int) -> None:
         if not self._accepts or not os.fstat(handle).st_size:
