@@ -103,18 +103,11 @@ def open_file_sink(
     keep: int = KEPT_FILES,
     live: bool = True,
 ) -> Sink:
-    """Make the sink of a camera's ``--output``; see `FileSink`.
+    """Make the sink of a camera's ``--output``: a `FileSink`, with its parameters and two more.
 
-    Args:
-        path: File to append to.
-        format_name: ``jsonl`` or ``csv``.
-        labels: All labels of the model, in output order.
-        top_k: Predictions for each result.
-        every: ``frame`` or ``event``; see `edge_runtime.sinks.rows.open_frame_sink`.
-        max_bytes: Size at which the file is rotated, or None.
-        keep: Number of full files to keep.
-        live: True to go on through errors, as a `edge_runtime.sinks.base.MonitoredSink`. Otherwise ``write`` waits
-            for the disk and raises OSError, which is right for a video file, where every frame counts.
+    ``every`` is ``frame`` or ``event``; see `edge_runtime.sinks.rows.open_frame_sink`. A ``live`` sink goes on through
+    errors, as a `edge_runtime.sinks.base.MonitoredSink`. Otherwise ``write`` waits for the disk and raises OSError,
+    which is right for a video file, where every frame counts.
 
     Raises:
         OutputError: The file cannot be opened, another program writes to it, or it holds something else.

@@ -80,19 +80,17 @@ class FolderNames:
     def of(self, label: str) -> str:
         """Return the folder name of a label, which is always the same."""
         if label not in self._names:
-            self._names[label] = self._first_free(normalize_label(label))
+            plain, normal = folder_name(label), normalize_label(label)
+            # The first letter as an escape, unless an accent or a joiner follows it.
+            marked = _escaped(normal[:1]) + plain[1:]
+            usable = plain == normal and normalize_label(marked) == marked and not _has_joiner(normal)
+            free = (
+                name
+                for name in ([plain, marked] if usable else [plain])
+                if self._taken.setdefault(look_alike_key(name), normal) == normal
+            )
+            self._names[label] = next(free, _shortened(_escaped(normal)))
         return self._names[label]
-
-    def _first_free(self, label: str) -> str:
-        plain = folder_name(label)
-        # The first letter as an escape, unless an accent or a joiner follows it.
-        marked = _escaped(label[:1]) + plain[1:]
-        usable = plain == label and normalize_label(marked) == marked and not _has_joiner(label)
-        names = [plain, marked] if usable else [plain]
-        for name in names:
-            if self._taken.setdefault(look_alike_key(name), label) == label:
-                return name
-        return _shortened(_escaped(label))
 
 
 def _escaped(text: str) -> str:
