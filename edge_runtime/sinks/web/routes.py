@@ -23,6 +23,7 @@ MAX_STREAMS = 32
 IDLE_TIMEOUT_S = 15.0
 WRITE_TIMEOUT_S = 10.0
 _CHECK_INTERVAL_S = 1.0
+_BURST_S = 0.05
 _WRITE_BUFFER_BYTES = 1 << 16
 _ASSETS: Final = {
     "/": ("page.html", "text/html"),
@@ -71,12 +72,30 @@ class ConnectionFactory:
         self._server, self._idle = server, idle
 
     def __call__(self) -> asyncio.Protocol:
-        """Make the protocol of a new connection; beyond `MAX_CONNECTIONS` it disconnects at once."""
-        if len(self._server.connections) >= MAX_CONNECTIONS:
+        """Make the protocol of a new connection.
+
+        Beyond `MAX_CONNECTIONS` the one that has been idle longest makes room, so that slow clients do not keep a
+        health check away; if all are being answered, the new one is disconnected at once.
+        """
+        if not self._make_room(MAX_CONNECTIONS - 1):
             return _RefuseConnection()
+        # Of a burst none is connected before all are accepted.
+        asyncio.get_running_loop().call_later(_BURST_S, self._make_room, MAX_CONNECTIONS)
         protocol: asyncio.Protocol = self._server()
         self._idle.begin(protocol)
         return protocol
+
+    def _make_room(self, most: int) -> bool:
+        """Close the connections that have been idle longest until ``most`` are left; False if too many are not idle."""
+        since_s = self._idle.since_s
+        connected = [one for one in self._server.connections if one.transport and not one.transport.is_closing()]
+        too_many = max(0, len(connected) - most)
+        oldest = sorted(connected, key=lambda one: since_s.get(one, 0.0))[:too_many] if too_many else []
+        idle = [one for one in oldest if since_s.get(one, 0.0) < float("inf")]
+        for connection in idle:
+            if connection.transport:
+                connection.transport.abort()
+        return len(idle) == len(oldest)
 
     async def watch(self) -> None:
         """Close idle connections until cancelled."""

@@ -174,9 +174,11 @@ def _rates(snapshot: Snapshot) -> Iterator[Metric]:
             stages.add_metric([stage], getattr(snapshot.latency_ms, stage) / 1e3)
         yield stages
     if snapshot.age_ms:
-        ages = GaugeMetricFamily("edgekit_frame_age_seconds", "Age of recent answers.", labels=["quantile"])
+        # Only a summary may have the label quantile.
+        ages = Metric("edgekit_frame_age_seconds", "Age of recent answers.", "summary")
         for share in AGE_QUANTILES:
-            ages.add_metric([str(share)], (quantile(snapshot.age_ms, share) or 0.0) / 1e3)
+            age_s = (quantile(snapshot.age_ms, share) or 0.0) / 1e3
+            ages.add_sample("edgekit_frame_age_seconds", {"quantile": str(share)}, age_s)
         yield ages
     if snapshot.last_answer_age_s is not None:
         since_s = snapshot.last_answer_age_s

@@ -171,6 +171,27 @@ def test_metrics_are_what_prometheus_reads(camera):
     assert b"# EOF" in camera.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")[2]
 
 
+def test_metrics_pass_the_rules_of_promtool(camera):
+    """The rules of ``promtool check metrics`` (prometheus/client_golang/prometheus/testutil/promlint)."""
+    camera.health.watch([troubled("mqtt", 2, "full")])
+    camera.change()
+    camera.answer(event=True)
+    text = camera.get("/metrics")[2].decode()
+    families = list(text_string_to_metric_families(text))
+    assert "edgekit_frame_age_seconds" in [family.name for family in families]
+    assert text.count("# TYPE") == text.count("# HELP") == len(families)
+    units = {"milliseconds", "ms", "minutes", "hours", "fahrenheit", "kilobytes", "kb", "mb", "percent", "pct", "sec"}
+    for family in families:
+        assert family.documentation
+        assert not units & set(family.name.split("_"))
+        assert family.type not in family.name.split("_")
+        for sample in family.samples:
+            assert sample.name.endswith("_total") == (family.type == "counter")
+            assert sample.name.islower()
+            assert family.type == "summary" or "quantile" not in sample.labels
+            assert "le" not in sample.labels
+
+
 def test_health_is_200_only_while_fresh_answers_come(camera, monkeypatch):
     def answer():
         status, _, body = camera.get("/healthz")

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from edge_runtime.errors import MissingExtraError, OutputError, UsageError
 from edge_runtime.pipeline.health import Health
-from edge_runtime.sinks.web.auth import TOKEN_VARIABLE, WebAddress, choose_token, parse_web_address, sign_in_url
+from edge_runtime.sinks.web.auth import (
+    TOKEN_VARIABLE,
+    WebAddress,
+    choose_token,
+    parse_frame_ancestors,
+    parse_web_address,
+    sign_in_url,
+)
 from edge_runtime.sinks.web.sink import WebSink
 
 LOCAL, OPEN = WebAddress("127.0.0.1", 8080), WebAddress("0.0.0.0", 8080)  # noqa: S104
@@ -61,6 +68,21 @@ def test_every_ip_address_comes_back(host, port):
     address = WebAddress(str(host), port)
     if "%" not in address.host:
         assert parse_web_address(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["http://ha.local:8123", "https://*.example.org", "http://192.0.2.7:8123 https://ha.example.org", ""]
+)
+def test_origins_that_may_show_the_page(text):
+    assert parse_frame_ancestors(text) == tuple(text.split())
+
+
+@pytest.mark.parametrize(
+    "text", ["*", "ha.local", "http://ha/path", "http://a; script-src *", "http://a:0", "http://a:99999", "ftp://a"]
+)
+def test_what_is_no_origin_is_refused(text):
+    with pytest.raises(UsageError, match="expected an origin such as"):
+        parse_frame_ancestors(text)
 
 
 @given(st.text(max_size=40))
