@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import train.intake.facts
 from support.images import encode
 from train.intake import facts as reading
 
@@ -29,11 +28,9 @@ def test_the_format_is_told_by_content(suffix, tmp_path):
     path = tmp_path / "called.wrong"
     path.write_bytes(data)
     facts, image = reading.examine(path)
-    names = {".jpg": "jpeg"}
-    assert facts.format == names.get(suffix, suffix[1:])
+    assert facts.format == ("jpeg" if suffix == ".jpg" else suffix[1:])
     assert (facts.width_px, facts.height_px, facts.size_bytes) == (120, 90, len(data))
-    assert facts.sha256 == hashlib.sha256(data).hexdigest()
-    assert facts.problem == ""
+    assert (facts.sha256, facts.problem) == (hashlib.sha256(data).hexdigest(), "")
     assert image is not None
     assert image.shape == (90, 120, 3)
     assert reading.examine(path, data)[0] == facts
@@ -67,20 +64,18 @@ def test_a_bad_file_says_why(name, data, problem, tmp_path):
     path = tmp_path / name
     path.write_bytes(data)
     facts, image = reading.examine(path)
-    assert image is None
+    assert (image, facts.sha256) == (None, hashlib.sha256(data).hexdigest())
     assert facts.problem.startswith(problem)
-    assert facts.sha256 == hashlib.sha256(data).hexdigest()
     assert (facts.width_px, facts.height_px, facts.phash, facts.thumb_rgb_u8) == (0, 0, 0, b"")
 
 
 def test_a_missing_file_says_why(tmp_path):
-    facts, image = reading.examine(tmp_path / "gone.png")
-    assert image is None
-    assert facts == reading.Facts.unusable("", "cannot be read (No such file or directory)")
+    unusable = reading.Facts.unusable("", "cannot be read (No such file or directory)")
+    assert reading.examine(tmp_path / "gone.png") == (unusable, None)
 
 
 def test_a_file_beyond_the_limit_is_hashed_whole_and_not_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(train.intake.facts, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 100)
     monkeypatch.setattr("edge_runtime.preprocess.MAX_FILE_BYTES", 100)
     data = encode(photo(), ".png")
     (tmp_path / "x.png").write_bytes(data)
@@ -105,10 +100,8 @@ def test_suffixes_are_judged_only_where_the_format_is_known():
 
 
 def test_facts_survive_json(tmp_path):
-    facts = [
-        reading.examine(tmp_path / "x", encode(photo(), ".png"))[0],
-        reading.Facts.unusable("ab", "ü is broken", size=3),
-    ]
+    whole = reading.examine(tmp_path / "x", encode(photo(), ".png"))[0]
+    facts = [whole, reading.Facts.unusable("ab", "ü is broken", size=3)]
     assert reading.facts_from_json(reading.facts_to_json(facts)) == facts
 
 
@@ -118,17 +111,15 @@ def test_facts_survive_json(tmp_path):
         lambda data: data.pop("rows"),
         lambda data: data.update(version=2),
         lambda data: data["rows"][0].pop(),
-        lambda data: data["rows"][0].__setitem__(1, "3"),
-        lambda data: data["rows"][0].__setitem__(1, True),
-        lambda data: data["rows"][0].__setitem__(5, "zz"),
-        lambda data: data["rows"][0].__setitem__(6, "AAAA"),
-        lambda data: data["rows"][0].__setitem__(6, "*"),
+        *(
+            lambda data, place=place, value=value: data["rows"][0].__setitem__(place, value)
+            for place, value in ((1, "3"), (1, True), (5, "zz"), (6, "AAAA"), (6, "*"))
+        ),
     ],
 )
 def test_damaged_facts_are_a_value_error(damage, tmp_path):
     data = json.loads(reading.facts_to_json([reading.examine(tmp_path / "x", encode(photo(), ".png"))[0]]))
     damage(data)
-    with pytest.raises(ValueError):  # noqa: PT011 - the sentence differs by damage
-        reading.facts_from_json(json.dumps(data))
-    with pytest.raises(ValueError):  # noqa: PT011
-        reading.facts_from_json(json.dumps(data)[:-20])
+    for text in (json.dumps(data), json.dumps(data)[:-20]):
+        with pytest.raises(ValueError):  # noqa: PT011 - the sentence differs by damage
+            reading.facts_from_json(text)
