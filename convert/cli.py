@@ -35,6 +35,16 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+class _Unsafe(click.Option):
+    """Option whose help says what holds a model's code on this machine."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from convert.confinement import describe
+
+        record = super().get_help_record(ctx)
+        return record and (record[0], f"{record[1]} {describe()}")
+
+
 class _OneOf(click.Choice[str]):
     """Choice among the values of an enum; the function gets the member."""
 
@@ -145,7 +155,7 @@ class _OneOf(click.Choice[str]):
     help="Values of the last layer; logits get a softmax or sigmoid.",
 )
 @click.option("--name", help="Model name.  [default: the file's]")
-@click.option("--unsafe", is_flag=True, help="Load and run code in the model, such as Lambda layers.")
+@click.option("--unsafe", is_flag=True, cls=_Unsafe, help="Let code in the model run, such as Lambda layers.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 def run(
     model: Path, variants: tuple[Variant, ...], out: Path | None, max_drop: float, runtime: str | None, **others: Any
