@@ -39,6 +39,7 @@ QUANTIZED_FILE = "quantized.json"
 EXPORT_MODULE = "convert.export.child"
 QUANTIZE_MODULE = "convert.quantize.child"
 CHECK_MODULE = "convert.check_child"
+CONFINED_MODULE = "convert.confinement"
 
 T = TypeVar("T")
 
@@ -230,6 +231,8 @@ _LOG_LINES = 15
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Smaller than any file that a child writes, larger than what an almost full disk has left after a failed write.
 _FULL_BYTES = 64 << 10
+# TensorFlow and what it reserves for each of its threads.
+_MEMORY_BYTES, _MEMORY_PER_CORE, _MEMORY_PER_MODEL_BYTE = 16 << 30, 512 << 20, 24
 _TMPDIR_REMEDY = "set TMPDIR to a folder on a larger disk"
 
 
@@ -253,14 +256,24 @@ def read_refusal(work_dir: Path) -> EdgeKitError:
         )
 
 
-def run_child(module: str, job: Any, work_dir: Path, on_line: Callable[[str], None] | None = None) -> None:
-    """Run ``main()`` of a module in an isolated Python on a job file and wait for it.
+def export_memory(model: Path) -> int:
+    """Limit on the address space of the export child, in bytes: many times what the largest models of Keras take."""
+    files = [file for file in model.rglob("*") if file.is_file()] if model.is_dir() else [model]
+    size = sum(file.stat().st_size for file in files)
+    return _MEMORY_BYTES + _MEMORY_PER_CORE * (os.cpu_count() or 1) + _MEMORY_PER_MODEL_BYTE * size
+
+
+def run_child(
+    module: str, job: Any, work_dir: Path, on_line: Callable[[str], None] | None = None, memory_bytes: int = 0
+) -> None:
+    """Run ``main()`` of a module in an isolated and confined Python on a job file and wait for it.
 
     Args:
         module: Dotted name of the child's module.
         job: Dataclass with the child's work, written as JSON into the work folder.
         work_dir: Work folder, current folder of the child.
         on_line: Called with each line of the child's standard output.
+        memory_bytes: Limit on the child's memory; 0 means none.
 
     Raises:
         EdgeKitError: The child refused the job; the message is the child's.
@@ -270,8 +283,9 @@ def run_child(module: str, job: Any, work_dir: Path, on_line: Callable[[str], No
     job_file, log_file = work_dir / f"{module}.json", work_dir / f"{module}.log"
     write_message(job_file, job)
     # This child is isolated already: files that may crash a runtime need not be tried in another process first.
-    environment = {**os.environ, SANDBOX_VARIABLE: "off"}
-    command = isolated_command(module, str(job_file))
+    # It can write into its work folder only.
+    environment = {**os.environ, SANDBOX_VARIABLE: "off", "TMPDIR": str(work_dir)}
+    command = isolated_command(CONFINED_MODULE, module, str(memory_bytes), str(job_file))
     with log_file.open("wb") as log:
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=work_dir, env=environment
@@ -306,7 +320,7 @@ def _check_exit(module: str, code: int, work_dir: Path, log_file: Path) -> None:
         )
     if code != 0:
         error = EngineError(f"{module} ended with code {code}; its last lines were:\n{log_tail}")
-        error.details = log_tail
+        error.keeps_lines = True
         raise error
 
 

@@ -15,7 +15,7 @@ import click
 
 from convert import options as choices
 from convert.options import DEFAULT_VARIANTS, ForeignOptions, Options, QuantizeSettings
-from edge_runtime.cli_support import note, require_extra, run_cli
+from edge_runtime.cli_support import note, require_extra, run_cli, say
 from edge_runtime.contract import Crop, Variant
 from edge_runtime.errors import GateError, ModelError, UsageError
 from edge_runtime.platform.process import raise_interrupts
@@ -33,6 +33,16 @@ _PACKAGES = (
     "tensorflow", "keras", "tf_keras", "h5py", "tf2onnx", "onnx", "onnxruntime", "ai_edge_quantizer", "flatbuffers",
     "matplotlib", "jinja2",
 )  # fmt: skip
+
+
+class _Unsafe(click.Option):
+    """Option whose help says what holds a model's code on this machine."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from convert.confinement import describe
+
+        record = super().get_help_record(ctx)
+        return record and (record[0], f"{record[1]} {describe()}")
 
 
 class _OneOf(click.Choice[str]):
@@ -145,7 +155,7 @@ class _OneOf(click.Choice[str]):
     help="Values of the last layer; logits get a softmax or sigmoid.",
 )
 @click.option("--name", help="Model name.  [default: the file's]")
-@click.option("--unsafe", is_flag=True, help="Load and run code in the model, such as Lambda layers.")
+@click.option("--unsafe", is_flag=True, cls=_Unsafe, help="Let code in the model run, such as Lambda layers.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 def run(
     model: Path, variants: tuple[Variant, ...], out: Path | None, max_drop: float, runtime: str | None, **others: Any
@@ -180,10 +190,10 @@ def _conclude(bundle: Path, record: Any) -> None:
     from convert.bundle import REPORT_FILE
     from convert.report.text import recommendation, text_table
 
-    click.echo(text_table(record))
+    say(text_table(record))
     if record.passed:
-        click.echo(f"\n{recommendation(record)}")
-        click.echo(f"\nbundle: {bundle}\nreport: {bundle / REPORT_FILE}\nnext:   edge-run classify {bundle} PHOTO")
+        say(f"\n{recommendation(record)}")
+        say(f"\nbundle: {bundle}\nreport: {bundle / REPORT_FILE}\nnext:   edge-run classify {bundle} PHOTO")
     failed = [variant.artifact.variant.value for variant in record.failed]
     left_out = [entry.variant for entry in record.left_out]
     if failed or left_out:
@@ -216,7 +226,7 @@ def lint(model: Path, target: str, variant: str | None, as_json: bool) -> None:
         # ASCII, since a path need not be UTF-8.
         click.echo(json.dumps([to_mapping(report) for report in reports], indent=2))
     else:
-        click.echo("\n\n".join(describe(report) for report in reports))
+        say("\n\n".join(describe(report) for report in reports))
     failed = [Path(report.file).name for report in reports if not report.passed]
     if failed:
         raise GateError(escape(f"{', '.join(failed)}: not every operator suits {reports[0].target}"))

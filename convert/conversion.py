@@ -95,7 +95,13 @@ def convert(path: Path, bundle: Path | None, options: Options, report: Report) -
 def _export(work: _Work) -> children.Exported:
     """Write the float32 models and Keras' own outputs in the one process that imports TensorFlow."""
     job = export_job(work.source, work.folder, onnx=any(v.suffix == ".onnx" for v in work.options.variants))
-    children.run_child(children.EXPORT_MODULE, job, work.folder, on_line=lambda line: work.report(f"exported {line}"))
+    children.run_child(
+        children.EXPORT_MODULE,
+        job,
+        work.folder,
+        on_line=lambda line: work.report(f"exported {line}"),
+        memory_bytes=children.export_memory(work.source.path),
+    )
     return children.read_message(work.folder / children.EXPORTED_FILE, children.Exported)
 
 

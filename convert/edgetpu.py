@@ -5,6 +5,7 @@ The compiler drops metadata and the zip after the FlatBuffer: embed them afterwa
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from convert.lint.edgetpu import is_compiled
 from convert.tflite_model import read_model, read_operators
 from edge_runtime.errors import EngineError, GateError, UsageError
+from edge_runtime.platform.childproc import die_with_parent
 
 PROGRAM = "edgetpu_compiler"
 MAPPED = "Mapped to Edge TPU"
@@ -169,6 +171,7 @@ def _run(command: list[str], model: Path, timeout_s: float) -> str:
         text=True,
         errors="replace",
         start_new_session=True,
+        preexec_fn=functools.partial(die_with_parent, os.getpid()),
     ) as process:
         try:
             output, _ = process.communicate(timeout=timeout_s)

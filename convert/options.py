@@ -66,6 +66,8 @@ class ModelFacts:
 
 
 MAX_LABELS_BYTES = 4 << 20
+UNSAFE_MEANS = "which lets code of the file run with your rights, only if you trust its author"
+"""Continuation of "pass --unsafe," in a message."""
 
 _MAX_NAME_CHARACTERS = 64
 _NUMBERED = re.compile(r"([0-9]{1,6})[ \t]+(\S.*)")

@@ -45,6 +45,10 @@ def main() -> None:
         )
     except EdgeKitError as error:
         children.refuse(Path(job.work_dir), error)
+    except MemoryError:
+        children.refuse(
+            Path(job.work_dir), ModelError(f"{job.shown}: needs more memory than a model of its size should")
+        )
 
 
 def export(job: children.ExportJob) -> children.Exported:

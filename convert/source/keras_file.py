@@ -9,14 +9,18 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from convert.options import Loader, ModelFacts
+from convert.options import UNSAFE_MEANS, Loader, ModelFacts
+from convert.source.keras_names import CLASSES, FUNCTIONS, TENSORFLOW_FUNCTIONS
+from convert.source.operators import CALCULATING
 from edge_runtime.errors import ModelError, shorten
+from edge_runtime.model import protobuf
 from edge_runtime.platform.zips import ZIP_ERRORS
 
 MAX_CONFIG_BYTES = 64 << 20
@@ -25,23 +29,12 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _MAX_ENTRIES = 10_000
+# A model of at most 64 MiB may be compressed as far as it goes, others to a 32nd.
+_SMALL_BYTES, _MAX_RATIO = 64 << 20, 32
 # h5py raises any of these for errors of libhdf5.
 _HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
 _MODELS = ("Sequential", "Functional", "Model")
-# Layers whose configuration contains code, or names a file that loading would read.
-_CODE_LAYERS = frozenset(
-    {
-        *("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"),
-        *("TextVectorization", "StringLookup", "IntegerLookup"),
-    }
-)
-# TFOpLambda calls any function of TensorFlow by name, such as io.write_file; these only calculate.
 _OP_LAYERS = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
-_CALCULATING = re.compile(
-    r"(compat\.v1\.)?((math|nn|linalg|__operators__|image)\.[a-z0-9_]+"
-    r"|cast|clip_by_value|concat|convert_to_tensor|expand_dims|gather|identity|pad|reshape|reverse|shape|split|squeeze"
-    r"|stack|strided_slice|tile|transpose|unstack|where|ones_like|zeros_like|[A-Za-z_]+\.shape)"
-)
 # Modules of serialized objects. Loading imports the module that the file names.
 _KERAS_MODULE = re.compile(
     r"(tf_)?keras(\.src)?(\.(activations|applications|constraints|dtype_policies|engine|initializers|layers|losses"
@@ -77,7 +70,7 @@ def inspect_archive(path: Path, *, unsafe: bool) -> ModelFacts:
     except ZIP_ERRORS as error:
         raise ModelError(f"{path}: this .keras file is cut off or damaged ({error}); get or save it again") from error
     with _open_hdf5(content, path) as file:
-        _refuse_other_files(file, path)
+        _check_content(file, path)
     version = shorten(str(metadata.get("keras_version", "of unknown version")), 40)
     loader = Loader.TF_KERAS if version.startswith("2.") else Loader.KERAS3
     return read_facts(config, path, f".keras archive of Keras {version}", loader, unsafe=unsafe)
@@ -91,7 +84,7 @@ def inspect_hdf5(path: Path, *, unsafe: bool) -> ModelFacts:
             input.
     """
     with _open_hdf5(path, path) as file:
-        _refuse_other_files(file, path)
+        _check_content(file, path)
         text, version = _attribute(file, "model_config"), _attribute(file, "keras_version")
         if text is None:
             _raise_without_config(file, path)
@@ -118,30 +111,30 @@ def parse_config(text: str | bytes, where: str) -> dict[str, Any]:
 
 
 def refuse_code(config: dict[str, Any], where: str) -> None:
-    """Raise ModelError for layers that would run code of the file, or import other code, when the model is loaded."""
+    """Raise ModelError for anything that is not on the lists of `convert.source.keras_names`, at any depth."""
     for table in _tables(config):
-        class_name = table.get("class_name")
         inner = table.get("config")
         details = inner if isinstance(inner, dict) else {}
-        name = shorten(repr(details.get("name", class_name)), 80)
-        if class_name in _CODE_LAYERS or details.get("function_type") == "lambda":
-            raise ModelError(
-                f"{where}: layer {name} is a {shorten(str(class_name), 40)} layer, which can run code or read files "
-                "that the file names; replace it by Keras layers, or pass --unsafe if you trust the author"
-            )
-        if class_name in _OP_LAYERS and not _calculates(class_name, details.get("function")):
-            function = shorten(str(details.get("function") or details.get("cls_symbol")), 60)
-            raise ModelError(
-                f"{where}: layer {name} calls the TensorFlow function {function}, which does more than calculate; "
-                "pass --unsafe if you trust the author"
-            )
-        activation = details.get("activation")
-        if activation == "<lambda>" or (isinstance(activation, dict) and "class_name" not in activation):
+        name = shorten(repr(details.get("name", table.get("class_name"))), 80)
+        activations = [value for key, value in details.items() if key.endswith("activation")]
+        if any(value == "<lambda>" or (isinstance(value, dict) and "class_name" not in value) for value in activations):
             raise ModelError(
                 f"{where}: the activation of layer {name} is a Python lambda; replace it by a function of Keras, or "
                 "export the model as a SavedModel (model.export) and convert that"
             )
         _refuse_foreign_class(table, name, where)
+        if "class_name" in table and (problem := _unlisted(table, details)):
+            raise ModelError(
+                f"{where}: layer {name} {problem}, which is not on the list of those that only calculate; replace it "
+                "by layers of Keras, export the model as a SavedModel (model.export), or pass --unsafe, "
+                f"{UNSAFE_MEANS}"
+            )
+        for value in activations:
+            if isinstance(value, str) and value not in FUNCTIONS and value not in CLASSES:
+                raise ModelError(
+                    f"{where}: the activation of layer {name} is {shorten(repr(value), 80)}, which is not on the list "
+                    f"of those that only calculate; replace it by one of Keras, or pass --unsafe, {UNSAFE_MEANS}"
+                )
 
 
 def read_facts(config: dict[str, Any], path: Path, shown: str, loader: Loader, *, unsafe: bool) -> ModelFacts:
@@ -150,8 +143,6 @@ def read_facts(config: dict[str, Any], path: Path, shown: str, loader: Loader, *
     Raises:
         ModelError: Code in a layer, several inputs or outputs, or a model whose class is not in the file.
     """
-    if not unsafe:
-        refuse_code(config, str(path))
     class_name = config.get("class_name")
     if class_name not in _MODELS:
         raise ModelError(
@@ -159,6 +150,8 @@ def read_facts(config: dict[str, Any], path: Path, shown: str, loader: Loader, *
             f"{shorten(repr(class_name), 80)}, whose code is not in the file; "
             "export it as a SavedModel (model.export) and convert that"
         )
+    if not unsafe:
+        refuse_code(config, str(path))
     for what, key in (("input", "input_layers"), ("output", "output_layers")):
         count = len(_references(_config_of(config).get(key)))
         if count > 1:
@@ -168,7 +161,7 @@ def read_facts(config: dict[str, Any], path: Path, shown: str, loader: Loader, *
 
 def _refuse_foreign_class(table: dict[str, Any], name: str, where: str) -> None:
     class_name, module, registered = table.get("class_name"), table.get("module"), table.get("registered_name")
-    custom = any(isinstance(name, str) and ">" in name for name in (registered, class_name))
+    custom = any(isinstance(name, str) and ">" in name and name not in CLASSES for name in (registered, class_name))
     if custom or (isinstance(class_name, str) and module is not None and not _is_keras(module, class_name)):
         raise ModelError(
             f"{where}: {name} is of the class {shorten(str(registered or class_name), 80)}"
@@ -183,9 +176,41 @@ def _is_keras(module: object, class_name: str) -> bool:
     return isinstance(module, str) and _KERAS_MODULE.fullmatch(module) is not None
 
 
-def _calculates(class_name: object, function: object) -> bool:
-    is_named = class_name in ("SlicingOpLambda", "TFOpLambda") and isinstance(function, str)
-    return is_named and _CALCULATING.fullmatch(str(function)) is not None
+def _unlisted(table: dict[str, Any], details: dict[str, Any]) -> str:
+    """Say in words what of a serialized object is not on the lists; empty if all of it is."""
+    class_name, registered = table["class_name"], table.get("registered_name")
+    if class_name in _OP_LAYERS:
+        function = details.get("function")
+        is_called = class_name in ("SlicingOpLambda", "TFOpLambda") and _is_one_of(TENSORFLOW_FUNCTIONS, function)
+        named = details.get("cls_symbol") if function is None else function
+        return "" if is_called else f"calls the TensorFlow function {shorten(str(named), 60)}"
+    if class_name == "TensorFlowOpLayer":
+        operator = _operator(details.get("node_def"))
+        return "" if operator in CALCULATING else f"runs the TensorFlow operator {shorten(operator, 60)}"
+    if class_name == "function":
+        # Keras looks a function up under either name.
+        names = [table.get("config"), *([registered] if registered not in (None, "function") else [])]
+        bad = [name for name in names if not _is_one_of(FUNCTIONS, name)]
+        return f"names the function {shorten(str(bad[0]), 60)}" if bad else ""
+    if details.get("function_type") == "lambda" or not _is_one_of(CLASSES, class_name):
+        return f"is a {shorten(str(class_name), 60)} layer"
+    if registered is not None and not _is_one_of(CLASSES, registered):
+        return f"is a {shorten(str(registered), 60)} layer"
+    return ""
+
+
+def _is_one_of(names: frozenset[str], value: object) -> bool:
+    return isinstance(value, str) and value in names
+
+
+def _operator(node: object) -> str:
+    """Name of the operator that a TensorFlowOpLayer runs: its node is a table, or a protocol buffer as text."""
+    if isinstance(node, dict):
+        return str(node.get("op"))
+    try:
+        return protobuf.text(memoryview(str(node).encode()), 2)
+    except (protobuf.WireError, UnicodeEncodeError):
+        return "of a damaged node"
 
 
 def _tables(config: object) -> Iterator[dict[str, Any]]:
@@ -317,10 +342,9 @@ def _name(layer: dict[str, Any]) -> str:
 def _check_entries(archive: zipfile.ZipFile, path: Path) -> None:
     entries = archive.infolist()
     names = {entry.filename for entry in entries}
-    if len(entries) > _MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_MODEL_BYTES:
-        raise ModelError(
-            f"{path}: expected at most {_MAX_ENTRIES} entries of {MAX_MODEL_BYTES >> 30} GiB unpacked, got more"
-        )
+    if len(entries) > _MAX_ENTRIES:
+        raise ModelError(f"{path}: expected at most {_MAX_ENTRIES} entries, got {len(entries)}")
+    _check_unpacked(sum(entry.file_size for entry in entries), path)
     if _CONFIG not in names or _WEIGHTS not in names or _METADATA not in names:
         inside = next((name for name in sorted(names) if name.endswith((".h5", ".keras", "saved_model.pb"))), None)
         hint = f"unpack it and give {shorten(repr(inside), 80)}" if inside else "it is another kind of zip"
@@ -352,11 +376,12 @@ def _open_hdf5(source: Path | IO[bytes], path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _refuse_other_files(file: Any, path: Path) -> None:
-    """Refuse external links, external storage and virtual datasets, which read other files of this machine."""
+def _check_content(file: Any, path: Path) -> None:
+    """Refuse data that reads other files (external links and storage, virtual data sets) or unpacks to far more."""
     import h5py
 
     bad: list[str] = []
+    unpacked = 0
 
     def visit_link(name: str, link: object) -> bool | None:
         if isinstance(link, h5py.ExternalLink):
@@ -364,8 +389,12 @@ def _refuse_other_files(file: Any, path: Path) -> None:
         return bool(bad) or None
 
     def visit(name: str, item: Any) -> bool | None:
-        if isinstance(item, h5py.Dataset) and (item.is_virtual or item.external):
-            bad.append(name)
+        nonlocal unpacked
+        if isinstance(item, h5py.Dataset):
+            if item.is_virtual or item.external:
+                bad.append(name)
+            # One chunk is unpacked whole, however small the part of it that belongs to the data set.
+            unpacked += max(item.size or 0, math.prod(item.chunks or (0,))) * item.dtype.itemsize
         return bool(bad) or None
 
     file.visititems_links(visit_link)
@@ -374,6 +403,17 @@ def _refuse_other_files(file: Any, path: Path) -> None:
     if bad:
         raise ModelError(
             f"{path}: its entry {shorten(repr(bad[0]), 80)} points to another file; save the model again into one file"
+        )
+    _check_unpacked(unpacked, path)
+
+
+def _check_unpacked(size: int, path: Path) -> None:
+    """Raise ModelError if a file unpacks to far more than it holds; weights can hardly be compressed."""
+    most = min(MAX_MODEL_BYTES, _MAX_RATIO * path.stat().st_size + _SMALL_BYTES)
+    if size > most:
+        raise ModelError(
+            f"{path}: expected at most {most >> 20} MiB of weights in a file of its size, got {size >> 20} MiB; it is "
+            "damaged or made to fill the memory, so do not trust it"
         )
 
 

@@ -1,11 +1,10 @@
-"""Inspect a SavedModel folder as untrusted data: protocol buffers, signature, dangerous operators.
+"""Inspect a SavedModel folder as untrusted data: protocol buffers, signature, operators.
 
 A SavedModel is a program. TensorFlow runs its functions when the model is loaded (those that set up resources) and
 when it is called; both kinds are listed in the object graph. The functions that save and restore variables belong to
-the main graph, which TensorFlow 2 does not run: it reads the variables itself. Field numbers are those of TensorFlow's
-saved_model.proto, meta_graph.proto, graph.proto, function.proto and saved_object_graph.proto. Its ``saved_model_cli
-scan`` lists ReadFile, WriteFile and PrintV2 as dangerous; the rule here is wider, since a classifier needs no operator
-that reads, writes, communicates or runs Python.
+the main graph, which TensorFlow 2 does not run: it reads the variables itself. Every operator of the file must be on
+the list of `convert.source.operators`. Field numbers are those of TensorFlow's saved_model.proto, meta_graph.proto,
+graph.proto, function.proto and saved_object_graph.proto.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from convert.options import Loader, ModelFacts
+from convert.options import UNSAFE_MEANS, Loader, ModelFacts
+from convert.source.operators import CALCULATING, SAVING
 from edge_runtime.errors import ModelError, shorten
 from edge_runtime.model.protobuf import Message, WireError, integer, messages, text
 from edge_runtime.platform.files import open_regular
@@ -26,15 +26,10 @@ MAX_GRAPH_BYTES = 2**31 - 1
 
 _DEFAULT_SIGNATURE = "serving_default"
 _FLOAT32, _UINT8, _FLOAT16 = 1, 4, 19
-# Includes operators with a file name among their attributes, and those that communicate with other machines.
-_DANGEROUS = re.compile(
-    r".*(File|Reader|PyFunc|Checkpoint|Dataset|Iterator|Summary|Rpc|Socket|Debug|Shell|codeProto).*"
-    r"|(Save|Restore|Print|Infeed|Outfeed|_?Send|_?Recv|_?Host|XlaHost|XlaSend|XlaRecv|Abort|Py|ImmutableConst|Skipgram"
-    r"|LoadAndRemap|GenerateVocab|FixedUnigram).*",
-    re.DOTALL,
-)
-# Not allowed even in the functions that save and restore.
-_NEVER = re.compile(r"ReadFile|WriteFile|.*(PyFunc|Shell).*", re.DOTALL)
+# A function may be called by its own name, which must not be that of an operator.
+_FUNCTION_NAME = re.compile(r"[a-z].*|__.*", re.DOTALL)
+# TensorFlow's optimizer may call any function that says so in the place of another.
+_STANDS_IN = "api_implements"
 
 
 @dataclass(frozen=True)
@@ -52,10 +47,11 @@ def choose_signature(names: Iterable[str]) -> str | None:
 
 
 def inspect_saved_model(folder: Path, *, unsafe: bool) -> ModelFacts:
-    """Inspect a SavedModel folder; ``unsafe`` accepts dangerous operators and TensorFlow 1 graphs.
+    """Inspect a SavedModel folder; ``unsafe`` accepts all operators and TensorFlow 1 graphs.
 
     Raises:
-        ModelError: Not a complete SavedModel, one with dangerous operators, or not a classifier with one input.
+        ModelError: Not a complete SavedModel, one with operators that are not listed, or not a classifier with
+            one input.
     """
     path = folder / GRAPH_FILE
     try:
@@ -66,14 +62,14 @@ def inspect_saved_model(folder: Path, *, unsafe: bool) -> ModelFacts:
     if len(data) > MAX_GRAPH_BYTES:
         raise ModelError(f"{path}: expected at most 2 GiB, got more")
     try:
-        graph = next(messages(memoryview(data), 2), None)
-        if graph is None:
+        graphs = list(messages(memoryview(data), 2))
+        if not graphs:
             raise ModelError(
                 f"{path}: expected a SavedModel, got a file without a graph; it is damaged or another kind"
             )
         if not unsafe:
-            _refuse_dangerous(graph, path)
-        return _read_signature(graph, path)
+            _refuse_code(graphs, path)
+        return _read_signature(graphs[0], path)
     except (WireError, RecursionError) as error:
         raise ModelError(f"{path}: is not a whole SavedModel ({error}); get or export it again") from error
 
@@ -107,31 +103,44 @@ def _read_signature(graph: Message, path: Path) -> ModelFacts:
     )
 
 
-def _refuse_dangerous(graph: Message, path: Path) -> None:
-    functions = {}
-    for definition in messages(graph, 2, 2, 1):
-        name = next((text(signature, 1) for signature in messages(definition, 1)), "")
-        functions[name] = _read_nodes(messages(definition, 3))
-    run = {key for objects in messages(graph, 7) for key, _ in _entries(objects, 2)}
-    if not any(True for _ in messages(graph, 7)):
+def _refuse_code(graphs: list[Message], path: Path) -> None:
+    is_tf2 = any(True for _ in messages(graphs[0], 7))
+    if is_tf2:
+        for graph in graphs:
+            _refuse_unlisted(graph, path)
+    # TensorFlow loads a file with several graphs as one of TensorFlow 1 too.
+    if not is_tf2 or len(graphs) > 1:
         raise ModelError(
             f"{path}: is a SavedModel of TensorFlow 1, whose whole graph runs when it is loaded; export it with "
-            "TensorFlow 2, or pass --unsafe if you trust the author"
+            f"TensorFlow 2, or pass --unsafe, {UNSAFE_MEANS}"
         )
-    main = _read_nodes(messages(graph, 2, 1))
-    waiting, reached = list(run), set()
+
+
+def _refuse_unlisted(graph: Message, path: Path) -> None:
+    functions: dict[str, list[_Function]] = {}
+    roots = {key for objects in messages(graph, 7) for key, _ in _entries(objects, 2)}
+    for definition in messages(graph, 2, 2, 1):
+        # The last name counts, as in TensorFlow.
+        name = next(reversed([text(signature, 1) for signature in messages(definition, 1)]), "")
+        functions.setdefault(name, []).append(_read_nodes(messages(definition, 3)))
+        if any(text(attribute, 1) == _STANDS_IN for attribute in messages(definition, 5)):
+            roots.add(name)
+    waiting, reached = list(roots), set()
     while waiting:
         name = waiting.pop()
         if name in functions and name not in reached:
             reached.add(name)
-            waiting.extend(functions[name].calls)
-    bad = {op for name in reached for op in functions[name].operators if _DANGEROUS.fullmatch(op)}
-    bad |= {op for part in (main, *functions.values()) for op in part.operators if _NEVER.fullmatch(op)}
-    if bad:
+            waiting.extend(call for function in functions[name] for call in function.calls)
+    callable_names = {name for name in functions if _FUNCTION_NAME.fullmatch(name)}
+    bad: set[str] = set(_read_nodes(messages(graph, 2, 1)).operators - SAVING)
+    for name, versions in functions.items():
+        for function in versions:
+            bad |= function.operators - (frozenset() if name in reached else SAVING)
+    if bad := bad - CALCULATING - callable_names:
         shown = ", ".join(shorten(op, 40) for op in sorted(bad)[:5])
         raise ModelError(
-            f"{path}: its graph contains {shown}, which reads or writes files or runs other code; a classifier needs "
-            "none of that, so pass --unsafe only if you trust the author"
+            f"{path}: its graph contains {shown}, which is not on the list of operators that only calculate, and an "
+            f"image classifier needs no other; export it without, or pass --unsafe, {UNSAFE_MEANS}"
         )
 
 
@@ -140,8 +149,9 @@ def _read_nodes(nodes: Iterable[Message]) -> _Function:
     for node in nodes:
         operator = text(node, 2)
         operators.add(operator)
-        calls.add(operator)  # a function may be called by its own name
-        for _, value in _entries(node, 5):
+        calls.add(operator)
+        # An attribute in several parts is one attribute to TensorFlow.
+        for value in messages(node, 5, 2):
             calls.update(text(function, 1) for function in messages(value, 10))
             calls.update(text(function, 1) for function in messages(value, 1, 9))
     return _Function(frozenset(operators), frozenset(calls))

@@ -244,13 +244,20 @@ def _mqtt(job: CameraJob, classifier: Classifier, health: Health, name: str) -> 
 
 
 def _web(job: CameraJob, labels: Sequence[str], health: Health, name: str) -> MonitoredSink:
-    from edge_runtime.sinks.web.auth import choose_token, parse_web_address, sign_in_url
+    from edge_runtime.sinks.web.auth import choose_token, parse_frame_ancestors, parse_web_address, sign_in_url
     from edge_runtime.sinks.web.sink import WebSink
 
     assert job.web is not None  # noqa: S101
     address = parse_web_address(job.web)
     token = choose_token(address, job.web_token_file)
-    sink = WebSink(address, name=name, labels=labels, health=health, token=token.text if token else None)
+    sink = WebSink(
+        address,
+        name=name,
+        labels=labels,
+        health=health,
+        token=token.text if token else None,
+        frame_ancestors=parse_frame_ancestors(job.web_frame_ancestors or ""),
+    )
     note(f"live page: {sign_in_url(sink.url, token)}")
     return sink
 

@@ -170,6 +170,12 @@ class CameraJob:
         resource=Resource.SECRET_FILE,
         help="File with the page's token [default: EDGEKIT_WEB_TOKEN, else a random token].",
     )
+    web_frame_ancestors: str | None = _network(
+        "--web-frame-ancestors",
+        metavar="ORIGINS",
+        goes_with="web",
+        help="Let pages of these origins, such as http://homeassistant.local:8123, show the live page in a frame.",
+    )
     mqtt: str | None = _network(
         "--mqtt",
         metavar="URL",

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,12 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         offset += 2 + length
 
 
+def free_bytes(folder_handle: int) -> int:
+    """Return the bytes that this user may still write to the disk of an open folder."""
+    disk = os.fstatvfs(folder_handle)
+    return disk.f_bavail * disk.f_frsize
+
+
 @dataclass(frozen=True)
 class _Saved:
     folder: str
@@ -101,13 +107,16 @@ class FrameFolder:
         quota_bytes: Largest total size of saved images, including those of earlier runs.
         min_free_bytes: Disk space to leave free. If other programs fill the disk, saved images are removed, at most
             64 for each new one.
+        free_bytes: Function that gives the free bytes of the disk of an open folder.
 
     Raises:
         OutputError: The folder cannot be written, or another program saves into it.
     """
 
-    def __init__(self, root: Path, *, quota_bytes: int, min_free_bytes: int) -> None:
-        self._root = Path(os.path.realpath(root))
+    def __init__(
+        self, root: Path, *, quota_bytes: int, min_free_bytes: int, free_bytes: Callable[[int], int] = free_bytes
+    ) -> None:
+        self._root, self._free_bytes = Path(os.path.realpath(root)), free_bytes
         self._quota_bytes, self._min_free_bytes = quota_bytes, min_free_bytes
         self._handle = -1
         self._lock: WriterLock | None = None
@@ -194,17 +203,13 @@ class FrameFolder:
         while self.total_bytes + count > self._quota_bytes and self._saved:
             self._remove_oldest()
         for _ in range(_MAX_REMOVED_FOR_FREE_DISK):
-            if self._free_bytes() - count >= self._min_free_bytes:
+            if self._free_bytes(self._handle) - count >= self._min_free_bytes:
                 return
             if not self._saved:
                 break
             self._remove_oldest()
-        if self._free_bytes() - count < self._min_free_bytes:
+        if self._free_bytes(self._handle) - count < self._min_free_bytes:
             raise OSError(errno.ENOSPC, f"less than {format_bytes(self._min_free_bytes)} of disk would be left free")
-
-    def _free_bytes(self) -> int:
-        disk = os.fstatvfs(self._handle)
-        return disk.f_bavail * disk.f_frsize
 
     def _remove_oldest(self) -> None:
         oldest = self._saved.popleft()

@@ -14,6 +14,7 @@ import pytest
 
 import convert.cli
 from convert.children import run_child, space_in
+from convert.confinement import describe, landlock_version
 from edge_runtime.errors import EngineError, ModelError, OutputError
 from edge_runtime.model.bundle import read_bundle_manifest
 from support.programs import call_cli, run
@@ -163,9 +164,9 @@ def run_text(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.syspath_prepend(tmp_path / "modules")
 
-    def run_body(body):
+    def run_body(body, memory_bytes=0):
         (tmp_path / "modules" / "invented_child.py").write_text(f"def main():\n    {body}\n")
-        run_child("invented_child", Job(1), tmp_path / "work")
+        run_child("invented_child", Job(1), tmp_path / "work", memory_bytes=memory_bytes)
 
     return run_body
 
@@ -184,6 +185,52 @@ def run_text(tmp_path, monkeypatch):
 def test_how_a_child_ends_is_said(run_text, text, error, words):
     with pytest.raises(error, match=words):
         run_text(text)
+
+
+OUTSIDE = "{outside}/new"
+
+
+@pytest.mark.skipif(landlock_version() < 3, reason="this kernel has no Landlock of version 3 or later")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"open('{OUTSIDE}', 'w')", "Permission denied"),
+        (f"import os; os.mkdir('{OUTSIDE}')", "Permission denied"),
+        ("import os; os.truncate('{outside}/mine', 0)", "Permission denied"),
+        ("import os; os.remove('{outside}/mine')", "Permission denied"),
+        ("import os; os.rename('{outside}/mine', 'mine')", "Permission denied"),
+        ("import os; os.link('{outside}/mine', 'mine'); open('mine', 'w')", "Permission denied|cross-device"),
+        ("import os; os.symlink('{outside}/mine', 'mine'); open('mine', 'w')", "Permission denied"),
+        (
+            f"import subprocess; subprocess.run(['/bin/sh', '-c', 'echo x > {OUTSIDE}'], check=True)",
+            "CalledProcessError",
+        ),
+        ("import os; os.kill(os.getppid(), 15)", "Operation not permitted"),
+    ],
+)
+def test_a_child_writes_into_its_work_folder_only(run_text, tmp_path, text, words):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "mine").write_text("mine")
+    with pytest.raises(EngineError, match=words):
+        run_text(text.format(outside=outside))
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"mine": "mine"}
+    run_text("import tempfile, os; open('own', 'w').write('x'); os.rename('own', tempfile.mkdtemp() + '/own')")
+
+
+@pytest.mark.skipif("no network" not in describe(), reason="this machine has no seccomp that the walls know")
+@pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"])
+@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW"])
+def test_a_child_has_no_network(run_text, family, kind):
+    with pytest.raises(EngineError, match="Permission denied"):
+        run_text(f"import socket as s; s.socket(s.{family}, s.{kind})")
+
+
+def test_a_child_takes_no_more_memory_and_no_larger_file_than_it_may(run_text):
+    with pytest.raises(EngineError, match="MemoryError"):
+        run_text("bytearray(3 << 30)", memory_bytes=2 << 30)
+    with pytest.raises(OutputError, match="no space left"):
+        run_text("open('large', 'wb').truncate(5 << 30)")
 
 
 def test_a_module_in_the_users_folder_is_not_run(tmp_path, monkeypatch):
@@ -253,10 +300,10 @@ def test_a_stopped_conversion_leaves_nothing(conversion, work, number):
     assert processes_that_name(str(work)) == []
 
 
-def test_a_killed_conversion_leaves_no_bundle_and_no_child(conversion, work):
-    process, _ = conversion("convert.export.child")
+@pytest.mark.parametrize("module", ["convert.export.child", "convert.quantize.child", "convert.check_child"])
+def test_a_killed_conversion_leaves_no_bundle_and_no_child(conversion, work, module):
+    process, _ = conversion(module)
     process.kill()
     process.wait()
-    # A child that had not yet asked to die with its parent does its work to the end.
-    wait_until(lambda: not processes_that_name(str(work)), deadline_s=PATIENCE_S)
+    wait_until(lambda: not processes_that_name(str(work)), deadline_s=2)
     assert not (work / "bundles").exists()

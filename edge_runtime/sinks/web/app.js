@@ -8,6 +8,11 @@ const PICTURE_TIMEOUT_MS = 20000;
 const element = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+// In a frame of another site browsers keep no cookie, so the token of the address goes with every request.
+const token = new URLSearchParams(location.search).get("token");
+const query = (mark) => (token ? mark + "token=" + encodeURIComponent(token) : "");
+if (token && window.top === window) history.replaceState(null, "", location.pathname);
+
 function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
@@ -185,7 +190,7 @@ let signedOut = false;
 
 function listen() {
   hangUp();
-  source = new EventSource("events");
+  source = new EventSource("events" + query("?"));
   source.onmessage = (message) => {
     failures = 0;
     watch();
@@ -215,7 +220,7 @@ async function lost() {
   document.body.classList.add("stale");
   let why = "No connection to the device; trying again.";
   try {
-    const answer = await fetch("api/state", { cache: "no-store" });
+    const answer = await fetch("api/state" + query("?"), { cache: "no-store" });
     if (answer.status === 401) {
       signedOut = true;
       banner("The token is no longer right: open the address that edge-run camera printed.");
@@ -234,7 +239,7 @@ async function fetchImage(after) {
   const control = new AbortController();
   const timer = setTimeout(() => control.abort(), PICTURE_TIMEOUT_MS);
   try {
-    const answer = await fetch("frame.jpg?after=" + after, { cache: "no-store", signal: control.signal });
+    const answer = await fetch("frame.jpg?after=" + after + query("&"), { cache: "no-store", signal: control.signal });
     if (answer.status === 204) return { number: after, blob: null };
     if (!answer.ok) return null;
     return { number: Number(answer.headers.get("X-Picture-Number")), blob: await answer.blob() };

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import UsageError, shorten
 
 _LOOPBACK = "127.0.0.1"
 _MAX_PORT = 65535
@@ -59,6 +59,33 @@ def parse_web_address(text: str) -> WebAddress:
     if not (port.isascii() and port.isdecimal() and len(port) <= len(str(_MAX_PORT)) and int(port) <= _MAX_PORT):
         raise UsageError(f"--web {text!r}: {_CHOICES}, with a port of 0 to {_MAX_PORT}")
     return WebAddress(_host(text, host) if colon else _LOOPBACK, int(port))
+
+
+def parse_frame_ancestors(text: str) -> tuple[str, ...]:
+    """Parse the origins, separated by spaces, whose pages may show the live page in a frame.
+
+    Raises:
+        UsageError: One is no origin, since anything else would change the page's content security policy.
+    """
+    origins = tuple(text.split())
+    for origin in origins:
+        scheme, _, place = origin.partition("://")
+        host, colon, port = place.partition(":")
+        name = host.removeprefix("*.").lower()
+        good_port = not colon or (port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= _MAX_PORT)
+        if scheme not in ("http", "https") or not good_port or not (_HOST_NAME.match(name) or _is_ipv4(name)):
+            raise UsageError(
+                f"--web-frame-ancestors {shorten(repr(origin))}: expected an origin such as "
+                "http://homeassistant.local:8123, without a path"
+            )
+    return origins
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        return bool(ipaddress.IPv4Address(host))
+    except ipaddress.AddressValueError:
+        return False
 
 
 def _host(text: str, host: str) -> str:

@@ -23,6 +23,7 @@ MAX_STREAMS = 32
 IDLE_TIMEOUT_S = 15.0
 WRITE_TIMEOUT_S = 10.0
 _CHECK_INTERVAL_S = 1.0
+_BURST_S = 0.05
 _WRITE_BUFFER_BYTES = 1 << 16
 _ASSETS: Final = {
     "/": ("page.html", "text/html"),
@@ -32,8 +33,6 @@ _ASSETS: Final = {
 }
 _TICK_S = 0.125
 _HEARTBEAT_TICKS = 8
-_IMAGE_WAIT_S = 10.0
-_FIRST_IMAGE_WAIT_S = 3.0
 _MAX_NUMBER_DIGITS = 15
 
 
@@ -73,12 +72,30 @@ class ConnectionFactory:
         self._server, self._idle = server, idle
 
     def __call__(self) -> asyncio.Protocol:
-        """Make the protocol of a new connection; beyond `MAX_CONNECTIONS` it disconnects at once."""
-        if len(self._server.connections) >= MAX_CONNECTIONS:
+        """Make the protocol of a new connection.
+
+        Beyond `MAX_CONNECTIONS` the one that has been idle longest makes room, so that slow clients do not keep a
+        health check away; if all are being answered, the new one is disconnected at once.
+        """
+        if not self._make_room(MAX_CONNECTIONS - 1):
             return _RefuseConnection()
+        # Of a burst none is connected before all are accepted.
+        asyncio.get_running_loop().call_later(_BURST_S, self._make_room, MAX_CONNECTIONS)
         protocol: asyncio.Protocol = self._server()
         self._idle.begin(protocol)
         return protocol
+
+    def _make_room(self, most: int) -> bool:
+        """Close the connections that have been idle longest until ``most`` are left; False if too many are not idle."""
+        since_s = self._idle.since_s
+        connected = [one for one in self._server.connections if one.transport and not one.transport.is_closing()]
+        too_many = max(0, len(connected) - most)
+        oldest = sorted(connected, key=lambda one: since_s.get(one, 0.0))[:too_many] if too_many else []
+        idle = [one for one in oldest if since_s.get(one, 0.0) < float("inf")]
+        for connection in idle:
+            if connection.transport:
+                connection.transport.abort()
+        return len(idle) == len(oldest)
 
     async def watch(self) -> None:
         """Close idle connections until cancelled."""
@@ -129,37 +146,14 @@ class StreamSlots:
             task.cancel()
 
 
-class EventStream:
-    """Server-sent events to one client, which is disconnected if it does not read."""
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-        headers = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
-        self._response = web.StreamResponse(headers=headers)
-
-    async def open(self) -> web.StreamResponse:
-        """Send the headers."""
-        await self._response.prepare(self._request)
-        if isinstance(self._request.transport, asyncio.WriteTransport):
-            self._request.transport.set_write_buffer_limits(_WRITE_BUFFER_BYTES)
-        return self._response
-
-    async def send(self, block: bytes) -> None:
-        """Send one block of lines.
-
-        Raises:
-            ConnectionError: The client has disconnected, or has not read for `WRITE_TIMEOUT_S`.
-        """
-        # Not asyncio.wait_for, which up to Python 3.11 may swallow the cancellation that ends a stream.
-        timer = asyncio.get_running_loop().call_later(WRITE_TIMEOUT_S, self._disconnect)
-        try:
-            await self._response.write(block + b"\n\n")
-        finally:
-            timer.cancel()
-
-    def _disconnect(self) -> None:
-        if isinstance(self._request.transport, asyncio.WriteTransport):
-            self._request.transport.abort()
+async def _send(response: web.StreamResponse, transport: asyncio.WriteTransport, block: bytes) -> None:
+    """Send one block of lines; a client that has not read for `WRITE_TIMEOUT_S` is disconnected: ConnectionError."""
+    # Not asyncio.wait_for, which up to Python 3.11 may swallow the cancellation that ends a stream.
+    timer = asyncio.get_running_loop().call_later(WRITE_TIMEOUT_S, transport.abort)
+    try:
+        await response.write(block + b"\n\n")
+    finally:
+        timer.cancel()
 
 
 class Handlers:
@@ -170,11 +164,21 @@ class Handlers:
         labels: All labels of the model, in output order.
         health: State of the run.
         feed: Images and events from the camera's thread.
+        image_waits_s: Longest waits for any image, and for the one after a number, in seconds.
         executor: Thread for blocking work.
     """
 
-    def __init__(self, name: str, labels: Sequence[str], health: Health, feed: LiveFeed, executor: Executor) -> None:
+    def __init__(
+        self,
+        name: str,
+        labels: Sequence[str],
+        health: Health,
+        feed: LiveFeed,
+        image_waits_s: tuple[float, float],
+        executor: Executor,
+    ) -> None:
         self._name, self._labels, self._health, self._feed = name, labels, health, feed
+        self._image_waits_s = image_waits_s
         self.streams = StreamSlots()
         self.images = ImageEncoder(feed, executor)
         self._board = Board(executor)
@@ -194,13 +198,17 @@ class Handlers:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if request.method == "HEAD":
             return web.Response(content_type="text/event-stream")
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         with self.streams.slot():
-            stream = EventStream(request)
-            response = await stream.open()
-            await stream.send(b"retry: 2000")
-            while request.transport is not None and not request.transport.is_closing():
+            await response.prepare(request)
+            transport = request.transport
+            if not isinstance(transport, asyncio.WriteTransport):
+                return response  # the client has disconnected
+            transport.set_write_buffer_limits(_WRITE_BUFFER_BYTES)
+            await _send(response, transport, b"retry: 2000")
+            while not transport.is_closing():
                 version = self._feed.version
-                await stream.send(b"data: " + await self._state_now())
+                await _send(response, transport, b"data: " + await self._state_now())
                 for _ in range(_HEARTBEAT_TICKS):
                     await asyncio.sleep(_TICK_S)
                     if self._feed.version != version:
@@ -216,8 +224,7 @@ class Handlers:
         if request.method == "HEAD":
             return web.Response(content_type="image/jpeg")
         with self.streams.slot():
-            wait_s = _IMAGE_WAIT_S if waiting else _FIRST_IMAGE_WAIT_S
-            image = await self.images.next_image(int(after), wait_s)
+            image = await self.images.next_image(int(after), self._image_waits_s[waiting])
         if image is None and waiting:
             return web.Response(status=204)
         if image is None:

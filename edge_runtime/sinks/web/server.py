@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import Final
@@ -28,13 +28,14 @@ from edge_runtime.sinks.web.auth import WebAddress
 from edge_runtime.sinks.web.images import LiveFeed
 from edge_runtime.sinks.web.routes import IDLE_TIMEOUT_S, ConnectionFactory, Handlers, IdleTimes
 
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors "
+)
 SECURITY_HEADERS: Final = {
     "Server": "edgekit",
     "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": f"{_POLICY}'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -57,10 +58,12 @@ class RequestGuard:
         address: Address of the page; for a loopback address the ``Host`` header must be a loopback host too, against
             DNS rebinding by a web site.
         token: Token that a request must contain, or None.
+        embedded: True if a page of another site shows this one in a frame, where browsers keep no cookie: the token
+            then stays in the address.
     """
 
-    def __init__(self, address: WebAddress, token: str | None) -> None:
-        self._local, self._token = address.is_loopback, token
+    def __init__(self, address: WebAddress, token: str | None, *, embedded: bool = False) -> None:
+        self._local, self._token, self._embedded = address.is_loopback, token, embedded
         # Not the token itself: browsers send a cookie to every port of this host.
         self._session = hmac.new((token or "").encode(), b"edgekit page", hashlib.sha256).hexdigest()
         self._failures = FailedAttempts()
@@ -86,22 +89,29 @@ class RequestGuard:
         cookie = request.cookies.get(cookie_name)
         if offered is None and cookie is None:
             return _unauthorised(request)
-        if self._failures.too_many(peer):
+        right = _same(offered, token) if offered is not None else _same(cookie or "", self._session)
+        # The right token always passes: behind a proxy all clients have one address, and nobody guesses 16 letters.
+        if not right and self._failures.too_many(peer):
             return web.Response(
                 status=429, text="too many wrong tokens: wait a minute\n", headers={"Retry-After": "60"}
             )
-        right = _same(offered, token) if offered is not None else _same(cookie or "", self._session)
         if not right:
             self._failures.add(peer)
             response = _unauthorised(request)
             response.del_cookie(cookie_name)
             return response
-        if request.path == "/" and "token" in request.query:
+        if request.path == "/" and "token" in request.query and not self._embedded:
             # Removes the token from the address bar and the history.
             moved = web.Response(status=303, headers={"Location": "./"})
-            moved.set_cookie(cookie_name, self._session, httponly=True, samesite="Strict", path="/")
+            self.remember(request, moved)
             return moved
         return None
+
+    def remember(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Give the browser a cookie for a right token in the address of the page."""
+        if self._token and request.path == "/" and "token" in request.query:
+            name = _cookie_name(request)
+            response.set_cookie(name, self._session, httponly=True, samesite="Strict", path="/")
 
 
 class FailedAttempts:
@@ -186,6 +196,7 @@ class WebServer:
         token: Token that a request must contain, or None.
         feed: Images and events from the camera's thread.
         make_handlers: Factory of the request handlers, called in the event loop with a thread for blocking work.
+        frame_ancestors: Origins whose pages may show this one in a frame.
 
     Raises:
         OutputError: The server cannot listen there.
@@ -197,9 +208,12 @@ class WebServer:
         token: str | None,
         feed: LiveFeed,
         make_handlers: Callable[[ThreadPoolExecutor], Handlers],
+        frame_ancestors: Sequence[str] = (),
     ) -> None:
         self._feed, self._make_handlers = feed, make_handlers
-        self._request_guard = RequestGuard(address, token)
+        policy = _POLICY + (" ".join(frame_ancestors) or "'none'")
+        self._headers = {**SECURITY_HEADERS, "Content-Security-Policy": policy}
+        self._request_guard = RequestGuard(address, token, embedded=bool(frame_ancestors))
         self._socket = _listen(address)
         self.port: int = self._socket.getsockname()[1]
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -235,7 +249,7 @@ class WebServer:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         handlers = self._make_handlers(executor)
         application = web.Application(middlewares=[self._admit], logger=_LOGGER)
-        application.on_response_prepare.append(_add_headers)
+        application.on_response_prepare.append(self._add_headers)
         handlers.register(application)
         runner = web.AppRunner(
             application,
@@ -266,11 +280,16 @@ class WebServer:
     @web.middleware
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         with self._idle.busy(request):
-            return self._request_guard.refusal(request) or await handler(request)
+            refusal = self._request_guard.refusal(request)
+            if refusal:
+                return refusal
+            response = await handler(request)
+            if not response.prepared:
+                self._request_guard.remember(request, response)
+            return response
 
-
-async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(SECURITY_HEADERS)
+    async def _add_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(self._headers)
 
 
 def _listen(address: WebAddress) -> socket.socket:

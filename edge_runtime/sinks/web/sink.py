@@ -34,6 +34,8 @@ class WebSink(MonitoredSink):
         labels: All labels of the model, in output order.
         health: State of the run.
         token: Token that a request must contain; required if other machines can reach the address.
+        frame_ancestors: Origins whose pages may show this one in a frame, such as ``http://homeassistant.local:8123``.
+        image_waits_s: Longest waits of a request for any image, and for the one after a number, in seconds.
 
     Raises:
         MissingExtraError: aiohttp or prometheus-client is not installed.
@@ -42,7 +44,15 @@ class WebSink(MonitoredSink):
     """
 
     def __init__(
-        self, address: WebAddress, *, name: str, labels: Sequence[str], health: Health, token: str | None
+        self,
+        address: WebAddress,
+        *,
+        name: str,
+        labels: Sequence[str],
+        health: Health,
+        token: str | None,
+        frame_ancestors: Sequence[str] = (),
+        image_waits_s: tuple[float, float] = (3.0, 10.0),
     ) -> None:
         if token is None and not address.is_loopback:
             raise UsageError(f"--web {address}: other machines can reach this address, so the page needs a token")
@@ -53,8 +63,8 @@ class WebSink(MonitoredSink):
         self.name, self.dropped = "web", 0
         self._closed = False
         self._feed = LiveFeed()
-        make_handlers = partial(Handlers, name, tuple(labels), health, self._feed)
-        self._server = WebServer(address, token, self._feed, make_handlers)
+        make_handlers = partial(Handlers, name, tuple(labels), health, self._feed, image_waits_s)
+        self._server = WebServer(address, token, self._feed, make_handlers, frame_ancestors)
         self.url = f"http://{WebAddress(_reachable(address.host), self._server.port)}/"
 
     @property

@@ -186,6 +186,7 @@ def test_the_number_of_outputs_is_found_behind_other_layers(tmp_path, said):
 
 
 BIDDEN = {"class_name": "Bidirectional", "config": {"name": "b", "layer": layer("Lambda", "deep")}}
+NAMED = {"module": "builtins", "class_name": "function", "config": "get_file", "registered_name": "get_file"}
 ACTIVATION = {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"}
 
 
@@ -205,6 +206,26 @@ ACTIVATION = {"module": "os", "class_name": "function", "config": "system", "reg
         (layer("Conv2D", "conv", activation="<lambda>"), "the activation of layer 'conv' is a Python lambda"),
         (layer("Conv2D", "conv", activation={"value": ["code", None, None]}), "layer 'conv' is a Python lambda"),
         ({**layer("Patch", "p"), "registered_name": "mine>Patch"}, "class mine>Patch, whose code.*SavedModel"),
+        ({**layer("layers.TFSMLayer", "t"), "module": "keras"}, "'t' is a layers.TFSMLayer layer, which is not on"),
+        (layer("layers.Lambda", "t"), "'t' is a layers.Lambda layer"),
+        (layer("Patch", "p"), "'p' is a Patch layer, which is not on the list.*--unsafe, which lets code"),
+        ({**layer("Dense", "d"), "registered_name": "Lambda"}, "'d' is a Lambda layer"),
+        (layer("Dense", "d", kernel_initializer={"class_name": "get_file", "config": {}}), "is a get_file layer"),
+        (layer("Dense", "d", kernel_initializer={"class_name": ["Zeros"], "config": {}}), r"is a \['Zeros'\] layer"),
+        (layer("Dense", "d", kernel_constraint=NAMED), "'function' names the function get_file"),
+        (layer("Dense", "d", bias_constraint={**NAMED, "config": "relu"}), "'function' names the function get_file"),
+        (layer("Dense", "d", activation="get_file"), "activation of layer 'd' is 'get_file', which is not on"),
+        (layer("Bidirectional", "b", layer=layer("GRU", "g", recurrent_activation="exec")), "layer 'g' is 'exec'"),
+        (layer("TFOpLambda", "op", function=["math.add"]), "calls the TensorFlow function"),
+        (layer("TFOpLambda", "op", function="image.decode_image"), "calls the TensorFlow function image.decode_image"),
+        (layer("ClassMethod", "c", cls_symbol="data.Dataset"), "calls the TensorFlow function data.Dataset"),
+        (layer("TensorFlowOpLayer", "o", node_def={"op": "ReadFile"}), "'o' runs the TensorFlow operator ReadFile"),
+        (
+            layer("TensorFlowOpLayer", "o", node_def="\x0a\x01a\x12\x08ReadFile"),
+            "runs the TensorFlow operator ReadFile",
+        ),
+        (layer("TensorFlowOpLayer", "o", node_def="x"), "runs the TensorFlow operator of a damaged node"),
+        (layer("TensorFlowOpLayer", "o"), "runs the TensorFlow operator"),
     ],
 )
 @pytest.mark.parametrize("write", [write_archive, write_hdf5])
@@ -223,6 +244,9 @@ def test_layers_that_calculate_are_let_through(tmp_path, said):
         {**layer("Dense", "d", units=2), "module": "keras.layers", "registered_name": None},
         {**layer("ReLU", "e"), "module": "keras.src.layers.activations.relu", "registered_name": "ReLU"},
         layer("Activation", "f", activation={"module": "builtins", "class_name": "function", "config": "relu"}),
+        layer("TFOpLambda", "g", function="compat.v1.image.resize_bilinear"),
+        layer("TensorFlowOpLayer", "h", node_def={"op": "AddV2"}),
+        layer("TensorFlowOpLayer", "i", node_def="\x0a\x01a\x12\x05AddV2"),
     ]
     assert read_model(write_archive(tmp_path / "m.keras", classifier(*middle)), said).manifest.labels
 
@@ -312,6 +336,41 @@ def test_hdf5_that_points_to_other_files_is_refused(tmp_path, said, fill):
             read_model(path, said)
     # Links inside the file are ordinary, and a circle of them ends.
     assert read_model(write_hdf5(tmp_path / "n.h5", classifier(), fill=turn_in_circles), said)
+
+
+def unpacks_to_much(file):
+    file.create_dataset("v", (1 << 30,), "f8", chunks=(1 << 16,), compression="gzip")
+
+
+def unpacks_to_much_together(file):
+    for index in range(40):
+        file.create_dataset(f"{index}/v", (1 << 19,), "f4", chunks=True, shuffle=True, compression="gzip")
+
+
+def unpacks_one_large_chunk(file):
+    file.create_dataset("v", (2,), "f4", maxshape=(None,), chunks=(1 << 28,), compression="lzf")
+
+
+def is_never_written(file):
+    file.create_dataset("v", (1 << 15, 1 << 15), "f4")
+
+
+@pytest.mark.parametrize("fill", [unpacks_to_much, unpacks_to_much_together, unpacks_one_large_chunk, is_never_written])
+def test_files_that_unpack_to_gigabytes_are_refused(tmp_path, said, fill):
+    for path in (
+        write_hdf5(tmp_path / "m.h5", classifier(), fill=fill),
+        write_archive(tmp_path / "m.keras", classifier(), hdf5=weights(fill)),
+    ):
+        with pytest.raises(ModelError, match=r"expected at most 6\d MiB of weights in a file of its size, got \d+ MiB"):
+            read_model(path, replace(said, unsafe=True))
+
+
+def test_archives_that_unpack_to_gigabytes_are_refused(tmp_path, said):
+    path = write_archive(tmp_path / "m.keras", classifier())
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("more", bytes(70 << 20))
+    with pytest.raises(ModelError, match="expected at most 66 MiB of weights in a file of its size, got 70 MiB"):
+        read_model(path, said)
 
 
 @pytest.mark.parametrize(

@@ -16,26 +16,19 @@ from hypothesis import strategies as st
 
 import edge_runtime.sinks.console as console
 from edge_runtime.pipeline.health import Health, SinkHealth, Snapshot
-from edge_runtime.results import (
-    Classified,
-    Decision,
-    Failed,
-    FrameStamp,
-    LatencyMs,
-    Prediction,
-    SourceState,
-    StateChange,
-)
+from edge_runtime.results import Decision, Failed, LatencyMs, SourceState, StateChange
 from edge_runtime.sinks.console import ConsoleSink, status_line
 from edge_runtime.sinks.rows import FrameSink, open_frame_sink
 from edge_runtime.text import columns
+from support.results import classified
 
 CLEAR = "\r\x1b[K"
 
 
 def answer(label="cat", decision=None, *, rejected=False):
-    frame = FrameStamp(7, 0.2, 1700000000.0, 41.0)
-    return Classified("0", (Prediction(label, 0.875),), LatencyMs(1.0, 2.0, 9.5), frame, decision, rejected)
+    latency = LatencyMs(1.0, 2.0, 9.5)
+    options = {"number": 7, "at": 1700000000.0, "age_ms": 41.0, "latency": latency, "others": ()}
+    return classified(label, 0.875, decision=decision, rejected=rejected, **options)
 
 
 def snapshot(*results, problem=None):
@@ -88,6 +81,8 @@ def test_any_label_and_any_width_is_one_printable_line_that_fits(label, width, p
 
 
 def test_the_line_is_written_four_times_a_second_and_news_at_once(monkeypatch):
+    ConsoleSink(stream := io.StringIO()).close()
+    assert stream.getvalue() == "", "nothing came"
     clock_s = 100.0
     monkeypatch.setattr(console.time, "monotonic", lambda: clock_s)
     stream = io.StringIO()
@@ -113,16 +108,9 @@ def test_the_line_is_written_four_times_a_second_and_news_at_once(monkeypatch):
     assert above[4] == ""
 
 
-def test_nothing_is_written_where_nothing_came():
-    stream = io.StringIO()
-    ConsoleSink(stream).close()
-    assert stream.getvalue() == ""
-
-
 PROGRAM = """
 import sys
-from edge_runtime.results import Prediction
-from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs
+from edge_runtime.results import Classified, Decision, FrameStamp, LatencyMs, Prediction
 from edge_runtime.sinks.rows import open_frame_sink
 sink = open_frame_sink("text", sys.stdout, ["cat", "dog"], 2)
 for number in range(2000):

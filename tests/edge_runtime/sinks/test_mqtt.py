@@ -1,10 +1,11 @@
 """The MQTT sink against a small broker of this file's own, so that it is tested where no real one is installed."""
 
+import contextlib
 import json
 import threading
 import time
+import types
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -23,35 +24,35 @@ from support.waiting import wait_until
 pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
 
 
-class Away(NamedTuple):
-    """A broker that does not listen."""
-
-    port: int
-
-
 def states(broker):
     return [json.loads(payload) for payload in broker.on("edgekit/door/state")]
 
 
+def wait_for_state(broker, **expected):
+    """Wait until the newest state has these values."""
+    wait_until(lambda: states(broker) and expected.items() <= states(broker)[-1].items(), f"the state {expected}")
+
+
+def frames(broker):
+    return [json.loads(payload)["frame"] for payload in broker.on("edgekit/door/event")]
+
+
 @pytest.fixture
 def broker():
-    broker = SmallBroker()
-    yield broker
-    broker.close()
+    with contextlib.closing(SmallBroker()) as broker:
+        yield broker
 
 
 @pytest.fixture
 def open_sink():
-    sinks = []
+    with contextlib.ExitStack() as stack:
 
-    def make(broker, name="door", health=None, **options):
-        plain = MqttOptions("127.0.0.1", broker.port, retry_s=(0.05, 0.2), interval_s=3600)
-        sinks.append(MqttSink(replace(plain, **options), name=name, labels=("cat", "dog"), health=health))
-        return sinks[-1]
+        def make(broker, name="door", health=None, **options):
+            plain = MqttOptions("127.0.0.1", broker.port, retry_s=(0.05, 0.2), interval_s=3600)
+            sink = MqttSink(replace(plain, **options), name=name, labels=("cat", "dog"), health=health)
+            return stack.enter_context(sink)
 
-    yield make
-    for sink in sinks:
-        sink.close()
+        yield make
 
 
 def test_what_is_true_is_retained_and_an_event_is_not(broker, open_sink):
@@ -59,15 +60,11 @@ def test_what_is_true_is_retained_and_an_event_is_not(broker, open_sink):
     sink = open_sink(broker, health=health)
     sink.write(StateChange("cam", SourceState.CONNECTED, 0.0))
     sink.write(decided(event=True, number=7))
-    wait_until(lambda: broker.on("edgekit/door/event") and any(state["label"] for state in states(broker)), "messages")
+    wait_until(lambda: broker.on("edgekit/door/event"), "the event")
+    wait_for_state(broker, label="cat")
     retained = {topic: retain for topic, _, retain in broker.messages}
-    assert retained == {
-        "homeassistant/device/edgekit_door/config": True,
-        "edgekit/door/availability": True,
-        "edgekit/door/state": True,
-        "edgekit/door/source": True,
-        "edgekit/door/event": False,
-    }
+    kept = {f"edgekit/door/{level}": True for level in ("availability", "state", "source")}
+    assert retained == {"homeassistant/device/edgekit_door/config": True, **kept, "edgekit/door/event": False}
     assert broker.on("edgekit/door/availability") == [b"online"]
     assert broker.on("edgekit/door/source")[-1] == b"connected"
     assert states(broker)[-1] == {
@@ -97,30 +94,30 @@ def test_the_last_will_is_a_retained_offline_and_the_client_has_the_camera_s_nam
 def test_a_state_is_sent_on_change_and_not_for_every_frame(broker, open_sink):
     sink = open_sink(broker)
     sink.write(decided())
-    wait_until(lambda: any(state["label"] == "cat" for state in states(broker)), "the first answer")
+    wait_for_state(broker, label="cat")
     count = len(states(broker))
     for number in range(2000):
         sink.write(decided(score=0.9 - number * 1e-5))
     sink.write(decided("dog"))
-    wait_until(lambda: states(broker)[-1]["label"] == "dog", "the change")
+    wait_for_state(broker, label="dog")
     assert len(states(broker)) == count + 1
     sink.write(decided(None, score=0.3))
-    wait_until(lambda: states(broker)[-1]["label"] is None, "the end of the decision")
-    assert states(broker)[-1]["answer"] == {"label": "cat", "score": 0.3}
+    wait_for_state(broker, label=None, answer={"label": "cat", "score": 0.3})
 
 
 def test_a_state_is_also_sent_once_per_interval(broker, open_sink):
     sink = open_sink(broker, interval_s=0.3)
     for score in (0.5, 0.6, 0.7):
         sink.write(decided(score=score))
-        wait_until(lambda score=score: states(broker) and states(broker)[-1]["score"] == score, f"score {score}")
+        wait_for_state(broker, score=score)
 
 
 def test_after_a_loss_everything_true_is_said_again(broker, open_sink):
     sink = open_sink(broker)
     sink.write(StateChange("cam", SourceState.STALLED, 0.0))
     sink.write(decided())
-    wait_until(lambda: broker.on("edgekit/door/source") and states(broker)[-1]["label"] == "cat", "messages")
+    wait_until(lambda: broker.on("edgekit/door/source"), "the source")
+    wait_for_state(broker, label="cat")
     broker.messages.clear()
     broker.drop()
     wait_until(lambda: states(broker) and broker.on("edgekit/door/source"), "messages after the loss")
@@ -139,7 +136,7 @@ def test_home_assistant_s_start_brings_the_description_again_but_not_once_per_me
         broker.publish("homeassistant/status", b"online")
     wait_until(lambda: len(broker.on(topic)) > 1, "the second description")
     assert len(broker.on(topic)) <= 3
-    assert len(broker.on("edgekit/door/availability")) == len(broker.on(topic))
+    wait_until(lambda: len(broker.on("edgekit/door/availability")) == len(broker.on(topic)), "as many availabilities")
 
 
 def test_a_broker_that_acknowledges_nothing_stops_nothing_and_fills_no_memory(broker, open_sink):
@@ -153,9 +150,7 @@ def test_a_broker_that_acknowledges_nothing_stops_nothing_and_fills_no_memory(br
     assert 5000 - EVENTS - MAX_UNACKNOWLEDGED <= sink.dropped <= 5000 - EVENTS
     broker.acknowledges = True
     broker.drop()
-    wait_until(
-        lambda: any(json.loads(event)["frame"] == 4999 for event in broker.on("edgekit/door/event")), "the last event"
-    )
+    wait_until(lambda: 4999 in frames(broker), "the last event")
 
 
 def test_events_that_were_not_acknowledged_are_sent_again(broker, open_sink):
@@ -163,11 +158,11 @@ def test_events_that_were_not_acknowledged_are_sent_again(broker, open_sink):
     sink = open_sink(broker)
     for number in range(3):
         sink.write(decided(event=True, number=number))
-    wait_until(lambda: len(broker.on("edgekit/door/event")) == 3, "three events")
+    wait_until(lambda: len(frames(broker)) == 3, "three events")
     broker.acknowledges = True
     broker.drop()
-    wait_until(lambda: len(broker.on("edgekit/door/event")) == 6, "the same events")
-    assert [json.loads(event)["frame"] for event in broker.on("edgekit/door/event")] == [0, 1, 2, 0, 1, 2]
+    wait_until(lambda: len(frames(broker)) == 6, "the same events")
+    assert frames(broker) == [0, 1, 2, 0, 1, 2]
     assert sink.dropped == 0
 
 
@@ -182,14 +177,13 @@ def test_a_refused_user_is_a_problem_in_one_sentence_without_the_password(broker
 
 
 def test_a_broker_that_is_down_at_the_start_is_found_later(open_sink):
-    sink = open_sink(away := Away(free_port()))
+    sink = open_sink(away := types.SimpleNamespace(port=free_port()))
     assert sink.problem
     sink.write(decided(event=True))
     wait_until(lambda: "refuses connections" in (sink.problem or ""), "the problem")
-    late = SmallBroker(away.port)
-    wait_until(lambda: late.on("edgekit/door/event") and states(late), "messages")
-    wait_until(lambda: sink.problem is None, "no problem")
-    late.close()
+    with contextlib.closing(SmallBroker(away.port)) as late:
+        wait_until(lambda: late.on("edgekit/door/event") and states(late), "messages")
+        wait_until(lambda: sink.problem is None, "no problem")
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -224,12 +218,12 @@ def test_closing_says_what_is_left_and_offline_and_ends_the_thread(broker, open_
     sink.write(decided("dog"))
     assert broker.on("edgekit/door/availability")[-1] == b"offline"
     assert states(broker)[-1]["label"] == "cat"
-    assert json.loads(broker.on("edgekit/door/event")[-1])["frame"] == 3
+    assert frames(broker)[-1] == 3
     assert set(threading.enumerate()) <= before | {broker.thread}
 
 
 def test_closing_without_a_broker_counts_what_was_never_sent(open_sink):
-    sink = open_sink(Away(free_port()))
+    sink = open_sink(types.SimpleNamespace(port=free_port()))
     sink.write(decided(event=True))
     sink.close()
     assert sink.dropped == 1
@@ -239,6 +233,5 @@ def test_labels_of_strangers_stay_inside_the_json(broker, open_sink):
     sink = open_sink(broker)
     nasty = '"},\n{{ states("x") }} \x1b[31m \udcff 猫'
     sink.write(decided(nasty, event=True, score=float("nan")))
-    wait_until(lambda: broker.on("edgekit/door/event") and states(broker)[-1]["label"], "messages")
-    assert states(broker)[-1]["label"] == '"}, {{ states("x") }}  [31m   猫'
-    assert states(broker)[-1]["score"] is None
+    wait_until(lambda: broker.on("edgekit/door/event"), "the event")
+    wait_for_state(broker, label='"}, {{ states("x") }}  [31m   猫', score=None)

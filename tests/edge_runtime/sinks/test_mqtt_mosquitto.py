@@ -18,13 +18,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sinks.mqtt.options import MqttOptions, parse_mqtt_url
 from edge_runtime.sinks.mqtt.sink import MqttSink
+from support.http import certificate
 from support.mqtt import Mosquitto, needs_mosquitto
 from support.results import decided
 from support.waiting import wait_until
 
 pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed (extra mqtt)")
-
-
 pytestmark = needs_mosquitto
 
 
@@ -53,11 +52,21 @@ class Listener:
 
 
 @pytest.fixture
-def broker(tmp_path):
-    broker = Mosquitto(tmp_path)
-    broker.start()
-    yield broker
-    broker.stop()
+def start_broker(tmp_path):
+    with contextlib.ExitStack() as stack:
+
+        def start(*lines):
+            broker = Mosquitto(tmp_path, *lines)
+            stack.callback(broker.stop)
+            broker.start()
+            return broker
+
+        yield start
+
+
+@pytest.fixture
+def broker(start_broker):
+    return start_broker()
 
 
 @pytest.fixture
@@ -78,11 +87,17 @@ def open_sink():
 
         def make(port, **options):
             plain = {"host": "127.0.0.1", "port": port, "retry_s": (0.1, 0.5), **options}
-            sink = MqttSink(MqttOptions(**plain), name="door", labels=("cat", "dog"))
-            stack.callback(sink.close)
-            return sink
+            return stack.enter_context(MqttSink(MqttOptions(**plain), name="door", labels=("cat", "dog")))
 
         yield make
+
+
+def wait_for_problem(sink, part, what="the problem"):
+    wait_until(lambda: part in (sink.problem or ""), what)
+
+
+def wait_for_connection(sink):
+    wait_until(lambda: sink.problem is None, "the connection")
 
 
 def test_who_comes_later_sees_what_is_true(broker, open_sink, listen):
@@ -126,9 +141,9 @@ def test_a_broker_that_starts_late_and_dies_and_comes_back_knows_the_state_again
     broker = Mosquitto(tmp_path)
     sink = open_sink(broker.port)
     sink.write(decided(event=True))
-    wait_until(lambda: "refuses connections" in (sink.problem or ""), "the problem")
-    broker.start()
+    wait_for_problem(sink, "refuses connections")
     try:
+        broker.start()
         first = listen(broker.port)
         wait_until(lambda: first.label() == "cat", "the state")
         broker.stop()
@@ -138,7 +153,7 @@ def test_a_broker_that_starts_late_and_dies_and_comes_back_knows_the_state_again
         second = listen(broker.port)
         wait_until(lambda: second.label() == "dog", "the state after the death")
         wait_until(lambda: second.payload("edgekit/door/availability") == b"online", "the availability")
-        wait_until(lambda: sink.problem is None, "no problem")
+        wait_for_connection(sink)
     finally:
         broker.stop()
 
@@ -159,67 +174,31 @@ def test_a_broker_that_stands_still_does_not_hold_up_the_camera(broker, open_sin
     wait_until(lambda: again.label() == "dog" and sink.problem is None, "the newest state")
 
 
-def test_a_wrong_password_is_one_sentence_and_the_right_one_works(tmp_path, open_sink):
+def test_a_wrong_password_is_one_sentence_and_the_right_one_works(tmp_path, start_broker, open_sink):
     tool = shutil.which("mosquitto_passwd")
     if tool is None:
         pytest.skip("mosquitto_passwd is not installed")
     passwords = tmp_path / "passwords"
     subprocess.run([tool, "-b", "-c", str(passwords), "bob", "right-1"], check=True, capture_output=True)
-    broker = Mosquitto(tmp_path, "allow_anonymous false", f"password_file {passwords}")
-    broker.start()
-    try:
-        wrong = open_sink(broker.port, username="bob", password="wrong-2")  # noqa: S106
-        wait_until(lambda: "refuses user bob" in (wrong.problem or ""), "the refusal")
+    broker = start_broker("allow_anonymous false", f"password_file {passwords}")
+    with open_sink(broker.port, username="bob", password="wrong-2") as wrong:  # noqa: S106
+        wait_for_problem(wrong, "refuses user bob")
         assert "wrong-2" not in wrong.problem
-        wrong.close()
-        nobody = open_sink(broker.port)
-        wait_until(lambda: "without a user name" in (nobody.problem or ""), "the refusal of nobody")
-        nobody.close()
-        right = open_sink(broker.port, username="bob", password="right-1")  # noqa: S106
-        wait_until(lambda: right.problem is None, "the connection")
-    finally:
-        broker.stop()
+    with open_sink(broker.port) as nobody:
+        wait_for_problem(nobody, "without a user name")
+    wait_for_connection(open_sink(broker.port, username="bob", password="right-1"))  # noqa: S106
 
 
-def certificate(folder):
-    """A certificate for localhost, signed by itself, and its key."""
-    tool = shutil.which("openssl")
-    if tool is None:
-        pytest.skip("openssl is not installed")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    names = [
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost",
-        "-keyout",
-        str(key),
-        "-out",
-        str(cert),
-    ]
-    subprocess.run([tool, "req", *kind, *names], check=True, capture_output=True)
-    return cert, key
-
-
-def test_tls_works_with_the_authority_named_and_not_otherwise(tmp_path, open_sink):
+def test_tls_works_with_the_authority_named_and_not_otherwise(tmp_path, start_broker, open_sink):
     cert, key = certificate(tmp_path)
-    broker = Mosquitto(tmp_path, "allow_anonymous true", f"certfile {cert}", f"keyfile {key}")
-    broker.start()
-    try:
-        trusting = open_sink(broker.port, host="localhost", tls=True, ca_file=cert)
-        wait_until(lambda: trusting.problem is None, "a secure connection")
-        trusting.close()
-        stranger = open_sink(broker.port, host="localhost", tls=True)
-        wait_until(lambda: "certificate is not accepted" in (stranger.problem or ""), "the refusal")
-        stranger.close()
-        other_name = open_sink(broker.port, tls=True, ca_file=cert)
-        wait_until(lambda: "certificate is not accepted" in (other_name.problem or ""), "the refusal of another name")
-        other_name.close()
-        plain = open_sink(broker.port)
-        wait_until(lambda: "closed the connection" in (plain.problem or ""), "the refusal without TLS")
-    finally:
-        broker.stop()
+    broker = start_broker("allow_anonymous true", f"certfile {cert}", f"keyfile {key}")
+    with open_sink(broker.port, host="localhost", tls=True, ca_file=cert) as trusting:
+        wait_for_connection(trusting)
+    with open_sink(broker.port, host="localhost", tls=True) as stranger:
+        wait_for_problem(stranger, "certificate is not accepted")
+    with open_sink(broker.port, tls=True, ca_file=cert) as other_name:
+        wait_for_problem(other_name, "certificate is not accepted", "the refusal of another name")
+    wait_for_problem(open_sink(broker.port), "closed the connection", "the refusal without TLS")
 
 
 def test_tls_to_a_broker_without_it_says_so(broker, open_sink):
@@ -233,23 +212,25 @@ def test_two_cameras_of_one_name_are_told_so(broker, open_sink):
 
 
 def test_reconnects_leave_no_thread_and_no_file(broker, open_sink):
+    def held():
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
     sink = open_sink(broker.port)
-    wait_until(lambda: sink.problem is None, "the connection")
-    before = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+    wait_for_connection(sink)
+    before = held()
     for _ in range(5):
         broker.stop()
         wait_until(lambda: sink.problem is not None, "the problem")
         broker.start()
-        wait_until(lambda: sink.problem is None, "no problem")
-    assert (len(list(Path("/proc/self/fd").iterdir())), threading.active_count()) == before
+        wait_for_connection(sink)
+    assert held() == before
 
 
 def test_the_address_of_the_command_line_leads_there(broker, listen):
     options = parse_mqtt_url(f"mqtt://127.0.0.1:{broker.port}/home/cams")
     listener = listen(broker.port)
-    sink = MqttSink(options, name="door", labels=("cat", "dog"))
-    wait_until(lambda: listener.payload("home/cams/door/availability") == b"online", "the availability")
-    sink.close()
+    with MqttSink(options, name="door", labels=("cat", "dog")):
+        wait_until(lambda: listener.payload("home/cams/door/availability") == b"online", "the availability")
 
 
 def test_images_are_sent_only_where_asked_for_small_and_not_retained(broker, open_sink, listen):

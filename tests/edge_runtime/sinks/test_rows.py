@@ -62,12 +62,8 @@ def test_jsonl_has_the_documented_fields():
 def test_jsonl_says_when_a_live_frame_was_captured_and_not_for_a_file():
     stamps = FrameStamp(7, 0.25, 1700000000.5, 12.0), FrameStamp(7, 0.25, None, 12.0)
     live, file = map(json.loads, written(JsonlSink, *(classified(frame=stamp) for stamp in stamps)).splitlines())
-    assert {name: live[name] for name in ("frame", "time_s", "captured_at", "age_ms")} == {
-        "frame": 7,
-        "time_s": 0.25,
-        "captured_at": 1700000000.5,
-        "age_ms": 12.0,
-    }
+    stamp = {"frame": 7, "time_s": 0.25, "captured_at": 1700000000.5, "age_ms": 12.0}
+    assert {name: live[name] for name in stamp} == stamp
     assert "captured_at" not in file
 
 
@@ -85,9 +81,8 @@ def test_control_characters_of_names_labels_and_messages_are_escaped(kind, faile
     labels = ["\x1b]0;owned\x07", "dog"]
     sinks = {"table": TableSink(stream, labels), "frames": FrameSink(stream, labels), "csv": CsvSink(stream, ranks=2)}
     start = stream.tell()
-    sinks[kind].write(
-        Failed(NASTY, "ImageError", NASTY) if failed else classified(NASTY, (Prediction(labels[0], 0.5), TOP[1]))
-    )
+    answer = classified(NASTY, (Prediction(labels[0], 0.5), TOP[1]))
+    sinks[kind].write(Failed(NASTY, "ImageError", NASTY) if failed else answer)
     line = stream.getvalue()[start:].removesuffix("\n")
     assert line.isprintable()
     assert line.encode("utf-8")
@@ -119,22 +114,15 @@ def test_csv_of_frames_tells_decisions_and_states_in_the_same_columns():
     assert [*event][-7:] == ["decision", "decision_score", "event", "rejected", "state", "state_reason", "error"]
     assert [*event.values()][-7:] == ["cat", "0.8", "true", "false", "", "", ""]
     assert [*nothing.values()][-7:] == ["", "0.3", "false", "true", "", "", ""]
-    assert {name: value for name, value in gone.items() if value} == {
-        "source": "camera",
-        "captured_at": "1700000000.5",
-        "state": "reconnecting",
-        "state_reason": "gave no frame for 5 s",
-    }
+    state = {"state": "reconnecting", "state_reason": "gave no frame for 5 s"}
+    told = {name: value for name, value in gone.items() if value}
+    assert told == {"source": "camera", "captured_at": "1700000000.5", **state}
     assert failed["error"] == "ImageError: is broken"
 
 
 def test_a_camera_that_went_is_a_line_in_every_form():
-    assert json.loads(written(JsonlSink, GONE)) == {
-        "source": "camera",
-        "state": "reconnecting",
-        "at": 1700000000.5,
-        "reason": "gave no frame for 5 s",
-    }
+    told = {"state": "reconnecting", "at": 1700000000.5, "reason": "gave no frame for 5 s"}
+    assert json.loads(written(JsonlSink, GONE)) == {"source": "camera", **told}
     frame, table = (partial(kind, labels=["cat", "dog"]) for kind in (FrameSink, TableSink))
     for line in (written(frame, GONE), written(table, GONE).removeprefix(written(table))):
         assert "reconnecting: gave no frame for 5 s" in line
@@ -169,10 +157,7 @@ def test_table_keeps_its_columns_for_long_and_wide_text():
         sink.write(classified(source))
         sink.write(classified(source, (Prediction("a label that is far too long for a column", 0.1),)))
     header, *rows = stream.getvalue().splitlines()
-    score_column = header.index("score")
-    for row in rows:
-        prefix = row[: row.index("0.")]
-        assert columns(prefix) == score_column
+    assert {columns(row[: row.index("0.")]) for row in rows} == {header.index("score")}
 
 
 def test_table_gives_the_whole_reason_of_a_failure():
@@ -196,12 +181,9 @@ def test_shortened_paths_fit_and_keep_their_end(path, width):
     assert short[-3:] == path[-3:]
 
 
-def test_paths_are_shortened_at_a_folder():
+def test_paths_are_shortened_at_a_folder_and_text_is_cut_by_columns_and_escaped_only_where_needed():
     assert fit_path("/a/very/long/way/to/cats/cat.1.jpg", 20) == "…/to/cats/cat.1.jpg"
     assert fit_path("cats/cat.1.jpg", 14) == "cats/cat.1.jpg"
-
-
-def test_text_is_cut_by_columns_and_escaped_only_where_needed():
     assert fit("abcdef", 6) == "abcdef"
     assert fit("abcdef", 4) == "abc…"
     assert fit("猫猫猫", 5) == "猫猫…"

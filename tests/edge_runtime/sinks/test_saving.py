@@ -1,6 +1,8 @@
 """Frames as images: which, under which names, within which quota, and never anything else."""
 
 import functools
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,22 +10,33 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from edge_runtime.contract import look_alike_key, normalize_label
 from edge_runtime.errors import OutputError
 from edge_runtime.preprocess import load_image
 from edge_runtime.results import Decision, Failed, SourceState, StateChange
 from edge_runtime.sinks.frame_folder import HEAD_BYTES, LOCK_FILE, FrameFolder, add_comment, read_comment
-from edge_runtime.sinks.save_frames import FrameChooser, SaveChoice, SaveFrames, image_stem, open_save_frames
+from edge_runtime.sinks.save_frames import (
+    FolderNames,
+    FrameChooser,
+    SaveChoice,
+    SaveFrames,
+    folder_name,
+    image_stem,
+    label_of,
+    open_save_frames,
+)
 from edge_runtime.workstation.datasets.folder import read_folder
 from support.paths import TESTS
 from support.results import classified
 
 AT = 1700000000.25  # 2023-11-14 22:13:20.250 UTC
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-
-
 answer = functools.partial(classified, source="0", number=7, at=AT)
 
 
@@ -31,8 +44,14 @@ def event(label="cat", *, begins=True, score=0.9):
     return Decision(label, score, event=begins)
 
 
-def sink(root, quota_bytes=10**9):
-    return SaveFrames(root, ["cat", "dog"], quota_bytes=quota_bytes, min_free_bytes=0)
+def sink(root, quota_bytes=10**9, **options):
+    return SaveFrames(root, ["cat", "dog"], quota_bytes=quota_bytes, **{"min_free_bytes": 0, **options})
+
+
+def save(root, *results, quota_bytes=10**9):
+    with sink(root, quota_bytes) as saving:
+        for result in results:
+            saving.write(result, IMAGE)
 
 
 def images(root):
@@ -40,10 +59,7 @@ def images(root):
 
 
 def fill(root, numbers, quota_bytes=10**9):
-    saving = sink(root, quota_bytes)
-    for number in numbers:
-        saving.write(answer(number=number, at=AT + number), IMAGE)
-    saving.close()
+    save(root, *(answer(number=number, at=AT + number) for number in numbers), quota_bytes=quota_bytes)
 
 
 @pytest.fixture
@@ -73,9 +89,8 @@ def test_a_image_has_its_label_time_and_frame_in_its_name_and_its_record_inside(
 
 
 def test_colours_are_not_swapped(tmp_path):
-    saving = sink(tmp_path)
-    saving.write(answer(), np.full((16, 16, 3), (250, 10, 10), np.uint8))
-    saving.close()
+    with sink(tmp_path) as saving:
+        saving.write(answer(), np.full((16, 16, 3), (250, 10, 10), np.uint8))
     assert load_image(tmp_path / images(tmp_path)[0])[8, 8, 0] > 200
 
 
@@ -92,17 +107,13 @@ def test_colours_are_not_swapped(tmp_path):
     ],
 )
 def test_only_a_sure_answer_goes_to_its_class(tmp_path, result, folder):
-    saving = sink(tmp_path)
-    saving.write(result, IMAGE)
-    saving.close()
+    save(tmp_path, result)
     assert [path.partition("/")[0] for path in images(tmp_path)] == [folder]
 
 
 def test_the_tree_is_a_set_that_edge_train_takes(tmp_path):
-    saving = sink(tmp_path)
-    for number, (label, score) in enumerate([("cat", 0.9), ("dog", 0.9), ("cat", 0.2), ("a/b", 0.9), (".x", 0.9)]):
-        saving.write(answer(label, score, number=number), IMAGE)
-    saving.close()
+    answers = [("cat", 0.9), ("dog", 0.9), ("cat", 0.2), ("a/b", 0.9), (".x", 0.9)]
+    save(tmp_path, *(answer(*guess, number=number) for number, guess in enumerate(answers)))
     dataset = read_folder(tmp_path)
     assert set(dataset.labels) == {"cat", "dog", "unsure-cat", "a%2Fb", "%2Ex"}
     assert not dataset.ignored
@@ -144,10 +155,8 @@ def test_the_oldest_make_room_and_earlier_runs_count(tmp_path, one_image_bytes):
 
 
 def test_a_class_whose_last_image_went_leaves_no_empty_folder(tmp_path, one_image_bytes):
-    saving = sink(tmp_path / "frames", one_image_bytes * 2)
-    for number, label in enumerate(["cat", "dog", "dog"]):
-        saving.write(answer(label, number=number, at=AT + number), IMAGE)
-    saving.close()
+    results = [answer(label, number=number, at=AT + number) for number, label in enumerate(["cat", "dog", "dog"])]
+    save(tmp_path / "frames", *results, quota_bytes=one_image_bytes * 2)
     assert not (tmp_path / "frames" / "cat").exists()
 
 
@@ -159,9 +168,8 @@ def test_what_is_not_ours_or_was_sorted_by_a_person_stays(tmp_path, one_image_by
     moved = (root / saved[0]).rename(root / "sorted" / Path(saved[0]).name)
     outside = tmp_path / "outside.jpg"
     outside.write_bytes(moved.read_bytes())
-    foreign = [
-        root / "cat" / name for name in ("holiday.jpg", "20010101T000000.000Z-000000.jpg", "20231114T221321.jpg")
-    ]
+    names = ("holiday.jpg", "20010101T000000.000Z-000000.jpg", "20231114T221321.jpg")
+    foreign = [root / "cat" / name for name in names]
     for path in foreign:
         path.write_bytes(b"\xff\xd8 no note of ours")
     link = root / "cat" / "20010101T000001.000Z-000000.jpg"
@@ -178,44 +186,37 @@ def test_a_class_folder_that_leads_elsewhere_is_not_followed(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "cat").symlink_to(tmp_path / "elsewhere")
-    saving = sink(tmp_path / "frames")
-    with pytest.raises(OSError, match=r"Not a directory|symbolic"):
-        saving.write(answer(), IMAGE)
-    saving.write(answer("dog"), IMAGE)
-    saving.close()
+    with sink(tmp_path / "frames") as saving:
+        with pytest.raises(OSError, match=r"Not a directory|symbolic"):
+            saving.write(answer(), IMAGE)
+        saving.write(answer("dog"), IMAGE)
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_nothing_is_overwritten_when_the_clock_jumps_back(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: 1.5)
-    saving = sink(tmp_path)
-    for _ in range(3):
-        saving.write(answer(at=None), IMAGE)
-    saving.close()
+    save(tmp_path, *[answer(at=None)] * 3)
     assert images(tmp_path) == [f"cat/19700101T000001.500Z-000007{more}.jpg" for more in ("-2", "-3", "")]
 
 
 def test_a_clock_that_jumps_back_does_not_make_new_images_the_oldest(tmp_path, one_image_bytes):
-    saving = sink(tmp_path / "frames", one_image_bytes * 3)
-    for number in range(6):
-        saving.write(answer(number=number, at=AT - 1000 * number), IMAGE)
-    saving.close()
+    results = [answer(number=number, at=AT - 1000 * number) for number in range(6)]
+    save(tmp_path / "frames", *results, quota_bytes=one_image_bytes * 3)
     assert {int(name[-10:-4]) for name in images(tmp_path / "frames")} >= {4, 5}
 
 
-def test_disk_is_left_free_and_trouble_passes(tmp_path, monkeypatch):
-    folder = FrameFolder(tmp_path, quota_bytes=10**9, min_free_bytes=1000)
+def test_disk_is_left_free_and_trouble_passes(tmp_path):
     free = iter([5000, 100, 5000, 100, 100, 100, 5000])
-    monkeypatch.setattr(folder, "_free_bytes", lambda: next(free))
+    folder = FrameFolder(tmp_path, quota_bytes=10**9, min_free_bytes=1000, free_bytes=lambda _handle: next(free))
     data = [add_comment(b"\xff\xd8", {"folder": "cat", "number": number}) for number in range(3)]
-    first = folder.save("cat", image_stem(answer(number=0)), data[0])
-    second = folder.save("cat", image_stem(answer(number=1)), data[1])
+    stems = [image_stem(answer(number=number)) for number in range(3)]
+    first, second = (folder.save("cat", stems[number], data[number]) for number in range(2))
     assert not first.exists()
     with pytest.raises(OSError, match=r"less than 1.0 kB of disk"):
-        folder.save("dog", image_stem(answer(number=2)), data[2])
+        folder.save("dog", stems[2], data[2])
     assert not second.exists()
     assert not (tmp_path / "dog").exists()
-    assert folder.save("dog", image_stem(answer(number=2)), data[2]).read_bytes() == data[2]
+    assert folder.save("dog", stems[2], data[2]).read_bytes() == data[2]
     folder.close()
 
 
@@ -226,9 +227,8 @@ def test_a_small_disk_holds_the_newest(small_disk):
     assert len(frames) > 5
 
 
-def test_a_disk_that_others_fill_meanwhile_leaves_whole_images_only(small_disk, monkeypatch):
-    monkeypatch.setattr(FrameFolder, "_free_bytes", lambda _self: 10**12)
-    saving, failures = sink(small_disk), 0
+def test_a_disk_that_others_fill_meanwhile_leaves_whole_images_only(small_disk):
+    saving, failures = sink(small_disk, min_free_bytes=-(10**12)), 0  # so that no image is refused before it is written
     for number in range(60):
         try:
             saving.write(answer("cat" if number < 40 else "dog", number=number, at=AT + number), IMAGE)
@@ -291,9 +291,8 @@ def test_a_folder_that_is_taken_away_comes_back(tmp_path):
 
 
 def test_the_whole_sink_saves_in_the_background(tmp_path):
-    saving = open_save_frames(
-        tmp_path, ["cat", "dog"], choices=[SaveChoice.EVENT], min_interval_s=0.0, quota_bytes=10**7, min_free_bytes=0
-    )
+    limits = {"min_interval_s": 0.0, "quota_bytes": 10**7, "min_free_bytes": 0}
+    saving = open_save_frames(tmp_path, ["cat", "dog"], choices=[SaveChoice.EVENT], **limits)
     lent = IMAGE.copy()
     saving.write(answer(decision=event()), lent)
     saving.write(answer(number=8), lent)
@@ -305,10 +304,8 @@ def test_the_whole_sink_saves_in_the_background(tmp_path):
 
 
 def test_a_frame_that_cannot_be_encoded_and_names_that_lead_away_are_errors(tmp_path):
-    saving = sink(tmp_path)
-    with pytest.raises(ValueError, match="cannot be encoded"):
+    with sink(tmp_path) as saving, pytest.raises(ValueError, match="cannot be encoded"):
         saving.write(answer(), np.zeros((0, 4, 3), np.uint8))
-    saving.close()
     folder = FrameFolder(tmp_path, quota_bytes=10, min_free_bytes=0)
     for name, stem in (("..", image_stem(answer())), ("a/b", image_stem(answer())), ("cat", "../x")):
         with pytest.raises(ValueError, match="expected names"):
@@ -319,3 +316,73 @@ def test_a_frame_that_cannot_be_encoded_and_names_that_lead_away_are_errors(tmp_
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="images cannot be saved there"):
         sink(tmp_path / "file")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_have_a_note_or_none(data):
+    assert read_comment(data) is None or isinstance(read_comment(data), dict)
+    assert read_comment(b"\xff\xd8\xff\xfe" + data) is None or data
+
+
+def test_a_note_is_found_again_behind_the_first_segment_and_long_ones_lose_their_runners_up():
+    encoded, jpeg = cv2.imencode(".jpg", IMAGE)
+    assert encoded
+    record = {"label": "猫\udcff", "top": ["x" * 100] * 900}
+    noted = add_comment(jpeg.tobytes(), record)
+    assert noted[2:4] == b"\xff\xe0"
+    assert read_comment(noted[:HEAD_BYTES]) == {"label": "猫\udcff"}
+    with pytest.raises(ValueError, match="at most 65533"):
+        add_comment(jpeg.tobytes(), {"label": "x" * 70_000})
+    with pytest.raises(ValueError, match="JPEG"):
+        add_comment(b"GIF89a", {})
+    assert json.dumps(read_comment(add_comment(jpeg.tobytes(), {"a": 1}))) == '{"a": 1}'
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("cat", "cat"),
+        ("猫 é", "猫 é"),
+        ("..", "%2E%2E"),
+        (".git", "%2Egit"),
+        ("a/b", "a%2Fb"),
+        ("100%", "100%25"),
+        ("con", "%63on"),
+        ("NUL.x", "%4EUL.x"),
+        ("__MACOSX", "%5F_MACOSX"),
+        (" x ", "%20x%20"),
+        ("a\x1b\u202e\udcff", "a%1B%E2%80%AE%ED%B3%BF"),
+    ],
+)
+def test_labels_stay_readable_where_they_are_safe(label, name):
+    assert folder_name(label) == name
+    assert label_of(name) == label
+
+
+def test_labels_of_one_case_and_long_ones_are_told_apart():
+    names = FolderNames(["Cardigan", "cardigan"])
+    assert (names.of("Cardigan"), names.of("cardigan")) == ("Cardigan", "%63ardigan")
+    assert folder_name("x" * 250) != folder_name("x" * 251)
+    assert names.of("new") == "new"
+
+
+@given(st.text(max_size=300).filter(bool))
+def test_any_label_is_a_safe_folder_that_reads_back(label):
+    name = folder_name(label)
+    assert name not in (".", "..")
+    assert "/" not in name
+    assert "\0" not in name
+    assert len(os.fsencode(name)) <= 200
+    assert name == name.strip()
+    assert name[0] != "."
+    assert normalize_label(name) == name
+    if "~" not in name:
+        assert label_of(name) == normalize_label(label)
+
+
+@given(st.lists(st.text(alphabet="aAé\u0301e./%\u200d", min_size=1, max_size=4), max_size=12))
+def test_labels_that_differ_have_folders_that_do_not_look_alike(labels):
+    names = FolderNames(labels)
+    folders = {normalize_label(label): names.of(label) for label in labels}
+    assert len({look_alike_key(folder) for folder in folders.values()}) == len(folders)
+    assert all(label_of(folder) == label for label, folder in folders.items())

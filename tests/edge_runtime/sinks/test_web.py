@@ -1,10 +1,11 @@
 """The live page's server, asked by real HTTP clients."""
 
+import contextlib
 import json
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -20,24 +21,27 @@ from support.waiting import wait_until
 from support.web import GREY, WebCamera
 
 PATHS = ("/", "/app.js", "/style.css", "/icon.svg", "/events", "/frame.jpg", "/api/state", "/metrics", "/healthz")
-OPEN_FILES = Path("/proc/self/fd")
 EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-@dataclass
-class Troubled:
-    """What health asks of a sink."""
+def open_files():
+    return len([*Path("/proc/self/fd").iterdir()])
 
-    name: str
-    dropped: int
-    problem: str | None
+
+def troubled(name, dropped, problem):
+    return types.SimpleNamespace(name=name, dropped=dropped, problem=problem)
 
 
 @pytest.fixture
-def camera():
-    made = WebCamera()
-    yield made
-    made.close()
+def options():
+    """Parameters of the camera; a test may give others."""
+    return {}
+
+
+@pytest.fixture
+def camera(options):
+    with contextlib.closing(WebCamera(**options)) as made:
+        yield made
 
 
 def metric(camera, name, **labels):
@@ -46,8 +50,16 @@ def metric(camera, name, **labels):
     return next(sample.value for sample in samples if sample.name == name and sample.labels == labels)
 
 
+def receive_events(camera, count):
+    received = b""
+    with camera.open_socket(EVENTS) as peer:
+        while received.count(b"\ndata: ") < count:
+            received += peer.recv(1 << 16)
+    return received
+
+
 def test_the_state_tells_everything_once(camera):
-    camera.health.watch([Troubled("mqtt", 4, "no broker")])
+    camera.health.watch([troubled("mqtt", 4, "no broker")])
     camera.change()
     camera.answer(event=True)
     camera.give(Failed("0", "SourceError", "a frame was broken"))
@@ -63,27 +75,19 @@ def test_the_state_tells_everything_once(camera):
 
 def test_events_come_as_results_do_and_at_most_eight_a_second(camera):
     camera.run()
-    with camera.open_socket(EVENTS) as peer:
-        start_s, received = time.monotonic(), b""
-        while received.count(b"\ndata: ") < 12:
-            received += peer.recv(1 << 16)
-        took_s = time.monotonic() - start_s
+    start_s = time.monotonic()
+    received = receive_events(camera, 12)
+    assert time.monotonic() - start_s > 12 / 8 - 0.3, "12 blocks within the time of fewer"
     assert b"Content-Type: text/event-stream" in received
-    assert took_s > 12 / 8 - 0.3, "12 blocks within the time of fewer"
-    states = [
-        json.loads(line[6:]) for line in received.split(b"\n") if line.startswith(b"data: ") and line.endswith(b"}")
-    ]
-    answered = [state["answered"] for state in states]
+    lines = [line[6:] for line in received.split(b"\n") if line.startswith(b"data: ") and line.endswith(b"}")]
+    answered = [json.loads(line)["answered"] for line in lines]
     assert answered == sorted(answered)
     assert answered[-1] > answered[0]
     wait_until(lambda: metric(camera, "edgekit_web_streams") == 0)
 
 
 def test_events_go_on_without_results(camera):
-    with camera.open_socket(EVENTS) as peer:
-        received = b""
-        while received.count(b"\ndata: ") < 3:
-            received += peer.recv(1 << 16)
+    receive_events(camera, 3)
 
 
 def test_a_image_is_the_frame_made_smaller(camera):
@@ -108,16 +112,14 @@ def test_a_image_is_encoded_once_for_all(camera, monkeypatch):
     monkeypatch.setattr(images_module, "encode_jpeg", lambda image: encoded.append(1) or encode(image))
     camera.run()
     with ThreadPoolExecutor(8) as pool:
-        numbers = [
-            int(headers["X-Picture-Number"]) for _, headers, _ in pool.map(camera.get, ["/frame.jpg?after=0"] * 40)
-        ]
+        answers = pool.map(camera.get, ["/frame.jpg?after=0"] * 40)
+        numbers = [int(headers["X-Picture-Number"]) for _, headers, _ in answers]
     assert len(encoded) <= max(numbers) + 1
     assert len(encoded) < 40
 
 
-def test_a_camera_that_gives_no_image_is_said_not_shown(camera, monkeypatch):
-    monkeypatch.setattr("edge_runtime.sinks.web.routes._IMAGE_WAIT_S", 0.2)
-    monkeypatch.setattr("edge_runtime.sinks.web.routes._FIRST_IMAGE_WAIT_S", 0.2)
+@pytest.mark.parametrize("options", [{"image_waits_s": (0.2, 0.2)}], ids=["short waits"])
+def test_a_camera_that_gives_no_image_is_said_not_shown(camera):
     assert camera.get("/frame.jpg?after=0")[0] == 204
     assert camera.get("/frame.jpg")[0] == 503
     camera.run()
@@ -149,7 +151,7 @@ def test_images_are_shrunk_by_a_whole_factor_and_copied(shape, expected):
 
 
 def test_metrics_are_what_prometheus_reads(camera):
-    camera.health.watch([Troubled("twice", 2, "full"), Troubled("twice", 0, None)])
+    camera.health.watch([troubled("twice", 2, "full"), troubled("twice", 0, None)])
     camera.change()
     camera.change(SourceState.RECONNECTING)
     camera.change()
@@ -157,10 +159,8 @@ def test_metrics_are_what_prometheus_reads(camera):
         camera.answer(event=True)
     camera.number += 10
     camera.answer()
-    assert metric(camera, "edgekit_frames_answered_total") == 6
-    assert metric(camera, "edgekit_frames_skipped_total") == 10
-    assert metric(camera, "edgekit_events_total") == 5
-    assert metric(camera, "edgekit_reconnects_total") == 1
+    totals = {"frames_answered": 6, "frames_skipped": 10, "events": 5, "reconnects": 1}
+    assert {name: metric(camera, f"edgekit_{name}_total") for name in totals} == totals
     assert metric(camera, "edgekit_latency_seconds", stage="invoke") == pytest.approx(0.02)
     assert metric(camera, "edgekit_frame_age_seconds", quantile="0.99") == pytest.approx(0.025)
     assert [metric(camera, "edgekit_source_state", state=state.value) for state in SourceState] == [1, 0, 0, 0]
@@ -169,6 +169,27 @@ def test_metrics_are_what_prometheus_reads(camera):
     assert metric(camera, "edgekit_resident_memory_bytes") > 1e6
     assert camera.get("/metrics")[1]["Content-Type"].startswith("text/plain; version=0.0.4")
     assert b"# EOF" in camera.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")[2]
+
+
+def test_metrics_pass_the_rules_of_promtool(camera):
+    """The rules of ``promtool check metrics`` (prometheus/client_golang/prometheus/testutil/promlint)."""
+    camera.health.watch([troubled("mqtt", 2, "full")])
+    camera.change()
+    camera.answer(event=True)
+    text = camera.get("/metrics")[2].decode()
+    families = list(text_string_to_metric_families(text))
+    assert "edgekit_frame_age_seconds" in [family.name for family in families]
+    assert text.count("# TYPE") == text.count("# HELP") == len(families)
+    units = {"milliseconds", "ms", "minutes", "hours", "fahrenheit", "kilobytes", "kb", "mb", "percent", "pct", "sec"}
+    for family in families:
+        assert family.documentation
+        assert not units & set(family.name.split("_"))
+        assert family.type not in family.name.split("_")
+        for sample in family.samples:
+            assert sample.name.endswith("_total") == (family.type == "counter")
+            assert sample.name.islower()
+            assert family.type == "summary" or "quantile" not in sample.labels
+            assert "le" not in sample.labels
 
 
 def test_health_is_200_only_while_fresh_answers_come(camera, monkeypatch):
@@ -188,17 +209,14 @@ def test_health_is_200_only_while_fresh_answers_come(camera, monkeypatch):
     assert answer() == (503, "the last answer is 14 s old")
 
 
-def test_figures_that_json_lacks_and_names_that_deceive_are_made_harmless():
-    camera = WebCamera(name="Cam\u202eera", labels=("a\x1b[31m", "b\udcff"))
-    try:
-        nan = (Prediction(camera.labels[0], float("nan")), Prediction(camera.labels[1], float("inf")))
-        camera.give(Classified("0\n", nan, LatencyMs(0.0, 0.0, 0.0)))
-        state = json.loads(camera.get("/api/state")[2])
-        assert state["name"] == "Cam\\u202eera"
-        assert state["answer"]["top"] == [{"label": "a\\x1b[31m", "score": None}, {"label": "b\\udcff", "score": None}]
-        assert b"nan" not in camera.get("/metrics")[2].lower()
-    finally:
-        camera.sink.close()
+@pytest.mark.parametrize("options", [{"name": "Cam\u202eera", "labels": ("a\x1b[31m", "b\udcff")}], ids=["hostile"])
+def test_figures_that_json_lacks_and_names_that_deceive_are_made_harmless(camera):
+    nan = (Prediction(camera.labels[0], float("nan")), Prediction(camera.labels[1], float("inf")))
+    camera.give(Classified("0\n", nan, LatencyMs(0.0, 0.0, 0.0)))
+    state = json.loads(camera.get("/api/state")[2])
+    assert state["name"] == "Cam\\u202eera"
+    assert state["answer"]["top"] == [{"label": "a\\x1b[31m", "score": None}, {"label": "b\\udcff", "score": None}]
+    assert b"nan" not in camera.get("/metrics")[2].lower()
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -207,8 +225,8 @@ def test_head_gives_headers_at_once_and_writing_is_refused(camera, path):
     wait_until(lambda: camera.get("/healthz")[0] == 200)
     status, headers, body = camera.get(path, "HEAD")
     assert (status, body) == (200, b"")
-    for name, part in (("Content-Security-Policy", "script-src 'self'"), ("X-Content-Type-Options", "nosniff")):
-        assert part in headers[name]
+    assert "script-src 'self'" in headers["Content-Security-Policy"]
+    assert "nosniff" in headers["X-Content-Type-Options"]
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"):
         status, headers, _ = camera.get(path, method)
         assert (status, headers["Allow"]) == (405, "GET, HEAD")
@@ -217,28 +235,28 @@ def test_head_gives_headers_at_once_and_writing_is_refused(camera, path):
 def test_writing_costs_the_camera_next_to_nothing_whoever_watches(camera):
     """A median, since other programs share this machine."""
     result = Classified("0", (Prediction("sad", 1.0),), LatencyMs(0, 0, 0), FrameStamp(0, 0.0, 0.0, 1.0))
-    watchers = [camera.open_socket(EVENTS) for _ in range(10)]
-    assert all(peer.recv(4096) for peer in watchers)
     costs_s = []
-    for _ in range(2000):
-        start_s = time.perf_counter()
-        camera.sink.write(result, GREY)
-        costs_s.append(time.perf_counter() - start_s)
-    for peer in watchers:
-        peer.close()
+    with contextlib.ExitStack() as stack:
+        watchers = [stack.enter_context(camera.open_socket(EVENTS)) for _ in range(10)]
+        assert all(peer.recv(4096) for peer in watchers)
+        for _ in range(2000):
+            start_s = time.perf_counter()
+            camera.sink.write(result, GREY)
+            costs_s.append(time.perf_counter() - start_s)
     assert float(np.median(costs_s)) < 100e-6
 
 
 def test_closing_ends_streams_thread_files_and_port():
-    threads, files = set(threading.enumerate()), len([*OPEN_FILES.iterdir()])
+    threads, files = set(threading.enumerate()), open_files()
     camera = WebCamera()
     camera.run()
+    before_peers = open_files()
     paths = (b"/events", b"/frame.jpg?after=1", b"/frame.jpg", b"/")
     requests = [b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in paths]
     peers = [camera.open_socket(request) for request in (*requests, b"GET / HT")]
     assert peers[0].recv(4096)
     # Both ends of each connection are files of this process; one that is not accepted yet cannot be closed.
-    wait_until(lambda: len([*OPEN_FILES.iterdir()]) >= files + 2 * len(peers))
+    wait_until(lambda: open_files() >= before_peers + 2 * len(peers))
     start_s = time.monotonic()
     camera.sink.close()
     camera.sink.close()
@@ -250,7 +268,7 @@ def test_closing_ends_streams_thread_files_and_port():
             pass
         peer.close()
     assert set(threading.enumerate()) - threads == set()
-    wait_until(lambda: len([*OPEN_FILES.iterdir()]) <= files)
+    wait_until(lambda: open_files() <= files)
     assert camera.sink.problem is None
     again = WebCamera(port=camera.port)
     assert again.port == camera.port

@@ -3,7 +3,7 @@
 import importlib.util
 import ipaddress
 import socket
-from pathlib import Path
+from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from edge_runtime.errors import MissingExtraError, OutputError, UsageError
 from edge_runtime.pipeline.health import Health
-from edge_runtime.sinks.web.auth import TOKEN_VARIABLE, WebAddress, choose_token, parse_web_address, sign_in_url
+from edge_runtime.sinks.web.auth import (
+    TOKEN_VARIABLE,
+    WebAddress,
+    choose_token,
+    parse_frame_ancestors,
+    parse_web_address,
+    sign_in_url,
+)
 from edge_runtime.sinks.web.sink import WebSink
 
 LOCAL, OPEN = WebAddress("127.0.0.1", 8080), WebAddress("0.0.0.0", 8080)  # noqa: S104
@@ -63,6 +70,21 @@ def test_every_ip_address_comes_back(host, port):
         assert parse_web_address(str(address)) == address
 
 
+@pytest.mark.parametrize(
+    "text", ["http://ha.local:8123", "https://*.example.org", "http://192.0.2.7:8123 https://ha.example.org", ""]
+)
+def test_origins_that_may_show_the_page(text):
+    assert parse_frame_ancestors(text) == tuple(text.split())
+
+
+@pytest.mark.parametrize(
+    "text", ["*", "ha.local", "http://ha/path", "http://a; script-src *", "http://a:0", "http://a:99999", "ftp://a"]
+)
+def test_what_is_no_origin_is_refused(text):
+    with pytest.raises(UsageError, match="expected an origin such as"):
+        parse_frame_ancestors(text)
+
+
 @given(st.text(max_size=40))
 def test_any_text_is_an_address_that_means_itself_or_is_refused(text):
     try:
@@ -82,8 +104,6 @@ def test_this_machine_alone_needs_no_token():
 
 def test_other_machines_need_one_that_is_made_up_and_shown_once():
     first, second = choose_token(OPEN, environment={}), choose_token(OPEN, environment={})
-    assert first is not None
-    assert second is not None
     assert first.text != second.text
     assert len(first.text) >= 32
     assert first.text not in repr(first)
@@ -97,7 +117,6 @@ def test_a_given_token_counts_everywhere_and_is_never_shown(address, tmp_path):
         choose_token(address, environment={TOKEN_VARIABLE: SECRET}),
         choose_token(address, tmp_path / "token", environment={TOKEN_VARIABLE: "another-secret-of-letters"}),
     ):
-        assert token is not None
         assert token.text == SECRET
         assert SECRET not in sign_in_url("http://pi:8080/", token)
 
@@ -113,19 +132,12 @@ def test_a_poor_token_is_refused_and_not_repeated(text, tmp_path):
         assert text not in str(refused.value)
 
 
-def test_a_token_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(UsageError, match="cannot be read"):
-        choose_token(OPEN, tmp_path / "none", environment={})
-    with pytest.raises(UsageError, match="cannot be read"):
-        choose_token(OPEN, tmp_path, environment={})
-
-
-def test_a_token_file_without_end_is_read_to_its_limit_only():
-    endless = Path("/dev/zero")
-    if not endless.exists():
-        pytest.skip("no /dev/zero here")
-    with pytest.raises(UsageError, match="expected a token"):
-        choose_token(OPEN, endless, environment={})
+@pytest.mark.parametrize(
+    ("name", "says"), [("none", "cannot be read"), ("", "cannot be read"), ("/dev/zero", "expected a token")]
+)
+def test_a_token_file_that_cannot_be_read_is_named_and_one_without_end_is_read_to_its_limit(tmp_path, name, says):
+    with pytest.raises(UsageError, match=says):
+        choose_token(OPEN, tmp_path / name, environment={})
 
 
 def opened(address, token=None):
@@ -144,10 +156,7 @@ def test_a_port_that_cannot_be_had_is_one_sentence():
 
 
 def test_a_port_of_the_system_needs_its_owner(monkeypatch):
-    def bind(*_arguments):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(socket.socket, "bind", bind)
+    monkeypatch.setattr(socket.socket, "bind", mock.Mock(side_effect=PermissionError(13, "Permission denied")))
     with pytest.raises(OutputError, match=r"--web 127\.0\.0\.1:80: .*Permission denied.* give a port of 1024 or more$"):
         opened(WebAddress("127.0.0.1", 80))
 

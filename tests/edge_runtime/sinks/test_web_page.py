@@ -1,6 +1,7 @@
 """The live page as a browser shows it: headless Chromium, driven through its own debugging protocol."""
 
 import asyncio
+import contextlib
 import json
 import shutil
 import subprocess
@@ -41,19 +42,27 @@ class FaceCamera(WebCamera):
 
 
 @pytest.fixture
-def camera():
-    made = FaceCamera()
-    yield made
-    made.close()
+def options():
+    """Parameters of the camera; a test may give others."""
+    return {}
+
+
+@pytest.fixture
+def camera(options):
+    with contextlib.closing(FaceCamera(**options)) as made:
+        yield made
 
 
 class Tab:
-    """One page of a browser."""
+    """One page of a browser, driven through a WebSocket of its debugging protocol."""
 
-    def __init__(self, socket):
-        self._socket, self._last, self.complaints = socket, 0, []
+    def __init__(self, loop, socket):
+        self._loop, self._socket, self._last, self.complaints = loop, socket, 0, []
 
-    async def call(self, method, **parameters):
+    def call(self, method, **parameters):
+        return self._loop.run_until_complete(asyncio.wait_for(self._call(method, parameters), DEADLINE_S))
+
+    async def _call(self, method, parameters):
         self._last += 1
         await self._socket.send_json({"id": self._last, "method": method, "params": parameters})
         while True:
@@ -63,50 +72,50 @@ class Tab:
             if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"):
                 self.complaints.append(message["params"])
 
-    async def open(self, url):
+    def open(self, url):
         for method in ("Page.enable", "Runtime.enable", "Log.enable"):
-            await self.call(method)
-        await self.call("Page.navigate", url=url)
+            self.call(method)
+        self.call("Page.navigate", url=url)
 
-    async def value(self, expression):
-        answer = await self.call("Runtime.evaluate", expression=expression, awaitPromise=True)
-        return answer["result"].get("value")
+    def value(self, expression):
+        return self.call("Runtime.evaluate", expression=expression, awaitPromise=True)["result"].get("value")
 
-    async def text(self, name):
-        return await self.value(f"document.getElementById('{name}')?.innerText ?? ''")
+    def text(self, name):
+        return self.value(f"document.getElementById('{name}')?.innerText ?? ''")
 
-    async def until(self, expression):
+    def until(self, expression):
         """Wait until a JavaScript expression is true, and give its value."""
         end_s = time.monotonic() + DEADLINE_S
-        while not (found := await self.value(expression)):
-            body = await self.value("document.body?.innerText")
+        while not (found := self.value(expression)):
+            body = self.value("document.body?.innerText")
             assert time.monotonic() < end_s, f"never true: {expression}\n{body}\n{self.complaints}"
-            await asyncio.sleep(0.1)
+            time.sleep(0.1)
         return found
 
 
 @pytest.fixture
-def browse(tmp_path):
-    """Run an async function with a `Tab`."""
+def tab(tmp_path):
+    import aiohttp
+
     arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"]
     command = ["chromium", *arguments, f"--user-data-dir={tmp_path}", "about:blank"]
     browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    loop = asyncio.new_event_loop()
 
-    async def run(steps):
-        import aiohttp
-
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json") as answer:
-                pages = [page for page in await answer.json() if page["type"] == "page"]
-            async with session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=1 << 25) as socket:
-                await asyncio.wait_for(steps(Tab(socket)), 4 * DEADLINE_S)
+    async def connect(port):
+        session = aiohttp.ClientSession()
+        async with session.get(f"http://127.0.0.1:{port}/json") as answer:
+            url = next(page["webSocketDebuggerUrl"] for page in await answer.json() if page["type"] == "page")
+        return session, await session.ws_connect(url, max_msg_size=1 << 25)
 
     try:
-        port = _debugging_port(tmp_path, browser)
-        yield lambda steps: asyncio.run(run(steps))
+        session, socket = loop.run_until_complete(connect(_debugging_port(tmp_path, browser)))
+        yield Tab(loop, socket)
+        loop.run_until_complete(session.close())
     finally:
         browser.terminate()
         browser.wait(30)
+        loop.close()
 
 
 def _debugging_port(folder, browser):
@@ -123,96 +132,65 @@ def _debugging_port(folder, browser):
 IMAGE = "document.getElementById('image')"
 
 
-def test_labels_figures_and_image_appear_and_change_without_a_complaint(camera, browse):
-    async def steps(tab):
-        await tab.open(camera.sink.url)
-        await tab.until(f"{IMAGE}.complete && {IMAGE}.naturalWidth === 640 && !{IMAGE}.hidden")
-        await tab.until("parseFloat(document.getElementById('fps').innerText) > 3")
-        assert sorted(
-            await tab.value("[...document.querySelectorAll('.bars .label')].map(e => e.innerText).join()")
-        ) == (sorted("happy,sad"))
-        assert await tab.text("name") == "Feeder"
-        assert await tab.text("state") == "connected"
-        assert await tab.text("banner") == ""
-        assert await tab.text("invoke") == "20.0 ms"
-        answered, image, alt = (
-            await tab.text("answered"),
-            await tab.value(f"{IMAGE}.src"),
-            await tab.value(f"{IMAGE}.alt"),
-        )
-        assert alt in ("Live image: happy", "Live image: sad")
-        await tab.until(f"document.getElementById('answered').innerText !== '{answered}'")
-        await tab.until(f"{IMAGE}.src !== '{image}'")
-        await tab.until(f"{IMAGE}.alt !== '{alt}'")
-        await tab.until("document.querySelectorAll('#events li').length > 3")
-        assert await tab.value("document.documentElement.scrollWidth <= innerWidth")
-        await tab.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
-        assert await tab.value("document.documentElement.scrollWidth") == 390
-        assert tab.complaints == []
-
-    browse(steps)
+def test_labels_figures_and_image_appear_and_change_without_a_complaint(camera, tab):
+    tab.open(camera.sink.url)
+    tab.until(f"{IMAGE}.complete && {IMAGE}.naturalWidth === 640 && !{IMAGE}.hidden")
+    tab.until("parseFloat(document.getElementById('fps').innerText) > 3")
+    shown = tab.value("[...document.querySelectorAll('.bars .label')].map(e => e.innerText).join()")
+    assert sorted(shown.split(",")) == ["happy", "sad"]
+    assert tab.text("name") == "Feeder"
+    assert tab.text("state") == "connected"
+    assert tab.text("banner") == ""
+    assert tab.text("invoke") == "20.0 ms"
+    answered, image, alt = (tab.text("answered"), tab.value(f"{IMAGE}.src"), tab.value(f"{IMAGE}.alt"))
+    assert alt in ("Live image: happy", "Live image: sad")
+    tab.until(f"document.getElementById('answered').innerText !== '{answered}'")
+    tab.until(f"{IMAGE}.src !== '{image}'")
+    tab.until(f"{IMAGE}.alt !== '{alt}'")
+    tab.until("document.querySelectorAll('#events li').length > 3")
+    assert tab.value("document.documentElement.scrollWidth <= innerWidth")
+    tab.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+    assert tab.value("document.documentElement.scrollWidth") == 390
+    assert tab.complaints == []
 
 
-def test_a_camera_that_stalls_is_said_and_so_is_its_return(camera, browse):
-    async def steps(tab):
-        await tab.open(camera.sink.url)
-        await tab.until("document.getElementById('state').innerText === 'connected'")
-        camera.state = SourceState.STALLED
-        await tab.until("document.getElementById('banner').innerText.includes('no images: unplugged')")
-        assert await tab.value("document.body.classList.contains('stale')")
-        camera.state = SourceState.CONNECTED
-        await tab.until("document.getElementById('banner').hidden && !document.body.classList.contains('stale')")
-
-    browse(steps)
+def test_a_camera_that_stalls_is_said_and_so_is_its_return(camera, tab):
+    tab.open(camera.sink.url)
+    tab.until("document.getElementById('state').innerText === 'connected'")
+    camera.state = SourceState.STALLED
+    tab.until("document.getElementById('banner').innerText.includes('no images: unplugged')")
+    assert tab.value("document.body.classList.contains('stale')")
+    camera.state = SourceState.CONNECTED
+    tab.until("document.getElementById('banner').hidden && !document.body.classList.contains('stale')")
 
 
-def test_the_page_says_that_the_device_is_gone_and_finds_it_again(camera, browse):
-    async def steps(tab):
-        await tab.open(camera.sink.url)
-        await tab.until(f"{IMAGE}.naturalWidth === 640")
-        camera.close()
-        await tab.until("document.getElementById('banner').innerText.includes('No connection to the device')")
-        assert await tab.text("state") == "offline"
-        again = FaceCamera(port=camera.port)
-        try:
-            await tab.until("document.getElementById('state').innerText === 'connected'")
-            before = await tab.value(f"{IMAGE}.src")
-            await tab.until(f"{IMAGE}.src !== '{before}'")
-        finally:
-            again.close()
-
-    browse(steps)
+def test_the_page_says_that_the_device_is_gone_and_finds_it_again(camera, tab):
+    tab.open(camera.sink.url)
+    tab.until(f"{IMAGE}.naturalWidth === 640")
+    camera.close()
+    tab.until("document.getElementById('banner').innerText.includes('No connection to the device')")
+    assert tab.text("state") == "offline"
+    with contextlib.closing(FaceCamera(port=camera.port)):
+        tab.until("document.getElementById('state').innerText === 'connected'")
+        before = tab.value(f"{IMAGE}.src")
+        tab.until(f"{IMAGE}.src !== '{before}'")
 
 
-def test_a_label_is_text_whatever_it_says(browse):
-    camera = FaceCamera(labels=(HOSTILE, "<script>document.title='owned'</script>"))
-
-    async def steps(tab):
-        await tab.open(camera.sink.url)
-        await tab.until("document.querySelectorAll('#events li').length > 3")
-        assert await tab.value("document.querySelector('.bars .label').innerText") == HOSTILE
-        assert await tab.value("document.title") == "Feeder – edgekit"
-        assert await tab.value("document.querySelectorAll('main script, main img:not(#image)').length") == 0
-        assert tab.complaints == []
-
-    try:
-        browse(steps)
-    finally:
-        camera.close()
+@pytest.mark.parametrize("options", [{"labels": (HOSTILE, "<script>document.title='owned'</script>")}], ids=["hostile"])
+def test_a_label_is_text_whatever_it_says(camera, tab):
+    tab.open(camera.sink.url)
+    tab.until("document.querySelectorAll('#events li').length > 3")
+    assert tab.value("document.querySelector('.bars .label').innerText") == HOSTILE
+    assert tab.value("document.title") == "Feeder – edgekit"
+    assert tab.value("document.querySelectorAll('main script, main img:not(#image)').length") == 0
+    assert tab.complaints == []
 
 
-def test_the_token_opens_the_page_and_leaves_the_address(browse):
-    camera = FaceCamera(token=TOKEN)
-
-    async def steps(tab):
-        await tab.open(camera.sink.url)
-        await tab.until("document.body.innerText.includes('needs its token')")
-        await tab.open(f"{camera.sink.url}?token={TOKEN}")
-        await tab.until(f"document.getElementById('state') && {IMAGE}.naturalWidth === 640")
-        assert await tab.value("location.href") == camera.sink.url
-        assert await tab.value("document.cookie") == ""
-
-    try:
-        browse(steps)
-    finally:
-        camera.close()
+@pytest.mark.parametrize("options", [{"token": TOKEN}], ids=["token"])
+def test_the_token_opens_the_page_and_leaves_the_address(camera, tab):
+    tab.open(camera.sink.url)
+    tab.until("document.body.innerText.includes('needs its token')")
+    tab.open(f"{camera.sink.url}?token={TOKEN}")
+    tab.until(f"document.getElementById('state') && {IMAGE}.naturalWidth === 640")
+    assert tab.value("location.href") == camera.sink.url
+    assert tab.value("document.cookie") == ""

@@ -1,12 +1,11 @@
 """The webhook against a web server: what is posted, what is tried again, and servers that mean no good."""
 
+import contextlib
 import functools
 import hashlib
 import hmac
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 
@@ -18,27 +17,28 @@ from hypothesis import strategies as st
 from edge_runtime.errors import UsageError
 from edge_runtime.results import Failed, SourceState, StateChange
 from edge_runtime.sinks.webhook import WebhookSink, parse_webhook_url
+from support.http import certificate, free_port
 from support.results import decided
 from support.waiting import wait_until
-
-DEADLINE_S = 30.0
-
 
 answer = functools.partial(decided, number=None)
 
 
+def problem_of(sink, part="", **options):
+    """Write an event, and return the problem that it brings."""
+    sink.write(answer(event=True, **options))
+    return wait_until(lambda: part in (sink.problem or "") and sink.problem, "the problem")
+
+
 @pytest.fixture
 def open_sink():
-    sinks = []
+    with contextlib.ExitStack() as stack:
 
-    def make(url, *, environment=None, **options):
-        quick = {"name": "door", "retry_after_s": 0.05, "environment": environment or {}, **options}
-        sinks.append(WebhookSink.open(url, **quick))
-        return sinks[-1]
+        def make(url, *, environment=None, **options):
+            quick = {"name": "door", "retry_after_s": 0.05, "environment": environment or {}, **options}
+            return stack.enter_context(WebhookSink.open(url, **quick))
 
-    yield make
-    for sink in sinks:
-        sink.close()
+        yield make
 
 
 def test_events_and_states_are_posted_and_ordinary_answers_are_not(receiver, open_sink):
@@ -101,9 +101,7 @@ def test_a_busy_server_is_asked_once_more_with_the_same_delivery(receiver, open_
 def test_a_server_that_stays_busy_is_a_problem_until_it_answers(receiver, open_sink):
     receiver.statuses = [500]
     sink = open_sink(receiver.url)
-    sink.write(answer(event=True))
-    wait_until(lambda: sink.problem, "the problem")
-    assert sink.problem == f"http://127.0.0.1:{receiver.server_address[1]}: the server answered 500"
+    assert problem_of(sink) == f"http://127.0.0.1:{receiver.server_address[1]}: the server answered 500"
     assert sink.dropped == 1
     assert len(receiver.requests) == 2
     receiver.statuses = [204]
@@ -114,12 +112,10 @@ def test_a_server_that_stays_busy_is_a_problem_until_it_answers(receiver, open_s
 @pytest.mark.parametrize(("status", "word"), [(404, "answered 404"), (307, "redirects"), (301, "redirects")])
 def test_what_will_not_pass_is_not_tried_again_nor_a_redirect_followed(receiver, open_sink, status, word):
     receiver.statuses = [status]
-    sink = open_sink(receiver.url)
-    sink.write(answer(event=True))
-    wait_until(lambda: sink.problem, "the problem")
-    assert word in sink.problem
-    assert "t0ken" not in sink.problem
-    assert "s3cret" not in sink.problem
+    problem = problem_of(open_sink(receiver.url))
+    assert word in problem
+    assert "t0ken" not in problem
+    assert "s3cret" not in problem
     assert len(receiver.requests) == 1
 
 
@@ -155,10 +151,9 @@ def test_a_server_that_sends_a_byte_now_and_then_is_cut_off(open_sink):
         thread = threading.Thread(target=drip, daemon=True)
         thread.start()
         sink = open_sink(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout_s=0.5)
-        sink.write(answer(event=True))
-        wait_until(lambda: "no answer within 0.5 s" in (sink.problem or ""), "the problem")
+        problem_of(sink, "no answer within 0.5 s")
         listener.shutdown(socket.SHUT_RDWR)
-    thread.join(DEADLINE_S)
+    thread.join(30.0)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +163,7 @@ def test_a_server_that_sends_a_byte_now_and_then_is_cut_off(open_sink):
 def test_an_answer_that_is_not_http_is_a_problem(receiver, open_sink, raw):
     receiver.raw = raw
     sink = open_sink(receiver.url)
-    sink.write(answer(event=True))
-    wait_until(lambda: sink.problem, "the problem")
+    assert problem_of(sink)
     assert sink.dropped == 1
 
 
@@ -183,40 +177,25 @@ def test_an_endless_answer_is_not_read(receiver, open_sink):
 
 
 def test_nobody_there_and_a_score_that_is_no_number_are_problems(receiver, open_sink):
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        port = place.getsockname()[1]
-    away = open_sink(f"http://127.0.0.1:{port}/")
-    away.write(answer(event=True))
-    wait_until(lambda: "refuses connections" in (away.problem or ""), "the problem")
-    sink = open_sink(receiver.url)
-    sink.write(answer(event=True, score=float("nan")))
-    wait_until(lambda: "JSON" in (sink.problem or ""), "the problem")
+    problem_of(open_sink(f"http://127.0.0.1:{free_port()}/"), "refuses connections")
+    problem_of(open_sink(receiver.url), "JSON", score=float("nan"))
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(receiver, open_sink, tmp_path):
-    tool = shutil.which("openssl")
-    if tool is None:
-        pytest.skip("openssl is not installed")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost"]
-    subprocess.run([tool, "req", *kind, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(cert, key)
+    context.load_cert_chain(*certificate(tmp_path))
     receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
     receiver.handle_error = lambda *_: None
     sink = open_sink(receiver.url.replace("http://127.0.0.1", "https://localhost"))
-    sink.write(answer(event=True))
-    wait_until(lambda: "certificate is not accepted" in (sink.problem or ""), "the problem")
+    problem_of(sink, "certificate is not accepted")
     assert not receiver.requests
 
 
 def test_user_and_password_of_the_address_become_a_header_and_are_not_shown(receiver, open_sink):
-    sink = open_sink(receiver.url.replace("http://", "http://bob:pa%40ss@"))
     receiver.statuses = [401]
-    sink.write(answer(event=True))
-    wait_until(lambda: sink.problem, "the problem")
+    problem = problem_of(open_sink(receiver.url.replace("http://", "http://bob:pa%40ss@")))
     assert receiver.requests[0][1]["Authorization"] == "Basic Ym9iOnBhQHNz"
-    assert "pa" not in sink.problem.replace("path", "")
+    assert "pa" not in problem.replace("path", "")
 
 
 @pytest.mark.parametrize(

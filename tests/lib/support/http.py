@@ -1,9 +1,13 @@
-"""Web servers on this machine that remember what they were sent."""
+"""Web servers on this machine that remember what they were sent, free ports and certificates."""
 
 import http.server
 import json
+import shutil
 import socket
+import subprocess
 import threading
+
+import pytest
 
 
 def free_port():
@@ -63,3 +67,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         """Write nothing to standard error."""
+
+
+def certificate(folder):
+    """Make a certificate for localhost, signed by itself, and its key, or skip the test without openssl."""
+    tool = shutil.which("openssl")
+    if tool is None:
+        pytest.skip("openssl is not installed")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command = [tool, "req", *kind, *names, "-keyout", key, "-out", cert]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key

@@ -26,12 +26,13 @@ class WebCamera:
         token: Token of the page, or None.
         image: Frame of every result, uint8 [height, width, 3] RGB.
         fps: Results per second after `run`.
+        options: More parameters of `WebSink`.
     """
 
-    def __init__(self, *, name="Feeder", labels=("happy", "sad"), port=0, token=None, image=GREY, fps=30):
+    def __init__(self, *, name="Feeder", labels=("happy", "sad"), port=0, token=None, image=GREY, fps=30, **options):
         self.health, self.labels, self.number = Health(), labels, 0
         address = WebAddress("127.0.0.1", port)
-        self.sink = WebSink(address, name=name, labels=labels, health=self.health, token=token)
+        self.sink = WebSink(address, name=name, labels=labels, health=self.health, token=token, **options)
         self.port = int(self.sink.url.rstrip("/").rpartition(":")[2])
         self.slowest_s = 0.0
         self._image, self._fps = image, fps

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -189,3 +190,13 @@ def test_the_hard_example(real_data, edge_train):
         files[finding["kind"]] = files.get(finding["kind"], 0) + len(finding["files"])
     assert files == {"two-classes": 2, "duplicate": 2, "near-duplicate": 74, "wrong-suffix": 4}
     assert (data["kept"], data["left_out"]) == (236, 2)
+
+
+def test_a_zip_in_this_folder_with_a_readme_inside_is_audited(colored_images, edge_train, tmp_path):
+    with zipfile.ZipFile(tmp_path / "good.zip", "w") as archive:
+        archive.writestr("photos/readme.txt", "about")
+        for file in colored_images.rglob("*.png"):
+            archive.write(file, f"photos/{file.relative_to(colored_images)}")
+    code, out, err = edge_train("data", "good.zip")
+    assert (code, out.splitlines()[0]) == (0, "good: 61 files, 60 kept, 1 left out"), err
+    assert "its name is not that of an image: good.zip/photos/readme.txt" in out
