@@ -40,6 +40,11 @@ def killed_code(code, *arguments):
             process.kill()
 
 
+def check_refusal(done, code, says):
+    """Check that a program ended with an exit code and a sentence that holds ``says``, not with a traceback."""
+    assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+
+
 def call_cli(cli, monkeypatch, capsys, program, *arguments):
     """Run a command line in this process: exit code, standard output, standard error."""
     monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
