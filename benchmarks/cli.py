@@ -12,7 +12,7 @@ import click
 
 from benchmarks.settings import Scenario, Settings
 from edge_runtime import __version__
-from edge_runtime.cli_support import note, require_extra, run_cli
+from edge_runtime.cli_support import note, require_extra, run_cli, say
 from edge_runtime.contract import Variant
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def compare(max_drop: float, max_slowdown: float, max_growth: float, out: Path |
         require_extra("edge-bench compare --out", "bench", "jinja2")
     limits = Limits(max_drop, max_slowdown / 100, max_growth / 100)
     text, code = run_compare(limits=limits, out=out, **others)
-    click.echo(text)
+    say(text)
     return code
 
 
@@ -252,14 +252,14 @@ def _measure(config: BenchConfig) -> int:
     from edge_runtime.model.bundle import read_bundle_manifest
 
     report = run_bench(config)
-    click.echo(render_table(report))
+    say(render_table(report))
     for line in caveats(report):
         note(f"note: {line}")
-    click.echo(f"\n{report.verdict.text}")
+    say(f"\n{report.verdict.text}")
     fastest = remember_measured(report, read_bundle_manifest(config.bundle))
     if fastest:
         note(f"note: {fastest.value} has the least p50 here; edge-run takes it by default on this machine from now on")
-    click.echo(f"\nreport: {config.out / PAGE_FILE}")
+    say(f"\nreport: {config.out / PAGE_FILE}")
     return 0 if report.is_complete else 1
 
 

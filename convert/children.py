@@ -320,7 +320,7 @@ def _check_exit(module: str, code: int, work_dir: Path, log_file: Path) -> None:
         )
     if code != 0:
         error = EngineError(f"{module} ended with code {code}; its last lines were:\n{log_tail}")
-        error.details = log_tail
+        error.keeps_lines = True
         raise error
 
 

@@ -15,7 +15,7 @@ import click
 
 from convert import options as choices
 from convert.options import DEFAULT_VARIANTS, ForeignOptions, Options, QuantizeSettings
-from edge_runtime.cli_support import note, require_extra, run_cli
+from edge_runtime.cli_support import note, require_extra, run_cli, say
 from edge_runtime.contract import Crop, Variant
 from edge_runtime.errors import GateError, ModelError, UsageError
 from edge_runtime.platform.process import raise_interrupts
@@ -190,10 +190,10 @@ def _conclude(bundle: Path, record: Any) -> None:
     from convert.bundle import REPORT_FILE
     from convert.report.text import recommendation, text_table
 
-    click.echo(text_table(record))
+    say(text_table(record))
     if record.passed:
-        click.echo(f"\n{recommendation(record)}")
-        click.echo(f"\nbundle: {bundle}\nreport: {bundle / REPORT_FILE}\nnext:   edge-run classify {bundle} PHOTO")
+        say(f"\n{recommendation(record)}")
+        say(f"\nbundle: {bundle}\nreport: {bundle / REPORT_FILE}\nnext:   edge-run classify {bundle} PHOTO")
     failed = [variant.artifact.variant.value for variant in record.failed]
     left_out = [entry.variant for entry in record.left_out]
     if failed or left_out:
@@ -226,7 +226,7 @@ def lint(model: Path, target: str, variant: str | None, as_json: bool) -> None:
         # ASCII, since a path need not be UTF-8.
         click.echo(json.dumps([to_mapping(report) for report in reports], indent=2))
     else:
-        click.echo("\n\n".join(describe(report) for report in reports))
+        say("\n\n".join(describe(report) for report in reports))
     failed = [Path(report.file).name for report in reports if not report.passed]
     if failed:
         raise GateError(escape(f"{', '.join(failed)}: not every operator suits {reports[0].target}"))

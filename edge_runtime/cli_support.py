@@ -86,15 +86,15 @@ def _complain(error: Exception) -> int:
     if os.environ.get(DEBUG_VARIABLE):
         import traceback
 
-        note(*hide_secrets("".join(traceback.format_exception(error))).splitlines())
+        note(*hide_secrets("".join(traceback.format_exception(error))).split("\n"))
     if isinstance(error, click.ClickException):
         shown = io.StringIO()
         error.show(shown)
-        note(*hide_secrets(shown.getvalue()).splitlines())
+        note(*hide_secrets(shown.getvalue().rstrip("\n")).split("\n"))
         return error.exit_code
     known = _in_words(error)
-    sentence = str(known).removesuffix(f"\n{known.details}") if known.details else str(known)
-    note(f"error: {hide_secrets(sentence)}", *hide_secrets(known.details).splitlines())
+    text = hide_secrets(f"error: {known}")
+    note(*(text.split("\n") if known.keeps_lines else [text]))
     return known.exit_code
 
 

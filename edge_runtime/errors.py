@@ -32,11 +32,11 @@ class EdgeKitError(Exception):
 
     Attributes:
         exit_code: Exit code of a program that ends with it.
-        details: Lines at the end of the message that stay lines when it is printed, such as those of a log.
+        keeps_lines: True if the message ends with lines of a log, which stay lines when it is printed.
     """
 
     exit_code = 1
-    details = ""
+    keeps_lines = False
 
 
 class UsageError(EdgeKitError):

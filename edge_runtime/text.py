@@ -11,7 +11,7 @@ _ADDRESS = re.compile(r"(?<=://)\S+")
 _USER = re.compile(r"(?:([^/@:?#]*):.*|[^?]+)@")
 _NAME = r"[\w.\-\[\]]"
 _EQUALS = r"(?:=|%3d)"
-_WORDS = r"pas|psw|pwd|token|secret|key|auth|sig|sess|cred|jwt|pw(?![a-z])|(?<![a-z])(?:pin|sid)"
+_WORDS = r"pas|psw|pwd|token|secret|key|auth|sig|sess|cred|jwt|(?:pw|(?<![a-z])(?:pin|sid))(?![a-z])"
 _SEGMENT = r"/(?:pass?|psw|pwd|passwd|password|token|secret|key)[/:]"
 # The value ends where the next name=value begins: it may hold any of the separators itself.
 _NEXT = rf"(?:(?:[&;,/?#]|%26){_NAME}{{0,40}}|_[a-z0-9]{{1,40}}){_EQUALS}"

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from edge_runtime.cli_support import require_extra, run_cli
+from edge_runtime.cli_support import require_extra, run_cli, say
 from edge_runtime.errors import UsageError
 
 _DEFAULT_RECIPE = "cnn-small"
@@ -27,7 +27,7 @@ def recipes() -> None:
 
     names = recipe_names()
     for name in names:
-        click.echo(f"{name:<{max(map(len, names))}}  {load_recipe(name).summary}")
+        say(f"{name:<{max(map(len, names))}}  {load_recipe(name).summary}")
 
 
 @cli.command()
@@ -39,7 +39,7 @@ def draw(folder: Path, count: int, seed: int) -> None:
     from edge_runtime.workstation.datasets.resolve import draw_images
 
     draw_images(folder, count, seed)
-    click.echo(f"{count} images in {folder}")
+    say(f"{count} images in {folder}")
 
 
 @cli.command(short_help="Audit a data set before training.")

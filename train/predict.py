@@ -42,7 +42,7 @@ def predict_images(run: Path, paths: Sequence[Path]) -> int:
     for sources, images, problems in _batches(paths, manifest):
         for problem in problems:
             failures += 1
-            click.echo(f"{escape(problem.source)}\terror: {problem.message}")
+            click.echo(f"{escape(problem.source)}\terror: {escape(problem.message)}")
         if sources:
             _print_prediction(model, manifest, sources, np.stack(images))
     return int(failures > 0)

@@ -12,9 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from edge_runtime.cli_support import note
+from edge_runtime.cli_support import note, say
 from edge_runtime.contract import MANIFEST_FILE
 from edge_runtime.errors import OutputError, UsageError
 from edge_runtime.platform.atomic import check_free
@@ -216,4 +214,4 @@ def print_summary(run: TrainingResult, out: Path) -> None:
         "next": f"edge-convert run {out}",
     }
     for name, text in lines.items():
-        click.echo(f"{name:<19} {text}")
+        say(f"{name:<19} {text}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from edge_runtime.cli_support import say
 from edge_runtime.doctor.bundle import Measured, examine_model
 from edge_runtime.doctor.findings import Finding, Level
 from edge_runtime.doctor.machine import examine_board, examine_cameras, examine_edge_tpu
@@ -43,7 +44,7 @@ def run_doctor(model: Path | None, *, as_json: bool) -> int:
         findings.append(finding)
         if not as_json:
             for line in finding.lines():
-                click.echo(escape(line))
+                say(escape(line))
     problems, warnings = (sum(finding.level is level for finding in findings) for level in _COUNTED)
     if as_json:
         report = {
@@ -57,7 +58,7 @@ def run_doctor(model: Path | None, *, as_json: bool) -> int:
         }
         click.echo(json.dumps(report, indent=2))
     else:
-        click.echo(f"\n{_counted(problems, 'problem')}, {_counted(warnings, 'warning')}")
+        say(f"\n{_counted(problems, 'problem')}, {_counted(warnings, 'warning')}")
     return _EXIT_PROBLEM if problems else 0
 
 

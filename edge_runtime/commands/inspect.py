@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from edge_runtime.cli_support import say
 from edge_runtime.commands.options import ModelChoice
 from edge_runtime.contract import Artifact, Check, Head, Manifest, TensorSpec, TrainingSummary, Variant
 from edge_runtime.errors import CompatibilityError, EdgeKitError, EngineError, IntegrityError
@@ -204,7 +205,7 @@ def run_inspect(choice: ModelChoice, *, as_json: bool) -> int:
         click.echo(json.dumps(to_mapping(inspection), indent=2))
     else:
         for line in describe(inspection):
-            click.echo(escape(line))
+            say(escape(line))
     return inspection.exit_code
 
 

@@ -106,7 +106,10 @@ class BackgroundSink(MonitoredSink):
                     self.problem = "stopped by a bug, see the traceback; start the program again"
                     self.dropped += len(self._waiting) + 1
                     self._waiting.clear()
-            self._close_inner()
+            try:
+                self._inner.close()
+            except _EXPECTED_ERRORS as error:
+                self._note(error)
 
     def _pass_on(self, result: Result, image_hwc_rgb_u8: ImageU8 | None) -> None:
         try:
@@ -117,12 +120,6 @@ class BackgroundSink(MonitoredSink):
                 self.dropped += 1
         else:
             self.problem = None
-
-    def _close_inner(self) -> None:
-        try:
-            self._inner.close()
-        except _EXPECTED_ERRORS as error:
-            self._note(error)
 
     def _note(self, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) else None

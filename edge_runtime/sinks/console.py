@@ -93,10 +93,6 @@ def status_line(snapshot: Snapshot, width: int, *, blocks: bool = True) -> str:
         (6, snapshot.state.value if snapshot.state else ""),
         (1, "; ".join(problems)),
     ]
-    return _fit_parts(parts, limit)
-
-
-def _fit_parts(parts: list[tuple[int, str]], limit: int) -> str:
     kept = [part for part in parts if part[1]]
     while True:
         line = "  ".join(text for _, text in kept)

@@ -103,18 +103,11 @@ def open_file_sink(
     keep: int = KEPT_FILES,
     live: bool = True,
 ) -> Sink:
-    """Make the sink of a camera's ``--output``; see `FileSink`.
+    """Make the sink of a camera's ``--output``: a `FileSink`, with its parameters and two more.
 
-    Args:
-        path: File to append to.
-        format_name: ``jsonl`` or ``csv``.
-        labels: All labels of the model, in output order.
-        top_k: Predictions for each result.
-        every: ``frame`` or ``event``; see `edge_runtime.sinks.rows.open_frame_sink`.
-        max_bytes: Size at which the file is rotated, or None.
-        keep: Number of full files to keep.
-        live: True to go on through errors, as a `edge_runtime.sinks.base.MonitoredSink`. Otherwise ``write`` waits
-            for the disk and raises OSError, which is right for a video file, where every frame counts.
+    ``every`` is ``frame`` or ``event``; see `edge_runtime.sinks.rows.open_frame_sink`. A ``live`` sink goes on through
+    errors, as a `edge_runtime.sinks.base.MonitoredSink`. Otherwise ``write`` waits for the disk and raises OSError,
+    which is right for a video file, where every frame counts.
 
     Raises:
         OutputError: The file cannot be opened, another program writes to it, or it holds something else.
@@ -226,19 +219,16 @@ class AppendedFile:
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise OutputError(f"{self._path}: expected a file to append to, got a device, pipe or socket")
-            self._hold_lock()
+            if self._lock and not self._lock.holds:
+                self._lock.close()
+                self._lock = None
+            self._lock = self._lock or WriterLock(self._path.with_name(f".{self._path.name}.lock"), self._path)
             self._check(handle)
             _cut_partial_line(handle)
         except BaseException:
             os.close(handle)
             raise
         self._handle = handle
-
-    def _hold_lock(self) -> None:
-        if self._lock and not self._lock.holds:
-            self._lock.close()
-            self._lock = None
-        self._lock = self._lock or WriterLock(self._path.with_name(f".{self._path.name}.lock"), self._path)
 
     def _check(self, handle: int) -> None:
         if not self._accepts or not os.fstat(handle).st_size:

@@ -42,7 +42,8 @@ def folder_name(label: str) -> str:
     Names of more than 200 bytes are cut and end in ``~`` and part of their SHA-256; `label_of` decodes all others.
     """
     label = normalize_label(label)
-    name = "".join(_escaped(char) if char in _UNSAFE or not _is_printable(char) else char for char in label)
+    safe = (char not in _UNSAFE and (char.isprintable() or char in _JOINERS) for char in label)
+    name = "".join(char if is_safe else _escaped(char) for char, is_safe in zip(label, safe, strict=True))
     if name[:1] in (".", " ") or name.partition(".")[0].rstrip().lower() in _RESERVED:
         name = _escaped(label[0]) + name[1:]
     if name[-1:] in (".", " "):
@@ -79,27 +80,21 @@ class FolderNames:
     def of(self, label: str) -> str:
         """Return the folder name of a label, which is always the same."""
         if label not in self._names:
-            self._names[label] = self._first_free(normalize_label(label))
+            plain, normal = folder_name(label), normalize_label(label)
+            # The first letter as an escape, unless an accent or a joiner follows it.
+            marked = _escaped(normal[:1]) + plain[1:]
+            usable = plain == normal and normalize_label(marked) == marked and not _has_joiner(normal)
+            free = (
+                name
+                for name in ([plain, marked] if usable else [plain])
+                if self._taken.setdefault(look_alike_key(name), normal) == normal
+            )
+            self._names[label] = next(free, _shortened(_escaped(normal)))
         return self._names[label]
-
-    def _first_free(self, label: str) -> str:
-        plain = folder_name(label)
-        # The first letter as an escape, unless an accent or a joiner follows it.
-        marked = _escaped(label[:1]) + plain[1:]
-        usable = plain == label and normalize_label(marked) == marked and not _has_joiner(label)
-        names = [plain, marked] if usable else [plain]
-        for name in names:
-            if self._taken.setdefault(look_alike_key(name), label) == label:
-                return name
-        return _shortened(_escaped(label))
 
 
 def _escaped(text: str) -> str:
     return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", errors="surrogatepass"))
-
-
-def _is_printable(char: str) -> bool:
-    return char.isprintable() or char in _JOINERS
 
 
 def _has_joiner(label: str) -> bool:
@@ -140,18 +135,16 @@ class FrameChooser:
         if not isinstance(result, Classified):
             return False
         now_s = result.frame.time_s if result.frame else time.monotonic()
-        due = [kind for kind in self._kinds(result) & self._choices if self._is_due(now_s, self._last_s[kind])]
+        decision = result.decision
+        found = {
+            SaveChoice.EVENT: decision is not None and decision.event and decision.label is not None,
+            SaveChoice.UNCERTAIN: is_uncertain(result, self._threshold),
+        }
+        # Time goes back when a video starts again.
+        since_s = {kind: now_s - last_s if now_s >= last_s else math.inf for kind, last_s in self._last_s.items()}
+        due = [kind for kind in self._choices if found[kind] and since_s[kind] >= self._min_interval_s]
         self._last_s.update(dict.fromkeys(due, now_s))
         return bool(due)
-
-    def _is_due(self, now_s: float, last_s: float) -> bool:
-        # Time goes back when a video starts again.
-        return now_s < last_s or now_s - last_s >= self._min_interval_s
-
-    def _kinds(self, result: Classified) -> set[SaveChoice]:
-        decision = result.decision
-        kinds = {SaveChoice.EVENT} if decision and decision.event and decision.label is not None else set()
-        return kinds | ({SaveChoice.UNCERTAIN} if is_uncertain(result, self._threshold) else set())
 
 
 def is_uncertain(result: Classified, threshold: float) -> bool:
@@ -201,19 +194,15 @@ class SaveFrames(Sink):
         """
         if not isinstance(result, Classified) or image_hwc_rgb_u8 is None:
             return
-        folder = self._folder_of(result)
+        label, decision = result.top[0].label, result.decision
+        sure = not is_uncertain(result, self._threshold) and (decision is None or decision.label == label)
+        folder = self._names.of(label) if sure else UNSURE_PREFIX + self._names.of(label)
         data = add_comment(encode_jpeg(image_hwc_rgb_u8, _JPEG_QUALITY), {**to_record(result), "folder": folder})
         self._folder.save(folder, image_stem(result), data)
 
     def close(self) -> None:
         """Release the folder."""
         self._folder.close()
-
-    def _folder_of(self, result: Classified) -> str:
-        label, decision = result.top[0].label, result.decision
-        sure = not is_uncertain(result, self._threshold) and (decision is None or decision.label == label)
-        name = self._names.of(label)
-        return name if sure else UNSURE_PREFIX + name
 
 
 def open_save_frames(

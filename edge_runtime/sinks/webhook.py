@@ -129,7 +129,11 @@ class WebhookSink(Sink):
         Raises:
             OSError: The server did not accept it; the message has no secret parts of the address.
         """
-        body = self._body(result)
+        try:
+            record = {"name": self._name, "sent_at": round(time.time(), 3), **to_record(result)}
+            body = json_line(record).encode()
+        except ValueError as error:
+            raise OSError(f"{self._target.shown}: a result cannot be written as JSON ({error})") from error
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"edgekit/{__version__}",
@@ -150,13 +154,6 @@ class WebhookSink(Sink):
     def close(self) -> None:
         """Cancel the wait for a second attempt."""
         self._closed.set()
-
-    def _body(self, result: Result) -> bytes:
-        try:
-            record = {"name": self._name, "sent_at": round(time.time(), 3), **to_record(result)}
-            return json_line(record).encode()
-        except ValueError as error:
-            raise OSError(f"{self._target.shown}: a result cannot be written as JSON ({error})") from error
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> None:
         shown = self._target.shown

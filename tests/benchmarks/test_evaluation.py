@@ -1,29 +1,16 @@
 """Which images are measured on."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.evaluation import (
-    Chosen,
-    EvaluationSet,
-    check_labels_known,
-    choose_images,
-    choose_part,
-    limit_samples,
-    prepare_images,
-    write_images,
-)
+from benchmarks import evaluation
 from benchmarks.plan import BenchConfig
 from benchmarks.settings import Settings
 from edge_runtime.contract import InputSpec
@@ -37,17 +24,17 @@ LABELS = ("cat", "dog")
 SPEC = InputSpec(8, 8)
 
 
-def images(folder: Path, count: int) -> tuple[Sample, ...]:
+def images(folder, count):
     paths = [write_image(folder / f"{number}.png", plain_image(10 * number, 8, 8)) for number in range(count)]
     return tuple(Sample(path, LABELS[number % 2], Split.TEST, file_sha256(path)) for number, path in enumerate(paths))
 
 
-def prepare(samples: Sequence[Sample], folder: Path, **options: Any) -> EvaluationSet:
+def prepare(samples, folder, **options):
     options = {"labels": LABELS, "spec": SPEC, "trained_on": None, **options}
-    return prepare_images(Chosen("photos", "all", tuple(samples), 0), folder=folder, **options)
+    return evaluation.prepare_images(evaluation.Chosen("photos", "all", tuple(samples), 0), folder=folder, **options)
 
 
-def config(data: Path | None, keras: Path | None = None, **choices: object) -> BenchConfig:
+def config(data, keras=None, **choices):
     source = None if data is None else str(data)
     return BenchConfig(Path("bundle"), source, keras, Path("report"), False, "edge-bench run", Settings(**choices))
 
@@ -73,8 +60,7 @@ def test_images_keep_their_order_and_labels_when_some_are_left_out(tmp_path):
 def test_class_indices_become_the_models_labels(tmp_path):
     samples = tuple(replace(sample, label=str(LABELS.index(sample.label))) for sample in images(tmp_path, 3))
     found = prepare(samples, tmp_path)
-    assert [sample.label for sample in found.samples] == ["cat", "dog", "cat"]
-    assert found.truth == (0, 1, 0)
+    assert ([sample.label for sample in found.samples], found.truth) == (["cat", "dog", "cat"], (0, 1, 0))
     assert found.record.images_per_label == {"cat": 2, "dog": 1}
     too_high = (*samples, replace(samples[0], label="2"))
     with pytest.raises(
@@ -98,10 +84,10 @@ def test_class_indices_become_the_models_labels(tmp_path):
 )
 def test_labels_that_the_model_does_not_know_are_counted_with_a_remedy(labels, known, message):
     with pytest.raises(DatasetError, match=message) as caught:
-        check_labels_known("photos", [Sample(Path("a.png"), label) for label in labels], known)
+        evaluation.check_labels_known("photos", [Sample(Path("a.png"), label) for label in labels], known)
     assert len(str(caught.value)) < 600
     assert str(caught.value).isprintable()
-    check_labels_known("photos", [Sample(Path("a.png"), known[0])], known)  # need not be all of them
+    evaluation.check_labels_known("photos", [Sample(Path("a.png"), known[0])], known)  # need not be all of them
 
 
 def test_images_that_the_model_was_trained_on_are_counted(tmp_path):
@@ -129,7 +115,7 @@ def test_images_none_of_which_can_be_read_are_refused_with_a_reason(tmp_path):
 )
 def test_part_is_test_else_validation(present, wanted, used):
     samples = [Sample(Path(f"{split}.png"), "cat", split) for split in present]
-    part, chosen = choose_part("photos", samples, wanted)
+    part, chosen = evaluation.choose_part("photos", samples, wanted)
     assert part == used
     assert [sample.split for sample in chosen] == ([None] if used == "all" else [Split(used)])
 
@@ -137,20 +123,20 @@ def test_part_is_test_else_validation(present, wanted, used):
 @pytest.mark.parametrize(("split", "wanted"), [(Split.TRAIN, None), (Split.TEST, Split.VALIDATION), (None, Split.TEST)])
 def test_part_that_is_not_there_is_refused(split, wanted):
     with pytest.raises(UsageError, match="--split"):
-        choose_part("photos", [Sample(Path("a.png"), "cat", split)], wanted)
+        evaluation.choose_part("photos", [Sample(Path("a.png"), "cat", split)], wanted)
 
 
 def test_limit_draws_from_the_whole_in_the_old_order():
     samples = tuple(Sample(Path(f"{number:03}.png"), "cat") for number in range(300))
-    drawn = limit_samples(samples, 30, 0)
+    drawn = evaluation.limit_samples(samples, 30, 0)
     assert len(set(drawn)) == 30
     assert list(drawn) == sorted(drawn, key=lambda sample: sample.path)
     assert max(sample.path for sample in drawn) > Path("200.png")
-    assert limit_samples(samples, 30, 0) == drawn != limit_samples(samples, 30, 1)
-    assert limit_samples(samples, 300, 0) == limit_samples(samples, None, 0) == samples
+    assert evaluation.limit_samples(samples, 30, 0) == drawn != evaluation.limit_samples(samples, 30, 1)
+    assert evaluation.limit_samples(samples, 300, 0) == evaluation.limit_samples(samples, None, 0) == samples
 
 
-def of_classes(*sizes: int) -> tuple[Sample, ...]:
+def of_classes(*sizes):
     return tuple(Sample(Path(f"{n}-{k}.png"), f"class{n}") for n, size in enumerate(sizes) for k in range(size))
 
 
@@ -166,14 +152,14 @@ def of_classes(*sizes: int) -> tuple[Sample, ...]:
     ],
 )
 def test_limit_keeps_the_proportions_of_the_classes(sizes, limit, expected):
-    counts = Counter(sample.label for sample in limit_samples(of_classes(*sizes), limit, 3))
+    counts = Counter(sample.label for sample in evaluation.limit_samples(of_classes(*sizes), limit, 3))
     assert tuple(counts[f"class{index}"] for index in range(len(sizes))) == expected
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.integers(1, 100), st.integers(0, 5))
 def test_limit_gives_larger_classes_no_fewer_places(sizes, limit, seed):
     samples = of_classes(*sizes)
-    drawn = limit_samples(samples, limit, seed)
+    drawn = evaluation.limit_samples(samples, limit, seed)
     assert len(set(drawn)) == min(limit, len(samples))
     assert [sample for sample in samples if sample in set(drawn)] == list(drawn)
     counts = Counter(sample.label for sample in drawn)
@@ -187,19 +173,19 @@ def test_limit_gives_larger_classes_no_fewer_places(sizes, limit, seed):
 def test_a_set_without_images_is_refused(tmp_path):
     write_split_csv(tmp_path / SPLIT_FILE, ())
     with pytest.raises(DatasetError, match=r"split\.csv of .* lists no images; give labelled images with --data"):
-        choose_images(config(None, keras=tmp_path))
+        evaluation.choose_images(config(None, keras=tmp_path))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="expected at least two folders of images, one per class, got none"):
-        choose_images(config(tmp_path / "empty"))
+        evaluation.choose_images(config(tmp_path / "empty"))
     with pytest.raises(UsageError, match="no images to measure on: give --data SRC"):
-        choose_images(config(None))
+        evaluation.choose_images(config(None))
 
 
 def test_class_folders_named_by_index_are_taken(tmp_path):
     for number in range(4):
         write_image(tmp_path / f"data/{number % 2}/{number}.png", plain_image(10 * number))
-    chosen = choose_images(config(tmp_path / "data", limit=2))
-    found = prepare_images(chosen, LABELS, SPEC, None, tmp_path)
+    chosen = evaluation.choose_images(config(tmp_path / "data", limit=2))
+    found = evaluation.prepare_images(chosen, LABELS, SPEC, None, tmp_path)
     assert (found.record.part, found.record.images_per_label) == ("all", {"cat": 1, "dog": 1})
 
 
@@ -235,8 +221,8 @@ def test_images_decoded_in_portions_are_as_if_decoded_at_once(tmp_path, monkeypa
     for index in broken:
         paths[index].write_text("no image")
     monkeypatch.setattr("benchmarks.evaluation.CHUNK_BYTES", per_chunk * 8 * 8 * 3)
-    seen: list[int] = []
-    kept, failures = write_images(paths, SPEC, tmp_path / "images.npy", progress=seen.append)
+    seen = []
+    kept, failures = evaluation.write_images(paths, SPEC, tmp_path / "images.npy", progress=seen.append)
     expected = decode_all(paths, SPEC)
     assert (kept, failures) == (expected.kept, expected.failures)
     np.testing.assert_array_equal(np.load(tmp_path / "images.npy"), expected.images_nhwc_rgb_u8)
@@ -247,23 +233,21 @@ def test_a_full_disk_is_one_sentence_with_a_remedy(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     paths = [sample.path for sample in images(tmp_path, 2)]
-    with pytest.raises(
-        OutputError, match=r"No space left on device\); 2 prepared images take .* --limit, or .* TMPDIR"
-    ):
-        write_images(paths, SPEC, Path("/dev/full"))
+    with pytest.raises(OutputError, match=r"No space left on device\); 2 prepared images .* --limit, or .* TMPDIR"):
+        evaluation.write_images(paths, SPEC, Path("/dev/full"))
 
 
 @pytest.mark.parametrize("name", ["eval", "eval/y_labels.csv"])
 def test_mlperf_tinys_evaluation_set_is_taken_as_it_lies(name, real_data, tmp_path):
     labels = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    chosen = choose_images(config(real_data("mlperf_tiny_ic") / name))
-    found = prepare_images(chosen, labels, InputSpec(32, 32), None, tmp_path)
+    chosen = evaluation.choose_images(config(real_data("mlperf_tiny_ic") / name))
+    found = evaluation.prepare_images(chosen, labels, InputSpec(32, 32), None, tmp_path)
     assert (found.record.part, found.record.images, found.record.unreadable) == ("all", 200, ())
     first = found.samples[0]
     pixels = np.load(found.images, mmap_mode="r")[0]
     assert first.path.read_bytes() == pixels.tobytes()
     assert sorted(set(found.truth)) == list(range(10))
     with pytest.raises(DatasetError, match=r"not one of 200 images can be read .*3072.* others with --data"):
-        prepare_images(chosen, labels, InputSpec(96, 96), None, tmp_path)
+        evaluation.prepare_images(chosen, labels, InputSpec(96, 96), None, tmp_path)
     with pytest.raises(DatasetError, match=r"200 of 200 images .*class indices go from 0 to 1"):
-        prepare_images(chosen, LABELS, InputSpec(32, 32), None, tmp_path)
+        evaluation.prepare_images(chosen, LABELS, InputSpec(32, 32), None, tmp_path)

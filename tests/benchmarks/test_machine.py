@@ -1,10 +1,7 @@
 """The machine record: read from this machine, and from copies of what boards show."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -16,17 +13,16 @@ X86_FLAGS = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu sse2 avx avx
 PI5 = "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 asimdhp asimddp\nModel\t: Raspberry Pi 5 Model B\n"
 
 
-def git(folder: Path, *arguments: str) -> str:
+def git(folder, *arguments):
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid", "-c", "commit.gpgsign=false"]
     done = subprocess.run(["git", *identity, "-C", folder, *arguments], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
-def make_checkout(folder: Path) -> str:
+def make_checkout(folder):
     put(folder, "code.py", f"{folder.name}\n")
-    git(folder, "init", "--quiet")
-    git(folder, "add", "code.py")
-    git(folder, "commit", "--quiet", "--message", "first")
+    for command in ("init --quiet", "add code.py", "commit --quiet --message first"):
+        git(folder, *command.split())
     return git(folder, "rev-parse", "HEAD")
 
 
@@ -46,19 +42,15 @@ def test_record_reads_a_board_with_its_governor(tmp_path):
     put(tmp_path, "proc/meminfo", "MemTotal:        3884368 kB\nMemFree: 1 kB\n")
     put(tmp_path, "etc/os-release", 'NAME="Debian"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n')
     record = describe_machine(tmp_path)
-    assert record.cpu_model == "Raspberry Pi 5 Model B Rev 1.0"
-    assert record.governor == "ondemand"
-    assert record.memory_bytes == 3884368 * 1024
-    assert record.os_name == "Debian GNU/Linux 12 (bookworm)"
-    assert record.simd == ("asimd", "asimdhp", "asimddp")
-    assert record.virtualised is False
+    assert (record.cpu_model, record.governor) == ("Raspberry Pi 5 Model B Rev 1.0", "ondemand")
+    assert (record.memory_bytes, record.os_name) == (3884368 * 1024, "Debian GNU/Linux 12 (bookworm)")
+    assert (record.simd, record.virtualised) == (("asimd", "asimdhp", "asimddp"), False)
 
 
 def test_record_says_none_where_nothing_can_be_read(tmp_path):
     record = describe_machine(tmp_path)
     assert (record.governor, record.memory_bytes, record.os_name, record.virtualised) == (None, None, None, None)
-    assert record.simd == ()
-    assert record.cpu_model == record.architecture
+    assert (record.simd, record.cpu_model) == ((), record.architecture)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +77,8 @@ def test_a_damaged_os_release_is_no_error(tmp_path, text):
 
 
 def test_only_variables_of_the_list_are_recorded(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setenv("XLA_FLAGS", "--x" * 1000)
-    monkeypatch.setenv("SOME_API_KEY", "secret")
+    for name, value in (("OMP_NUM_THREADS", "3"), ("XLA_FLAGS", "--x" * 1000), ("SOME_API_KEY", "secret")):
+        monkeypatch.setenv(name, value)
     environment = describe_machine().environment
     assert environment["OMP_NUM_THREADS"] == "3"
     assert len(environment["XLA_FLAGS"]) == 200

@@ -1,12 +1,13 @@
 """Sizes in bytes as people write them."""
 
 import contextlib
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.text import format_bytes, parse_bytes
+from edge_runtime.text import csv_plain, csv_text, escape_lines, format_bytes, hide_secrets, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,58 @@ def test_a_written_size_reads_back_nearly(count):
 )
 def test_sizes_are_written(count, text):
     assert format_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://me:se:cret@cam/1", "rtsp://me:***@cam/1"),
+        ("rtsp://me:X@X/X?X#X@cam/1", "rtsp://me:***@cam/1"),
+        ("http://X@cam/1", "http://***@cam/1"),
+        ("mqtt://me@broker", "mqtt://me@broker"),
+        ("mqtts://me:X@broker/up", "mqtts://me:***@broker/up"),
+        ("http://cam/s?loginuse=admin&loginpas=X&res=1", "http://cam/s?loginuse=admin&loginpas=***&res=1"),
+        *(
+            (f"http://cam/s?{name}=X&size=2", f"http://cam/s?{name}=***&size=2")
+            for name in ("pas", "psw", "pwd", "PASS")
+        ),
+        *(
+            (f"http://cam/s?{name}=X", f"http://cam/s?{name}=***")
+            for name in ("-pwd", "userpw", "api_key", "pin", "sid")
+        ),
+        ("http://cam/s?pwd=X#X/X&n=1", "http://cam/s?pwd=***&n=1"),
+        ("http://cam/s?auth_token=X;Password=X&n=1", "http://cam/s?auth_token=***;Password=***&n=1"),
+        (
+            "rtsp://cam/user=admin_password=X_X_channel=1_stream=0.sdp",
+            "rtsp://cam/user=admin_password=***_channel=1_stream=0.sdp",
+        ),
+        ("rtsp://cam/user%3Dadmin%26password%3DX%26n%3D1", "rtsp://cam/user%3Dadmin%26password%3D***%26n%3D1"),
+        ("rtsp://cam/password/X", "rtsp://cam/password/***"),
+        (
+            "no answer from http://me:X@cam/1 (http://me:X@cam/2)",
+            "no answer from http://me:***@cam/1 (http://me:***@cam/2)",
+        ),
+        ("http://cam/s?mail=a@b.org&pinned=1&compression=3", "http://cam/s?mail=a@b.org&pinned=1&compression=3"),
+        ("photos/key=3/pass.jpg: is no image", "photos/key=3/pass.jpg: is no image"),
+    ],
+)
+def test_secrets_of_addresses_are_hidden(address, shown):
+    assert hide_secrets(address) == shown
+
+
+@pytest.mark.parametrize("text", ["a" * 50_000, "key=" + "_" * 50_000, "pass" * 12_000, "_a" * 25_000, "://" * 15_000])
+def test_hiding_takes_no_time(text):
+    started_s = time.perf_counter()
+    hide_secrets(f"http://{text}@{text}")
+    assert time.perf_counter() - started_s < 5
+
+
+@given(st.text(st.sampled_from("'=+-@＝ax\t1")))
+def test_no_cell_runs_and_every_cell_comes_back(text):
+    cell = csv_text(text)
+    assert cell[:1] not in tuple("=+-@＝\t")
+    assert csv_plain(cell) == text
+
+
+def test_lines_stay_lines_and_nothing_else_is_sent_to_a_terminal():
+    assert escape_lines("a\x1b[31m\nb\r\u202e\ud800") == "a\\x1b[31m\nb\\r\\u202e\\ud800"

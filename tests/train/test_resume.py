@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from support.programs import check_refusal
 from support.training import QUICK, curve
+
+PROGRAM = Path(sys.executable).with_name("edge-train")
 
 
 def start_and_kill(command, after, wait_s):
@@ -30,22 +33,20 @@ def start_and_kill(command, after, wait_s):
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_with_the_same_curve(run_program, colored_images, tmp_path):
-    program = Path(sys.executable).with_name("edge-train")
     changes = ("--set", "augment.rotation=0.1", "--set", "head.dropout=0.5", "--set", "augment.mixup=0.2")
     options = ("run", "--data", colored_images, "--image-size", "32", "--batch-size", "8", "--epochs", "40", *changes)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run_program("edge-train", *options, "--out", whole)
     assert done.returncode == 0, done.stderr
-    start_and_kill([program, *options, "--out", killed], "epoch 1/", 1.0)
+    start_and_kill([PROGRAM, *options, "--out", killed], "epoch 1/", 1.0)
     assert not killed.exists()
     assert (tmp_path / "killed.training" / "state.npz").is_file()
 
     refused = run_program("edge-train", *options, "--out", killed)
-    assert refused.returncode == 7
-    assert "holds an interrupted training; continue it with --resume or start again with --overwrite" in refused.stderr
+    says = "holds an interrupted training; continue it with --resume or start again with --overwrite"
+    check_refusal(refused, 7, says)
     other = run_program("edge-train", *options, "--out", killed, "--resume", "--seed", "9")
-    assert other.returncode == 2
-    assert "the interrupted training ran with another recipe (seed = 1)" in other.stderr
+    check_refusal(other, 2, "the interrupted training ran with another recipe (seed = 1)")
 
     done = run_program("edge-train", *options, "--out", killed, "--resume")
     assert done.returncode == 0, done.stderr
@@ -58,11 +59,10 @@ def test_a_killed_training_goes_on_with_the_same_curve(run_program, colored_imag
 
 @pytest.mark.slow
 def test_a_kill_before_the_first_epoch_leaves_nothing_that_is_in_the_way(run_program, colored_images, tmp_path):
-    program = Path(sys.executable).with_name("edge-train")
-    command = [program, "run", "--data", colored_images, "--out", tmp_path / "killed", *QUICK]
-    start_and_kill(command, "colors: 60 images", 0.5)
+    arguments = ("run", "--data", colored_images, "--out", tmp_path / "killed", *QUICK)
+    start_and_kill([PROGRAM, *arguments], "colors: 60 images", 0.5)
     assert not (tmp_path / "killed").exists()
-    done = run_program("edge-train", "run", "--data", colored_images, "--out", tmp_path / "killed", *QUICK)
+    done = run_program("edge-train", *arguments)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["killed"]
 
@@ -72,8 +72,7 @@ def test_two_trainings_into_one_place_are_kept_apart(run_program, colored_images
 
     with locked(tmp_path / "run.training"):
         done = run_program("edge-train", "run", "--data", colored_images, "--out", tmp_path / "run", *QUICK)
-    assert done.returncode == 7
-    assert "another training is running there" in done.stderr
+    check_refusal(done, 7, "another training is running there")
 
 
 @pytest.mark.slow
@@ -81,7 +80,5 @@ def test_a_damaged_state_is_one_sentence(run_program, colored_images, tmp_path):
     (tmp_path / "run.training").mkdir()
     (tmp_path / "run.training" / "state.npz").write_bytes(b"PK\x03\x04 no zip")
     command = ("edge-train", "run", "--data", colored_images, "--out", tmp_path / "run", *QUICK)
-    done = run_program(*command, "--resume")
-    assert done.returncode == 4
-    assert "is damaged; start again with --overwrite" in done.stderr
+    check_refusal(run_program(*command, "--resume"), 4, "is damaged; start again with --overwrite")
     assert run_program(*command, "--overwrite").returncode == 0

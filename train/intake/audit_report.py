@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from edge_runtime.cli_support import say
 from edge_runtime.errors import DatasetError, ImageError, OutputError
 from edge_runtime.platform.atomic import atomic_directory, atomic_file, check_free
 from edge_runtime.platform.process import silence_native_stderr
@@ -86,9 +87,9 @@ def run_audit(
     listed = _write_clean_index(clean, audited, overwrite) if clean else 0
     if not as_json:
         if clean:
-            click.echo(f"index   {clean} ({listed} images)")
+            say(f"index   {clean} ({listed} images)")
         data = shlex.quote(str(clean or source))
-        click.echo(f"next    edge-train run --data {data} --out runs/{_folder_name(out.name)}")
+        say(f"next    edge-train run --data {data} --out runs/{_folder_name(out.name)}")
 
 
 def _folder_name(name: str) -> str:
@@ -98,21 +99,21 @@ def _folder_name(name: str) -> str:
 def _print_summary(audited: Audited, page: Path) -> None:
     result = audited.audit
     files = counted(audited.file_count, "file")
-    click.echo(f"{audited.dataset.name}: {files}, {len(result.kept)} kept, {len(result.left_out)} left out\n")
+    say(f"{audited.dataset.name}: {files}, {len(result.kept)} kept, {len(result.left_out)} left out\n")
     _print_classes(audited)
     for kind, findings in _by_kind(audited):
         affected = {sample for finding in findings for sample in finding.samples}
-        click.echo(f"\n{kind.heading}{': ' + counted(len(affected), 'file') if affected else ''}. {kind.advice}")
+        say(f"\n{kind.heading}{': ' + counted(len(affected), 'file') if affected else ''}. {kind.advice}")
         for finding in findings[:_EXAMPLES]:
             names = [escape(audited.short_name(sample.path)) for sample in finding.samples[:_EXAMPLES]]
             more = len(finding.samples) - len(names)
             listed = ", ".join(names) + (f" and {more} more" if more else "")
-            click.echo(f"  {finding.message}{f': {listed}' if names else ''}")
+            say(f"  {finding.message}{f': {listed}' if names else ''}")
         if len(findings) > _EXAMPLES:
-            click.echo(f"  and {len(findings) - _EXAMPLES} more")
+            say(f"  and {len(findings) - _EXAMPLES} more")
     if not result.findings:
-        click.echo("\nNo findings: every file can be used as it is.")
-    click.echo(f"\nreport  {page}")
+        say("\nNo findings: every file can be used as it is.")
+    say(f"\nreport  {page}")
 
 
 def _print_classes(audited: Audited) -> None:
@@ -125,9 +126,9 @@ def _print_classes(audited: Audited) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows[: 1 + _MAX_CLASS_LINES]:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        click.echo("  ".join(cells))
+        say("  ".join(cells))
     if len(rows) > 1 + _MAX_CLASS_LINES:
-        click.echo(f"and {len(rows) - 1 - _MAX_CLASS_LINES} more classes")
+        say(f"and {len(rows) - 1 - _MAX_CLASS_LINES} more classes")
 
 
 def _by_kind(audited: Audited) -> list[tuple[Kind, list[Finding]]]:

@@ -356,28 +356,14 @@ class MqttConnection:
             if resend_s and now_s >= resend_s:
                 self._outbox.resend()
                 session.birth_received, resend_s, last_resend_s = False, 0.0, now_s
-            self._send_due(session, now_s)
-            session.step(self._wake_out, self._pause_s(session))
-            self._check_acknowledgements(session)
+            while len(session.unacknowledged()) < MAX_UNACKNOWLEDGED and (message := self._outbox.take(now_s)):
+                session.send(message)
+            full = len(session.unacknowledged()) >= MAX_UNACKNOWLEDGED
+            session.step(self._wake_out, _STEP_S if full else min(_STEP_S, self._outbox.wait_s(time.monotonic())))
+            silent = session.unacknowledged_s(time.monotonic()) > _SILENCE_S
+            silence = f"{self._options.shown}: the broker has acknowledged nothing for {_SILENCE_S:g} s"
+            self._on_problem(silence if silent else None)
         session.disconnect()
-
-    def _send_due(self, session: BrokerSession, now_s: float) -> None:
-        while len(session.unacknowledged()) < MAX_UNACKNOWLEDGED:
-            message = self._outbox.take(now_s)
-            if message is None:
-                break
-            session.send(message)
-
-    def _pause_s(self, session: BrokerSession) -> float:
-        if len(session.unacknowledged()) >= MAX_UNACKNOWLEDGED:
-            return _STEP_S
-        return min(_STEP_S, self._outbox.wait_s(time.monotonic()))
-
-    def _check_acknowledgements(self, session: BrokerSession) -> None:
-        if session.unacknowledged_s(time.monotonic()) > _SILENCE_S:
-            self._on_problem(f"{self._options.shown}: the broker has acknowledged nothing for {_SILENCE_S:g} s")
-        else:
-            self._on_problem(None)
 
     def _all_sent(self, session: BrokerSession) -> bool:
         now_s = time.monotonic()

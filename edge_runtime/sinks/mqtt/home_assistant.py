@@ -54,16 +54,6 @@ def discovery_topic(prefix: str, device: Device) -> str:
 
 def discovery_payload(device: Device) -> bytes:
     """Make the discovery message of a device, in JSON."""
-    components = {"label": _label(device), "score": _score(device), "connection": _connection(device)}
-    components |= {"source": _source(device), "latency": _latency(device)}
-    if device.rates:
-        components["rate"] = _rate(device)
-    if _as_options(device.labels):
-        components["event"] = _event(device)
-    if device.frames:
-        components["picture"] = {"platform": "camera", "name": "Picture", "topic": f"{device.topic}/frame"}
-    for key, component in components.items():
-        component["unique_id"] = f"{device.identifier}_{key}"
     description: dict[str, Any] = {"identifiers": [device.identifier], "name": clean(device.name)}
     description |= {"manufacturer": "edgekit", "sw_version": __version__}
     if device.model:
@@ -73,7 +63,7 @@ def discovery_payload(device: Device) -> bytes:
         "origin": {"name": "edgekit", "sw_version": __version__},
         "availability_topic": f"{device.topic}/availability",
         "qos": 1,
-        "components": components,
+        "components": _components(device),
     }
     return json.dumps(payload, allow_nan=False).encode()
 
@@ -84,69 +74,38 @@ def clean(text: str) -> str:
     return plain.encode("utf-8", "replace").decode("utf-8").strip()[:_MAX_STATE]
 
 
-def _sensor(device: Device, name: str, template: str, **more: Any) -> dict[str, Any]:
-    return {
-        "platform": "sensor",
-        "name": name,
-        "state_topic": f"{device.topic}/state",
-        "value_template": template,
-        "expire_after": device.expire_after_s,
-        **more,
-    }
-
-
-def _label(device: Device) -> dict[str, Any]:
+def _components(device: Device) -> dict[str, dict[str, Any]]:
     options = _as_options(device.labels)
     enum: dict[str, Any] = {"device_class": "enum", "options": options} if options else {}
     attributes = {"json_attributes_topic": f"{device.topic}/state"}
-    return _sensor(device, "Label", "{{ value_json.label }}", icon="mdi:tag", **attributes, **enum)
+    score = "{{ none if value_json.score is none else (value_json.score * 100) | round(1) }}"
+    milliseconds = {"device_class": "duration", "unit_of_measurement": "ms", "suggested_display_precision": 1}
+    connected = f"{{{{ 'ON' if value == '{SourceState.CONNECTED.value}' else 'OFF' }}}}"
+    connection = {"device_class": "connectivity", "value_template": connected, **_DIAGNOSTIC}
+    states = {"device_class": "enum", "options": [state.value for state in SourceState], **_DIAGNOSTIC}
 
+    def component(platform: str, name: str, level: str, **more: Any) -> dict[str, Any]:
+        return {"platform": platform, "name": name, "state_topic": f"{device.topic}/{level}", **more}
 
-def _score(device: Device) -> dict[str, Any]:
-    template = "{{ none if value_json.score is none else (value_json.score * 100) | round(1) }}"
-    return _sensor(device, "Score", template, unit_of_measurement="%", icon="mdi:percent", **_MEASUREMENT)
+    def value(name: str, template: str, **more: Any) -> dict[str, Any]:
+        expires = {"expire_after": device.expire_after_s}
+        return component("sensor", name, "state", value_template=template, **expires, **more)
 
-
-def _rate(device: Device) -> dict[str, Any]:
-    template = "{{ value_json.frames_per_second }}"
-    return _sensor(device, "Frame rate", template, unit_of_measurement="fps", **_MEASUREMENT, **_DIAGNOSTIC)
-
-
-def _latency(device: Device) -> dict[str, Any]:
-    kind = {"device_class": "duration", "unit_of_measurement": "ms", "suggested_display_precision": 1}
-    return _sensor(device, "Latency", "{{ value_json.latency_ms }}", **kind, **_MEASUREMENT, **_DIAGNOSTIC)
-
-
-def _connection(device: Device) -> dict[str, Any]:
-    return {
-        "platform": "binary_sensor",
-        "name": "Camera",
-        "device_class": "connectivity",
-        "state_topic": f"{device.topic}/source",
-        "value_template": f"{{{{ 'ON' if value == '{SourceState.CONNECTED.value}' else 'OFF' }}}}",
-        **_DIAGNOSTIC,
+    components = {
+        "label": value("Label", "{{ value_json.label }}", icon="mdi:tag", **attributes, **enum),
+        "score": value("Score", score, unit_of_measurement="%", icon="mdi:percent", **_MEASUREMENT),
+        "connection": component("binary_sensor", "Camera", "source", **connection),
+        "source": component("sensor", "Camera state", "source", **states),
+        "latency": value("Latency", "{{ value_json.latency_ms }}", **milliseconds, **_MEASUREMENT, **_DIAGNOSTIC),
     }
-
-
-def _source(device: Device) -> dict[str, Any]:
-    return {
-        "platform": "sensor",
-        "name": "Camera state",
-        "device_class": "enum",
-        "options": [state.value for state in SourceState],
-        "state_topic": f"{device.topic}/source",
-        **_DIAGNOSTIC,
-    }
-
-
-def _event(device: Device) -> dict[str, Any]:
-    return {
-        "platform": "event",
-        "name": "Seen",
-        "state_topic": f"{device.topic}/event",
-        "event_types": _as_options(device.labels),
-        "icon": "mdi:eye",
-    }
+    if device.rates:
+        rate = {"unit_of_measurement": "fps", **_MEASUREMENT, **_DIAGNOSTIC}
+        components["rate"] = value("Frame rate", "{{ value_json.frames_per_second }}", **rate)
+    if options:
+        components["event"] = component("event", "Seen", "event", event_types=options, icon="mdi:eye")
+    if device.frames:
+        components["picture"] = {"platform": "camera", "name": "Picture", "topic": f"{device.topic}/frame"}
+    return {key: {**made, "unique_id": f"{device.identifier}_{key}"} for key, made in components.items()}
 
 
 def _as_options(labels: Sequence[str]) -> list[str]:

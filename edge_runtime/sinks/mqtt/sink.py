@@ -108,7 +108,10 @@ class MqttSink(MonitoredSink):
         before, self._last = self._last, result
         event = result.decision is not None and result.decision.event and result.decision.label is not None
         if event:
-            self._outbox.add_event(Message(f"{self._topic}/event", _encode(_event(result)), retain=False))
+            decided = _decided(result)
+            frame = {} if result.frame is None else {"frame": result.frame.number}
+            record = {"event_type": decided["label"], **decided, **frame, "at": round(capture_time(result), 3)}
+            self._outbox.add_event(Message(f"{self._topic}/event", _encode(record), retain=False))
         if self._options.frames and image_hwc_rgb_u8 is not None:
             self._keep_frame(image_hwc_rgb_u8, event)
         if event or before is None or _label(before) != _label(result):
@@ -155,12 +158,6 @@ def _decided(result: Classified) -> dict[str, Any]:
     label = _label(result)
     score = result.decision.score if result.decision else result.top[0].score
     return {"label": None if label is None else clean(label), "score": _number(score)}
-
-
-def _event(result: Classified) -> dict[str, Any]:
-    decided = _decided(result)
-    frame = {} if result.frame is None else {"frame": result.frame.number}
-    return {"event_type": decided["label"], **decided, **frame, "at": round(capture_time(result), 3)}
 
 
 def _number(value: float, digits: int = 4) -> float | None:

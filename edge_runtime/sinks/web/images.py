@@ -50,7 +50,12 @@ class LiveFeed:
             self._events.append(event)
         self.version += 1
         if self._requested and image_hwc_rgb_u8 is not None and time.perf_counter() >= self._next_image_s:
-            self._deliver_copy(image_hwc_rgb_u8)
+            self._requested = False
+            self._next_image_s = time.perf_counter() + IMAGE_INTERVAL_S
+            small = shrink(image_hwc_rgb_u8)
+            with self._lock:
+                if self._deliver:
+                    self._deliver(small)
 
     def request_image(self) -> None:
         """Request the next frame."""
@@ -64,14 +69,6 @@ class LiveFeed:
     def events(self) -> list[dict[str, Any]]:
         """Return the last events, newest first: Unix time ``at`` and label, score, state, reason or error."""
         return list(reversed(self._events.copy()))
-
-    def _deliver_copy(self, image_hwc_rgb_u8: ImageU8) -> None:
-        self._requested = False
-        self._next_image_s = time.perf_counter() + IMAGE_INTERVAL_S
-        small = shrink(image_hwc_rgb_u8)
-        with self._lock:
-            if self._deliver:
-                self._deliver(small)
 
 
 def shrink(image_hwc_rgb_u8: ImageU8) -> ImageU8:

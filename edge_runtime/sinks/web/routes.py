@@ -146,37 +146,14 @@ class StreamSlots:
             task.cancel()
 
 
-class EventStream:
-    """Server-sent events to one client, which is disconnected if it does not read."""
-
-    def __init__(self, request: web.Request) -> None:
-        self._request = request
-        headers = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
-        self._response = web.StreamResponse(headers=headers)
-
-    async def open(self) -> web.StreamResponse:
-        """Send the headers."""
-        await self._response.prepare(self._request)
-        if isinstance(self._request.transport, asyncio.WriteTransport):
-            self._request.transport.set_write_buffer_limits(_WRITE_BUFFER_BYTES)
-        return self._response
-
-    async def send(self, block: bytes) -> None:
-        """Send one block of lines.
-
-        Raises:
-            ConnectionError: The client has disconnected, or has not read for `WRITE_TIMEOUT_S`.
-        """
-        # Not asyncio.wait_for, which up to Python 3.11 may swallow the cancellation that ends a stream.
-        timer = asyncio.get_running_loop().call_later(WRITE_TIMEOUT_S, self._disconnect)
-        try:
-            await self._response.write(block + b"\n\n")
-        finally:
-            timer.cancel()
-
-    def _disconnect(self) -> None:
-        if isinstance(self._request.transport, asyncio.WriteTransport):
-            self._request.transport.abort()
+async def _send(response: web.StreamResponse, transport: asyncio.WriteTransport, block: bytes) -> None:
+    """Send one block of lines; a client that has not read for `WRITE_TIMEOUT_S` is disconnected: ConnectionError."""
+    # Not asyncio.wait_for, which up to Python 3.11 may swallow the cancellation that ends a stream.
+    timer = asyncio.get_running_loop().call_later(WRITE_TIMEOUT_S, transport.abort)
+    try:
+        await response.write(block + b"\n\n")
+    finally:
+        timer.cancel()
 
 
 class Handlers:
@@ -221,13 +198,17 @@ class Handlers:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if request.method == "HEAD":
             return web.Response(content_type="text/event-stream")
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         with self.streams.slot():
-            stream = EventStream(request)
-            response = await stream.open()
-            await stream.send(b"retry: 2000")
-            while request.transport is not None and not request.transport.is_closing():
+            await response.prepare(request)
+            transport = request.transport
+            if not isinstance(transport, asyncio.WriteTransport):
+                return response  # the client has disconnected
+            transport.set_write_buffer_limits(_WRITE_BUFFER_BYTES)
+            await _send(response, transport, b"retry: 2000")
+            while not transport.is_closing():
                 version = self._feed.version
-                await stream.send(b"data: " + await self._state_now())
+                await _send(response, transport, b"data: " + await self._state_now())
                 for _ in range(_HEARTBEAT_TICKS):
                     await asyncio.sleep(_TICK_S)
                     if self._feed.version != version:

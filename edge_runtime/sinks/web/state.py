@@ -49,7 +49,8 @@ class Board:
         loop = asyncio.get_running_loop()
         if loop.time() >= self._next_s:
             self._next_s = loop.time() + _BOARD_INTERVAL_S
-            self._reading = await loop.run_in_executor(self._executor, _read_board)
+            work = self._executor, lambda: BoardReading(temperature_c(), throttled())
+            self._reading = await loop.run_in_executor(*work)
         return self._reading
 
 
@@ -137,10 +138,6 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
 
 
-def _read_board() -> BoardReading:
-    return BoardReading(temperature_c(), throttled())
-
-
 def metrics_text(snapshot: Snapshot, board: BoardReading, streams: int, accept: str) -> tuple[bytes, str]:
     """Render the metrics in the format of an ``Accept`` header, and return them with their content type.
 
@@ -151,7 +148,7 @@ def metrics_text(snapshot: Snapshot, board: BoardReading, streams: int, accept: 
         accept: Content of the ``Accept`` header; empty gives text 0.0.4.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once([*_counts(snapshot), *_timing(snapshot), *_parts(snapshot), *_process(board, streams)]))
+    registry.register(_Once([*_rates(snapshot), *_parts(snapshot), *_process(board, streams)]))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 
@@ -164,14 +161,11 @@ class _Once(Collector):
         return self._metrics
 
 
-def _counts(snapshot: Snapshot) -> Iterator[Metric]:
+def _rates(snapshot: Snapshot) -> Iterator[Metric]:
     yield CounterMetricFamily("edgekit_frames_answered", "Classified frames.", snapshot.answered)
     yield CounterMetricFamily("edgekit_frames_skipped", "Frames replaced by a newer one.", snapshot.skipped)
     yield CounterMetricFamily("edgekit_events", "New decisions.", snapshot.events)
     yield CounterMetricFamily("edgekit_reconnects", "Reconnections of the source.", snapshot.reconnects)
-
-
-def _timing(snapshot: Snapshot) -> Iterator[Metric]:
     rate = snapshot.frames_per_second
     yield GaugeMetricFamily("edgekit_frames_per_second", "Answers per second over the last seconds.", rate)
     if snapshot.latency_ms:

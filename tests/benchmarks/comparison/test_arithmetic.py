@@ -1,7 +1,5 @@
 """How often a comparison of two reports is wrong, and the arithmetic below it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -9,36 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import statistics as stats
 from benchmarks.comparison.accuracy import same_order
 from benchmarks.comparison.difference import compare_reports
-from benchmarks.comparison.record import Comparison, Limits
+from benchmarks.comparison.record import Limits
 from benchmarks.records import Answers
-from benchmarks.statistics import (
-    Interval,
-    holm,
-    intervals_apart,
-    share_of,
-    shift_between,
-    unpaired_drop_interval,
-    unpaired_p,
-)
 from support.reports import Sample, figures_of, sample_report, with_figures
 
-NAMES = ("float32", "float16", "dynamic", "int8")
-SAMPLES = (Sample("keras-function", 4.0), *(Sample(name, 0.7) for name in NAMES))
+SAMPLES = (Sample("keras-function", 4.0), *(Sample(name, 0.7) for name in ("float32", "float16", "dynamic", "int8")))
 IMAGES = 1000
 BASE = sample_report(SAMPLES, images=IMAGES, keras_right=900)
-FILES = tuple(f"{index}.jpg" for index in range(IMAGES))
-TRUTH = ("cat",) * IMAGES
 
 
-def measured(rng, difficulty, *, drift: float, unsteady: float, slow: float = 1.0, drop: float = 0.0):
+def measured(rng, difficulty, *, unsteady, slow=1.0, drop=0.0):
     """A report as another day gives it.
 
     A model is wrong where an image's difficulty, 0..1, is below its share of mistakes. The machine's speed moves by
-    ``drift`` between reports, and for each model and session by ``unsteady``; int8 is ``slow`` and loses ``drop``.
+    15 % between reports, and for each model and session by ``unsteady``; int8 is ``slow`` and loses ``drop``.
     """
-    machine = np.exp(drift * rng.standard_normal())
+    machine = np.exp(0.15 * rng.standard_normal())
     report, by_subject = BASE, {}
     for sample in SAMPLES:
         is_int8 = sample.name == "int8"
@@ -51,17 +38,17 @@ def measured(rng, difficulty, *, drift: float, unsteady: float, slow: float = 1.
             report,
             sample.name,
             single_stream=replace(figures.single_stream, burst_p50_ms=bursts),
-            accuracy=replace(figures.accuracy, top1=share_of(int(is_right.sum()), IMAGES)),
+            accuracy=replace(figures.accuracy, top1=stats.share_of(int(is_right.sum()), IMAGES)),
         )
         by_subject[sample.name] = tuple("cat" if right else "dog" for right in is_right)
-    return report, Answers(FILES, TRUTH, by_subject)
+    return report, Answers(tuple(f"{index}.jpg" for index in range(IMAGES)), ("cat",) * IMAGES, by_subject)
 
 
-def pair(seed: int, limits: Limits, unsteady: float, **changes: float) -> Comparison:
+def pair(seed, limits, unsteady, **changes):
     rng = np.random.default_rng(seed)
     difficulty = rng.uniform(size=IMAGES)
-    before, answers_before = measured(rng, difficulty, drift=0.15, unsteady=unsteady)
-    after, answers_after = measured(rng, difficulty, drift=0.15, unsteady=unsteady, **changes)
+    before, answers_before = measured(rng, difficulty, unsteady=unsteady)
+    after, answers_after = measured(rng, difficulty, unsteady=unsteady, **changes)
     return compare_reports(before, after, answers_before, answers_after, limits)
 
 
@@ -87,12 +74,12 @@ def test_a_fifth_slower_or_three_points_worse_is_found_all_the_same():
 
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_lies_between_the_raw_p_values_and_bonferronis(p_values):
-    adjusted = holm(p_values)
+    adjusted = stats.holm(p_values)
     for raw, p in zip(p_values, adjusted, strict=True):
         assert raw <= p <= min(1.0, len(p_values) * raw)
     in_order = [adjusted[index] for index in np.argsort(p_values, kind="stable")]
     assert in_order == sorted(in_order)
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
 
 
 @pytest.mark.parametrize(
@@ -107,15 +94,15 @@ def test_holm_lies_between_the_raw_p_values_and_bonferronis(p_values):
     ],
 )
 def test_the_unpaired_interval_gives_the_published_values(hits1, total1, hits2, total2, low, high):
-    interval = unpaired_drop_interval(share_of(hits1, total1), share_of(hits2, total2))
+    interval = stats.unpaired_drop_interval(stats.share_of(hits1, total1), stats.share_of(hits2, total2))
     assert (interval.low, interval.high) == (pytest.approx(100 * low, abs=0.006), pytest.approx(100 * high, abs=0.006))
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.data())
 def test_the_unpaired_p_and_interval_agree(total1, total2, data):
-    before = share_of(data.draw(st.integers(0, total1)), total1)
-    after = share_of(data.draw(st.integers(0, total2)), total2)
-    interval, p = unpaired_drop_interval(before, after), unpaired_p(before, after)
+    before = stats.share_of(data.draw(st.integers(0, total1)), total1)
+    after = stats.share_of(data.draw(st.integers(0, total2)), total2)
+    interval, p = stats.unpaired_drop_interval(before, after), stats.unpaired_p(before, after)
     assert 0 <= p <= 1
     if abs(p - 0.05) > 1e-6:
         assert (p < 0.05) == (interval.low > 0 or interval.high < 0)
@@ -126,7 +113,7 @@ SAMPLE = st.lists(st.floats(-5, 5), min_size=1, max_size=12)
 
 @given(SAMPLE, SAMPLE)
 def test_the_shift_mirrors_and_its_interval_holds_its_estimate(first, second):
-    there, back = shift_between(first, second), shift_between(second, first)
+    there, back = stats.shift_between(first, second), stats.shift_between(second, first)
     assert there.p == pytest.approx(back.p)
     assert there.estimate == pytest.approx(-back.estimate)
     assert there.smallest_p <= there.p <= 1
@@ -141,7 +128,7 @@ def test_the_shift_has_the_p_value_that_scipy_has_and_an_interval_that_agrees_wi
     rng = np.random.default_rng(first * second)
     for difference in (0.0, 0.4, 0.8, 3.0):
         before, after = rng.standard_normal(first), difference + rng.standard_normal(second)
-        found = shift_between(before.tolist(), after.tolist())
+        found = stats.shift_between(before.tolist(), after.tolist())
         method = "exact" if max(first, second) <= 50 else "asymptotic"
         assert found.p == pytest.approx(mannwhitneyu(before, after, method=method).pvalue, rel=1e-6)
         is_beyond = found.interval is not None and not found.interval.low <= 0 <= found.interval.high
@@ -149,29 +136,33 @@ def test_the_shift_has_the_p_value_that_scipy_has_and_an_interval_that_agrees_wi
 
 
 def test_three_rounds_on_a_side_prove_nothing():
-    found = shift_between([1.0, 1.1, 1.2], [9.0, 9.1, 9.2])
+    found = stats.shift_between([1.0, 1.1, 1.2], [9.0, 9.1, 9.2])
     assert (found.interval, found.p) == (None, pytest.approx(0.1))
 
 
 @pytest.mark.parametrize("values", [[], [float("nan")], [float("inf"), 1.0]])
 def test_the_shift_refuses_what_is_no_sample(values):
     with pytest.raises(ValueError, match="finite"):
-        shift_between(values, [1.0])
+        stats.shift_between(values, [1.0])
 
 
-def test_intervals_apart_do_not_touch():
-    assert intervals_apart(Interval(1, 2), Interval(3, 4))
-    assert intervals_apart(Interval(3, 4), Interval(1, 2))
-    assert not intervals_apart(Interval(1, 3), Interval(3, 4))
+@pytest.mark.parametrize(
+    ("first", "second", "apart"), [((1, 2), (3, 4), True), ((3, 4), (1, 2), True), ((1, 3), (3, 4), False)]
+)
+def test_intervals_apart_do_not_touch(first, second, apart):
+    assert stats.intervals_apart(stats.Interval(*first), stats.Interval(*second)) is apart
 
 
 def test_images_are_known_again_in_another_folder_and_another_order():
     before = Answers(("/data/old/cat/1.jpg", "/data/old/dog/1.jpg"), ("cat", "dog"), {})
     moved = Answers(("new/dog/1.jpg", "new/./cat/1.jpg"), ("dog", "cat"), {})
     np.testing.assert_array_equal(same_order(before, moved), [1, 0])
-    assert same_order(before, Answers(("new/dog/2.jpg", "new/cat/1.jpg"), ("dog", "cat"), {})) is None
-    assert same_order(before, Answers(("new/dog/1.jpg", "new/cat/1.jpg"), ("cat", "dog"), {})) is None
-    assert same_order(before, Answers(("new/cat/1.jpg",), ("cat",), {})) is None
+    for files, truth in (
+        (("new/dog/2.jpg", "new/cat/1.jpg"), ("dog", "cat")),
+        (("new/dog/1.jpg", "new/cat/1.jpg"), ("cat", "dog")),
+        (("new/cat/1.jpg",), ("cat",)),
+    ):
+        assert same_order(before, Answers(files, truth, {})) is None
 
 
 def test_a_hash_tells_more_than_a_name_unless_images_are_there_twice():

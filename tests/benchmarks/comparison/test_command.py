@@ -1,12 +1,8 @@
 """``edge-bench compare`` from files to an exit code, and files that nobody should trust."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
-from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -23,8 +19,7 @@ SAMPLES = (Sample("keras-function", 4.2), Sample("float32", 0.7), Sample("int8",
 REPORT = sample_report(SAMPLES)
 
 
-def write(folder: Path, samples: tuple[Sample, ...] = SAMPLES, **changes: Any) -> Path:
-    """A report directory."""
+def write(folder, samples=SAMPLES, **changes):
     folder.mkdir(parents=True)
     report = dataclasses.replace(sample_report(samples), **changes)
     (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
@@ -58,8 +53,7 @@ def test_the_exit_code_says_whether_it_became_worse(reports, after, options, cod
     done = CliRunner().invoke(
         compare, [str(reports / "before"), str(reports / after / "report.json"), *options], standalone_mode=False
     )
-    assert done.exception is None
-    assert done.return_value == code
+    assert (done.exception, done.return_value) == (None, code)
     assert ("regression: int8: p50 against keras-function" in done.output) == (code == 8)
     assert ("NOT THE SAME MACHINE" in done.output) == (after == "threads")
 
@@ -90,10 +84,8 @@ def test_the_page_needs_nothing_else_and_escapes_what_others_wrote(tmp_path):
     write(tmp_path / "b", model_name=evil, tool=evil)
     run_compare(str(tmp_path / "a"), str(tmp_path / "b"), out=tmp_path / "out")
     page = (tmp_path / "out/compare.html").read_text()
-    assert evil not in page
+    assert not [part for part in (evil, "http", "<script") if part in page]
     assert "&lt;img" in page
-    assert "http" not in page
-    assert "<script" not in page
     assert "src=" not in page.replace("&lt;img src=x", "")
 
 
@@ -104,13 +96,13 @@ def test_answers_are_paired_only_beside_a_report_directory(reports, tmp_path):
     assert load_report(tmp_path / "copied.json")[1] is None
 
 
-def altered(change: Any) -> str:
+def altered(change):
     data = json.loads(REPORT.to_json())
     change(data)
     return json.dumps(data)
 
 
-def float32(data: Any) -> Any:
+def float32(data):
     return data["subjects"][1]["performance"]
 
 
@@ -182,7 +174,6 @@ def test_any_bytes_are_answers_or_a_data_error(tmp_path_factory, data):
 
 
 def test_answers_that_are_not_those_of_the_report_are_not_paired(reports, tmp_path):
-    """Such as those of another run that were copied over them."""
     folder = write(tmp_path / "b")
     write_answers(folder / "answers.csv", sample_answers((*SAMPLES[:2], dataclasses.replace(SAMPLES[2], lost=50))))
     text, code = run_compare(str(reports / "before"), str(folder), format_name="json")

@@ -1,8 +1,8 @@
 """What a measuring child does with a clock, a call and an image file, and what it refuses to report."""
 
+import itertools
 import sys
 import types
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +23,15 @@ from support.programs import run_code
 class ScriptedEngine:
     """An engine whose calls take the given time on a clock of its own, and which remembers what it was given."""
 
-    def __init__(self, latencies_ms):
-        self._latencies_ns = [int(latency * 1e6) for latency in latencies_ms]
-        self.now_ns = 0
-        self.given = []
+    def __init__(self, *latencies_ms):
+        self._latencies_ns = itertools.cycle(int(latency * 1e6) for latency in latencies_ms)
+        self.now_ns, self.given = 0, []
 
     def clock_ns(self):
         return self.now_ns
 
     def call(self, image):
-        self.now_ns += self._latencies_ns[len(self.given) % len(self._latencies_ns)]
+        self.now_ns += next(self._latencies_ns)
         self.given.append(image)
 
 
@@ -41,7 +40,7 @@ def images(count):
 
 
 def test_each_call_is_timed_by_itself_on_images_in_turn():
-    engine, two = ScriptedEngine([4.0, 1.0, 300.0]), images(2)
+    engine, two = ScriptedEngine(4.0, 1.0, 300.0), images(2)
     latencies_ns = child.time_calls(engine.call, two, 0.0, 5, engine.clock_ns)
     assert latencies_ns == (4_000_000, 1_000_000, 300_000_000, 4_000_000, 1_000_000)
     assert [image[0, 0, 0] for image in engine.given] == [0, 1, 0, 1, 0]
@@ -52,13 +51,13 @@ def test_each_call_is_timed_by_itself_on_images_in_turn():
     [(1.0, 0.2, 10, 200), (1.0, 0.005, 10, 10), (100.0, 0.25, 1, 3), (1.0, 0.0, 0, 0)],
 )
 def test_a_burst_reaches_its_duration_and_its_queries(latency_ms, duration_s, queries, calls):
-    engine = ScriptedEngine([latency_ms])
+    engine = ScriptedEngine(latency_ms)
     assert len(child.time_calls(engine.call, images(3), duration_s, queries, engine.clock_ns)) == calls
 
 
 @pytest.mark.parametrize(("latency_ms", "calls"), [(1.0, 200), (60.0, 4), (1000.0, 2)])
 def test_warm_up_lasts_its_time_and_two_calls(latency_ms, calls):
-    engine = ScriptedEngine([latency_ms])
+    engine = ScriptedEngine(latency_ms)
     assert child.warm_up(engine.call, images(3), 0.2, engine.clock_ns) == calls == len(engine.given)
 
 
@@ -79,11 +78,10 @@ def test_a_burst_counts_processor_time_and_waiting_of_the_timed_calls(tmp_path):
 @given(st.integers(1, 500), st.integers(1, 100))
 def test_spread_takes_different_images_from_the_whole_set(count, wanted):
     chosen = child.spread(count, wanted)
-    assert len(chosen) == len(set(chosen)) == min(count, wanted)
-    assert chosen == sorted(chosen)
-    assert chosen[0] >= 0
-    assert chosen[-1] < count
-    gaps = {later - earlier for earlier, later in pairwise(chosen)}
+    assert len(chosen) == min(count, wanted)
+    assert chosen == sorted(set(chosen))
+    assert 0 <= chosen[0] <= chosen[-1] < count
+    gaps = {later - earlier for earlier, later in itertools.pairwise(chosen)}
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 
@@ -127,8 +125,7 @@ def test_the_stages_of_an_artifact_add_up_to_what_the_classifier_answers(tiny, t
 def test_the_stages_of_a_float_input_look_up_what_the_classifier_looks_up():
     """The seam between invoke and postprocess is the classifier's own arithmetic, for foreign models too."""
     classifier = fake_classifier()
-    prepared = np.full((8, 8, 3), 200, np.uint8)
-    subject = ArtifactSubject(classifier)
+    prepared, subject = np.full((8, 8, 3), 200, np.uint8), ArtifactSubject(classifier)
     assert subject.postprocess(subject.invoke(prepared)) == classifier.classify(prepared)
     assert subject.runtime == "fake 1"
 
@@ -142,7 +139,7 @@ def test_each_stage_is_timed_for_each_image(tiny, photos):
 
 def test_stages_of_an_empty_list_are_one_sentence(tiny, tmp_path):
     (tmp_path / "empty.txt").touch()
-    with pytest.raises(EngineError, match=r"expected a list of images, got an empty file"):
+    with pytest.raises(EngineError, match="expected a list of images, got an empty file"):
         child.time_stages(tiny, AskStages(str(tmp_path / "empty.txt"), 2))
 
 
@@ -198,9 +195,8 @@ def test_a_line_that_is_no_message_is_one_sentence(line):
 
 
 def test_the_child_that_measures_artifacts_imports_nothing_of_the_report():
-    modules = ("artifact_child", "artifact_scenarios")
-    code = "import sys\n" + "".join(f"import benchmarks.measuring.{name}\n" for name in modules)
-    done = run_code(code + "print(*sys.modules)")
+    code = "import sys; from benchmarks.measuring import artifact_child, artifact_scenarios; print(*sys.modules)"
+    done = run_code(code)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "edge_runtime" in loaded
     assert not loaded & {"scipy", "matplotlib", "jinja2", "pandas", *child.TRAINING_LIBRARIES}

@@ -6,18 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks.measuring.protocol import (
-    Answered,
-    AskAnswers,
-    AskBurst,
-    AskCamera,
-    AskOffline,
-    AskStages,
-    Burst,
-    CameraTrace,
-    OfflineRun,
-    StageTimes,
-)
+from benchmarks.measuring import protocol
 from benchmarks.measuring.session import Session
 from benchmarks.plan import KERAS_FUNCTION, KERAS_MODULE, KERAS_PREDICT, KERAS_XLA, SubjectPlan
 from edge_runtime.contract import InputSpec
@@ -49,19 +38,19 @@ def keras_images(colored_images, scratch):
 
 
 def test_keras_answers_alike_in_its_three_ways(small_run, scratch, keras_images):
-    images, answers, said = str(scratch / "images.npy"), {}, {}
+    images, listed, answers, said = str(scratch / "images.npy"), str(scratch / "list.txt"), {}, {}
     for name in (KERAS_PREDICT, KERAS_FUNCTION, KERAS_XLA):
         with open_keras(small_run, scratch, keras_images[0], name) as session:
             assert re.fullmatch(r"keras [\d.]+ on tensorflow [\d.]+", session.opened.runtime)
-            assert len(session.ask(AskBurst(images, 0.0, 0.0, 4), Burst).latencies_ns) == 4
+            assert len(session.ask(protocol.AskBurst(images, 0.0, 0.0, 4), protocol.Burst).latencies_ns) == 4
             file = scratch / f"{name}.npy"
-            assert session.ask(AskAnswers(images, str(file)), Answered) == Answered(True)
+            assert session.ask(protocol.AskAnswers(images, str(file)), protocol.Answered) == protocol.Answered(True)
             answers[name] = np.load(file)
-            assert len(session.ask(AskStages(str(scratch / "list.txt"), 4), StageTimes).invoke_ns) == 4
+            assert len(session.ask(protocol.AskStages(listed, 4), protocol.StageTimes).invoke_ns) == 4
             with pytest.raises(EngineError, match="not for Keras"):
-                session.ask(AskCamera(str(scratch / "list.txt"), 30.0, 0.1), CameraTrace)
+                session.ask(protocol.AskCamera(listed, 30.0, 0.1), protocol.CameraTrace)
             try:
-                said[name] = session.ask(AskOffline(str(scratch / "list.txt"), 2, 0.1), OfflineRun).images
+                said[name] = session.ask(protocol.AskOffline(listed, 2, 0.1), protocol.OfflineRun).images
             except EngineError as error:
                 said[name] = str(error)
     assert answers[KERAS_PREDICT].shape == (4, 2)

@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ ONLY_STREAM = replace(SMALL, scenarios=(Scenario.SINGLE_STREAM,), starts=1)
 
 @pytest.fixture
 def images(tmp_path):
-    """Three 8 x 8 images as an evaluation set; only what the schedule reads of it."""
+    """As much of an evaluation set as the schedule reads."""
     paths = [write_image(tmp_path / f"{number}.png", plain_image(90, 8, 8)) for number in range(3)]
     np.save(tmp_path / "images.npy", np.full((3, 8, 8, 3), 90, np.uint8))
     (tmp_path / "paths.txt").write_text("".join(f"{path}\n" for path in paths))
@@ -90,31 +91,37 @@ def fake(name):
     return SubjectPlan(name, "program", Path("/nowhere"), Path("/nowhere/m.tflite"), 0, "")
 
 
-def log(folder):
-    """What was asked, in order: subject, threads, process, request."""
-    rows = [line.split() for line in (folder / "log.txt").read_text().splitlines()]
-    return [(name, int(threads), pid, what) for name, threads, pid, what in rows]
+class Asked(NamedTuple):
+    """A line of the log."""
+
+    name: str
+    threads: str
+    pid: str
+    what: str
 
 
-def rounds_of(folder, size):
-    asked = [name for name, _threads, _pid, what in log(folder) if what == "AskBurst"]
-    return [asked[start : start + size] for start in range(0, len(asked), size)]
+def log(folder, what=None):
+    """What was asked, in order; all, or the requests of one kind."""
+    asked = [Asked(*line.split()) for line in (folder / "log.txt").read_text().splitlines()]
+    return [one for one in asked if what in (None, one.what)]
+
+
+def measure(names, settings, images, folder, *more):
+    return measure_all([fake(name) for name in names], settings, images, folder, lambda _count: None, *more)
 
 
 def test_every_round_asks_every_subject_once_in_an_order_of_chance(images, folder):
-    names = ["a", "b", "c", "d", "e"]
     orders = []
     for seed in (0, 0, 7):
-        settings = replace(ONLY_STREAM, sessions=1, rounds=10, seed=seed)
-        measure_all([fake(name) for name in names], settings, images, folder, lambda _count: None)
-        orders.append(rounds_of(folder, 5))
+        measure("abcde", replace(ONLY_STREAM, sessions=1, rounds=10, seed=seed), images, folder)
+        asked = "".join(one.name for one in log(folder, "AskBurst"))
+        orders.append([asked[start : start + 5] for start in range(0, len(asked), 5)])
         (folder / "log.txt").unlink()
     first, again, other = orders
     assert len(first) == 10
-    assert all(sorted(one) == names for one in first)
-    assert len({tuple(one) for one in first}) > 5
-    assert again == first
-    assert other != first
+    assert {"".join(sorted(one)) for one in first} == {"abcde"}
+    assert len(set(first)) > 5
+    assert again == first != other
 
 
 def test_each_session_has_a_fresh_process_and_extra_starts_stand_alone(images, folder):
@@ -133,8 +140,8 @@ def test_each_session_has_a_fresh_process_and_extra_starts_stand_alone(images, f
         assert (one.memory.peak_bytes, one.energy_mj, one.not_measured) == (2, None, [])
         assert [(count, len(bursts)) for count, bursts in one.threads.items()] == [(1, 5), (2, 5)]
     asked = {}
-    for name, _threads, pid, what in log(folder):
-        asked.setdefault((name, pid), []).append(what)
+    for one in log(folder):
+        asked.setdefault((one.name, one.pid), []).append(one.what)
     kinds = Counter(tuple(dict.fromkeys(whats)) for whats in asked.values())
     once = ("AskAnswers", "AskStages", "AskCamera", "AskOffline")
     assert kinds == {
@@ -148,11 +155,11 @@ def test_each_session_has_a_fresh_process_and_extra_starts_stand_alone(images, f
 
 def test_folder_bursts_are_interleaved_and_spread_over_the_sessions(images, folder):
     settings = replace(ONLY_STREAM, scenarios=(Scenario.SINGLE_STREAM, Scenario.OFFLINE))
-    measure_all([fake("a"), fake("b"), fake("c")], settings, images, folder, lambda _count: None)
-    asked = [(name, pid) for name, _threads, pid, what in log(folder) if what == "AskOffline"]
-    names = [name for name, _pid in asked]
+    measure("abc", settings, images, folder)
+    asked = log(folder, "AskOffline")
+    names = [one.name for one in asked]
     assert [sorted(names[start : start + 3]) for start in range(0, 12, 3)] == [["a", "b", "c"]] * 4
-    assert set(Counter(asked).values()) == {2}
+    assert set(Counter((one.name, one.pid) for one in asked).values()) == {2}
 
 
 def test_a_failing_subject_is_told_and_the_rest_goes_on(images, folder):
@@ -160,33 +167,27 @@ def test_a_failing_subject_is_told_and_the_rest_goes_on(images, folder):
     counted = []
     good, broken, dies, nan, no_folder = measure_all(plans, SMALL, images, folder, counted.append)
     assert sum(counted) == steps(plans, SMALL)
-    assert good.error is None
-    assert len(good.bursts) == 6
-    assert broken.error == "knows no such operator"
-    assert (broken.starts, broken.bursts) == ([], [])
+    assert (good.error, len(good.bursts)) == (None, 6)
+    assert (broken.error, broken.starts, broken.bursts) == ("knows no such operator", [], [])
     assert "killed by SIGSEGV" in dies.error
     assert len(dies.bursts) == 1
     assert nan.error == "expected probabilities, got no numbers (NaN) for 3 of 3 images"
-    assert no_folder.error is None
     assert [(item.what, item.reason) for item in no_folder.not_measured] == [("offline", "cannot do a folder")]
-    assert no_folder.offline == []
+    assert (no_folder.error, no_folder.offline) == (None, [])
     assert no_folder.camera is not None
-    whats = [(name, what) for name, _threads, _pid, what in log(folder)]
-    assert whats.count(("dies", "AskBurst")) == 2
-    assert ("dies", "AskMemory") not in whats
-    assert whats.count(("no-folder", "AskOffline")) == 1
+    counts = Counter((one.name, one.what) for one in log(folder))
+    assert (counts["dies", "AskBurst"], counts["dies", "AskMemory"], counts["no-folder", "AskOffline"]) == (2, 0, 1)
 
 
 def test_what_the_settings_leave_out_is_listed_with_the_reason(images, folder):
     quick = replace(ONLY_STREAM, scenarios=(Scenario.SINGLE_STREAM, Scenario.STAGES), quick=True)
-    (found,) = measure_all([fake("a")], quick, images, folder, lambda _count: None)
+    (found,) = measure("a", quick, images, folder)
     assert {item.what: item.reason for item in found.not_measured} == dict.fromkeys(
         ("offline", "camera", "threads"), "left out by --quick"
     )
     assert (found.offline, found.camera, found.threads) == ([], None, {})
     assert found.stages is not None
-    keras = SubjectPlan(KERAS_XLA, KERAS_MODULE, Path("/"), Path("/"), 0, "")
-    assert [item.what for item in pace.left_out(keras, SMALL)] == ["threads"]
+    assert [item.what for item in pace.left_out(keras(KERAS_XLA), SMALL)] == ["threads"]
     (one_core,) = pace.left_out(fake("a"), replace(SMALL, sweep_threads=()))
     assert "single core" in one_core.reason
 
@@ -194,10 +195,10 @@ def test_what_the_settings_leave_out_is_listed_with_the_reason(images, folder):
 def test_keras_predict_gets_all_cores_for_the_folder_and_says_how_few_calls_were_timed(images, folder, monkeypatch):
     monkeypatch.setattr(schedule, "core_count", lambda: 4)
     settings = replace(ONLY_STREAM, scenarios=(Scenario.SINGLE_STREAM, Scenario.OFFLINE))
-    predict, other = measure_all([fake(KERAS_PREDICT), fake("a")], settings, images, folder, lambda _count: None)
-    folders = {(name, threads) for name, threads, _pid, what in log(folder) if what == "AskOffline"}
-    assert folders == {(KERAS_PREDICT, 4), ("a", 1)}
-    assert len({pid for name, _threads, pid, what in log(folder) if (name, what) == (KERAS_PREDICT, "AskOffline")}) == 1
+    predict, other = measure((KERAS_PREDICT, "a"), settings, images, folder)
+    folders = log(folder, "AskOffline")
+    assert {(one.name, one.threads) for one in folders} == {(KERAS_PREDICT, "4"), ("a", "1")}
+    assert len({one.pid for one in folders if one.name == KERAS_PREDICT}) == 1
     assert (len(predict.offline), len(other.offline)) == (4, 4)
     assert len(predict.starts) == 2
     assert [len(burst.latencies_ns) for burst in predict.bursts] == [2] * 6
@@ -208,12 +209,10 @@ def test_keras_predict_gets_all_cores_for_the_folder_and_says_how_few_calls_were
 
 def test_too_little_memory_divides_the_subjects_and_says_so(images, folder, monkeypatch):
     monkeypatch.setattr(schedule, "memory_available_bytes", lambda: 600_000_000)
-    names = ["a", "b", "c"]
-    found = measure_all([fake(name) for name in names], ONLY_STREAM, images, folder, lambda _count: None)
-    assert [one.plan.name for one in found] == names
-    assert all(len(one.bursts) == 6 for one in found)
+    found = measure("abc", ONLY_STREAM, images, folder)
+    assert [(one.plan.name, len(one.bursts)) for one in found] == [("a", 6), ("b", 6), ("c", 6)]
     assert all("measured in 2 groups" in one.not_measured[-1].reason for one in found)
-    sessions = [name for name, _threads, _pid, what in log(folder) if what == "start"]
+    sessions = [one.name for one in log(folder, "start")]
     assert [sorted(sessions[:2]), sessions[2:3]] == [["a", "b"], ["c"]]
 
 
@@ -226,8 +225,7 @@ def test_energy_is_that_of_the_timed_calls(images, folder):
             self.spans += 1
             yield types.SimpleNamespace(energy_mj=None if self.spans == 1 else 5.0)
 
-    settings = replace(ONLY_STREAM, sessions=1)
-    (found,) = measure_all([fake("a")], settings, images, folder, lambda _count: None, Meter())
+    (found,) = measure("a", replace(ONLY_STREAM, sessions=1), images, folder, Meter())
     assert found.energy_mj == (10.0, 40)
     assert [len(burst.latencies_ns) for burst in found.bursts] == [20] * 3
 
@@ -238,8 +236,8 @@ def keras(name):
 
 def test_all_fit_into_much_memory_and_the_reference_stays_with_the_exports():
     plans = [keras(KERAS_PREDICT), keras(KERAS_FUNCTION), keras(KERAS_XLA), *(fake(str(n)) for n in range(8))]
-    assert len(pace.groups(plans, None, has_second_predict=True)) == 1
-    assert len(pace.groups(plans, 16_000_000_000, has_second_predict=True)) == 1
+    for plenty in (None, 16_000_000_000):
+        assert len(pace.groups(plans, plenty, has_second_predict=True)) == 1
     first, *rest = pace.groups(plans, 4_000_000_000, has_second_predict=False)
     assert [plan.name for plan in first] == [KERAS_FUNCTION, *map(str, range(8))]
     assert [[plan.name for plan in group] for group in rest] == [[KERAS_PREDICT, KERAS_XLA]]
@@ -293,14 +291,14 @@ def test_ctrl_c_while_images_are_answered_leaves_no_child(images, folder, monkey
     (folder / "program.py").write_text(PROGRAM.replace("        import numpy as np\n", "        time.sleep(600)\n"))
 
     def interrupt(_futures):
-        while [what for _name, _threads, _pid, what in log(folder)].count("AskAnswers") < 2:
+        while len(log(folder, "AskAnswers")) < 2:
             time.sleep(0.02)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(schedule, "wait", interrupt)
     monkeypatch.setattr(schedule, "core_count", lambda: 2)
     with pytest.raises(KeyboardInterrupt):
-        measure_all([fake(name) for name in "abc"], ONLY_STREAM, images, folder, lambda _count: None)
-    for pid in {int(pid) for _name, _threads, pid, _what in log(folder)}:
+        measure("abc", ONLY_STREAM, images, folder)
+    for pid in {int(one.pid) for one in log(folder)}:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

@@ -6,16 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.measuring.protocol import (
-    Answered,
-    AskAnswers,
-    AskBurst,
-    AskMemory,
-    AskStages,
-    Burst,
-    Memory,
-    StageTimes,
-)
+from benchmarks.measuring import protocol
 from benchmarks.measuring.session import Session, child_environment, describe_crash
 from benchmarks.plan import ARTIFACT_MODULE, KERAS_MODULE, KERAS_PREDICT, SubjectPlan
 from edge_runtime.classifier import Classifier
@@ -65,7 +56,6 @@ def plan(model, name="int8", module=ARTIFACT_MODULE):
 
 
 def open_program(scratch, code, **options):
-    """A session with a program written into the scratch folder."""
     (scratch / "program.py").write_text(code)
     subject = plan(scratch, module="program")
     return Session(subject, threads=1, image=scratch / "p.png", folder=scratch, **{"timeout_s": GENEROUS_S, **options})
@@ -83,19 +73,20 @@ def test_an_artifact_answers_every_request_as_the_device_does(tiny_bundle, scrat
     before_ns = time.monotonic_ns()
     with open_artifact(tiny_bundle, scratch, photo) as session:
         elapsed_ns = time.monotonic_ns() - before_ns
-        start = session.start
-        parts = (start.interpreter_ns, start.import_ns, start.load_ns, start.first_ns)
+        parts = [getattr(session.start, f"{part}_ns") for part in ("interpreter", "import", "load", "first")]
         assert min(parts) > 0
-        assert sum(parts) == start.total_ns <= elapsed_ns
+        assert sum(parts) == session.start.total_ns <= elapsed_ns
         assert session.opened.runtime.startswith("litert ")
         assert session.opened.delegate in ("xnnpack", "cpu")
-        burst = session.ask(AskBurst(str(scratch / "images.npy"), 0.0, 0.01, 20), Burst)
+        burst = session.ask(protocol.AskBurst(str(scratch / "images.npy"), 0.0, 0.01, 20), protocol.Burst)
         assert len(burst.latencies_ns) >= 20
-        memory = session.ask(AskMemory(), Memory)
+        memory = session.ask(protocol.AskMemory(), protocol.Memory)
         assert memory.peak_bytes is None or 20e6 < memory.peak_bytes < 400e6
-        assert len(session.ask(AskStages(str(scratch / "list.txt"), 3), StageTimes).invoke_ns) == 1
+        assert len(session.ask(protocol.AskStages(str(scratch / "list.txt"), 3), protocol.StageTimes).invoke_ns) == 1
         answers = scratch / "answers.npy"
-        assert session.ask(AskAnswers(str(scratch / "images.npy"), str(answers)), Answered) == Answered(False)
+        assert session.ask(
+            protocol.AskAnswers(str(scratch / "images.npy"), str(answers)), protocol.Answered
+        ) == protocol.Answered(False)
     with Classifier(tiny_bundle, variant="int8") as classifier:
         expected = np.stack([classifier.probabilities(image) for image in images])
     np.testing.assert_array_equal(np.load(answers), expected)
@@ -104,7 +95,7 @@ def test_an_artifact_answers_every_request_as_the_device_does(tiny_bundle, scrat
 def test_the_parents_memory_is_not_counted_as_the_childs(tiny_bundle, scratch, photo):
     ballast = np.ones(300_000_000, np.uint8)
     with open_artifact(tiny_bundle, scratch, photo) as session:
-        memory = session.ask(AskMemory(), Memory)
+        memory = session.ask(protocol.AskMemory(), protocol.Memory)
     assert ballast[-1] == 1
     if memory.peak_bytes is None:
         pytest.skip("this kernel does not tell a process' memory")
@@ -123,8 +114,8 @@ def test_a_request_that_fails_leaves_the_session_open(tiny_bundle, scratch, phot
     (scratch / "list.txt").write_text("/nowhere/p.png\n")
     with open_artifact(tiny_bundle, scratch, photo) as session:
         with pytest.raises(EngineError, match="cannot be read"):
-            session.ask(AskStages(str(scratch / "list.txt"), 3), StageTimes)
-        assert session.ask(AskMemory(), Memory) is not None
+            session.ask(protocol.AskStages(str(scratch / "list.txt"), 3), protocol.StageTimes)
+        assert session.ask(protocol.AskMemory(), protocol.Memory) is not None
 
 
 def test_nothing_is_reported_once_tensorflow_came_in(tiny_bundle, scratch, photo):
@@ -140,7 +131,7 @@ def test_garbage_on_standard_output_and_error_disturbs_nothing(scratch):
     )
     with open_program(scratch, code) as session:
         for _ in range(3):
-            assert session.ask(AskMemory(), Memory) == Memory(1, 2)
+            assert session.ask(protocol.AskMemory(), protocol.Memory) == protocol.Memory(1, 2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
@@ -149,9 +140,9 @@ def test_a_crash_names_the_signal_and_the_session_stays_dead(scratch, number):
     code = OPENS + f"sys.stdin.readline()\nprint('the last words', file=sys.stderr, flush=True)\n{dying}"
     with open_program(scratch, code) as session:
         with pytest.raises(EngineError, match=rf"killed by {number.name} \(the last words\)"):
-            session.ask(AskMemory(), Memory)
+            session.ask(protocol.AskMemory(), protocol.Memory)
         with pytest.raises(EngineError, match=rf"had ended before: .*{number.name}"):
-            session.ask(AskMemory(), Memory)
+            session.ask(protocol.AskMemory(), protocol.Memory)
 
 
 def test_a_crash_while_opening_tells_the_exception_and_no_traceback(scratch):
@@ -167,7 +158,7 @@ def test_a_child_that_hangs_is_stopped_after_the_timeout(scratch, code):
 
     def run():
         with open_program(scratch, "import pid\n" + code, timeout_s=1.5) as session:
-            session.ask(AskMemory(), Memory)
+            session.ask(protocol.AskMemory(), protocol.Memory)
 
     with pytest.raises(EngineError, match=r"no answer within 1.5 s and was stopped; .*--timeout"):
         run()
@@ -177,25 +168,22 @@ def test_a_child_that_hangs_is_stopped_after_the_timeout(scratch, code):
 
 def test_a_child_that_ignores_the_end_of_its_input_is_killed(scratch):
     session = open_program(scratch, OPENS + "time.sleep(600)", end_s=0.2)
-    pid = session.pid
     session.close()
     session.close()
-    assert not is_running(pid)
+    assert not is_running(session.pid)
     with pytest.raises(EngineError, match="closed"):
-        session.ask(AskMemory(), Memory)
+        session.ask(protocol.AskMemory(), protocol.Memory)
 
 
 def test_ctrl_c_leaves_no_child(scratch):
-    seen = []
-
     def interrupted():
         with open_program(scratch, OPENS + "time.sleep(600)") as session:
-            seen.append(session.pid)
+            (scratch / "pid").write_text(str(session.pid))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert not is_running(seen[0])
+    assert not is_running(int((scratch / "pid").read_text()))
 
 
 @pytest.mark.parametrize(
@@ -210,9 +198,9 @@ def test_a_reply_that_makes_no_sense_ends_the_session(scratch, said, expected):
     code = OPENS + f"sys.stdin.readline()\nos.write(fd, {said})\ntime.sleep(600)"
     with open_program(scratch, code) as session:
         with pytest.raises(EngineError, match=expected):
-            session.ask(AskMemory(), Memory)
+            session.ask(protocol.AskMemory(), protocol.Memory)
         with pytest.raises(EngineError, match="had ended before"):
-            session.ask(AskMemory(), Memory)
+            session.ask(protocol.AskMemory(), protocol.Memory)
 
 
 def test_a_child_that_closes_its_pipe_is_stopped(scratch):
@@ -220,7 +208,7 @@ def test_a_child_that_closes_its_pipe_is_stopped(scratch):
         open_program(scratch, OPENS + "os.close(fd)\ntime.sleep(600)", end_s=0.2) as session,
         pytest.raises(EngineError, match="closed its reply pipe"),
     ):
-        session.ask(AskMemory(), Memory)
+        session.ask(protocol.AskMemory(), protocol.Memory)
 
 
 def test_the_last_words_are_not_the_noise_of_libraries():

@@ -17,16 +17,8 @@ from benchmarks.report import plots, schema
 from benchmarks.report.page import MAX_TILES, read_tiles, render_page
 from benchmarks.report.plots import Point, pareto_front, pareto_plot, write_pareto_svg
 from edge_runtime.contract import InputSpec
-from support.reports import (
-    SAMPLES,
-    Sample,
-    figures_of,
-    sample_latencies,
-    sample_report,
-    with_data,
-    with_figures,
-    with_machine,
-)
+from support import reports
+from support.reports import SAMPLES, Sample, sample_latencies, sample_report
 
 KERAS = Sample("keras-function", 4.0)
 HOSTILE = "<script>alert(1)</script>"
@@ -37,8 +29,7 @@ class Tags(HTMLParser):
 
     def __init__(self, page):
         super().__init__()
-        self.found = []
-        self.open = []
+        self.found, self.open = [], []
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
@@ -71,9 +62,7 @@ def page(report):
 
 def test_the_page_stands_alone_and_is_whole(page):
     tags = Tags(page)
-    assert tags.open == []
-    assert not tags.of("script")
-    assert not tags.of("link")
+    assert (tags.open, tags.of("script"), tags.of("link")) == ([], [], [])
     assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
     assert "http" not in re.sub(r"data:[^\"]+", "", page)
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in tags.of("meta")
@@ -102,15 +91,9 @@ def test_the_verdict_comes_first(page):
 def test_the_page_escapes_everything():
     labels = (f"{HOSTILE}a", "b")
     made = sample_report((KERAS, Sample("int8", 0.5, lost=2), Sample("x", 1.0, error=HOSTILE)), labels=labels)
-    made = dataclasses.replace(
-        made,
-        model_name=HOSTILE,
-        command=HOSTILE,
-        remarks=(HOSTILE,),
-        invalid=(HOSTILE,),
-        verdict=Verdict(None, HOSTILE),
-    )
-    made = with_machine(with_data(made, source=HOSTILE), cpu_model=f'"{HOSTILE}')
+    texts = {"model_name": HOSTILE, "command": HOSTILE, "remarks": (HOSTILE,), "invalid": (HOSTILE,)}
+    made = dataclasses.replace(made, **texts, verdict=Verdict(None, HOSTILE))
+    made = reports.with_machine(reports.with_data(made, source=HOSTILE), cpu_model=f'"{HOSTILE}')
     page = render_page(made, {}, read_tiles(made))
     assert HOSTILE not in page
     assert Tags(page).of("script") == []
@@ -120,8 +103,7 @@ def test_the_page_escapes_everything():
 def test_a_report_without_figures_is_a_page_all_the_same():
     made = sample_report((Sample("int8", 0.5, error="broken"),))
     page = render_page(made, {}, ())
-    assert Tags(page).open == []
-    assert Tags(page).of("img") == []
+    assert (Tags(page).open, Tags(page).of("img")) == ([], [])
     assert "not measured" in page
     assert "int8 was not measured: broken." in page
 
@@ -141,8 +123,7 @@ def test_flips_are_shown_small_and_once(tmp_path, monkeypatch):
     assert first.name == "cat/0.jpg"
     assert [subject for subject, _ in first.changed] == ["int8", "dynamic"]
     shown = cv2.imdecode(np.frombuffer(base64.b64decode(first.jpeg_url.partition(",")[2]), np.uint8), 1)
-    assert shown.shape == (107, 160, 3)
-    assert first.is_wrong
+    assert (shown.shape, first.is_wrong) == ((107, 160, 3), True)
     assert (second.jpeg_url, second.reason != "") == ("", True)  # images/dog/1.jpg is not there
     assert third.jpeg_url == ""
     page = render_page(made, {}, (first, second, third))
@@ -167,12 +148,11 @@ def test_images_have_a_limit(tmp_path, monkeypatch):
 
 def test_images_of_bare_bytes_are_shown_by_the_models_size(tmp_path):
     made = sample_report((KERAS, Sample("int8", 0.5, lost=1)))
-    file = tmp_path / "0.bin"
-    file.write_bytes(bytes(32 * 32 * 3))
-    against = figures_of(made, "int8").against_keras
+    (tmp_path / "0.bin").write_bytes(bytes(32 * 32 * 3))
+    against = reports.figures_of(made, "int8").against_keras
     assert against is not None
-    flip = dataclasses.replace(against.flips[0], file=str(file))
-    made = with_figures(made, "int8", against_keras=dataclasses.replace(against, flips=(flip,)))
+    flip = dataclasses.replace(against.flips[0], file=str(tmp_path / "0.bin"))
+    made = reports.with_figures(made, "int8", against_keras=dataclasses.replace(against, flips=(flip,)))
     assert read_tiles(made, InputSpec(width=32, height=32))[0].jpeg_url
     assert read_tiles(made)[0].reason
 
@@ -186,9 +166,9 @@ def test_the_front_holds_what_nothing_beats():
 
 def test_plots_are_svg_and_the_same_each_time(report):
     assert pareto_plot(report) == pareto_plot(report)
-    for draw in (plots.stages_plot, plots.memory_plot, plots.rounds_plot):
-        assert svg_of(draw(report)).tag.endswith("svg")
-    assert svg_of(plots.latency_plot(report, sample_latencies())).tag.endswith("svg")
+    drawn = [draw(report) for draw in (plots.stages_plot, plots.memory_plot, plots.rounds_plot)]
+    for url in (*drawn, plots.latency_plot(report, sample_latencies())):
+        assert svg_of(url).tag.endswith("svg")
     assert b"<script" not in base64.b64decode(pareto_plot(report).partition("base64,")[2])
 
 
@@ -228,13 +208,12 @@ def test_the_published_schema_is_what_the_records_say():
 def test_the_schema_describes_its_fields():
     made = schema.report_schema()
     latency = made["$defs"]["LatencySummary"]
-    assert latency["additionalProperties"] is False
-    assert latency["properties"]["p99_ms"]["type"] == ["number", "null"]
-    assert latency["properties"]["p99_ms"]["description"].startswith("null with fewer than 100 calls")
+    p99 = latency["properties"]["p99_ms"]
+    assert (latency["additionalProperties"], p99["type"]) == (False, ["number", "null"])
+    assert p99["description"].startswith("null with fewer than 100 calls")
     assert made["$defs"]["Settings"]["properties"]["scenarios"]["items"]["enum"][0] == "single-stream"
     assert made["$defs"]["Report"]["properties"]["schema_version"]["const"] == 2
-    plain = [entry for entry in made["$defs"].values() if "description" not in entry]
-    assert plain == []
+    assert [entry for entry in made["$defs"].values() if "description" not in entry] == []
 
 
 def test_the_schema_refuses_types_that_are_not_read():
@@ -248,22 +227,17 @@ def test_the_schema_refuses_types_that_are_not_read():
 
 
 def problems(value, rule, root, where="$"):
-    """What a validator of JSON Schema would say, for the few keywords that the schema uses."""
+    """What a validator of JSON Schema would say, for the few keywords that the schema uses; none is installed."""
     if "$ref" in rule:
         return problems(value, root["$defs"][rule["$ref"].rpartition("/")[2]], root, where)
     if "anyOf" in rule:
         return min((problems(value, option, root, where) for option in rule["anyOf"]), key=len)
-    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
-    names = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not any(
-        is_number
-        if name == "number"
-        else is_number and value == int(value)
-        if name == "integer"
-        else isinstance(value, kinds[name])
-        for name in names
-    ):
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+    fits = {name: isinstance(value, kind) for name, kind in kinds.items()}
+    fits |= {"number": is_number, "integer": is_number and value == int(value)}
+    names = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
+    if not any(fits[name] for name in names):
         return [f"{where}: {value!r} is no {names}"]
     if ("enum" in rule and value not in rule["enum"]) or ("const" in rule and value != rule["const"]):
         return [f"{where}: {value!r} is not allowed"]
@@ -279,7 +253,6 @@ def problems(value, rule, root, where="$"):
 
 
 def test_a_report_follows_the_schema_and_an_altered_one_does_not():
-    """By a checker of our own, because no validator of JSON Schema is among the packages of the tests."""
     made = schema.report_schema()
     data = json.loads(sample_report().to_json())
     assert problems(data, made, made) == []

@@ -10,9 +10,7 @@ from benchmarks.resources.sizes import install_bytes, packages_of
 from support.files import put
 from support.waiting import wait_until
 
-FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"
-CORE = min(os.sched_getaffinity(0))
-CPUFREQ = f"sys/devices/system/cpu/cpu{CORE}/cpufreq"
+CPUFREQ = f"sys/devices/system/cpu/cpu{min(os.sched_getaffinity(0))}/cpufreq"
 
 
 def put_board(root, *, celsius=50, mhz=1800, by="ondemand", flags="0"):
@@ -21,7 +19,7 @@ def put_board(root, *, celsius=50, mhz=1800, by="ondemand", flags="0"):
     put(root, f"{CPUFREQ}/scaling_cur_freq", f"{mhz * 1000}\n")
     put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", f"{by}\n")
     put(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_driver", "cpufreq-dt\n")
-    put(root, FIRMWARE, f"{flags}\n")
+    put(root, "sys/devices/platform/soc/soc:firmware/get_throttled", f"{flags}\n")
 
 
 def watch_of(before=(), after=()):
@@ -142,8 +140,7 @@ def test_reasons_that_make_a_run_worthless(before, after, words):
 
 def test_each_reason_has_its_own_remedy():
     voltage, heat = invalid_reasons(watch_of(after=("under-voltage now", "throttled now")))
-    assert "power supply" in voltage
-    assert "cool the board" in heat
+    assert ("power supply" in voltage, "cool the board" in heat) == (True, True)
 
 
 def test_packages_of_every_runtime_bring_what_prepares_images():
@@ -156,11 +153,10 @@ def test_packages_of_every_runtime_bring_what_prepares_images():
 
 
 def test_install_size_counts_what_is_required_once():
-    numpy, both = install_bytes(("numpy",)), install_bytes(("numpy", "opencv-python-headless"))
-    opencv = install_bytes(("opencv-python-headless",))
+    numpy, opencv = install_bytes(("numpy",)), install_bytes(("opencv-python-headless",))
     assert numpy is not None
     assert numpy > 10_000_000
-    assert opencv == both  # it requires numpy
+    assert opencv == install_bytes(("numpy", "opencv-python-headless"))  # it requires numpy
     litert = install_bytes(packages_of("litert"))
     assert litert is not None
     assert opencv is not None
@@ -168,8 +164,7 @@ def test_install_size_counts_what_is_required_once():
 
 
 def test_install_size_is_unknown_for_what_is_not_installed():
-    assert install_bytes(()) is None
-    assert install_bytes(("numpy", "no-such-package-anywhere")) is None
+    assert install_bytes(()) is install_bytes(("numpy", "no-such-package-anywhere")) is None
 
 
 def test_install_size_of_edgekit_is_its_device_side():

@@ -12,17 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.resources import power
+from benchmarks.resources import power, power_meters
 from benchmarks.resources.power import Counter, CounterReader, Meter, SampledReader, integrate_mj
-from benchmarks.resources.power_meters import (
-    explain_no_meter,
-    find_battery,
-    find_hwmon,
-    find_pmic,
-    find_rapl,
-    open_meter,
-    pmic_w,
-)
 from edge_runtime.errors import UsageError
 from support.files import put
 from support.waiting import wait_until
@@ -42,16 +33,19 @@ def _short_idle(monkeypatch):
     monkeypatch.setattr(power, "IDLE_S", 0.05)
 
 
-def zone(root, name, kind, energy_uj, range_uj=1_000_000):
-    put(root, f"sys/class/powercap/{name}/name", f"{kind}\n")
-    put(root, f"sys/class/powercap/{name}/max_energy_range_uj", f"{range_uj}\n")
-    return put(root, f"sys/class/powercap/{name}/energy_uj", f"{energy_uj}\n")
+def put_all(folder, **files):
+    for name, text in files.items():
+        put(folder, name, f"{text}\n")
+
+
+def zone(root, name, kind, energy_uj):
+    folder = root / "sys/class/powercap" / name
+    put_all(folder, name=kind, max_energy_range_uj=1_000_000, energy_uj=energy_uj)
+    return folder / "energy_uj"
 
 
 def ina(root, number, name, **files):
-    put(root, f"sys/class/hwmon/hwmon{number}/name", f"{name}\n")
-    for file, text in files.items():
-        put(root, f"sys/class/hwmon/hwmon{number}/{file}", f"{text}\n")
+    put_all(root / f"sys/class/hwmon/hwmon{number}", name=name, **files)
 
 
 def read_w(found):
@@ -81,13 +75,13 @@ class ScriptedReader:
         self.closed = True
 
 
-def ticking():
-    return itertools.count(0.0, 1.0)
+def meter_of(reader):
+    return Meter(reader, sleep=lambda _: None, clock_s=itertools.count(0.0, 1.0).__next__)
 
 
 def test_meter_subtracts_idle():
     reader = ScriptedReader(2000.0, 5000.0)
-    with Meter(reader, sleep=lambda _: None, clock_s=ticking().__next__) as meter:
+    with meter_of(reader) as meter:
         assert meter.idle_w == 2.0  # 2000 mJ in one tick of 1 s
         with meter.span() as span:
             assert span.energy_mj is None
@@ -96,17 +90,16 @@ def test_meter_subtracts_idle():
 
 
 def test_a_reader_that_fails_does_not_disturb_the_block():
-    meter = Meter(ScriptedReader(2000.0, OSError("gone"), 4000.0), sleep=lambda _: None, clock_s=ticking().__next__)
+    meter = meter_of(ScriptedReader(2000.0, OSError("gone"), 4000.0))
     with meter.span() as failed:
         pass
     with meter.span() as good:
         pass
-    assert failed.energy_mj is None
-    assert good.energy_mj == 2000.0
+    assert (failed.energy_mj, good.energy_mj) == (None, 2000.0)
 
 
 def test_an_error_in_the_block_comes_through_and_the_next_span_works():
-    meter = Meter(ScriptedReader(0.0, 1.0, 2.0), sleep=lambda _: None)
+    meter = meter_of(ScriptedReader(0.0, 1.0, 2.0))
     with pytest.raises(ValueError, match="child died"), meter.span():
         raise ValueError("child died")
     with meter.span() as span:
@@ -174,10 +167,10 @@ def test_rapl_takes_packages_and_memory_and_no_part_twice(tmp_path):
     zone(tmp_path, "intel-rapl:0:1", "dram", 3)
     zone(tmp_path, "intel-rapl:1", "psys", 99)
     zone(tmp_path, "intel-rapl-mmio:0", "package-0", 10)
-    found = find_rapl(tmp_path)
+    found = power_meters.find_rapl(tmp_path)
     assert isinstance(found, CounterReader)
-    assert [counter.path.parent.name for counter in found.counters] == ["intel-rapl:0", "intel-rapl:0:1"]
-    assert [counter.range_uj for counter in found.counters] == [1_000_000, 1_000_000]
+    counters = [(counter.path.parent.name, counter.range_uj) for counter in found.counters]
+    assert counters == [("intel-rapl:0", 1_000_000), ("intel-rapl:0:1", 1_000_000)]
     assert "memory" in found.covers
 
 
@@ -189,17 +182,17 @@ def test_rapl_that_only_root_may_read_says_so(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", str(path))
 
         monkeypatch.setattr("benchmarks.resources.power_meters.read_number", refuse)
-    assert "root only" in str(find_rapl(tmp_path))
-    assert "root only" in explain_no_meter(None, tmp_path)
+    assert "root only" in str(power_meters.find_rapl(tmp_path))
+    assert "root only" in power_meters.explain_no_meter(None, tmp_path)
     with pytest.raises(UsageError, match="root only"):
-        open_meter("rapl", tmp_path)
+        power_meters.open_meter("rapl", tmp_path)
 
 
 def test_hwmon_reads_power_or_volts_and_amperes(tmp_path):
     ina(tmp_path, 0, "nvme", power1_input="9000000")  # no meter of the board
-    assert isinstance(find_hwmon(tmp_path), str)
+    assert isinstance(power_meters.find_hwmon(tmp_path), str)
     ina(tmp_path, 1, "ina219", power1_input="3500000", in1_input="5000", curr1_input="700")
-    assert read_w(find_hwmon(tmp_path)) == 3.5
+    assert read_w(power_meters.find_hwmon(tmp_path)) == 3.5
 
 
 def test_hwmon_takes_the_boards_input_among_channels_or_asks(tmp_path):
@@ -207,69 +200,65 @@ def test_hwmon_takes_the_boards_input_among_channels_or_asks(tmp_path):
     channels |= {"in2_label": "VDD_SOC", "in2_input": "5000", "curr2_input": "200", "in2_enable": "1"}
     channels |= {"in3_label": "unused", "in3_input": "0", "curr3_input": "0", "in3_enable": "0", "curr4_input": "300"}
     ina(tmp_path, 1, "ina3221", **channels, in4_input="12")
-    assert "VDD_CPU, VDD_SOC" in str(find_hwmon(tmp_path))
-    assert read_w(find_hwmon(tmp_path, "VDD_SOC")) == pytest.approx(1.0)
+    assert "VDD_CPU, VDD_SOC" in str(power_meters.find_hwmon(tmp_path))
+    assert read_w(power_meters.find_hwmon(tmp_path, "VDD_SOC")) == pytest.approx(1.0)
     with pytest.raises(UsageError, match="VDD_CPU, VDD_SOC"):
-        open_meter("hwmon:VDD_GPU", tmp_path)
+        power_meters.open_meter("hwmon:VDD_GPU", tmp_path)
     ina(tmp_path, 1, "ina3221", in1_label="VDD_IN")
-    assert read_w(find_hwmon(tmp_path)) == pytest.approx(0.5)
+    assert read_w(power_meters.find_hwmon(tmp_path)) == pytest.approx(0.5)
 
 
 def test_pmic_sums_the_rails_that_tell_volts_and_amperes():
-    assert pmic_w(PMIC_ANSWER) == pytest.approx(0.1 * 3.7 + 2.0 * 0.75)
+    assert power_meters.pmic_w(PMIC_ANSWER) == pytest.approx(0.1 * 3.7 + 2.0 * 0.75)
     with pytest.raises(OSError, match="Raspberry Pi 5"):
-        pmic_w('error=1 error_msg="Command not registered"')
+        power_meters.pmic_w('error=1 error_msg="Command not registered"')
 
 
 @given(st.text())
 def test_any_other_answer_of_the_pmic_is_an_error_or_a_number(text):
     with contextlib.suppress(OSError):
-        assert pmic_w(text) >= 0
+        assert power_meters.pmic_w(text) >= 0
 
 
 def test_pmic_is_asked_through_vcgencmd(tmp_path):
-    assert "no vcgencmd" in str(find_pmic(tmp_path))
+    assert "no vcgencmd" in str(power_meters.find_pmic(tmp_path))
     program = put(tmp_path, "usr/bin/vcgencmd", f'#!/bin/sh\n[ "$1" = pmic_read_adc ] && cat <<EOF{PMIC_ANSWER}EOF\n')
     program.chmod(0o755)
-    assert read_w(find_pmic(tmp_path)) == pytest.approx(1.87)
+    assert read_w(power_meters.find_pmic(tmp_path)) == pytest.approx(1.87)
     program.write_text("#!/bin/sh\necho 'error=1'\n")
-    assert "Raspberry Pi 5" in str(find_pmic(tmp_path))
+    assert "Raspberry Pi 5" in str(power_meters.find_pmic(tmp_path))
 
 
 def test_battery_counts_while_it_is_discharging_and_a_mouse_never(tmp_path):
-    put(tmp_path, "sys/class/power_supply/hid-mouse/type", "Battery\n")
-    put(tmp_path, "sys/class/power_supply/hid-mouse/scope", "Device\n")
-    put(tmp_path, "sys/class/power_supply/hid-mouse/status", "Discharging\n")
-    put(tmp_path, "sys/class/power_supply/AC/type", "Mains\n")
-    assert find_battery(tmp_path) == "no battery"
-    put(tmp_path, "sys/class/power_supply/BAT0/type", "Battery\n")
-    status = put(tmp_path, "sys/class/power_supply/BAT0/status", "Charging\n")
-    assert "pull the plug" in str(find_battery(tmp_path))
-    status.write_text("Discharging\n")
-    assert "does not report" in str(find_battery(tmp_path))
-    put(tmp_path, "sys/class/power_supply/BAT0/voltage_now", "12000000\n")
-    put(tmp_path, "sys/class/power_supply/BAT0/current_now", "-500000\n")
-    assert read_w(find_battery(tmp_path)) == pytest.approx(6.0)
-    put(tmp_path, "sys/class/power_supply/BAT0/power_now", "7000000\n")
-    assert read_w(find_battery(tmp_path)) == pytest.approx(7.0)
+    supplies = tmp_path / "sys/class/power_supply"
+    put_all(supplies / "hid-mouse", type="Battery", scope="Device", status="Discharging")
+    put_all(supplies / "AC", type="Mains")
+    assert power_meters.find_battery(tmp_path) == "no battery"
+    put_all(supplies / "BAT0", type="Battery", status="Charging")
+    assert "pull the plug" in str(power_meters.find_battery(tmp_path))
+    put_all(supplies / "BAT0", status="Discharging")
+    assert "does not report" in str(power_meters.find_battery(tmp_path))
+    put_all(supplies / "BAT0", voltage_now="12000000", current_now="-500000")
+    assert read_w(power_meters.find_battery(tmp_path)) == pytest.approx(6.0)
+    put_all(supplies / "BAT0", power_now="7000000")
+    assert read_w(power_meters.find_battery(tmp_path)) == pytest.approx(7.0)
 
 
 def test_whichever_is_found_is_taken_and_none_is_explained(tmp_path):
-    assert open_meter(None, tmp_path) is None
-    reasons = explain_no_meter(None, tmp_path)
+    assert power_meters.open_meter(None, tmp_path) is None
+    reasons = power_meters.explain_no_meter(None, tmp_path)
     assert all(name in reasons for name in ("hwmon", "rapl", "pmic", "battery"))
     ina(tmp_path, 1, "ina226", power1_input="4000000")
     zone(tmp_path, "intel-rapl:0", "package-0", 10)
-    assert open_meter("none", tmp_path) is None
-    assert "--power none" in explain_no_meter("none", tmp_path)
-    with open_meter(None, tmp_path) or pytest.fail("no meter") as meter:
-        assert meter.name == "hwmon:ina226-1"
-        assert meter.idle_w == pytest.approx(4.0, rel=0.2)
+    assert power_meters.open_meter("none", tmp_path) is None
+    assert "--power none" in power_meters.explain_no_meter("none", tmp_path)
+    with power_meters.open_meter(None, tmp_path) or pytest.fail("no meter") as meter:
+        assert (meter.name, meter.idle_w) == ("hwmon:ina226-1", pytest.approx(4.0, rel=0.2))
 
 
 def test_an_unknown_reader_lists_the_known(tmp_path):
     with pytest.raises(UsageError, match=r"--power joules: expected hwmon, rapl, pmic, battery, .*command:.* or none"):
-        open_meter("joules", tmp_path)
+        power_meters.open_meter("joules", tmp_path)
 
 
 def test_a_persons_own_program_is_read(tmp_path):
@@ -280,7 +269,7 @@ def test_a_persons_own_program_is_read(tmp_path):
         "print('Meter 1.0', flush=True)\nprint('nan', flush=True)\n"
         "while True:\n    print(2.5, flush=True)\n    time.sleep(0.01)\n",
     )
-    meter = open_meter(f"command:{shlex.join([sys.executable, '-u', str(script)])}")
+    meter = power_meters.open_meter(f"command:{shlex.join([sys.executable, '-u', str(script)])}")
     assert meter is not None
     with meter:
         assert meter.name.startswith("command:python")
@@ -295,11 +284,11 @@ def test_a_persons_own_program_is_read(tmp_path):
 @pytest.mark.parametrize("command", ["", "no-such-program-anywhere", "'unfinished", "true", "echo no number"])
 def test_a_program_that_is_no_meter_is_a_usage_error(command):
     with pytest.raises(UsageError, match="watts, one a line"):
-        open_meter(f"command:{command}")
+        power_meters.open_meter(f"command:{command}")
 
 
 def test_a_program_that_falls_silent_gives_no_energy(monkeypatch):
-    meter = open_meter("command:echo 3.5")
+    meter = power_meters.open_meter("command:echo 3.5")
     assert meter is not None
     monkeypatch.setattr(power, "STALE_S", -1.0)
     with meter, meter.span() as span:

@@ -9,6 +9,7 @@ import pytest
 
 from edge_runtime.errors import SourceError, UsageError
 from edge_runtime.results import Failed
+from edge_runtime.sinks.webhook import parse_webhook_url
 from edge_runtime.sources.base import CaptureOptions
 from edge_runtime.sources.images import find_images
 from edge_runtime.sources.opening import open_source
@@ -105,9 +106,23 @@ def test_a_camera_that_is_not_there_says_what_to_check(name):
 
 
 @pytest.mark.parametrize(
+    "address",
+    [f"http://{text}@cam/1" for text in ("me:S/S", "me:S#S", "me:S?S", "me:12/S", "me:#S", "me:/S@S", "S#S", "S?S")],
+)
+def test_a_password_that_is_not_percent_encoded_is_said_and_not_printed(address):
+    for parse, name in ((open_source, "--source"), (parse_webhook_url, "--webhook")):
+        with pytest.raises(UsageError, match=f"^{name}: the address has .* percent-encoded, as %2F") as error:
+            parse(address)
+        assert "S" not in str(error.value).replace("--", "")
+
+
+@pytest.mark.parametrize(
     ("address", "shown"),
     [
         ("rtsp://me:se:cret@cam/1", "rtsp://me:***@cam/1"),
+        ("rtsp://me:p%2Fa@ss@cam/1", "rtsp://me:***@cam/1"),
+        ("http://cam:80/s?mail=a@b", "http://cam:***@b"),
+        ("http://cam/x@y", "http://***@y"),
         ("rtsp://cam:554/1", "rtsp://cam:554/1"),
         (
             "http://cam/snap.cgi?user=me&pwd=s1&auth_token=s2;Password=s3&size=2#top",

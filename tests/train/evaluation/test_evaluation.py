@@ -26,17 +26,13 @@ def evaluation():
     return train.evaluation.evaluate
 
 
-def some_answers(labels, count, seed=0):
-    rng = np.random.default_rng(seed)
-    targets = rng.integers(0, labels, count)
-    return np.where(rng.random(count) < 0.7, targets, rng.integers(0, labels, count)), targets
-
-
 @pytest.mark.parametrize(("labels", "count"), [(2, 50), (7, 300), (1000, 700)])
 def test_scores_are_those_of_scikit_learn(labels, count):
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    answers, targets = some_answers(labels, count)
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, labels, count)
+    answers = np.where(rng.random(count) < 0.7, targets, rng.integers(0, labels, count))
     found = score(answers, targets, [str(i) for i in range(labels)])
     names = list(range(labels))
     expected = precision_recall_fscore_support(targets, answers, labels=names, zero_division=0)
@@ -80,12 +76,9 @@ def test_rankings_are_those_of_scikit_learn_and_absent_classes_have_none():
         assert entry.roc_auc == pytest.approx(roc_auc_score(targets == i, probabilities[:, i]))
         assert entry.average_precision == pytest.approx(average_precision_score(targets == i, probabilities[:, i]))
         assert 2 <= len(entry.roc_xy) <= 200
-        assert entry.roc_xy[0].tolist() == [0, 0]
-        assert entry.roc_xy[-1].tolist() == [1, 1]
-        assert entry.precision_recall_xy[0].tolist() == [0, 1]
-        assert entry.precision_recall_xy[-1, 0] == 1
-    assert found[3].roc_auc is None
-    assert found[3].average_precision is None
+        assert entry.roc_xy[[0, -1]].tolist() == [[0, 0], [1, 1]]
+        assert (entry.precision_recall_xy[0].tolist(), entry.precision_recall_xy[-1, 0]) == ([0, 1], 1)
+    assert found[3].roc_auc is found[3].average_precision is None
     assert mean_ranking([0.5, None, 1.0]) == 0.75
     only = rank(probabilities[:5], np.zeros(5, np.int64), list("abcd"))
     assert mean_ranking([entry.roc_auc for entry in only]) is None
@@ -135,18 +128,15 @@ def test_the_reject_threshold_leaves_room_for_eight_bits_and_needs_right_answers
 def colored(labels, per_part):
     """Noisy images of 32 pixels whose mean red, green or blue says the class, with some overlap."""
     rng = np.random.default_rng(0)
-    samples, images, targets = [], [], []
-    for split, count in per_part.items():
-        for index in range(count):
-            label = index % labels
-            image = rng.integers(0, 200, (32, 32, 3)).astype(np.float32)
-            image[:, :, label % 3] += rng.normal(12, 12)
-            images.append(np.clip(image, 0, 255).astype(np.uint8))
-            samples.append(Sample(Path(f"{split.value}/{label}/{index}.png"), f"c{label}", split))
-            targets.append(label)
+    places = [(split, index, index % labels) for split, count in per_part.items() for index in range(count)]
+    samples = [Sample(Path(f"{split.value}/{label}/{index}.png"), f"c{label}", split) for split, index, label in places]
+    targets = np.array([label for *_, label in places], np.int64)
+    images = rng.integers(0, 200, (len(places), 32, 32, 3)).astype(np.float32)
+    rows = np.arange(len(places), dtype=np.intp)
+    images[rows, :, :, targets % 3] += rng.normal(12, 12, (len(places), 1, 1))
+    images = np.clip(images, 0, 255).astype(np.uint8)
     names = tuple(f"c{label}" for label in range(labels))
-    rows = np.arange(len(samples), dtype=np.intp)
-    return TrainingData("colors", names, tuple(samples), np.stack(images), rows, np.array(targets, np.int64), (), ())
+    return TrainingData("colors", names, tuple(samples), images, rows, targets, (), ())
 
 
 PARTS = {Split.TRAIN: 12, Split.VALIDATION: 90, Split.TEST: 60}
@@ -178,8 +168,7 @@ def recipe_of(head, **changes):
 @pytest.mark.parametrize(("head", "labels"), [(Head.SOFTMAX, 3), (Head.SOFTMAX, 2), (Head.SIGMOID, 2)])
 @pytest.mark.parametrize("scale", [2.0, 0.02])
 def test_the_saved_model_gives_the_calibrated_scores_and_the_same_answers(head, labels, scale, monkeypatch, evaluation):
-    passes = []
-    predict = evaluation.predict
+    passes, predict = [], evaluation.predict
     monkeypatch.setattr(evaluation, "predict", lambda *a: passes.append(len(a[2])) or predict(*a))
     data, model = colored(labels, PARTS), model_of(head, labels, scale)
     images = data.images_nhwc_rgb_u8.astype(np.float32)
@@ -194,11 +183,10 @@ def test_the_saved_model_gives_the_calibrated_scores_and_the_same_answers(head, 
     assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
     plain = before[:, 0] >= 0.5 if head is Head.SIGMOID else before.argmax(axis=1)
     assert np.array_equal(found.answers, plain)
-    assert found.output.head is head
-    assert found.output.decision_threshold == (0.5 if head is Head.SIGMOID else 0.0)
+    is_sigmoid = head is Head.SIGMOID
+    assert (found.output.head, found.output.decision_threshold) == (head, 0.5 if is_sigmoid else 0.0)
     assert 0 < found.output.reject_threshold < 1
-    assert len(found.thresholds) == (1 if head is Head.SIGMOID else 0)
-    assert found.scores[Split.TEST].images == 60
+    assert (len(found.thresholds), found.scores[Split.TEST].images) == (int(is_sigmoid), 60)
     assert found.calibration.test_after.error < found.calibration.test_before.error
 
 
@@ -231,9 +219,8 @@ def test_a_fold_that_does_not_work_is_an_error(monkeypatch, evaluation):
 
 def test_a_model_without_numbers_is_an_error(evaluation):
     model = model_of(Head.SOFTMAX, 3, float("nan"))
-    with pytest.raises(
-        EdgeKitError, match=r"the outputs of 162 of 162 images are not finite; lower optimizer\.learning_rate"
-    ):
+    says = r"the outputs of 162 of 162 images are not finite; lower optimizer\.learning_rate"
+    with pytest.raises(EdgeKitError, match=says):
         evaluation.evaluate(model, colored(3, PARTS), recipe_of(Head.SOFTMAX))
 
 
@@ -241,7 +228,6 @@ def test_a_model_without_numbers_is_an_error(evaluation):
 def test_parts_may_be_empty_and_classes_absent(labels, evaluation):
     data = colored(labels, {Split.TRAIN: 6})
     found = evaluation.evaluate(model_of(Head.SOFTMAX, labels), data, recipe_of(Head.SOFTMAX))
-    assert found.scores[Split.TEST].images == 0
-    assert found.output.reject_threshold == 0.0
-    assert found.calibration.temperature == 1.0
+    facts = found.scores[Split.TEST].images, found.output.reject_threshold, found.calibration.temperature
+    assert facts == (0, 0.0, 1.0)
     assert all(entry.roc_auc is None for entry in found.ranking)

@@ -11,20 +11,20 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from support.http import free_port
 from support.paths import PROGRAMS
+from support.programs import run_code
 from train.hardware import load_keras
 
-COUNTS = {"train": 20, "validation": 5, "test": 3}
-TINY = ("--image-size", "32", "--batch-size", "16", "--epochs", "2", "--seed", "3")
 SETTINGS = ("cnn.filters=[8]", "head.dense_units=0", "loss.class_weights=balanced", "augment.mixup=0.2")
 
 
 def options(*settings):
-    return [*TINY, *(part for setting in settings for part in ("--set", setting))]
+    tiny = ("--image-size", "32", "--batch-size", "16", "--epochs", "2", "--seed", "3")
+    return [*tiny, *(part for setting in (*SETTINGS, *settings) for part in ("--set", setting))]
 
 
 def losses(run):
@@ -40,15 +40,11 @@ def odd_images(colored_images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("odd") / "photos"
     for label in ("blue", "red"):
         files = iter(sorted((colored_images / label).iterdir()))
-        for part, count in COUNTS.items():
+        for part, count in (("train", 20), ("validation", 5), ("test", 3)):
             (folder / part / label).mkdir(parents=True)
             for _ in range(count - (part == "validation" and label == "red")):
                 shutil.copy(next(files), folder / part / label)
     return folder
-
-
-def jax_environment(**more):
-    return {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **more}
 
 
 # Keras loads TensorFlow under JAX too where it is installed, which takes longer than all that is tested here.
@@ -57,10 +53,16 @@ AS_INSTALLED = (Path(sys.executable).with_name("edge-train"),)
 
 
 def start_jax(data, out, *arguments, program=WITHOUT_TENSORFLOW, **more):
-    command = [*program, "run", "--data", data, "--out", out, *arguments]
-    return subprocess.Popen(
-        command, env=jax_environment(**more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = [*program, "run", "--data", data, "--out", out, *options(), *arguments]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **more}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def start_two(first, second, out, *arguments):
+    """Start two processes of one training, each with its images."""
+    address = f"127.0.0.1:{free_port()}"
+    places = [(data, f"{index}/2@{address}") for index, data in enumerate((first, second))]
+    return [start_jax(data, out, *arguments, "--distributed", place) for data, place in places]
 
 
 def finish(process, timeout_s=300):
@@ -76,23 +78,18 @@ def one_process(odd_images, tmp_path_factory):
     """What one process with one device makes of it under JAX."""
     pytest.importorskip("jax")
     run = tmp_path_factory.mktemp("one") / "run"
-    code, _, errors = finish(start_jax(odd_images, run, *options(*SETTINGS), program=AS_INSTALLED))
+    code, _, errors = finish(start_jax(odd_images, run, program=AS_INSTALLED))
     assert code == 0, errors
     return run
 
 
 @pytest.mark.slow
 def test_two_processes_reach_the_losses_of_one(one_process, odd_images, tmp_path):
-    address = f"127.0.0.1:{free_port()}"
-    processes = [
-        start_jax(odd_images, tmp_path / "run", *options(*SETTINGS), "--distributed", f"{index}/2@{address}")
-        for index in (0, 1)
-    ]
-    (code, output, errors), (other_code, other_output, other_errors) = [finish(process) for process in processes]
+    processes = start_two(odd_images, odd_images, tmp_path / "run")
+    (code, output, errors), (other_code, other_output, other_errors) = map(finish, processes)
     assert (code, other_code) == (0, 0), errors + other_errors
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(one_process), rtol=1e-5)
-    assert "2 processes" in errors
-    assert "run directory" in output
+    assert ("2 processes" in errors, "run directory" in output) == (True, True)
     assert (other_output, other_errors) == ("", ""), "only the first process speaks"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -100,7 +97,7 @@ def test_two_processes_reach_the_losses_of_one(one_process, odd_images, tmp_path
 @pytest.mark.slow
 def test_two_devices_of_one_process_reach_the_losses_of_one_under_jax(one_process, odd_images, tmp_path):
     flags = "--xla_force_host_platform_device_count=2"
-    code, _, errors = finish(start_jax(odd_images, tmp_path / "run", *options(*SETTINGS), XLA_FLAGS=flags))
+    code, _, errors = finish(start_jax(odd_images, tmp_path / "run", XLA_FLAGS=flags))
     assert code == 0, errors
     assert "training on 2 x " in errors
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(one_process), rtol=1e-5)
@@ -119,12 +116,11 @@ main()
 @pytest.mark.slow
 def test_two_devices_of_one_process_reach_the_losses_of_one_under_tensorflow(odd_images, tmp_path):
     """Without dropout and batch normalisation, which `MirroredStrategy` computes for each device by itself."""
-    settings = (*SETTINGS, "cnn.batch_norm=false", "head.dropout=0", "augment.mirror=false")
+    settings = ("cnn.batch_norm=false", "head.dropout=0", "augment.mirror=false")
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
     for devices in ("1", "2"):
-        command = [sys.executable, "-c", MIRRORED, devices, "run", "--data", str(odd_images)]
-        command += ["--out", str(tmp_path / devices), *options(*settings)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        arguments = ("run", "--data", odd_images, "--out", tmp_path / devices, *options(*settings))
+        done = run_code(MIRRORED, devices, *arguments, env=environment, check=False)
         assert done.returncode == 0, done.stderr
     assert "training on 2 x " in done.stderr
     np.testing.assert_allclose(losses(tmp_path / "2"), losses(tmp_path / "1"), rtol=1e-5)
@@ -133,12 +129,7 @@ def test_two_devices_of_one_process_reach_the_losses_of_one_under_tensorflow(odd
 @pytest.mark.slow
 def test_processes_with_other_images_are_refused(odd_images, colored_images, tmp_path):
     pytest.importorskip("jax")
-    address = f"127.0.0.1:{free_port()}"
-    processes = [
-        start_jax(data, tmp_path / "run", *options(*SETTINGS), "--distributed", f"{index}/2@{address}")
-        for index, data in enumerate((odd_images, colored_images))
-    ]
-    for code, _, errors in [finish(process) for process in processes]:
+    for code, _, errors in [finish(process) for process in start_two(odd_images, colored_images, tmp_path / "run")]:
         assert code == 2, errors
         assert "error: process 1 has another recipe, data or saved state than process 0; start every process" in errors
         assert "Traceback" not in errors
@@ -149,18 +140,13 @@ def test_processes_with_other_images_are_refused(odd_images, colored_images, tmp
 @pytest.mark.parametrize("killed", [0, 1])
 def test_the_death_of_one_process_ends_the_other(killed, odd_images, tmp_path):
     pytest.importorskip("jax")
-    address = f"127.0.0.1:{free_port()}"
-    arguments = [*options(*SETTINGS), "--epochs", "10000"]
-    processes = [
-        start_jax(odd_images, tmp_path / "run", *arguments, "--distributed", f"{index}/2@{address}") for index in (0, 1)
-    ]
+    processes = start_two(odd_images, odd_images, tmp_path / "run", "--epochs", "10000")
     assert processes[0].stderr is not None
     for line in processes[0].stderr:
         if line.startswith("epoch 1/"):
             break
     processes[killed].send_signal(signal.SIGKILL)
-    code, _, _ = finish(processes[1 - killed], timeout_s=180)
-    assert code != 0
+    assert finish(processes[1 - killed], timeout_s=180)[0] != 0
     assert finish(processes[killed])[0] == -signal.SIGKILL
     assert not (tmp_path / "run").exists()
 
@@ -175,14 +161,12 @@ def batches(shard, count, size, **more):
         return Batches(values, values, size, **more)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.booleans())
 def test_the_parts_of_all_processes_are_the_whole(count, per_device, processes, devices_each, is_training):
     from train.distribution import Shard
 
-    devices = processes * devices_each
+    devices, seed = processes * devices_each, 5 if is_training else None
     size = per_device * devices
-    seed = 5 if is_training else None
     alone = batches(Shard(), count, size, seed=seed, mixup=0.0)
     parts = [batches(Shard(devices, index, processes), count, size, seed=seed) for index in range(processes)]
     assert {len(part) for part in parts} == {len(alone)}
@@ -223,17 +207,15 @@ def test_what_fills_a_batch_up_counts_neither_in_loss_nor_in_accuracy(kind):
 
     from train.distribution import Shard
     from train.fitting.phases import compile_model, target_rows
+    from train.fitting.pipeline import Batches
     from train.recipe import load_recipe, override
 
-    changes = {"head.kind": kind, "loss.label_smoothing": 0.1}
-    recipe = override(load_recipe("cnn-small"), changes)
+    recipe = override(load_recipe("cnn-small"), {"head.kind": kind, "loss.label_smoothing": 0.1})
     rng = np.random.default_rng(0)
     features = rng.normal(size=(9, 4)).astype(np.float32)
     targets = target_rows(rng.integers(0, 2, 9), 2, recipe.head)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(targets.shape[1], activation=kind)])
     compile_model(model, recipe, recipe.optimizer, 1)
-    from train.fitting.pipeline import Batches
-
     figures = []
     for shard in (Shard(), Shard(4)):
         with mock.patch("train.fitting.pipeline.current_shard", return_value=shard):

@@ -12,18 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import train.intake.facts
 from support.images import encode
-from train.intake.facts import (
-    NOT_AN_IMAGE,
-    TRUNCATED,
-    Facts,
-    examine,
-    facts_from_json,
-    facts_to_json,
-    has_wrong_suffix,
-    image_format,
-)
+from train.intake import facts as reading
 
 
 def photo(height=90, width=120, seed=0):
@@ -37,20 +27,18 @@ def test_the_format_is_told_by_content(suffix, tmp_path):
     data = encode(photo(), suffix)
     path = tmp_path / "called.wrong"
     path.write_bytes(data)
-    facts, image = examine(path)
-    names = {".jpg": "jpeg"}
-    assert facts.format == names.get(suffix, suffix[1:])
+    facts, image = reading.examine(path)
+    assert facts.format == ("jpeg" if suffix == ".jpg" else suffix[1:])
     assert (facts.width_px, facts.height_px, facts.size_bytes) == (120, 90, len(data))
-    assert facts.sha256 == hashlib.sha256(data).hexdigest()
-    assert facts.problem == ""
+    assert (facts.sha256, facts.problem) == (hashlib.sha256(data).hexdigest(), "")
     assert image is not None
     assert image.shape == (90, 120, 3)
-    assert examine(path, data)[0] == facts
+    assert reading.examine(path, data)[0] == facts
 
 
 def test_the_hash_is_that_of_imagehash_and_the_thumbnail_is_the_image(tmp_path):
     data = encode(photo(64, 64), ".png")
-    facts, image = examine(tmp_path / "x", data)
+    facts, image = reading.examine(tmp_path / "x", data)
     assert image is not None
     expected = imagehash.phash(Image.fromarray(image).convert("L"))
     assert bin(facts.phash ^ int(str(expected), 16)).count("1") <= 4
@@ -62,12 +50,12 @@ def test_the_hash_is_that_of_imagehash_and_the_thumbnail_is_the_image(tmp_path):
     ("name", "data", "problem"),
     [
         ("empty", b"", "expected an image, got an empty file"),
-        ("html", b"<!doctype html><p>404", NOT_AN_IMAGE),
-        ("jpeg", encode(photo(200, 300), ".jpg")[:1500], TRUNCATED),
-        ("png", encode(photo(), ".png")[:2000], TRUNCATED),
-        ("gif", encode(photo(), ".gif")[:500], TRUNCATED),
-        ("webp", encode(photo(), ".webp")[:300], TRUNCATED),
-        ("bmp", encode(photo(), ".bmp")[:300], TRUNCATED),
+        ("html", b"<!doctype html><p>404", reading.NOT_AN_IMAGE),
+        ("jpeg", encode(photo(200, 300), ".jpg")[:1500], reading.TRUNCATED),
+        ("png", encode(photo(), ".png")[:2000], reading.TRUNCATED),
+        ("gif", encode(photo(), ".gif")[:500], reading.TRUNCATED),
+        ("webp", encode(photo(), ".webp")[:300], reading.TRUNCATED),
+        ("bmp", encode(photo(), ".bmp")[:300], reading.TRUNCATED),
         ("heic", b"\0\0\0\x18ftypheic" + bytes(40), "is a HEIC image, which is not supported: convert it to JPEG"),
         ("bomb", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\1\0\0\0\1\0\0\x08\2\0\0\0", "expected at most 34 million pixels"),
     ],
@@ -75,25 +63,23 @@ def test_the_hash_is_that_of_imagehash_and_the_thumbnail_is_the_image(tmp_path):
 def test_a_bad_file_says_why(name, data, problem, tmp_path):
     path = tmp_path / name
     path.write_bytes(data)
-    facts, image = examine(path)
-    assert image is None
+    facts, image = reading.examine(path)
+    assert (image, facts.sha256) == (None, hashlib.sha256(data).hexdigest())
     assert facts.problem.startswith(problem)
-    assert facts.sha256 == hashlib.sha256(data).hexdigest()
     assert (facts.width_px, facts.height_px, facts.phash, facts.thumb_rgb_u8) == (0, 0, 0, b"")
 
 
 def test_a_missing_file_says_why(tmp_path):
-    facts, image = examine(tmp_path / "gone.png")
-    assert image is None
-    assert facts == Facts.unusable("", "cannot be read (No such file or directory)")
+    unusable = reading.Facts.unusable("", "cannot be read (No such file or directory)")
+    assert reading.examine(tmp_path / "gone.png") == (unusable, None)
 
 
 def test_a_file_beyond_the_limit_is_hashed_whole_and_not_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(train.intake.facts, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(reading, "MAX_FILE_BYTES", 100)
     monkeypatch.setattr("edge_runtime.preprocess.MAX_FILE_BYTES", 100)
     data = encode(photo(), ".png")
     (tmp_path / "x.png").write_bytes(data)
-    facts, _ = examine(tmp_path / "x.png")
+    facts, _ = reading.examine(tmp_path / "x.png")
     assert (facts.sha256, facts.size_bytes) == (hashlib.sha256(data).hexdigest(), len(data))
     assert facts.problem.startswith("expected at most")
 
@@ -101,21 +87,22 @@ def test_a_file_beyond_the_limit_is_hashed_whole_and_not_decoded(tmp_path, monke
 @given(st.binary(max_size=60))
 def test_any_bytes_are_examined_without_an_error(data):
     for start in (b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\0\0\0\0WEBP", b"BM", b"II*\0"):
-        facts, image = examine(Path("x"), start + data)
+        facts, image = reading.examine(Path("x"), start + data)
         assert (image is None) == bool(facts.problem)
 
 
 def test_suffixes_are_judged_only_where_the_format_is_known():
-    assert has_wrong_suffix(Path("a.JPG"), "png")
-    assert not has_wrong_suffix(Path("a.JPG"), "jpeg")
-    assert not has_wrong_suffix(Path("a.jpg"), "")
-    assert not has_wrong_suffix(Path("a.jpg"), "heic")
-    assert image_format(b"") == ""
+    assert reading.has_wrong_suffix(Path("a.JPG"), "png")
+    assert not reading.has_wrong_suffix(Path("a.JPG"), "jpeg")
+    assert not reading.has_wrong_suffix(Path("a.jpg"), "")
+    assert not reading.has_wrong_suffix(Path("a.jpg"), "heic")
+    assert reading.image_format(b"") == ""
 
 
 def test_facts_survive_json(tmp_path):
-    facts = [examine(tmp_path / "x", encode(photo(), ".png"))[0], Facts.unusable("ab", "ü is broken", size=3)]
-    assert facts_from_json(facts_to_json(facts)) == facts
+    whole = reading.examine(tmp_path / "x", encode(photo(), ".png"))[0]
+    facts = [whole, reading.Facts.unusable("ab", "ü is broken", size=3)]
+    assert reading.facts_from_json(reading.facts_to_json(facts)) == facts
 
 
 @pytest.mark.parametrize(
@@ -124,17 +111,15 @@ def test_facts_survive_json(tmp_path):
         lambda data: data.pop("rows"),
         lambda data: data.update(version=2),
         lambda data: data["rows"][0].pop(),
-        lambda data: data["rows"][0].__setitem__(1, "3"),
-        lambda data: data["rows"][0].__setitem__(1, True),
-        lambda data: data["rows"][0].__setitem__(5, "zz"),
-        lambda data: data["rows"][0].__setitem__(6, "AAAA"),
-        lambda data: data["rows"][0].__setitem__(6, "*"),
+        *(
+            lambda data, place=place, value=value: data["rows"][0].__setitem__(place, value)
+            for place, value in ((1, "3"), (1, True), (5, "zz"), (6, "AAAA"), (6, "*"))
+        ),
     ],
 )
 def test_damaged_facts_are_a_value_error(damage, tmp_path):
-    data = json.loads(facts_to_json([examine(tmp_path / "x", encode(photo(), ".png"))[0]]))
+    data = json.loads(reading.facts_to_json([reading.examine(tmp_path / "x", encode(photo(), ".png"))[0]]))
     damage(data)
-    with pytest.raises(ValueError):  # noqa: PT011 - the sentence differs by damage
-        facts_from_json(json.dumps(data))
-    with pytest.raises(ValueError):  # noqa: PT011
-        facts_from_json(json.dumps(data)[:-20])
+    for text in (json.dumps(data), json.dumps(data)[:-20]):
+        with pytest.raises(ValueError):  # noqa: PT011 - the sentence differs by damage
+            reading.facts_from_json(text)

@@ -1,5 +1,6 @@
 """Near copies are found; images that are only alike are not; and neither takes forever."""
 
+import itertools
 from pathlib import Path
 
 import cv2
@@ -11,8 +12,6 @@ from hypothesis import strategies as st
 from edge_runtime.preprocess import load_image
 from train.intake.facts import examine
 from train.intake.near_duplicates import TooManyAlikeError, _candidates, group_pairs, near_pairs
-
-Image = np.ndarray
 
 
 def photo(seed, height=300, width=400):
@@ -34,6 +33,10 @@ def scaled(image, factor):
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
 
 
+def brighter(image, factor):
+    return np.clip(image * factor, 0, 255).astype(np.uint8)
+
+
 def cropped(image, *, all_round):
     """Without 2 % of height and width, taken from the lower and right side or in equal parts from all."""
     rows, columns = round(0.02 * image.shape[0]), round(0.02 * image.shape[1])
@@ -44,12 +47,10 @@ def cropped(image, *, all_round):
 COPIES = {
     "compressed": lambda image: facts_of(image, 40),
     "scaled": lambda image: facts_of(scaled(image, 0.7)),
-    "brighter": lambda image: facts_of(np.clip(image * 1.05, 0, 255).astype(np.uint8)),
+    "brighter": lambda image: facts_of(brighter(image, 1.05)),
     "cropped all round": lambda image: facts_of(cropped(image, all_round=True)),
     "cropped on two sides": lambda image: facts_of(cropped(image, all_round=False)),
-    "all at once": lambda image: facts_of(
-        scaled(cropped(np.clip(image * 1.03, 0, 255).astype(np.uint8), all_round=True), 0.7), 60
-    ),
+    "all at once": lambda image: facts_of(scaled(cropped(brighter(image, 1.03), all_round=True), 0.7), 60),
 }
 
 
@@ -61,31 +62,17 @@ def test_a_changed_copy_is_found(change):
 
 
 def test_different_images_are_not_called_near():
-    assert near_pairs([facts_of(photo(seed)) for seed in range(100)]) == []
-
-
-def test_mirror_images_and_negatives_and_other_colours_are_not_near():
-    image = photo(1)
-    others = [image[:, ::-1], 255 - image, image[:, :, ::-1]]
-    assert near_pairs([facts_of(image), *(facts_of(np.ascontiguousarray(other)) for other in others)]) == []
+    assert near_pairs([facts_of(photo(seed)) for seed in range(100)]) == near_pairs([]) == []
+    image, blank = photo(1), np.full((64, 64, 3), 200, np.uint8)
+    for others in ([image], [image, image[:, ::-1], 255 - image, image[:, :, ::-1]], [blank, blank + 1]):
+        assert near_pairs([facts_of(np.ascontiguousarray(other)) for other in others]) == []
 
 
 def test_another_object_before_the_same_background_is_not_near():
     image = photo(2)
-    other = image.copy()
-    cv2.circle(other, (250, 180), 40, (0, 0, 255), -1)
+    other = cv2.circle(image.copy(), (250, 180), 40, (0, 0, 255), -1)
     assert near_pairs([facts_of(image), facts_of(other)]) == []
     assert near_pairs([facts_of(image), facts_of(image, 60)]) == [(0, 1)]
-
-
-def test_blank_images_are_not_near_one_another():
-    blank = np.full((64, 64, 3), 200, np.uint8)
-    assert near_pairs([facts_of(blank), facts_of(blank + 1)]) == []
-
-
-def test_few_facts_are_fine():
-    assert near_pairs([]) == []
-    assert near_pairs([facts_of(photo(0))]) == []
 
 
 @given(
@@ -93,15 +80,9 @@ def test_few_facts_are_fine():
     st.lists(st.tuples(st.integers(0, 11), st.sets(st.integers(0, 63), max_size=11)), max_size=20),
 )
 def test_candidates_are_exactly_the_pairs_within_8_bits(seeds, changes):
-    hashes = list(seeds)
-    for index, bits in changes:
-        hashes.append(seeds[index % len(seeds)] ^ sum(1 << bit for bit in bits))
-    expected = [
-        (i, j)
-        for i in range(len(hashes))
-        for j in range(i + 1, len(hashes))
-        if bin(hashes[i] ^ hashes[j]).count("1") <= 8
-    ]
+    hashes = [*seeds, *(seeds[index % len(seeds)] ^ sum(1 << bit for bit in bits) for index, bits in changes)]
+    pairs = itertools.combinations(range(len(hashes)), 2)
+    expected = [(i, j) for i, j in pairs if bin(hashes[i] ^ hashes[j]).count("1") <= 8]
     assert [tuple(pair) for pair in _candidates(np.array(hashes, np.uint64)).tolist()] == expected
 
 
@@ -113,9 +94,8 @@ def test_a_set_in_which_everything_is_alike_is_refused_in_time():
 
 @given(st.integers(1, 30), st.data())
 def test_groups_are_disjoint_and_hold_only_linked_images(count, data):
-    pairs = data.draw(
-        st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)).filter(lambda p: p[0] < p[1]))
-    )
+    index = st.integers(0, count - 1)
+    pairs = data.draw(st.lists(st.tuples(index, index).filter(lambda pair: pair[0] < pair[1])))
     groups = group_pairs(count, pairs)
     members = [index for group in groups for index in group]
     assert len(members) == len(set(members))
@@ -125,15 +105,11 @@ def test_groups_are_disjoint_and_hold_only_linked_images(count, data):
         assert all(home[first] == home[second] for first, second in pairs)
 
 
-def test_a_long_chain_is_cut_so_that_its_ends_are_not_together():
+def test_a_long_chain_is_cut_so_that_its_ends_are_not_together_and_many_copies_stay_one_group():
     chain = [(index, index + 1) for index in range(60)]
-    groups = group_pairs(61, chain)
-    assert max(map(len, groups)) == 3
+    assert max(map(len, group_pairs(61, chain))) == 3
     assert len(group_pairs(15, chain[:14])) == 1
-
-
-def test_many_copies_of_one_image_stay_one_group():
-    assert group_pairs(30, [(i, j) for i in range(30) for j in range(i + 1, 30)]) == [list(range(30))]
+    assert group_pairs(30, list(itertools.combinations(range(30), 2))) == [list(range(30))]
 
 
 @pytest.mark.slow
@@ -142,11 +118,8 @@ def test_many_copies_of_one_image_stay_one_group():
 )
 def test_real_sets_hold_the_pairs_that_a_person_confirmed(name, pairs, real_data):
     """Each was looked at: photos found twice on the web, and film frames; no two different images."""
-    facts = {}
-    for path in sorted(real_data(name).rglob("*.*")):
-        entry, _ = examine(path)
-        if not entry.problem:
-            facts[entry.sha256] = entry
+    entries = [examine(path)[0] for path in sorted(real_data(name).rglob("*.*"))]
+    facts = {entry.sha256: entry for entry in entries if not entry.problem}
     assert len(near_pairs(list(facts.values()))) == pairs
 
 

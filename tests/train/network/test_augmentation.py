@@ -43,9 +43,7 @@ def test_two_views_of_a_mirrored_set_are_the_image_and_its_mirror_image():
     image = keras.Input((32, 32, 3))
     identity = keras.Model(image, keras.layers.Activation("linear")(image))
     views = [augmented_view(identity, cnn().augment, 1, view).predict(images, verbose=0) for view in range(3)]
-    np.testing.assert_array_equal(views[0], images)
-    np.testing.assert_array_equal(views[1], images[:, :, ::-1])
-    np.testing.assert_array_equal(views[2], images)
+    np.testing.assert_array_equal(views, [images, images[:, :, ::-1], images])
     turned = augmented_view(identity, replace(cnn().augment, rotation=0.1), 1, 2).predict(images, verbose=0)
     assert (turned != images).mean() > 0.5
 
@@ -55,6 +53,5 @@ def test_augmented_samples_are_images_that_differ():
 
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     shown = augmented_samples(images, replace(cnn().augment, rotation=0.1), seed=1)
-    assert shown.dtype == np.uint8
-    assert shown.shape == images.shape
+    assert (shown.dtype, shown.shape) == (np.uint8, images.shape)
     assert (shown != images).mean() > 0.5

@@ -28,9 +28,9 @@ def test_cnn_small_has_exactly_these_parameters():
 
 
 def test_a_head_without_a_hidden_layer_is_one_dense_layer():
-    assert build(cnn(**{"head.dense_units": 0}), 3).head is None
-    layers = build(cnn(**{"head.dense_units": 0}), 3).model.layers
-    assert [layer.name for layer in layers[-3:]] == ["features", "dropout", "probabilities"]
+    network = build(cnn(**{"head.dense_units": 0}), 3)
+    assert network.head is None
+    assert [layer.name for layer in network.model.layers[-3:]] == ["features", "dropout", "probabilities"]
 
 
 def test_mobilenetv2_has_exactly_the_published_parameters():
@@ -41,10 +41,8 @@ def test_mobilenetv2_has_exactly_the_published_parameters():
 @pytest.mark.parametrize("recipe", [cnn(), mobilenetv2("none")], ids=["cnn-small", "mobilenetv2"])
 def test_the_model_keeps_the_contract(recipe):
     model = build(recipe, 3).model
-    assert [tensor.name for tensor in model.inputs] == ["image"]
-    assert model.inputs[0].dtype == "float32"
-    assert model.layers[-1].name == "probabilities"
-    assert model.output.shape == (None, 3)
+    assert [(tensor.name, tensor.dtype) for tensor in model.inputs] == [("image", "float32")]
+    assert (model.layers[-1].name, model.output.shape) == ("probabilities", (None, 3))
     assert not any(layer.__class__.__name__.startswith("Random") for layer in model.layers)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     probabilities = np.asarray(model(images))
@@ -57,8 +55,7 @@ def test_happy_sad_is_the_network_of_the_tutorials():
     kinds = [layer.__class__.__name__ for layer in model.layers]
     block = ["Conv2D", "ReLU", "MaxPooling2D"]
     assert kinds == ["InputLayer", "Rescaling", *block * 3, "Flatten", "Dropout", "Dense", "Dropout", "Dense"]
-    assert model.output.shape == (None, 1)
-    assert model.layers[-1].activation.__name__ == "sigmoid"
+    assert (model.output.shape, model.layers[-1].activation.__name__) == ((None, 1), "sigmoid")
     scaled = model.get_layer("scale")(np.array([[0.0, 255.0]]))
     np.testing.assert_allclose(np.asarray(scaled), [[0.0, 1.0]], atol=1e-6)
 
@@ -72,8 +69,7 @@ def test_a_sigmoid_head_needs_two_classes():
 def test_every_backbone_takes_pixels_0_to_255(name):
     settings = (f"backbone.name={name.value}", "input.image_size=32", "backbone.alpha=1.0")
     model = build(resolve_recipe("mobilenetv2", {"backbone.weights": "none"}, settings), 2).model
-    inside = [layer.__class__.__name__ for layer in model.layers[1:4]]
-    assert "Rescaling" in inside
+    assert "Rescaling" in [layer.__class__.__name__ for layer in model.layers[1:4]]
     first = next(layer for layer in model.layers if layer.__class__.__name__ == "Conv2D")
     import keras
 
@@ -92,11 +88,8 @@ def test_fine_tuning_begins_at_the_layer_that_keras_numbers(mobilenetv2_weights)
     body = keras.applications.MobileNetV2(input_shape=(32, 32, 3), alpha=0.35, include_top=False, weights=None)
     unfreeze(network.backbone, 100)
     trained = {layer.name for layer in network.model.layers if layer.trainable and layer.weights}
-    expected = {
-        layer.name
-        for layer in body.layers[100:]
-        if layer.weights and not isinstance(layer, keras.layers.BatchNormalization)
-    }
+    weighted = [layer for layer in body.layers[100:] if layer.weights]
+    expected = {layer.name for layer in weighted if not isinstance(layer, keras.layers.BatchNormalization)}
     assert trained == expected | {"hidden", "probabilities"}
 
 
@@ -110,15 +103,11 @@ def test_fine_tuning_from_a_layer_that_is_not_there_is_one_sentence(mobilenetv2_
 def test_the_learning_rate_rises_and_then_falls_or_stays(schedule):
     from train.fitting.phases import compile_model
 
-    changes = {"optimizer.schedule": schedule, "optimizer.warmup": 0.2, "optimizer.learning_rate": 0.5}
-    recipe = cnn(**changes)
+    recipe = cnn(**{"optimizer.schedule": schedule, "optimizer.warmup": 0.2, "optimizer.learning_rate": 0.5})
     model = build(recipe, 2).model
     compile_model(model, recipe, recipe.optimizer, 100)
     rate = [float(np.asarray(model.optimizer._learning_rate(step))) for step in (0, 20, 60, 100)]
-    assert rate[0] == pytest.approx(0.05)
-    assert rate[1] == pytest.approx(0.5)
-    assert rate[2] == pytest.approx(0.25 if schedule == "cosine" else 0.5)
-    assert rate[3] == pytest.approx(0.0 if schedule == "cosine" else 0.5, abs=1e-6)
+    assert rate == pytest.approx([0.05, 0.5, 0.25, 0.0] if schedule == "cosine" else [0.05, 0.5, 0.5, 0.5], abs=1e-6)
 
 
 def test_balanced_classes_count_the_same_together():
@@ -153,8 +142,7 @@ def test_the_plain_copy_of_a_mixed_model_is_float32_and_gives_its_answers(backbo
     assert "bfloat16" in {layer.compute_dtype for layer in mixed.layers}
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     np.testing.assert_allclose(np.asarray(plain(images)), np.asarray(mixed(images)), atol=0.02)
-    assert [tensor.name for tensor in plain.inputs] == ["image"]
-    assert plain.layers[-1].name == "probabilities"
+    assert ([tensor.name for tensor in plain.inputs], plain.layers[-1].name) == (["image"], "probabilities")
 
 
 def test_a_frozen_backbone_and_its_head_are_the_model_in_two_halves(mobilenetv2_weights):
@@ -228,8 +216,7 @@ def test_right_width_but_other_layers_is_one_sentence(tmp_path):
 
 def test_scores_of_a_worked_example():
     scores = score(np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0]), ("a", "b", "c"))
-    assert scores.confusion == ((1, 1, 0), (1, 2, 0), (0, 0, 0))
-    assert scores.accuracy == pytest.approx(0.6)
+    assert (scores.confusion, scores.accuracy) == (((1, 1, 0), (1, 2, 0), (0, 0, 0)), pytest.approx(0.6))
     assert (scores.classes[1].precision, scores.classes[1].recall) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
     assert (scores.classes[2].images, scores.classes[2].precision, scores.classes[2].f1) == (0, 0.0, 0.0)
 
