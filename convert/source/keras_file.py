@@ -32,7 +32,7 @@ _MAX_ENTRIES = 10_000
 # A model of at most 64 MiB may be compressed as far as it goes, others to a 32nd.
 _SMALL_BYTES, _MAX_RATIO = 64 << 20, 32
 # h5py raises any of these for errors of libhdf5.
-_HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError)
+_HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SystemError)
 _MODELS = ("Sequential", "Functional", "Model")
 _OP_LAYERS = ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty")
 # Modules of serialized objects. Loading imports the module that the file names.
@@ -381,12 +381,15 @@ def _check_content(file: Any, path: Path) -> None:
     import h5py
 
     bad: list[str] = []
-    unpacked = 0
+    unpacked, is_deep = 0, False
 
     def visit_link(name: str, link: object) -> bool | None:
+        nonlocal is_deep
         if isinstance(link, h5py.ExternalLink):
             bad.append(name)
-        return bool(bad) or None
+        # The time that a visit takes grows with the square of the depth.
+        is_deep = name.count("/") > _MAX_NESTING
+        return bool(bad) or is_deep or None
 
     def visit(name: str, item: Any) -> bool | None:
         nonlocal unpacked
@@ -398,6 +401,8 @@ def _check_content(file: Any, path: Path) -> None:
         return bool(bad) or None
 
     file.visititems_links(visit_link)
+    if is_deep:
+        raise ModelError(f"{path}: expected groups at most {_MAX_NESTING} deep, got more; do not trust it")
     if not bad:
         file.visititems(visit)
     if bad:

@@ -365,6 +365,12 @@ def test_files_that_unpack_to_gigabytes_are_refused(tmp_path, said, fill):
             read_model(path, replace(said, unsafe=True))
 
 
+def test_groups_nested_without_end_are_refused(tmp_path, said):
+    path = write_hdf5(tmp_path / "m.h5", classifier(), fill=lambda file: file.create_group("a/" * 3000))
+    with pytest.raises(ModelError, match="expected groups at most 50 deep, got more"):
+        read_model(path, said)
+
+
 def test_archives_that_unpack_to_gigabytes_are_refused(tmp_path, said):
     path = write_archive(tmp_path / "m.keras", classifier())
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
