@@ -177,12 +177,11 @@ class AppendedFile:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._open()
-        except OSError as error:
+        except (OSError, OutputError) as error:
             self.close()
+            if isinstance(error, OutputError):
+                raise
             raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
-        except OutputError:
-            self.close()
-            raise
 
     def write_line(self, line: bytes) -> None:
         """Append one line with its newline, completely or not at all.

@@ -173,7 +173,13 @@ class WebhookSink(Sink):
         finally:
             guard.cancel()
             connection.close()
-        _check_status(shown, response.status)
+        status = response.status
+        if is_temporary_status(status):
+            raise _TemporaryError(f"{shown}: the server answered {status}")
+        if 300 <= status < 400:
+            raise OSError(f"{shown}: the server redirects ({status}), which is not followed; give the final address")
+        if not 200 <= status < 300:
+            raise OSError(f"{shown}: the server answered {status}; check the webhook's address and the secret")
 
     def _connection(self) -> http.client.HTTPConnection:
         host, port, timeout_s = self._target.host, self._target.port, self._timeout_s
@@ -229,15 +235,6 @@ def changes() -> Callable[[Result], bool]:
         return other or result.decision.event
 
     return changed
-
-
-def _check_status(shown: str, status: int) -> None:
-    if is_temporary_status(status):
-        raise _TemporaryError(f"{shown}: the server answered {status}")
-    if 300 <= status < 400:
-        raise OSError(f"{shown}: the server redirects ({status}), which is not followed; give the final address")
-    if not 200 <= status < 300:
-        raise OSError(f"{shown}: the server answered {status}; check the webhook's address and the secret")
 
 
 def _failure(shown: str, error: Exception, timeout_s: float, lasted_s: float) -> OSError:
