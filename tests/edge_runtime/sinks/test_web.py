@@ -6,7 +6,6 @@ import threading
 import time
 import types
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,15 +16,12 @@ import edge_runtime.pipeline.health
 import edge_runtime.sinks.web.images as images_module
 from edge_runtime.results import Classified, Failed, FrameStamp, LatencyMs, Prediction, SourceState
 from edge_runtime.sinks.web.images import shrink
+from support.files import count_open_files
 from support.waiting import wait_until
 from support.web import GREY, WebCamera
 
 PATHS = ("/", "/app.js", "/style.css", "/icon.svg", "/events", "/frame.jpg", "/api/state", "/metrics", "/healthz")
 EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-def open_files():
-    return len([*Path("/proc/self/fd").iterdir()])
 
 
 def troubled(name, dropped, problem):
@@ -245,16 +241,16 @@ def test_writing_costs_the_camera_next_to_nothing_whoever_watches(camera, stack)
 
 
 def test_closing_ends_streams_thread_files_and_port():
-    threads, files = set(threading.enumerate()), open_files()
+    threads, files = set(threading.enumerate()), count_open_files()
     camera = WebCamera()
     camera.run()
-    before_peers = open_files()
+    before_peers = count_open_files()
     paths = (b"/events", b"/frame.jpg?after=1", b"/frame.jpg", b"/")
     requests = [b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in paths]
     peers = [camera.open_socket(request) for request in (*requests, b"GET / HT")]
     assert peers[0].recv(4096)
     # Both ends of each connection are files of this process; one that is not accepted yet cannot be closed.
-    wait_until(lambda: open_files() >= before_peers + 2 * len(peers))
+    wait_until(lambda: count_open_files() >= before_peers + 2 * len(peers))
     start_s = time.monotonic()
     camera.sink.close()
     camera.sink.close()
@@ -266,7 +262,7 @@ def test_closing_ends_streams_thread_files_and_port():
             pass
         peer.close()
     assert set(threading.enumerate()) - threads == set()
-    wait_until(lambda: open_files() <= files)
+    wait_until(lambda: count_open_files() <= files)
     assert camera.sink.problem is None
     again = WebCamera(port=camera.port)
     assert again.port == camera.port
