@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -250,9 +251,6 @@ def _failure(shown: str, error: Exception, timeout_s: float, lasted_s: float) ->
 
 def _cut(connection: http.client.HTTPConnection) -> None:
     # Each wait has its own timeout; this limit is for a server that sends a byte now and then without end.
-    sock = connection.sock
-    if sock is not None:
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # the connection has just ended
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):  # the connection may just have ended
+            connection.sock.shutdown(socket.SHUT_RDWR)

@@ -7,6 +7,7 @@ to its caller: `Outbox`, with one retained payload for each topic, would stay, a
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import select
@@ -298,10 +299,8 @@ class MqttConnection:
 
     def wake(self) -> None:
         """Make the thread check the outbox at once."""
-        try:
+        with contextlib.suppress(OSError):  # the buffer is full of wake-ups already, or the thread has ended
             self._wake_in.send(b"\0")
-        except OSError:
-            return  # the buffer is full of wake-ups already, or the thread has ended
 
     def close(self) -> None:
         """Send what is due, for at most `CLOSE_DEADLINE_S` seconds, and disconnect; again does nothing."""
