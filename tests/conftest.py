@@ -1,6 +1,7 @@
 """Small data that the tests make themselves, and the real data beside the checkout where it is present."""
 
 import collections
+import contextlib
 import fcntl
 import functools
 import os
@@ -116,6 +117,13 @@ def edge_run(monkeypatch, capsys):
 def tiny_bundle(tmp_path_factory):
     """A bundle of a model of one kilobyte, which answers red, green or blue, made without TensorFlow."""
     return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def stack():
+    """Contexts that end with the test."""
+    with contextlib.ExitStack() as contexts:
+        yield contexts
 
 
 @pytest.fixture

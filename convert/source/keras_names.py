@@ -106,28 +106,36 @@ NoneType TensorShape __bytes__ __ellipsis__ __keras_tensor__ __numpy__ __slice__
 # nn. are their modules, and every list is without the functions that take another function.
 _TENSORFLOW = {
     "": """
-    broadcast_to cast clip_by_value concat convert_to_tensor expand_dims fill gather gather_nd identity norm one_hot
-    ones ones_like pad range rank repeat reshape reverse roll shape size slice split squeeze stack stop_gradient
-    strided_slice tile transpose unstack where zeros zeros_like
+    argsort batch_to_space boolean_mask broadcast_to cast clip_by_value concat convert_to_tensor expand_dims eye
+    fill gather gather_nd identity linspace meshgrid norm one_hot ones ones_like pad range rank repeat reshape
+    reverse roll scatter_nd searchsorted shape size slice sort space_to_batch_nd split squeeze stack stop_gradient
+    strided_slice tensor_scatter_nd_add tensor_scatter_nd_update tile transpose unique unstack where zeros
+    zeros_like
     """,
     "__operators__.": """
     add divide eq equal floordiv ge getitem gt le logical_and logical_not logical_or lt matmul mod mul ne not_equal pow
     sub truediv
     """,
     "math.": """
-    abs acos acosh add add_n argmax argmin asin asinh atan atan2 atanh ceil cos cosh cumprod cumsum divide
-    divide_no_nan equal erf exp expm1 floor floordiv floormod greater greater_equal is_finite is_inf is_nan
-    l2_normalize less less_equal log log1p log_sigmoid log_softmax logical_and logical_not logical_or
-    logical_xor maximum minimum mod multiply multiply_no_nan negative not_equal pow reciprocal
-    reciprocal_no_nan reduce_all reduce_any reduce_euclidean_norm reduce_logsumexp reduce_max reduce_mean
-    reduce_min reduce_prod reduce_std reduce_sum reduce_variance rint round rsqrt scalar_mul sigmoid sign sin
-    sinh softmax softplus softsign sqrt square squared_difference subtract tan tanh top_k truediv xdivy xlogy
+    abs accumulate_n acos acosh add add_n angle argmax argmin asin asinh atan atan2 atanh bincount ceil conj cos
+    cosh count_nonzero cumprod cumsum cumulative_logsumexp divide divide_no_nan equal erf erfinv exp expm1 floor
+    floordiv floormod greater greater_equal imag in_top_k is_finite is_inf is_nan l2_normalize less less_equal
+    lgamma log log1p log_sigmoid log_softmax logical_and logical_not logical_or logical_xor maximum minimum mod
+    multiply multiply_no_nan negative not_equal pow real reciprocal reciprocal_no_nan reduce_all reduce_any
+    reduce_euclidean_norm reduce_logsumexp reduce_max reduce_mean reduce_min reduce_prod reduce_std reduce_sum
+    reduce_variance rint round rsqrt scalar_mul segment_max segment_mean segment_min segment_sum sigmoid sign sin
+    sinh softmax softplus softsign sqrt square squared_difference subtract tan tanh top_k truediv
+    unsorted_segment_max unsorted_segment_mean unsorted_segment_sum xdivy xlogy zero_fraction
     """,
     "nn.": """
-    atrous_conv2d avg_pool avg_pool2d batch_normalization bias_add conv2d conv2d_transpose convolution crelu
-    depth_to_space depthwise_conv2d dilation2d dropout elu fused_batch_norm gelu l2_loss l2_normalize leaky_relu
-    local_response_normalization log_softmax lrn max_pool max_pool2d max_pool_with_argmax moments pool relu relu6 selu
-    separable_conv2d sigmoid silu softmax softplus softsign space_to_depth swish tanh top_k
+    atrous_conv2d avg_pool avg_pool1d avg_pool2d avg_pool3d batch_normalization bias_add conv1d
+    conv1d_transpose conv2d conv2d_transpose conv3d conv3d_transpose convolution crelu depth_to_space
+    depthwise_conv2d depthwise_conv2d_native dilation2d dropout elu erosion2d fused_batch_norm gelu in_top_k l2_loss
+    l2_normalize leaky_relu local_response_normalization log_softmax lrn max_pool max_pool1d max_pool2d max_pool3d
+    max_pool_with_argmax moments normalize_moments pool relu relu6 selu separable_conv2d sigmoid
+    sigmoid_cross_entropy_with_logits silu softmax softmax_cross_entropy_with_logits softplus softsign
+    space_to_batch space_to_depth sparse_softmax_cross_entropy_with_logits sufficient_statistics swish tanh top_k
+    weighted_moments zero_fraction
     """,
     "image.": """
     adjust_brightness adjust_contrast adjust_gamma adjust_hue adjust_saturation central_crop convert_image_dtype

@@ -6,9 +6,6 @@ import itertools
 import json
 import os
 import resource
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -17,7 +14,7 @@ from edge_runtime.errors import OutputError
 from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sinks.background import BackgroundSink
 from edge_runtime.sinks.files import AppendedFile, FileSink, open_file_sink
-from support.paths import TESTS
+from support.programs import killed_code, run_code
 from support.results import classified
 from support.waiting import wait_until
 
@@ -100,7 +97,7 @@ def test_a_second_writer_is_refused_and_the_first_goes_on(tmp_path, path):
         "try:\n    AppendedFile(Path(sys.argv[1]))\nexcept OutputError as error:\n    sys.exit(str(error))\n"
     )
     for other in (path, tmp_path / "link"):
-        done = subprocess.run([sys.executable, "-c", code, other], capture_output=True, text=True, check=False)
+        done = run_code(code, other, check=False)
         assert done.stderr.endswith("another edge-run is writing there; stop that one or choose another name\n")
         assert done.stderr.count("\n") == 1
     with pytest.raises(OutputError, match="another edge-run"):
@@ -245,7 +242,6 @@ def test_a_disk_that_fails_at_the_end_is_let_go_of(path, monkeypatch):
 WRITER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
 from edge_runtime.sinks.files import FileSink
 from support.results import classified
 sink = FileSink(Path(sys.argv[1]), sys.argv[2], ["cat", "dog"], 2, max_bytes=20_000)
@@ -259,15 +255,9 @@ while True:
 
 @pytest.mark.parametrize("format_name", ["jsonl", "csv"])
 def test_after_sigkill_in_mid_write_the_next_run_finds_whole_lines_and_no_lock(tmp_path, path, format_name):
-    command = [sys.executable, "-c", WRITER, path, format_name, TESTS / "lib"]
     for _ in range(3):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(0.1)
-        process.send_signal(signal.SIGKILL)
-        process.wait(30.0)
-        process.stdout.close()
+        with killed_code(WRITER, path, format_name):
+            time.sleep(0.1)
         write(path, range(7, 8), format_name)
         for file in tmp_path.glob("out*"):
             frames_of(file)

@@ -44,15 +44,13 @@ def broker():
 
 
 @pytest.fixture
-def open_sink():
-    with contextlib.ExitStack() as stack:
+def open_sink(stack):
+    def make(broker, name="door", health=None, **options):
+        plain = MqttOptions("127.0.0.1", broker.port, retry_s=(0.05, 0.2), interval_s=3600)
+        options = replace(plain, **options)
+        return stack.enter_context(MqttSink(options, name=name, labels=("cat", "dog"), health=health))
 
-        def make(broker, name="door", health=None, **options):
-            plain = MqttOptions("127.0.0.1", broker.port, retry_s=(0.05, 0.2), interval_s=3600)
-            sink = MqttSink(replace(plain, **options), name=name, labels=("cat", "dog"), health=health)
-            return stack.enter_context(sink)
-
-        yield make
+    return make
 
 
 def test_what_is_true_is_retained_and_an_event_is_not(broker, open_sink):

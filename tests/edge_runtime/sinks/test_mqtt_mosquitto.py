@@ -5,9 +5,7 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,8 +16,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sinks.mqtt.options import MqttOptions, parse_mqtt_url
 from edge_runtime.sinks.mqtt.sink import MqttSink
+from support.files import count_open_files
 from support.http import certificate
 from support.mqtt import Mosquitto, needs_mosquitto
+from support.programs import killed_code
 from support.results import decided
 from support.waiting import wait_until
 
@@ -34,11 +34,12 @@ class Listener:
         self.last = {}
         self.client = Client(CallbackAPIVersion.VERSION2)
         self.client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
-        self.client.on_message = lambda _client, _userdata, message: self.last.update(
-            {message.topic: (message.payload, message.retain)}
-        )
+        self.client.on_message = self._keep
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
+
+    def _keep(self, _client, _userdata, message):
+        self.last[message.topic] = message.payload, message.retain
 
     def payload(self, topic):
         return self.last.get(topic, (b"", False))[0]
@@ -52,16 +53,14 @@ class Listener:
 
 
 @pytest.fixture
-def start_broker(tmp_path):
-    with contextlib.ExitStack() as stack:
+def start_broker(tmp_path, stack):
+    def start(*lines):
+        broker = Mosquitto(tmp_path, *lines)
+        stack.callback(broker.stop)
+        broker.start()
+        return broker
 
-        def start(*lines):
-            broker = Mosquitto(tmp_path, *lines)
-            stack.callback(broker.stop)
-            broker.start()
-            return broker
-
-        yield start
+    return start
 
 
 @pytest.fixture
@@ -70,26 +69,17 @@ def broker(start_broker):
 
 
 @pytest.fixture
-def listen():
-    with contextlib.ExitStack() as stack:
-
-        def make(port):
-            listener = Listener(port)
-            stack.callback(listener.close)
-            return listener
-
-        yield make
+def listen(stack):
+    return lambda port: stack.enter_context(contextlib.closing(Listener(port)))
 
 
 @pytest.fixture
-def open_sink():
-    with contextlib.ExitStack() as stack:
+def open_sink(stack):
+    def make(port, **options):
+        plain = {"host": "127.0.0.1", "port": port, "retry_s": (0.1, 0.5), **options}
+        return stack.enter_context(MqttSink(MqttOptions(**plain), name="door", labels=("cat", "dog")))
 
-        def make(port, **options):
-            plain = {"host": "127.0.0.1", "port": port, "retry_s": (0.1, 0.5), **options}
-            return stack.enter_context(MqttSink(MqttOptions(**plain), name="door", labels=("cat", "dog")))
-
-        yield make
+    return make
 
 
 def wait_for_problem(sink, part, what="the problem"):
@@ -125,37 +115,31 @@ def test_the_broker_says_offline_when_the_process_is_killed(broker, listen):
         "from edge_runtime.sinks.mqtt.options import parse_mqtt_url\n"
         "from edge_runtime.sinks.mqtt.sink import MqttSink\n"
         f"sink = MqttSink(parse_mqtt_url('mqtt://127.0.0.1:{broker.port}'), name='door', labels=('a', 'b'))\n"
-        "time.sleep(600)\n"
+        "print('ready', flush=True)\ntime.sleep(600)\n"
     )
     listener = listen(broker.port)
-    process = subprocess.Popen([sys.executable, "-c", program])
-    try:
+    with killed_code(program):
         wait_until(lambda: listener.payload("edgekit/door/availability") == b"online", "the process")
-    finally:
-        process.kill()
-        process.wait()
     wait_until(lambda: listener.payload("edgekit/door/availability") == b"offline", "the last will")
 
 
-def test_a_broker_that_starts_late_and_dies_and_comes_back_knows_the_state_again(tmp_path, open_sink, listen):
+def test_a_broker_that_starts_late_and_dies_and_comes_back_knows_the_state_again(tmp_path, stack, open_sink, listen):
     broker = Mosquitto(tmp_path)
+    stack.callback(broker.stop)
     sink = open_sink(broker.port)
     sink.write(decided(event=True))
     wait_for_problem(sink, "refuses connections")
-    try:
-        broker.start()
-        first = listen(broker.port)
-        wait_until(lambda: first.label() == "cat", "the state")
-        broker.stop()
-        wait_until(lambda: sink.problem is not None, "the problem after the death")
-        sink.write(decided("dog"))
-        broker.start()
-        second = listen(broker.port)
-        wait_until(lambda: second.label() == "dog", "the state after the death")
-        wait_until(lambda: second.payload("edgekit/door/availability") == b"online", "the availability")
-        wait_for_connection(sink)
-    finally:
-        broker.stop()
+    broker.start()
+    first = listen(broker.port)
+    wait_until(lambda: first.label() == "cat", "the state")
+    broker.stop()
+    wait_until(lambda: sink.problem is not None, "the problem after the death")
+    sink.write(decided("dog"))
+    broker.start()
+    second = listen(broker.port)
+    wait_until(lambda: second.label() == "dog", "the state after the death")
+    wait_until(lambda: second.payload("edgekit/door/availability") == b"online", "the availability")
+    wait_for_connection(sink)
 
 
 def test_a_broker_that_stands_still_does_not_hold_up_the_camera(broker, open_sink, listen):
@@ -213,7 +197,7 @@ def test_two_cameras_of_one_name_are_told_so(broker, open_sink):
 
 def test_reconnects_leave_no_thread_and_no_file(broker, open_sink):
     def held():
-        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+        return count_open_files(), threading.active_count()
 
     sink = open_sink(broker.port)
     wait_for_connection(sink)

@@ -3,9 +3,6 @@
 import functools
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +29,7 @@ from edge_runtime.sinks.save_frames import (
     open_save_frames,
 )
 from edge_runtime.workstation.datasets.folder import read_folder
-from support.paths import TESTS
+from support.programs import killed_code
 from support.results import classified
 
 AT = 1700000000.25  # 2023-11-14 22:13:20.250 UTC
@@ -247,7 +244,7 @@ def test_a_disk_that_others_fill_meanwhile_leaves_whole_images_only(small_disk):
 
 def test_a_second_program_is_refused_and_what_a_killed_one_left_is_removed(tmp_path):
     code = (
-        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "import sys\n"
         "from pathlib import Path\n"
         "import numpy as np\n"
         "from edge_runtime.sinks.save_frames import SaveFrames\n"
@@ -257,15 +254,8 @@ def test_a_second_program_is_refused_and_what_a_killed_one_left_is_removed(tmp_p
         "saving.write(classified(), image)\nprint('ready', flush=True)\n"
         "while True:\n    saving.write(classified(), image)\n"
     )
-    command = [sys.executable, "-c", code, tmp_path / "frames", TESTS / "lib"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    with pytest.raises(OutputError, match="another edge-run is writing there"):
+    with killed_code(code, tmp_path / "frames"), pytest.raises(OutputError, match="another edge-run is writing there"):
         sink(tmp_path / "frames")
-    process.send_signal(signal.SIGKILL)
-    process.wait(30)
-    process.stdout.close()
     partial = tmp_path / "frames" / "cat" / ".20231114T221320.250Z-000007.jpg.partial"
     partial.write_bytes(b"half")
     ours = partial.with_name(".mine.jpg.partial")

@@ -1,11 +1,13 @@
 """Web servers on this machine that remember what they were sent, free ports and certificates."""
 
+import contextlib
 import http.server
 import json
 import shutil
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -23,6 +25,7 @@ class Receiver(http.server.ThreadingHTTPServer):
         requests: Path, headers and body of each request.
         statuses: HTTP status codes to answer with, in order.
         raw: Bytes to answer with in place of a status.
+        drip_s: Seconds to wait after each of these bytes; 0 sends them together.
         hangs: Cleared to keep requests waiting for their answer.
     """
 
@@ -34,17 +37,16 @@ class Receiver(http.server.ThreadingHTTPServer):
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.statuses = [200]
         self.raw: bytes | None = None
+        self.drip_s = 0.0
         self.hangs = threading.Event()
         self.hangs.set()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     @property
     def url(self):
-        """Address to post to."""
         return f"http://127.0.0.1:{self.server_address[1]}{self.path}"
 
     def bodies(self):
-        """Parse the bodies of all requests as JSON."""
         return [json.loads(body) for _, _, body in list(self.requests)]
 
 
@@ -56,7 +58,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.requests.append((self.path, dict(self.headers), body))
         self.server.hangs.wait(60)
         if self.server.raw is not None:
-            self.wfile.write(self.server.raw)
+            step = 1 if self.server.drip_s else len(self.server.raw) + 1
+            with contextlib.suppress(ConnectionError):  # the client need not wait for all
+                for start in range(0, len(self.server.raw), step):
+                    self.wfile.write(self.server.raw[start : start + step])
+                    time.sleep(self.server.drip_s)
             return
         statuses = self.server.statuses
         self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
