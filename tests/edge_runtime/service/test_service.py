@@ -204,10 +204,13 @@ def test_secrets_stay_out(write, place):
     for option, address in (
         ("--source", "rtsp://me:hunter2@host/1"),
         ("--source", "http://host/x?token=hunter2"),
+        ("--source", "http://host/x?loginpas=hunter2"),
+        ("--source", "http://hunter2@host/x"),
+        ("--source", "rtsp://host/user=admin_password=hunter2_channel=1"),
         ("--mqtt", "mqtt://me:hunter2@host"),
         ("--webhook", "https://me:hunter2@host"),
     ):
-        with pytest.raises(UsageError) as refused:
+        with pytest.raises(UsageError, match="password in a unit file") as refused:
             write(option, address)
         assert "hunter2" not in str(refused.value)
     (place / "env").write_text("EDGEKIT_SOURCE='rtsp://me:hunter2@host/1'\n")
@@ -219,6 +222,15 @@ def test_secrets_stay_out(write, place):
     text = write("--source", "0", environment=place / "env")
     assert "AF_INET" in values(text, "RestrictAddressFamilies")[0]
     assert not values(text, "IPAddressDeny")
+
+
+@pytest.mark.parametrize(("mode", "says"), [(0o600, None), (0o640, "read"), (0o622, "change")])
+def test_a_file_of_variables_that_others_reach_is_said(write, place, capsys, mode, says):
+    (place / "env").write_text("EDGEKIT_SOURCE=0\n")
+    (place / "env").chmod(mode)
+    write(environment=place / "env")
+    warned = f"warning: others can {says} {place / 'env'}; run chmod 600 on it" in capsys.readouterr().err
+    assert warned == (says is not None)
 
 
 def test_each_file_and_address_of_the_camera_declares_what_a_service_needs():
