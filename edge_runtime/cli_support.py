@@ -10,7 +10,6 @@ import functools
 import importlib.util
 import io
 import os
-import select
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -306,6 +305,8 @@ def write_errors() -> Iterator[None]:
 
 def _has_no_reader() -> bool:
     """Tell whether the reader of standard output has closed the pipe."""
+    import select
+
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)

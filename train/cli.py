@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import NoReturn
@@ -172,6 +173,8 @@ def run(
     chosen = resolve_recipe(recipe, options, settings)
     model_name = _model_name(name, data, chosen.name)
     out = out or Path("runs") / model_name
+    if os.fsencode(out.absolute()).decode(errors="replace") != str(out.absolute()):
+        raise UsageError(f"--out {out}: expected a path in UTF-8, since TensorFlow writes to no other")
     with silent_unless(hardware.is_chief):
         print_summary(train(Request(data, sha256, chosen, out, model_name, formats, hardware, overwrite, resume)), out)
 

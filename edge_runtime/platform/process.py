@@ -114,9 +114,9 @@ def silence_native_stderr() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stderr.flush()
         os.dup2(visible, _STDERR_FD)
-        sys.stderr.close()
+        with contextlib.suppress(OSError):  # on a full disk it still holds what it could not write
+            sys.stderr.close()
         sys.stderr = previous
 
 

@@ -81,11 +81,13 @@ def status_line(snapshot: Snapshot, width: int, *, blocks: bool = True) -> str:
     if last is None:
         return fit("waiting for the first frame", limit)
     label, score = _answer(last)
+    full, empty = ("█", "░") if blocks else ("#", ".")
+    filled = round(min(max(score, 0.0), 1.0) * _BAR_WIDTH)
     problems = [f"{escape(sink.name)}: {escape(sink.problem)}" for sink in snapshot.sinks if sink.problem]
     # In the order of the line, each with its rank: on a narrow terminal the highest ranks are left out first.
     parts = [
         (0, pad(fit(label, _LABEL_WIDTH), _LABEL_WIDTH)),
-        (5, _bar(score, blocks=blocks)),
+        (5, full * filled + empty * (_BAR_WIDTH - filled)),
         (0, f"{score:.2f}"),
         (2, f"{snapshot.frames_per_second:5.1f}/s"),
         (3, f"{last.latency_ms.total:6.1f} ms"),
@@ -111,12 +113,6 @@ def _answer(last: Classified) -> tuple[str, float]:
     best = last.top[0]
     doubt = "?" if last.rejected or last.decision else ""
     return fit(escape(best.label), _LABEL_WIDTH - len(doubt)) + doubt, best.score
-
-
-def _bar(score: float, *, blocks: bool) -> str:
-    full, empty = ("█", "░") if blocks else ("#", ".")
-    count = round(min(max(score, 0.0), 1.0) * _BAR_WIDTH)
-    return full * count + empty * (_BAR_WIDTH - count)
 
 
 def _news_line(result: Result) -> str:

@@ -177,12 +177,11 @@ class AppendedFile:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._open()
-        except OSError as error:
+        except (OSError, OutputError) as error:
             self.close()
+            if isinstance(error, OutputError):
+                raise
             raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another file") from error
-        except OutputError:
-            self.close()
-            raise
 
     def write_line(self, line: bytes) -> None:
         """Append one line with its newline, completely or not at all.
@@ -223,21 +222,16 @@ class AppendedFile:
                 self._lock.close()
                 self._lock = None
             self._lock = self._lock or WriterLock(self._path.with_name(f".{self._path.name}.lock"), self._path)
-            self._check(handle)
+            if self._accepts and os.fstat(handle).st_size:
+                line, newline, _ = os.pread(handle, _MAX_LINE_BYTES, 0).partition(b"\n")
+                if not self._accepts(line, bool(newline)):
+                    problem = "contains something other than rows of this run; choose another name or move it away"
+                    raise OutputError(f"{self._path}: {problem}")
             _cut_partial_line(handle)
         except BaseException:
             os.close(handle)
             raise
         self._handle = handle
-
-    def _check(self, handle: int) -> None:
-        if not self._accepts or not os.fstat(handle).st_size:
-            return
-        line, newline, _ = os.pread(handle, _MAX_LINE_BYTES, 0).partition(b"\n")
-        if not self._accepts(line, bool(newline)):
-            raise OutputError(
-                f"{self._path}: contains something other than rows of this run; choose another name or move it away"
-            )
 
     def _append(self, data: bytes, size: int) -> None:
         """Write all of ``data`` at the end of a file of ``size`` bytes, or cut off the part that was written."""

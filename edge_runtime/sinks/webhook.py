@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -173,7 +174,13 @@ class WebhookSink(Sink):
         finally:
             guard.cancel()
             connection.close()
-        _check_status(shown, response.status)
+        status = response.status
+        if is_temporary_status(status):
+            raise _TemporaryError(f"{shown}: the server answered {status}")
+        if 300 <= status < 400:
+            raise OSError(f"{shown}: the server redirects ({status}), which is not followed; give the final address")
+        if not 200 <= status < 300:
+            raise OSError(f"{shown}: the server answered {status}; check the webhook's address and the secret")
 
     def _connection(self) -> http.client.HTTPConnection:
         host, port, timeout_s = self._target.host, self._target.port, self._timeout_s
@@ -231,15 +238,6 @@ def changes() -> Callable[[Result], bool]:
     return changed
 
 
-def _check_status(shown: str, status: int) -> None:
-    if is_temporary_status(status):
-        raise _TemporaryError(f"{shown}: the server answered {status}")
-    if 300 <= status < 400:
-        raise OSError(f"{shown}: the server redirects ({status}), which is not followed; give the final address")
-    if not 200 <= status < 300:
-        raise OSError(f"{shown}: the server answered {status}; check the webhook's address and the secret")
-
-
 def _failure(shown: str, error: Exception, timeout_s: float, lasted_s: float) -> OSError:
     if lasted_s >= timeout_s or isinstance(error, TimeoutError):
         return _TemporaryError(f"{shown}: {network_error(TimeoutError(), timeout_s)}")
@@ -253,9 +251,6 @@ def _failure(shown: str, error: Exception, timeout_s: float, lasted_s: float) ->
 
 def _cut(connection: http.client.HTTPConnection) -> None:
     # Each wait has its own timeout; this limit is for a server that sends a byte now and then without end.
-    sock = connection.sock
-    if sock is not None:
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # the connection has just ended
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):  # the connection may just have ended
+            connection.sock.shutdown(socket.SHUT_RDWR)

@@ -29,10 +29,8 @@ def test_ranking_is_by_score_and_ties_by_label_order(values, top_k):
 def test_a_sigmoid_head_is_decided_by_its_threshold_not_by_the_larger_score(value, answer):
     output = OutputSpec(Head.SIGMOID, 0.7)
     wide = widen(np.array([[value]], np.float32), output)
-    assert wide.shape == (1, 2)
-    assert wide.sum() == pytest.approx(1.0)
-    assert top1(wide, output).tolist() == [answer]
-    assert answer_of(wide[0], output) == answer
+    assert (wide.shape, wide.sum()) == ((1, 2), pytest.approx(1.0))
+    assert (top1(wide, output).tolist(), answer_of(wide[0], output)) == ([answer], answer)
 
 
 @given(values=probabilities, threshold=st.floats(0, 1), head=st.sampled_from(Head))
@@ -55,8 +53,7 @@ def test_no_label_is_named_twice_where_others_are_impossible():
     values[[7, 3]] = 0.5, 0.25
     ranked = fake_classifier(tuple(map(str, range(1000)))).rank(values, 4)
     labels = [prediction.label for prediction in ranked]
-    assert labels[:2] == ["7", "3"]
-    assert len(set(labels)) == len(labels)
+    assert (labels[:2], len(set(labels))) == (["7", "3"], len(labels))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int16"])

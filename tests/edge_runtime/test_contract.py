@@ -46,16 +46,13 @@ def changed(path, value):
     return json.dumps(data)
 
 
-def test_a_manifest_survives_the_round_trip():
+def test_a_manifest_survives_the_round_trip_and_the_part_inside_an_artifact_names_no_artifact():
     manifest = example_manifest()
-    assert Manifest.from_json(manifest.to_json()) == manifest
-    assert Manifest.from_json(manifest.to_json()).to_json() == manifest.to_json()
-
-
-def test_the_part_inside_an_artifact_names_no_artifact():
-    inner = example_manifest().without_artifacts()
+    inner = manifest.without_artifacts()
     assert inner.artifacts == ()
-    assert Manifest.from_json(inner.to_json()) == inner
+    for one in (manifest, inner):
+        assert Manifest.from_json(one.to_json()) == one
+        assert Manifest.from_json(one.to_json()).to_json() == one.to_json()
 
 
 @pytest.mark.parametrize(
@@ -82,11 +79,7 @@ def test_the_part_inside_an_artifact_names_no_artifact():
         ("artifacts.0.check.passed", 1, "manifest.artifacts[0].check.passed: expected a boolean"),
         ("schema_version", 99, "schema_version: expected 2, got 99"),
         ("training.metrics", {"x": "high"}, "manifest.training.metrics.x: expected a number"),
-        (
-            "training.metrics",
-            {"x": 10**400},
-            "metrics.x: expected a number of at most 1.8e+308, got an integer of 1329 ",
-        ),
+        ("training.metrics", {"x": 10**400}, "x: expected a number of at most 1.8e+308, got an integer of 1329 "),
         ("input.crop_fraction", -(10**400), "manifest.input.crop_fraction: expected a number of at most"),
         ("input.crop", [10**400], "center, stretch, letterbox, got [1000"),
         ("model_name", 10**400, "manifest.model_name: expected text, got an integer (1000"),
@@ -103,33 +96,24 @@ def test_a_value_that_python_will_not_write_out_is_a_manifest_error():
     # TOML knows hexadecimal integers, so there may be more digits than Python turns into decimal ones.
     huge = 1 << 20_000
     for field, message in (
-        ("crop", r"recipe\.crop: expected one of center, .*, got a value too large to show"),
-        (
-            "crop_fraction",
-            r"recipe\.crop_fraction: expected a number of at most 1\.8e\+308, got an integer of 20001 bits",
-        ),
+        ("crop", "expected one of center, .*, got a value too large to show"),
+        ("crop_fraction", r"expected a number of at most 1\.8e\+308, got an integer of 20001 bits"),
     ):
-        with pytest.raises(ManifestError, match=message):
+        with pytest.raises(ManifestError, match=rf"recipe\.{field}: {message}"):
             from_mapping(InputSpec, {"height": 8, "width": 8, field: huge}, "recipe", require_all=False)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", "{", '{"a": NaN}', "[" * 100_000, "\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", "{", '{"a": NaN}', "[" * 100_000, "\xff", pytest.param(" " * (5 << 20), id="too-long")]
+)
 def test_what_is_no_manifest_is_one_error(text):
-    with pytest.raises(ManifestError):
+    with pytest.raises(ManifestError, match="at most" if len(text) > 4 << 20 else None):
         Manifest.from_json(text)
 
 
-def test_a_manifest_over_the_size_limit_is_refused_before_parsing():
-    with pytest.raises(ManifestError, match="at most"):
-        Manifest.from_json(" " * (5 << 20))
-
-
-def test_a_sigmoid_head_has_two_labels():
+def test_a_sigmoid_head_has_two_labels_and_crop_fraction_goes_with_center_only():
     with pytest.raises(ValueError, match="two labels"):
         dataclasses.replace(example_manifest(), labels=("a", "b", "c"), output=OutputSpec(Head.SIGMOID, 0.5))
-
-
-def test_crop_fraction_goes_with_center_only():
     with pytest.raises(ValueError, match="crop_fraction"):
         InputSpec(160, 160, Crop.STRETCH, 0.875)
 

@@ -109,6 +109,14 @@ def test_results_that_cannot_be_printed_are_exit_7(tiny_bundle, tmp_path, comman
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("redirection", ["2> /dev/full", "2>&-", "<&- >&- 2>&-"])
+def test_messages_that_cannot_be_printed_lose_no_row(tiny_bundle, tmp_path, redirection):
+    photo, output = write_image(tmp_path / "a.png", plain_image(0)), tmp_path / "rows.jsonl"
+    done = shell([program("edge-run"), "classify", tiny_bundle, photo, "--output", output], redirection)
+    assert done.returncode == 0
+    assert json.loads(output.read_text())["source"] == str(photo)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 @pytest.mark.parametrize("left_bytes", [0, 4096])
 def test_a_full_disk_is_exit_7_and_leaves_nothing(edge_run, tiny_bundle, tmp_path, suffix, left_bytes):

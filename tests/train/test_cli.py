@@ -9,8 +9,9 @@ import pytest
 
 from edge_runtime.contract import Head, Manifest
 from edge_runtime.workstation.datasets.samples import count_per_split, fingerprint, read_split_csv
-from support.programs import check_refusal, run_code, run_module
+from support.programs import call_cli, check_refusal, run_code, run_module
 from support.training import QUICK, curve
+from train.cli import cli
 from train.recipe import load_recipe
 
 
@@ -236,3 +237,10 @@ def test_cats_and_dogs_reach_what_was_promised(weights, least, run_program, real
     splits = json.loads((tmp_path / "run" / "metrics.json").read_text())["splits"]
     right = sum(splits[name]["accuracy"] * splits[name]["images"] for name in ("validation", "test"))
     assert right / 250 >= least
+
+
+def test_a_run_directory_whose_name_is_not_utf_8_is_refused_before_training(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run\udcff"
+    code, _, err = call_cli(cli, monkeypatch, capsys, "edge-train", "run", "--recipe", "cnn-small", "--out", out)
+    assert code == 2
+    assert err == f"error: --out {tmp_path}/run\\udcff: expected a path in UTF-8, since TensorFlow writes to no other\n"

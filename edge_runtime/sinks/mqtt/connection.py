@@ -7,6 +7,7 @@ to its caller: `Outbox`, with one retained payload for each topic, would stay, a
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import select
@@ -20,9 +21,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from paho.mqtt import MQTTException
-from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, ConnectFlags, MQTTMessage, MQTTv311
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTMessage, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_runtime.platform.net import RetryPolicy, network_error
@@ -249,9 +249,7 @@ class BrokerSession:
         if self._client._in_packet["remaining_length"] > MAX_PACKET_BYTES:
             raise ConnectionError(f"the server sends a message of more than {MAX_PACKET_BYTES} bytes")
 
-    def _on_connect(
-        self, client: Client, _userdata: object, _flags: ConnectFlags, reason: ReasonCode, _properties: object
-    ) -> None:
+    def _on_connect(self, client: Client, _data: object, _flags: object, reason: ReasonCode, *_: object) -> None:
         if reason.is_failure:
             self._refusal = str(reason)
             return
@@ -259,9 +257,7 @@ class BrokerSession:
         if self._birth_topic:
             client.subscribe(self._birth_topic)
 
-    def _on_publish(
-        self, _client: Client, _userdata: object, mid: int, _reason: ReasonCode, _properties: Properties
-    ) -> None:
+    def _on_publish(self, _client: Client, _data: object, mid: int, *_: object) -> None:
         self._waiting.pop(mid, None)
 
     def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
@@ -303,10 +299,8 @@ class MqttConnection:
 
     def wake(self) -> None:
         """Make the thread check the outbox at once."""
-        try:
+        with contextlib.suppress(OSError):  # the buffer is full of wake-ups already, or the thread has ended
             self._wake_in.send(b"\0")
-        except OSError:
-            return  # the buffer is full of wake-ups already, or the thread has ended
 
     def close(self) -> None:
         """Send what is due, for at most `CLOSE_DEADLINE_S` seconds, and disconnect; again does nothing."""
@@ -378,18 +372,16 @@ class MqttConnection:
                 f"{self._options.shown}: the broker ends each connection at once; another program may be connected "
                 f"as {self._client_id}: give this camera another name"
             )
-        return f"{self._options.shown}: {_explain(error, self._options)}"
-
-
-def _explain(error: OSError, options: MqttOptions) -> str:
-    if isinstance(error, RefusedError):
-        who = f"user {options.username}" if options.username else "a connection without a user name"
-        return f"the broker refuses {who} ({error}); check the user name and {PASSWORD_VARIABLE}"
-    hints = (
-        (socket.gaierror, "check the address and the network"),
-        (ssl.SSLCertVerificationError, "name its authority's certificate, --mqtt-ca"),
-        (ssl.SSLError, "is this the port for TLS?"),
-        (ConnectionRefusedError, "is the broker running?"),
-    )
-    hint = next((hint for kind, hint in hints if isinstance(error, kind)), None)
-    return f"{network_error(error)}; {hint}" if hint else network_error(error)
+        if isinstance(error, RefusedError):
+            username = self._options.username
+            who = f"user {username}" if username else "a connection without a user name"
+            reason = f"the broker refuses {who} ({error}); check the user name and {PASSWORD_VARIABLE}"
+        else:
+            hints = (
+                (socket.gaierror, "check the address and the network"),
+                (ssl.SSLCertVerificationError, "name its authority's certificate, --mqtt-ca"),
+                (ssl.SSLError, "is this the port for TLS?"),
+                (ConnectionRefusedError, "is the broker running?"),
+            )
+            reason = "; ".join([network_error(error), *[hint for kind, hint in hints if isinstance(error, kind)][:1]])
+        return f"{self._options.shown}: {reason}"

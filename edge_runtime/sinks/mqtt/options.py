@@ -91,16 +91,11 @@ def parse_mqtt_url(text: str) -> MqttOptions:
     username = _unquoted(text, parts.username)
     if username is not None and len(username.encode()) > _MAX_USER_BYTES:
         raise _invalid_address(text, "the user name is too long")
-    options = MqttOptions(
-        host=host,
-        port=port or _PORTS[parts.scheme],
-        tls=parts.scheme == "mqtts",
-        username=username,
-        password=_unquoted(text, parts.password, secret=True),
-    )
-    if options.password and not options.username:
+    password = _unquoted(text, parts.password, secret=True)
+    if password and not username:
         raise _invalid_address(text, "a password needs a user name")
     prefix = _unquoted(text, parts.path.strip("/"))
+    options = MqttOptions(host, port or _PORTS[parts.scheme], parts.scheme == "mqtts", username, password)
     return dataclasses.replace(options, prefix=check_topic(prefix)) if prefix else options
 
 

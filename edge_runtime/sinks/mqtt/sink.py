@@ -112,8 +112,11 @@ class MqttSink(MonitoredSink):
             frame = {} if result.frame is None else {"frame": result.frame.number}
             record = {"event_type": decided["label"], **decided, **frame, "at": round(capture_time(result), 3)}
             self._outbox.add_event(Message(f"{self._topic}/event", _encode(record), retain=False))
-        if self._options.frames and image_hwc_rgb_u8 is not None:
-            self._keep_frame(image_hwc_rgb_u8, event)
+        now_s = time.monotonic()
+        frame_due = event or now_s - self._frame_at_s >= max(_FRAME_GAP_S, self._options.interval_s)
+        if self._options.frames and image_hwc_rgb_u8 is not None and frame_due:
+            self._frame_at_s, image = now_s, image_hwc_rgb_u8.copy()
+            self._outbox.keep(f"{self._topic}/frame", lambda: _jpeg(image), retain=False)
         if event or before is None or _label(before) != _label(result):
             self._changed()
         else:
@@ -122,13 +125,6 @@ class MqttSink(MonitoredSink):
     def _changed(self) -> None:
         self._outbox.touch(f"{self._topic}/state", _CHANGE_GAP_S)
         self._connection.wake()
-
-    def _keep_frame(self, image_hwc_rgb_u8: ImageU8, event: bool) -> None:
-        now_s = time.monotonic()
-        if event or now_s - self._frame_at_s >= max(_FRAME_GAP_S, self._options.interval_s):
-            self._frame_at_s = now_s
-            frame = image_hwc_rgb_u8.copy()
-            self._outbox.keep(f"{self._topic}/frame", lambda: _jpeg(frame), retain=False)
 
     def _state(self) -> bytes:
         last, source = self._last, self._source

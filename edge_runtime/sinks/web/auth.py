@@ -127,7 +127,13 @@ def choose_token(
         UsageError: The file cannot be read, or the token is invalid.
     """
     if token_file is not None:
-        return Token(_checked(_read(token_file), f"--web-token-file {token_file}"), generated=False)
+        where = f"--web-token-file {token_file}"
+        try:
+            with token_file.open("rb") as file:
+                text = file.read(_MAX_LENGTH + 2).decode("ascii", errors="replace")
+        except OSError as error:
+            raise UsageError(f"{where}: cannot be read ({error.strerror})") from error
+        return Token(_checked(text, where), generated=False)
     if environment.get(TOKEN_VARIABLE):
         return Token(_checked(environment[TOKEN_VARIABLE], TOKEN_VARIABLE), generated=False)
     return None if address.is_loopback else Token(secrets.token_urlsafe(_RANDOM_BYTES), generated=True)
@@ -136,14 +142,6 @@ def choose_token(
 def sign_in_url(url: str, token: Token | None) -> str:
     """Return the URL to open, with the token only if it was generated."""
     return f"{url}?token={quote(token.text, safe='')}" if token and token.generated else url
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(_MAX_LENGTH + 2).decode("ascii", errors="replace")
-    except OSError as error:
-        raise UsageError(f"--web-token-file {path}: cannot be read ({error.strerror})") from error
 
 
 def _checked(text: str, where: str) -> str:

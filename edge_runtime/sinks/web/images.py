@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8
 
 
-Deliver = Callable[["ImageU8"], None]
-
 IMAGE_INTERVAL_S = 0.1
 MAX_IMAGE_WIDTH_PX = 640
 _EVENTS = 20
@@ -39,7 +37,7 @@ class LiveFeed:
         self.version = 0
         self._events: deque[dict[str, Any]] = deque(maxlen=_EVENTS)
         self._lock = threading.Lock()
-        self._deliver: Deliver | None = None
+        self._deliver: Callable[[ImageU8], None] | None = None
         self._requested = False
         self._next_image_s = 0.0
 
@@ -61,7 +59,7 @@ class LiveFeed:
         """Request the next frame."""
         self._requested = True
 
-    def connect(self, deliver: Deliver | None) -> None:
+    def connect(self, deliver: Callable[[ImageU8], None] | None) -> None:
         """Set the receiver of images, called in the camera's thread; None removes it."""
         with self._lock:
             self._deliver = deliver

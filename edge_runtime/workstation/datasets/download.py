@@ -61,6 +61,7 @@ def parse_address(url: str) -> Address:
     Raises:
         UsageError: The URL is not http or https, or contains a password.
     """
+    net.check_credentials_encoded("data set", url)
     try:
         parts = urllib.parse.urlsplit(url.strip())
         host, _ = parts.hostname, parts.port

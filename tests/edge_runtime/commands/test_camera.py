@@ -5,16 +5,15 @@ import importlib.util
 import io
 import json
 import os
-import subprocess
-import sys
+import re
 import time
 
-import cv2
-import numpy as np
 import pytest
 
 from edge_runtime.sinks.frame_folder import HEAD_BYTES, read_comment
 from edge_runtime.testing.cameras import FakeHttpCamera, steady_camera
+from support.images import plain_image, write_video
+from support.programs import run_module
 
 NO_PAUSE = ("--min-interval", "0")
 
@@ -22,13 +21,9 @@ NO_PAUSE = ("--min-interval", "0")
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     """A second of red, one of green and one of blue, at ten frames a second."""
-    path = tmp_path_factory.mktemp("videos") / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 32))
-    for bgr in ((20, 20, 200), (20, 200, 20), (200, 20, 20)):
-        for _ in range(10):
-            writer.write(np.full((32, 32, 3), bgr, np.uint8))
-    writer.release()
-    return path
+    red, green, blue = (plain_image(bgr, 32, 32) for bgr in ((20, 20, 200), (20, 200, 20), (200, 20, 20)))
+    frames = [red] * 10 + [green] * 10 + [blue] * 10
+    return write_video(tmp_path_factory.mktemp("videos") / "clip.avi", frames, fps=10)
 
 
 @pytest.fixture
@@ -100,10 +95,8 @@ def test_forms_of_standard_output(edge_run, tiny_bundle, clip):
 def test_output_is_put_aside_and_appended_to(rows, tmp_path):
     output = tmp_path / "out.jsonl"
     rows("--output", output, "--rotate", "2kB", "--keep", "2")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".out.jsonl.lock",
-        *map("out.jsonl{}".format, ("", ".1", ".2")),
-    ]
+    names = [".out.jsonl.lock", "out.jsonl", "out.jsonl.1", "out.jsonl.2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert all(path.stat().st_size <= 2000 for path in tmp_path.iterdir())
     before = output.read_text()
     rows("--output", output, "--max-frames", "1")
@@ -135,10 +128,7 @@ def test_what_a_sink_lost_is_told_at_the_end(edge_run, tiny_bundle, clip, tmp_pa
     options = ("--save-frames", tmp_path / "saved", "--save-quota", "5")
     code, _, err = edge_run("camera", tiny_bundle, "--source", clip, *options)
     assert code == 0
-    summary, warning = err.splitlines()
-    assert summary.startswith("30 frames in ")
-    assert warning.startswith("warning: save-frames: ")
-    assert "larger than the quota" in warning
+    assert re.fullmatch(r"30 frames in .*\nwarning: save-frames: .*larger than the quota.*\n", err)
 
 
 @pytest.mark.parametrize(
@@ -199,14 +189,8 @@ def test_secrets_are_nowhere_to_be_seen(tiny_bundle, tmp_path):
         }
         options = ["--output", output, "--save-frames", saved, "--save", "both", "--threshold", "0.9"]
         options += ["--web", "0.0.0.0:0", "--mqtt", "mqtt://me@127.0.0.1:9", "--mqtt-password-file", password]
-        done = subprocess.run(
-            [sys.executable, "-m", "edge_runtime.cli", "camera", tiny_bundle, *map(str, options), "--duration", "7"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env={**os.environ, **environment},
-        )
+        arguments = ("camera", tiny_bundle, *options, "--duration", "7")
+        done = run_module("edge_runtime.cli", *arguments, env={**os.environ, **environment})
     assert done.returncode == 0, done.stderr
     assert "warning: mqtt: mqtt://me@127.0.0.1:9: " in done.stderr
     assert "warning: webhook: " in done.stderr

@@ -31,9 +31,7 @@ pytestmark = [
 ]
 
 PATIENCE_S = 60.0
-needs_paho = pytest.mark.skipif(
-    importlib.util.find_spec("paho") is None, reason="paho-mqtt is not installed (extra mqtt)"
-)
+needs_paho = pytest.mark.skipif(not importlib.util.find_spec("paho"), reason="paho-mqtt is not installed (extra mqtt)")
 IMAGES = [
     stream_part(cv2.imencode(".jpg", np.full((48, 64, 3), bgr, np.uint8))[1].tobytes())
     for bgr in ((20, 20, 200), (20, 200, 20))
@@ -42,14 +40,14 @@ IMAGES = [
 
 def show(send, frames):
     """Half a second of red, half a second of green, and so on, at 20 frames a second."""
-    for number in itertools.takewhile(lambda number: number < frames, itertools.count()):
+    for number in itertools.islice(itertools.count(), frames):
         send(IMAGES[number // 10 % 2])
         time.sleep(0.05)
 
 
 def steady(_number, _request, send):
     send(STREAM_HEAD)
-    show(send, float("inf"))
+    show(send, None)
 
 
 class Run:
@@ -160,9 +158,8 @@ def test_with_every_sink_on_a_camera_stops_hangs_and_comes_back(tmp_path, tiny_b
         said = run.stop()
     assert re.search(r"[0-9]+ frames in .*, [0-9]+ events, 2 reconnects, .*, stopped\n$", said)
     states = [record["state"] for record in records(output) if "state" in record]
-    assert states[:2] == ["connected", "reconnecting"]
+    assert (states[:2], states[-1]) == (["connected", "reconnecting"], "connected")
     assert "stalled" in states
-    assert states[-1] == "connected"
     written = sum("decision" in record for record in records(output))
     assert events <= written
     assert len(images(saved)) >= events - 1  # a decision may come from a frame that says something else
@@ -228,11 +225,8 @@ def test_a_full_disk_is_told_and_over_when_there_is_room_again(running, large_di
 def test_a_clock_that_jumps_changes_nothing_but_times(running, tmp_path):
     offset, saved = tmp_path / "offset", tmp_path / "saved"
     offset.write_text("0")
-    (tmp_path / "sitecustomize.py").write_text(
-        "import pathlib, time\n"
-        "real = time.time\n"
-        f"time.time = lambda: real() + float(pathlib.Path({str(offset)!r}).read_text() or 0)\n"
-    )
+    jump = f"lambda real=time.time: real() + float(pathlib.Path({str(offset)!r}).read_text() or 0)"
+    (tmp_path / "sitecustomize.py").write_text(f"import pathlib, time\ntime.time = {jump}\n")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", ""), str(CHECKOUT)])
     arguments = ["--save-frames", saved, "--save-interval", "0", "--stall-timeout", "4"]
     with running(*arguments, environment={"PYTHONPATH": path}) as run:

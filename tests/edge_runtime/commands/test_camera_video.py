@@ -3,42 +3,39 @@
 import csv
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
 
-import cv2
-import numpy as np
 import pytest
+
+from support.images import plain_image, write_video
+from support.programs import run
 
 CAMERA = [sys.executable, "-m", "edge_runtime.cli", "camera"]
 COLORS_BGR = {"red": (20, 20, 200), "green": (20, 200, 20), "blue": (200, 20, 20)}
 
 
-def write_video(path, rounds, codec):
+def write_colors(path, rounds, codec):
     """Write a video that is red, green, blue, and so on, one frame each."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25, (32, 32))
-    assert writer.isOpened()
-    for _ in range(rounds):
-        for color_bgr in COLORS_BGR.values():
-            writer.write(np.full((32, 32, 3), color_bgr, np.uint8))
-    writer.release()
-    return path
+    frames = [plain_image(color_bgr, 32, 32) for color_bgr in COLORS_BGR.values()]
+    return write_video(path, frames * rounds, 25, codec)
 
 
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory):
     """More frames than fit into a pipe as lines, so that a run is stopped in its middle."""
-    return write_video(tmp_path_factory.mktemp("videos") / "long.avi", 2000, "MJPG")
+    return write_colors(tmp_path_factory.mktemp("videos") / "long.avi", 2000, "MJPG")
 
 
 def run_camera(*arguments):
-    return subprocess.run([*CAMERA, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120)
+    return run(*CAMERA, *arguments)
 
 
 @pytest.mark.parametrize(("name", "codec"), [("v.avi", "MJPG"), ("v.mp4", "mp4v")])
 def test_every_frame_of_a_file_is_a_line_until_its_end(tmp_path, tiny_bundle, name, codec):
-    video = write_video(tmp_path / name, 4, codec)
+    video = write_colors(tmp_path / name, 4, codec)
     done = run_camera(tiny_bundle, "--source", video, "--format", "jsonl")
     assert done.returncode == 0
     records = [json.loads(line) for line in done.stdout.splitlines()]
@@ -59,8 +56,7 @@ def test_text_and_csv_stop_at_the_limit(tiny_bundle, long_video):
     done = run_camera(tiny_bundle, "--source", long_video, "--max-frames", "2", "--format", "csv", "--top-k", "9")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["label"] for row in rows] == ["red", "green"]
-    assert "label_3" in rows[0]
-    assert "label_4" not in rows[0]
+    assert ("label_3" in rows[0], "label_4" in rows[0]) == (True, False)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -77,10 +73,7 @@ def test_a_stop_in_the_middle_is_clean(tiny_bundle, long_video, number):
     frames = [json.loads(line)["frame"] for line in (first + out).splitlines()]
     assert frames == list(range(len(frames)))
     assert 3 <= len(frames) < 6000
-    assert err.count("\n") == 1
-    assert err.startswith(f"{len(frames)} frames in ")
-    assert "p50 age" in err
-    assert err.endswith(", stopped\n")
+    assert re.fullmatch(rf"{len(frames)} frames in .*p50 age.*, stopped\n", err)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +87,6 @@ def test_a_stop_in_the_middle_is_clean(tiny_bundle, long_video, number):
 )
 def test_a_source_that_does_not_open_is_one_sentence(tiny_bundle, source, code, says):
     done = run_camera(tiny_bundle, "--source", source)
-    assert (done.returncode, done.stdout) == (code, "")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
     assert done.stderr.startswith("error: ")
     assert says in done.stderr
-    assert done.stderr.count("\n") == 1

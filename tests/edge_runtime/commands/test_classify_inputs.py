@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 
-import cv2
 import numpy as np
 import pytest
 
@@ -16,6 +15,7 @@ from edge_runtime.pipeline.folder import classify_file
 from edge_runtime.progress import Throttle
 from edge_runtime.results import Classified
 from edge_runtime.testing import fake_classifier
+from support.images import plain_image, write_image
 
 EDGE_RUN = [sys.executable, "-m", "edge_runtime.cli"]
 DEADLINE_S = 120
@@ -24,9 +24,7 @@ DEADLINE_S = 120
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
     for name in ("a.png", "deep/b.png", "deep/c d.png"):
-        path = tmp_path / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        assert cv2.imwrite(str(path), np.full((20, 30, 3), (20, 20, 200), np.uint8))
+        write_image(tmp_path / "photos" / name, plain_image((20, 20, 200), 20, 30))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "photos"
 
@@ -112,16 +110,13 @@ def test_a_terminal_sees_a_bar_with_count_and_rate(tiny_bundle, photos, tmp_path
     paths = [photos / "a.png"] * 60
     command = [*EDGE_RUN, "classify", tiny_bundle, *paths, "--output", tmp_path / "rows.csv"]
     code, shown = run_on_terminal(command)
-    assert code == 0
-    assert "60/60" in shown
+    assert (code, "60/60" in shown) == (0, True)
     assert "/s" in shown.partition("60 images in ")[0]
     listed = tmp_path / "list.txt"
     listed.write_text(f"{photos}\n", encoding="utf-8")
-    code, shown = run_on_terminal(
-        [*EDGE_RUN, "classify", tiny_bundle, "--list", listed, "--output", tmp_path / "of_list.csv"]
-    )
-    assert code == 0
-    assert "3 images in " in shown
+    command = [*EDGE_RUN, "classify", tiny_bundle, "--list", listed, "--output", tmp_path / "of_list.csv"]
+    code, shown = run_on_terminal(command)
+    assert (code, "3 images in " in shown) == (0, True)
 
 
 def test_a_bar_is_drawn_seldom_and_loses_nothing():
@@ -139,12 +134,9 @@ def test_a_bar_is_drawn_seldom_and_loses_nothing():
 
 @pytest.mark.parametrize(("threshold", "rejected"), [(0.0, False), (0.6, True), (0.4, False)])
 def test_an_answer_under_the_reject_threshold_is_rejected(photos, threshold, rejected):
-    half = np.zeros((20, 20, 3), np.uint8)
-    half[:, 10:] = 255
-    assert cv2.imwrite(str(photos / "half.png"), half)
+    write_image(photos / "half.png", np.repeat(plain_image([[0], [255]], 20, 2), 10, axis=1))
     classifier = fake_classifier()
     classifier.output_spec = OutputSpec(Head.SOFTMAX, 0.0, threshold)
     result = classify_file(classifier, photos / "half.png", 1)
     assert isinstance(result, Classified)
-    assert result.top[0].score == pytest.approx(0.5)
-    assert result.rejected == rejected
+    assert (result.top[0].score, result.rejected) == (pytest.approx(0.5), rejected)

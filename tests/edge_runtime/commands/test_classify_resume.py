@@ -10,9 +10,10 @@ import sys
 import time
 from collections import Counter
 
-import cv2
-import numpy as np
 import pytest
+
+from support.images import encode, noisy_images
+from support.programs import run
 
 EDGE_RUN = [sys.executable, "-m", "edge_runtime.cli"]
 DEADLINE_S = 120
@@ -23,7 +24,7 @@ COUNT = 250
 def many(tmp_path_factory):
     """Enough images that a kill comes in mid-run; one is text, and one has a name that must be escaped."""
     folder = tmp_path_factory.mktemp("many")
-    image = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8))[1].tobytes()
+    image = encode(noisy_images(1, 200)[0], ".png")
     for number in range(COUNT):
         (folder / f"{number:03}.png").write_bytes(image)
     (folder / "007.png").write_text("no image")
@@ -46,8 +47,7 @@ def lines_of(output):
 def test_killed_again_and_again_every_image_has_one_row(tiny_bundle, many, tmp_path, name):
     output = tmp_path / name
     command = [*EDGE_RUN, "classify", tiny_bundle, many, "--output", output, "--skip-done", "--workers", "2"]
-    luck = random.Random(1)
-    kills = 0
+    luck, kills = random.Random(1), 0
     for _ in range(3):
         wanted = lines_of(output) + luck.randint(5, 60)
         process = subprocess.Popen(command, stderr=subprocess.PIPE)
@@ -62,12 +62,11 @@ def test_killed_again_and_again_every_image_has_one_row(tiny_bundle, many, tmp_p
     # What a power cut leaves of a line; a kill hardly ever does, since each line is one write.
     with output.open("ab") as file:
         file.write(b'{"source": "/torn' if name.endswith("jsonl") else b'"/torn')
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run(*command)
     assert done.returncode == 0, done.stderr  # the one that fails was in an earlier run
     assert " done before" in done.stderr
     counted = Counter(sources_of(output))
-    assert len(counted) == COUNT
-    assert set(counted.values()) == {1}
+    assert (len(counted), set(counted.values())) == (COUNT, {1})
 
 
 def test_all_done_is_no_error_and_changes_nothing(edge_run, tiny_bundle, many, tmp_path):
@@ -138,7 +137,7 @@ def test_a_second_run_on_the_same_output_is_refused(tiny_bundle, many, tmp_path)
     first = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path)
     with (tmp_path / "endless.jpg").open("wb"):
         before = output.read_bytes()
-        second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+        second = run(*command)
         assert (second.returncode, output.read_bytes()) == (7, before)
         assert "another edge-run is writing there" in second.stderr
         first.send_signal(signal.SIGTERM)
@@ -151,13 +150,11 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(tiny_bundle, many
     output = tmp_path / "rows.jsonl"
     command = [*EDGE_RUN, "classify", tiny_bundle, many, "--output", output, "--skip-done"]
     # A limit on the size of files fails writes as a full disk does; Python ignores its signal.
-    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *map(str, command)]
-    done = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+    done = run("bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *command)
     assert done.returncode == 7, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: results cannot be written (")
     assert "Traceback" not in done.stderr
     assert 0 < lines_of(output) < COUNT
     assert output.read_bytes().endswith(b"\n")
-    subprocess.run(command, capture_output=True, check=False, timeout=DEADLINE_S)
-    assert set(Counter(sources_of(output)).values()) == {1}
-    assert lines_of(output) == COUNT
+    run(*command)
+    assert (set(Counter(sources_of(output)).values()), lines_of(output)) == ({1}, COUNT)

@@ -8,19 +8,13 @@ from edge_runtime.doctor import machine, packages
 from edge_runtime.doctor.findings import Level
 from edge_runtime.doctor.packages import Python, examine_python, this_python
 from edge_runtime.doctor.probe import Answer, probe
+from support.files import put
 
 GLIBC = "glibc 2.36"
 
 
-def put(root, name, text=""):
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
 def worst(findings):
-    order = list(Level)
+    findings, order = list(findings), list(Level)
     finding = max(findings, key=lambda item: order.index(item.level))
     assert all((item.remedy is not None) >= (item.level in (Level.WARNING, Level.PROBLEM)) for item in findings)
     return finding.level, f"{finding.found}; {finding.remedy}"
@@ -41,13 +35,13 @@ def worst(findings):
     ],
 )
 def test_python_and_c_library(python, level, says):
-    found, text = worst(list(examine_python(python)))
+    found, text = worst(examine_python(python))
     assert found is level
     assert says in text
 
 
 def test_this_machine_can_be_looked_at():
-    assert worst(list(examine_python(this_python())))[0] is Level.OK
+    assert worst(examine_python(this_python()))[0] is Level.OK
     assert {finding.topic for finding in machine.examine_board()} >= {"processor", "disk"}
     assert machine.clock_is_synchronised() in (True, False, None)
     assert list(machine.examine_cameras())
@@ -141,41 +135,34 @@ def usb_stick(root, vendor="1a6e", product="089a"):
 
 
 def test_an_edge_tpu_and_what_it_lacks(tmp_path, monkeypatch):
-    assert worst(list(machine.examine_edge_tpu(tmp_path)))[0] is Level.INFO
+    assert worst(machine.examine_edge_tpu(tmp_path))[0] is Level.INFO
     usb_stick(tmp_path)
-    assert "libedgetpu1-std" in worst(list(machine.examine_edge_tpu(tmp_path)))[1]
+    assert "libedgetpu1-std" in worst(machine.examine_edge_tpu(tmp_path))[1]
     put(tmp_path, "usr/lib/aarch64-linux-gnu/libedgetpu.so.1")
-    assert worst(list(machine.examine_edge_tpu(tmp_path))) == (
-        Level.OK,
-        "/dev/bus/usb/002/007, with libedgetpu.so.1; None",
-    )
+    found = worst(machine.examine_edge_tpu(tmp_path))
+    assert found == (Level.OK, "/dev/bus/usb/002/007, with libedgetpu.so.1; None")
     usb_stick(tmp_path, "18d1", "9302")
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert "usermod -aG plugdev" in worst(list(machine.examine_edge_tpu(tmp_path)))[1]
+    assert "usermod -aG plugdev" in worst(machine.examine_edge_tpu(tmp_path))[1]
 
 
 def test_an_edge_tpu_on_pci_without_its_driver(tmp_path):
     put(tmp_path, "sys/bus/pci/devices/0/vendor", "0x1ac1")
     put(tmp_path, "sys/bus/pci/devices/0/device", "0x089a")
     put(tmp_path, "usr/lib/libedgetpu.so.1")
-    assert "gasket-dkms" in worst(list(machine.examine_edge_tpu(tmp_path)))[1]
+    assert "gasket-dkms" in worst(machine.examine_edge_tpu(tmp_path))[1]
     put(tmp_path, "dev/apex_0")
-    assert worst(list(machine.examine_edge_tpu(tmp_path)))[0] is Level.OK
+    assert worst(machine.examine_edge_tpu(tmp_path))[0] is Level.OK
 
 
 def examine(monkeypatch, installed, answers):
     """Findings by topic, for distributions with versions and what children would say; they say that all is well."""
     by_package = {"ai_edge_litert": "ai-edge-litert", "tflite_runtime": "tflite-runtime", "onnxruntime": "onnxruntime"}
     monkeypatch.setattr(packages, "installed_version", installed.get)
-    monkeypatch.setattr(
-        packages.importlib.util, "find_spec", lambda name: by_package.get(name, name) in installed or None
-    )
+    specs = {module: package in installed for module, package in by_package.items()}
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: specs.get(name, name in installed) or None)
     found = {}
-
-    def run_probe(*question):
-        return answers.get(question, Answer({"version": "1"}))
-
-    for finding in packages.examine_packages(run_probe):
+    for finding in packages.examine_packages(lambda *question: answers.get(question, Answer({"version": "1"}))):
         found.setdefault(finding.topic, []).append(finding)
     return found
 
@@ -209,11 +196,8 @@ def test_a_litert_that_does_not_run(monkeypatch, answer, remedy):
 def test_no_runtime_no_opencv_no_extras(monkeypatch):
     without_gl = Answer(failure="libGL.so.1: cannot open shared object file", error_type="ImportError")
     found = examine(monkeypatch, {"opencv-python": "4.11"}, {("import", "cv2"): without_gl})
-    assert worst(found["litert"]) == (
-        Level.PROBLEM,
-        "no runtime for .tflite files is installed; pip install ai-edge-litert, on 32 bit pip install tflite-runtime "
-        "'numpy<2'",
-    )
+    remedy = "pip install ai-edge-litert, on 32 bit pip install tflite-runtime 'numpy<2'"
+    assert worst(found["litert"]) == (Level.PROBLEM, f"no runtime for .tflite files is installed; {remedy}")
     assert "opencv-python-headless" in worst(found["opencv"])[1]
     assert worst(found["extras"])[0] is Level.INFO
     assert any("edgekit[mqtt]" in (finding.remedy or "") for finding in found["extras"])
@@ -223,9 +207,8 @@ def test_no_runtime_no_opencv_no_extras(monkeypatch):
 
 def test_a_probe_survives_any_end_of_its_child(monkeypatch, tmp_path):
     assert probe("import", "json").failure is None
-    assert probe("import", "no_such_module") == Answer(
-        failure="No module named 'no_such_module'", error_type="ModuleNotFoundError"
-    )
+    missing = Answer(failure="No module named 'no_such_module'", error_type="ModuleNotFoundError")
+    assert probe("import", "no_such_module") == missing
     bodies = {
         "import os; os.abort()": ("crashed its process (SIGABRT)", "SIGABRT"),
         "import sys; sys.exit(3)": ("ended without an error message", None),

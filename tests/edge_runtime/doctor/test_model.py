@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -20,22 +18,20 @@ from edge_runtime.errors import IntegrityError, ModelError
 from edge_runtime.model.bundle import find_model, read_bundle_manifest
 from edge_runtime.model.sandbox import SandboxOutcome, SandboxResult
 from edge_runtime.testing import write_tiny_model
+from support.programs import run_code
 
 CHECK = Check("litert 2.3.0", "validation", 10, 0.9, 0.9, 1.0, 0.0, 0.01, 1.0, passed=True)
 FACTS = {"engine": "litert 2.3.0", "latency_ms": 1.0, "images": 8}
 FACTS |= {"from_keras": 0.01, "from_recorded": 0.001, "changed": 0}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
 def bundle(tiny_bundle, tmp_path):
     """A bundle with golden inputs, to be damaged."""
-    copy = tmp_path / "tiny"
-    shutil.copytree(tiny_bundle, copy)
+    copy = shutil.copytree(tiny_bundle, tmp_path / "tiny")
     images = np.random.default_rng(1).integers(0, 50, (6, 8, 8, 3), np.uint8) + np.array([200, 100, 0], np.uint8)
     with Classifier(copy) as classifier:
         answers = np.stack([classifier.probabilities(image) for image in images])
@@ -127,8 +123,7 @@ def test_other_answers_than_in_the_conversion_are_a_problem(bundle):
     np.savez(bundle / GOLDEN_FILE, **arrays)
     found, measured = look(bundle)
     assert found["float32"].level is found["int8"].level is Level.PROBLEM
-    assert measured.latency_ms == {}
-    assert measured.default is None
+    assert (measured.latency_ms, measured.default) == ({}, None)
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "truncated", "pickle", "shape", "no keras", "huge"])
@@ -161,8 +156,7 @@ def test_what_is_no_number_is_far_away(bundle):
 def test_damaged_golden_inputs_are_a_finding(bundle):
     (bundle / GOLDEN_FILE).write_bytes(b"PK")
     found, measured = look(bundle)
-    assert found["float32"].level is Level.PROBLEM
-    assert found["float32"].remedy == "copy the bundle again"
+    assert (found["float32"].level, found["float32"].remedy) == (Level.PROBLEM, "copy the bundle again")
     assert measured.latency_ms == {}
 
 
@@ -173,10 +167,9 @@ def test_altered_missing_and_foreign_files(bundle, tmp_path):
     assert "copy" in f"{found['int8'].remedy}"
     assert measured.default is Variant.FLOAT32
     (bundle / MANIFEST_FILE).write_text("{}")
-    found, _ = look(bundle)
-    assert found["bundle"].level is Level.PROBLEM
     (tmp_path / "empty").mkdir()
-    assert look(tmp_path / "empty")[0]["bundle"].level is Level.PROBLEM
+    for path in (bundle, tmp_path / "empty"):
+        assert look(path)[0]["bundle"].level is Level.PROBLEM
     with pytest.raises(ModelError, match="no such file"):
         look(tmp_path / "nothing")
 
@@ -196,13 +189,11 @@ def test_the_tiny_models_are_what_their_builders_give(tmp_path):
     assert doctor_replay.write_tiny(tmp_path, ".tflite").read_bytes() == built.read_bytes()
     onnx = pytest.importorskip("onnx")
     made, kind = onnx.helper, onnx.TensorProto
-    nodes = [
-        made.make_node("Cast", ["image"], ["real"], to=kind.FLOAT),
-        made.make_node("ReduceMean", ["real"], ["means"], axes=[1, 2], keepdims=0),
-    ]
+    cast = made.make_node("Cast", ["image"], ["real"], to=kind.FLOAT)
+    mean = made.make_node("ReduceMean", ["real"], ["means"], axes=[1, 2], keepdims=0)
     takes = made.make_tensor_value_info("image", kind.UINT8, [1, 8, 8, 3])
     gives = made.make_tensor_value_info("means", kind.FLOAT, [1, 3])
-    graph = made.make_graph(nodes, "tiny", [takes], [gives])
+    graph = made.make_graph([cast, mean], "tiny", [takes], [gives])
     model = made.make_model(graph, opset_imports=[made.make_opsetid("", 13)], ir_version=8, producer_name="edgekit")
     assert onnx.load(doctor_replay.write_tiny(tmp_path, ".onnx")) == model
 
@@ -214,13 +205,10 @@ def test_the_report_for_programs_and_no_native_import(bundle):
         "code = run_doctor(Path(sys.argv[1]), as_json=True)\n"
         "print(*sys.modules, sep='\\n', file=sys.stderr); sys.exit(code)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, bundle], capture_output=True, text=True, check=False, timeout=300
-    )
+    done = run_code(code, bundle, check=False)
     report = json.loads(done.stdout)
-    assert set(report) == {
-        *("schema_version", "edgekit", "problems", "warnings", "findings", "default_variant", "latency_ms")
-    }
+    keys = "schema_version edgekit problems warnings findings default_variant latency_ms"
+    assert set(report) == set(keys.split())
     assert (report["schema_version"], done.returncode) == (1, int(report["problems"] > 0))
     assert all(set(finding) == {"topic", "level", "found", "remedy"} for finding in report["findings"])
     assert {"python", "numpy", "opencv", "litert", "bundle", "int8"} <= {item["topic"] for item in report["findings"]}

@@ -75,18 +75,15 @@ def test_no_results_no_messages(manager):
 
 
 @pytest.mark.parametrize(
-    "environment",
+    ("address", "watchdog_us"),
     [
-        {},
-        {"NOTIFY_SOCKET": ""},
-        {"NOTIFY_SOCKET": "@"},
-        {"NOTIFY_SOCKET": "vsock:2:1234", "WATCHDOG_USEC": "1"},
-        {"NOTIFY_SOCKET": "/nowhere/notify", "WATCHDOG_USEC": "1000"},
-        {"NOTIFY_SOCKET": "/" + "long" * 100, "WATCHDOG_USEC": "1000"},
-        {"WATCHDOG_USEC": "1000"},
+        *((None, None), ("", None), ("@", None), ("vsock:2:1234", "1"), ("/nowhere/notify", "1000")),
+        *(("/" + "long" * 100, "1000"), (None, "1000")),
     ],
 )
-def test_without_a_listening_manager_nothing_happens(environment):
+def test_without_a_listening_manager_nothing_happens(address, watchdog_us):
+    settings = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": watchdog_us}
+    environment = {name: value for name, value in settings.items() if value is not None}
     with Notifier.from_environment(environment) as notifier:
         notifier.ready("status")
         notifier.alive()

@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 
 import click
-import cv2
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +23,8 @@ from edge_runtime.errors import OutputError, UsageError
 from edge_runtime.service import unit
 from edge_runtime.service.needs import Needs, quote_word, source_kind
 from edge_runtime.testing import write_tiny_bundle
+from support.images import plain_image, write_video
+from support.programs import run
 
 SYSTEMD = Path("/lib/systemd/systemd")
 TEXTS = st.text(st.characters(min_codepoint=1, exclude_categories=("Cs",)), max_size=30)
@@ -89,19 +89,23 @@ def test_words_are_read_back(words):
 @pytest.mark.skipif(not SYSTEMD.exists() or not shutil.which("setpriv"), reason="needs systemd and setpriv")
 def test_systemd_itself_reads_the_words_back(place):
     words = [
-        *("plain", "a b", "", "100%", "%h %% %", "$HOME ${HOME} $$", 'a "b"', "it's", "\\", "\\n", ";", "a;b", "#"),
         *(
-            "é 猫 😀",
-            os.fsdecode(b"caf\xe9"),
-            "tab\tline\nreturn\r",
-            "\x01\x7f",
-            "\u2028\u0085",
+            "plain",
+            "a b",
+            "",
+            "100%",
+            "%h %% %",
+            "$HOME ${HOME} $$",
+            'a "b"',
+            "it's",
+            "\\",
+            "\\n",
+            ";",
+            "a;b",
+            "#",
             "-x",
-            "=",
-            "~",
-            "*",
-            "@",
         ),
+        *("é 猫 😀", os.fsdecode(b"caf\xe9"), "tab\tline\nreturn\r", "\x01\x7f", "\u2028\u0085", "=", "~", "*", "@"),
     ]
     (place / "words.service").write_text(
         f"[Service]\nExecStart=:/bin/echo {' '.join(map(quote_word, words))}\n", "utf-8", "surrogateescape"
@@ -124,9 +128,7 @@ def test_systemd_itself_reads_the_words_back(place):
 
 def _c_unescape(quoted):
     literal = re.sub(rb"\\([$`])", rb"\1", quoted).decode("latin-1")
-    value = ast.literal_eval(f'"{literal}"')
-    assert isinstance(value, str)
-    return value.encode("latin-1")
+    return ast.literal_eval(f'"{literal}"').encode("latin-1")
 
 
 COMMANDS = {
@@ -146,10 +148,9 @@ def test_systemd_accepts_the_unit_and_finds_little_to_attack(write, place, name)
         (place / file).write_text("x")
     write(*arguments, name=name)
     path = place / f"{name}.service"
-    done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False, timeout=60)
+    done = run("systemd-analyze", "verify", path)
     assert (done.returncode, [line for line in done.stderr.splitlines() if path.name in line]) == (0, [])
-    program = ["systemd-analyze", "security", "--offline=true", "--no-pager", path]
-    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    done = run("systemd-analyze", "security", "--offline=true", "--no-pager", path)
     if "unrecognized option" in done.stderr:
         pytest.skip("this systemd-analyze cannot judge a file")
     exposure = re.search(r"Overall exposure level for .*: ([0-9.]+)", done.stdout)
@@ -160,15 +161,8 @@ def test_systemd_accepts_the_unit_and_finds_little_to_attack(write, place, name)
 def test_the_command_is_the_one_that_was_asked_for(write, place):
     text = write("--source", "0", "--ignore", 'a "b" 100% $X', "--ignore=c d", "--no-discovery", "--wait")
     start = command(text)
-    assert start[1:3] == ["camera", str(place / "pets")]
-    assert start[3:] == [
-        "--source=0",
-        '--ignore=a "b" 100% $X',
-        "--ignore=c d",
-        "--no-discovery",
-        "--wait",
-        "--every=event",
-    ]
+    options = ["--source=0", '--ignore=a "b" 100% $X', "--ignore=c d", "--no-discovery", "--wait", "--every=event"]
+    assert start[1:] == ["camera", str(place / "pets"), *options]
     again = camera.make_context("camera", start[2:]).params
     assert again["ignore"] == ('a "b" 100% $X', "c d")
     assert (again["discovery"], again["wait"]) == (False, True)
@@ -198,8 +192,7 @@ def test_rights_follow_from_the_source(write, place):
     assert values(text, "IPAddressAllow") == ["localhost"]
     text = write("--source", "http://host/x")
     assert values(text, "After") == ["network-online.target"]
-    assert not values(text, "IPAddressDeny")
-    assert not values(text, "DeviceAllow")
+    assert values(text, "IPAddressDeny") == values(text, "DeviceAllow") == []
 
 
 def test_secrets_stay_out(write, place):
@@ -211,10 +204,13 @@ def test_secrets_stay_out(write, place):
     for option, address in (
         ("--source", "rtsp://me:hunter2@host/1"),
         ("--source", "http://host/x?token=hunter2"),
+        ("--source", "http://host/x?loginpas=hunter2"),
+        ("--source", "http://hunter2@host/x"),
+        ("--source", "rtsp://host/user=admin_password=hunter2_channel=1"),
         ("--mqtt", "mqtt://me:hunter2@host"),
         ("--webhook", "https://me:hunter2@host"),
     ):
-        with pytest.raises(UsageError) as refused:
+        with pytest.raises(UsageError, match="password in a unit file") as refused:
             write(option, address)
         assert "hunter2" not in str(refused.value)
     (place / "env").write_text("EDGEKIT_SOURCE='rtsp://me:hunter2@host/1'\n")
@@ -226,6 +222,15 @@ def test_secrets_stay_out(write, place):
     text = write("--source", "0", environment=place / "env")
     assert "AF_INET" in values(text, "RestrictAddressFamilies")[0]
     assert not values(text, "IPAddressDeny")
+
+
+@pytest.mark.parametrize(("mode", "says"), [(0o600, None), (0o640, "read"), (0o622, "change")])
+def test_a_file_of_variables_that_others_reach_is_said(write, place, capsys, mode, says):
+    (place / "env").write_text("EDGEKIT_SOURCE=0\n")
+    (place / "env").chmod(mode)
+    write(environment=place / "env")
+    warned = f"warning: others can {says} {place / 'env'}; run chmod 600 on it" in capsys.readouterr().err
+    assert warned == (says is not None)
 
 
 def test_each_file_and_address_of_the_camera_declares_what_a_service_needs():
@@ -291,26 +296,14 @@ def test_groups_that_this_machine_lacks_are_not_named():
     assert values(unit.render(service, lambda name: name != "apex"), "SupplementaryGroups") == ["video plugdev"]
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"),
-    [
-        ("0", "v4l2"),
-        ("/dev/v4l/by-id/x", "v4l2"),
-        ("picamera:1", "picamera"),
-        ("RTSP://x", "network"),
-        ("a.mp4", "file"),
-    ],
-)
-def test_kinds_of_source(text, kind):
-    assert source_kind(text) == kind
+def test_kinds_of_source():
+    kinds = {"0": "v4l2", "/dev/v4l/by-id/x": "v4l2", "picamera:1": "picamera", "RTSP://x": "network", "a.mp4": "file"}
+    assert {text: source_kind(text) for text in kinds} == kinds
 
 
 def test_the_started_command_tells_systemd_how_it_is(write, place):
     """The unit's own command, with a socket where systemd's would be."""
-    video = cv2.VideoWriter(str(place / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25, (32, 32))
-    for _ in range(50):
-        video.write(np.full((32, 32, 3), 90, np.uint8))
-    video.release()
+    write_video(place / "clip.avi", [plain_image(90, 32, 32)] * 50, fps=25)
     start = command(write("--source", "clip.avi", "--loop"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(place / "notify"))

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import threading
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sinks.mqtt.options import MqttOptions, parse_mqtt_url
 from edge_runtime.sinks.mqtt.sink import MqttSink
+from support.files import count_open_files
 from support.http import certificate
 from support.mqtt import Mosquitto, needs_mosquitto
 from support.programs import killed_code
@@ -197,7 +197,7 @@ def test_two_cameras_of_one_name_are_told_so(broker, open_sink):
 
 def test_reconnects_leave_no_thread_and_no_file(broker, open_sink):
     def held():
-        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+        return count_open_files(), threading.active_count()
 
     sink = open_sink(broker.port)
     wait_for_connection(sink)

@@ -6,7 +6,6 @@ import threading
 import time
 import types
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,15 +16,12 @@ import edge_runtime.pipeline.health
 import edge_runtime.sinks.web.images as images_module
 from edge_runtime.results import Classified, Failed, FrameStamp, LatencyMs, Prediction, SourceState
 from edge_runtime.sinks.web.images import shrink
+from support.files import count_open_files
 from support.waiting import wait_until
 from support.web import GREY, WebCamera
 
 PATHS = ("/", "/app.js", "/style.css", "/icon.svg", "/events", "/frame.jpg", "/api/state", "/metrics", "/healthz")
 EVENTS = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-def open_files():
-    return len([*Path("/proc/self/fd").iterdir()])
 
 
 def troubled(name, dropped, problem):
@@ -39,9 +35,8 @@ def options():
 
 
 @pytest.fixture
-def camera(options):
-    with contextlib.closing(WebCamera(**options)) as made:
-        yield made
+def camera(stack, options):
+    return stack.enter_context(contextlib.closing(WebCamera(**options)))
 
 
 def metric(camera, name, **labels):
@@ -232,31 +227,30 @@ def test_head_gives_headers_at_once_and_writing_is_refused(camera, path):
         assert (status, headers["Allow"]) == (405, "GET, HEAD")
 
 
-def test_writing_costs_the_camera_next_to_nothing_whoever_watches(camera):
+def test_writing_costs_the_camera_next_to_nothing_whoever_watches(camera, stack):
     """A median, since other programs share this machine."""
     result = Classified("0", (Prediction("sad", 1.0),), LatencyMs(0, 0, 0), FrameStamp(0, 0.0, 0.0, 1.0))
+    watchers = [stack.enter_context(camera.open_socket(EVENTS)) for _ in range(10)]
+    assert all(peer.recv(4096) for peer in watchers)
     costs_s = []
-    with contextlib.ExitStack() as stack:
-        watchers = [stack.enter_context(camera.open_socket(EVENTS)) for _ in range(10)]
-        assert all(peer.recv(4096) for peer in watchers)
-        for _ in range(2000):
-            start_s = time.perf_counter()
-            camera.sink.write(result, GREY)
-            costs_s.append(time.perf_counter() - start_s)
+    for _ in range(2000):
+        start_s = time.perf_counter()
+        camera.sink.write(result, GREY)
+        costs_s.append(time.perf_counter() - start_s)
     assert float(np.median(costs_s)) < 100e-6
 
 
 def test_closing_ends_streams_thread_files_and_port():
-    threads, files = set(threading.enumerate()), open_files()
+    threads, files = set(threading.enumerate()), count_open_files()
     camera = WebCamera()
     camera.run()
-    before_peers = open_files()
+    before_peers = count_open_files()
     paths = (b"/events", b"/frame.jpg?after=1", b"/frame.jpg", b"/")
     requests = [b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path for path in paths]
     peers = [camera.open_socket(request) for request in (*requests, b"GET / HT")]
     assert peers[0].recv(4096)
     # Both ends of each connection are files of this process; one that is not accepted yet cannot be closed.
-    wait_until(lambda: open_files() >= before_peers + 2 * len(peers))
+    wait_until(lambda: count_open_files() >= before_peers + 2 * len(peers))
     start_s = time.monotonic()
     camera.sink.close()
     camera.sink.close()
@@ -268,7 +262,7 @@ def test_closing_ends_streams_thread_files_and_port():
             pass
         peer.close()
     assert set(threading.enumerate()) - threads == set()
-    wait_until(lambda: open_files() <= files)
+    wait_until(lambda: count_open_files() <= files)
     assert camera.sink.problem is None
     again = WebCamera(port=camera.port)
     assert again.port == camera.port

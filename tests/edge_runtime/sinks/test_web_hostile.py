@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import http.client
-import os
 import socket
 import time
 from urllib.parse import quote
@@ -13,6 +12,7 @@ import pytest
 
 from edge_runtime.sinks.web import routes
 from edge_runtime.sinks.web.server import FailedAttempts, is_local_host
+from edge_runtime.sinks.web.state import resident_bytes
 from support.waiting import wait_until
 from support.web import TOKEN, WebCamera
 
@@ -30,21 +30,21 @@ def running(token=None, name="Feeder"):
 
 @contextlib.contextmanager
 def little_memory(limit_mb):
-    before_mb = resident_mb()
+    gc.collect()
+    before = resident_bytes()
     yield
-    assert resident_mb() - before_mb < limit_mb
+    gc.collect()
+    assert resident_bytes() - before < limit_mb * 1e6
 
 
 @pytest.fixture
-def camera():
-    with running() as made:
-        yield made
+def camera(stack):
+    return stack.enter_context(running())
 
 
 @pytest.fixture
-def locked():
-    with running(TOKEN) as made:
-        yield made
+def locked(stack):
+    return stack.enter_context(running(TOKEN))
 
 
 def streams(camera, **headers):
@@ -55,12 +55,6 @@ def send_slowly(peer, parts, pause_s):
     for part in parts:
         peer.sendall(part)
         time.sleep(pause_s)
-
-
-def resident_mb():
-    gc.collect()
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 @pytest.mark.parametrize(
@@ -101,10 +95,11 @@ def test_oversized_and_broken_requests_are_refused_in_silence(camera, request_by
     assert (caplog.text, capfd.readouterr().err) == ("", "")
 
 
-def test_headers_and_bodies_without_end_are_cut_off(camera):
+def test_headers_and_bodies_without_end_are_cut_off(camera, stack):
+    stack.enter_context(little_memory(20))
     lines = [b"X-%d: " % number + b"a" * 4000 + b"\r\n" for number in range(2000)]
     for start in (b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n"):
-        with little_memory(20), camera.open_socket() as peer, pytest.raises(ConnectionError):
+        with camera.open_socket() as peer, pytest.raises(ConnectionError):
             send_slowly(peer, [start, *lines], 0.001)
 
 
@@ -264,11 +259,11 @@ def test_watchers_are_counted_and_a_place_is_free_again(camera):
     assert camera.status("/frame.jpg") == 200
 
 
-def test_a_client_that_never_reads_is_dropped_and_costs_little(monkeypatch):
+def test_a_client_that_never_reads_is_dropped_and_costs_little(monkeypatch, stack):
     monkeypatch.setattr(routes, "WRITE_TIMEOUT_S", 1.0)
     monkeypatch.setattr(routes, "IDLE_TIMEOUT_S", 1.0)
     long_name = "x" * 200_000  # so that buffers are full within seconds
-    with running(name=long_name) as camera, contextlib.ExitStack() as stack, little_memory(30):
+    with running(name=long_name) as camera, little_memory(30):
         for number in range(8):
             peer = stack.enter_context(socket.socket())
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

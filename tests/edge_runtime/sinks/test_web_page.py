@@ -48,9 +48,8 @@ def options():
 
 
 @pytest.fixture
-def camera(options):
-    with contextlib.closing(FaceCamera(**options)) as made:
-        yield made
+def camera(stack, options):
+    return stack.enter_context(contextlib.closing(FaceCamera(**options)))
 
 
 class Tab:

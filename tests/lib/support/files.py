@@ -1,6 +1,8 @@
 """Files and folders that tests prepare."""
 
 import contextlib
+import gc
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +22,12 @@ def touch(*paths):
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
+
+
+def count_open_files():
+    """Count this process' open files, without those that only wait for the garbage collector."""
+    gc.collect()
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @contextlib.contextmanager

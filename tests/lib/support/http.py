@@ -44,11 +44,9 @@ class Receiver(http.server.ThreadingHTTPServer):
 
     @property
     def url(self):
-        """Address to post to."""
         return f"http://127.0.0.1:{self.server_address[1]}{self.path}"
 
     def bodies(self):
-        """Parse the bodies of all requests as JSON."""
         return [json.loads(body) for _, _, body in list(self.requests)]
 
 

@@ -21,9 +21,7 @@ needs_mosquitto = pytest.mark.skipif(_PROGRAM is None, reason="mosquitto is not 
 class Mosquitto:
     """A mosquitto on a free port that can be stopped and started again; it keeps nothing on disk.
 
-    Args:
-        folder: Place of its configuration.
-        lines: Lines of the configuration; by default anybody may connect.
+    ``lines`` of its configuration are by default one that lets anybody connect.
     """
 
     def __init__(self, folder, *lines):
@@ -93,14 +91,11 @@ class SmallBroker:
                 continue  # the client has gone
 
     def _handle(self, connection, stream):
-        first = stream.read(1)
-        length = shift = 0
-        while True:
+        first, length, shift, byte = stream.read(1), 0, 0, 128
+        while byte >= 128:
             byte = stream.read(1)[0]
             length |= (byte & 127) << shift
             shift += 7
-            if byte < 128:
-                break
         body = stream.read(length)
         kind = first[0] >> 4
         if kind == 1:
@@ -118,23 +113,19 @@ class SmallBroker:
         return kind != 14
 
     def publish(self, topic, payload):
-        """Send a message to the client."""
         assert self.connection is not None
         body = struct.pack("!H", len(topic)) + topic.encode() + payload
         self.connection.sendall(bytes([0x30, len(body)]) + body)
 
     def on(self, topic):
-        """Return the payloads published on a topic so far."""
         return [payload for name, payload, _ in list(self.messages) if name == topic]
 
     def drop(self):
-        """Break the connection."""
         assert self.connection is not None
         with contextlib.suppress(OSError):  # the client may have gone first
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def close(self):
-        """End the broker and its connection."""
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         if self.connection:

@@ -47,7 +47,6 @@ class WebCamera:
         self.slowest_s = max(self.slowest_s, time.thread_time() - start_s)
 
     def change(self, state=SourceState.CONNECTED, reason=None):
-        """Give a change of the camera's state."""
         self.give(StateChange("0", state, time.time(), reason))
 
     def answer(self, image=None, *, label=None, score=0.75, event=False):
@@ -61,7 +60,6 @@ class WebCamera:
         self.number += 1
 
     def step(self):
-        """Give what is due at a frame's time; for subclasses."""
         self.answer()
 
     def run(self):
@@ -80,7 +78,6 @@ class WebCamera:
             self._thread.join()
 
     def close(self):
-        """End the thread and the page."""
         self.stop()
         self.sink.close()
 
@@ -95,7 +92,6 @@ class WebCamera:
             peer.close()
 
     def open_socket(self, request=b"", **options):
-        """Connect to the page's port and send bytes."""
         peer = socket.create_connection(("127.0.0.1", self.port), timeout=30, **options)
         peer.sendall(request)
         return peer

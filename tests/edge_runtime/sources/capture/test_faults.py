@@ -17,6 +17,7 @@ from edge_runtime.results import SourceState, StateChange
 from edge_runtime.sources.base import CaptureOptions, Frame
 from edge_runtime.sources.opening import open_source
 from edge_runtime.testing.cameras import STREAM_HEAD, FakeHttpCamera, grey_jpeg, grey_of, steady_camera, stream_part
+from support.files import count_open_files
 from support.http import free_port
 from support.images import encode, noisy_images, plain_image, write_video
 from support.waiting import is_running, wait_until
@@ -257,7 +258,7 @@ def test_closing_from_another_thread_ends_the_wait():
 
 def leftovers():
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
-    return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), len(children)
+    return count_open_files(), threading.active_count(), len(children)
 
 
 def test_a_hundred_times_open_and_closed_leave_nothing(tmp_path):

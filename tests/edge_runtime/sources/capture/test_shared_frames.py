@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.errors import SourceError
 from edge_runtime.sources.capture.shared_frames import MAX_PIXELS, FrameReader, FrameWriter, create_memory
+from support.files import count_open_files
 from support.paths import CHECKOUT
 
 WRITE_FOR_EVER = """
@@ -45,10 +45,6 @@ def memory():
 def publish(writer, number, size_hw=(4, 6)):
     writer.slot(*size_hw)[:] = number % 251
     writer.publish(size_hw, number, time_s=number / 10, is_live=True, started_s=5.0, decode_ms=2.0)
-
-
-def count_descriptors():
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def start(code, memory):
@@ -135,7 +131,7 @@ def test_a_process_that_is_stopped_with_the_lock_does_not_stop_the_reader(memory
 
 def test_a_held_frame_outlives_everything_else():
     memory = create_memory()
-    descriptors = count_descriptors()
+    descriptors = count_open_files()
     reader, writer = FrameReader(memory), FrameWriter(memory)
     publish(writer, 7)
     frame = reader.take()
@@ -143,7 +139,7 @@ def test_a_held_frame_outlives_everything_else():
     del reader, writer
     assert (frame.image_hwc_rgb_u8 == 7).all()
     del frame
-    assert count_descriptors() == descriptors - 1
+    assert count_open_files() == descriptors - 1
 
 
 @pytest.mark.parametrize("size_hw", [(1, MAX_PIXELS + 1), (100_000, 100_000), (0, 5)])
