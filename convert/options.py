@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge_runtime.contract import Crop, Variant, check_labels, normalize_label
 from edge_runtime.errors import CompatibilityError, UsageError, shorten
-from edge_runtime.platform.files import open_regular
+from edge_runtime.strict import open_regular
 
 
 class CalibrationMethod(str, enum.Enum):

@@ -1,26 +1,59 @@
-"""Strict conversion between frozen dataclasses and plain mappings (JSON, TOML).
+"""Strict reading of what others wrote: regular files only, and JSON or TOML into frozen dataclasses.
 
-An unknown field, a missing field or a value of the wrong type is an error that names the field by its path,
-such as ``manifest.input.width``. Supported field types: str, bool, int, float, str enums, nested dataclasses,
-``X | None``, ``tuple[X, ...]`` and ``dict[str, X]``.
+A named pipe or device in place of a file would block for ever or never end. An unknown field, a missing field or a
+value of the wrong type is an error that names the field by its path, such as ``manifest.input.width``. Supported field
+types: str, bool, int, float, str enums, nested dataclasses, ``X | None``, ``tuple[X, ...]`` and ``dict[str, X]``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import errno
 import json
+import os
+import stat
 import sys
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
 
 from edge_runtime.errors import ManifestError, shorten
 
 T = TypeVar("T")
 
 _KINDS = {bool: "a boolean", str: "text", int: "an integer", float: "a number", list: "a list", dict: "a table"}
+_INHERITED = ("/dev/fd/", "/dev/stdin", "/proc/")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading, or a pipe that the shell made (``<(...)``, ``/dev/stdin``).
+
+    Raises:
+        OSError: It cannot be opened, or is something else; ``strerror`` says what.
+    """
+    kind = irregularity(path)
+    if kind:
+        raise OSError(errno.EISDIR if kind == "a folder" else errno.EINVAL, f"expected a file, got {kind}", str(path))
+    return path.open("rb")
+
+
+def irregularity(path: Path | str) -> str | None:
+    """Name what a path leads to if it is no regular file: a folder, named pipe, socket or device.
+
+    Raises:
+        OSError: There is nothing, or it cannot be examined.
+    """
+    mode = os.stat(path).st_mode  # noqa: PTH116  also for text
+    if stat.S_ISREG(mode):
+        return None
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISFIFO(mode):
+        return None if str(path).startswith(_INHERITED) else "a named pipe"
+    return "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
 def from_mapping(cls: type[T], data: object, where: str, *, require_all: bool = True) -> T:

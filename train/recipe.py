@@ -18,8 +18,7 @@ from typing import Any
 
 from edge_runtime.contract import Crop, Head, InputSpec
 from edge_runtime.errors import ManifestError, UsageError
-from edge_runtime.platform.files import open_regular
-from edge_runtime.strict import from_mapping, to_mapping
+from edge_runtime.strict import from_mapping, open_regular, to_mapping
 
 RECIPE_FILE = "recipe.toml"
 WEIGHTS_NONE, WEIGHTS_IMAGENET = "none", "imagenet"

@@ -18,7 +18,7 @@ from convert.options import UNSAFE_MEANS, Loader, ModelFacts
 from convert.source.operators import CALCULATING, SAVING
 from edge_runtime.errors import ModelError, shorten
 from edge_runtime.model.protobuf import Message, WireError, integer, messages, text
-from edge_runtime.platform.files import open_regular
+from edge_runtime.strict import open_regular
 
 GRAPH_FILE = "saved_model.pb"
 MAX_GRAPH_BYTES = 2**31 - 1

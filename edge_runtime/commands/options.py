@@ -15,7 +15,7 @@ from edge_runtime.cli_support import Resource, choose_format, declare, note, wit
 from edge_runtime.contract import Crop, Variant, check_labels
 from edge_runtime.engines import EngineName
 from edge_runtime.errors import UsageError
-from edge_runtime.platform.files import open_regular
+from edge_runtime.strict import open_regular
 
 if TYPE_CHECKING:
     from edge_runtime.classifier import Classifier

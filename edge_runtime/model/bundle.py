@@ -44,9 +44,8 @@ from edge_runtime.engines import (
 from edge_runtime.errors import EngineError, IntegrityError, ManifestError, ModelError, OutputError, UsageError
 from edge_runtime.model.embedded import NO_METADATA, ModelMetadata, Range, embedded_manifest, model_metadata
 from edge_runtime.platform.board import cpu_model
-from edge_runtime.platform.files import open_regular
 from edge_runtime.platform.process import cache_folder
-from edge_runtime.strict import from_json, to_mapping
+from edge_runtime.strict import from_json, open_regular, to_mapping
 from edge_runtime.tflite.validation import Structure, read_structure
 
 SANDBOX_VARIABLE = "EDGEKIT_TRIAL"

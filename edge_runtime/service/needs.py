@@ -12,7 +12,7 @@ import click
 
 from edge_runtime.cli_support import Option, Resource
 from edge_runtime.errors import UsageError
-from edge_runtime.platform.files import open_regular
+from edge_runtime.strict import open_regular
 from edge_runtime.text import hide_secrets
 
 _MAX_ENVIRONMENT_BYTES = 1 << 20

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError, UsageError
 from edge_runtime.image_files import IMAGE_SUFFIXES, RAW_SUFFIXES, is_image_or_raw_name
-from edge_runtime.platform.files import irregularity
 from edge_runtime.results import Failed
+from edge_runtime.strict import irregularity
 
 _RECENT = 1 << 16
 

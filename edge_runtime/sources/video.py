@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import SourceError
-from edge_runtime.platform.files import irregularity
 from edge_runtime.sources.base import Capture, Frame, FrameSource
 from edge_runtime.sources.capture.streams import capture_file
+from edge_runtime.strict import irregularity
 
 if TYPE_CHECKING:
     from edge_runtime.preprocess import ImageU8

@@ -22,9 +22,9 @@ from PIL import Image
 
 from edge_runtime.contract import Crop, InputSpec
 from edge_runtime.errors import ImageError
-from edge_runtime.platform.files import open_regular
 from edge_runtime.platform.process import core_count
 from edge_runtime.preprocess import MAX_FILE_BYTES, ImageU8, decode_image, prepare
+from edge_runtime.strict import open_regular
 
 _SIGNATURES = (
     (b"\xff\xd8\xff", "jpeg"),

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from edge_runtime.contract import check_class_names, normalize_label
 from edge_runtime.errors import DatasetError, shorten
-from edge_runtime.platform.files import open_regular
+from edge_runtime.strict import open_regular
 from edge_runtime.text import csv_plain, csv_text
 
 SPLIT_FILE = "split.csv"
