@@ -1,5 +1,6 @@
 """Which images are measured on."""
 
+import itertools
 import os
 from collections import Counter
 from dataclasses import replace
@@ -49,9 +50,8 @@ def test_images_keep_their_order_and_labels_when_some_are_left_out(tmp_path):
     assert found.truth == (1, 0)
     assert np.load(found.images)[:, 0, 0, 0].tolist() == [30, 40]
     reasons = {Path(item.file).name: item.reason for item in found.record.unreadable}
-    assert "No such file" in reasons["0.png"]
-    assert "was altered" in reasons["1.png"]
-    assert "is not an image" in reasons["2.png"]
+    for name, reason in (("0.png", "No such file"), ("1.png", "was altered"), ("2.png", "is not an image")):
+        assert reason in reasons[name]
     assert (found.record.images, found.record.trained_on) == (2, None)
     assert found.paths_file.read_text(encoding="utf-8").splitlines() == [str(first.path), str(second.path)]
     assert found.unlisted == ()
@@ -165,20 +165,20 @@ def test_limit_gives_larger_classes_no_fewer_places(sizes, limit, seed):
     counts = Counter(sample.label for sample in drawn)
     places = [counts[f"class{index}"] for index in range(len(sizes))]
     assert limit < len(sizes) or min(places) >= 1
-    for size, count in zip(sizes, places, strict=True):
-        for other_size, other_count in zip(sizes, places, strict=True):
-            assert size < other_size or count >= other_count - (size == other_size)
+    for (size, count), (other_size, other_count) in itertools.product(zip(sizes, places, strict=True), repeat=2):
+        assert size < other_size or count >= other_count - (size == other_size)
 
 
 def test_a_set_without_images_is_refused(tmp_path):
     write_split_csv(tmp_path / SPLIT_FILE, ())
-    with pytest.raises(DatasetError, match=r"split\.csv of .* lists no images; give labelled images with --data"):
-        evaluation.choose_images(config(None, keras=tmp_path))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="expected at least two folders of images, one per class, got none"):
-        evaluation.choose_images(config(tmp_path / "empty"))
-    with pytest.raises(UsageError, match="no images to measure on: give --data SRC"):
-        evaluation.choose_images(config(None))
+    for places, error, says in (
+        ((None, tmp_path), DatasetError, r"split\.csv of .* lists no images; give labelled images with --data"),
+        ((tmp_path / "empty",), DatasetError, "expected at least two folders of images, one per class, got none"),
+        ((None,), UsageError, "no images to measure on: give --data SRC"),
+    ):
+        with pytest.raises(error, match=says):
+            evaluation.choose_images(config(*places))
 
 
 def test_class_folders_named_by_index_are_taken(tmp_path):

@@ -91,8 +91,7 @@ def test_pairs_show_what_two_shares_cannot():
     reports = sample_report(SAMPLES, **IMAGES), sample_report(samples, **IMAGES)
     unpaired = compare_reports(*reports, None, sample_answers(samples, **IMAGES), Limits())
     assert find(unpaired, "int8", "top-1").outcome is Outcome.UNSURE
-    assert unpaired.regressions == ()
-    assert len(unpaired.unsure) == 1
+    assert (unpaired.regressions, len(unpaired.unsure)) == ((), 1)
     assert any("answers.csv" in line for line in unpaired.differences)
     assert "may be" in conclusion(unpaired)
 
@@ -100,8 +99,7 @@ def test_pairs_show_what_two_shares_cannot():
 def test_a_slow_day_is_no_regression_where_keras_tells():
     samples = tuple(replace(item, p50_ms=1.3 * item.p50_ms) for item in SAMPLES)
     comparison = compare(samples)
-    assert comparison.regressions == ()
-    assert comparison.reference == "keras-function"
+    assert (comparison.regressions, comparison.reference) == ((), "keras-function")
     assert any("longer in the second" in line for line in comparison.method)
     assert find(comparison, "int8", "cold start").outcome is Outcome.SHOWN
     assert not comparison.is_whole
@@ -210,10 +208,8 @@ def test_a_model_that_no_longer_opens_is_a_regression_and_one_left_out_is_listed
 
 def test_bytes_are_judged_by_the_limit_alone_and_keras_is_not_judged():
     comparison = compare(altered("int8", bytes=730_000, memory_bytes=80_000_000))
-    assert [line.split(" (")[0] for line in comparison.regressions] == [
-        "int8: peak memory 70.0 MB -> 80.0 MB",
-        "int8: file size 0.660 MB -> 0.730 MB",
-    ]
+    lines = ["int8: peak memory 70.0 MB -> 80.0 MB", "int8: file size 0.660 MB -> 0.730 MB"]
+    assert [line.split(" (")[0] for line in comparison.regressions] == lines
     assert compare(altered("int8", bytes=700_000)).regressions == ()
     assert compare(altered("int8", bytes=730_000), Limits(max_growth=0.2)).regressions == ()
     assert compare(altered("keras-function", memory_bytes=2_000_000_000)).regressions == ()

@@ -201,14 +201,11 @@ def test_what_is_kept_has_no_conflict_and_every_file_is_accounted_for(case):
     samples, links = case
     screened = drop_conflicts(samples, links)
     assert sorted([*screened.kept, *(item.sample for item in screened.left_out)], key=str) == sorted(samples, key=str)
-    by_hash = {}
-    for sample in screened.kept:
-        by_hash.setdefault(sample.sha256, []).append(sample)
     near_decides = not any(finding.kind is Kind.ALIKE for finding in screened.findings)
     for sample in screened.kept:
-        for sha256 in {sample.sha256, *(links.get(sample.sha256, ()) if near_decides else ())}:
-            for other in by_hash.get(sha256, []):
-                assert sample.label == other.label
-                assert sample.split is other.split or None in (sample.split, other.split)
+        alike = {sample.sha256, *(links.get(sample.sha256, ()) if near_decides else ())}
+        for other in (other for other in screened.kept if other.sha256 in alike):
+            assert sample.label == other.label
+            assert sample.split is other.split or None in (sample.split, other.split)
     named = {sample for finding in screened.findings for sample in finding.samples}
     assert {item.sample for item in screened.left_out} <= named
