@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from convert.adding import IMAGES, KERAS, Held
 from convert.children import CHECK_FILE, GOLDEN_INPUT_FILE, Exported, Quantized
 from convert.options import Options
 from convert.record import RECORD_FILE, CalibrationRecord, ConversionRecord, LeftOut, VariantRecord
@@ -104,11 +105,13 @@ def write_bundle(
     arrays: ImageArrays,
     *,
     overwrite: bool,
+    held: Held | None = None,
 ) -> None:
     """Write the bundle atomically, without the artifacts that failed their check.
 
     Nothing is written if every artifact failed. ``manifest`` lists no artifacts yet, ``work_dir`` holds them and the
     images' pixels, and ``arrays`` gives the names of the check images. ``overwrite`` replaces an existing bundle.
+    ``held`` is what stays of it: ``record`` includes its variants already.
     """
     passed = tuple(variant.artifact for variant in record.passed)
     if not passed:
@@ -116,12 +119,17 @@ def write_bundle(
     images = np.load(work_dir / CHECK_FILE, mmap_mode="r")
     names = [sample.path.name for sample in arrays.check]
     # Inputs, Keras' probabilities, and those of each variant from the checking engine.
-    files = {"images_nhwc_rgb_u8": GOLDEN_INPUT_FILE, "keras": f"keras-{GOLDEN_INPUT_FILE}"}
-    files |= {artifact.variant.value: f"{artifact.file}-{GOLDEN_INPUT_FILE}" for artifact in passed}
+    files = {IMAGES: GOLDEN_INPUT_FILE, KERAS: f"keras-{GOLDEN_INPUT_FILE}"}
+    stays = {path.name: path for path in held.files} if held else {}
+    made = [artifact for artifact in passed if artifact.file not in stays]
+    files |= {artifact.variant.value: f"{artifact.file}-{GOLDEN_INPUT_FILE}" for artifact in made}
     golden: dict[str, Any] = {name: np.load(work_dir / file) for name, file in files.items()}
-    with atomic_directory(destination, marker=MANIFEST_FILE, overwrite=overwrite) as folder:
+    if held:
+        kept = [entry.artifact.variant.value for entry in held.record.passed]
+        golden |= {name: held.golden[name] for name in kept}
+    with atomic_directory(destination, marker=MANIFEST_FILE, overwrite=overwrite or held is not None) as folder:
         for artifact in passed:
-            shutil.copyfile(work_dir / artifact.file, folder / artifact.file)
+            shutil.copyfile(stays.get(artifact.file, work_dir / artifact.file), folder / artifact.file)
         (folder / LABELS_FILE).write_text(labels_to_text(manifest.labels), encoding="utf-8")
         np.savez(folder / GOLDEN_FILE, allow_pickle=False, **golden)
         (folder / RECORD_FILE).write_text(record.to_json(), encoding="utf-8")

@@ -156,7 +156,10 @@ class _OneOf(click.Choice[str]):
 )
 @click.option("--name", help="Model name.  [default: the file's]")
 @click.option("--unsafe", is_flag=True, cls=_Unsafe, help="Let code in the model run, such as Lambda layers.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+@click.option("--add", is_flag=True, help="Add to a bundle that exists; its other variants stay.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace an existing bundle, or with --add the variants that it holds already."
+)
 def run(
     model: Path, variants: tuple[Variant, ...], out: Path | None, max_drop: float, runtime: str | None, **others: Any
 ) -> None:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convert import children, metadata
+from convert.adding import Held, OtherModelError, read_held
 from convert.bundle import make_record, write_bundle
 from convert.edgetpu import compile_for_edgetpu, find_compiler
 from convert.measuring import measure, minimum_runtime
 from convert.options import Options
 from convert.record import ConversionRecord, LeftOut, VariantRecord
-from convert.source.images import choose_images, write_arrays
+from convert.source.images import ImageArrays, choose_images, list_sha256, write_arrays
 from convert.source.model_source import ModelSource, read_model
 from convert.tflite_model import read_model as read_tflite
 from convert.tflite_model import unsupported
@@ -74,11 +75,14 @@ def convert(path: Path, bundle: Path | None, options: Options, report: Report) -
     source = read_model(path, options.foreign, has_calibration=options.calibration is not None)
     images = choose_images(source, path, options.calibration, options.calibration_images, options.seed)
     destination = bundle or Path("bundles") / source.manifest.model_name
-    check_free(destination, overwrite=options.overwrite, marker=MANIFEST_FILE)
+    held = _held(destination, source.manifest, options, report) if options.add else None
+    if held is None:
+        check_free(destination, overwrite=options.overwrite, marker=MANIFEST_FILE)
     with children.space_in(Path(tempfile.gettempdir())), temporary_folder("convert") as folder:
         work = _Work(source, options, folder, report)
         arrays = write_arrays(source.manifest, images, work.folder, report)
         exported = _export(work)
+        held = held and _same_model(held, work, arrays)
         quantized = _quantize(work, exported, images.seed)
         files, left_out = _finish(work, exported, quantized)
         report(f"checking {len(files)} artifacts on {len(arrays.check)} images")
@@ -87,9 +91,42 @@ def convert(path: Path, bundle: Path | None, options: Options, report: Report) -
         record = make_record(
             source, arrays, options, exported, quantized, measured, [*left_out, *not_run, *not_compiled], start
         )
+        if held:
+            record = held.merge(record)
         with children.space_in(destination, "choose another --out"):
-            write_bundle(destination, record, source.manifest, work.folder, arrays, overwrite=options.overwrite)
+            write_bundle(
+                destination, record, source.manifest, work.folder, arrays, overwrite=options.overwrite, held=held
+            )
     return destination, record
+
+
+def _held(bundle: Path, manifest: Manifest, options: Options, report: Report) -> Held | None:
+    """Read the content of a bundle that stays; a bundle of another model is replaced whole, if that was asked for."""
+    try:
+        return read_held(bundle, manifest, options.variants, overwrite=options.overwrite)
+    except OtherModelError:
+        if not options.overwrite:
+            raise
+        report(f"{bundle} is of another model and is replaced whole")
+        return None
+
+
+def _same_model(held: Held, work: _Work, arrays: ImageArrays) -> Held | None:
+    """Compare the bundle's golden answers with the exported ones; likewise."""
+    try:
+        held.check_same(
+            work.folder,
+            split=arrays.split,
+            check_images=len(arrays.check),
+            max_drop_points=work.options.max_drop_points,
+            calibration_sha256=list_sha256(arrays.representative),
+        )
+    except OtherModelError:
+        if not work.options.overwrite:
+            raise
+        work.report(f"{held.bundle} is of another training and is replaced whole")
+        return None
+    return held
 
 
 def _export(work: _Work) -> children.Exported:

@@ -165,6 +165,7 @@ class Options:
         runtime: Runtime that must open every TFLite file, such as ``tflite-runtime==2.14``, or None.
         edgetpu_share: Minimum share of operators that map to the Edge TPU, 0..1.
         overwrite: True to replace an existing bundle.
+        add: True to keep what an existing bundle of the same model holds.
     """
 
     variants: tuple[Variant, ...] = DEFAULT_VARIANTS
@@ -177,6 +178,7 @@ class Options:
     runtime: str | None = None
     edgetpu_share: float = 0.9
     overwrite: bool = False
+    add: bool = False
 
 
 def refuse_foreign_options(options: ForeignOptions, run: Path) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import functools
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,10 @@ from support.programs import call_cli, run
 # What this machine remembers of a person's own bundles and models must not change what tests see.
 _CACHE = tempfile.TemporaryDirectory(prefix="edgekit-cache-")
 os.environ["EDGEKIT_CACHE"] = _CACHE.name
+
+# A shell starts background jobs with Ctrl-C ignored, and the programs that the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines under load are slow, and a fixture of a test is the same for all of its examples on purpose.
 settings.register_profile("edgekit", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -101,7 +101,7 @@ def replay(path: Path, variant: str | None) -> dict[str, Any]:
     with Classifier(model, threads=1) as classifier:
         engine = f"{classifier.engine.name} {classifier.engine.version}"
         shape_hwc = classifier.input_spec.shape_hwc
-        golden = _load_golden(path / GOLDEN_FILE) if path.is_dir() else None
+        golden = read_golden(path / GOLDEN_FILE) if path.is_dir() else None
         if golden is None:
             images = np.random.default_rng(0).integers(0, 256, (4, *shape_hwc), np.uint8)
             return {"engine": engine, "latency_ms": _median_of(classifier, images)}
@@ -118,7 +118,12 @@ def _run_foreign(model: ModelFile) -> dict[str, Any]:
     return {"engine": f"{engine.name} {engine.version}", "latency_ms": _median_ms(lambda _run: engine.invoke(zeros))}
 
 
-def _load_golden(path: Path) -> dict[str, NDArray[Any]] | None:
+def read_golden(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Read the golden arrays of a bundle by name: inputs, Keras' outputs, outputs of each variant; None without a file.
+
+    Raises:
+        IntegrityError: Not such a file, too large or damaged.
+    """
     if not path.exists():
         return None
     if not path.is_file():
