@@ -37,7 +37,7 @@ def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent, _partial_prefix(path))
-        handle, name = tempfile.mkstemp(prefix=f"{_partial_prefix(path)}{os.getpid()}-", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{_partial_prefix(path)}{_identity(os.getpid())}-", dir=path.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
     os.close(handle)
@@ -77,7 +77,7 @@ def atomic_directory(path: Path, *, marker: str, overwrite: bool = False) -> Ite
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(path.parent, _partial_prefix(path))
-        temporary = Path(tempfile.mkdtemp(prefix=f"{_partial_prefix(path)}{os.getpid()}-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_partial_prefix(path)}{_identity(os.getpid())}-", dir=path.parent))
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
     try:
@@ -127,30 +127,42 @@ def temporary_folder(purpose: str) -> Iterator[Path]:
     """
     prefix = f"edgekit-{platform.node()}-"
     _remove_abandoned(Path(tempfile.gettempdir()), prefix)
-    with tempfile.TemporaryDirectory(prefix=f"{prefix}{os.getpid()}-{purpose}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{prefix}{_identity(os.getpid())}-{purpose}-") as folder:
         yield Path(folder)
 
 
 def _remove_abandoned(folder: Path, prefix: str) -> None:
-    """Remove this user's leftovers of killed processes of this machine: entries named by a prefix and a process ID."""
+    """Remove this user's leftovers of killed processes of this machine: entries named by a prefix and an identity."""
     for leftover in folder.glob(glob.escape(prefix) + "*"):
-        pid = leftover.name.removeprefix(prefix).partition("-")[0]
+        identity = leftover.name.removeprefix(prefix).partition("-")[0]
+        pid = identity.partition(".")[0]
         with contextlib.suppress(OSError):  # another process is removing it
-            if pid.isdigit() and not _is_alive(int(pid)) and leftover.lstat().st_uid == os.getuid():
+            if pid.isdigit() and not _is_alive(int(pid), identity) and leftover.lstat().st_uid == os.getuid():
                 if leftover.is_dir() and not leftover.is_symlink():
                     shutil.rmtree(leftover, ignore_errors=True)
                 else:
                     leftover.unlink()
 
 
-def _is_alive(pid: int) -> bool:
+def _identity(pid: int) -> str:
+    """Identify a process of this machine: its ID and, since IDs are used again, its start in ticks after the boot."""
+    try:
+        # Field 22 of proc_pid_stat(5); the name before it may hold blanks and parentheses.
+        start = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return str(pid)
+    return f"{pid}.{start}"
+
+
+def _is_alive(pid: int, identity: str) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
         return True
-    return True
+    # Without a start, it was written by an older edgekit or where /proc is not mounted.
+    return "." not in identity or _identity(pid) in (identity, str(pid))
 
 
 def _replace_directory(temporary: Path, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,3 +145,15 @@ def test_the_next_process_removes_the_temporary_folders_of_killed_ones(tmp_path,
         assert first.is_dir()
         assert second.is_dir()
     assert names(tmp_path) == ["edgekit-elsewhere"]
+
+
+def test_the_leftover_of_a_killed_process_whose_id_was_given_to_another_is_removed(tmp_path):
+    with atomic_file(tmp_path / "rows", overwrite=True) as first:
+        (own,) = tmp_path.iterdir()
+        before, identity, after = re.split(r"(?<=-)(\d+\.\d+)(?=-)", own.name)
+        pid, _, start = identity.partition(".")
+        reused = tmp_path / f"{before}{pid}.{int(start) - 1}{after}"
+        reused.touch()
+        write_atomic(tmp_path / "rows", "whole")
+        assert (own.exists(), reused.exists()) == (True, False)
+        first.write_text("new")
