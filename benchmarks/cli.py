@@ -1,4 +1,4 @@
-"""Command line of ``edge-bench``: run, reproduce and compare."""
+"""Command line of ``edge-bench``: run, reproduce, compare and overview."""
 
 from __future__ import annotations
 
@@ -209,6 +209,32 @@ def compare(max_drop: float, max_slowdown: float, max_growth: float, out: Path |
     text, code = run_compare(limits=limits, out=out, **others)
     say(text)
     return code
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("reports/index.html"),
+    show_default=True,
+    help="Page to write.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a file that is not an earlier overview.")
+def overview(folders: tuple[Path, ...], out: Path, overwrite: bool) -> int:
+    """List training runs, bundles and reports on one page, with accuracy, size, date and links.
+
+    FOLDERS hold run directories, bundles or report directories [default: runs bundles reports]. Exit code: 0 all read,
+    1 some could not be read, 3 nothing found, 7 output.
+    """
+    require_extra("edge-bench overview", "bench", "jinja2")
+    from benchmarks.overview import write_overview
+
+    found = write_overview(folders or tuple(map(Path, ("runs", "bundles", "reports"))), out, overwrite=overwrite)
+    for folder, reason in found.broken:
+        note(f"note: {folder}: {reason}")
+    say(f"{found.summary()}\noverview: {out}")
+    return 1 if found.broken else 0
 
 
 def settings_of(*, quick: bool, scenarios: Sequence[str], sweep_threads: str | None, **choices: Any) -> Settings:

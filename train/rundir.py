@@ -76,7 +76,7 @@ def write_run(
                 write_left_out_csv(folder / LEFT_OUT_FILE, run.data.left_out)
             write_history_csv(folder / HISTORY_FILE, run.fitted.history)
             (folder / METRICS_FILE).write_text(json.dumps(metrics_mapping(run), indent=2) + "\n", encoding="utf-8")
-            (folder / REPORT_FILE).write_text(render_report(run), encoding="utf-8")
+            (folder / REPORT_FILE).write_text(render_report(run, model), encoding="utf-8")
             if (work_folder / TENSORBOARD_FOLDER).is_dir():
                 shutil.copytree(work_folder / TENSORBOARD_FOLDER, folder / TENSORBOARD_FOLDER)
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.records import ANSWERS_FILE, LATENCIES_FILE, MARKDOWN_FILE, PAGE_FILE, REPORT_FILE, Answers, Report
 from benchmarks.report.facts import NO_CAVEATS, caveats, facts_of
-from benchmarks.report.tables import SECTIONS, Table, main_table, terminal_table
+from benchmarks.report.tables import SECTIONS, Cell, Table, main_table, terminal_table
 from edge_runtime.contract import InputSpec
 from edge_runtime.text import csv_text
 from edge_runtime.workstation.reporting.wording import escape_markdown, markdown_list, markdown_table, one_line
@@ -91,6 +91,11 @@ def _with_note(table: Table) -> list[str]:
 
 
 def draw_table(table: Table, shown: Callable[[str], str] = escape_markdown) -> str:
-    """Draw a table, each cell with its small text in brackets; ``shown`` converts the texts."""
-    rows = [[f"{cell.text} ({cell.small})" if cell.small else cell.text for cell in row.cells] for row in table.rows]
+    """Draw a table, each cell with its small text and its doubt in brackets; ``shown`` converts the texts."""
+
+    def text(cell: Cell) -> str:
+        aside = ", ".join(filter(None, (cell.small, cell.doubt)))
+        return f"{cell.text} ({aside})" if aside else cell.text
+
+    rows = [[text(cell) for cell in row.cells] for row in table.rows]
     return markdown_table(table.header, rows, text_columns=table.text_columns, shown=shown)

@@ -10,18 +10,22 @@ from pathlib import Path
 from benchmarks.records import Flip, Report
 from benchmarks.report import plots
 from benchmarks.report.facts import NO_CAVEATS, caveats, facts_of
-from benchmarks.report.tables import SECTIONS, main_table
+from benchmarks.report.tables import SECTIONS, TOO_FEW, is_undecided, main_table
+from benchmarks.report.verdict import verdict_lines
+from benchmarks.statistics import is_noisy
 from edge_runtime.contract import InputSpec
 from edge_runtime.errors import EdgeKitError
 from edge_runtime.image_files import BIN_SUFFIX
 from edge_runtime.preprocess import load_image, load_prepared
 from edge_runtime.workstation.reporting.pages import render_html, thumbnail_url
-from edge_runtime.workstation.reporting.wording import one_line
+from edge_runtime.workstation.reporting.wording import counted, megabytes, one_line, percent, significant
 
 MAX_TILES = 36
 # All images of a page together, so that it can be mailed.
 _MAX_CHARACTERS = 1_500_000
 _FIRST_LINES = 3
+# Shown at 160 px, and larger on a click.
+_TILE_PX = 320
 LatenciesMs = Mapping[str, Sequence[Sequence[float]]]
 
 
@@ -74,8 +78,8 @@ def _image_url(file: Path, spec: InputSpec | None) -> tuple[str, str]:
     """Make the thumbnail, or give the reason why there is none."""
     try:
         if file.suffix.lower() == BIN_SUFFIX and spec is not None:
-            return thumbnail_url(load_prepared(file, spec)), ""
-        return thumbnail_url(load_image(file)), ""
+            return thumbnail_url(load_prepared(file, spec), side_px=_TILE_PX), ""
+        return thumbnail_url(load_image(file), side_px=_TILE_PX), ""
     except EdgeKitError as error:
         # The file name is shown beside it.
         return "", one_line(str(error).removeprefix(f"{file}: "))
@@ -83,11 +87,12 @@ def _image_url(file: Path, spec: InputSpec | None) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot as an embedded image, its description, and a note on how to read it."""
+    """A plot as an embedded image, its description, a note on how to read it, and the same plot for a phone."""
 
     url: str
     text: str
     note: str
+    narrow_url: str = ""
 
 
 def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[Tile]) -> str:
@@ -105,6 +110,8 @@ def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[
         "report.html",
         {
             "report": report,
+            "pick": _pick(report),
+            "reasons": verdict_lines(report),
             "main": main_table(report),
             "overview": drawn.get("", ()),
             "sections": sections,
@@ -115,6 +122,25 @@ def render_page(report: Report, latencies_ms: LatenciesMs, thumbnails: Sequence[
             "facts": facts_of(report),
         },
     )
+
+
+def _pick(report: Report) -> dict[str, object] | None:
+    """Collect what stands in large type: the recommended variant, its main figures, and doubts about it."""
+    chosen = next((pair for pair in report.measured() if pair[0].name == report.verdict.variant), None)
+    if chosen is None:
+        return None
+    subject, figures = chosen
+    speedup = figures.single_stream.speedup
+    return {
+        "name": subject.name,
+        "figures": [
+            (f"{significant(figures.single_stream.latency.p50_ms)} ms", "per image (p50)"),
+            (megabytes(subject.bytes), "file"),
+            (percent(figures.accuracy.top1.fraction), f"right on {counted(figures.accuracy.top1.total, 'image')}"),
+        ],
+        "too_few": TOO_FEW if is_undecided(figures) else "",
+        "is_provisional": bool(report.invalid) or (speedup is not None and is_noisy(speedup)),
+    }
 
 
 def _plots(report: Report, latencies_ms: LatenciesMs) -> dict[str, tuple[Plot, ...]]:
@@ -152,5 +178,6 @@ def _plots(report: Report, latencies_ms: LatenciesMs) -> dict[str, tuple[Plot, .
     found: dict[str, tuple[Plot, ...]] = {}
     for title, url, text, note in drawn:
         if url is not None:
-            found[title] = (*found.get(title, ()), Plot(url, text, note))
+            narrow_url = "" if title else plots.pareto_plot(report, narrow=True)
+            found[title] = (*found.get(title, ()), Plot(url, text, note, narrow_url))
     return found

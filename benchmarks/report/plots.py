@@ -19,6 +19,7 @@ from edge_runtime.workstation.reporting.plots import (
     COLORS,
     FOURTH,
     KERAS,
+    PLOT_INCHES,
     SECOND,
     THIRD,
     WIDE,
@@ -33,7 +34,7 @@ from edge_runtime.workstation.reporting.plots import (
 )
 from edge_runtime.workstation.reporting.wording import megabytes, significant
 
-_SIZE_INCHES = (6.4, 4.4)
+_SIZE_INCHES, _NARROW_INCHES = (6.4, 4.4), (4.0, 4.6)
 _LARGEST_AREA_PT2 = 700.0
 _SMALLEST_AREA_PT2 = 14.0
 _LEAST_SHOWN_POINTS = 8.0
@@ -134,7 +135,7 @@ def rounds_plot(report: Report) -> str | None:
         return None
     with house_style():
         what = "speed-up" if keras is not None else "p50"
-        figure, axes = new_figure((5.2, 3.6), "round", f"{what} against its median, %")
+        figure, axes = new_figure(PLOT_INCHES, "round", f"{what} against its median, %")
         axes.axhspan(-5, 5, color=KERAS, alpha=0.12, linewidth=0)
         for index, (name, values) in enumerate(series.items()):
             style = "-" if index < len(COLORS) else "--"
@@ -193,10 +194,10 @@ def pareto_front(points: Iterable[Point]) -> list[Point]:
     return front
 
 
-def pareto_plot(report: Report) -> str:
-    """Draw accuracy against latency as an embedded image."""
+def pareto_plot(report: Report, *, narrow: bool = False) -> str:
+    """Draw accuracy against latency as an embedded image; ``narrow`` for a phone."""
     with house_style():
-        return svg_url(_draw(_points(report)))
+        return svg_url(_draw(_points(report), _NARROW_INCHES if narrow else _SIZE_INCHES))
 
 
 def write_pareto_svg(report: Report, path: Path) -> None:
@@ -205,8 +206,8 @@ def write_pareto_svg(report: Report, path: Path) -> None:
         write_atomic(path, svg(_draw(_points(report)), background="white"))
 
 
-def _draw(points: Sequence[Point]) -> Any:
-    figure, axes = new_figure(_SIZE_INCHES, "latency of one image (p50), ms", "accuracy, %")
+def _draw(points: Sequence[Point], size_inches: tuple[float, float] = _SIZE_INCHES) -> Any:
+    figure, axes = new_figure(size_inches, "latency of one image (p50), ms", "accuracy, %")
     if not points:
         axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center")
         return figure
@@ -257,7 +258,8 @@ def _legend(axes: Any, points: Sequence[Point], largest: int) -> None:
         entries.append(dot(KERAS, "Keras"))
     ring = Line2D([], [], color=SECOND, marker="o", markerfacecolor="none", linestyle="--", label="Pareto front")
     entries += [ring, Line2D([], [], linestyle="", label=f"area: size, largest {megabytes(largest)}")]
-    axes.figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False, fontsize=8.5)
+    columns = len(entries) if axes.figure.get_figwidth() == _SIZE_INCHES[0] else 2
+    axes.figure.legend(handles=entries, loc="outside lower center", ncols=columns, frameon=False, fontsize=8.5)
 
 
 def _labels(points: Sequence[Point], floor: float, largest: int) -> list[PointLabel]:

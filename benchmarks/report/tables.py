@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from benchmarks.records import LabelShare, Report, SubjectResult
+from benchmarks.records import LabelShare, Performance, Report, SubjectResult
 from benchmarks.statistics import Interval, Share
 from edge_runtime.workstation.reporting.wording import (
     ABSENT,
@@ -20,16 +20,23 @@ from edge_runtime.workstation.reporting.wording import (
     significant,
 )
 
+ALLOWED_DROP_POINTS = 1.0
+"""Largest accuracy loss of a recommended variant against Keras, or without Keras against the most accurate one."""
+
+SIGNIFICANT_P = 0.05
+TOO_FEW = "too few images to tell"
+FEW_IMAGES = 20
 MOST_LABELS = 20
 MOST_MOVED = 30
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Plain text, not escaped yet, and a small text beside it, such as its interval."""
+    """Plain text, not escaped yet, a small text beside it, such as its interval, and a doubt about it."""
 
     text: str
     small: str = ""
+    doubt: str = ""
 
 
 NOTHING = Cell(ABSENT)
@@ -72,8 +79,26 @@ def span(interval: Interval | None) -> str:
     return "" if interval is None else f"{significant(interval.low)} to {significant(interval.high)}"
 
 
+def is_undecided(figures: Performance) -> bool:
+    """Tell whether there are too few images to say on which side of the allowed loss an artifact is.
+
+    Against Keras, if the interval of the loss has the limit inside, unless McNemar's test finds a loss; else with fewer
+    than `FEW_IMAGES` images.
+    """
+    against = figures.against_keras
+    if against is None:
+        return figures.accuracy.top1.total < FEW_IMAGES
+    if against.lost > against.gained and against.mcnemar_p < SIGNIFICANT_P:
+        return False
+    return against.drop_interval_points.low <= ALLOWED_DROP_POINTS < against.drop_interval_points.high
+
+
 def _number(value: float | None, interval: Interval | None = None) -> Cell:
     return NOTHING if value is None else Cell(significant(value), span(interval))
+
+
+def _doubted(figures: Performance, cell: Cell, *, wanted: bool = True) -> Cell:
+    return replace(cell, doubt=TOO_FEW) if wanted and is_undecided(figures) else cell
 
 
 def _whole(value_ms: float) -> Cell:
@@ -119,14 +144,17 @@ _TERMINAL_COLUMNS = (
     *("cold start", "peak memory", "speed-up"),
 )
 _MAIN_COLUMNS: Columns = {
-    "accuracy": lambda one: _share(one.accuracy.top1),
+    "accuracy": lambda one: _doubted(one, _share(one.accuracy.top1), wanted=one.against_keras is None),
     "top-5": lambda one: _share(one.accuracy.top5),
     "agrees with Keras": lambda one: _if_any(one.against_keras, lambda own: Cell(percent(own.agreement.fraction))),
     "against Keras, points": lambda one: _if_any(
         one.against_keras,
-        lambda own: Cell(
-            signed(-own.drop_points),
-            f"{signed(-own.drop_interval_points.high)} to {signed(-own.drop_interval_points.low)}",
+        lambda own: _doubted(
+            one,
+            Cell(
+                signed(-own.drop_points),
+                f"{signed(-own.drop_interval_points.high)} to {signed(-own.drop_interval_points.low)}",
+            ),
         ),
     ),
     "McNemar p": lambda one: _if_any(one.against_keras, lambda own: Cell(p_value(own.mcnemar_p))),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.machine import MachineRecord
-from benchmarks.records import Performance, SubjectResult, Verdict
-from benchmarks.report.tables import span
+from benchmarks.records import Performance, Report, SubjectResult, Verdict
+from benchmarks.report.tables import ALLOWED_DROP_POINTS, FEW_IMAGES, SIGNIFICANT_P, TOO_FEW, is_undecided, span
 from benchmarks.statistics import is_noisy, ratio_of
 from edge_runtime.workstation.reporting.wording import (
     counted,
@@ -21,10 +21,6 @@ from edge_runtime.workstation.reporting.wording import (
     significant,
 )
 
-ALLOWED_DROP_POINTS = 1.0
-"""Largest accuracy loss of a recommended variant against Keras, or without Keras against the most accurate one."""
-
-SIGNIFICANT_P = 0.05
 SAME_SPEED = 1.05
 """Ratio of latencies below which two variants count as equally fast: two runs may differ by as much."""
 
@@ -33,7 +29,6 @@ _TOO_SLOW = 10
 """Latency as a multiple of the best, above which a smaller file is not mentioned."""
 
 _WORTH_POINTS = 0.5
-_FEW_IMAGES = 20
 
 
 @dataclass(frozen=True)
@@ -68,6 +63,20 @@ def verdict(subjects: Sequence[SubjectResult], invalid: Sequence[str], machine: 
     most accurate. Without Keras, an artifact may lose as much against the most accurate artifact. With reasons in
     ``invalid``, the choice is provisional.
     """
+    variant, lines = _judge(subjects, invalid, machine)
+    return Verdict(variant, " ".join(lines))
+
+
+def verdict_lines(report: Report) -> list[str]:
+    """Split the text of a report's verdict into its statements; a text from elsewhere stays one."""
+    variant, lines = _judge(report.subjects, report.invalid, report.machine)
+    return lines if Verdict(variant, " ".join(lines)) == report.verdict else [report.verdict.text]
+
+
+def _judge(
+    subjects: Sequence[SubjectResult], invalid: Sequence[str], machine: MachineRecord
+) -> tuple[str | None, list[str]]:
+    """Choose the variant, and give the statements of the verdict."""
     candidates = [
         _Candidate(subject, subject.performance)
         for subject in subjects
@@ -76,23 +85,23 @@ def verdict(subjects: Sequence[SubjectResult], invalid: Sequence[str], machine: 
     failed = [subject for subject in subjects if subject.performance is None]
     if not candidates:
         reasons = " ".join(f"{subject.name}: {sentence(subject.error or 'no reason given')}" for subject in failed[:3])
-        return Verdict(None, f"Nothing can be recommended, because not one artifact was measured. {reasons}".rstrip())
+        return None, [f"Nothing can be recommended, because not one artifact was measured. {reasons}".rstrip()]
     eligible = [candidate for candidate in candidates if _is_good_enough(candidate, candidates)]
     if not eligible:
-        return Verdict(None, _none_is_good(candidates))
+        return None, [_none_is_good(candidates)]
     fastest = min(eligible, key=lambda one: (one.p50_ms, one.name))
     as_fast = [one for one in eligible if one is fastest or not _is_slower(one, fastest)]
     best = min(as_fast, key=lambda one: (one.subject.bytes, -one.accuracy, one.p50_ms, one.name))
     text = [
         *_warning(best, invalid),
         _choice(best, as_fast, eligible, machine),
-        _accuracy(best),
+        *_accuracy(best),
         *_keras_speed(best),
         *_rejected(best, candidates, eligible),
         *_trade_offs(best, eligible),
         *_unknown(subjects, failed),
     ]
-    return Verdict(best.name, " ".join(text))
+    return best.name, text
 
 
 def _is_good_enough(one: _Candidate, candidates: Sequence[_Candidate]) -> bool:
@@ -149,22 +158,24 @@ def _choice(
     return f"{where} It is the fastest of the {len(eligible)} artifacts that are accurate enough."
 
 
-def _accuracy(best: _Candidate) -> str:
+def _accuracy(best: _Candidate) -> list[str]:
     top1, against = best.figures.accuracy.top1, best.figures.against_keras
     interval = percent_range(top1.low, top1.high)
     right = f"It is right on {percent(top1.fraction)} of {counted(top1.total, 'image')} ({interval})"
-    few = f" {top1.total} images are too few; measure on more." if top1.total < _FEW_IMAGES else ""
+    few = [f"{TOO_FEW.capitalize()}: measure on more than {top1.total}."] if top1.total < FEW_IMAGES else []
     if against is None:
-        return f"{right}; it was not compared with the Keras model, so the loss by the export is unknown.{few}"
+        return [f"{right}; it was not compared with the Keras model, so the loss by the export is unknown.", *few]
     drop = against.drop_points
     change = "as often as Keras" if not drop else f"{abs(drop):.1f} points {'less' if drop > 0 else 'more'} than Keras"
     if against.drop_interval_points.high > ALLOWED_DROP_POINTS:
-        few = f" Few images: a loss of up to {against.drop_interval_points.high:.1f} points on others is not ruled out."
+        loss = f"a loss of up to {against.drop_interval_points.high:.1f} points on other images"
+        few = [f"{TOO_FEW.capitalize()}: {loss} is not ruled out."]
     result = "a significant difference" if against.mcnemar_p < SIGNIFICANT_P else "no significant difference"
-    return (
+    return [
         f"{right}, {change} (McNemar p {p_value(against.mcnemar_p)}: {result}), "
-        f"and agrees with Keras on {percent(against.agreement.fraction)}.{few}"
-    )
+        f"and agrees with Keras on {percent(against.agreement.fraction)}.",
+        *few,
+    ]
 
 
 def _keras_speed(best: _Candidate) -> list[str]:
@@ -187,6 +198,7 @@ def _rejected(best: _Candidate, candidates: Sequence[_Candidate], eligible: Sequ
         against, why = one.figures.against_keras, f"is right on only {percent(one.accuracy)}"
         if against is not None:
             why = f"lost {against.drop_points:.1f} points (McNemar p {p_value(against.mcnemar_p)})"
+            why += f", with {TOO_FEW} for certain" if is_undecided(one.figures) else ""
         lines.append(f"{one.name} is faster ({significant(one.p50_ms)} ms) but {why}.")
     return lines
 

@@ -1,4 +1,4 @@
-"""Render ``conversion.html``: one self-contained file without scripts, with plots and a gallery of flips."""
+"""Render ``conversion.html``: one self-contained file, with plots and a gallery of flips."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from edge_runtime.workstation.reporting.pages import render_html, thumbnail_url
 from edge_runtime.workstation.reporting.wording import percent
 
 _FAILED = "#c62828"
-_SIZE_INCHES = (5.2, 3.8)
 _MARKER_RADIUS_PT = 3.6
 # Variants that lost this many times more than any that passed are drawn at the lower edge.
 _OUTLIER = 3.0
 _LEAST_SPAN_POINTS = 0.5
 
 MAX_TILES = 24
+# Shown at 160 px, and larger on a click.
+_TILE_PX = 256
 # Embedded images of a page together, so that it can be mailed.
 MAX_CHARACTERS = 2_200_000
 _MAX_PAIRS = 12
@@ -80,6 +81,7 @@ def render_page(
                 for variant in record.passed
                 if variant.comparison.drop_interval_points[1] > record.max_drop_points
             ],
+            "notes": sum(len(variant.notes) for variant in record.variants),
             "plots": _plots(record),
             "steps": [(variant, _step_rows(variant.steps)) for variant in record.variants if variant.steps],
             "flips": _flips(record, flip_tiles(record, check_images_nhwc_rgb_u8, check_names)),
@@ -90,7 +92,7 @@ def render_page(
 
 def calibration_plot(points: Sequence[CalibrationPoint]) -> str:
     """Plot accuracy of int8 and its agreement with Keras against the number of calibration images."""
-    figure, axes = plots.new_figure(_SIZE_INCHES, "calibration images", "percent")
+    figure, axes = plots.new_figure(plots.PLOT_INCHES, "calibration images", "percent")
     images = [point.images for point in points]
     for name, color, marker in (("accuracy", plots.ARTIFACT, "o"), ("agreement", plots.SECOND, "s")):
         axes.plot(images, [100 * getattr(point, name) for point in points], color=color, marker=marker, label=name)
@@ -104,7 +106,7 @@ def calibration_plot(points: Sequence[CalibrationPoint]) -> str:
 def _scatter(
     record: ConversionRecord, variants: Sequence[VariantRecord], x_of: Callable[[VariantRecord], float], xlabel: str
 ) -> str:
-    figure, axes = plots.new_figure(_SIZE_INCHES, xlabel, "accuracy, %")
+    figure, axes = plots.new_figure(plots.PLOT_INCHES, xlabel, "accuracy, %")
     keras = 100 * variants[0].comparison.check.keras_accuracy
     # A variant that lost far more is drawn at the lower edge, so that it does not compress the others.
     losses = [entry.comparison.drop_points for entry in variants if entry.comparison.check.passed]
@@ -165,7 +167,7 @@ def flip_tiles(
                 continue
             flip = variant.comparison.flips[rank]
             if flip.index not in urls:
-                urls[flip.index] = thumbnail_url(np.asarray(images_nhwc_rgb_u8[flip.index]))
+                urls[flip.index] = thumbnail_url(np.asarray(images_nhwc_rgb_u8[flip.index]), side_px=_TILE_PX)
             room -= len(urls[flip.index])
             if room < 0:
                 return [tuple(tiles) for tiles in chosen]

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 REPORT_FILE = "report.html"
 _MAX_TILES = 24
 _TILE_PX = 128
+# Images are shown at 128 px, and up to this size on a click.
+_GROWN_PX = 256
+_MAX_SAMPLES = 8
+_MAX_SAMPLES_OF_PAGE = 96
+_MAX_SAMPLED_CLASSES = 40
+_MAX_OPEN_SAMPLES = 4
 _JPEG_QUALITY = 85
 _AUGMENTED_IMAGES = 4
 _AUGMENTED_VERSIONS = 5
@@ -41,8 +47,13 @@ _HIGHLIGHTED_OF_MANY = 5
 _percent = functools.partial(percent, space=NO_BREAK_SPACE)
 
 
-def render_report(run: TrainingResult) -> str:
-    """Render the page; the template escapes all text, since labels and file names come from the user's folders."""
+def render_report(run: TrainingResult, model: Any = None) -> str:
+    """Render the page; the template escapes all text, since labels and file names come from the user's folders.
+
+    Args:
+        run: Result of the training.
+        model: Trained Keras model, for the occlusion maps; None leaves them out.
+    """
     return render_html(
         "train",
         "report.html",
@@ -56,6 +67,9 @@ def render_report(run: TrainingResult) -> str:
             "curves": _curves(run),
             "predictions": predictions(run),
             "mistakes": worst_mistakes(run),
+            "maps": occlusions(run, model) if model is not None and run.hardware.process_count == 1 else [],
+            "samples": samples_by_class(run),
+            "open_samples": len(run.data.labels) <= _MAX_OPEN_SAMPLES,
             "augmented_url": augmented_url(run),
             **_test_tables(run.evaluation.scores[Split.TEST]),
             **_ranking(run.evaluation.ranking),
@@ -219,10 +233,44 @@ def predictions(run: TrainingResult) -> list[dict[str, Any]]:
 
 def worst_mistakes(run: TrainingResult) -> list[dict[str, Any]]:
     """Select wrong answers on test images, highest score first."""
+    return [_tile(run, int(row)) for row in _wrong_rows(run)[:_MAX_TILES]]
+
+
+def _wrong_rows(run: TrainingResult) -> NDArray[np.intp]:
     rows = run.data.rows(Split.TEST)
     wrong = rows[run.evaluation.answers[rows] != run.data.targets[rows]]
-    order = np.argsort(-run.evaluation.answer_scores(wrong), kind="stable")
-    return [_tile(run, int(row)) for row in wrong[order][:_MAX_TILES]]
+    return wrong[np.argsort(-run.evaluation.answer_scores(wrong), kind="stable")]
+
+
+def occlusions(run: TrainingResult, model: Any) -> list[dict[str, Any]]:
+    """Draw the occlusion maps of the worst mistakes, each beside its image; ``strongest`` is the largest fall 0..1."""
+    from train.report.occlusion import MAX_MAPS, occlusion_maps
+
+    rows = _wrong_rows(run)[:MAX_MAPS]
+    maps = occlusion_maps(model, run.data.images(rows), run.evaluation.answers[rows], run.evaluation.output)
+    tiles = []
+    for row, found in zip(rows, maps, strict=False):
+        pair = np.concatenate([_tile_image(found.image_hwc_rgb_u8), _tile_image(found.drawn())], axis=1)
+        tiles.append({**_tile(run, int(row), pair), "strongest": found.strongest})
+    return tiles
+
+
+def samples_by_class(run: TrainingResult) -> list[dict[str, Any]]:
+    """Draw test images of each class at random; of many classes, those with the lowest recall."""
+    rows, data, answers = run.data.rows(Split.TEST), run.data, run.evaluation.answers
+    shuffled = np.random.default_rng(run.recipe.seed).permutation(rows)
+    found = []
+    for index, label in enumerate(data.labels):
+        own = shuffled[data.targets[shuffled] == index]
+        if len(own):
+            found.append((label, own, int((answers[own] == index).sum())))
+    if len(found) > _MAX_SAMPLED_CLASSES:
+        found = sorted(found, key=lambda entry: entry[2] / len(entry[1]))[:_MAX_SAMPLED_CLASSES]
+    count = max(2, min(_MAX_SAMPLES, _MAX_SAMPLES_OF_PAGE // max(1, len(found))))
+    return [
+        {"label": label, "images": len(own), "right": right, "tiles": [_tile(run, int(row)) for row in own[:count]]}
+        for label, own, right in found
+    ]
 
 
 def augmented_url(run: TrainingResult) -> str | None:
@@ -240,13 +288,19 @@ def augmented_url(run: TrainingResult) -> str | None:
     return jpeg_url(np.concatenate([columns[0], gap, *columns[1:]], axis=1), _JPEG_QUALITY)
 
 
-def _tile(run: TrainingResult, row: int) -> dict[str, Any]:
-    """Describe one test image and its prediction; ``score`` is the probability of the answer, 0..1."""
+def _tile(run: TrainingResult, row: int, image: NDArray[np.uint8] | None = None) -> dict[str, Any]:
+    """Describe one test image and its prediction; ``score`` is the probability of the answer, 0..1.
+
+    Args:
+        run: Result of the training.
+        row: Row of the image.
+        image: Drawing to show instead, uint8 [H, W, 3] RGB.
+    """
     labels, evaluation = run.data.labels, run.evaluation
     score = float(evaluation.answer_scores(np.array([row]))[0])
     path = run.data.samples[row].path
     return {
-        "jpeg_url": jpeg_url(_tile_image(run.data.images([row])[0]), _JPEG_QUALITY),
+        "jpeg_url": jpeg_url(_tile_image(run.data.images([row])[0]) if image is None else image, _JPEG_QUALITY),
         "file": f"{path.parent.name}/{path.name}",
         "answer": labels[evaluation.answers[row]],
         "score": score,
@@ -256,7 +310,10 @@ def _tile(run: TrainingResult, row: int) -> dict[str, Any]:
 
 
 def _tile_image(image_hwc_rgb_u8: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Scale an image of the model's input to a square that is sharp as a tile and when it is grown."""
     import cv2
 
-    way = cv2.INTER_AREA if image_hwc_rgb_u8.shape[0] > _TILE_PX else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image_hwc_rgb_u8, (_TILE_PX, _TILE_PX), interpolation=way), np.uint8)
+    height = image_hwc_rgb_u8.shape[0]
+    side_px = min(max(height, _TILE_PX), _GROWN_PX)
+    way = cv2.INTER_AREA if height > side_px else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image_hwc_rgb_u8, (side_px, side_px), interpolation=way), np.uint8)

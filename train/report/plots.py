@@ -18,9 +18,9 @@ from train.evaluation.metrics import Ranking, Scores
 from train.fitting.training_state import Epoch
 
 _TRAIN, _VALIDATION, _KEPT, _FAINT = "#8a8f98", COLORS[0], COLORS[2], "#b4bac2"
-_SIZE_INCHES = (5.0, 3.4)
-_SQUARE_INCHES = (4.4, 4.0)
-_DPI = 130
+_SIZE_INCHES = (4.2, 3.1)
+_SQUARE_INCHES = (3.9, 3.6)
+_DPI = 150
 _FAR_OFF = 4.0
 
 

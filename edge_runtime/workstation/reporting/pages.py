@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
+import itertools
+import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from edge_runtime.preprocess import ImageU8
 
 _FILTERS = ("megabytes", "milliseconds", "p_value", "joined")
 _SMALLEST_SIDE_PX = 96
+_SCRIPT = "house.js"
+# Only headings of templates match: what users wrote is escaped.
+_HEADING = re.compile(r"<h2(?: id=\"([^\"]+)\")?>(.*?)</h2>", re.DOTALL)
+_LEAST_HEADINGS = 3
 
 
 def render_html(
@@ -22,8 +31,10 @@ def render_html(
 ) -> str:
     """Render a page.
 
-    Labels, file names and messages come from users, so everything is escaped. A template extends ``base.html`` with the
-    blocks ``title``, ``style`` and ``body``. The functions of `wording` are filters: ``{{ share | percent }}``.
+    Labels, file names and messages come from users, so everything is escaped, and the page's Content-Security-Policy
+    lets it load nothing and run no script but its own, by hash. A template extends ``base.html`` with the blocks
+    ``title``, ``style`` and ``body``; a list of its ``h2`` headings is put before the first of them. ``macros.html``
+    has images that grow on a click. The functions of `wording` are filters: ``{{ share | percent }}``.
 
     Args:
         package: Package whose folder ``templates`` holds the template, such as ``convert.report``.
@@ -46,11 +57,40 @@ def render_html(
     )
     environment.filters.update({name: getattr(wording, name) for name in _FILTERS})
     environment.filters["percent"] = functools.partial(wording.percent, space=wording.NO_BREAK_SPACE)
+    environment.filters["with_contents"] = _with_contents
     environment.filters.update(filters or {})
     environment.globals["percent_range"] = wording.percent_range
-    page = environment.get_template(template).render(values)
+    page = environment.get_template(template).render({**_script(environment), **values})
     # File names may hold bytes that are no text.
     return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _script(environment: Any) -> dict[str, object]:
+    """Read the pages' script, and hash it as Content-Security-Policy wants it."""
+    from markupsafe import Markup
+
+    script = environment.loader.get_source(environment, _SCRIPT)[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {"script": Markup(script), "script_hash": digest}  # noqa: S704 - a file of this package
+
+
+def _with_contents(body: Markup) -> Markup:
+    """Give every ``h2`` an id and a way back, and put a list of them before the first."""
+    from markupsafe import Markup
+
+    numbers, entries = itertools.count(1), []
+
+    def numbered(heading: re.Match[str]) -> str:
+        name = heading[1] or f"section-{next(numbers)}"
+        entries.append(f'<li><a href="#{name}">{re.sub(r"<span.*?</span>|<[^>]*>", "", heading[2]).strip()}</a></li>')
+        return f'<h2 id="{name}">{heading[2]}<a class="up" href="#contents" title="Contents">↑</a></h2>'
+
+    first = _HEADING.search(body)
+    text = _HEADING.sub(numbered, body)
+    if first is None or len(entries) < _LEAST_HEADINGS:
+        return body
+    listed = f'<nav class="contents" id="contents" aria-label="Contents"><ul>{"".join(entries)}</ul></nav>\n'
+    return Markup(text[: first.start()] + listed + text[first.start() :])  # noqa: S704 - escaped by the template
 
 
 def jpeg_url(image_hwc_rgb_u8: ImageU8, quality: int) -> str:

@@ -15,6 +15,9 @@ ARTIFACT, KERAS, SECOND, THIRD, FOURTH = "#0b66c3", "#8a8f98", "#2a7d3f", "#e08e
 COLORS = (
     "#0b66c3", "#d1495b", "#2a7d3f", "#e08e0b", "#7b4fb5", "#00868f", "#8c5a2b", "#c2439a", "#5c6670", "#7a9a01",
 )  # fmt: skip
+PLOT_INCHES = (4.2, 3.5)
+"""Size of a plot whose text stays readable on a phone, 390 px wide."""
+
 WIDE = 8
 """Ratio of the largest to the smallest value above which an axis is logarithmic, or long bars are cut."""
 
@@ -85,7 +88,7 @@ def style(axes: Any) -> None:
 
 def new_rows(names: Sequence[str], xlabel: str, row_inches: float = _ROW_INCHES) -> tuple[Any, Any]:
     """Create a figure with a row for each name, the first on top."""
-    figure, axes = new_figure((5.2, 1.0 + row_inches * len(names)), xlabel)
+    figure, axes = new_figure((PLOT_INCHES[0], 1.0 + row_inches * len(names)), xlabel)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")

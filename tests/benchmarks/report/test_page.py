@@ -14,10 +14,13 @@ import pytest
 
 from benchmarks.records import Verdict
 from benchmarks.report import plots, schema
+from benchmarks.report.files import render_markdown
 from benchmarks.report.page import MAX_TILES, read_tiles, render_page
 from benchmarks.report.plots import Point, pareto_front, pareto_plot, write_pareto_svg
+from benchmarks.report.verdict import verdict
 from edge_runtime.contract import InputSpec
 from support import reports
+from support.pages import bare, headings
 from support.reports import SAMPLES, Sample, sample_latencies, sample_report
 
 KERAS = Sample("keras-function", 4.0)
@@ -34,7 +37,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "br", "li", "dt", "dd"):
+        if tag not in ("meta", "img", "br", "source", "li", "dt", "dd"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -61,10 +64,10 @@ def page(report):
 
 
 def test_the_page_stands_alone_and_is_whole(page):
-    tags = Tags(page)
-    assert (tags.open, tags.of("script"), tags.of("link")) == ([], [], [])
-    assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
-    assert "http" not in re.sub(r"data:[^\"]+", "", page)
+    tags, own = Tags(page), bare(page)
+    assert (tags.open, Tags(own).of("script"), tags.of("link")) == ([], [], [])
+    assert not re.search(r"""(?:src|srcset|href)=["'](?!data:|#)""", own)
+    assert "http" not in re.sub(r"data:[^\"]+", "", own)
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in tags.of("meta")
     assert "prefers-color-scheme: dark" in page
     assert len(page) < 2_000_000
@@ -82,9 +85,23 @@ def test_the_page_can_be_read_aloud(page):
     assert all(box.get("tabindex") == "0" for box in wrappers)
 
 
-def test_the_verdict_comes_first(page):
-    texts = ("Ship int8.", "Before you quote a figure", "<h2>Models", "<h2>Accuracy against latency", "<h2>Reproduce")
+def test_the_pick_comes_first_then_its_reasons_then_the_contents(report):
+    report = dataclasses.replace(report, verdict=verdict(report.subjects, (), report.machine))
+    page = render_page(report, {}, ())
+    own = [f'">{heading}<a class="up"' for heading in headings(page)]
+    texts = ("Ship <b>int8</b>", "<li>It is right on", "<li>It is 8.", 'id="contents"', *own)
     assert sorted(texts, key=page.index) == list(texts)
+    assert headings(page)[:3] == ["Before you quote a figure", "Models", "Accuracy against latency"]
+
+
+@pytest.mark.parametrize(("images", "is_doubted"), [(50, True), (2000, False)])
+def test_too_few_images_are_told_beside_what_they_weaken(images, is_doubted):
+    made = sample_report((KERAS, Sample("int8", 0.5)), images=images, keras_right=images - 2, calls=2, rounds=4)
+    made = dataclasses.replace(made, verdict=verdict(made.subjects, (), made.machine))
+    page = render_page(made, {}, ())
+    # In large type, as a reason, and in the table of models.
+    assert page.lower().count("too few images to tell") == (3 if is_doubted else 0)
+    assert ("too few images to tell" in render_markdown(made)) == is_doubted
 
 
 def test_the_page_escapes_everything():
@@ -95,7 +112,7 @@ def test_the_page_escapes_everything():
     made = reports.with_machine(reports.with_data(made, source=HOSTILE), cpu_model=f'"{HOSTILE}')
     page = render_page(made, {}, read_tiles(made))
     assert HOSTILE not in page
-    assert Tags(page).of("script") == []
+    assert Tags(bare(page)).of("script") == []
     assert page.count("&lt;script&gt;") > 8
 
 
@@ -122,7 +139,7 @@ def test_flips_are_shown_small_and_once(tmp_path, monkeypatch):
     assert first.name == "cat/0.jpg"
     assert [subject for subject, _ in first.changed] == ["int8", "dynamic"]
     shown = cv2.imdecode(np.frombuffer(base64.b64decode(first.jpeg_url.partition(",")[2]), np.uint8), 1)
-    assert (shown.shape, first.is_wrong) == ((107, 160, 3), True)
+    assert (shown.shape, first.is_wrong) == ((213, 320, 3), True)
     assert (second.jpeg_url, second.reason != "") == ("", True)  # images/dog/1.jpg is not there
     assert third.jpeg_url == ""
     page = render_page(made, {}, (first, second, third))
@@ -131,14 +148,14 @@ def test_flips_are_shown_small_and_once(tmp_path, monkeypatch):
 
 def test_images_have_a_limit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("benchmarks.report.page._MAX_CHARACTERS", 30_000)
+    monkeypatch.setattr("benchmarks.report.page._MAX_CHARACTERS", 60_000)
     for label, start in (("cat", 0), ("dog", 1)):
         Path("images", label).mkdir(parents=True)
         for index in range(start, 12, 2):
             noise = np.random.default_rng(index).integers(0, 255, (200, 200, 3), np.uint8)
             cv2.imwrite(f"images/{label}/{index}.jpg", noise)
     tiles = read_tiles(sample_report((KERAS, Sample("int8", 0.5, lost=12))))
-    assert 0 < sum(len(tile.jpeg_url) for tile in tiles) <= 30_000
+    assert 0 < sum(len(tile.jpeg_url) for tile in tiles) <= 60_000
     assert "too large" in tiles[-1].reason
     many = [Sample(f"v{index}", 0.5, lost=index * 5) for index in range(10)]
     assert len(read_tiles(sample_report((KERAS, *many), rounds=2, calls=1))) <= MAX_TILES
