@@ -116,7 +116,7 @@ def _scatter(
     ]
     for point in points:
         low, high = point.variant.comparison.drop_interval_points
-        ends = [max(floor, keras - high), max(floor, keras - low)]
+        ends = [max(floor, keras - high), min(100.0, max(floor, keras - low))]
         axes.plot([point.x] * 2, ends, color=point.color, alpha=0.25, linewidth=2, solid_capstyle="butt")
         marker = "v" if point.y == floor else "o" if point.has_passed else "X"
         axes.plot([point.x], [point.y], color=point.color, marker=marker, markersize=7, linestyle="")
