@@ -59,13 +59,15 @@ class Entry:
 
 
 RUNS, BUNDLES, BENCHMARKS, COMPARISONS = "Training runs", "Bundles", "Benchmarks", "Comparisons"
+UNFINISHED = "Unfinished trainings"
 _HEADERS = {
     RUNS: ("run", "test accuracy", "validation accuracy", "size", "date", "images", "labels", "recipe"),
     BUNDLES: ("bundle", "best accuracy", "change, points", "smallest file", "date", "variants", "labels", "model"),
     BENCHMARKS: ("report", "pick", "accuracy", "p50, ms", "size", "date", "images", "machine", "model"),
     COMPARISONS: ("comparison", "date"),
+    UNFINISHED: ("run", "state", "date"),
 }
-_TEXT_COLUMNS = {"recipe", "model", "machine", "pick"}
+_TEXT_COLUMNS = {"state", "recipe", "model", "machine", "pick"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ class Overview:
 
     def summary(self) -> str:
         """Count the rows, such as ``2 training runs, 1 bundle``."""
-        nouns = {RUNS: "training run", BUNDLES: "bundle", BENCHMARKS: "benchmark", COMPARISONS: "comparison"}
+        nouns = dict(
+            zip(_HEADERS, ("training run", "bundle", "benchmark", "comparison", "unfinished training"), strict=True)
+        )
         counts = {table: sum(entry.table == table for entry in self.entries) for table in nouns}
         shown = [counted(count, nouns[table]) for table, count in counts.items() if count]
         return ", ".join([*shown, *([f"{counted(len(self.broken), 'folder')} not readable"] if self.broken else [])])
@@ -135,7 +139,9 @@ def _entry(folder: Path, page_folder: Path) -> Entry:
         time_s = (folder / _COMPARISON_PAGE).stat().st_mtime
         return Entry(COMPARISONS, time_s, (link(_COMPARISON_PAGE), _date(time_s)))
     if folder.name.endswith(_UNFINISHED):
-        raise DataError("interrupted training; continue it with its command and --resume")
+        time_s, name = folder.stat().st_mtime, one_line(folder.name.removesuffix(_UNFINISHED))
+        state = "still running, or interrupted: continue it with its command and --resume"
+        return Entry(UNFINISHED, time_s, (Cell(name), Cell(state), _date(time_s)))
     raise DataError(f"expected {MANIFEST_FILE}, {REPORT_FILE} or {_COMPARISON_PAGE}, found none of them")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from convert.gate import Flip
 from convert.record import CalibrationPoint, CalibrationRecord, ConversionRecord, Step, VariantRecord
 from convert.report import text
-from convert.report.text import recommendation
+from convert.report.text import recommendations
 from edge_runtime.workstation.reporting import plots
 from edge_runtime.workstation.reporting.pages import render_html, thumbnail_url
 from edge_runtime.workstation.reporting.wording import percent
@@ -73,7 +73,7 @@ def render_page(
         {
             "record": record,
             "wording": text,
-            "recommendation": recommendation(record),
+            "recommendations": [f"{part[0].upper()}{part[1:]}." for part in recommendations(record)],
             "keras": record.variants[0].comparison if record.variants else None,
             # Passed, but the interval includes a loss above the gate.
             "unsure": [

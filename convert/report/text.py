@@ -124,21 +124,26 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
 
 
 def recommendation(record: ConversionRecord) -> str:
-    """Recommend in one sentence the fastest and the smallest artifact here, and artifacts for other targets.
+    """Recommend in one sentence the fastest and the smallest artifact here, and artifacts for other targets."""
+    sentence = "; ".join(recommendations(record))
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def recommendations(record: ConversionRecord) -> list[str]:
+    """List the parts of the recommendation, without full stops: here, on Arm, in MediaPipe, in ONNX Runtime.
 
     Latency was measured on this machine only; on Arm, int8 is assumed to be the fastest.
     """
     passed = record.passed
     if not record.variants:
-        return "No recommendation, because no variant could be exported and run."
+        return ["no recommendation, because no variant could be exported and run"]
     if not passed:
         closest = min(record.variants, key=lambda variant: variant.comparison.drop_points)
-        return f"No variant passed; the closest to Keras is {_name(closest)} ({failure(closest)})."
+        return ["no variant passed", f"the closest to Keras is {_name(closest)} ({failure(closest)})"]
     for_mediapipe = _of(passed, _FOR_MEDIAPIPE)[:2]
     mediapipe = f"MediaPipe opens {joined(for_mediapipe)}" if for_mediapipe else ""
     parts = [_here(passed), _arm(record, passed), mediapipe, _onnx(passed)]
-    sentence = "; ".join(part for part in parts if part)
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    return [part for part in parts if part]
 
 
 def _here(passed: Sequence[VariantRecord]) -> str:

@@ -116,7 +116,6 @@ def test_a_folder_whose_name_is_no_address_is_linked_all_the_same(place):
         ("bundles/x/manifest.json", json.dumps({"schema_version": 99}), "schema_version: expected 2, got 99"),
         ("reports/x/report.json", '{"schema_version": 2, "evil": 1}', "evil: unknown field"),
         ("runs/x/labels.txt", "", "expected manifest.json, report.json or compare.html, found none of them"),
-        ("runs/x.training/state.npz", "", "interrupted training"),
     ],
 )
 def test_a_folder_that_cannot_be_read_is_a_row_that_says_why(place, run_overview, path, text, reason):
@@ -147,6 +146,17 @@ def test_an_earlier_overview_is_replaced_and_another_file_is_not(place, run_over
     write_overview([place / "runs"], place / "mine.html", overwrite=True)
     with pytest.raises(OutputError, match="got a folder"):
         write_overview([place / "runs"], place / "runs", overwrite=True)
+
+
+def test_a_training_that_runs_or_was_interrupted_is_listed_and_no_fault(place, run_overview):
+    put(place, "runs/next.training/state.npz")
+    code, out, _ = run_overview()
+    assert (code, out.splitlines()[0]) == (
+        0,
+        "2 training runs, 1 bundle, 1 benchmark, 1 comparison, 1 unfinished training",
+    )
+    ((name, state, _),) = texts(collect([place / "runs"], place), "Unfinished trainings")
+    assert (name, "--resume" in state) == ("next", True)
 
 
 def test_where_nothing_is_it_says_what_to_do(tmp_path):

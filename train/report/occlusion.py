@@ -7,6 +7,7 @@ so it works for any network under any backend.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from train.fitting.phases import predict
 MAX_MAPS = 6
 _CELLS = 8
 _MAX_BYTES = 256 << 20
+_MAX_S = 60.0
 _LEAST_CHANGE = 0.01
 _STRONGEST_ALPHA = 0.7
 _RED, _BLUE = (214, 40, 40), (30, 90, 220)
@@ -58,7 +60,7 @@ class OcclusionMap:
 def occlusion_maps(
     model: Any, images_nhwc_rgb_u8: NDArray[np.uint8], answers: NDArray[np.int64], output: OutputSpec
 ) -> list[OcclusionMap]:
-    """Make the maps of some images; of large ones as many as fit into 256 MiB.
+    """Make the maps of some images, as many as fit into 256 MiB and, by the time of the first, into a minute.
 
     Args:
         model: Keras model from uint8 images to probabilities.
@@ -68,6 +70,13 @@ def occlusion_maps(
     """
     images = images_nhwc_rgb_u8[:MAX_MAPS]
     images = images[: max(1, _MAX_BYTES // ((_CELLS**2 + 1) * max(1, images[:1].nbytes)))]
+    started_s = time.monotonic()
+    first = _maps(model, images[:1], answers[:1], output)
+    more = int(_MAX_S / max(time.monotonic() - started_s, _MAX_S / MAX_MAPS)) if first else 0
+    return first + _maps(model, images[1:more], answers[1:more], output)
+
+
+def _maps(model: Any, images: NDArray[np.uint8], answers: NDArray[np.int64], output: OutputSpec) -> list[OcclusionMap]:
     if not len(images):
         return []
     every = np.concatenate([_hidden(image) for image in images])
