@@ -91,7 +91,9 @@ def stages_plot(report: Report) -> str | None:
                 left += length
             _name_bar(axes, row, left, end, f"{significant(left)}")
         axes.set_xlim(0, end)
-        figure.legend(loc="outside lower center", ncols=len(_STAGES), frameon=False, fontsize=8.5)
+        figure.legend(
+            loc="outside lower center", ncols=len(_STAGES), frameon=False, fontsize=8.5, handlelength=1, columnspacing=1
+        )
         return svg_url(figure)
 
 

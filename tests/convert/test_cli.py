@@ -202,7 +202,7 @@ def test_every_option_arrives(asked):
     command = next(option for option in cli.commands["run"].params if option.name == "model")
     assert command.required
     every = {name for option in cli.commands["run"].params for name in option.opts if name.startswith("--")}
-    assert every - set(options) == {"--variant", "--out", "--unsafe", "--overwrite"}
+    assert every - set(options) == {"--variant", "--out", "--add", "--unsafe", "--overwrite"}
 
 
 @pytest.mark.parametrize(
